@@ -20,7 +20,7 @@ class EigenCAM(Attribution):
     name = "eigen_cam"
     spelt = "Eigen-CAM"
     paper = "Muhammad & Yeasin 2020, arXiv:2008.00299"
-    needs = "a spatial last layer; it does not see the class"
+    needs = "a spatial last layer; it ignores the class"
     cost = "0 (an inner layer: 1)"
 
     layer: str | None = None

@@ -28,7 +28,7 @@ class FullGrad(Attribution):
     name = "full_grad"
     spelt = "FullGrad"
     paper = "Srinivas & Fleuret 2019, arXiv:1905.00780"
-    needs = "pixels and the trunk in torch; made for networks of ReLUs with biases"
+    needs = "pixels and the network in torch; made for ReLU networks with biases"
     cost = "1 forward and 1 backward"
     needs_pixels = True
 

@@ -46,8 +46,8 @@ class GuidedGradCAM(Attribution):
     name = "guided_grad_cam"
     spelt = "Guided Grad-CAM"
     paper = "Selvaraju et al. 2017, arXiv:1610.02391"
-    needs = "a trunk in torch with ReLU, ReLU6, SiLU or GELU, and the pixels"
-    cost = "1 and a backward pass"
+    needs = "pixels and a network in torch with ReLU, ReLU6, SiLU or GELU"
+    cost = "1 forward and 1 backward"
     needs_pixels = True
 
     layer: str | None = None

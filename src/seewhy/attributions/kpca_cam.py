@@ -42,7 +42,7 @@ class KPCACAM(Attribution):
     name = "kpca_cam"
     spelt = "KPCA-CAM"
     paper = "Karmani et al. 2024, arXiv:2410.00267"
-    needs = "a spatial last layer; it does not see the class"
+    needs = "a spatial last layer; it ignores the class"
     cost = "0 (an inner layer: 1)"
 
     layer: str | None = None

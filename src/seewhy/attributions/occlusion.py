@@ -29,7 +29,7 @@ class Occlusion(Attribution):
 
     name = "occlusion"
     paper = "Zeiler & Fergus 2014, arXiv:1311.2901"
-    needs = "pixels; nothing of the model"
+    needs = "pixels; any model"
     cost = "169 (one per window)"
     needs_pixels = True
     engine_alone = True

@@ -42,7 +42,7 @@ class RISE(Attribution):
     name = "rise"
     spelt = "RISE"
     paper = "Petsiuk et al. 2018, arXiv:1806.07421"
-    needs = "pixels; nothing of the model"
+    needs = "pixels; any model"
     cost = "4000 (n_masks)"
     stochastic = True
     needs_pixels = True

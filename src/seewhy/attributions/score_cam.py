@@ -32,7 +32,7 @@ class ScoreCAM(Attribution):
     name = "score_cam"
     spelt = "Score-CAM"
     paper = "Wang et al. 2020, arXiv:1910.01279"
-    needs = "a spatial last layer and the pixels"
+    needs = "a spatial last layer and pixels"
     cost = "one per channel, or n_masks"
     needs_pixels = True
     engine_alone = True

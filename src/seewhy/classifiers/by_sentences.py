@@ -196,7 +196,7 @@ class Discriminative(PictureRecipe):
 
     name = "discriminative"
     paper = "Ma et al. 2024, arXiv:2412.11917"
-    needs = "pictures in classes, descriptions and an image-text encoder"
+    needs = "labelled pictures, descriptions and an image-text encoder"
     reranking = Chosen
 
     k: Annotated[int, Bound(2)] = 3
@@ -291,7 +291,7 @@ class SparseConcepts(PictureRecipe):
 
     name = "sparse_concepts"
     paper = "Shen et al. 2025, arXiv:2510.24105"
-    needs = "pictures in classes and an image-text encoder"
+    needs = "labelled pictures and an image-text encoder"
     reranking = KeptConcepts
     small = {"kept": 3, "n_concepts": 6}
 

@@ -132,7 +132,7 @@ class FollowUp(Recipe):
 
     name = "follow_up"
     paper = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
-    needs = "class names, what parts pairs of them, and an image-text encoder"
+    needs = "class names, captions for pairs of them, and an image-text encoder"
     reranking = Captions
 
     k: Annotated[int, Bound(2)] = 10

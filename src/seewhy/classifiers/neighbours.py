@@ -51,7 +51,7 @@ class Neighbours(PictureRecipe):
 
     name = "neighbours"
     paper = "Wu et al. 2018, arXiv:1805.01978"
-    needs = "pictures in classes"
+    needs = "labelled pictures"
 
     k: Count | None = None
     temperature: Positive | None = None

@@ -45,8 +45,8 @@ class CLIPSeg:
     name: ClassVar[str] = "clipseg"
     spelt: ClassVar[str] = "CLIPSeg"
     paper: ClassVar[str] = "Lüddecke & Ecker 2022, arXiv:2112.10003"
-    needs: ClassVar[str] = "class names and a folder of its weights"
-    cost: ClassVar[str] = "one per window and class, of its own"
+    needs: ClassVar[str] = "class names, and a folder with its weights"
+    cost: ClassVar[str] = "one per window and class, of its own network"
     takes_folder: ClassVar[bool] = True
 
     templates: tuple[str, ...] = ("a photo of a {}.",)

@@ -84,7 +84,7 @@ class DenseCLIP:
     spelt: ClassVar[str] = "DenseCLIP"
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
     needs: ClassVar[str] = "pictures with masks and an image-text encoder"
-    cost: ClassVar[str] = "one per window, and its decoder's"
+    cost: ClassVar[str] = "one per window, and one of its decoder"
     needs_words: ClassVar[bool] = True
 
     n_steps: int = 300

@@ -45,7 +45,7 @@ class GLoRIAAttention(Attribution):
     name: ClassVar[str] = "gloria_attention"
     spelt: ClassVar[str] = "GLoRIA attention"
     paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
-    needs: ClassVar[str] = "an encoder that shows single words, best one trained with words and regions"
+    needs: ClassVar[str] = "an encoder that gives single words, best trained with words and regions"
     cost: ClassVar[str] = "0"
     needs_words: ClassVar[bool] = True
 

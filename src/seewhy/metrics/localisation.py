@@ -81,7 +81,7 @@ class MosaicFocus(MaskedMap):
 
     name = "mosaic_focus"
     paper = "Arias-Duart et al. 2022, arXiv:2109.15035"
-    needs = "a map of a mosaic and its target's quadrants"
+    needs = "a map of a mosaic, and the target's quadrants"
     of_mosaics = True
 
     def score(self, case: Case, maps: Maps) -> list[Score]:

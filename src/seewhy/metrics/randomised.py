@@ -101,7 +101,7 @@ class Again(AveragedMetric):
     """Asks the methods for maps once more; the model itself is never touched."""
 
     family = "randomisation"
-    needs = "the method"
+    needs = "the attribution method"
     reads = "map"
     sign = "as it is"
     requires = ("model", "methods")
@@ -111,7 +111,7 @@ class Again(AveragedMetric):
 class Forgetting(Again):
     """Explains copies of the model, compared by rank with what was before."""
 
-    needs = "the method and the torch model"
+    needs = "the attribution method and the model in torch"
     higher_is_better = False
     bounds = (-1.0, 1.0)
     sign = "as it is; of absolute values beside it"
@@ -211,7 +211,7 @@ class EfficientModelRandomisation(Again):
 
     name = "efficient_model_randomisation"
     paper = "Hedström et al. 2024, arXiv:2401.06465"
-    needs = "the method and the torch model"
+    needs = "the attribution method and the model in torch"
     cost = "one explanation, in torch"
     higher_is_better = True
     bounds = (-1.0, float("inf"))

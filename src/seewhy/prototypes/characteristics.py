@@ -156,7 +156,7 @@ class Characteristics:
 
     name = "characteristics"
     paper = "Nauta et al. 2020, arXiv 2011.02863"
-    needs = "prototypes that are compared with cells of the feature map"
+    needs = "prototypes compared with cells of the feature map"
     cost = "7"
 
     changes: Changes = field(default_factory=EqualChanges)

@@ -111,7 +111,7 @@ class Linear(PictureRecipe):
 
     name = "linear"
     paper = "Razavian et al. 2014, arXiv:1403.6382"
-    needs = "pictures in classes"
+    needs = "labelled pictures"
     small = {"n_crops": 1}
 
     solver: Solver = "logistic"

@@ -84,7 +84,7 @@ class DITO:
     spelt: ClassVar[str] = "DITO"
     paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
     needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
-    cost: ClassVar[str] = "one per window; two where the trunk learnt"
+    cost: ClassVar[str] = "one per window; two if the trunk learnt"
     takes_folder: ClassVar[bool] = False
     needs_words: ClassVar[bool] = True
 

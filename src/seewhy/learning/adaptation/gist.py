@@ -281,7 +281,7 @@ class GIST(NetworkRecipe):
 
     name: ClassVar[str] = "gist"
     paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
-    needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
+    needs: ClassVar[str] = "labelled pictures, and texts of the classes or of the pictures"
     network: ClassVar[type[Network] | None] = GISTNetwork
     takes: ClassVar = ("descriptions", "captions", "checkpoint")
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}

@@ -131,7 +131,7 @@ class GPT4Image(NetworkRecipe):
 
     name: ClassVar[str] = "gpt4image"
     paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
-    needs: ClassVar[str] = "pictures in classes, and a text of each"
+    needs: ClassVar[str] = "labelled pictures with a text each"
     network: ClassVar[type[Network] | None] = TunedNetwork
     takes: ClassVar = ("captions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}

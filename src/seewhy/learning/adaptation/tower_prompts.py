@@ -236,7 +236,7 @@ class TowerPromptLearning(PromptRecipe):
         keep: 1, all that was learnt, or 0, the encoder as it was.
     """
 
-    needs: ClassVar[str] = "pictures in classes, and an encoder whose halves are both transformers"
+    needs: ClassVar[str] = "labelled pictures, and an encoder of two transformers"
     network: ClassVar[type[Network] | None] = TowerPromptedNetwork
     needs_attention: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]] = {"depth": 1, "epochs": 2, "batch_size": 4}

@@ -151,7 +151,7 @@ class CoCoOp(PromptLearning):
     name: ClassVar[str] = "cocoop"
     spelt: ClassVar[str] = "CoCoOp"
     paper: ClassVar[str] = "Zhou et al. 2022, arXiv:2203.05557"
-    cost: ClassVar[str] = "1, and one of the words half"
+    cost: ClassVar[str] = "1, and 1 of the text half"
     network: ClassVar[type[Network] | None] = ShiftedNetwork
 
     epochs: Count = 10

@@ -279,7 +279,7 @@ class Prefix(LearntScale):
 
     name: ClassVar[str] = "prefix"
     paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
-    needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
+    needs: ClassVar[str] = "labelled pictures and captioned pictures"
     plain_pairs: ClassVar[bool] = False
     options: ClassVar[str] = "--column label=COLUMN and --column text=COLUMN; in Python, label= and text="
 

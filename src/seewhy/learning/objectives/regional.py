@@ -43,7 +43,7 @@ class GLoRIA(Regional):
 
     name: ClassVar[str] = "gloria"
     paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
-    needs: ClassVar[str] = "pictures with a report each; regions and words"
+    needs: ClassVar[str] = "pictures with a report each; an encoder that gives regions and words"
     parts = "words"
 
     attention_scale: Positive = 4.0
@@ -113,7 +113,7 @@ class DreamLIP(LearntScale, Regional):
 
     name: ClassVar[str] = "dreamlip"
     paper: ClassVar[str] = "Zheng et al. 2024, arXiv:2403.17007"
-    needs: ClassVar[str] = "pictures with long captions, or several; regions"
+    needs: ClassVar[str] = "pictures with long or several captions; an encoder that gives regions"
     parts = "texts"
     across: ClassVar[bool] = False
 
@@ -199,8 +199,8 @@ class PixPro(Dense):
     name: ClassVar[str] = "pixpro"
     spelt: ClassVar[str] = "PixPro"
     paper: ClassVar[str] = "Xie et al. 2021, CVPR, arXiv:2011.10043"
-    needs: ClassVar[str] = "pictures alone; two views of each with their boxes"
-    cost: ClassVar[str] = "1, of the slow branch"
+    needs: ClassVar[str] = "pictures"
+    cost: ClassVar[str] = "1, of a slow copy"
 
     form: Literal["propagation", "plain", "contrast"] = "propagation"
     threshold: Positive = 0.7

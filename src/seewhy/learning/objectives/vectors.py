@@ -40,7 +40,7 @@ class CrossEntropy(Vectors):
     name: ClassVar[str] = "cross_entropy"
     spelt: ClassVar[str] = "cross entropy"
     paper: ClassVar[str] = "the usual baseline"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
 
     label_smoothing: OpenPart = 0.0
@@ -102,7 +102,7 @@ class IIS(Vectors):
     name: ClassVar[str] = "iis"
     spelt: ClassVar[str] = "interpretability maximisation"
     paper: ClassVar[str] = "Shen et al. 2025, arXiv:2510.24105"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
     small: ClassVar = {"n_concepts": 4}
 
@@ -202,7 +202,7 @@ class SupCon(Vectors):
     name: ClassVar[str] = "supcon"
     spelt: ClassVar[str] = "SupCon"
     paper: ClassVar[str] = "Khosla et al. 2020, arXiv:2004.11362"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
 
     temperature: Positive = 0.1
@@ -297,8 +297,8 @@ class LOOK(Vectors):
     name: ClassVar[str] = "look"
     spelt: ClassVar[str] = "LOOK"
     paper: ClassVar[str] = "Feng et al. 2021, arXiv:2110.06014"
-    needs: ClassVar[str] = "pictures with a class each"
-    cost: ClassVar[str] = "1 by the slow copy"
+    needs: ClassVar[str] = "labelled pictures"
+    cost: ClassVar[str] = "1, of a slow copy"
     needs_labels: ClassVar[bool] = True
 
     k: Natural = 20

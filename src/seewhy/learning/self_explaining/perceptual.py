@@ -304,8 +304,8 @@ class Perceptual(NetworkRecipe):
 
     name: ClassVar[str] = "perceptual"
     paper: ClassVar[str] = "Kupeev & Nitzany 2023, arXiv:2310.05212"
-    needs: ClassVar[str] = "small pictures in classes"
-    cost: ClassVar[str] = "n_loops × n_copies of its autoencoder"
+    needs: ClassVar[str] = "small labelled pictures"
+    cost: ClassVar[str] = "n_loops × n_copies, of its autoencoder"
     network: ClassVar[type[Network] | None] = PerceptualNetwork
     takes: ClassVar = ()
     small: ClassVar = {"side": 32, "width": 8, "depth": 2, "memory_steps": 4, "judge_epochs": 2} | {

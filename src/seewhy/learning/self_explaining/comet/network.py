@@ -236,7 +236,7 @@ class COMETMask(Attribution):
     spelt: ClassVar[str] = "COMET"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method comet"
-    cost: ClassVar[str] = "0, and the selector's"
+    cost: ClassVar[str] = "0, and 1 of the selector"
     needs_pixels: ClassVar[bool] = True
     recipe: ClassVar[str] = "comet"
 

@@ -84,8 +84,8 @@ class COMET(NetworkRecipe):
 
     name: ClassVar[str] = "comet"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
-    needs: ClassVar[str] = "pictures in classes"
-    cost: ClassVar[str] = "1, and the selector's"
+    needs: ClassVar[str] = "labelled pictures"
+    cost: ClassVar[str] = "1, and 1 of the selector"
     network: ClassVar[type[Network] | None] = COMETNetwork
     takes: ClassVar = ("descriptions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}

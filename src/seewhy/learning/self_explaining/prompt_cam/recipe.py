@@ -68,7 +68,7 @@ class PromptCAM(NetworkRecipe):
 
     name: ClassVar[str] = "prompt_cam"
     paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
-    needs: ClassVar[str] = "pictures in classes, and a vision transformer"
+    needs: ClassVar[str] = "labelled pictures and a vision transformer"
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
     takes: ClassVar = ("checkpoint",)
     small: ClassVar = {"epochs": 2, "lr": 0.05}

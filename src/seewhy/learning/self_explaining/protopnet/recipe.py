@@ -68,7 +68,7 @@ class ProtoPNet(NetworkRecipe):
 
     name: ClassVar[str] = "protopnet"
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
-    needs: ClassVar[str] = "pictures in classes"
+    needs: ClassVar[str] = "labelled pictures"
     network: ClassVar[type[Network] | None] = ProtoPNetNetwork
     takes: ClassVar = ()
     small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
