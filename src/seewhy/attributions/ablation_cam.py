@@ -22,7 +22,7 @@ class AblationCAM(Attribution):
     patch tokens are set to zero.
 
     Args:
-        batch_size: copies the head sees at once; bounds memory.
+        batch_size: copies in memory at once; changes memory, not the map.
     """
 
     name = "ablation_cam"

@@ -24,9 +24,8 @@ class AttentionRollout(Attribution):
     ``jacobgil/vit-explain``, but here each row is divided by its own sum.
 
     Args:
-        head_fusion: how heads become one map; the paper takes the mean.
-        discard_ratio: the part of each layer's smallest weights that is set to zero; the paper discards none,
-            vit-explain 0.9.
+        head_fusion: how to combine heads (paper: the mean).
+        discard_ratio: share of each layer's smallest weights to set to zero, 0 to 1 (paper: 0, vit-explain: 0.9).
         batch_size: pictures in memory at once.
     """
 

@@ -25,8 +25,8 @@ class FinerCAM(Attribution):
 
     Args:
         layer: an inner layer instead of the last map.
-        n_references: classes to tell it from; the paper's 3.
-        strength: ``γ``, the paper's 0.6; at 0 the map is Grad-CAM's.
+        n_references: number of similar classes to compare with (paper: 3).
+        strength: ``γ``, how much of their logits to subtract (paper: 0.6); 0 is Grad-CAM.
     """
 
     name = "finer_cam"

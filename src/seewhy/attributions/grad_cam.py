@@ -15,9 +15,8 @@ class GradCAM(WeightedCAM):
     display applies the ReLU of equation 2, so what speaks against the class is kept.
 
     Args:
-        layer: an inner layer instead of the last map, for one forward pass more.
-        counterfactual: what speaks *against* the target (paper, section 7): the gradient's sign is turned before the
-            ReLU, and blanking what is hot raises ``y``.
+        layer: an inner layer instead of the last map; costs one more forward pass.
+        counterfactual: show what speaks *against* the class (paper, section 7): hiding hot places then raises ``y``.
     """
 
     name = "grad_cam"

@@ -19,8 +19,7 @@ class GradCAMPlusPlus(WeightedCAM):
 
     Args:
         layer: an inner layer instead of the last map.
-        epsilon: ``ε``. 0 is the paper. pytorch-grad-cam has 1e-6, which outweighs ``2 g²`` as soon as gradients are
-            below 7e-4, as they are behind most mean-pooled heads; its map is then another one.
+        epsilon: ``ε`` (paper: 0, pytorch-grad-cam: 1e-6, which gives another map where gradients are below 7e-4).
     """
 
     name = "grad_cam_plus_plus"

@@ -19,8 +19,8 @@ class GradientShap(CaptumGradients):
     sample. The paper draws ``x′`` from the training pictures, which a classifier does not carry.
 
     Args:
-        n_samples: random points.
-        seed: of the points.
+        n_samples: number of random points.
+        seed: seed of the points.
     """
 
     name = "gradient_shap"

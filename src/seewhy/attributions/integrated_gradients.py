@@ -17,8 +17,8 @@ class IntegratedGradients(CaptumGradients):
     up to ``y(x) − y(x′)``, up to the quadrature's error (completeness, paper, proposition 1).
 
     Args:
-        n_steps: points on the way; the paper takes 20 to 300, Captum 50.
-        baseline: the plain picture, in normalised pixels: 0 is the mean colour (the paper takes black).
+        n_steps: points on the path (paper: 20 to 300, Captum: 50).
+        baseline: the plain picture, in normalised pixels: 0 is the mean colour (paper: black).
     """
 
     name = "integrated_gradients"

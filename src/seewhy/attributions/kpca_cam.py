@@ -35,8 +35,8 @@ class KPCACAM(Attribution):
 
     Args:
         layer: an inner layer instead of the last map.
-        kernel: ``"sigmoid"`` as in pytorch-grad-cam, ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
-        gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
+        kernel: ``"sigmoid"`` (pytorch-grad-cam), ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
+        gamma: slope of the kernel; default: 1 over the number of channels, as in scikit-learn.
     """
 
     name = "kpca_cam"

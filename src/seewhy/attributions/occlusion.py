@@ -20,9 +20,9 @@ class Occlusion(Attribution):
     those of ``captum.attr.Occlusion``.
 
     Args:
-        window: side in pixels; left out, a seventh of the picture's shorter side (32 of 224).
-        stride: pixels from one window to the next; left out, half a window.
-        fill: what covers, in normalised pixels: 0 is the mean colour.
+        window: side in pixels; default: a seventh of the picture's shorter side (32 of 224).
+        stride: pixels from one window to the next; default: half a window.
+        fill: value of the cover, in normalised pixels: 0 is the mean colour.
         of: ``"logit"`` or ``"probability"``.
         batch_size: pictures in memory at once.
     """

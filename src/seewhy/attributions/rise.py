@@ -29,14 +29,14 @@ class RISE(Attribution):
     every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
 
     Args:
-        n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).
-        cells: ``s``, side of the grid; the paper's 7.
-        p: chance of a cell to be seen; the paper's 0.5.
+        n_masks: number of masks (paper: 4,000 for VGG-16, 8,000 for ResNet-50).
+        cells: ``s``, cells along a side of the grid (paper: 7).
+        p: chance that a cell is shown, 0 to 1 (paper: 0.5).
         masks: ``"random"`` (paper) or ``"stratified"``.
-        centred: averages by ``f − mean f``.
+        centred: average by ``f − mean f``, so that the map has a sign.
         of: ``"probability"`` (paper) or ``"logit"``.
         batch_size: pictures and masks in memory at once.
-        seed: of the masks; all pictures see the same ones.
+        seed: seed of the masks; all pictures use the same masks.
     """
 
     name = "rise"

@@ -23,10 +23,9 @@ class ScoreCAM(Attribution):
     get the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
-        n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of
-            the one that lights up the likest cells. An approximation of ours, not in the paper; 0 runs every channel.
-            Its error is on the method's page.
-        batch_size: masked pictures a forward pass sees; bounds memory.
+        n_masks: number of channels to run, those with the largest range; each other channel takes the score of the
+            most similar mask. SeeWhy's approximation, measured on the method's page; 0 runs every channel (paper).
+        batch_size: masked pictures in memory at once.
     """
 
     name = "score_cam"

@@ -22,8 +22,8 @@ class ShapleyCAM(Attribution):
 
     Args:
         layer: an inner layer instead of the last map.
-        residual_softmax: explain the paper's ReST; without it the logit. A contrast, or another function of the logits,
-            is explained as it is.
+        residual_softmax: explain the paper's ReST instead of the logit. A contrast, or another function of the
+            logits, is explained directly.
     """
 
     name = "shapley_cam"

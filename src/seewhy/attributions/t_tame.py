@@ -25,9 +25,9 @@ class TTAME(Attribution):
     to 1 (its highest), as in the authors' code. With a contrast it is ``c_target − c_contrast``, SeeWhy's addition.
 
     Args:
-        explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an
-            object is used as it is; one that is loaded must have been trained on this very classifier.
-        variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
+        explainer: a trained explainer, or its folder; default: the one in the classifier's folder. A loaded explainer
+            must have been trained on this very classifier.
+        variant: which explainer of the folder: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 
     name = "t_tame"

@@ -44,9 +44,9 @@ class MaskCLIP:
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
     normalise(g(template_p(k))))``, bilinear to pixels, then the best (paper, section 3.2; equal to the released code's
-    value path where the encoder pools by attention). Some names are nearer to every
-    picture than others. So unless ``centred`` is 0, the texts have their mean subtracted, and each class that part of
-    its mean over the picture: one half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
+    value path where the encoder pools by attention). Some names are nearer to every picture than others. So unless
+    ``centred`` is 0, the texts have their mean subtracted, and each class that part of its mean over the picture: one
+    half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
 
     Differences from the released code: key smoothing compares the cells' features before the head, which every encoder
     has, and not the last block's keys. The paper's 85 templates are not included; give your own.

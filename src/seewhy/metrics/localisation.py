@@ -117,7 +117,7 @@ class PointingGame(MaskedMap):
     With several hottest pixels, the share of them on the object: the expectation of breaking ties at random.
 
     Args:
-        tolerance: pixels by which the object is widened on every side; the authors' code uses 15.
+        tolerance: pixels by which to widen the object on every side (authors' code: 15).
     """
 
     name = "pointing_game"
@@ -141,8 +141,8 @@ class IoULocalisation(MaskedMap):
     Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
     Args:
-        threshold: 0.15, as in the paper.
-        iou: overlap that counts as a hit, 0.5 as in ILSVRC.
+        threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
+        iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
     """
 
     name = "iou_localisation"
@@ -167,8 +167,8 @@ class MaxBoxAcc(Localisation):
     best threshold and is too high; only the set's number is the published metric.
 
     Args:
-        ious: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) are the overlaps of its second version.
-        n_thresholds: 0, 1/n, …
+        ious: overlaps that count as a hit: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) is its second version.
+        n_thresholds: number of thresholds tried: 0, 1/n, …
     """
 
     name = "max_box_acc"
@@ -201,7 +201,7 @@ class PixelAP(Localisation):
     ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
 
     Args:
-        n_thresholds: the paper's code takes 1000; 100 differ from it by less than 0.01.
+        n_thresholds: number of thresholds (paper's code: 1,000, which differs from 100 by less than 0.01).
     """
 
     name = "pixel_ap"

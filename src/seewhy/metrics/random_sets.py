@@ -72,10 +72,10 @@ class FaithfulnessCorrelation(AveragedMetric):
     fill="mean", of="logit", correlation="spearman")``.
 
     Args:
-        n_sets: sets drawn.
-        size: pixels a set; below 1, the part of the cells.
-        grid: sets are made of the cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
-        correlation: of values or of ranks.
+        n_sets: number of random sets.
+        size: pixels per set; below 1, a share of the cells.
+        grid: draw the cells of a ``grid`` × ``grid`` raster; 0 draws single pixels.
+        correlation: ``"pearson"`` (of values) or ``"spearman"`` (of ranks).
     """
 
     name = "faithfulness_correlation"
@@ -117,9 +117,9 @@ class SensitivityN(AveragedMetric):
     of the output: on a linear model they score 1. For other maps read only its sign and size.
 
     Args:
-        fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
-        n_sets: sets a size.
-        of: output read; the paper's is the logit.
+        fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
+        n_sets: number of sets per size.
+        of: the output to read (paper: the logit).
     """
 
     name = "sensitivity_n"
@@ -154,13 +154,13 @@ class Infidelity(AveragedMetric):
     E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units can be judged. ``parts`` has both values.
 
     Args:
-        perturbation: ``"square"``, a random square of the picture set to the mean colour, for maps that share out the
-            output (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for maps that
-            are gradients (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
-        n_samples: perturbations.
-        side: of the square, as a part of the picture's.
+        perturbation: ``"square"``, a random square set to the mean colour, for maps that share out the output
+            (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for gradient maps
+            (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
+        n_samples: number of perturbations.
+        side: side of the square, as a share of the picture's side.
         noise: standard deviation of the Gaussian, in normalised units.
-        normalised: which of the two is the value.
+        normalised: report the value of the scaled map.
     """
 
     name = "infidelity"
@@ -219,10 +219,10 @@ class MaskedConfidence(AveragedMetric):
     """Multiplies the picture with the map, scaled to 0…1, and reads the target's probability again.
 
     Args:
-        keep: part of the pixels kept; values under the ``1 - keep`` quantile become 0, the others stay soft. T-TAME
-            reports 1, 0.5 and 0.15.
-        space: where the product is taken: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and
-            pytorch-grad-cam) or ``"raw"`` (0 is black, T-TAME).
+        keep: share of the pixels to keep, 0 to 1: values below the ``1 - keep`` quantile become 0, the others stay
+            soft. T-TAME reports 1, 0.5 and 0.15.
+        space: where to multiply: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and pytorch-grad-cam)
+            or ``"raw"`` (0 is black, T-TAME).
     """
 
     cost = "1"

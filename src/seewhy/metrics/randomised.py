@@ -140,8 +140,8 @@ class ModelRandomisation(Forgetting):
     for signed maps is another number.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
-        reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
+        n_steps: number of steps, each with more reset layers.
+        reset: ``"initialise"`` (paper) or ``"shuffle"`` the weights.
     """
 
     name = "model_randomisation"
@@ -164,9 +164,9 @@ class SmoothModelRandomisation(Forgetting):
     """Model randomisation with maps averaged over noisy pictures, so that the maps' grain does not count.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
-        n_samples: noisy pictures a map.
-        noise: standard deviation, in normalised units.
+        n_steps: number of steps, each with more reset layers.
+        n_samples: noisy pictures per map.
+        noise: standard deviation of the noise, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
@@ -205,7 +205,7 @@ class EfficientModelRandomisation(Again):
     ``(H(R') - H(R)) / H(R)``, with ``H`` the entropy of the histogram of a map's values.
 
     Args:
-        n_bins: of the histogram.
+        n_bins: bins of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
@@ -242,7 +242,7 @@ class RandomLogit(Again):
     """Structural similarity of the map with that of another class, drawn at random; low is good.
 
     Args:
-        n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
+        n_classes: number of other classes to average over (paper: 1).
     """
 
     name = "random_logit"
@@ -277,7 +277,7 @@ class MaxSensitivity(Again):
     ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
 
     Args:
-        radius: ``r``, in normalised units.
+        radius: largest change of a pixel, ``r``, in normalised units.
         n_samples: changes tried; more find larger values.
     """
 

@@ -147,7 +147,7 @@ class Characteristics:
     Range: that of the similarity.
 
     Args:
-        changes: what is changed and how strongly.
+        changes: which properties to change, and how strongly.
 
     Example:
         >>> Characteristics().changes.name, len(PROPERTIES)

@@ -29,9 +29,9 @@ class NearestPatches(Prototypes):
     Similarity is the cosine of the features around the cells (:func:`seewhy.prototypes.bank.patch_vector`).
 
     Args:
-        n_neighbours: patches a region.
-        duplicate: pooled cosine at which two pictures count as one; a near-duplicate of the query, or of a
-            picture already shown, is passed over.
+        n_neighbours: patches per region.
+        duplicate: pooled cosine from which two pictures count as one; near-copies of the query, or of a picture
+            already shown, are skipped.
     """
 
     name = "nearest"

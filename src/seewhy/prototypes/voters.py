@@ -50,9 +50,9 @@ class Voters(Prototypes):
     shown; its share is in the remainder. Range of a share: 0…1.
 
     Args:
-        n_classes: classes shown, those with the largest parts, the explained one among them.
-        n_pictures: voters of a class.
-        least: smaller parts are not shown.
+        n_classes: classes to show, those with the largest shares; the explained class is always shown.
+        n_pictures: voters per class.
+        least: smallest share to show.
     """
 
     name = "voters"

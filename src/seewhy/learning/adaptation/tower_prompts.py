@@ -282,7 +282,7 @@ class MaPLe(TowerPromptLearning):
     With ``P_i`` the vectors in layer ``i`` of the text half, those in layer ``i`` of the picture half are ``F_i(P_i)``,
     for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
     vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
-    encoder of its own, which encodes every picture anew.
+    encoder of its own, which encodes every picture again.
 
     Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
     rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
@@ -324,7 +324,7 @@ class PromptSRCTowers(TowerPromptLearning):
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
     ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
     (sections 3.2 and 3.3). ``promptsrc`` has vectors before the names alone, for any encoder with tokens in its text
-    half. The classifier has an encoder of its own, which encodes every picture anew.
+    half. The classifier has an encoder of its own, which encodes every picture again.
 
     Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
     class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).

@@ -33,7 +33,7 @@ from .contrastive import (
 @objectives.register
 @dataclass(frozen=True)
 class CLIP(LearntScale):
-    """Each picture must find its own text among those of the batch, and each text its own picture.
+    """The default: each picture must find its own text among those of the batch, and each text its picture.
 
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
 

@@ -131,9 +131,9 @@ class EPIC(Prototypes):
     speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
-        n_channels: channels shown; the authors' 4.
-        n_prototypes: pictures a channel; the authors' 4.
-        duplicate: pooled cosine at which two pictures count as one.
+        n_channels: channels to show (authors: 4).
+        n_prototypes: pictures per channel (authors: 4).
+        duplicate: pooled cosine from which two pictures count as one.
     """
 
     name = "epic"
