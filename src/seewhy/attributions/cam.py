@@ -29,7 +29,7 @@ class CAM(Attribution):
             last map is read through a layer norm alone; what each patch's value adds then takes its place.
 
     Args:
-        layer: dotted name of an inner layer of the trunk; left out, the encoder's last map, which costs no pass.
+        layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.
     """
 
     needs = "a spatial last layer (any CNN or transformer)"

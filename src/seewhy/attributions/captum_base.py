@@ -34,7 +34,7 @@ class CaptumGradients(Attribution):
         batch_size: versions of the picture in memory at once.
     """
 
-    needs = "pixels and the trunk in torch; the extra 'captum'"
+    needs = "pixels and the network in torch; the extra 'captum'"
     needs_pixels = True
 
     batch_size: Count = 16

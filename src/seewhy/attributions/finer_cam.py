@@ -17,7 +17,7 @@ from .layers import layer_and_gradient
 @attributions.register
 @dataclass(frozen=True)
 class FinerCAM(Attribution):
-    """Grad-CAM of a class's lead over the classes that are likest to it on this picture.
+    """Shows what distinguishes a class from the classes most like it on this picture: Grad-CAM of a difference.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
     then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only
@@ -25,8 +25,8 @@ class FinerCAM(Attribution):
 
     Args:
         layer: an inner layer instead of the last map.
-        n_references: classes to tell it from; the paper's 3.
-        strength: ``γ``, the paper's 0.6; at 0 the map is Grad-CAM's.
+        n_references: number of similar classes to compare with (paper: 3).
+        strength: ``γ``, how much of their logits to subtract (paper: 0.6); 0 is Grad-CAM.
     """
 
     name = "finer_cam"

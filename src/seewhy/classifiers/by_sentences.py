@@ -174,16 +174,16 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
+    """Decides between the ``k`` likeliest classes by descriptions that your pictures chose to separate them.
 
-    The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
-    are chosen that on your pictures hold more for it than for each of its rivals (:class:`Selector`); the class is then
-    scored by ``w · cosine with its sentence + mean cosine of its chosen descriptions``, none of which carries a name.
-    Nothing is trained, but it is not zero-shot: the pictures' classes are used.
+    The first look is zero-shot, by the classes' names. For each of its ``k`` first classes, those of all descriptions
+    are chosen that fit it better than each rival on your pictures (:class:`Selector`). The class then scores
+    ``w · cosine with its sentence + mean cosine of its chosen descriptions``; descriptions carry no class names.
+    Nothing is trained, but it is not zero-shot: it uses the pictures' classes.
 
     ``w`` is chosen on half of the pictures, where the other half chose descriptions; the authors take the best on the
-    test pictures. Other differences: classes may have different numbers of pictures, texts are never padded by
-    repeating, and probabilities outside the classes in question stay the first look's.
+    test pictures. Other differences: classes may have different numbers of pictures, texts are never repeated to fill
+    up, and classes outside the first ``k`` keep the first look's probabilities.
 
     Args:
         k: classes in question.
@@ -196,7 +196,7 @@ class Discriminative(PictureRecipe):
 
     name = "discriminative"
     paper = "Ma et al. 2024, arXiv:2412.11917"
-    needs = "pictures in classes, descriptions and an image-text encoder"
+    needs = "labelled pictures, descriptions and an image-text encoder"
     reranking = Chosen
 
     k: Annotated[int, Bound(2)] = 3
@@ -273,16 +273,16 @@ N_FOLDS = 5
 @classifiers.register
 @dataclass(frozen=True)
 class SparseConcepts(PictureRecipe):
-    """Logistic regression on cosines with sentences, of which each picture keeps only the few that stand out most.
+    """A linear classifier on the few concepts, in words, that stand out in a picture.
 
-    ``a`` = cosines in standard units over the pictures learnt from; the ``kept`` largest ``|a|`` of each picture stay
-    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction on which their score is
-    built). So the card can name every number that made the decision. A concept that is *less* there than usual can be
+    ``a`` = cosines with sentences, in standard units over the training pictures; the ``kept`` largest ``|a|`` of each
+    picture stay and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction behind
+    their score). So the card can list every number that made the decision. A concept that is *weaker* than usual can be
     among them.
 
-    Concepts are the descriptions, whosever they are, or, without any, phrases of ImageNet's glosses; of more than
-    ``n_concepts`` those are taken whose cosines differ most between classes. The authors train by Adam, choose on what
-    they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
+    Concepts are the descriptions of any class, or phrases of ImageNet's glosses. If there are more than
+    ``n_concepts``, those are taken whose cosines differ most between classes. The authors train by Adam, choose on
+    what they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
         kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
@@ -291,7 +291,7 @@ class SparseConcepts(PictureRecipe):
 
     name = "sparse_concepts"
     paper = "Shen et al. 2025, arXiv:2510.24105"
-    needs = "pictures in classes and an image-text encoder"
+    needs = "labelled pictures and an image-text encoder"
     reranking = KeptConcepts
     small = {"kept": 3, "n_concepts": 6}
 

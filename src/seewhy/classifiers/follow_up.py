@@ -115,12 +115,12 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
+    """Names the ``k`` likeliest classes zero-shot; captions that distinguish each two of them decide (FuDD).
 
     A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
-    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair for which
-    nothing was written contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in
-    lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
+    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair without captions
+    contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in lower case except the
+    first letter, and drops the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
         k: classes in question; the number of all classes skips the first look.
@@ -132,7 +132,7 @@ class FollowUp(Recipe):
 
     name = "follow_up"
     paper = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
-    needs = "class names, what parts pairs of them, and an image-text encoder"
+    needs = "class names, captions for pairs of them, and an image-text encoder"
     reranking = Captions
 
     k: Annotated[int, Bound(2)] = 10

@@ -19,10 +19,10 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class GroundingDino(PretrainedMethod):
-    """The names are one sentence, "a cat. a dog."; the score of a name for a box is that of its best word.
+    """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
 
-    ``max over the words of a name of sigmoid(logit)``. transformers writes out the words above a limit instead, which
-    can mix names; here a box always has one of those that were given.
+    The names are one sentence, "a cat. a dog.". ``max over the words of a name of sigmoid(logit)``. transformers writes
+    out the words above a limit instead, which can mix names; here a box always has one of the given names.
 
     Cost: one pass for each tile.
 

@@ -52,8 +52,8 @@ class PretrainedMethod(ABC):
     name: ClassVar[str]
     spelt: ClassVar[str]
     paper: ClassVar[str]
-    needs: ClassVar[str] = "names and a folder of its weights"
-    cost: ClassVar[str] = "one per tile, of its own"
+    needs: ClassVar[str] = "names, and a folder with its weights"
+    cost: ClassVar[str] = "one per tile, of its own network"
     takes_folder: ClassVar[bool] = True
     measured: ClassVar[str] = "Not measured here. On pictures like these: seewhy evaluate BOXES --detector NAME:FOLDER."
 

@@ -159,10 +159,10 @@ class Metric(ABC):
         small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
 
     Args:
-        fill: what takes a removed pixel's place.
-        of: output read.
-        batch_size: pictures that a forward pass sees; bounds memory.
-        seed: of what is drawn, and of the order of what is tied.
+        fill: value of removed pixels.
+        of: the output to read: ``"logit"`` or ``"probability"``.
+        batch_size: pictures in memory at once.
+        seed: seed of random draws, and of the order of equal values.
     """
 
     name: ClassVar[str]

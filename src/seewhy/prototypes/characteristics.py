@@ -139,15 +139,15 @@ class Characteristics:
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
 
-    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`, but
-    for JPEG in between, and negative similarities weigh nothing in the global mean. Ours is
-    :class:`~seewhy.prototypes.perturbations.EqualChanges`, the default, by which properties can be compared.
+    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`.
+    There is no JPEG in between, and negative similarities weigh nothing in the global mean. The default,
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, is SeeWhy's: with it properties can be compared.
 
-    Cost: 7 forward passes a picture, whatever the number of prototypes; 0.3 to 0.6 s a picture on one core for the
-    changes. Range: that of the similarity.
+    Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.
+    Range: that of the similarity.
 
     Args:
-        changes: what is changed and how strongly.
+        changes: which properties to change, and how strongly.
 
     Example:
         >>> Characteristics().changes.name, len(PROPERTIES)
@@ -156,7 +156,7 @@ class Characteristics:
 
     name = "characteristics"
     paper = "Nauta et al. 2020, arXiv 2011.02863"
-    needs = "prototypes that are compared with cells of the feature map"
+    needs = "prototypes compared with cells of the feature map"
     cost = "7"
 
     changes: Changes = field(default_factory=EqualChanges)

@@ -94,7 +94,7 @@ class Choice:
 class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
-    Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
+    Every picture is used whole and as ``n_crops`` random crops and flips; features get a signed power and unit
     length; regularisation and temperature are chosen on held-out pictures. The final fit uses all pictures, or all but
     the user's validation pictures. The paper crops at fixed places and squares its features, which did worse
     (benchmarks/grocery.py).
@@ -111,7 +111,7 @@ class Linear(PictureRecipe):
 
     name = "linear"
     paper = "Razavian et al. 2014, arXiv:1403.6382"
-    needs = "pictures in classes"
+    needs = "labelled pictures"
     small = {"n_crops": 1}
 
     solver: Solver = "logistic"

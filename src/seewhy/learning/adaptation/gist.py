@@ -255,7 +255,7 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
+    """Matches texts of a class to each of its pictures, trains on the pairs, and fits a linear classifier.
 
     1. Each training picture gets those of its class's texts that fit it best
        (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
@@ -263,8 +263,8 @@ class GIST(NetworkRecipe):
     3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
-    By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
-    ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
+    By default one linear layer on each side is trained on kept features: seconds on a CPU. ``train="towers"`` is the
+    authors' form, all weights of copies of both halves; ``"image"`` leaves the text half as it is.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.
@@ -281,7 +281,7 @@ class GIST(NetworkRecipe):
 
     name: ClassVar[str] = "gist"
     paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
-    needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
+    needs: ClassVar[str] = "labelled pictures, and texts of the classes or of the pictures"
     network: ClassVar[type[Network] | None] = GISTNetwork
     takes: ClassVar = ("descriptions", "captions", "checkpoint")
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}

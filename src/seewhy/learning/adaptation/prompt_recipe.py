@@ -61,7 +61,7 @@ class PromptRecipe(NetworkRecipe):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
-    needs: ClassVar[str] = "pictures in classes, and an encoder that reads words token by token"
+    needs: ClassVar[str] = "labelled pictures, and an encoder that gives word tokens"
     words_are = "names"
     needs_tokens: ClassVar[bool] = True
     column: ClassVar[str] = "image"

@@ -236,7 +236,7 @@ class TowerPromptLearning(PromptRecipe):
         keep: 1 keeps all that was learnt; 0 keeps the encoder as it was.
     """
 
-    needs: ClassVar[str] = "pictures in classes, and an encoder whose halves are both transformers"
+    needs: ClassVar[str] = "labelled pictures, and an encoder of two transformers"
     network: ClassVar[type[Network] | None] = TowerPromptedNetwork
     needs_attention: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]] = {"depth": 1, "epochs": 2, "batch_size": 4}
@@ -277,18 +277,18 @@ class TowerPromptLearning(PromptRecipe):
 @classifiers.register
 @dataclass(frozen=True)
 class MaPLe(TowerPromptLearning):
-    """Vectors before every class's name and in deeper layers, and among a picture's patches by a linear map of these.
+    """Learns prompts in both halves of a transformer encoder: before the class names and among the patches.
 
-    With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
-    ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
-    of the vectors of one layer is thrown away in the next of these, and travels on behind the last. The classifier has
-    an encoder of its own, which looks at everything anew.
+    With ``P_i`` the vectors in layer ``i`` of the text half, those in layer ``i`` of the picture half are ``F_i(P_i)``,
+    for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
+    vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
+    encoder of its own, which encodes every picture again.
 
-    Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
-    one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
+    Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
+    rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
 
-    Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
-    over all classes per step; when predicting, as the encoder.
+    Cost: one pass of the picture half for every picture and epoch, forward and backward, and one of the text half
+    over all classes per step. Predicting costs as much as with the encoder alone.
     """
 
     name: ClassVar[str] = "maple"
@@ -319,18 +319,18 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Vectors of their own in both towers, held near what the encoder made of names and pictures without them.
+    """Learns prompts in both halves of a transformer encoder, kept close to the frozen encoder's outputs.
 
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
-    ``p_0`` of the frozen encoder on the same crop, and in the end the average of all epochs' vectors by a Gaussian
-    (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder with tokens
-    in its words half. The classifier has an encoder of its own, which looks at everything anew.
+    ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
+    (sections 3.2 and 3.3). ``promptsrc`` has vectors before the names alone, for any encoder with tokens in its text
+    half. The classifier has an encoder of its own, which encodes every picture again.
 
-    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors stand behind the
-    class token, theirs behind the patches, which is the same; one epoch of a rising rate instead of one at 1e-5.
+    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
+    class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).
 
-    Cost: two passes of the picture tower for every picture and epoch, one of them backwards too, and one of the words
-    half over all classes per step; when predicting, as the encoder.
+    Cost: two passes of the picture half for every picture and epoch, one of them also backward, and one of the text
+    half over all classes per step. Predicting costs as much as with the encoder alone.
 
     Args:
         n_image: learnt vectors among the patches in each of these layers (authors: 4).

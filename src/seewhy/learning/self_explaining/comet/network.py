@@ -229,15 +229,14 @@ class COMETMask(Attribution):
     """Shows the part of the picture that the decision was made from: the selector's mask.
 
     ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
-    and nothing else. The mask is of no class: it is the same for every target, and there is none for one class
-    against another.
+    and nothing else. The mask is the same for every class, so there is none for one class against another.
     """
 
     name: ClassVar[str] = "comet"
     spelt: ClassVar[str] = "COMET"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method comet"
-    cost: ClassVar[str] = "0, and the selector's"
+    cost: ClassVar[str] = "0, and 1 of the selector"
     needs_pixels: ClassVar[bool] = True
     recipe: ClassVar[str] = "comet"
 

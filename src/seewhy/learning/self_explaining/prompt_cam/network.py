@@ -307,12 +307,11 @@ def rank_heads(
 class PromptCAM(Attribution):
     """What the prompt of a class attends to in the last block of a Prompt-CAM classifier.
 
-    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: prompts and
-    class token take their part, and what is left says how far a head looks at the picture at all. The map is the mean
-    over the heads the class needs most, by the authors' greedy ranking
-    (:func:`rank_heads`). One class against another is the difference of their prompts'
-    maps in the same heads. The paper shows each head on its own, smoothed and scaled to 0…1; here :meth:`heads_of`
-    gives the heads, and maps stay as they are.
+    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: the rest goes
+    to prompts and class token, so the sum says how far a head looks at the picture at all. The map is the mean
+    over the heads the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class against another
+    is the difference of their prompts' maps in the same heads. The paper shows each head on its own, smoothed and
+    scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
 
     Args:
         n_heads: attention heads to keep (authors' code: 4); with all of them, no ranking is needed.

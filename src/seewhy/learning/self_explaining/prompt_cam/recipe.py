@@ -42,11 +42,11 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 @classifiers.register
 @dataclass(frozen=True)
 class PromptCAM(NetworkRecipe):
-    """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
+    """A frozen vision transformer with one learnt prompt per class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c`` (paper, 3.2); cross
-    entropy over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must
-    attend to patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
+    ``s_c = w · z_c``, with ``z_c`` the prompt of class ``c`` behind the last block and norm (paper, 3.2). Cross entropy
+    over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must attend to
+    patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
         variant: where prompts stand. ``"last"``: before the last block, on features that are encoded once.
@@ -69,7 +69,7 @@ class PromptCAM(NetworkRecipe):
 
     name: ClassVar[str] = "prompt_cam"
     paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
-    needs: ClassVar[str] = "pictures in classes, and a vision transformer"
+    needs: ClassVar[str] = "labelled pictures and a vision transformer"
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
     takes: ClassVar = ("checkpoint",)
     small: ClassVar = {"epochs": 2, "lr": 0.05}
