@@ -101,7 +101,7 @@ def test_a_picture_by_its_address_is_told_what_reads_it(
         main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "is an address, which --parquet alone reads; copy the picture to this machine" in said
+    assert "is an address, which only --parquet reads; copy the picture to this machine" in said
 
 
 def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,8 +73,8 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError) as caught:
         list(picture_names(folders))
     assert str(caught.value) == (
-        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). "
-        "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). Expected a folder that you may "
+        "read. Allow reading it, or leave it out."
     )
 
 

@@ -230,7 +230,7 @@ def test_from_python_in_any_form(samples: Samples, folders: Path, tmp_path: Path
     assert {s.label for s in load_pictures(flat).items} == {""}
     (flat / "t.csv").write_text("image,kind\n0.png,a\n1.png,b\n,c\n")
     table = load_pictures(flat / "t.csv")
-    assert ([s.label for s in table.items], table.notes) == (["", ""], ("1 row(s) without picture left out: 3",))
+    assert ([s.label for s in table.items], table.notes) == (["", ""], ("left out 1 row(s) without picture: 3",))
     assert [s.label for s in load_pictures(flat / "t.csv", label="kind").items] == ["a", "b"]
     assert [s.group for s in load_pictures(flat / "t.csv", group="kind").items] == ["a", "b"]
     with pytest.raises(InputError, match=r"^keep was given with the objective 'simclr', which has no use for it"):
