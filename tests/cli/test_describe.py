@@ -147,12 +147,10 @@ def test_mistakes_in_options_are_one_line_each(
         return capsys.readouterr().err
 
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "localhost:1")
-    assert said == (
-        "seewhy: 'localhost:1' was given as --base-url. A URL like http://localhost:11434/v1 was expected.\n"
-    )
+    assert said == ("seewhy: --base-url is 'localhost:1'. Expected a URL like http://localhost:11434/v1. Correct it.\n")
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
-    assert "seewhy: 'top_p' was to be left out of requests." in said
-    assert "Nobody was named who writes." in err("describe", "write", "wren, robin", "-o", "b.json")
+    assert "seewhy: The parameter 'top_p' cannot be left out of requests." in said
+    assert "No writer was named." in err("describe", "write", "wren, robin", "-o", "b.json")
     said = err("describe", "write", "wren", "-o", "b.json", "-w", "m")
     assert said == "seewhy: 1 class was named. Name at least two, separated by commas.\n"
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")

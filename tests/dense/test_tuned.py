@@ -284,7 +284,7 @@ def test_what_is_wrong_is_told() -> None:
         InputError, match=r"denseclip was given train='some'\. 'none', 'last_stage' or 'all' was expected"
     ):
         DenseCLIP(train="some")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match=r"The encoder 'tiny' was to learn, and it has no weights\."):
+    with pytest.raises(ModelError, match=r"The encoder 'tiny' cannot be trained, because it shows no weights\."):
         halves_to_train(colours(), "last_stage")
 
 

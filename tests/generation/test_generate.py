@@ -239,11 +239,11 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
     )
     with pytest.raises(InputError, match=r"The neuron 256 was given. One from 0 to 255 was expected"):
         seewhy.generate(kept, model, neuron=256)
-    with pytest.raises(InputError, match=r"2 things were asked for at once: label, text."):
+    with pytest.raises(InputError, match=r"2 targets were given at once: label, text\."):
         Question("a", "b")
-    with pytest.raises(InputError, match="Nothing was asked for"):
+    with pytest.raises(InputError, match="No target was given"):
         Question()
-    with pytest.raises(InputError, match="was asked of the encoder 'tiny'"):
+    with pytest.raises(InputError, match="was given with the encoder 'tiny'"):
         Question("moss").condition(tiny_cnn())
     with pytest.raises(ModelError, match=r"cannot read pictures of 2 pixels"):
         Reader(tiny_cnn(), 2)

@@ -251,7 +251,7 @@ def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
     on.text.n_cut = lambda texts: sum(len(t.split()) > 60 for t in texts)  # type: ignore[method-assign]
     encode_pairs(on, [found.items[0], long], None, progress)
     assert progress.notes == [
-        f"1 text(s) are longer than is read, and what lies beyond is not; the first is of {long.image}"
+        (f"1 text(s) are longer than the text encoder reads, and their ends are ignored; the first is of {long.image}")
     ]
 
 
@@ -270,7 +270,7 @@ def test_a_loss_that_is_no_number_is_told(samples: Samples) -> None:
 
 
 def test_words_that_cannot_be_trained_are_told_before_anything_is_looked_at() -> None:
-    with pytest.raises(ModelError, match=r"shows no weights to train\..*train='heads'\.$"):
+    with pytest.raises(ModelError, match=r"does not expose weights to train\..*train='heads'\.$"):
         quick(train="text").fit(tiny_cnn(), [Sample("nowhere.png", "", ("a",))])
 
 

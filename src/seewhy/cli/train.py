@@ -57,8 +57,8 @@ def adapt(
         _adapt_names(session)
     for name in session.was_given(NAMES_ONLY):
         raise InputError(
-            f"--{name.replace('_', '-')} was given without --method. A method that learns classes by their "
-            "names was expected beside it. Give --method coop, say, or drop it."
+            f"--{name.replace('_', '-')} was given without --method. Expected a method that learns classes by "
+            "their names beside it. Add --method coop, say, or drop the option."
         )
     _train_and_save(session, _way(session, all_of_it=False))
 
@@ -193,8 +193,8 @@ def _adapt_names(session: Session) -> NoReturn:
     output = o.output
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
         raise InputError(
-            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which has no use for "
-            "it. A method that has, or none of it, was expected. Drop it, or leave --method out."
+            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which does not use it. "
+            "Expected options of that method. Drop this one, or leave --method out."
         )
     ARCHIVE.check(output)
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}

@@ -27,14 +27,14 @@ from .regions import NOTHING, Segmentation, class_names, segments_of
 @segmenters.register
 @dataclass(frozen=True)
 class CLIPSeg:
-    """A decoder on CLIP's picture network that is told by a name, one map for each: the largest takes the pixel.
+    """A decoder on CLIP's image encoder draws one map per name; the largest value names the pixel.
 
-    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name by itself (section
-    3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
-    maps equal transformers' on the same pixels; here the picture network runs once for all names, and maps are bilinear
-    between their pixels. A picture is stretched to a square, as its processor does.
+    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name independent of
+    the others (section 3). Weights and processor come from a transformers folder in safetensors; no code of that
+    repository runs. The maps equal transformers' on the same pixels. Here the image encoder runs once for all names,
+    and maps are interpolated bilinearly. A picture is stretched to a square, as the processor does.
 
-    Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
+    Cost: one pass of the image encoder per tile, and one of the small decoder per name.
 
     Args:
         templates: sentences with ``{}`` for the name, whose vectors are averaged; the paper's "a photo of a {}.".
@@ -56,7 +56,10 @@ class CLIPSeg:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
-            raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
+            raise InputError(
+                f"clipseg was given templates={self.templates!r}. Expected sentences with {{}} where the name "
+                "goes. Change them."
+            )
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:

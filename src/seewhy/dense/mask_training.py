@@ -106,7 +106,7 @@ class Crops(NamedTuple):
 def _check(n: int) -> None:
     if n < 2:
         raise DataError(
-            f"{n} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures with masks."
+            f"Only {n} picture(s) with masks can be learnt from. Expected at least 2. Give more pictures with masks."
         )
 
 

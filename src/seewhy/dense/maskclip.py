@@ -40,19 +40,19 @@ TEMPLATES = (
 @segmenters.register
 @dataclass(frozen=True)
 class MaskCLIP:
-    """Each cell goes to the class whose sentences are nearest to what the encoder makes of that cell alone.
+    """Each cell gets the class whose sentences are nearest to that cell's own vector.
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
-    normalise(g(template_p(k))))``, bilinear to pixels, then the best (paper, section 3.2; equal to the released code's
-    value path where the encoder pools by attention). Names are not equally near to pictures, whatever is in them, so
-    unless ``centred`` is 0 the texts are taken less their mean, at unit length again, and each class's scores less that
-    part of their mean over the picture: on 80 street scenes one half was better than none by .4 to 1 points of mIoU, on
-    40 others by .1 to .9.
+    normalise(g(template_p(k))))``, interpolated bilinearly to pixels; the best class wins (paper, section 3.2; equal
+    to the released code's value path if the encoder pools by attention). Some names are nearer than others to every
+    picture. Unless ``centred`` is 0, the mean of the texts is therefore subtracted, and from each class's scores that
+    part of their mean over the picture. One half was better than none by .4 to 1 points of mIoU on 80 street scenes,
+    and by .1 to .9 on 40 others.
 
     Differs from the released code: key smoothing compares the cells' features before the head, which every encoder
-    has, and not the last block's keys. The paper's 85 templates are any that are given.
+    has, instead of the last block's keys. ``templates`` takes the place of the paper's 85.
 
-    Cost: one pass of the trunk for each window, and of the head for each cell.
+    Cost: one pass of the trunk per window, and of the head per cell.
 
     Args:
         templates: sentences with ``{}`` for the class's name.
@@ -88,7 +88,10 @@ class MaskCLIP:
         check_fields(self)
         for template in self.templates or ("",):
             if "{}" not in template:
-                raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
+                raise InputError(
+                    f"The template {template!r} has no {{}} where the class's name goes. Expected a sentence such "
+                    f"as 'a photo of a {{}}'. Add it."
+                )
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
         """A segmenter for these classes; nothing is trained."""

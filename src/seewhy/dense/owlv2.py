@@ -17,12 +17,12 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class Owlv2(PretrainedMethod):
-    """Every patch proposes one box, and its vector is compared with the names: ``sigmoid(scale * cos + shift)``.
+    """Every patch proposes one box and is compared with the names: ``sigmoid(scale * cos + shift)``.
 
-    Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. Boxes are
-    fractions of the picture's longer side, as it is padded to a square.
+    Weights and processor come from a transformers folder in safetensors; no code of that repository runs. The picture
+    is padded to a square, so boxes are fractions of its longer side.
 
-    Cost: one pass for each tile.
+    Cost: one pass per tile.
 
     Args:
         tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.

@@ -39,7 +39,7 @@ Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 @dataclass(frozen=True)
 class PretrainedMethod(ABC):
-    """A ready detector of transformers, without its weights; each method writes only how it is asked.
+    """A detector of the transformers library, without its weights; each method writes only its query.
 
     Args:
         tiles: windows on the picture's short side; 1 looks at the whole of it.
@@ -146,7 +146,7 @@ def open_network(
     """The network, its processor, and a digest of its weights."""
     if folder is None:
         raise InputError(
-            f"The {kind} {method} was named without its weights. A folder written by save_pretrained was expected. "
+            f"The {kind} {method} was named without its weights. Expected a folder written by save_pretrained. "
             f"Write --method {method}:/path/to/folder."
         )
     try:
@@ -159,8 +159,8 @@ def open_network(
         config = transformers.AutoConfig.from_pretrained(place, **OWN)
         if config.model_type.replace("-", "_") != method:
             raise ModelError(
-                f"{name!r} holds a {config.model_type!r} network. One of {method!r} was expected. Name another "
-                f"{kind}, or another folder."
+                f"{name!r} holds a {config.model_type!r} network. Expected {method!r}. Name another {kind}, or "
+                "another folder."
             )
         model, missing = from_saved(getattr(transformers, network), name, place, dtype=torch.float32)
         if missing.tensors:

@@ -31,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """How one kind is saved, which ``seewhy fit`` learns from ``task``: a card, beside its tensors."""
+    """How segmenters or detectors are saved: a card beside the tensors."""
 
     what: str
     task: str
@@ -107,7 +107,7 @@ def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
 
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
-    """Bring a segmenter back."""
+    """Load a saved segmenter."""
     with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
         segmenter.check()
@@ -126,12 +126,12 @@ def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
 
 @checked
 def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> TrainedDetector:
-    """Bring a detector back.
+    """Load a saved detector.
 
     Args:
-        folder: what ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
-        encoder: what it looks with; needed where that is not embedded.
-        engine: what runs the trunk, where it is loaded here.
+        folder: a folder that ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
+        encoder: its encoder; needed if that is not the embedded one.
+        engine: the engine that runs the trunk, if it is loaded here.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         classes = class_names(card["classes"], boxes=True)

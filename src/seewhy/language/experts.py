@@ -199,7 +199,7 @@ class CellVerifier:
     def __post_init__(self) -> None:
         if not self.classifier.encoder.has_text:
             raise DataError(
-                f"The encoder {self.classifier.encoder.name} has no text half. One that scores words was expected. "
+                f"The encoder {self.classifier.encoder.name} cannot read words. Expected an image-text encoder. "
                 "Use lite0 or an open_clip model, or leave --check out."
             )
 

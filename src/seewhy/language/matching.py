@@ -34,10 +34,12 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write one object a line: {FORM}.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. Expected one object per line: {FORM}. Give another file."
+        ) from error
     found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not found:
-        raise DataError(f"{path} holds no texts. One object a line was expected: {FORM}. Write some.")
+        raise DataError(f"{path} holds no texts. Expected one object per line: {FORM}. Write some.")
     return found
 
 
@@ -46,23 +48,27 @@ def _caption(line: str, where: str) -> Caption:
         row = json_value(line)
     except ValueError as error:
         said = getattr(error, "msg", str(error))
-        raise DataError(f"{where}, is not JSON: {said}. Write one object a line: {FORM}.") from error
+        raise DataError(
+            f"{where}, is not JSON: {said}. Expected one object per line: {FORM}. Correct the line."
+        ) from error
     texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
+        raise DataError(f"{where}, holds no texts. Expected a list of texts: {FORM}. Write some, or drop the line.")
     if not (row.get("digest") or row.get("image")):
-        raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
+        raise DataError(f"{where}, names no picture. Expected a digest or an image: {FORM}. Add one.")
     scores = row.get("scores", [])
     if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
-        raise DataError(f"{where}, has scores that are no numbers. A list of one a text was expected. Correct it.")
+        raise DataError(
+            f"{where}, has scores that are not numbers. Expected a list with one score per text. Correct it."
+        )
     if scores and len(scores) != len(texts):
         raise DataError(
-            f"{where}, has {len(scores)} scores for {len(texts)} texts. One a text was expected. Correct it."
+            f"{where}, has {len(scores)} scores for {len(texts)} texts. Expected one score per text. Correct it."
         )
     label = row.get("label")
     if not isinstance(label, str | None):
-        raise DataError(f"{where}, has a label that is no text. The name of a class was expected. Correct it.")
+        raise DataError(f"{where}, has a label that is not text. Expected the name of a class. Correct it.")
     names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
     return Caption(texts=tuple(t.strip() for t in texts), label=label, scores=tuple(map(float, scores)), **names)
 
@@ -77,15 +83,16 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
         caption = by_digest.get(digest)
         if caption is None and (caption := by_name.get(Path(name).name)) is not None and files[Path(name).name] > 1:
             raise DataError(
-                f"{files[Path(name).name]} pictures are called {Path(name).name}, and its texts have no digest. One "
-                'picture was expected. Write "digest", the SHA-256 of the file, into each line.'
+                f"{files[Path(name).name]} pictures are called {Path(name).name}, and their texts have no digest. "
+                'Expected one picture of that name. Write "digest", the SHA-256 of the file, into each line.'
             )
         missing += [name] if caption is None else []
         found += [] if caption is None else [caption]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. A text for each picture "
-            "that is trained on was expected, found by the file's digest or name. Write them, or leave those out."
+            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. Expected a text for "
+            "each picture to train on, matched by the file's digest or name. Write the texts, or leave these "
+            "pictures out."
         )
     return tuple(found)
 
@@ -96,8 +103,8 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
         known = found.setdefault(key(caption), caption)
         if known.texts != caption.texts:
             raise DataError(
-                f"{caption.image or caption.digest!r} has two lines with different texts. One line per picture was "
-                "expected. Put its texts into one list."
+                f"{caption.image or caption.digest!r} has two lines with different texts. Expected one line per "
+                "picture. Put its texts into one list."
             )
     return found
 
@@ -179,7 +186,7 @@ def read_short(answer: str) -> str:
     """
     text = " ".join(answer.split()).strip(" .\"'")
     if not 1 <= len(text.split()) <= 60:
-        raise ValueError(f"it has {len(text.split())} words, and 1 to 60 were expected")
+        raise ValueError(f"it has {len(text.split())} words; expected 1 to 60")
     return text
 
 
@@ -195,7 +202,7 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1
     if not best:
-        raise DataError("No picture has a text. At least one was expected. Match some first.")
+        raise DataError("No picture has a text. Expected at least one. Run seewhy describe match first.")
     shares = [[n / sum(counts.values()) for n in counts.values()] for counts in best.values()]
     found = {
         "distinct": sum(map(len, shares)) / len(shares),

@@ -60,7 +60,7 @@ def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
     if len(texts) < 2:
         what = "repeats the examples" if shown & set(found) else f"has {len(texts)} lines that begin with '- '"
-        raise ValueError(f"it {what}, and at least two lines of its own, each beginning with '- ', were expected")
+        raise ValueError(f"it {what}; expected at least two lines of its own, each beginning with '- '")
     return texts
 
 
@@ -117,7 +117,7 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
         if one and other and one != other and (one, other) not in echo and not names & {_plain(one), _plain(other)}:
             found.append(Difference(attribute, caption(first, one), caption(second, other)))
     if not found:
-        raise ValueError("it names no difference of these two")
+        raise ValueError("it names no difference of these two classes")
     return Pair((first, second), tuple(dict.fromkeys(found)))
 
 
@@ -165,16 +165,16 @@ def read_pairs(path: str | Path) -> list[Pair]:
     try:
         rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write {FORM}.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Expected {FORM}. Give another file.") from error
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path} holds no pairs. Write {FORM}.")
+        raise DataError(f"{path} holds no pairs of classes. Expected {FORM}. Write some.")
     return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]
 
 
 def _pair(row: Any, place: str) -> Pair:
     names = row.get("classes") if isinstance(row, dict) else None
     if not isinstance(names, list) or len(names) != 2 or not all(isinstance(n, str) and n.strip() for n in names):
-        raise DataError(f"{place} does not name two classes. Write {FORM}.")
+        raise DataError(f"{place} does not name two classes. Expected {FORM}. Correct it.")
     first, second = (n.strip() for n in names)
     if first == second:
         raise DataError(f"{place} names {first!r} twice. Name two classes.")
@@ -184,7 +184,9 @@ def _pair(row: Any, place: str) -> Pair:
         given = [one.get(k) for k in _KEYS] if isinstance(one, dict) else []
         texts = [t.strip() for t in given if isinstance(t, str)]
         if len(texts) < 3 or not all(texts[1:]):
-            raise DataError(f"{place} has a difference without attribute, first or second. Write {FORM}.")
+            raise DataError(
+                f"{place} has a difference without attribute, first or second. Expected {FORM}. Correct it."
+            )
         found.append(Difference(*texts))
     if not found:
         raise DataError(f"{place} has no differences. Write at least one, or leave the pair out.")

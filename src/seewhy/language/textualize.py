@@ -353,7 +353,10 @@ def textualize_all(
                 done[scene.digest] = record
                 yield record
     except OSError as error:
-        raise DataError(f"{output} could not be written: {error}. Free some space or give another place.") from error
+        raise DataError(
+            f"{output} could not be written: {error}. Expected a file that can be written. Free some space, or "
+            "give another place."
+        ) from error
 
 
 def read_drafts(path: Path) -> list[tuple[str, str]]:
@@ -363,7 +366,8 @@ def read_drafts(path: Path) -> list[tuple[str, str]]:
         return [(Path(str(row["image"])).name, str(row["description"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
+            f'{path} cannot be read: {error!r}. Expected lines of {{"image": …, "description": …}}. Correct it, '
+            "or give another file with -o."
         ) from error
 
 

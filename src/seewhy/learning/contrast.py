@@ -58,7 +58,7 @@ class PairTask(Task):
 
 
 class Contrast(PairTask):
-    """Two networks that are to bring each picture and its text to one place.
+    """Two networks that bring each picture and its text together.
 
     ``column`` is of the pictures; ``"text"`` a tensor, or a tuple such as tokens and their mask, of each text or of
     ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
@@ -132,7 +132,7 @@ class Drawn(Generic[One]):
 
 
 class RegionalContrast(PairTask):
-    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen."""
+    """Two networks that bring each picture and its text together, and their parts too."""
 
     objective: Regional
 
@@ -257,7 +257,7 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """How many others are as near as what belongs together; 0 is the first place."""
+    """For each picture and text, how many rivals are at least as near as the right match; 0 is the first place."""
 
     image_to_text: Int[Tensor, " p"]
     text_to_image: Int[Tensor, " m"]
@@ -287,6 +287,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance."""
+    """Share of the pictures that have no text nearer than their own; 1 is best, ``1 / n`` is chance."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

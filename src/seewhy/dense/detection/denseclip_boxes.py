@@ -42,20 +42,21 @@ TEMPERATURE = 0.1
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """Places, then classes, read off ``[features; s / τ]``, where ``s`` is the map of cosines of cells and texts.
+    """Proposes boxes, then names them, from ``[features; s / τ]``, where ``s`` maps the cosines of cells with texts.
 
-    Texts look at the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages stands
-    ``BCE(s / τ)`` with maps that boxes fill, within the boxes, as the authors have it for Mask R-CNN; that loss, ``s``
-    and its place before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
+    Texts are adapted to the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. The losses of both stages are
+    joined by ``BCE(s / τ)`` against maps that are 1 inside the boxes, as the authors have it for Mask R-CNN; that
+    loss, ``s`` and its place before the pyramid equal theirs. A box's score is the probability of its class times its
+    objectness.
 
-    Differs: the encoder is frozen, and the authors' learns; the two stages are
-    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
-    sentences; masks of instances are not learnt. On drawn things the map cost 8 points of AP50
-    (docs/reproductions/denseclip_encoder.md): ``texts=none`` beside it tells for your pictures, and ``auto`` does not
-    try it.
+    Differs: the encoder is frozen, while the authors train it. The two stages are
+        :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's. Texts are
+        sentences, and instance masks are not learnt. On drawn shapes the map cost 8 points of AP50
+        (docs/reproductions/denseclip_encoder.md), so ``auto`` does not try it; compare with ``texts=none`` on your
+        own pictures.
 
-    Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
-    at half precision in memory.
+    Cost: one pass of the trunk per window, and the heads on ``n_proposed`` boxes. Training holds the maps of all
+        pictures in memory, at half precision.
 
     Args:
         texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the two stages alone.

@@ -43,26 +43,24 @@ FAINT = 1e-12
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """Places, then names by the cosine with texts, then a geometric mean with what the frozen encoder says of the box.
+    """Proposes boxes, names them by the cosine with texts, and averages this score with the frozen encoder's.
 
-    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` the same of the mean of the encoder's own cells in the box,
-    made smaller by ``shrink``; names that were trained on score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta)
-    z^beta``, times the objectness to its power (:class:`~seewhy.dense.two_stage.Blend`). As the authors do, the frozen
-    words are read where a box was proposed, and the box that is given is the one that was moved. Other names can be
-    given when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain
-    --objective dito`` left them, where the encoder has some.
+    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
+    box, shrunk by ``shrink``. Trained names score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta) z^beta``, times a
+    power of the objectness (:class:`~seewhy.dense.two_stage.Blend`). As the authors do, the frozen words are read at
+    the proposed box, and the moved box is returned. Detection also takes names that no training box had. If ``seewhy
+    pretrain --objective dito`` left heads in the encoder, training starts from those.
 
-    With ``trunk_lr`` a copy of the trunk learns with the heads (at .6 of their rate, as DITO's does); the encoder stays
-    as it was, for the frozen words. At 0 the trunk is frozen, as F-VLM's is, and one look gives both sides.
+    With ``trunk_lr``, a copy of the trunk is trained with the heads (DITO: at .6 of their rate); the frozen words use
+    the unchanged encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
 
-    Differs: three levels on the last map; heads are smaller than the authors', the background is a word, AdamW takes
-    the place of momentum, and pictures are not jittered in scale. Frozen words are the mean of the cells in the box by
-    the part of each that is covered, where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z``
-    is theirs to five digits.
+    Differs: three levels on the last map, smaller heads, a word for the background, AdamW instead of momentum, and no
+        scale jitter. The frozen words read the mean of the cells in the box, weighted by coverage; the authors sample
+        14 x 14 points. The blend of ``p`` and ``z`` equals theirs to five digits.
 
-    Cost: one pass of the trunk for each window, two where it learnt; the heads of ``n_proposed`` boxes. Training: the
-    maps of all pictures at half precision in memory; where the trunk learns, its passes forward and back for each
-    picture of each step, read anew, which is said in minutes before it begins.
+    Cost: one pass of the trunk per window (two if it was trained), and the heads on ``n_proposed`` boxes. Training
+        holds the maps of all pictures in memory, at half precision. If the trunk is trained, each step reads its
+        pictures again and runs the trunk forward and back; SeeWhy prints the time before it begins.
 
     Args:
         alpha: exponent of the frozen words for names that were trained on; the paper's .35.
@@ -157,7 +155,7 @@ class DITO:
             if encoder.region_heads is not None and encoder.region_heads.sizes == heads.sizes:
                 heads.load_state_dict(encoder.region_heads.state_dict())
             elif encoder.region_heads is not None:
-                progress.note(f"{encoder.name} has heads of other sizes: these begin from nothing")
+                progress.note(f"{encoder.name} has heads of other sizes, so these are trained from random weights")
             network = TwoStage(heads, texts, self.temperature)
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 

@@ -183,14 +183,15 @@ Fit = tuple[LinearFit, Tensor]
 class Linear:
     """Multinomial logistic regression from a region's features to its class or to nothing.
 
-    A region is seen as the means of the map in its ``parts x parts`` equal parts and in the box with its surroundings,
-    with the logarithms of its sides; the map is first brought to its ``width`` largest principal components, each of
-    spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's softmax; parts as
-    in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored: no proposals miss a
-    thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et al. 2010). Boxes are
-    moved by a ridge regression on the same features, then scored once more. It is the baseline of trained detectors.
+    A region's features are the means of the map in its ``parts x parts`` equal parts and in the box with its
+    surroundings, and the logarithms of its sides. The map is first reduced to its ``width`` largest principal
+    components, each of variance 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast
+    R-CNN's softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are
+    scored, and no proposal step can miss an object. Wrong windows with high scores are added in rounds (hard
+    negatives, Felzenszwalb et al. 2010). A ridge regression on the same features moves the boxes, which are then
+    scored again. It is the baseline of trained detectors.
 
-    Cost: one pass of the trunk for each window of a picture, to train as to detect.
+    Cost: one pass of the trunk per window, in training and in use.
 
     Args:
         width: principal components of the map.
@@ -302,7 +303,7 @@ class RegionProbe:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
         pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
         if not pairs or not bool(((self.shapes > 0) & (self.shapes <= WIDEST)).all()):
-            raise ValueError("the shapes of its windows are no parts of a picture")
+            raise ValueError("the shapes of its windows are not parts of a picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         """What is learnt from: one row per box, in cells."""

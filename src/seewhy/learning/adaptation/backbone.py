@@ -38,7 +38,7 @@ def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Lay
 
 
 def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """The pictures by an encoder that will be tuned; else only seen to be readable, with next to no network."""
+    """Encode the pictures by the encoder to be tuned; otherwise only check that they can be read."""
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
@@ -105,7 +105,7 @@ class BackboneNetwork(Network):
 
 
 class Predictor(nn.Module):
-    """Pixels → logits, with every weight free to be trained."""
+    """Pixels → logits, with every weight trainable."""
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, feature: Feature, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -158,8 +158,8 @@ def sized(encoder: Encoder, size: int | None) -> Encoder:
         return encoder
     if encoder.layout.kind == "tokens":
         raise InputError(
-            f"The size {size} was given, and the tokens of {encoder.name!r} are bound to {own.input_size[0]} pixels. "
-            "Leave size out, or take a convolutional encoder."
+            f"The size {size} was given, and {encoder.name!r} reads only pictures of {own.input_size[0]} pixels. "
+            "Expected that size, or a convolutional encoder. Leave size out, or take another encoder."
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
     transform = replace(own, input_size=(size, size), resize=resize)

@@ -133,7 +133,7 @@ def tune(
 
 @torch.no_grad()
 def measure(turns: Turns, pairs: Pairs) -> float:
-    """Part of the pictures tuned on that are nearest to their own first text, among the first texts of all."""
+    """Share of the training pictures that are nearest to their own first text, among the first texts of all."""
     image = turns.image(torch.stack([v[0] for v in pairs.views]))
     return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
 
@@ -255,16 +255,17 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
+    """Matches texts of a class to its pictures, pulls both together, and fits a linear classifier.
 
-    1. Each training picture gets those of its class's texts that fit it best
-       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
-    2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
-    3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
+    1. Each training picture gets the texts of its class that fit it best
+       (:func:`seewhy.language.matching.match_pictures`), or those of a file written earlier.
+    2. Its first ``n_captions`` texts, as ``"{class}: {text}"``, are its pairs.
+    3. :class:`seewhy.learning.objectives.pairs.GIST` tunes image and text vectors on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
-    By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
-    ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
+    By default both encoders stay frozen, and one linear layer on each side is trained on stored features: seconds on
+    a CPU. ``train="towers"`` is the authors' form and trains copies of both encoders; ``"image"`` freezes the text
+    encoder.
 
     Args:
         train: ``"layers"``, ``"image"`` or ``"towers"``.
@@ -300,7 +301,7 @@ class GIST(NetworkRecipe):
     def check(self) -> None:
         if self.n_captions > self.top:
             raise InputError(
-                f"gist was given n_captions={self.n_captions}, top={self.top}. Captions from 1 to top were expected. "
+                f"gist was given n_captions={self.n_captions}, top={self.top}. Expected n_captions from 1 to top. "
                 "Change them."
             )
 
@@ -308,8 +309,8 @@ class GIST(NetworkRecipe):
         encoder = fitting.encoder
         if fitting.descriptions is None and fitting.captions is None:
             raise InputError(
-                "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
-                "expected. Write some, for example with: seewhy describe write"
+                "gist was given no texts. Expected texts of each class (--descriptions) or of each picture "
+                "(--captions). Write some: seewhy describe write"
             )
         if self.train != "layers":
             trainable(encoder, "layers")  # refused before anything is looked at
@@ -389,7 +390,9 @@ class GIST(NetworkRecipe):
         pairs = Pairs(read, lesson.vectors, lesson.pairs, pictures.labels[chosen], lesson.texts)
         how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
         n = sum(p.numel() for p in towers.parameters())
-        progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")
+        progress.note(
+            f"training {n:,} weights, which takes {16 * n / 1e9:.1f} GB and what one batch needs in the encoder"
+        )
         done = tune_towers(towers, tower, pairs, objective, how, lesson.checkpoint, progress)
         network = GISTNetwork(base, towers)
         now = network.encoder()

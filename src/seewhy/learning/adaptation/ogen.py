@@ -55,9 +55,9 @@ class FeatureGenerator(nn.Module):
 
 
 class LocalMean(nn.Module):
-    """A running average of the last checkpoints, one per epoch, whose number grows as the training goes on.
+    """A running average of the last checkpoints, one per epoch; their number grows during the training.
 
-    After epoch ``t`` of ``T`` it is of the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
+    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
     oldest, and towards each later one by ``1 / max(m, 2)``. They are kept in half precision, as the authors train.
     """
 
@@ -261,11 +261,11 @@ class OGENTask(PromptTask):
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
     """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
 
-    Left out is what is known to be the same as a class or as one of ``excluded``, or a kind of it: whatever has a
-    cosine of :data:`SAME` or more with it, about the mean of all names; what has all of its words in its name, in a
-    WordNet synonym or in its definition, or the other way round in a synonym; and, of ImageNet's classes, what
-    WordNet's definitions lead to it from, or to the last word of its name (:func:`~.kinds.kinds_of`). A class that is
-    no word of WordNet's, such as a brand, may still get a kind of it.
+    Names that mean the same as a class or one of ``excluded``, or a kind of it, are left out. These have a cosine of
+    :data:`SAME` or more with it, about the mean of all names; or contain all of its words in their name, a WordNet
+    synonym or definition, or the reverse in a synonym; or are ImageNet classes whose WordNet definitions lead to it,
+    or to the last word of its name (:func:`~.kinds.kinds_of`). A class that WordNet does not know, such as a brand,
+    may still get one of its kinds.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -284,8 +284,8 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
     if len(free) < 2:
         raise InputError(
-            f"Of {len(vocabulary)} names of the vocabulary, {len(free)} stand for other things than the "
-            f"{len(taken)} that were given. Two or more were expected. Give new_names, or none: new_names=()."
+            f"Only {len(free)} of the {len(vocabulary)} names of the vocabulary are of other objects than your "
+            f"{len(taken)}. Expected at least 2. Give new_names, or none: new_names=()."
         )
     ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
     return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
@@ -294,22 +294,22 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 @classifiers.register
 @dataclass(frozen=True)
 class OGEN(PromptLearning):
-    """CoOp's prompt, kept from its classes alone by made features of unknown ones, and by its own past.
+    """CoOp's prompt, regularised by generated features of unknown classes and by its own past.
 
-    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` makes a picture's features of a name, from names and features of
-    near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k`` classes whose
-    mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
-    ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
+    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` generates a picture's features for a name, from names and
+    features of near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k``
+    classes whose mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if
+    ``y`` had no pictures, ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown
+    name ``j``.
 
     From the authors' code: ``G``, ``u1``, ``u2``; at first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
-    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``; it divides by ``k`` what is a mean already, and
-    draws ``u`` from [0, 1), which is not around 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
-    unknown names ``M`` nearest to its class: ``extrapolation="released"``.
+    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides means by ``k`` once more, and
+    draws ``u`` from [0, 1), which is not centred on 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for
+    the unknown names ``M`` nearest to its class: ``extrapolation="released"``.
 
-    From the paper, and not in that code: unknown classes are made jointly of their nearest known ones; and the
-    teacher, the average of the whole model, prompt and generator, over past epochs, whose number ``m_t`` grows as a
-    cosine. We know the paper by its abstract, its figures' captions and reviews: the window's ends and the decay within
-    it are from memory, not verified.
+    From the paper, and not in that code: unknown classes are generated jointly from their nearest known ones; and the
+    teacher averages prompt and generator over past epochs, whose number ``m_t`` grows as a cosine. The paper was
+    known by its abstract, captions and reviews only: the window's ends and the decay within it are not verified.
 
     Ours: the form of the distillation, ``L`` once more with the teacher's features and answers in the place of what is
     so (``KL(teacher || student)``, of real and made features, and ``d MSE(u, teacher's u)``); the unknown names, out of
@@ -353,8 +353,8 @@ class OGEN(PromptLearning):
     def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
-                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. A window that does not "
-                "shrink was expected. Change them."
+                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. Expected window_max "
+                "to be window_min or more. Change them."
             )
 
     def task(self, lesson: Lesson) -> PromptTask:

@@ -37,12 +37,12 @@ REFIT = ("coefficients", "centres", "left", "right")
 
 
 class PairedHeads(nn.Module):
-    """A second space for pictures and sentences beside the encoder's own, learnt behind its frozen towers.
+    """A second space for pictures and sentences beside the encoder's own, learnt on its frozen vectors.
 
     ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
-    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: but for lengths, a picture's cosine with a text is ``1 - keep``
-    parts of the old one and ``keep`` parts of the new. ``p`` is a picture among the texts, ``t`` a sentence there,
-    ``s`` the sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
+    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: apart from lengths, a picture's cosine with a text mixes the old
+    (``1 - keep``) and the new one (``keep``). ``p`` is a picture among the texts, ``t`` a sentence there, ``s`` the
+    sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
 
     Where the encoder's place of a sentence is a regression (:class:`RefittedText`), ``t`` is fitted anew. A sentence
     that is nearer to the name of an own class than to any that was adapted to keeps its old place.

@@ -170,8 +170,9 @@ def refuse_long(on: Encoder, instruction: str) -> None:
     """An instruction of which the end would not be read."""
     if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
         raise InputError(
-            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
-            f"the words half of {on.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more "
+            f"than the text encoder of {on.name!r} reads. Expected a short phrase, such as 'the colour'. Shorten "
+            "it."
         )
 
 
@@ -286,8 +287,9 @@ class Instructed(nn.Module):
         if instruction in self.taught or float(cosines[best]) >= SAID:
             return
         _logger.warning(
-            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
-            "them is %r, with a cosine of %.2f between the sentences, so that %.0f %% of what those change is changed.",
+            "%s did not learn the instruction %r, and nothing was measured for it. It learnt %s. The most "
+            "similar is %r, with a cosine of %.2f between the sentences, so %.0f %% of that instruction's change "
+            "is applied.",
             *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
             100 * trust,
         )

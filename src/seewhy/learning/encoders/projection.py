@@ -57,13 +57,13 @@ class Projection:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form) or self.width < 1:
             raise InputError(
-                f"The projection was given form={self.form!r}, width={self.width}. 'none', 'linear', 'mlp' or 'fixed' "
-                "and a width of one or more were expected. Change them."
+                f"The projection was given form={self.form!r}, width={self.width}. Expected 'none', 'linear', "
+                "'mlp' or 'fixed', and a width from 1. Change them."
             )
         if (self.kappa is not None and self.kappa < 1) or (self.effective is not None and self.effective <= 0):
             raise InputError(
-                f"The projection was given kappa={self.kappa}, effective={self.effective}. A kappa of 1 or more, or a "
-                "number of coordinates above 0, was expected. Change them."
+                f"The projection was given kappa={self.kappa}, effective={self.effective}. Expected kappa from 1, "
+                "and effective above 0. Change them."
             )
 
     def kappa_for(self, width: int) -> float:
@@ -73,9 +73,8 @@ class Projection:
         if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
             most = math.floor(1e4 * math.exp(-math.log(torch.finfo(torch.float32).tiny) / (width - 1))) / 1e4
             raise InputError(
-                f"A fixed projection of {width} coordinates was given kappa={kappa:.4g}, by which the last ones weigh "
-                f"nothing in single precision. At most {most:.4f} was expected. Give a smaller kappa, or more "
-                "effective coordinates."
+                f"A fixed projection of {width} coordinates was given kappa={kappa:.4g}, which makes the last "
+                f"weights 0 in single precision. Expected at most {most:.4f}. Lower kappa, or raise effective."
             )
         return kappa
 
@@ -86,8 +85,8 @@ class Projection:
             n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
             if n < width:
                 progress.note(
-                    f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the first, "
-                    "so that they get next to no gradient; a smaller kappa, or more effective coordinates, spares them"
+                    f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the "
+                    "first, so they hardly learn; lower kappa, or raise effective"
                 )
         if self.form == "none":
             return nn.Identity()

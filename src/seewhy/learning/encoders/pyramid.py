@@ -45,8 +45,9 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
             found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
     if not found:
         raise ModelError(
-            f"A pyramid was asked for on a trunk whose maps are all {last[0]} x {last[1]} cells. One with stages, as "
-            "convolutional networks have them, was expected. Leave the pyramid out, or take another encoder."
+            f"A pyramid was requested, and all maps of this encoder have {last[0]} x {last[1]} cells. Expected an "
+            "encoder with stages, such as a convolutional network. Leave the pyramid out, or take another "
+            "encoder."
         )
     finer = sorted(found.values(), key=lambda stage: stage.grid, reverse=True)
     return [*finer, Stage("", "nchw", own.shape[1], last)][-n_levels:]
@@ -77,7 +78,7 @@ class Pyramid(nn.Module):
         for stage in facts["stages"]:
             sizes_of(stage, "width")
         if not 1 < len(stages) <= 8 or stages[-1].layer:
-            raise ValueError(f"its pyramid is on {len(stages)} stages")
+            raise ValueError(f"its pyramid has {len(stages)} stages")
         for stage in stages[:-1]:
             trunk.get_submodule(stage.layer)
         made = cls(trunk, layout, stages, facts["width"])

@@ -65,8 +65,9 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
-            f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
-            f"or 'hf:', was expected. Take one of those, or train {instead} behind this one: train={instead!r}."
+            f"The text encoder of {on.name!r} does not expose weights to train. Expected the embedded encoder, or "
+            f"one under 'open_clip:' or 'hf:'. Take one of those, or train {instead} on top of this one: "
+            f"train={instead!r}."
         )
     return tower
 
@@ -273,8 +274,8 @@ class PrefixedWords(nn.Module):
         def under(source: str) -> Encoder:
             if source not in SOURCES:
                 raise InputError(
-                    f"The prefix {source!r} was asked of {name!r}, which was trained on classes and captions. "
-                    f"{' or '.join(map(repr, SOURCES))} was expected. Take one of them, or leave it out for captions."
+                    f"The prefix {source!r} was given to {name!r}, which was trained on classes and captions. "
+                    f"Expected {' or '.join(map(repr, SOURCES))}. Take one of them, or leave it out for captions."
                 )
             return reading(source, f"{name}#{source}", other=False)
 

@@ -27,9 +27,9 @@ class Layer(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class CrossEntropy(Vectors):
-    """A linear layer behind the network tells each picture's class; it is left out of what is saved.
+    """A linear layer on the network predicts each picture's class; the layer is not saved.
 
-    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views. Vectors keep their length. Equal to torch's.
+    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views. Vectors are not normalised. Equal to torch's.
 
     Args:
         label_smoothing: part of the right answer that is spread over all classes.
@@ -80,15 +80,15 @@ class Layers(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class IIS(Vectors):
-    """A linear layer on the vectors and one on few concept similarities must both tell the class.
+    """A linear layer on the vectors and one on a few concept similarities must both predict the class.
 
-    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; this training is not
-    in the released code, and ``w`` is not known). Each picture keeps the ``M - floor(sM)`` concepts that are largest in
-    size; the gradient goes through those and not into the concepts. Both layers are left out of what is saved.
+    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; the released code
+    has no such training, and ``w`` is not known). Each picture keeps its ``M - floor(sM)`` largest similarities by
+    size; the gradient passes through those and not into the concepts. Both layers are not saved.
 
-    Concepts are ``M`` training pictures, drawn once, each as the network sees it now: whenever it comes by, its concept
-    is replaced. The paper's are pieces of pictures encoded by the network, how often is not known. With
-    ``concepts="random"`` they are directions that never change: what the second term does without any concept.
+    Concepts are the vectors of ``M`` training pictures, drawn once; whenever such a picture is in a batch, its vector
+    is updated. The paper encodes pieces of pictures; how often is not known. ``concepts="random"`` takes fixed
+    directions, as a control without concepts.
 
     Args:
         n_concepts: ``M``; the best of the paper's ablation, as a review quotes it.
@@ -147,7 +147,7 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
 @objectives.register
 @dataclass(frozen=True)
 class SimCLR(Vectors):
-    """Each view of a picture must find its other view among all views of the batch, without any class.
+    """Each view of a picture must find its other view among all views of the batch, without classes.
 
     NT-Xent (equation 1): ``-log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))`` for the two views ``i``, ``j`` of a
     picture, on average over all views; ``s`` are cosines.
@@ -180,15 +180,15 @@ class SimCLR(Vectors):
 @objectives.register
 @dataclass(frozen=True)
 class SupCon(Vectors):
-    """Each view must find all views of its own class among all views of the batch, or of a queue.
+    """Each view must find all views of its own class, among all views of the batch or of a queue.
 
     ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, on average over views ``i``
     (equation 2, the sum outside of the logarithm); ``P(i)`` are the other views of its class, ``s`` cosines.
 
     Equal to ``SupConLoss`` of SupContrast in loss and gradients, which also multiplies by ``temperature /
-    base_temperature``. With ``n_store`` the pictures are compared with as many earlier ones by a slow copy of the
-    network (the paper's section 4.4 and MoCo): then the last view goes through the slow copy and the others must find
-    their class in the queue, their own picture's other views among it. Memory does not grow with the queue.
+    base_temperature``. With ``n_store``, pictures are compared with that many earlier ones, encoded by a slow copy of
+    the network (the paper's section 4.4 and MoCo). The last view goes through the slow copy; the others must find
+    their class in the queue, which includes their own picture's other views. Memory does not grow with the queue.
 
     Args:
         temperature: of the cosines; the paper's 0.1.
@@ -212,7 +212,7 @@ class SupCon(Vectors):
 
     def check(self) -> None:
         if self.n_store and self.n_views < 2:
-            raise self.refusal("n_store", "n_views", expected="Two views or more with a queue were")
+            raise self.refusal("n_store", "n_views", expected="at least 2 views with a queue")
 
     @property
     def slow_views(self) -> int:
@@ -266,19 +266,19 @@ class Neighbours(Queue):
 @objectives.register
 @dataclass(frozen=True)
 class LOOK(Vectors):
-    """Most of the nearest neighbours of a picture, itself left out, must be of its class, be it in several places.
+    """Most of a picture's nearest neighbours, without itself, must have its class; a class may form several clusters.
 
     Leave-one-out soft kNN, LOOK-style: ``P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij`` with
-    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are vectors of the pictures
-    by a slow copy of the network, first in first out; those of the same picture never count. A picture of the same
-    class that is not among the k nearest gets no pull, so that a class may stay in several places.
+    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are vectors of pictures
+    from a slow copy of the network, first in, first out; those of the same picture never count. A picture of the same
+    class outside the k nearest is not pulled closer, so a class may form several clusters.
 
-    There is no public code, and the body of the paper was not at hand: the loss is rebuilt from its abstract and from
-    what this family of methods does. How it starts, the store, k, temperature and momentum are ours. Networks that had
-    learnt nothing came to one place altogether with ``"none"`` and ``"own_class"`` on drawn shapes.
+    There is no public code, and only the abstract was known: the loss follows the abstract and methods of this
+    family. Start, store, k, temperature and momentum are SeeWhy's own. On drawn shapes, untrained networks collapsed
+    to one point with ``"none"`` and ``"own_class"``.
 
-    Cost: one pass of the slow copy a view that it sees, and one product with the store; memory does not grow with the
-    store. Slow vectors of the batch itself go into the store before it is compared with.
+    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with
+        the store. The batch's own slow vectors enter the store before the comparison.
 
     Args:
         k: neighbours; 0 takes all, which is SupCon's inner form.

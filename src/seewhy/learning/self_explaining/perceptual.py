@@ -283,11 +283,11 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
+    """An autoencoder that memorised the training pictures redraws each picture for a small classifier of grey pictures.
 
-    A picture is observed and redrawn, again and again, until it settles: that is what the classifier sees, and it can
-    be looked at. Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a
-    training picture, which it gives away, and the authors train for 100,000 epochs.
+    A picture is redrawn again and again until it no longer changes. The classifier sees this final picture, and so
+    can you. Experimental: the paper has only digits of 28 × 28 pixels, and its authors train for 100,000 epochs. The
+    final picture is near to a training picture and therefore reveals it.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.

@@ -53,11 +53,11 @@ N_LEVELS = 17
 @classifiers.register
 @dataclass(frozen=True)
 class COMET(NetworkRecipe):
-    """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
+    """A selector masks the picture, and a predictor decides from what the mask shows.
 
-    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
-    The predictor must be right on what is shown, the detector clearly worse on what is left, and the mask small
-    (:class:`~.network.Objective`): one mask a picture and of no class, which is the map.
+    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, and the complement to a detector trained on whole pictures.
+    The predictor must be right on the visible part, the detector clearly worse on the rest, and the mask small
+    (:class:`~.network.Objective`). Each picture has one mask, which is the map and does not depend on a class.
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
@@ -113,9 +113,9 @@ class COMET(NetworkRecipe):
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
         if fitting.descriptions is not None and not self._frozen:
             raise InputError(
-                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
-                "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
-                "expected. Set them, or leave the descriptions out."
+                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose "
+                "training moves pictures away from their sentences. Expected mode='post_hoc' with "
+                "backbone='encoder'. Set both, or leave the descriptions out."
             )
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)
