@@ -155,8 +155,8 @@ def test_mistakes_in_options_are_one_line_each(
     assert said == "seewhy: 1 class was named. Name at least two, separated by commas.\n"
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")
     assert said == (
-        "seewhy: m at http://localhost:1/v1 did not answer: Connection error. A running service and a model it has "
-        "were expected. Check --base-url, --writer and the key.\n"
+        "seewhy: m at http://localhost:1/v1 did not answer: Connection error. Expected a running service that has "
+        "the model. Check --base-url, --writer and the key.\n"
     )
 
 
@@ -176,6 +176,6 @@ def test_a_verb_that_may_do_without_a_writer_says_that_nobody_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run") == 0
-    assert capsys.readouterr().out == "nobody is asked: no --writer was named\n"
+    assert capsys.readouterr().out == "no --writer was named, so there is nothing to ask\n"
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run", "--json") == 0
     assert printed_json(capsys, "describe-images") == {"n_prompts": 0}

@@ -124,7 +124,11 @@ def test_python(tmp_path: Path) -> None:
             InputError,
             "The detector word_regions has no parameter 'zoom'. Expected one of templates,",
         ),
-        ({"labels": "a", "detector": "word_regions:x"}, InputError, "has no weights of its own, and the folder x was given."),
+        (
+            {"labels": "a", "detector": "word_regions:x"},
+            InputError,
+            "has no weights of its own, and the folder x was given.",
+        ),
         ({"labels": "a", "detector": "owlv2"}, InputError, "Write --method owlv2:/path/to/folder."),
         ({"labels": "a", "levels": (0.0,)}, InputError, "Expected levels between 0 and 1, and at least one word"),
         ({"labels": "a", "rest": ()}, InputError, "0 word(s) for the rest"),

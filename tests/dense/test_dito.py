@@ -148,7 +148,7 @@ def test_a_trunk_that_learns_is_kept_and_the_words_stay_as_they_were(data: BoxDa
     detector = fit_detector(
         data, on, method="dito", folds=2, **SMALL, trunk_lr=0.6, zoom=1.0, progress=(heard := Progress())
     )
-    said = next(note for note in heard.notes if note.startswith("the trunk learns"))
+    said = next(note for note in heard.notes if note.startswith("the trunk is trained too"))
     assert "3 trainings of 3 steps" in said
     assert all(torch.equal(value, before[name]) for name, value in on.trunk.state_dict().items()), "the encoder stays"
     finder = detector.finder

@@ -165,7 +165,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
     desk = WriterSession(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, progress=heard)
     assert desk.ask(Prompt("x"), str) == "- red beak"
     assert heard.notes == [
-        "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --set max_tokens. "
+        "The answer of breathless was cut off after 5 tokens. Expected a complete answer. Raise --set max_tokens. "
         "Until then the part that is whole is taken"
     ]
     with pytest.raises(CutOffError):

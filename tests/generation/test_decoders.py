@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_told() -> None:
         Decoder(nn.Sequential(nn.Dropout()), (3, 8, 8))
     with pytest.raises(InputError, match="The score of your decoder was requested, and it has no diffusion model"):
         Bring(prior="score").ready(MINE, halves())
-    with pytest.raises(DataError, match=r"4 different picture\(s\) can be read. 16 or more were expected"):
+    with pytest.raises(DataError, match=r"Only 4 different picture\(s\) can be read. Expected at least 16"):
         QUICK.ready(MINE, halves(4))
     with pytest.raises(InputError, match=r"noise=0\. A number above 0 was expected"):
         Bring(noise=0.0)

@@ -165,7 +165,7 @@ def test_few_pictures_and_broken_ones_are_named(samples: Samples, tmp_path: Path
     found = replace(QUICK, n_steps=1).fit(tiny_cnn(), [*samples.items, broken], progress=heard)
     assert [f.image for f in heard.failures] == [str(tmp_path / "x.png")]
     assert found.facts["n_pictures"] + found.facts["n_held_out"] == 24
-    with pytest.raises(InputError, match=r"side=20, .* A side of 16, 32, 64, 128 pixels"):
+    with pytest.raises(InputError, match=r"side=20, .* Expected a side of 16, 32, 64, 128 pixels"):
         FitGenerator(side=20)
 
 
@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
         2,
         ["There is no class called 'wran' among the 2 of this classifier. Did you mean 'wren'?"],
     )
-    with pytest.raises(InputError, match=r"The neuron 256 was given. One from 0 to 255 was expected"):
+    with pytest.raises(InputError, match=r"The neuron 256 was given. Expected a number from 0 to 255"):
         seewhy.generate(kept, model, neuron=256)
     with pytest.raises(InputError, match=r"2 targets were given at once: label, text\."):
         Question("a", "b")

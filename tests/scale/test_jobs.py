@@ -134,7 +134,7 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
 def test_another_version_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     do(photos, tmp_path / "out")
     monkeypatch.setattr(jobs, "version", lambda _: "9.9")
-    with pytest.raises(ForeignFileError, match=r"was begun with seewhy [\d.]+, not 9\.9\. The same"):
+    with pytest.raises(ForeignFileError, match=r"was started with seewhy [\d.]+, not 9\.9\. Expected the same"):
         do(photos, tmp_path / "out")
 
 
@@ -226,7 +226,7 @@ def test_files_that_change_while_they_are_read_are_told(photos: Path, tmp_path: 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "1/0", "a/b", "-1/4", ""])
 def test_a_part_that_is_none_is_told(text: str) -> None:
-    with pytest.raises(InputError, match=r"^The shard is '.*'\. A part and how many there are was expected, from 1/16"):
+    with pytest.raises(InputError, match=r"^The shard is '.*'\. Expected a part and the number of parts, from 1/16"):
         Part.read(text)
 
 

@@ -134,5 +134,5 @@ def test_a_process_that_cannot_open_the_model_says_why() -> None:
 def test_how_a_process_died_is_said(code: int, how: str) -> None:
     dead: Any = object.__new__(runs.LocalProcess)
     dead._pipe, dead._process = Pipe(), SimpleNamespace(exitcode=code, join=lambda: None)
-    with pytest.raises(runs.Died, match=f"^A process {how} while it loaded the model. Processes that"):
+    with pytest.raises(runs.Died, match=f"^A process {how} while it loaded the model. Expected processes that"):
         dead.model()

@@ -120,9 +120,9 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
     with pytest.raises(ForeignFileError, match=r"out was started with verb embed, not predict\. Expected the same"):
         claim(tmp_path / "out", "predict", photos, model)
     fewer = type(model)(model.identity, model.columns[:1])
-    with pytest.raises(ForeignFileError, match=r"was begun with columns \['image', 'digest', 'embedding', 'error'\]"):
+    with pytest.raises(ForeignFileError, match=r"was started with columns \['image', 'digest', 'embedding', 'error'\]"):
         claim(tmp_path / "out", "embed", photos, fewer)
-    with pytest.raises(ForeignFileError, match=r"was begun with other pictures \(.*photos\), not those of .*tars\."):
+    with pytest.raises(ForeignFileError, match=r"was started with other pictures \(.*photos\), not those of .*tars\."):
         claim(tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "tars")), model)
     assert claim(tmp_path / "out", "embed", photos, model).digest == job.digest
     run(Deciding(), find_input(tmp_path / "photos"), tmp_path / "decisions")

@@ -76,7 +76,7 @@ class Writing:
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
         """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
         if estimate is None:
-            session.say({"n_prompts": 0}, "nobody is asked: no --writer was named")
+            session.say({"n_prompts": 0}, "no --writer was named, so there is nothing to ask")
             raise typer.Exit
         cost = estimate.cost(self.price_in, self.price_out)
         line = (
@@ -252,7 +252,7 @@ def images(
     for record in terminal.readable(stream, "Describing", False):
         done += 1
         if session.as_json or not session.quiet:
-            session.say(record, f"{record['image']}: {record['description'] or '(nothing can be said)'}")
+            session.say(record, f"{record['image']}: {record['description'] or '(no description)'}")
     if not session.as_json:
         say(f"{output}: {done} described. Read them before you rely on them.")
     session.end(done)

@@ -166,7 +166,7 @@ def _fit_explainer(session: Session) -> None:
     session.say(
         {"explainer": str(path), **explainer.trained},
         f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}",
-        f"behind its masks, which show {final['mean_mask']:.0%} of a picture on average, "
+        f"with its masks, which show {final['mean_mask']:.0%} of a picture on average, "
         f"{final['agree']:.0%} of the training pictures keep their class",
     )
     session.end(len(pictures))

@@ -177,7 +177,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
     session.say(
         asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
-        f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
+        f"encoding pictures and texts, unless cached: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
         f"in all: {duration(cost.seconds)}",
     )
@@ -185,7 +185,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
 
 
 def _adapt_names(session: Session) -> NoReturn:
-    """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
+    """Learn a prompt before the names of a few classes: read, encode, train, choose, measure, save, report."""
     from ..classifiers.saving import ARCHIVE
     from ..studies.forgetting import AdaptingData, adapt_names
 

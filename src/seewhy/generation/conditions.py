@@ -110,7 +110,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees on a picture, and whether it was asked for; the probability of that, or of what is seen."""
+    """What the judge sees in a picture, whether that is the target, and its probability."""
 
     label: str
     probability: float
@@ -119,7 +119,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier of another network than the one that was climbed, which agrees with anything made for it."""
+    """A classifier on another network than the one whose score was raised."""
 
     classifier: Classifier
     asked: str

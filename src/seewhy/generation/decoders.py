@@ -137,7 +137,7 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
             f"{name!r} holds {', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}. Expected an "
             f"autoencoder ({' or '.join(VAES)}) or a {KIND}, as diffusers saves them. Give the folder of one."
         )
-    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Another one was expected. Save it again.")):
+    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Expected a complete folder. Save it again.")):
         decode, encode, shape = (
             _pixels(_config(unet or root), side) if vae is None else _latent(_network(vae, name), side)
         )

@@ -107,7 +107,7 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """What the pictures are worth."""
+    """How far the pictures can be trusted."""
     told, level = [one.agrees for one in pictures if one.agrees is not None], "not measured"
     if judge is None:
         said = f"No second network was named, and {climbed} agrees with whatever is made for it."

@@ -74,7 +74,7 @@ def _caption(line: str, where: str) -> Caption:
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
-    """The captions of these pictures, in order: found by their digest, or by a file name that is no other picture's."""
+    """The captions of these pictures, in order, found by digest or by a unique file name."""
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
     files = Counter(Path(name).name for name in names)
@@ -111,7 +111,7 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
 
 @dataclass(frozen=True)
 class Match:
-    """How texts are chosen; the defaults are the authors'.
+    """Settings for choosing texts; the defaults are the authors'.
 
     Attributes:
         top: most texts per picture.
@@ -125,7 +125,7 @@ class Match:
         check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
-        """Positions of the texts that fit best, best first, and the probability of each among all of them."""
+        """Positions of the best texts, best first, and the probability of each among all texts."""
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
         return order[: self.top].tolist(), values[: self.top].tolist()
@@ -161,7 +161,7 @@ def match_pictures(
     *,
     store: FeatureStore | None = None,
 ) -> Iterator[Caption | Failure]:
-    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure."""
+    """The texts of each picture, as a stream in order; an unreadable picture becomes a failure."""
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
     for sample, seen in zip(
         samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
@@ -170,7 +170,7 @@ def match_pictures(
 
 
 def short_prompt(text: str) -> Prompt:
-    """Asks for the traits alone: what GIST's third step does; the authors' own wording is not public."""
+    """Asks for the traits alone, as GIST's third step does; the authors' wording is not public."""
     system = (
         "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
         "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
@@ -191,13 +191,13 @@ def read_short(answer: str) -> str:
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """The same with every text shortened; a text is asked about once, whoever it belongs to."""
+    """The same with every text shortened; a text shared by classes is asked about once."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """How much the texts say about the picture rather than about its class."""
+    """How much the texts say about the picture, and not only about its class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1

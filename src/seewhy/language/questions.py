@@ -54,7 +54,7 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out."""
+    """The lines of a list, each once, without marks; repetitions of the worked examples are left out."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
@@ -67,7 +67,7 @@ def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
 def write_classes(
     desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
-    """Descriptors of each class, in order; where there are none, the reason."""
+    """Descriptors of each class, in order, or the reason why there are none."""
     answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
     yield from zip(classes, answers, strict=True)
 
@@ -133,7 +133,7 @@ def _plain(text: str) -> str:
 
 
 def read_json(answer: str) -> Any:
-    """The first JSON object or list in a text: models like to say something around it."""
+    """The first JSON object or list in a text, which may have words around it."""
     start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
     if start < 0:
         raise ValueError("it holds no JSON")
@@ -146,7 +146,7 @@ def read_json(answer: str) -> Any:
 def write_pairs(
     desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
-    """What parts each pair, in order; where nothing is had, the reason."""
+    """The differences of each pair, in order, or the reason why there are none."""
     pairs = list(pairs)
     questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
     yield from zip(pairs, desk.ask_all(questions), strict=True)
@@ -194,12 +194,12 @@ def _pair(row: Any, place: str) -> Pair:
 
 
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
-    """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
+    """Write pairs to a file; overwrites a file that SeeWhy wrote and nobody edited, or any file with ``force``."""
     return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), force=force)
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Pairs of classes, by the probability of the less likely of the two, summed over pictures with both on top."""
+    """Pairs of classes by confusability: the lower of the two probabilities, summed over pictures with both on top."""
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

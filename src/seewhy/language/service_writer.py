@@ -43,13 +43,13 @@ _PIECE = 6
 
 @dataclass(frozen=True)
 class ServiceWriter(Writer):
-    """Asks a chat model over HTTP, through the official client.
+    """Asks a chat model over HTTP, by the official OpenAI client.
 
-    A busy service (429, 503) is asked again, when it says; after a first answer, one that breaks off or fails too.
-    Nothing is sent before the first prompt, and nowhere else than to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
-    OpenAI). The key, in ``key_variable`` of the environment, is in no log, error, card or file. ``left_out`` are
-    :data:`PARAMETERS` that the service refuses. ``timeout_s`` is for one answer, all in all, but for the waits that a
-    busy service asks for.
+    A busy service (429, 503) is asked again when it says so; after a first answer, so is one that breaks off or
+    fails. Nothing is sent before the first prompt, and only to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
+    OpenAI). The key is read from the environment variable ``key_variable`` and appears in no log, error, card or
+    file. ``left_out`` names :data:`PARAMETERS` that the service refuses. ``timeout_s`` limits one whole answer,
+    without the waits that a busy service asks for.
     """
 
     name: str
@@ -198,7 +198,7 @@ class ServiceWriter(Writer):
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
         kind = NoWriterError if hopeless else WriterError
         return kind(
-            f"{self.model} did not answer: {message}. A running service and a model it has were expected. "
+            f"{self.model} did not answer: {message}. Expected a running service that has the model. "
             "Check --base-url, --writer and the key."
         )
 
@@ -219,11 +219,11 @@ class ServiceWriter(Writer):
 
 
 class BrokenRuleError(Exception):
-    """A service did what none may: sent the question on, or more bytes than an answer can have."""
+    """A service broke a rule: it redirected the question, or sent more bytes than an answer can have."""
 
 
 class Allowance:
-    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted."""
+    """Seconds left for one answer, over all tries, without the waits that a busy service asks for."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = self.left = seconds
@@ -248,7 +248,7 @@ class Allowance:
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, which tries once, follows no redirect, and reads no endless answer."""
+    """The official client, set to try once, follow no redirect, and limit the size of an answer."""
     from openai import DefaultHttpxClient, OpenAI
 
     def before_reading(response: Any) -> None:

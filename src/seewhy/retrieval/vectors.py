@@ -140,7 +140,7 @@ def exact_top(
     k: int,
     rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """The ``k`` largest inner products, every row looked at: block by block, so memory does not grow with ``n``.
+    """The ``k`` largest inner products over all rows, block by block, so memory does not grow with ``n``.
 
     Example:
         >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)
@@ -210,7 +210,7 @@ class Whitening:
         return white if self.power == 1 else normalize(signed_power(white, self.power), dim=-1)
 
     def save(self, path: Path, *, force: bool = False) -> Path:
-        """Write to a file, whole or not at all; over a file that SeeWhy did not make only with ``force``."""
+        """Write to a file, whole or not at all; ``force`` overwrites a file that SeeWhy did not make."""
         tensors = {"mean": self.mean, "matrix": self.matrix, "power": torch.tensor(self.power)}
         return ARCHIVE.save(path, tensors, force=force)
 
@@ -239,7 +239,7 @@ N_MEAN = 20_000
 
 @dataclass(frozen=True)
 class Nearest:
-    """What a search found: inner products, falling, and their rows."""
+    """The result of a search: inner products in falling order, and their rows."""
 
     scores: Float[Tensor, " j"]
     rows: Int[Tensor, " j"]

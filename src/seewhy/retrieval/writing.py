@@ -46,7 +46,7 @@ DEAD = 0.25
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to add: a file name or pixels; in the index it is called by its name, or the absolute file name."""
+    """One picture to add: a file name or pixels. The index knows it by its name, or by the absolute file name."""
 
     source: One
     label: str = ""
@@ -66,7 +66,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """What an addition came to; exact copies of pictures that are there under another name count as unchanged."""
+    """The result of an addition; exact copies of pictures in the index count as unchanged."""
 
     added: int = 0
     updated: int = 0

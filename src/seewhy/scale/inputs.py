@@ -225,7 +225,7 @@ class Table(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        empty = DataError(f"{path} names no pictures. A row for each was expected. Fill it in.")
+        empty = DataError(f"{path} names no pictures. Expected one row per picture. Fill it in.")
         yield from self._of_names(str(path.parent), names_in_table(path, self.column), empty)
 
 

@@ -135,7 +135,7 @@ class DITO:
             return None
         task, given = self._prepared(reader, data, Progress())
         said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
-        return f"the trunk learns: {said}; every look at a picture is then two, as the frozen words need it as it was"
+        return f"the trunk is trained too: {said}; each picture then takes two passes, one of them for the frozen words"
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
         """What is trained, and what it learns from."""

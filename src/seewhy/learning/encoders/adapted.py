@@ -37,7 +37,7 @@ ARCHIVE = FolderArchive(
     Facts(("format", "seewhy", "adapted", "base")),
     formats=(FORMAT,),
     kind="an adapted encoder",
-    make="A folder that seewhy adapt wrote was expected. Make one with: seewhy adapt PAIRS -o {folder}",
+    make="Expected a folder that seewhy adapt wrote. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
     most=16 << 20,
 )
