@@ -27,14 +27,14 @@ from .regions import NOTHING, Segmentation, class_names, segments_of
 @segmenters.register
 @dataclass(frozen=True)
 class CLIPSeg:
-    """A decoder on CLIP's image encoder draws one map per name; the largest value names the pixel.
+    """A network trained to find what words name: one map per name, and the largest takes the pixel.
 
-    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name independent of
-    the others (section 3). Weights and processor come from a transformers folder in safetensors; no code of that
-    repository runs. The maps equal transformers' on the same pixels. Here the image encoder runs once for all names,
-    and maps are interpolated bilinearly. A picture is stretched to a square, as the processor does.
+    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name on its own (section
+    3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
+    maps equal transformers' on the same pixels. Here the picture network runs once for all names, and maps are bilinear
+    between their pixels. As in its processor, a picture is stretched to a square.
 
-    Cost: one pass of the image encoder per tile, and one of the small decoder per name.
+    Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
 
     Args:
         templates: sentences with ``{}`` for the name, whose vectors are averaged; the paper's "a photo of a {}.".

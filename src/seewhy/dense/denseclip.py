@@ -36,28 +36,27 @@ from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, 
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder reads the encoder's maps, and the scores of texts that were adapted to the picture.
+    """A small decoder on the encoder's maps and on the scores of texts that are adapted to the picture.
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
     s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
-    names behind learnt vectors, one set for all classes (section 3.2); the frozen text encoder reads them at every
-    step. Pre-model prompting computes these vectors from the picture instead, ``decoder(q, [z̄; z])`` with learnt
-    queries ``q``.
+    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text half encodes at every
+    step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
-    With ``train``, a copy of the encoder's trunk and pooling is trained too, by both losses at a tenth of the rate,
-    as the authors do. Its windows are cropped and mirrored again at every step, and it is saved with the decoder. By
-    default the encoder stays frozen, and each window is encoded once.
+    By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
+    pooling learns through both losses at a tenth of the rate, as the authors' does. Windows are then cropped and
+    mirrored at random at every step. The copy is saved with the decoder.
 
-    Differs: the decoder is a pyramid with one convolution per level and one 3 by 3 on the finest map. The mean of the
-        texts is subtracted; without contexts they are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences. As there,
-        each cell is encoded alone, unless ``attended``. Batch normalisations keep their statistics. Pixels without a
-        class are ignored; the authors' mean counts them as zeros. The context decoder, attention pooling, texts
-        behind contexts, the map and its loss equal the authors'.
+    Differences: the decoder is a pyramid of one convolution per level and one 3 by 3 on the finest map. Texts have
+    their mean subtracted, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences. Cells are
+    encoded one by one unless ``attended``. Batch normalisations keep their statistics. Pixels without a class do not
+    count, where the authors' mean has them as zeros. Context decoder, attention pooling, texts behind contexts, the map
+    and its loss equal the authors'.
 
-    Cost: one pass of the trunk per window. A training step runs the decoder, a small transformer and, with contexts,
-        the text encoder. If the encoder is trained, its forward and backward passes come on top; SeeWhy prints the
-        time and memory before it begins. Memory: the maps of all windows at half precision, .5 to 3 MB each for the
-        embedded encoder.
+    Cost: one pass of the trunk for each window. Training: the decoder and a small transformer per step, with contexts
+    the text half; where the encoder learns, its forward and backward passes, whose minutes are printed first. Memory:
+    the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; where the encoder learns, that
+    of a step, printed as well.
 
     Args:
         n_steps: of training.

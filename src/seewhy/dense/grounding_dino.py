@@ -19,12 +19,12 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class GroundingDino(PretrainedMethod):
-    """The names form one sentence, "a cat. a dog."; a box's score for a name is that of the name's best word.
+    """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
 
-    ``max over the words of a name of sigmoid(logit)``. transformers returns all words above a limit instead, which
-    can mix names. Here a box always has one of the names given.
+    The names are one sentence, "a cat. a dog.". ``max over the words of a name of sigmoid(logit)``. transformers writes
+    out the words above a limit instead, which can mix names; here a box always has one of the given names.
 
-    Cost: one pass per tile.
+    Cost: one pass for each tile.
 
     Args:
         tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.

@@ -36,13 +36,13 @@ LEAST = 0.05
 @segmenters.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a cell's features to the classes of its pixels.
+    """Multinomial logistic regression from a cell's features to the classes of its pixels: the baseline.
 
-    Each cell counts for a class by the share of its pixels that have it: ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
-    b)``, on standardised features. ``C`` is chosen on held-out pictures by the mean intersection over union in cells.
-    It is the baseline of trained segmenters: what another method adds to its figures does not come from the encoder.
+    Each cell counts for a class by the share of its pixels that have it, ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
+    b)``, on standardised features. ``C`` is chosen on held-out pictures by the mean over classes of the intersection
+    over union in cells. What another segmenter gains over it does not come from the encoder.
 
-    Cost: one pass of the trunk per window, in training and in use.
+    Cost: one pass of the trunk for each window of a picture, in training and in use.
 
     Args:
         held_out: part of the pictures on which ``C`` is chosen.

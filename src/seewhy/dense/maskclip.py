@@ -40,19 +40,18 @@ TEMPLATES = (
 @segmenters.register
 @dataclass(frozen=True)
 class MaskCLIP:
-    """Each cell gets the class whose sentences are nearest to that cell's own vector.
+    """Each cell goes to the class whose sentences are nearest to the encoder's features of that cell.
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
-    normalise(g(template_p(k))))``, interpolated bilinearly to pixels; the best class wins (paper, section 3.2; equal
-    to the released code's value path if the encoder pools by attention). Some names are nearer than others to every
-    picture. Unless ``centred`` is 0, the mean of the texts is therefore subtracted, and from each class's scores that
-    part of their mean over the picture. One half was better than none by .4 to 1 points of mIoU on 80 street scenes,
-    and by .1 to .9 on 40 others.
+    normalise(g(template_p(k))))``, bilinear to pixels, then the best (paper, section 3.2; equal to the released code's
+    value path where the encoder pools by attention). Some names are nearer to every
+    picture than others. So unless ``centred`` is 0, the texts have their mean subtracted, and each class that part of
+    its mean over the picture: one half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
 
-    Differs from the released code: key smoothing compares the cells' features before the head, which every encoder
-    has, instead of the last block's keys. ``templates`` takes the place of the paper's 85.
+    Differences from the released code: key smoothing compares the cells' features before the head, which every encoder
+    has, and not the last block's keys. The paper's 85 templates are not included; give your own.
 
-    Cost: one pass of the trunk per window, and of the head per cell.
+    Cost: one pass of the trunk for each window, and of the head for each cell.
 
     Args:
         templates: sentences with ``{}`` for the class's name.

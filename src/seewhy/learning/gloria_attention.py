@@ -22,24 +22,24 @@ from .objectives.regional import GLoRIA
 @attributions.register
 @dataclass(frozen=True)
 class GLoRIAAttention(Attribution):
-    """Shows where in the picture the words of a class's name attend, within a sentence about the class.
+    """Shows which places the words of a class's name attend to, within a sentence about it.
 
-    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, 1 over all of them) and ``c_t`` what it
-    gathers, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale cos(c_t,
-    w_t))``: a word is weighted as in the paper's similarity, and 0 means even attention. With a contrast it is the
-    difference of two maps. The words around the name compete for regions and are not shown. A sentence of one token
-    has no such competition, so its map is zero.
+    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, summing to 1) and ``c_t`` the regions
+    weighed by it, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale
+    cos(c_t, w_t))``: each word weighs as in the paper's similarity, and 0 is even attention. With a contrast it is the
+    difference of two maps. The words around the name compete for regions and are not shown. A sentence of one token has
+    no competitors, and its map is zero.
 
-    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. It reads only the class's name, so it
-    explains a sentence more than a decision. It needs cells and words that can be compared: encoders trained with
-    ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt this, others did not.
+    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. The map depends on the class's name and
+    not on the decision. It is only as good as the match of cells and words, which an encoder learns with ``seewhy adapt
+    --objective gloria`` or ``dreamlip``.
 
     Args:
         attention_scale: of words over regions; the authors' ``temp1``, 4.
         word_scale: of a word's likeness with what it gathers; the authors' ``temp2``, 5.
         sentence: with ``{}`` for the class's name; left out, the encoder's first template.
 
-    Cost: no forward pass of the image encoder; one of the text encoder for the classes asked for.
+    Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
     """
 
     name: ClassVar[str] = "gloria_attention"

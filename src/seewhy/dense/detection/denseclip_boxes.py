@@ -42,21 +42,20 @@ TEMPERATURE = 0.1
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """Proposes boxes, then names them, from ``[features; s / τ]``, where ``s`` maps the cosines of cells with texts.
+    """A two-stage detector that reads the scores of your names beside the encoder's map: ``[features; s / τ]``.
 
-    Texts are adapted to the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. The losses of both stages are
-    joined by ``BCE(s / τ)`` against maps that are 1 inside the boxes, as the authors have it for Mask R-CNN; that
-    loss, ``s`` and its place before the pyramid equal theirs. A box's score is the probability of its class times its
-    objectness.
+    ``s`` is the map of cosines of cells and texts, which are adapted to the picture as in
+    :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
+    maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place
+    before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
 
-    Differs: the encoder is frozen, while the authors train it. The two stages are
-        :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's. Texts are
-        sentences, and instance masks are not learnt. On drawn shapes the map cost 8 points of AP50
-        (docs/reproductions/denseclip_encoder.md), so ``auto`` does not try it; compare with ``texts=none`` on your
-        own pictures.
+    Differences: the encoder is frozen, where the authors' learns; the two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
+    sentences; instance masks are not learnt. On drawn objects the map cost 8 points of AP50
+    (docs/reproductions/denseclip_encoder.md): compare with ``texts=none``. ``auto`` does not try this detector.
 
-    Cost: one pass of the trunk per window, and the heads on ``n_proposed`` boxes. Training holds the maps of all
-        pictures in memory, at half precision.
+    Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
+    in half precision in memory.
 
     Args:
         texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the two stages alone.

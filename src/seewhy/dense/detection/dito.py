@@ -43,24 +43,24 @@ FAINT = 1e-12
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """Proposes boxes, names them by the cosine with texts, and averages this score with the frozen encoder's.
+    """Proposes boxes, scores them by texts, and blends that with the frozen encoder's own score of the box.
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
-    box, shrunk by ``shrink``. Trained names score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta) z^beta``, times a
-    power of the objectness (:class:`~seewhy.dense.two_stage.Blend`). As the authors do, the frozen words are read at
-    the proposed box, and the moved box is returned. Detection also takes names that no training box had. If ``seewhy
-    pretrain --objective dito`` left heads in the encoder, training starts from those.
+    box, shrunk by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names that are given
+    when detecting ``p^(1-beta) z^beta``; both times a power of the objectness (:class:`~seewhy.dense.two_stage.Blend`).
+    As in the authors' code, ``z`` is read where a box was proposed, and the result is the moved box. Training starts
+    from the heads that ``seewhy pretrain --objective dito`` saved with the encoder, if there are any.
 
-    With ``trunk_lr``, a copy of the trunk is trained with the heads (DITO: at .6 of their rate); the frozen words use
-    the unchanged encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
+    With ``trunk_lr`` a copy of the trunk learns with the heads (DITO: at .6 of their rate), and ``z`` still uses the
+    original encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
 
-    Differs: three levels on the last map, smaller heads, a word for the background, AdamW instead of momentum, and no
-        scale jitter. The frozen words read the mean of the cells in the box, weighted by coverage; the authors sample
-        14 x 14 points. The blend of ``p`` and ``z`` equals theirs to five digits.
+    Differences: three levels on the last map; heads are smaller than the authors'; the background is a word; AdamW
+    instead of momentum; no scale jitter. ``z`` uses the mean of the cells in the box, weighed by their covered part,
+    where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z`` equals theirs to five digits.
 
-    Cost: one pass of the trunk per window (two if it was trained), and the heads on ``n_proposed`` boxes. Training
-        holds the maps of all pictures in memory, at half precision. If the trunk is trained, each step reads its
-        pictures again and runs the trunk forward and back; SeeWhy prints the time before it begins.
+    Cost: one pass of the trunk for each window, two if it learnt; the heads of ``n_proposed`` boxes. Training: the
+    maps of all pictures in half precision in memory; if the trunk learns, forward and backward passes for each picture
+    of each step, whose minutes are printed first.
 
     Args:
         alpha: exponent of the frozen words for names that were trained on; the paper's .35.

@@ -181,17 +181,16 @@ Fit = tuple[LinearFit, Tensor]
 @detectors.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a region's features to its class or to nothing.
+    """Multinomial logistic regression from a region's features to its class or to nothing: the baseline.
 
     A region's features are the means of the map in its ``parts x parts`` equal parts and in the box with its
     surroundings, and the logarithms of its sides. The map is first reduced to its ``width`` largest principal
-    components, each of variance 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast
-    R-CNN's softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are
-    scored, and no proposal step can miss an object. Wrong windows with high scores are added in rounds (hard
-    negatives, Felzenszwalb et al. 2010). A ridge regression on the same features moves the boxes, which are then
-    scored again. It is the baseline of trained detectors.
+    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's
+    softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored
+    and no proposal can miss an object. Hard negatives are added in rounds (Felzenszwalb et al. 2010). A ridge
+    regression on the same features moves the boxes, which are then scored once more.
 
-    Cost: one pass of the trunk per window, in training and in use.
+    Cost: one pass of the trunk for each window of a picture, in training and in use.
 
     Args:
         width: principal components of the map.

@@ -255,17 +255,16 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Matches texts of a class to its pictures, pulls both together, and fits a linear classifier.
+    """Matches texts of a class to each of its pictures, trains on the pairs, and fits a linear classifier.
 
-    1. Each training picture gets the texts of its class that fit it best
-       (:func:`seewhy.language.matching.match_pictures`), or those of a file written earlier.
-    2. Its first ``n_captions`` texts, as ``"{class}: {text}"``, are its pairs.
-    3. :class:`seewhy.learning.objectives.pairs.GIST` tunes image and text vectors on batches of pairs.
+    1. Each training picture gets those of its class's texts that fit it best
+       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
+    2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
+    3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
-    By default both encoders stay frozen, and one linear layer on each side is trained on stored features: seconds on
-    a CPU. ``train="towers"`` is the authors' form and trains copies of both encoders; ``"image"`` freezes the text
-    encoder.
+    By default one linear layer on each side is trained on kept features: seconds on a CPU. ``train="towers"`` is the
+    authors' form, all weights of copies of both halves; ``"image"`` leaves the text half as it is.
 
     Args:
         train: ``"layers"``, ``"image"`` or ``"towers"``.

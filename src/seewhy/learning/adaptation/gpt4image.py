@@ -107,11 +107,11 @@ class JointTask(PairTask):
 @classifiers.register
 @dataclass(frozen=True)
 class GPT4Image(NetworkRecipe):
-    """Trains a network on classes and, as a second task, to place each picture near its own text.
+    """Trains a classifier that also learns to place each picture near a text about that very picture.
 
-    ``L = CE(head(f), y) + lam align(projection(f), text)``, with fixed text vectors; see
-    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. Prediction uses neither texts nor projection, and costs what
-    it cost before. So the texts do not explain a decision, and the card shows none.
+    ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
+    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. Predicting needs neither text nor projection, and costs no
+    more. So the texts are no explanation of a decision, and the card shows none.
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.

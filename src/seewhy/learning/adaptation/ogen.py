@@ -294,33 +294,31 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 @classifiers.register
 @dataclass(frozen=True)
 class OGEN(PromptLearning):
-    """CoOp's prompt, regularised by generated features of unknown classes and by its own past.
+    """CoOp's prompt, trained with generated features of unknown classes, so that it works for new names too.
 
-    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` generates a picture's features for a name, from names and
-    features of near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k``
-    classes whose mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if
-    ``y`` had no pictures, ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown
-    name ``j``.
+    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` makes a picture's features of a name, from names and features of
+    near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k`` classes whose
+    mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
+    ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
 
-    From the authors' code: ``G``, ``u1``, ``u2``; at first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
-    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides means by ``k`` once more, and
-    draws ``u`` from [0, 1), which is not centred on 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for
-    the unknown names ``M`` nearest to its class: ``extrapolation="released"``.
+    From the authors' code: ``G``, ``u1``, ``u2``. The loss is at first ``L = d MSE(u1, x) + d MSE(u2, V)``, then also
+    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides by ``k`` what is already a mean,
+    and draws ``u`` from [0, 1), which is not around 0. It makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
+    unknown names ``M`` nearest to its class: ``extrapolation="released"``.
 
-    From the paper, and not in that code: unknown classes are generated jointly from their nearest known ones; and the
-    teacher averages prompt and generator over past epochs, whose number ``m_t`` grows as a cosine. The paper was
-    known by its abstract, captions and reviews only: the window's ends and the decay within it are not verified.
+    From the paper, not in that code: unknown classes are made jointly of their nearest known classes; and the teacher
+    is the average of prompt and generator over past epochs, whose number ``m_t`` grows as a cosine. The paper was
+    known from its abstract, captions and reviews: the window's ends and the decay in it are not verified.
 
-    Ours: the form of the distillation, ``L`` once more with the teacher's features and answers in the place of what is
-    so (``KL(teacher || student)``, of real and made features, and ``d MSE(u, teacher's u)``); the unknown names, out of
-    the vocabulary (:func:`unknown_names`), where the authors give the very names that are judged on; the generator's
-    own steps, which come before the prompt's and at a higher rate (one that has learnt too little makes noise, which
-    the prompt then learns); and the prompt's rate, 4 times CoOp's, so that the real pictures' quarter moves it as far.
-    ``d`` is the encoder's width (512 there), in single precision.
+    SeeWhy's own: ``L`` once more with the teacher's features and answers as targets (``KL(teacher || student)``, of
+    real and made features, and ``d MSE(u, teacher's u)``). Unknown names come from a vocabulary
+    (:func:`unknown_names`); the authors use the very names that are tested. The generator has steps of its own, before
+    the prompt's and at a higher rate. The prompt's rate is 4 times CoOp's, so that the real pictures' quarter of the
+    loss moves it as far. ``d`` is the encoder's width (512 there), in single precision.
 
-    Cost: CoOp's, one pass more of the words half over the unknown names, and the generator's (six matrices of the
-    width); for the teacher, the generator again and ``window_max`` copies of it in memory and checkpoint, half a
-    number each. Nothing when predicting.
+    Cost: CoOp's, one more pass of the text half over the unknown names, and the generator's (six matrices of the
+    width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
+    checkpoint. Nothing when predicting.
 
     Args:
         new_names: of classes without pictures, to learn for; left out, as many of the vocabulary as there are classes;

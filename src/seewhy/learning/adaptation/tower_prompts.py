@@ -278,18 +278,18 @@ class TowerPromptLearning(PromptRecipe):
 @classifiers.register
 @dataclass(frozen=True)
 class MaPLe(TowerPromptLearning):
-    """Learnt vectors before every name and in deeper text layers, and linear maps of them among image patches.
+    """Learns prompts in both halves of a transformer encoder: before the class names and among the patches.
 
-    With ``P_i`` the vectors in layer ``i`` of the text encoder, those in layer ``i`` of the image encoder are
-    ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by CoOp's cross entropy. Each of these
-    layers replaces the outputs of the previous vectors by its own; those of the last layer travel on. The classifier
-    has its own encoder, which encodes every picture again.
+    With ``P_i`` the vectors in layer ``i`` of the text half, those in layer ``i`` of the picture half are ``F_i(P_i)``,
+    for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
+    vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
+    encoder of its own, which encodes every picture anew.
 
-    Differences: single precision; vectors follow the class token, not the patches, with the same result; the rate
-        rises over one epoch, instead of one epoch at 1e-5; the encoder's own template follows the name.
+    Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
+    rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
 
-    Cost: one forward and backward pass of the image encoder per picture and epoch, and one of the text encoder over
-        all classes per step. Prediction costs what the encoder costs.
+    Cost: one pass of the picture half for every picture and epoch, forward and backward, and one of the text half
+    over all classes per step. Predicting costs as much as with the encoder alone.
     """
 
     name: ClassVar[str] = "maple"
@@ -320,18 +320,18 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Learnt vectors in both encoders, held near the frozen encoder's names and pictures.
+    """Learns prompts in both halves of a transformer encoder, kept close to the frozen encoder's outputs.
 
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
-    ``p_0`` of the frozen encoder on the same crop, and finally a Gaussian-weighted average of all epochs' vectors
-    (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder whose text
-    encoder has tokens. The classifier has its own encoder, which encodes every picture again.
+    ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
+    (sections 3.2 and 3.3). ``promptsrc`` has vectors before the names alone, for any encoder with tokens in its text
+    half. The classifier has an encoder of its own, which encodes every picture anew.
 
-    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors follow the class
-        token, not the patches, with the same result; the rate rises over one epoch, instead of one epoch at 1e-5.
+    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
+    class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).
 
-    Cost: two passes of the image encoder per picture and epoch, one of them also backward, and one of the text
-        encoder over all classes per step. Prediction costs what the encoder costs.
+    Cost: two passes of the picture half for every picture and epoch, one of them also backward, and one of the text
+    half over all classes per step. Predicting costs as much as with the encoder alone.
 
     Args:
         n_image: vectors among the patches, in each of these layers (authors: 4).

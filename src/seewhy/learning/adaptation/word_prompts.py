@@ -32,17 +32,17 @@ N_AT_ONCE = 256
 @classifiers.register
 @dataclass(frozen=True)
 class CoOp(PromptLearning):
-    """Learns vectors before every class's name from pictures, through the frozen text encoder.
+    """Learns a prompt, vectors before every class's name, from a few labelled pictures. The encoder stays frozen.
 
-    ``p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))`` (equations 2 and 3), trained by cross
-    entropy. The names stay words, so the same prompt works for other classes too. What is learnt for some classes may
-    be lost on others; the forgetting table says how much.
+    ``p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))`` (equations 2 and 3), trained by its cross
+    entropy. Class names stay words, so other classes can be named behind the same prompt. What it learns of some
+    classes may cost others; the forgetting table shows it.
 
-    Differences: each picture is encoded once, in one crop (the authors draw a crop and a flip each epoch); 20 epochs
-        (theirs: 50 to 200); another learning rate for the embedded encoder; and only as much is kept as forgets
-        little, while the authors keep all.
+    Differences: each picture is encoded once, by its own crop (the authors draw a crop and a flip each epoch); 20
+    epochs (theirs 50 to 200); another learning rate behind the embedded encoder; and only as much of the prompt is
+    kept as forgets little (theirs keeps all).
 
-    Cost: one forward and backward pass of the text encoder over all classes per step; nothing in prediction.
+    Cost: one pass of the text half over all classes per step, forward and backward; nothing when predicting.
     """
 
     name: ClassVar[str] = "coop"
@@ -137,15 +137,15 @@ class ShiftedNetwork(PromptNetwork):
 @classifiers.register
 @dataclass(frozen=True)
 class CoCoOp(PromptLearning):
-    """CoOp's prompt, shifted by each picture, so that it also fits new classes.
+    """CoOp's prompt, shifted by each picture, so that it adapts to classes it never saw.
 
-    ``v_m(x) = v_m + h(x)`` (equation 3), ``h`` two layers on the picture's unit vector. The classes' names are read
-    again for each picture.
+    ``v_m(x) = v_m + h(x)`` (equation 3), ``h`` two layers behind the picture's unit vector. The classes' names are
+    encoded again for each picture.
 
-    Differences: those of CoOp; the classifier's head reads the names, so a map of the decision is a first-order one.
+    Differences: those of CoOp; and the classifier's head encodes the names, so a map of the decision is first-order.
 
-    Cost: one pass of the text encoder over all classes for every *picture*, in training also backward, and again in
-        prediction: about a second for forty classes on a CPU. Use few shots.
+    Cost: one pass of the text half over all classes for every *picture*, forward and backward in training, and again
+    when predicting: about a second for 40 classes on a CPU. Use few shots.
     """
 
     name: ClassVar[str] = "cocoop"
@@ -217,13 +217,13 @@ class Consistent(PromptTask):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRC(PromptLearning):
-    """CoOp's prompt, held near the frozen names and averaged over epochs.
+    """CoOp's prompt, kept close to the encoder's own reading of the names, and averaged over epochs.
 
     ``L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k``, with ``T_0`` and ``p_0`` from the encoder's own
-    templates, and finally ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
+    templates. At the end ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
 
-    Differences: those of CoOp; the encoder's own templates instead of the authors' sixty; and no prompts in the image
-        encoder or in deeper layers, so the paper's distance of pictures is 0.
+    Differences: no prompts in the picture half or in deeper layers, so pictures stay as they are and the paper's
+    distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
 
     Cost: as CoOp.
 

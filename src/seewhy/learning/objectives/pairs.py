@@ -38,7 +38,7 @@ class CLIP(LearntScale):
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
 
     Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. As there, two pairs with
-    the same text are wrong answers for each other. A random start has a loss of about ``ln(batch)``.
+    the same text count as wrong for one another. The loss of a random start is about ``ln(batch)``.
 
     Example:
         >>> round(float(CLIP(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
@@ -52,7 +52,7 @@ class CLIP(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class SigLIP(Contrastive):
-    """For every picture and every text one question: do they belong together?
+    """Decides for each picture and each text whether they belong together.
 
     ``s_ij = exp(t) cos(image_i, text_j) + b``; ``loss = -1/n sum_ij log sigmoid(z_ij s_ij)``, where ``z`` is 1 for a
     pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; the paper has no ``max_scale``.
@@ -90,13 +90,13 @@ class SigLIP(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class ALIGN(Contrastive):
-    """Each picture must find its own text and each text its own picture, with smoothed targets.
+    """Each picture must find its own text and each text its own picture, with smoothed labels.
 
     ``s_ij = cos(image_i, text_j) / sigma``; ``loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)`` (equations 1 and 2),
-    where ``q_i`` is ``label_smoothing / n`` everywhere, plus the rest of 1 at ``i``. ``sigma`` is learnt.
+    where ``q_i`` is ``label_smoothing / n`` everywhere, and the rest of 1 is added at ``i``. ``sigma`` is learnt.
 
-    The authors published no code. It is twice the loss of the port in transformers, which takes the mean of both
-    directions instead of the paper's sum.
+    The authors published no code. The loss is twice that of the port in transformers, which takes the mean of both
+    directions where the paper takes the sum.
 
     Args:
         temperature: ``sigma`` at first; the paper's 1.
@@ -125,10 +125,10 @@ class ConVIRT(Contrastive):
     """Each picture must find a sentence of its own report and, with less weight, each sentence its picture.
 
     ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations 2
-    to 4). A sentence of each report is drawn at every step.
+    to 4). Every step draws a sentence of each report.
 
-    The authors published no training code. It equals ``NTXentLoss`` of the most used port, whose text side gets no
-    gradient. As in the paper, two reports with the same statement ("no effusion") are wrong answers for each other.
+    The authors published no training code. Equal to ``NTXentLoss`` of the most used port, whose text side gets no
+    gradient. As in the paper, two reports with the same words ("no effusion") count as wrong for one another.
 
     Args:
         temperature: ``tau``, which is not learnt; the paper's 0.1.
@@ -154,16 +154,16 @@ class ConVIRT(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class MedCLIP(LearntScale):
-    """Pictures and texts must be as similar as the findings in them.
+    """Pictures and texts must be as near to one another as their findings are similar.
 
-    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures
-    and ``m`` those of texts: 1 present, -1 absent, 0 uncertain or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
-    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may be classes too; then only equal classes are similar. Without
+    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
+    ``m`` those of texts: 1 present, -1 absent, 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
+    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may also be classes; then those of one class are similar. Without
     labels it is CLIP's objective, as in the authors' code.
 
     Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which makes
-    ``targets`` nearly uniform. Its second term, for augmented texts, is left out. Pictures and texts need not be
-    pairs: ``labels`` may be two, one of each side.
+    the targets nearly even. Its second term, of augmented texts, is left out. Pictures and texts need not be pairs:
+    ``labels`` may be two, one for each side.
 
     Args:
         alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
@@ -196,9 +196,9 @@ class GIST(Contrastive):
     """Each picture must find its own text among those of the batch, and each text its own picture.
 
     ``s_ij = scale cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2``.
-    In the authors' form only ``i`` is the target of ``i``. Another picture of the same class, or the same picture
-    with another caption, therefore counts as wrong. ``"masked"`` leaves pairs of one class out of the comparison
-    instead, and ``"positive"`` makes all of them right in equal parts (UniCL, arXiv 2204.03610).
+    In the authors' form the target of ``i`` is ``i`` alone, so another picture of the same class, and the same picture
+    with another of its captions, count as wrong. Two other forms avoid that: ``"masked"`` leaves pairs of one
+    class out of the comparison, ``"positive"`` makes all of them right, with equal parts (UniCL, arXiv 2204.03610).
 
     Differences: the scale is fixed (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
 
@@ -224,19 +224,17 @@ class GIST(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class FocalLens(LearntScale):
-    """Each picture, encoded under an instruction, must find its answer in the batch, and each answer its picture.
+    """Each picture, seen under an instruction, must find its answer among those of the batch, and the reverse.
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
-    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and bounded as in CLIP. A picture
-    comes with several instructions, so its answer to one is a wrong answer to another. ``F`` is
-    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's
-    sentence:
-    modulated convolutions, or a token in a vision transformer's last block. ``G`` is the frozen text encoder. The
-    paper's other form, a multimodal language model, is the untrained encoder ``mllm:``.
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture
+    has several instructions, so its answer to one is a wrong answer to another. ``G`` is the frozen text half. ``F`` is
+    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's sentence:
+    modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, a multimodal
+    language model as it was trained, use the encoder ``mllm:``.
 
-    The authors published no code; this follows the abstract and reviews. The network's own weights are frozen, while
-    the authors tune them. The treatment of repeated short answers ("red") and of instructions that were not trained
-    is SeeWhy's own.
+    The authors published no code; this follows the abstract and reviews. The network's own weights stay fixed, where
+    the authors tune them. How repeated short answers ("red") and untaught instructions are treated is SeeWhy's own.
 
     Args:
         same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
@@ -262,16 +260,16 @@ class FocalLens(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class Prefix(LearntScale):
-    """Pictures must find their texts; a learnt prefix tells the text encoder which kind of text it reads.
+    """Pictures find their texts, and a learnt prefix says whether a text is a class name or a caption.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
     (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
     ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
-    of ``i`` (UniCL, arXiv 2204.03610) and each caption has its own label. Each batch comes from one source; otherwise
-    a text could be recognised by its kind instead of its meaning. At test time, every text gets the captions' prefix.
+    of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch has one source, because
+    otherwise a text could be recognised by its kind instead of its meaning. At test all texts get the captions' prefix.
 
-    The authors published no code; this follows the abstract and their post. Gradients reach only the prefix of the
-    batch's source, so prefixes have no weight decay.
+    The authors published no code; this follows the abstract and their blog post. Only the prefix of the batch's source
+    gets gradients, so prefixes must not decay.
 
     Args:
         n_tokens: of each prefix; the paper's 1.
@@ -298,15 +296,15 @@ class Prefix(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class GPT4Image(Contrastive):
-    """The auxiliary loss, added to the classifier's with weight ``lam``.
+    """The auxiliary loss, to be added to the classifier's with weight ``lam``.
 
     With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` the texts:
 
     * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
     * ``"ctr"``: the first half of it
-    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``, without other texts
+    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``; no other text is compared with
 
-    Follows the authors' code on one device. As there, copies of one text in a batch are wrong answers for each other.
+    Follows the authors' code on one device. As there, copies of one text in a batch count as wrong for one another.
 
     Args:
         form: which of the three; the authors' default is ``"clip"``.
@@ -344,13 +342,14 @@ def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
 @objectives.register
 @dataclass(frozen=True)
 class FocalContrastive(LearntScale):
-    """For each picture and text one question, of which hard ones count most, so rare findings need few pairs.
+    """Decides for each picture and each text whether they belong together, and weighs hard pairs most.
 
     ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)``
-    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, ``w`` ``alpha`` and ``1 - alpha``.
+    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, and ``w`` ``alpha`` and ``1 - alpha``. So rare content
+    is learnt from few pairs.
 
     Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are equal, so only
-    one is computed. Unlike SigLIP, it has no bias.
+    one is computed. There is no bias, unlike SigLIP's.
 
     Args:
         alpha: weight of pairs; the authors' 0.5.
@@ -374,15 +373,15 @@ class FocalContrastive(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class DITO(LearntScale, RandomBoxes):
-    """A detector's heads on random boxes must find the picture's text, on every level of their pyramid.
+    """Teaches a detector's heads from captions: features of random boxes must find the picture's text.
 
-    ``v_l = max_r head(box_r on level l)``, the largest of each number over random boxes ``r``; the loss is
-    ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, ``L`` CLIP's symmetric cross entropy over the
-    batch, or RO-ViT's focal loss, with one learnt temperature.
+    ``v_l = max_r head(box_r on level l)``, the elementwise maximum over random boxes ``r`` on each level ``l`` of the
+    pyramid. The loss is ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, with ``L`` CLIP's symmetric
+    cross entropy over the batch, or RO-ViT's focal loss, at one learnt temperature.
 
-    The authors published the detector but not this training, which follows abstracts: number and drawing of the boxes
-    and the weights of the terms are SeeWhy's own. The heads are saved with the encoder, for ``seewhy fit --task boxes
-    --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
+    The authors published the detector but not this training. It follows their abstracts: the number of boxes, how they
+    are drawn, and the weights of the terms are SeeWhy's. The heads are saved with the encoder, for
+    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads per picture.
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).

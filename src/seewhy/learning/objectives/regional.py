@@ -20,18 +20,18 @@ from .pictures import Boxes, Dense, Flipped, Maps
 @objectives.register
 @dataclass(frozen=True)
 class GLoRIA(Regional):
-    """Pictures and texts must find each other, and so must words and the regions that they attend to.
+    """Pictures and reports must find one another, and so must words and the regions they attend to.
 
-    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)`` of the whole, and
-    ``local_weight`` times that of the parts (``local``): with ``a`` the products of words and regions, after a softmax
-    over words, a second over regions of ``attention_scale a`` weighs the regions into a context ``c_t`` for each word
-    ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` takes the place of the cosine (sections 3.2 and 3.3).
+    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)``, plus ``local_weight``
+    times the same loss for parts (``local``, sections 3.2 and 3.3). There ``a`` are the products of words and regions,
+    after a softmax over words. A second softmax over regions of ``attention_scale a`` weighs the regions into a context
+    ``c_t`` for each word ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` replaces the cosine.
 
-    Every picture is compared with the words of every text, so the cost grows with the square of the batch times words
-    times regions. Blocks of texts keep the memory constant.
+    Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
+    times regions. Blocks of texts bound the memory.
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that they read one token
-    beyond the words. They compute region vectors by an extra layer; here the image encoder's projection does.
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs read one token more
+    than there are words. Theirs has a layer for the vectors of regions; here the picture half's projection makes them.
 
     Args:
         attention_scale: of words over regions; the authors' ``temp1``, 4.
@@ -86,18 +86,18 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, and each sentence its picture and its regions.
+    """Each picture must find several sentences of its captions, each sentence the picture and its own regions.
 
-    ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th of the sentences drawn; ``loss = mean_k (mean_i CE(s_i·, i)
-    + mean_j CE(s_·j, j)) / 2``: sentences of one picture never compete (section 3.2). Beside it ``local_weight`` times
-    the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the mean of the regions by its
-    cosines with them, stretched to [0, 1], without those below ``sigma``; the loss is the mean over sentences of
-    ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction. ``theta`` is learnt.
+    ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
+    mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. Added is
+    ``local_weight`` times the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the
+    mean of the regions weighed by their cosines with it, scaled to [0, 1] and dropped below ``sigma``. The loss is the
+    mean over sentences of ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction.
 
-    Equal to the plain softmax path of the authors' code, which takes a mean over ``n_texts`` where the paper takes a
-    sum. Their grouping code mixes sentences of several pictures and compares all groups of the batch. Here, as in the
-    paper, a sentence is compared only with the groups of its own picture; for one picture both are equal. Their
-    circle loss is not in the paper and not here. Costs ``n_texts`` passes of the text encoder.
+    Equal to the plain softmax path of the authors' code, which divides by ``n_texts`` what the paper adds up. Their
+    grouping code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a
+    sentence is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in
+    the paper and not here. Cost: ``n_texts`` passes of the text half.
 
     Args:
         n_texts: drawn of a picture at every step; the authors' 6.
@@ -170,22 +170,20 @@ def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b 
 @objectives.register
 @dataclass(frozen=True)
 class PixPro(Dense):
-    """The same place must agree between two crops of a picture, each smoothed over similar cells of its crop.
+    """The same place of a picture must agree between two crops, each smoothed over similar places of its crop.
 
-    With ``x`` and ``x'`` the projected maps of two views, ``x'`` from the slow branch, ``y_i = sum_j max(cos(x_i,
-    x_j), 0)^gamma g(x_j)``, ``g`` one learnt layer (equation 3), and the pairs ``(i, j)`` whose centres are nearer in
-    the picture than ``threshold`` times the diagonal of the larger cell (equation 1), ``loss = -2 mean cos(y_i,
-    x'_j)`` over the pairs of a picture, then over pictures; both orders together are at best -4. Views without a
-    common place give 0.
+    ``x`` and ``x'`` are the projected maps of two views, ``x'`` from the slow branch. ``y_i = sum_j max(cos(x_i, x_j),
+    0)^gamma g(x_j)``, with ``g`` one learnt layer (equation 3). A pair ``(i, j)`` counts if the centres lie nearer in
+    the picture than ``threshold`` times the diagonal of the larger cell (equation 1). ``loss = -2 mean cos(y_i, x'_j)``
+    over the pairs of a picture, then over pictures; with both orders at best -4. Views that share no place give 0.
 
     ``form="contrast"`` is PixContrast (equation 2): ``-log`` of the share of a cell's pairs in ``sum_j exp(cos(x_i,
-    x'_j) / temperature)`` over all cells of the other view, mean over cells that have a pair; no ``g``, no propagation.
-    ``form="plain"`` is ``y_i = g(x_i)``.
+    x'_j) / temperature)`` over all cells of the other view, averaged over cells with a pair, without ``g`` and
+    propagation. ``form="plain"`` is ``y_i = g(x_i)``.
 
-    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They measure from
-    the first pixel to the last (``1 / (W - 1)``), here a box goes from edge to edge. The two differ on 0.7 % of the
-    pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold. PixContrast was not published
-    and follows the paper.
+    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They count
+    fractions from the first pixel to the last (``1 / (W - 1)``), SeeWhy from edge to edge. This changes 0.7 % of the
+    pairs of random crops of 500 x 375 pixels in 7 x 7 cells, on the threshold. PixContrast follows the paper alone.
 
     Args:
         form: what is made of cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.

@@ -27,9 +27,10 @@ class Layer(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class CrossEntropy(Vectors):
-    """A linear layer on the network predicts each picture's class; the layer is not saved.
+    """A linear layer behind the network must predict each picture's class: the usual baseline.
 
-    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views. Vectors are not normalised. Equal to torch's.
+    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views, equal to torch's. Vectors keep their length. The layer is
+    not saved.
 
     Args:
         label_smoothing: part of the right answer that is spread over all classes.
@@ -80,15 +81,15 @@ class Layers(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class IIS(Vectors):
-    """A linear layer on the vectors and one on a few concept similarities must both predict the class.
+    """A linear layer on the vectors, and another on a few concept similarities, must both predict the class.
 
-    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; the released code
-    has no such training, and ``w`` is not known). Each picture keeps its ``M - floor(sM)`` largest similarities by
-    size; the gradient passes through those and not into the concepts. Both layers are not saved.
+    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; this training is not
+    in the released code, and ``w`` is unknown). Each picture keeps the ``M - floor(sM)`` largest concepts by size; the
+    gradient goes through these, not into the concepts. Neither layer is saved.
 
-    Concepts are the vectors of ``M`` training pictures, drawn once; whenever such a picture is in a batch, its vector
-    is updated. The paper encodes pieces of pictures; how often is not known. ``concepts="random"`` takes fixed
-    directions, as a control without concepts.
+    Concepts are ``M`` training pictures, drawn once. Whenever the network sees one, its concept is updated. The paper's
+    concepts are pieces of pictures; how often they are encoded is unknown. With ``concepts="random"`` they are fixed
+    random directions: what the second term does without any concept.
 
     Args:
         n_concepts: ``M``; the best of the paper's ablation, as a review quotes it.
@@ -147,10 +148,10 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
 @objectives.register
 @dataclass(frozen=True)
 class SimCLR(Vectors):
-    """Each view of a picture must find its other view among all views of the batch, without classes.
+    """Each view of a picture must find its other view among all views of the batch. It needs no classes.
 
     NT-Xent (equation 1): ``-log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))`` for the two views ``i``, ``j`` of a
-    picture, on average over all views; ``s`` are cosines.
+    picture, averaged over all views; ``s`` are cosines.
 
     Equal to ``SupConLoss`` of SupContrast without labels, in loss and gradients. The default temperature is that of
     SupContrast's command for SimCLR; the paper finds 0.1 to 0.5 best, by batch and epochs.
@@ -180,15 +181,15 @@ class SimCLR(Vectors):
 @objectives.register
 @dataclass(frozen=True)
 class SupCon(Vectors):
-    """Each view must find all views of its own class, among all views of the batch or of a queue.
+    """Each view must find all views of its own class among all views of the batch, or of a queue.
 
-    ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, on average over views ``i``
+    ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, averaged over views ``i``
     (equation 2, the sum outside of the logarithm); ``P(i)`` are the other views of its class, ``s`` cosines.
 
     Equal to ``SupConLoss`` of SupContrast in loss and gradients, which also multiplies by ``temperature /
-    base_temperature``. With ``n_store``, pictures are compared with that many earlier ones, encoded by a slow copy of
-    the network (the paper's section 4.4 and MoCo). The last view goes through the slow copy; the others must find
-    their class in the queue, which includes their own picture's other views. Memory does not grow with the queue.
+    base_temperature``. With ``n_store`` the pictures are compared with that many earlier vectors by a slow copy of the
+    network (the paper's section 4.4 and MoCo). The last view goes through the slow copy; the others must find their
+    class in the queue, which includes their own picture's other views. Memory does not grow with the queue.
 
     Args:
         temperature: of the cosines; the paper's 0.1.
@@ -266,19 +267,19 @@ class Neighbours(Queue):
 @objectives.register
 @dataclass(frozen=True)
 class LOOK(Vectors):
-    """Most of a picture's nearest neighbours, without itself, must have its class; a class may form several clusters.
+    """Most nearest neighbours of a picture must be of its class; a class may stay in several places.
 
     Leave-one-out soft kNN, LOOK-style: ``P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij`` with
-    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are vectors of pictures
-    from a slow copy of the network, first in, first out; those of the same picture never count. A picture of the same
-    class outside the k nearest is not pulled closer, so a class may form several clusters.
+    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are pictures' vectors by a
+    slow copy of the network, first in first out; those of the same picture never count. A picture of the same class
+    outside the k nearest is not pulled closer.
 
-    There is no public code, and only the abstract was known: the loss follows the abstract and methods of this
-    family. Start, store, k, temperature and momentum are SeeWhy's own. On drawn shapes, untrained networks collapsed
-    to one point with ``"none"`` and ``"own_class"``.
+    There is no public code, and the paper's full text was not available: the loss follows its abstract and related
+    methods. The start, the store, k, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
+    collapsed to one place with ``"none"`` and ``"own_class"``.
 
-    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with
-        the store. The batch's own slow vectors enter the store before the comparison.
+    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with the
+    store. The batch's own slow vectors enter the store before it is compared with.
 
     Args:
         k: neighbours; 0 takes all, which is SupCon's inner form.

@@ -283,11 +283,11 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """An autoencoder that memorised the training pictures redraws each picture for a small classifier of grey pictures.
+    """Redraws the picture from memory until it settles, then classifies the redrawn picture. For small grey pictures.
 
-    A picture is redrawn again and again until it no longer changes. The classifier sees this final picture, and so
-    can you. Experimental: the paper has only digits of 28 × 28 pixels, and its authors train for 100,000 epochs. The
-    final picture is near to a training picture and therefore reveals it.
+    The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
+    Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the redrawn picture is near to a training
+    picture, which it reveals, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.

@@ -226,10 +226,10 @@ class Playing(Task):
 @attributions.register
 @dataclass(frozen=True)
 class COMETMask(Attribution):
-    """Shows the part of the picture from which the predictor decided: the selector's mask.
+    """Shows the part of the picture that the decision was made from: the selector's mask.
 
-    ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘
-    q`` and nothing else. The mask is the same for every target, so there is none for one class against another.
+    ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
+    and nothing else. The mask is the same for every class, so there is none for one class against another.
     """
 
     name: ClassVar[str] = "comet"

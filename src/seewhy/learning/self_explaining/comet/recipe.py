@@ -53,11 +53,11 @@ N_LEVELS = 17
 @classifiers.register
 @dataclass(frozen=True)
 class COMET(NetworkRecipe):
-    """A selector masks the picture, and a predictor decides from what the mask shows.
+    """A classifier that hides most of the picture and decides from the rest; the mask is its explanation.
 
-    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, and the complement to a detector trained on whole pictures.
-    The predictor must be right on the visible part, the detector clearly worse on the rest, and the mask small
-    (:class:`~.network.Objective`). Each picture has one mask, which is the map and does not depend on a class.
+    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
+    The predictor must be right on what is shown, the detector clearly worse on what is hidden, and the mask small
+    (:class:`~.network.Objective`). There is one mask per picture, the same for every class.
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the

@@ -305,13 +305,13 @@ def rank_heads(
 @attributions.register
 @dataclass(frozen=True)
 class PromptCAM(Attribution):
-    """Shows what a class's prompt attends to in the last block of a Prompt-CAM classifier.
+    """What the prompt of a class attends to in the last block of a Prompt-CAM classifier.
 
-    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not normalised: prompts and class token
-    take a share, so the rest says how far a head attends to the picture at all. The map is the mean over the heads
-    that the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class against another is the
-    difference of their prompts' maps in the same heads. The paper shows each head on its own, smoothed and scaled to
-    0…1; here :meth:`heads_of` gives the heads, and maps stay as they are.
+    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: the rest goes
+    to prompts and class token, so the sum says how far a head looks at the picture at all. The map is the mean
+    over the heads the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class against another
+    is the difference of their prompts' maps in the same heads. The paper shows each head on its own, smoothed and
+    scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
 
     Args:
         n_heads: heads kept; 4 in the authors' code. As many as there are, or more, saves the ranking.

@@ -42,11 +42,11 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 @classifiers.register
 @dataclass(frozen=True)
 class PromptCAM(NetworkRecipe):
-    """A frozen vision transformer with one learnt prompt per class, whose attention is the explanation.
+    """A frozen vision transformer with one learnt prompt per class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c`` (paper, 3.2); cross
-    entropy over the scores trains only the prompts and ``w``. To score high, the prompt of the true class must attend
-    to patches that distinguish the class. The bias of the authors' ``Linear(d, 1)`` is left out.
+    ``s_c = w · z_c``, with ``z_c`` the prompt of class ``c`` behind the last block and norm (paper, 3.2). Cross entropy
+    over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must attend to
+    patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
         variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;

@@ -166,11 +166,11 @@ def contrasted(model: Explainable, target: Target) -> Float[Tensor, "b p"]:
 @attributions.register
 @dataclass(frozen=True)
 class ProtoPNetMap(Attribution):
-    """Shows where the picture resembles the prototypes that support the class.
+    """Shows where patches are like the prototypes that speak for the class.
 
     ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, weighed as the last
-    layer weighs it. The logit itself depends only on each prototype's best cell. The map shows the other cells too,
-    as the paper's figures do for one prototype at a time (section 2.4), so its sum is not the logit.
+    layer weighs it. The logit uses each prototype's best cell alone. The map also shows the others, as the paper's
+    figures do one prototype at a time (section 2.4), so it does not add up to the logit.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -195,10 +195,10 @@ class ProtoPNetMap(Attribution):
 @prototypes.register
 @dataclass(frozen=True)
 class ProtoPNetPrototypes(Prototypes):
-    """The prototypes that support the class most, each with the nearest place in the picture.
+    """The prototypes that speak most for the class, each with the most similar place in the picture.
 
-    Prototype ``p`` brings ``(W_tp - mean_k W_kp) g_p`` to the target's logit minus the mean over classes, which is
-    their sum. The largest are shown, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
+    Prototype ``p`` adds ``(W_tp - mean_k W_kp) g_p`` to the target's logit, less the mean over classes; all of them
+    add up to it. The largest are shown, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
     1 on the patch itself.
 
     Args:

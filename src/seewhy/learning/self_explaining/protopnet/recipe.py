@@ -40,12 +40,11 @@ GENTLE = 0.3
 @classifiers.register
 @dataclass(frozen=True)
 class ProtoPNet(NetworkRecipe):
-    """Each class has a few prototypes, patches of its training pictures; the nearest patch to each scores a picture.
+    """A classifier with a few prototypes per class, each a patch of a training picture.
 
     ``logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))`` with ``d_p = min_cell |z - prototype_p|²`` (paper, section
-    2.1). It is trained in rounds: add-on layers and prototypes; push, in which each prototype becomes a real patch;
-    the last layer alone. Finally, weak prototypes are pruned. It takes no descriptions, as these cannot be compared
-    with prototypes.
+    2.1). Trained in rounds: add-on layers and prototypes; push, in which each prototype becomes a real patch; the last
+    layer alone. At the end weak prototypes are pruned. Descriptions are refused: none can be compared with prototypes.
 
     Args:
         n_per_class: prototypes a class; the authors' 10.
