@@ -73,12 +73,12 @@ def test_every_objective_over_pairs_trains(name: str, form: str, items: tuple[Sa
 @pytest.mark.parametrize("name", [name for name, able in PAIRS.items() if not able])
 def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> None:
     options = objectives[name].options
-    instead = f", or give seewhy adapt {options}" if options else ""
+    instead = f"give seewhy adapt {options}" if options else "use seewhy pretrain"
     with pytest.raises(InputError) as caught:
         Adapt(name)
     assert str(caught.value) == (
-        f"The objective {name!r} needs {objectives[name].needs}. Expected one that learns from pairs of "
-        f"pictures and texts: {', '.join(EACH)}. Take one of those{instead}."
+        f"The objective {name!r} learns from {objectives[name].needs}. Expected one for pairs of pictures and "
+        f"texts: {', '.join(EACH)}. Take one of those, or {instead}."
     )
 
 

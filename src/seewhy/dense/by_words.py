@@ -117,14 +117,14 @@ def _finder_for(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Any:
-    """``"name"`` or ``"name:folder"``; one without weights of its own stands on the encoder."""
+    """``"name"`` or ``"name:folder"``; a method without its own weights uses the encoder."""
     (name, _, folder), kind = name.partition(":"), registry.kind
     method = registry[name]
     if not hasattr(method, "build"):
         raise InputError(
             f"The {kind} {name} learns from pictures, and only names were given. Expected one of "
             f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))}. To use it, fit it first: seewhy "
-            f"fit-{kind} DATA -o FOLDER --method {name}."
+            f"fit --task {'masks' if kind == 'segmenter' else 'boxes'} DATA -o FOLDER --method {name}."
         )
     names = [f.name for f in fields(method)]
     if unknown := [p for p in parameters if p not in names]:

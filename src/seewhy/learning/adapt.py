@@ -148,9 +148,9 @@ class Adapt(Way[PooledPairs, Kept]):
         if self.objective not in able:
             found = objectives[self.objective]
             raise InputError(
-                f"The objective {self.objective!r} needs {found.needs}. Expected one that learns from pairs of "
-                f"pictures and texts: {', '.join(able)}. Take one of "
-                f"those{found.options and f', or give seewhy adapt {found.options}'}."
+                f"The objective {self.objective!r} learns from {found.needs}. Expected one for pairs of pictures and "
+                f"texts: {', '.join(able)}. Take one of those, or "
+                f"{f'give seewhy adapt {found.options}' if found.options else 'use seewhy pretrain'}."
             )
         return able[self.objective]()
 

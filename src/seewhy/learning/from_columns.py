@@ -272,8 +272,8 @@ def cosines(
 def needs(objective: type[Contrastive]) -> str:
     """The error of an objective without the columns it needs, and how to name them."""
     return (
-        f"The objective {objective.name!r} needs {objective.needs}, and none was named. Columns of a table were "
-        f"expected. Give {objective.options}."
+        f"The objective {objective.name!r} needs {objective.needs}, and no columns were named. Expected columns of "
+        f"a table. Give {objective.options}."
     )
 
 
