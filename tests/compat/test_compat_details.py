@@ -96,6 +96,8 @@ def test_a_target_gives_one_number_of_each_row() -> None:
             scores(two, output)
     with pytest.raises(InputError, match=r"^A target returns the shape \(3,\) for one picture\. Expected one number\."):
         scores([lambda row: row], rows)
+    with pytest.raises(InputError, match=r"^A target asks for an output that the network does not have: index 3"):
+        scores([compat.ClassifierOutputTarget(3)], rows)
     for output, shape in ((torch.zeros(2, 3, 4), r"\(2, 3, 4\)"), ([rows], "a list")):
         with pytest.raises(InputError, match=rf"^No targets were given, and the network's output {shape} has no"):
             compat.base.highest(output)

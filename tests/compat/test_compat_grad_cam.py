@@ -90,12 +90,18 @@ def test_their_silent_traps_are_errors(network: nn.Module) -> None:
     cam = compat.GradCAM(network, [network.layer4[-1]])
     one = compat.ClassifierOutputTarget(1)
     for targets, message in (
-        ([one], ("1 targets were given for 4 pictures. Expected one target per picture. Give a list of that length.")),
-        (one, ("1 targets were given for 4 pictures. Expected one target per picture. Give a list of that length.")),
+        (
+            [one],
+            ("1 target(s) were given for 4 picture(s). Expected one target per picture. Give a list of that length."),
+        ),
+        (
+            one,
+            ("1 target(s) were given for 4 picture(s). Expected one target per picture. Give a list of that length."),
+        ),
         (
             [1, 2, 3, 4],
             (
-                "The target 1 is a int. Expected a function of one picture's output. Write "
+                "The target 1 is of the type int. Expected a function of one picture's output. Write "
                 "ClassifierOutputTarget(class index)."
             ),
         ),

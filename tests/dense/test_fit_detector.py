@@ -302,7 +302,9 @@ def test_what_cannot_be_learnt_from_is_told(data: BoxData, tmp_path: Path) -> No
         fit_detector(data, colours(), zooom=2)
     with pytest.raises(InputError, match="rounds=-1"):
         Linear(rounds=-1)
-    with pytest.raises(InputError, match=r"learns from pictures, and only names were given\..*--method linear"):
+    with pytest.raises(
+        InputError, match=r"learns from pictures, and only names were given\..*--task boxes .*--method linear"
+    ):
         seewhy.detect(np.zeros((9, 9, 3), np.uint8), ["cat"], colours(), detector="linear")
 
 

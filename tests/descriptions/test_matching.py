@@ -163,8 +163,8 @@ def test_pictures_and_texts_that_are_not_one_to_one_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         of_pictures([one], ["aa", "bb"], ["a.jpg", "b.jpg"])
     assert str(caught.value) == (
-        "1 of 2 pictures have no text, the first 'b.jpg'. Expected a text for each picture to train on, "
-        "matched by the file's digest or name. Write the texts, or leave these pictures out."
+        "1 of 2 pictures have no text, the first 'b.jpg'. Expected a text for each, matched by the file's digest "
+        "or name; the first text is of 'a.jpg'. Write the missing texts, or leave these pictures out."
     )
     with pytest.raises(DataError, match="two lines with different texts"):
         of_pictures([one, Caption("a.jpg", "aa", ("two",))], ["aa"], ["a.jpg"])

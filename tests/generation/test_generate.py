@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
     )
     with pytest.raises(InputError, match=r"The neuron 256 was given. Expected a number from 0 to 255"):
         seewhy.generate(kept, model, neuron=256)
-    with pytest.raises(InputError, match=r"2 targets were given at once: label, text\."):
+    with pytest.raises(InputError, match=r"2 targets were given at once: class, text\."):
         Question("a", "b")
     with pytest.raises(InputError, match="No target was given"):
         Question()

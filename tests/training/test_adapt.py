@@ -193,7 +193,7 @@ def test_shared_pictures_are_named(samples: Samples) -> None:
     quick(keep=1.0, epochs=1).fit(tiny_pair(), samples.items, validation=samples.items[:3], progress=progress)
     said = [note for note in progress.notes if "flatters" in note]
     assert len(said) == 1
-    assert said[0].startswith("3 picture(s) are trained on and chosen on")
+    assert said[0].startswith("3 picture(s) are both trained on and used")
     assert said[0].endswith(f": {samples.items[0].image} is {samples.items[0].image}")
 
 
@@ -256,7 +256,7 @@ def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
 
 
 def test_one_pair_is_told_so(samples: Samples) -> None:
-    with pytest.raises(DataError, match=r"^1 picture\(s\) are left to train on, of 1 that can be read\. Two or more"):
+    with pytest.raises(DataError, match=r"^Only 1 picture\(s\) are left to train on, of 1 that can be read\."):
         quick().fit(tiny_pair(), samples.items[:1], validation=samples.items[1:4])
     with pytest.raises(
         DataError, match=r"^3 different picture\(s\) with texts were given\. Four or more were expected"

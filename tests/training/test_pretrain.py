@@ -280,4 +280,4 @@ def test_what_it_would_cost_and_options_that_do_not_fit(cli: Callable[..., Any],
         "that objective. Drop this one, or take another objective."
     )
     wrong = cli("-o", tmp_path / "enc", "--objective", "siglip", "--projection", "none")
-    assert str(wrong.exception).startswith("--projection was given with the objective 'siglip', which has no use")
+    assert str(wrong.exception).startswith("--projection was given with the objective 'siglip', which does not")

@@ -128,13 +128,13 @@ def check_targets(targets: Targets, n_pictures: int) -> None:
     if callable(targets) or len(targets) != n_pictures:
         n = 1 if callable(targets) else len(targets)
         raise InputError(
-            f"{n} targets were given for {n_pictures} pictures. Expected one target per picture. Give a list of "
+            f"{n} target(s) were given for {n_pictures} picture(s). Expected one target per picture. Give a list of "
             "that length."
         )
     wrong = next((t for t in targets if not callable(t)), None)
     if wrong is not None:
         raise InputError(
-            f"The target {wrong!r} is a {type(wrong).__name__}. Expected a function of one picture's output. "
+            f"The target {wrong!r} is of the type {type(wrong).__name__}. Expected a function of one picture's output. "
             "Write ClassifierOutputTarget(class index)."
         )
 
@@ -157,7 +157,13 @@ def scores(targets: Targets, output: Any) -> Tensor:
             f"The network returns a {type(output).__name__}. Expected a tensor, or a list with one row per "
             "picture. Wrap the network in a module that returns one."
         )
-    found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
+    try:
+        found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
+    except IndexError as error:
+        raise InputError(
+            f"A target asks for an output that the network does not have: {error}. Expected one of its outputs, "
+            "counted from 0. Correct the target."
+        ) from error
     wrong = next((value for value in found if value.numel() != 1), None)
     if wrong is not None:
         raise InputError(

@@ -97,7 +97,8 @@ class Descriptions:
             raise DataError(
                 f"There are no descriptions for {', '.join(map(repr, missing[:5]))}"
                 f"{f' and {len(missing) - 5} more classes' if len(missing) > 5 else ''}. "
-                "Expected each class by the name that its pictures have. Name the classes alike."
+                f"Expected each class by the name that its pictures have; the descriptions have "
+                f"{', '.join(map(repr, list(self.texts)[:5])) or 'no class'}. Name the classes alike."
             )
         return Descriptions({c: self.texts[c] for c in classes})
 

@@ -52,7 +52,8 @@ class Question:
     like: One | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("label", "text", "neuron") if getattr(self, name) is not None]
+        named = {"class": self.label, "text": self.text, "neuron": self.neuron}
+        given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
             raise InputError(
                 f"{len(given)} targets were given at once: {', '.join(given)}. Expected one class, one text or "

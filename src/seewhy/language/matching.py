@@ -91,8 +91,8 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
     if missing:
         raise DataError(
             f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. Expected a text for "
-            "each picture to train on, matched by the file's digest or name. Write the texts, or leave these "
-            "pictures out."
+            f"each, matched by the file's digest or name; the first text is of {(captions[0].image or captions[0].digest)!r}. Write the "
+            "missing texts, or leave these pictures out."
         )
     return tuple(found)
 
