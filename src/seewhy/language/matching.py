@@ -89,10 +89,11 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
         missing += [name] if caption is None else []
         found += [] if caption is None else [caption]
     if missing:
+        first = captions[0].image or captions[0].digest
         raise DataError(
             f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. Expected a text for "
-            f"each, matched by the file's digest or name; the first text is of {(captions[0].image or captions[0].digest)!r}. Write the "
-            "missing texts, or leave these pictures out."
+            f"each, matched by the file's digest or name; the first text is of {first!r}. Write the missing texts, or "
+            "leave these pictures out."
         )
     return tuple(found)
 
