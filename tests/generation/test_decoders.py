@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_told() -> None:
         Bring(prior="score").ready(MINE, halves())
     with pytest.raises(DataError, match=r"Only 4 different picture\(s\) can be read. Expected at least 16"):
         QUICK.ready(MINE, halves(4))
-    with pytest.raises(InputError, match=r"noise=0\. A number above 0 was expected"):
+    with pytest.raises(InputError, match=r"noise=0\. Expected a number above 0"):
         Bring(noise=0.0)
     with pytest.raises(InputError, match=r"cannot be saved as a generator\. Expected one that train_generator.py made"):
         QUICK.ready(MINE, halves()).save("nowhere")
