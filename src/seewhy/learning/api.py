@@ -343,9 +343,9 @@ def adapt(
     Args:
         pairs: anything that :func:`seewhy.load_pairs` takes; to learn from columns, a table or shards.
         encoder: an image-text encoder, or its name.
-        method: a method that learns classes by their names, ``"coop"`` or ``CoOp(shots=4)``; the data is as for
-        ``fit``. image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong
-        together; left out, columns with such names.
+        method: a method that learns classes by their names, ``"coop"`` or ``CoOp(shots=4)``; data as for ``fit``.
+        image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong together;
+            left out, columns with such names.
         validation: data like ``pairs`` that chooses ``keep`` and gives the figures; left out, a tenth of ``pairs``.
         base_to_new: with a method: train on the first half of the classes, and measure the rest by name.
         new_names: with a method: names of classes without pictures to protect; left out, the method chooses.
