@@ -229,7 +229,7 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
     if len(held) < N_APART:
         progress.note(
             f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters the figure a "
-            f"little; with {N_APART} or more, they are separated"
+            f"little; with {N_APART} or more, separate ones are used"
         )
         return held, held
     return held.split(0.5, seed)

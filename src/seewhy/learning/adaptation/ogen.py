@@ -71,13 +71,13 @@ class LocalMean(nn.Module):
         self.register_buffer("n_kept", torch.zeros((), dtype=torch.long))
 
     def keep(self, weights: Float[Tensor, " n"]) -> None:
-        """The checkpoint of the epoch that has ended, in place of the oldest one."""
+        """Store the checkpoint of the last epoch in place of the oldest one."""
         self.past[int(self.n_kept) % self.most] = weights.half()
         self.n_kept += 1
 
     @property
     def window(self) -> int:
-        """How many checkpoints it is of."""
+        """How many checkpoints it averages."""
         kept = int(self.n_kept)
         part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
@@ -92,7 +92,7 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """What generators are asked of a batch, the one that learns and its teacher alike."""
+    """The questions of a batch to the generator, equal for the learning one and its teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
@@ -102,7 +102,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Features, the names among which they are to find theirs, and what that counts."""
+    """Features, the names among which each must find its own, and the weights of that."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -114,7 +114,7 @@ class Answer(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The past of an epoch: its generator and its names."""
+    """An earlier state of the model: its generator and its names."""
 
     epoch: int
     generator: FeatureGenerator
@@ -122,13 +122,13 @@ class Teacher(NamedTuple):
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
-    """The ``k`` nearest other classes of each, by the product of means."""
+    """The ``k`` nearest other classes of each class, by the product of mean features."""
     near = mean @ mean.T
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
 
 class GeneratorTask(Task):
-    """The generator alone, before the prompt moves."""
+    """The task of the generator alone, before the prompt is trained."""
 
     needs = ("image", "labels")
     moves = False
@@ -171,7 +171,7 @@ class OGENTask(PromptTask):
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
     def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
-        """How far the generator is from the features that it should make."""
+        """How far the generated features are from the real ones."""
         question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
         return self.distance(question, self.answers(question, self.generator, text))
 
@@ -191,7 +191,7 @@ class OGENTask(PromptTask):
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
 
     def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
-        """A feature of each of these known classes."""
+        """One random feature for each of these known classes."""
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
@@ -227,13 +227,13 @@ class OGENTask(PromptTask):
         return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
 
     def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
-        """Of features that were made from the real ones."""
+        """The distance of generated features from real ones."""
         image, value = question.image, self.drawn(self.near[question.labels], question.draw)
         target = image.repeat_interleave(len(own[1].features) // len(image), 0)
         return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
 
     def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
-        """The loss again, with what the teacher makes and says in the place of what is so."""
+        """The loss again, with the teacher's features and answers as targets."""
         found = []
         for a, b in zip(own, past, strict=True):
             said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)

@@ -155,7 +155,7 @@ def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w
 
 @torch.no_grad()
 def as_it_was(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k d"]:
-    """Names in the encoder's own templates, as zero-shot classification has them."""
+    """Names in the encoder's own templates, as in zero-shot classification."""
     said = [t.replace("{}", spoken(name)) for name in names for t in tower.templates]
     vectors = tower.encode_text(said)
     return normalize(vectors.unflatten(0, (len(names), len(tower.templates))).mean(1), dim=1)
@@ -169,7 +169,7 @@ def mixed(now: Float[Tensor, "*b k d"], before: Float[Tensor, "k d"], keep: floa
 
 
 def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[Tensor, "b k"]:
-    """Cosines of unit vectors; of each picture with texts of its own where there are such."""
+    """Cosines of unit vectors, or of each picture with its own texts if it has some."""
     return image @ text.T if text.ndim == 2 else (text @ image[:, :, None])[:, :, 0]
 
 
@@ -250,12 +250,12 @@ class NamingNetwork(PromptNetwork):
     of_names: ClassVar[str]
 
     def words(self) -> PromptedText:
-        """The words half; its fingerprint is of the encoder with what is kept of the prompt."""
+        """The text encoder; its fingerprint covers the encoder and the part of the prompt that is kept."""
         digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
         return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are."""
+        """A classifier for any classes, by their names."""
         own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
@@ -318,7 +318,7 @@ def tried(
     held: tuple[Float[Tensor, "n p"], Int[Tensor, " n"]],
     progress: Progress,
 ) -> list[Kept]:
-    """Every ``keep`` on these pictures, 0 first."""
+    """The figures of every ``keep`` on these pictures, 0 first."""
     pooled, labels = held
     image, tower = image_vectors(on, pooled), opened(on)
     now, before = prompt.texts(names, image), as_it_was(tower, classes)

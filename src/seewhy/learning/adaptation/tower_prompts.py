@@ -34,7 +34,7 @@ from .word_prompts import Consistent, epoch_weights
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """Where vectors can be put into an encoder's two halves."""
+    """The places for learnt vectors in an encoder's two halves."""
 
     on: Encoder
     text: TrainableText
@@ -61,7 +61,7 @@ class Towers:
         return cls(on, tower, stack, n_layers, n_text, width)
 
     def check(self, depth: int) -> None:
-        """Refuse more layers than there are."""
+        """Refuse more layers than the encoder has."""
         if depth > 1 and not self.n_text:
             raise ModelError(
                 f"Prompts in {depth} layers were requested, and SeeWhy does not know the layers of the text "
@@ -77,7 +77,7 @@ class Towers:
 
 
 class TowerPrompt(Prompt):
-    """Vectors before the names, and in each of the first layers of both towers; among patches by maps, or their own."""
+    """Learnt vectors before the names and in the first layers of both halves; among patches mapped or separate."""
 
     def __init__(
         self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
@@ -89,7 +89,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """Words at first, and torch's random numbers in deeper layers and among patches."""
+        """The initial vectors: words, and random numbers in deeper layers and among patches."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -141,7 +141,7 @@ class TowerPrompt(Prompt):
 
 
 class PromptedPictures(nn.Module):
-    """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them."""
+    """Pixels → pooled vectors, with learnt vectors between class token and patches; differentiable in these."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class PromptedPictures(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TowerPromptedNetwork(NamingNetwork):
-    """An encoder with learnt vectors in both halves; all of them are kept, or none."""
+    """An encoder with learnt vectors in both halves, of which all or none are kept."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
 
@@ -215,7 +215,7 @@ def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"])
 
 
 class TowerTask(PromptTask):
-    """Pictures and names meet behind prompts in both towers: ``CE(scale cos(image, text), label)``."""
+    """Pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text), label)``."""
 
     needs = ("pixels", "labels")
 
@@ -230,7 +230,7 @@ class TowerTask(PromptTask):
 
 @dataclass(frozen=True)
 class TowerPromptLearning(PromptRecipe):
-    """Learns vectors in both halves of an encoder, all of which are kept, or none.
+    """Learns vectors in both halves of an encoder, of which all or none are kept.
 
     Args:
         depth: layers of both towers with vectors of their own, from 1 (authors: 9 of 12).

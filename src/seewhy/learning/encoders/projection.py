@@ -22,7 +22,7 @@ FADED = 1e-6
 
 
 class Reweighted(nn.Module):
-    """``z_i = h_i / kappa^(i-1)``: nothing is learnt (Xue et al. 2024, arXiv 2403.11391)."""
+    """``z_i = h_i / kappa^(i-1)``, without learning (Xue et al. 2024, arXiv 2403.11391)."""
 
     weight: Tensor
 
@@ -80,7 +80,7 @@ class Projection:
         return kappa
 
     def build(self, width: int, progress: Progress | None = None) -> nn.Module:
-        """The head behind an encoder whose vectors are so wide; its weights are drawn by torch."""
+        """The head for vectors of this width, with random weights."""
         if self.form == "fixed" and progress is not None:
             log_kappa = math.log(self.kappa_for(width))
             n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
@@ -100,7 +100,7 @@ class Projection:
         return nn.Sequential(nn.Linear(width, inner), *norm, nn.ReLU(), nn.Linear(inner, self.width))
 
     def facts(self, width: int) -> dict[str, Any]:
-        """By which :func:`restored` builds it again, as JSON."""
+        """The facts from which :func:`restored` builds it again, as JSON."""
         kappa = self.kappa_for(width) if self.form == "fixed" else None
         return {"form": self.form, "width": self.width, "kappa": kappa, "behind": width}
 
@@ -110,6 +110,6 @@ class Projection:
 
 
 def restored(facts: Any) -> nn.Module:
-    """A head by its facts, without its weights."""
+    """Build a head from its facts, without its weights."""
     behind, width = sizes_of(facts, "behind", "width")
     return Projection(facts["form"], width, facts["kappa"]).build(behind)
