@@ -349,6 +349,9 @@ def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) 
             load_detector(folder, encoder=colours())
     with pytest.raises(ModelError, match="Make one with: seewhy fit --task boxes DATA -o"):
         load_detector(tmp_path, encoder=colours())
+    (tmp_path / "segmenter.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"holds a saved segmenter\. Expected a saved detector\. .* seewhy segment P"):
+        load_detector(tmp_path, encoder=colours())
     with pytest.raises(InputError, match="finds only the classes it was trained on: red, blue"):
         fitted.for_classes(["green"])
     assert fitted.for_classes(["red", "blue"]) is fitted

@@ -75,7 +75,12 @@ class DenseArchive:
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
         """Method, encoder, its halves if they learnt, card and tensors; what the body cannot use of them is damage."""
-        archive = self.archive
+        archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
+        if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
+            raise ModelError(
+                f"{folder} holds a saved {other.what}. Expected a saved {self.what}. Use it with: seewhy {other.verb} "
+                f"PICTURE --model {folder}"
+            )
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
         try:
