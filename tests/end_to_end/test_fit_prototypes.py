@@ -81,7 +81,7 @@ def test_a_second_call_finds_everything_there(run: Run, fitted: dict[str, Any], 
     assert again["held_out"] == fitted["held_out"]
     assert (place / fitted["prototypes"]).stat().st_mtime_ns == written
     shown = run("fit-prototypes", "photos", "-m", "model", *QUICK)
-    assert shown.stdout.startswith("These prototypes were there already, of the same pictures and settings:\n")
+    assert shown.stdout.startswith("The folder already has the prototypes of these pictures and settings:\n")
 
 
 def test_explain_shows_channels_with_their_influences(run: Run, fitted: dict[str, Any], place: Path) -> None:

@@ -234,24 +234,26 @@ def _detector_lines(output: Path, detector: Any) -> list[str]:
     lines = [f"{output}: {name}, {len(detector.classes)} class(es), {detector.trained_on}", detector.measured]
     others = [f"{m['name']} {100 * m['ap50']:.1f}" for m in calibration["methods"] if m["name"] != name]
     if others:
-        lines.append(f"{name} was taken, as its AP50 out of fold is the largest; {', '.join(others)}")
+        lines.append(f"{name} was chosen: its AP50 out of fold is the highest; the others: {', '.join(others)}")
     rows = calibration["classes"]
-    return lines + [f"{printable(row['label'])}\tfrom {row['threshold']:.2f}: {_reached(row)}" for row in rows]
+    return lines + [
+        f"{printable(row['label'])}\tfrom a score of {row['threshold']:.2f}: {_reached(row)}" for row in rows
+    ]
 
 
 def _reached(row: dict[str, Any]) -> str:
     if row["precision"] is None:
-        return f"{row['n']} box(es), too few to say anything of; the threshold of all classes together"
+        return f"{row['n']} box(es), too few to measure; it uses the threshold of all classes"
     precision, recall = (
         f"{name} {row[name]:.0%} ({row[f'{name}_interval'][0]:.0%} to {row[f'{name}_interval'][1]:.0%})"
         for name in ("precision", "recall")
     )
-    short = ", less than was asked for" if row["promised"] is False else ""
+    short = " (lower than wanted)" if row["promised"] is False else ""
     return f"{precision}{short}, {recall}, {row['n']} boxes"
 
 
 def _fit_prototypes(session: Session) -> NoReturn:
-    """Find prototypes for a classifier, whose decisions stay; those of the same making are not made again."""
+    """Find prototypes for a classifier, whose decisions stay; equal ones are not made again."""
     from ..attributions.explainers import classifier_digest
     from ..prototypes import prototypes
     from ..prototypes.fitted import FOLDER, check_bank, file_name
@@ -289,7 +291,7 @@ def _fit_prototypes(session: Session) -> NoReturn:
     if is_kept:
         for failure in bank.measures.get("failures", ()):
             terminal.failed(Failure(**failure))
-        lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
+        lines.insert(0, "The folder already has the prototypes of these pictures and settings:")
     session.say({"prototypes": str(path), "kept": is_kept, **bank.measures}, *lines)
     session.end(len(pictures) - len(terminal.failures))
 
