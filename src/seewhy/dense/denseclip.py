@@ -166,7 +166,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder and, as far as it learns, a copy of the encoder, on windows cut anew at every step."""
+        """Train the decoder and, if wanted, a copy of the encoder, on new windows at every step."""
         network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
         looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
         task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()

@@ -156,7 +156,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
+        """The cells under the part; their mean is that of the part, or of its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells

@@ -133,7 +133,7 @@ def stretched(height: int, width: int) -> Transform:
 
 
 def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray, "h w 3"]:
-    """A part of a picture of this width and height as it is, or smaller where its long side is beyond :data:`READ`."""
+    """A part of a picture at its own size, or smaller if its long side exceeds :data:`READ`."""
     left, top, right, bottom = crop.box
     width, height = (right - left) * size[0], (bottom - top) * size[1]
     scale = min(1.0, READ / max(width, height))

@@ -374,7 +374,7 @@ def read_drafts(path: Path) -> list[tuple[str, str]]:
 
 
 def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int = 85) -> bytes:
-    """A picture of this width and height upright, in its own proportions, as a writer or a person is shown it."""
+    """A picture as JPEG, upright and in its own proportions, as a writer or a person sees it."""
     scale = min(1.0, longest / max(size))
     own = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
     pixels = read_picture(name, Transform(own, own, "bilinear", (0, 0, 0), (1, 1, 1))).pixels

@@ -108,7 +108,7 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column of which each sample has several, one drawn at every step from the seed, the step and its place."""
+    """A column with several values per sample, of which each step draws one."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
@@ -203,7 +203,7 @@ class TextWords(nn.Module):
 
 
 class BoxContrast(PairTask):
-    """A trunk, and a detector's heads on it, that bring a picture and what is in its boxes to the picture's text."""
+    """A trunk with a detector's heads, which bring a picture and its boxes near the picture's text."""
 
     objective: RandomBoxes
 

@@ -339,7 +339,7 @@ class Cells(nn.Module):
 
 
 class Branch(nn.Module):
-    """Pixels → projected cells of each level, and a projected map of the coarsest for the whole where there is one."""
+    """Pixels → projected cells of each level, and optionally a projected map of the coarsest for the whole view."""
 
     def __init__(self, maps: nn.Module, cells: nn.Module, whole: nn.Module | None) -> None:
         super().__init__()
@@ -402,7 +402,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """A copy of an encoder's picture half, with a pyramid on it where asked, and the task that trains its cells."""
+    """A copy of an encoder's image half, with a pyramid if wanted, and the task that trains its cells."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)

@@ -109,7 +109,7 @@ class PairedHeads(nn.Module):
 
     @torch.no_grad()
     def level(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Round the weights as they are saved, and make both parts of a picture as long as one another on average."""
+        """Round the weights as they are saved, and give both parts of a picture the same mean length."""
         for weight in self.parameters():
             weight.copy_(weight.half())
         new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)

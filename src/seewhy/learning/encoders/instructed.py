@@ -181,10 +181,10 @@ def refuse_long(on: Encoder, instruction: str) -> None:
 class Instructed(nn.Module):
     """What an instruction changes: the encoder's last layers, and the projection of their output to the words.
 
-    ``c`` is not the instruction's own sentence but those that were taught, ``Σ_k softmax(SHARPNESS cos)_k c_k``. Where
-    the likest of them is no more like it than those that ask for different things are like one another on average,
-    nothing is changed, and from half-way between there and 1 on all is: what was not taught is to be no worse than no
-    instruction. ``keep`` is a part of every change.
+    ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, instead of the
+    sentence given. If its best cosine with these is no higher than the mean cosine between different trained
+    instructions, nothing is changed; from half-way between that and 1 on, the full change applies. So an untrained
+    instruction is no worse than none. ``keep`` scales every change.
     """
 
     form = "instructed_layers"

@@ -253,7 +253,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two."""
+    """Distances between the cells of two views, in diagonals of the larger cell."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

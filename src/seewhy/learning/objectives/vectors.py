@@ -252,7 +252,7 @@ def against_store(
 
 
 class Neighbours(Queue):
-    """The pictures that can be neighbours, how many steps went by, how many are cold, and the layer of a warm-up."""
+    """The possible neighbours, the number of steps so far, and the warm-up's layer."""
 
     steps: Tensor
 
