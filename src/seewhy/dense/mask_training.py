@@ -106,7 +106,7 @@ class Crops(NamedTuple):
 def _check(n: int) -> None:
     if n < 2:
         raise DataError(
-            f"{n} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures with masks."
+            f"Only {n} picture(s) with masks can be learnt from. Expected at least 2. Give more pictures with masks."
         )
 
 
@@ -185,7 +185,7 @@ def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]
 def labels_in(
     masks: UInt8[Tensor, "b _h _w"], boxes: Float[Tensor, "b 4"], flipped: Bool[Tensor, " b"], size: tuple[int, int]
 ) -> UInt8[Tensor, "b y x"]:
-    """What masks have at so many places in each box, which is a part of the picture, some of them mirrored."""
+    """The mask values at a grid of places in each box; some boxes are mirrored."""
     boxes, (height, width) = boxes.double(), masks.shape[1:]
     rows = _places(boxes[:, 1], boxes[:, 3], size[0], height)
     columns = _places(boxes[:, 0], boxes[:, 2], size[1], width)

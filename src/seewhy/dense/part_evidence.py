@@ -132,8 +132,8 @@ class PartExplainer:
         if descriptions is not None:
             if score.text(lambda: torch.zeros(1)) is None:
                 raise InputError(
-                    f"Descriptions were given, and the cells that {score.method} reads are not among words. One whose "
-                    "cells are, such as maskclip or word_regions, was expected. Leave the descriptions out."
+                    f"Descriptions were given, and {score.method} cannot compare its cells with words. Expected a "
+                    "method that can, such as maskclip or word_regions. Leave the descriptions out."
                 )
             own = Descriptions.given(descriptions).texts
             # What is no object has no words of the user's; its name stands for it.
@@ -153,14 +153,14 @@ class PartExplainer:
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value]:
             raise InputError(
-                f"A box or segment was to be explained with {wrong[0]}, and is read from the last map alone. A map of "
-                "that, or one that changes the picture, was expected. Choose grad_cam, occlusion or rise, and leave it "
-                "out."
+                f"The map {wrong[0]} cannot explain a box or segment, whose score is read from the last feature "
+                "map. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion "
+                "or rise."
             )
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(
-                f"A box of {self.score.method} was to be explained with {method.name}, and its score is a network's, "
-                "not a layer on its cells. A map that changes the picture was expected. Choose occlusion or rise."
+                f"The map {method.name} cannot explain a box of {self.score.method}, whose score is not a layer "
+                "on its cells. Expected a map that changes the picture. Choose occlusion or rise."
             )
         return options
 
@@ -266,11 +266,13 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
         except ImageError as error:
             progress.failed(Failure(error.path, error.reason))
     if others:
-        progress.note(f"{len(others)} class(es) of the examples are not looked for: {', '.join(sorted(others)[:5])}")
+        progress.note(
+            f"{len(others)} class(es) of the examples are not among the names to find: {', '.join(sorted(others)[:5])}"
+        )
     if not seen:
         raise DataError(
-            f"{source} has no example of {', '.join(classes[:5])}. Pictures with boxes, masks or folders of these "
-            "names were expected. Name the classes alike."
+            f"{source} has no example of {', '.join(classes[:5])}. Expected pictures with boxes, masks or folders "
+            "of these names. Name the classes alike."
         )
     half, held = ([one for one in seen if one.number % 2 == odd] for odd in (0, 1))
     model = replace(explainer.model, bank=_bank(seen), likeness=_measured(half, held, len(classes)))
@@ -359,8 +361,8 @@ class PartBatch:
     def __post_init__(self) -> None:
         if self.output is not None and check_output(self.output, force=self.force):
             raise InputError(
-                f"Cards of boxes or segments were to go to {self.output}, which is one file. A folder was expected, "
-                "since a picture may have many. Give one with -o."
+                f"Cards of boxes or segments cannot go to {self.output}, which is one file. Expected a folder, "
+                "because one picture may have many. Give a folder with -o."
             )
         self.options = self.explainer.options(self.options)
         self.endings = tuple(FORMS) if self.png else (".html",)
@@ -391,7 +393,7 @@ class PartBatch:
             self.n_pictures += 1
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
-                left = f"{len(parts) - self.most} of {len(parts)} are left out; --set most_cards explains more"
+                left = f"{len(parts) - self.most} of {len(parts)} are not explained; --set most_cards explains more"
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {}
             for part in parts[: self.most]:

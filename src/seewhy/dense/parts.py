@@ -156,7 +156,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
+        """The cells under the part; their mean is that of the part, or of its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -237,8 +237,9 @@ def part_encoder(engine: PartEngine) -> Encoder:
 
 def _no_trunk() -> NoReturn:
     raise InputError(
-        "A map that reads the inside of the network was asked for, and a box or segment is explained from the last map "
-        "alone. One that reads the last map or changes the picture was expected. Choose grad_cam, occlusion or rise."
+        "The map given reads the inside of the network, and a box or segment is explained from the last feature "
+        "map alone. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or "
+        "rise."
     )
 
 

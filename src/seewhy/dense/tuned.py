@@ -52,7 +52,8 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
     pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
     if not pooled.requires_grad and not layer:
         raise ModelError(
-            f"The encoder {on.name!r} was to learn, and it has no weights. One with some was expected. Leave train out."
+            f"The encoder {on.name!r} cannot be trained, because it shows no weights. Expected an encoder with "
+            "weights. Leave train out."
         )
     if not pooled.requires_grad:  # none stands behind the layer
         return _gradients(halves, on, own, "")

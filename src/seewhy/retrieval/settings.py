@@ -27,7 +27,10 @@ def sub_patches(levels: int) -> list[Crop]:
         [(0.0, 0.0, 0.67, 0.67), (0.33, 0.0, 1.0, 0.67)]
     """
     if levels < 1:
-        raise InputError(f"{levels} levels were asked for. Expected one or more. The paper takes 4 and, to ask, 3.")
+        raise InputError(
+            f"levels is {levels}. Expected a number from 1; the paper takes 4 for the pictures and 3 for the "
+            "query. Change it."
+        )
     crops = []
     for level in range(1, levels + 1):
         side = 2 / (level + 1)
@@ -59,7 +62,7 @@ GONE = ("approximate_from", "recall")
 
 @dataclass(frozen=True)
 class Settings:
-    """What an index keeps of each picture.
+    """What an index stores for each picture.
 
     Attributes:
         parts: ``"spatial"`` keeps overlapping sub-patches of each picture, ``"jitter"`` its crops and mirror images,

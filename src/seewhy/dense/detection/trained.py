@@ -65,8 +65,8 @@ class TrainedDetector(Detector):
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
             raise InputError(
-                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. A number from "
-                "0 to 1 for each was expected. Change them."
+                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. Expected "
+                "one number from 0 to 1 per class. Change them."
             )
 
     @cached_property
@@ -95,8 +95,8 @@ class TrainedDetector(Detector):
             return self
         if not self.reads_words:
             raise InputError(
-                f"The detector {self.method} was given other names, and it finds only what it was shown: "
-                f"{', '.join(self.classes)}. Leave the names out, or fit one that reads words."
+                f"The detector {self.method} finds only the classes it was trained on: {', '.join(self.classes)}. "
+                "Other names were given. Leave the names out, or fit a detector that reads words."
             )
         known = dict(zip(self.classes, self.thresholds, strict=True))
         mean = sum(self.thresholds) / len(self.thresholds)
@@ -157,7 +157,9 @@ class TrainedDetector(Detector):
             raise ValueError(seen.error)
         boxes, scores, _ = self.finder.regions(self.reader.encoder, seen)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
-            raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")
+            raise ValueError(
+                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or some are not finite"
+            )
         _ = self.measured
 
 
@@ -172,8 +174,8 @@ def check_usable(n_boxes: int, n_pictures: int) -> None:
     """See that there is something to learn from."""
     if not n_boxes:
         raise DataError(
-            f"None of {n_pictures} picture(s) could be used with its boxes. At least one that can be read, with a "
-            "box, was expected. Give others."
+            f"None of the {n_pictures} picture(s) could be used with its boxes. Expected at least one readable "
+            "picture with a box. Give other pictures."
         )
 
 
