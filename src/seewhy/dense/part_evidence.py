@@ -153,9 +153,8 @@ class PartExplainer:
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value]:
             raise InputError(
-                f"The map {wrong[0]} cannot explain a box or segment, whose score is read from the last feature "
-                "map. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion "
-                "or rise."
+                f"The map {wrong[0]} cannot explain a box or segment, whose score is read from the last feature map. "
+                "Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
             )
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(

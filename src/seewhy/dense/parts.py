@@ -237,9 +237,8 @@ def part_encoder(engine: PartEngine) -> Encoder:
 
 def _no_trunk() -> NoReturn:
     raise InputError(
-        "The map given reads the inside of the network, and a box or segment is explained from the last feature "
-        "map alone. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or "
-        "rise."
+        "The map given reads the inside of the network, and a box or segment is explained from the last feature map "
+        "alone. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
     )
 
 

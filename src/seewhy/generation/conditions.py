@@ -143,9 +143,8 @@ class Judge:
             names = (*classes, *own)
             if len(names) < 2:
                 raise InputError(
-                    f"{encoder.name!r} was to judge by names, and the model has no classes to choose from. "
-                    "Expected names, or a classifier as judge. Give --labels, or a classifier's folder with "
-                    "--judge."
+                    f"{encoder.name!r} was to judge by names, and the model has no classes to choose from. Expected "
+                    "names, or a classifier as judge. Give --labels, or a classifier's folder with --judge."
                 )
             given = ZeroShot().build(given, names)
         return cls(given, condition.asked)

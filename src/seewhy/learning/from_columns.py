@@ -248,9 +248,8 @@ def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress)
     for value, item in zip(values, own.items, strict=True):
         if len(value) > LONGEST:
             raise DataError(
-                f"The column for {name!r} holds a text of {len(value)} characters for {item.image}; it begins "
-                f"with {value[:30]!r}. Expected names of at most {LONGEST} characters. Shorten it, or name "
-                "another column."
+                f"The column for {name!r} holds a text of {len(value)} characters for {item.image}; it begins with "
+                f"{value[:30]!r}. Expected names of at most {LONGEST} characters. Shorten it, or name another column."
             )
     n = sum(map(bool, values))
     if n >= FEW and len(different) > 0.8 * n:

@@ -142,9 +142,8 @@ def _missing(message: str) -> bytes:
 def unreadable(address: str, error: Exception) -> DataError:
     """What is said where a place does not answer as one that is there and may be read."""
     return DataError(
-        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that "
-        "exists, and credentials that may read it. Check the name; for s3://, check the settings of the AWS "
-        "tools."
+        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that exists, "
+        "and credentials that may read it. Check the name; for s3://, check the settings of the AWS tools."
     )
 
 

@@ -342,7 +342,6 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
 
 def _changed(given: Input) -> InputError:
     return InputError(
-        f"The files of {given.place} changed while they were read. Expected the same files throughout, so that "
-        "none is missed. When copying there has ended, run again into another folder; what is written is "
-        "complete."
+        f"The files of {given.place} changed while they were read. Expected the same files throughout, so that none is "
+        "missed. When copying there has ended, run again into another folder; what is written is complete."
     )

@@ -64,9 +64,8 @@ class Towers:
         """Refuse more layers than the encoder has."""
         if depth > 1 and not self.n_text:
             raise ModelError(
-                f"Prompts in {depth} layers were requested, and SeeWhy does not know the layers of the text "
-                f"encoder of {self.on.name!r}. Expected a CLIP under 'open_clip:' or 'hf:'. Take one of those, or "
-                "depth=1."
+                f"Prompts in {depth} layers were requested, and SeeWhy does not know the layers of the text encoder of "
+                f"{self.on.name!r}. Expected a CLIP under 'open_clip:' or 'hf:'. Take one of those, or depth=1."
             )
         deepest = min(self.n_layers, self.n_text or 1)
         if depth > deepest:

@@ -172,9 +172,8 @@ def refuse_long(on: Encoder, instruction: str) -> None:
     """Refuse an instruction that is too long for the text encoder."""
     if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
         raise InputError(
-            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more "
-            f"than the text encoder of {on.name!r} reads. Expected a short phrase, such as 'the colour'. Shorten "
-            "it."
+            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
+            f"the text encoder of {on.name!r} reads. Expected a short phrase, such as 'the colour'. Shorten it."
         )
 
 
@@ -289,9 +288,8 @@ class Instructed(nn.Module):
         if instruction in self.taught or float(cosines[best]) >= SAID:
             return
         _logger.warning(
-            "%s did not learn the instruction %r, and nothing was measured for it. It learnt %s. The most "
-            "similar is %r, with a cosine of %.2f between the sentences, so %.0f %% of that instruction's change "
-            "is applied.",
+            "%s did not learn the instruction %r, and nothing was measured for it. It learnt %s. The most similar is "
+            "%r, with a cosine of %.2f between the sentences, so %.0f %% of that instruction's change is applied.",
             *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
             100 * trust,
         )

@@ -46,8 +46,7 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
     if not found:
         raise ModelError(
             f"A pyramid was requested, and all maps of this encoder have {last[0]} x {last[1]} cells. Expected an "
-            "encoder with stages, such as a convolutional network. Leave the pyramid out, or take another "
-            "encoder."
+            "encoder with stages, such as a convolutional network. Leave the pyramid out, or take another encoder."
         )
     finer = sorted(found.values(), key=lambda stage: stage.grid, reverse=True)
     return [*finer, Stage("", "nchw", own.shape[1], last)][-n_levels:]

@@ -65,9 +65,8 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
-            f"The text encoder of {on.name!r} does not expose weights to train. Expected the embedded encoder, or "
-            f"one under 'open_clip:' or 'hf:'. Take one of those, or train {instead} on top of this one: "
-            f"train={instead!r}."
+            f"The text encoder of {on.name!r} does not expose weights to train. Expected the embedded encoder, or one "
+            f"under 'open_clip:' or 'hf:'. Take one of those, or train {instead} on top of this one: train={instead!r}."
         )
     return tower
 

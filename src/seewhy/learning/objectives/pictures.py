@@ -75,9 +75,8 @@ class Vectors(PictureObjective):
         if not fits or (labels is None and self.needs_labels):
             given = "no labels" if labels is None else f"{len(labels)} labels"
             raise InputError(
-                f"{self.name} was given vectors of the shape {tuple(vectors.shape)} and {given}. Expected at "
-                "least two views in all, and a label per picture if the objective needs labels. Give a larger "
-                "batch."
+                f"{self.name} was given vectors of the shape {tuple(vectors.shape)} and {given}. Expected at least two "
+                "views in all, and a label per picture if the objective needs labels. Give a larger batch."
             )
         if state is None:
             n_classes = 0 if labels is None else int(labels.max()) + 1

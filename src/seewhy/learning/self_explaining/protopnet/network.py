@@ -37,8 +37,7 @@ HIGHEST = math.log(1 / EPSILON)
 RULE = (
     "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
     "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
-    "Both need three times the odds of chance. Otherwise do not rely on them. "
-    f"{STRANGER}"
+    f"Both need three times the odds of chance. Otherwise do not rely on them. {STRANGER}"
 )
 
 
