@@ -244,7 +244,7 @@ def _print(found: Page) -> None:
     with console.capture() as capture:
         console.print(to_terminal(found.document()))
     text = capture.get().rstrip("\n")
-    say(*text.split("\n"), *(() if sentence in text else (sentence,)))
+    say(*text.split("\n"), *(() if sentence in " ".join(text.split()) else (sentence,)))
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:

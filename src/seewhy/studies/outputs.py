@@ -356,21 +356,21 @@ class DriftOutput(Study):
     """The object of seewhy evaluate --against --json."""
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
-    n_known: Annotated[Count, Doc("pictures that it was fitted on")]
-    p: Annotated[Share, Doc("how often pictures of one source differ as much")]
+    n_known: Annotated[Count, Doc("training pictures")]
+    p: Annotated[Share, Doc("probability of a difference as large by chance")]
     energy: Annotated[float, Doc("energy distance, 0 where both sides are alike")]
     far: Annotated[
         dict[str, Any],
-        Doc("part farther from training than most of training is from itself, its `interval`, and the `expected` one"),
+        Doc("share of the pictures that are unlike training, its `interval`, and the `expected` share"),
     ]
     classes: Annotated[
         Rows,
-        Doc("the most changed first: `label`, `n` decided for it, their `share`, the `expected` one, Fisher's `p`, "
+        Doc("the most changed first: `label`, `n` predicted, their `share`, the `expected` share, Fisher's `p`, "
             "corrected over all classes (Holm)"),
     ]  # fmt: skip
     pictures: Annotated[
         Rows,
-        Doc("the farthest, 50 at most: `image`, `label` decided for, mean `cosine` with the `nearest` of training, "
-            "whether it is `far`"),
+        Doc("the strangest first, 50 at most: `image`, predicted `label`, mean `cosine` with the most similar training "
+            "pictures, whether it is `far` (unlike them), and the `nearest` of them"),
     ]  # fmt: skip
     model: OfModel
