@@ -96,6 +96,7 @@ def _go_on(session: Session) -> NoReturn:
         page = make_check_app(earlier, corrections, small_picture, settings)
 
         def told(url: str) -> None:
+            session.ready()
             say(f"{len(earlier['findings'])} findings at {url} (stop with Ctrl-C)")
 
         serve_desk(page, settings, corrections.decisions.store, told, "decide")

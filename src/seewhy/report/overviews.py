@@ -22,6 +22,7 @@ from .palette import blend, class_colours, named_colours
 
 THUMBNAIL_SIDE = 256
 QUESTIONS = ("Where it looked", "What it looks like", "In words")
+SHORT = ("where", "like", "words")
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
 """Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
 MOST_SHOWN = 200
@@ -109,6 +110,7 @@ def render_index(
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
         questions=[*(["Inside it, or outside"] if of_parts else []), *QUESTIONS],
+        short=[*(["inside"] if of_parts else []), *SHORT],
         of_parts=of_parts,
         n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),

@@ -146,6 +146,7 @@ def environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "figure": figure,
+        "file_name": file_name,
         "method_name": method_name,
         "kind": lambda block: type(block).__name__,
         "spoken": spoken,

@@ -77,7 +77,7 @@ class DriftTest:
         n_permutations: permutations of the test; the smallest possible p value is 1 / (n + 1).
         most: largest number of pictures per side in the test.
         n_near: number of most similar training pictures whose cosines are averaged.
-        seed: seed of the permutations.
+        seed: seed for the permutations.
     """
 
     alpha: InnerPart = 0.01

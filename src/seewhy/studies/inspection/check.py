@@ -23,7 +23,7 @@ from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.samples import Sample, Samples, some
 from ...printable import percent
-from ...progress import Progress
+from ...progress import Progress, shown
 from ...report.blocks import Document, Facts, Note, Section, notes
 from ...report.paging import Page
 from ...results import restore
@@ -233,6 +233,7 @@ class Check:
     def __post_init__(self) -> None:
         ranker(self.by)
 
+    @shown("Looking for wrong labels and copies")
     def run(
         self,
         encoder: Encoder,
@@ -303,7 +304,7 @@ def _look(
     """Encode the pictures; one that cannot be read is reported, and becomes a finding."""
     found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    for sample, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+    for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)
             why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
