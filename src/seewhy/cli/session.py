@@ -298,11 +298,7 @@ def _print(found: Page) -> None:
     with console.capture() as capture:
         console.print(to_terminal(found.document()))
     text = capture.get().rstrip("\n")
-<<<<<<< HEAD
-    say(*text.split("\n"), *(() if sentence in " ".join(text.split()) else (sentence,)))
-=======
     say(*text.split("\n"), *(() if sentence in " ".join(text.split("\n")) else (sentence,)))
->>>>>>> main
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:
