@@ -86,7 +86,7 @@ Text = str | Span | Def | Line
 @dataclass(frozen=True)
 class Note:
     text: Text
-    kind: Literal["lead", "said", "rest", "aside"] = "lead"
+    kind: Literal["lead", "said", "rest", "aside", "next"] = "lead"
 
 
 class Figure(NamedTuple):

@@ -368,24 +368,21 @@ class DriftOutput(Study):
     """The object of seewhy evaluate --against --json."""
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
-    n_known: Annotated[Count, Doc("pictures that the model was fitted on")]
-    p: Annotated[Share, Doc("probability of such a difference between pictures of one source")]
-    energy: Annotated[float, Doc("energy distance; 0 if both sides are alike")]
+    n_known: Annotated[Count, Doc("training pictures")]
+    p: Annotated[Share, Doc("probability of a difference as large by chance")]
+    energy: Annotated[float, Doc("energy distance, 0 where both sides are alike")]
     far: Annotated[
         dict[str, Any],
-        Doc(
-            "share of pictures farther from the training pictures than most of these are from one "
-            "another, its `interval`, and the `expected` share"
-        ),
+        Doc("share of the pictures that are unlike training, its `interval`, and the `expected` share"),
     ]
     classes: Annotated[
         Rows,
-        Doc("most changed first: `label`, `n` predictions, their `share`, the `expected` share, and "
-"Fisher's `p`, corrected over all classes (Holm)"),
+        Doc("the most changed first: `label`, `n` predicted, their `share`, the `expected` share, Fisher's `p`, "
+            "corrected over all classes (Holm)"),
     ]  # fmt: skip
     pictures: Annotated[
         Rows,
-        Doc("up to 50 of the farthest: `image`, predicted `label`, mean `cosine` with the `nearest` "
-"training pictures, whether it is `far`"),
+        Doc("the strangest first, 50 at most: `image`, predicted `label`, mean `cosine` with the most similar training "
+            "pictures, whether it is `far` (unlike them), and the `nearest` of them"),
     ]  # fmt: skip
     model: OfModel
