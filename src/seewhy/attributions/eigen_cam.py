@@ -15,6 +15,9 @@ class EigenCAM(Attribution):
 
     The cells' channels, less their mean over cells as in pytorch-grad-cam, are projected on their first right singular
     vector. Its sign is that for which the map correlates with the mean of ``|A|`` over channels.
+
+    Args:
+        layer: an inner layer instead of the last map.
     """
 
     name = "eigen_cam"
