@@ -239,8 +239,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as caught:
         CoOp().fit(tiny_cnn(), load_samples(folders))
     assert str(caught.value) == (
-        "The text half of 'tiny' shows no single tokens, and a prompt is learnt among them. The embedded encoder, or "
-        "one under 'open_clip:' or 'hf:', was expected. Take one of those."
+        "The text half of 'tiny' shows no single tokens, and a prompt is learnt among them. Expected the embedded "
+        "encoder, or one under 'open_clip:' or 'hf:'. Take one of those."
     )
 
 

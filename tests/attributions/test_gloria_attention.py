@@ -132,8 +132,8 @@ def test_what_shows_no_words_is_refused() -> None:
             model, EncoderOutput(torch.cat([look.features] * 2, 1), look.pooled), Target(torch.tensor([0]))
         )
     assert str(caught.value) == (
-        "gloria_attention compares cells with words, and the cells of 'tiny' have 16 numbers, its pooled vectors "
-        "8. Equal numbers were expected. Use grad_cam, rise or occlusion."
+        "gloria_attention compares cells with words, and the cells of 'tiny' have 16 numbers, its pooled vectors 8. "
+        "Expected equal numbers. Use grad_cam, rise or occlusion."
     )
     with pytest.raises(InputError, match="maps of classes only"):
         GLoRIAAttention()(model, look, lambda logits: logits[:, 0])

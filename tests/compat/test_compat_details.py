@@ -137,7 +137,7 @@ def test_one_cell_is_a_map_of_either_arrangement_and_noted(
         "The layer 'last' gives one cell for a picture of 16 x 24, so its map is 0. Name an earlier layer, or give "
         "larger pictures."
     ]
-    with pytest.raises(InputError, match=r"^The layer 'last' gives a dict\. A tensor was expected\."):
+    with pytest.raises(InputError, match=r"^The layer 'last' gives a dict\. Expected a tensor\."):
         layout({}, PIXELS, "last")
 
 
