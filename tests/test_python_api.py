@@ -743,8 +743,8 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
     [
         (
             "Classifier.explain", {"target": 5},
-            "The class number 5 was given. One from 0 ('moss') to 2 ('sky') was expected. Give one of them, "
-            "or a class by its name.",
+            "There is no class number 5. Expected a number from 0 ('moss') to 2 ('sky'). Give one of them, or the "
+            "name of a class.",
         ),
         (
             "Classifier.explain", {"target": 1.0},

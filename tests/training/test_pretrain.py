@@ -209,7 +209,7 @@ def test_pictures_on_both_sides_and_under_two_classes_are_named(folders: Path, t
 
 def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples) -> None:
     alike = [Sample(samples.items[0].image) for _ in range(5)]
-    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Four or more were expected"):
+    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Expected four or more"):
         quick("simclr").fit(tiny_cnn(), alike)
     with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. Expected a whole number of at least 2"):
         quick(batch_size=1)

@@ -147,7 +147,7 @@ class PictureRecipe(Recipe):
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
                 texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"{self.name} was given {name}. Pictures {f'with {texts}' if texts else 'alone'} were expected. "
+                    f"{self.name} was given {name}. Expected {f'pictures with {texts}' if texts else 'only pictures'}. "
                     f"Leave {name} out, or use one of {', '.join(able)}."
                 )
 

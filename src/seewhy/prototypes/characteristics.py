@@ -111,7 +111,9 @@ class Sums:
     def means(self, strengths: str) -> GlobalInfluences:
         """What the sums come to."""
         if not self.n:
-            raise InputError("No picture was given. At least one was expected. Give those the prototypes come from.")
+            raise InputError(
+                "No picture was given. Expected at least one. Give the pictures that the prototypes come from."
+            )
         weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
         total = weight[:, None].clamp(min=1e-12)
