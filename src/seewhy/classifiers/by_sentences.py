@@ -186,12 +186,12 @@ class Discriminative(PictureRecipe):
     up, and classes outside the first ``k`` keep the first look's probabilities.
 
     Args:
-        k: classes in question.
-        m: descriptions a class, at most.
-        margin: by which a description must be ahead; 0 as in the paper.
-        weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
-        templates: of the classes' own sentences; left out, the encoder's.
+        k: number of likeliest classes to decide between.
+        m: most descriptions per class.
+        margin: how far a description must be ahead (paper: 0).
+        weight: ``w``, the weight of the name; default: chosen on your pictures.
+        gate: see :class:`~seewhy.heads.votes.Reranking`; default: descriptions decide every picture.
+        templates: sentences for the class names; default: the encoder's own.
     """
 
     name = "discriminative"
@@ -285,8 +285,8 @@ class SparseConcepts(PictureRecipe):
     what they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
-        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-        n_concepts: at most.
+        kept: concepts to keep per picture; 10 of 200 is the paper's sparsity 0.95.
+        n_concepts: most concepts to use.
     """
 
     name = "sparse_concepts"

@@ -84,10 +84,11 @@ class PictureRecipe(Recipe):
         takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
 
     Args:
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of the splits.
+        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and gives figures that are
+            too good.
+        n_bank: pictures whose patches are kept as evidence; more make the model file larger.
+        seed: seed of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)

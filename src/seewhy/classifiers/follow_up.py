@@ -123,11 +123,11 @@ class FollowUp(Recipe):
     first letter, and drops the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
-        k: classes in question; the number of all classes skips the first look.
-        fusion: how much of the first look's cosine is added to the second's.
-        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
-        templates: of the first look.
-        scale: the logit scale; left out, the encoder's own.
+        k: number of likeliest classes to decide between; with all classes there is no first look.
+        fusion: how much of the first look's cosine to add to the second's.
+        gate: keep the first look's decision if its two largest probabilities differ by at least this.
+        templates: sentences of the first look.
+        scale: logit scale; default: the encoder's own.
     """
 
     name = "follow_up"

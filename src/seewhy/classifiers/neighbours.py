@@ -43,9 +43,9 @@ class Neighbours(PictureRecipe):
     0.07. Here the nearest picture of every class always votes, so every class has a finite logit to explain.
 
     Args:
-        k: pictures that vote; left out, chosen.
-        temperature: of the vote; left out, chosen.
-        n_crops: random crops a picture, which vote too.
+        k: number of pictures that vote; default: chosen.
+        temperature: temperature of the vote; default: chosen.
+        n_crops: random crops per picture, which vote too.
         power: exponent of the signed power.
     """
 

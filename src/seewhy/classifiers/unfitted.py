@@ -34,8 +34,8 @@ class ZeroShot(Recipe):
     and the released notebook): normalised, averaged, normalised again. Templates cost nothing when predicting.
 
     Args:
-        templates: sentences with ``{}`` for the class's name; left out, the encoder's own.
-        scale: the logit scale; left out, the encoder's own.
+        templates: sentences with ``{}`` for the class name; default: the encoder's own.
+        scale: logit scale; default: the encoder's own.
     """
 
     name = "zero_shot"
@@ -78,8 +78,8 @@ class Described(Recipe):
     classes with scattered descriptors.
 
     Args:
-        with_names: whether the sentences carry the class's name, as in the paper.
-        scale: the logit scale for probabilities; left out, the encoder's own.
+        with_names: whether sentences contain the class name, as in the paper.
+        scale: logit scale for probabilities; default: the encoder's own.
     """
 
     name = "described"

@@ -101,12 +101,12 @@ class Linear(PictureRecipe):
 
     Args:
         solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
-        n_crops: random crops a picture.
+        n_crops: random crops per picture.
         power: exponent of the signed power.
         l2: whether features get unit length.
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
-            every picture is measured on once, and there are as many fits as parts.
+        held_out: share of the pictures that measures C, temperature and evidence, 0 to 1. Each part takes a turn, so
+            every picture is measured once; there are as many fits as parts.
     """
 
     name = "linear"
