@@ -98,7 +98,9 @@ def measure_retrieval(
     seen, groups = told[-1].seen, groups_of(told[-1].seen.items)
     known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in set(trained_on)]
     if known:
-        progress.note(f"{len(known)} picture(s) are among those it was trained on, which flatters it: {known[0]}, …")
+        progress.note(
+            f"The encoder was trained on {len(known)} of these pictures, so its figures are too good: {known[0]}, …"
+        )
     rows = [measure_row(name, [t.hits[name] for t in told], groups, seed) for name in told[-1].hits]
     if told[-1].named is not None:
         rows += told_rows("these classes by name", [t.named for t in told if t.named is not None], groups, seed)

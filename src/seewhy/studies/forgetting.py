@@ -99,7 +99,7 @@ def forgetting(
         if looks[0].looks == looks[1].looks:
             tasks += Told.held("the model's own classes", old)
         else:
-            progress.note("pictures are seen otherwise now: the model's own classes are measured where --also has them")
+            progress.note("the encoder changed, so the model's own classes are measured only where --also has them")
     rows = []
     for task in tasks:
         found = [logits.softmax(1).max(1) for logits in task.logits(both)]
@@ -211,14 +211,14 @@ def adapt_names(
     rows += (beside := _beside_fit(made, on, parts.samples, store, recipe.seed))
     if beside and beside[0]["real"] and beside[0]["difference"] > 0:
         progress.note(
-            f"seewhy fit with the same pictures, even without its crops, is right for {100 * beside[0]['after']:.1f} % "
-            f"where this is for {100 * beside[0]['before']:.1f} %: take fit, unless other classes are to be named"
+            f"seewhy fit on the same pictures, even without crops, is right on {100 * beside[0]['after']:.1f} %; this "
+            f"is right on {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
         )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
         told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
-        progress.note("by the new names: before is the same without them, after is with them")
+        progress.note("by the new names: before is without them, after is with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
 
 
