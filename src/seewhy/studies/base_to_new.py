@@ -1,4 +1,4 @@
-"""What does learning some classes by their names bring these, and cost all others? Methods, by pictures and seeds."""
+"""What does prompt learning gain on the classes it learns, and lose on others?"""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class ClassHalves:
 
 @dataclass(frozen=True)
 class BaseToNewStudy:
-    """Learn the first half of the classes, name the rest, and measure both.
+    """Learns the first half of the classes, names the rest, and measures both.
 
-    The protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557): a few pictures of each class of the first half are
-    learnt from; the learnt classes are told among themselves, the new ones among themselves, with the harmonic mean of
-    both. Beside it all classes are told together, which that protocol leaves out and which is harder. All that is
-    learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
+    This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). A method learns from a few pictures per class
+    of the first half. Learnt classes are then predicted among themselves, new ones among themselves, with the harmonic
+    mean of both. The study adds the accuracy among all classes together, which is harder and which that protocol leaves
+    out. Everything that was learnt is kept. :func:`.bootstrap.compared` judges the differences.
 
     Args:
         methods: registered methods that learn classes by name, with commas.
@@ -112,7 +112,7 @@ class BaseToNewStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, learn every cell that is not in the journal yet, and compare."""
+        """Encode, learn what is not in the journal yet, and compare."""
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)

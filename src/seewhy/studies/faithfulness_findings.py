@@ -1,4 +1,4 @@
-"""From a study's numbers to its tables, its ranking and its sentence."""
+"""From the numbers of a study to its tables, its ranking and its sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an adaptation gained and what it lost: the same pictures before and after, for every task it may touch."""
+"""What an adaptation gained and lost: the same pictures before and after, for every task it may affect."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """A line per measure: before, after, the difference and its interval by resampling pictures, the same for both.
+    """A row per measure: before, after, and the difference with its interval, by resampling the same pictures for both.
 
-    Of the classes that were learnt, on the held-out pictures that nothing was chosen on; of other classes by their
-    names; of both together, with the harmonic mean; of the encoder's own classes; and of the calibration of each.
+    The measures are accuracy on the learnt classes (held-out pictures that chose nothing), on other classes by name, on
+    both together with the harmonic mean, on the encoder's own classes, and the calibration of each.
     """
     progress = progress or Progress()
     network = after.network
@@ -158,7 +158,7 @@ def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
 
 @dataclass(frozen=True)
 class AdaptingData:
-    """What is learnt from, and what it is measured on."""
+    """Training pictures, and pictures to measure on."""
 
     samples: Samples
     validation: Samples | None = None

@@ -1,4 +1,4 @@
-"""Figures of the study of interpretability, how they go together over encoders, and what they say."""
+"""Figures of the study of interpretability, their correlations over encoders, and its sentence."""
 
 from __future__ import annotations
 

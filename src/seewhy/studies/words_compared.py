@@ -1,4 +1,4 @@
-"""Words as they were beside words as they are: accuracy, for classes and groups, and every picture that turns over."""
+"""Old and new descriptions compared: accuracy, classes, groups, and every picture whose decision changes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from .bootstrap import Combine, paired, rounded
 
 @dataclass(frozen=True)
 class WordsCompared:
-    """What two sets of words decide on the same pictures.
+    """What two sets of descriptions decide on the same pictures.
 
-    Where the words decide (zero_shot, described), the decision is compared; elsewhere what the words alone choose.
+    If the descriptions decide (zero_shot, described), decisions are compared; otherwise, what the descriptions alone
+    choose.
     """
 
     n_draws: int = 2000
