@@ -265,17 +265,22 @@ def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, 
 
 def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
     """What each method brings and costs at most pictures per class."""
-    told = []
+    told, found = [], []
     for name in methods:
-        parts = []
+        parts, real = [], []
         for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
             table = next(t for t in tables if t["family"] == f"{shots} per class" and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
             points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
-            parts.append(f"{points} points {where}{'' if d['real'] else ' (not shown)'}")
-        told.append(f"{name} changes accuracy by {', '.join(parts)}.")
+            parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")
+            if d["real"] and measure != HARMONIC:
+                real.append(
+                    f"{'loses' if d['difference'] > 0 else 'gains'} {abs(100 * d['difference']):.1f} points {where}"
+                )
+        found.append(f"{name} {' and '.join(real) or 'shows no real change'}.")
+        told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(told)} That is against the names alone, with up to {shots} pictures per class, at {level:.0%}, "
-        f"corrected for {n} comparisons."
+        f"{' '.join(found)} Points of accuracy more than the names alone, with up to {shots} pictures per class: "
+        f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
     )

@@ -280,7 +280,7 @@ class ClaimsStudy:
         some = [s.source for s in data.samples.items[:8]]
         look = _seconds(lambda: list(encode_stream(encoder, some)))[0] / len(some)
         read, vectors = _seconds(lambda: encoder.text.encode_text(list(data.samples.classes)))
-        minutes = {"looking": n * look / 60}
+        minutes = {"encoding": n * look / 60}
         if "explaining" in work:
             minutes["explaining"] = self.n_explained * PASSES * look / 60
         if "learning prompts" in work:
@@ -289,7 +289,7 @@ class ClaimsStudy:
         if torch.cuda.is_available():
             memory += f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GB free on the GPU"
         times = ", ".join(f"{value:.1f} minutes of {what}" for what, value in minutes.items())
-        return f"about {times} where nothing is kept yet; {memory}"
+        return f"This takes about {times} if nothing is cached; {memory}"
 
     def _measured(
         self, claims: Sequence[PaperClaim], material: ClaimMaterial, folder: Path | None

@@ -268,14 +268,14 @@ def claims(study: dict[str, Any]) -> Document:
     colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
     rows = [
         (
-            c["claim"], c["paper"], c["figure"] or "not verified",
+            c["claim"], Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
             Cell(points(c["difference"], True), [pair(c["interval"], True)]),
-            Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
+            c["figure"] or "not verified", c["paper"],
         )
         for c in study["claims"]
     ]  # fmt: skip
-    head = ("claim", "paper", "figure in the paper", "difference here, in points", "verdict")
-    columns = ("name", "figures here", "pictures", "“not shown” below, in points")
+    head = ("claim", "verdict", "difference here, in points", "figure in the paper", "paper")
+    columns = ("name", "figures here", "pictures", "paper's effect, in points")
     told = [(c["name"], c["measured"], c["n"], points(c["effect"])) for c in study["claims"]]
     left = {row["claim"]: row["reason"] for row in study["left_out"]}
     facts = {
