@@ -197,7 +197,7 @@ def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewh
     assert said["ways"][0]["value"] == pytest.approx(np.mean([c["values"][-1] for c in own]), abs=1e-4)
     page = (tmp_path / "made" / "generate.html").read_text()
     assert page.count("<img") == 9 * len(own[0]["steps"])
-    assert f"A second network recognises {model.classes[0]} on " in page
+    assert f"A second network recognises {model.classes[0]} in " in page
     assert json.loads((tmp_path / "made" / "generate.json").read_text()) == said
     with Image.open(tmp_path / "made" / "ppgn-1.png") as image:
         assert image.size == (16, 16)

@@ -94,7 +94,7 @@ def test_other_pictures_are_asked_by_name_too(told: Samples, folder: Path) -> No
 
 def test_one_picture_that_can_be_read_is_too_few(told: Samples) -> None:
     gone = [Sample("nowhere.png", "", ("a",)), told.items[0]]
-    with pytest.raises(DataError, match=r"^One picture can be read, .*moss_0\.png\. Two or more were expected"):
+    with pytest.raises(DataError, match=r"^Only one picture can be read, .*moss_0\.png\. Expected two or more"):
         measure_retrieval(colours(), Samples(tuple(gone), ()))
 
 

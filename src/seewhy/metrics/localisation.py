@@ -1,4 +1,4 @@
-"""Metrics of localisation: they compare a map, or a box made of it, with the object's mask and ask no model."""
+"""Localisation: these compare a map, or a box from it, with the mask of the object, and ask no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Localisation is not faithfulness: a model that uses the background should get a low score."""
+    """Localisation is not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -117,7 +117,7 @@ class PointingGame(MaskedMap):
     With several hottest pixels it is the share of them on the object, which is what breaking ties at random gives.
 
     Args:
-        tolerance: pixels by which the object is widened on every side; the authors' code uses 15.
+        tolerance: pixels by which to widen the object on every side (authors' code: 15).
     """
 
     name = "pointing_game"
@@ -141,8 +141,8 @@ class IoULocalisation(MaskedMap):
     Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
     Args:
-        threshold: 0.15, as in the paper.
-        iou: overlap that counts as a hit, 0.5 as in ILSVRC.
+        threshold: hot cells exceed this share of the maximum (paper: 0.15).
+        iou: overlap that counts as a hit (ILSVRC: 0.5).
     """
 
     name = "iou_localisation"

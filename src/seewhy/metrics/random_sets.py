@@ -1,4 +1,4 @@
-"""Metrics that change parts of a picture, at random or by a map, and see what the output loses."""
+"""Metrics that change parts of a picture, at random or by a map, and measure what the output loses."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def _correlation(
 @metrics.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(AveragedMetric):
-    """Correlation of the evidence in random sets of one size with what the output loses without them; high is good.
+    """Correlation between the evidence in random sets of pixels and what the output loses without them; high is good.
 
     ``corr_S(Σ_{i in S} R_i, f(x) - f(x without S))``. µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9,
     fill="mean", of="logit", correlation="spearman")``.
 
     Args:
-        n_sets: sets drawn.
-        size: pixels a set; below 1, the part of the cells.
-        grid: sets are made of the cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
+        n_sets: number of random sets.
+        size: pixels per set; below 1, the share of cells.
+        grid: sets consist of cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
         correlation: of values or of ranks.
     """
 
@@ -110,16 +110,16 @@ class FaithfulnessCorrelation(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class SensitivityN(AveragedMetric):
-    """Correlation of the evidence in random pixel sets with what the output loses without them; high is good.
+    """Correlation between the evidence in random pixel sets and what the output loses without them; high is good.
 
-    For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
-    ``y(x) - y(x without S)``; the value is the mean over sizes, ``parts`` has the curve. Made for maps in units of
-    the output, of which it is 1 on a linear model; of others only the correlation's sign and size can be read.
+    For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with ``y(x) -
+    y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It suits maps in units of the output,
+    and is 1 on a linear model. For other maps, only the sign and size of the correlation mean something.
 
     Args:
-        fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
-        n_sets: sets a size.
-        of: output read; the paper's is the logit.
+        fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
+        n_sets: sets per size.
+        of: output to read (paper: the logit).
     """
 
     name = "sensitivity_n"
@@ -157,10 +157,10 @@ class Infidelity(AveragedMetric):
         perturbation: ``"square"``, a random square of the picture set to the mean colour, for maps that share out the
             output (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for maps that
             are gradients (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
-        n_samples: perturbations.
-        side: of the square, as a part of the picture's.
+        n_samples: number of perturbations.
+        side: side of the square, as a share of the picture's side.
         noise: standard deviation of the Gaussian, in normalised units.
-        normalised: which of the two is the value.
+        normalised: which of the two numbers is the value.
     """
 
     name = "infidelity"
@@ -216,13 +216,13 @@ EQUAL = 1e-6  # two passes of one picture may differ in the last bit, which is n
 
 @dataclass(frozen=True)
 class MaskedConfidence(AveragedMetric):
-    """Multiplies the picture with the map, scaled to 0…1, and reads the target's probability again.
+    """Multiplies the picture by the map, scaled to 0…1, and reads the probability of the target again.
 
     Args:
-        keep: part of the pixels kept; values under the ``1 - keep`` quantile become 0, the others stay soft. T-TAME
+        keep: share of the pixels to keep, 0 to 1; values below the ``1 - keep`` quantile become 0. T-TAME
             reports 1, 0.5 and 0.15.
-        space: where the product is taken: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and
-            pytorch-grad-cam) or ``"raw"`` (0 is black, T-TAME).
+        space: space of the product: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and
+            pytorch-grad-cam) or ``"raw"`` (0 is black, as in T-TAME).
     """
 
     cost = "1"
@@ -275,10 +275,10 @@ class MaskedConfidence(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class AverageDrop(MaskedConfidence):
-    """Per cent of its confidence the model loses on the picture times the map; low is good.
+    """How much confidence the model loses on the picture times the map, in per cent; low is good.
 
-    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, m the map scaled to 0…1. A map that keeps
-    everything has 0, so read ``mean_map`` beside it.
+    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, m the map scaled to 0…1. A map that keeps everything has 0, so read
+    ``mean_map`` beside it.
     """
 
     name = "average_drop"
@@ -292,7 +292,7 @@ class AverageDrop(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageGain(MaskedConfidence):
-    """Per cent of the missing confidence that the picture times the map wins; high is good.
+    """How much of the missing confidence the picture times the map gains, in per cent; high is good.
 
     ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, m the map scaled to 0…1. The counterpart of average drop.
     """

@@ -1,4 +1,4 @@
-"""Metrics that explain again: with a model that forgot what it learned, for another class, or other pixels."""
+"""Metrics that explain again: with a model that forgot what it learned, for another class, or with other pixels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class RandomisedModel:
-    """A model of its own: nothing in it is shared with the one it was copied from."""
+    """A separate copy of the model, which shares nothing with it."""
 
     encoder: Encoder
     head: Head
@@ -98,7 +98,7 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """Asks the methods for maps once more; the model itself is never touched."""
+    """Makes maps again; the model itself never changes."""
 
     family = "randomisation"
     needs = "the method"
@@ -109,7 +109,7 @@ class Again(AveragedMetric):
 
 @dataclass(frozen=True)
 class Forgetting(Again):
-    """Explains copies of the model, compared by rank with what was before."""
+    """Explains copies of the model, and compares the ranks of the maps."""
 
     needs = "the method and the torch model"
     higher_is_better = False
@@ -135,12 +135,12 @@ class Forgetting(Again):
 class ModelRandomisation(Forgetting):
     """Rank correlation of a map with those of the model as it forgets layer by layer; low is good.
 
-    Layers are reset cumulatively from the output downwards; the value is the mean Spearman correlation over the
-    steps. An edge filter stays near 1, which is how it is found out. ``parts`` has the curve, and the same of absolute
-    values, which for signed maps is another number.
+    Layers are reset cumulatively from the output downwards; the value is the mean Spearman correlation over the steps.
+    An edge filter stays near 1, which gives it away. ``parts`` has the curve, and the same for absolute values, which
+    differs for signed maps.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
+        n_steps: number of copies, each with more layers reset.
         reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
     """
 
@@ -161,11 +161,11 @@ class ModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class SmoothModelRandomisation(Forgetting):
-    """Model randomisation of maps averaged over noisy pictures, so that grain alone counts for nothing.
+    """Model randomisation for maps averaged over noisy pictures, so that fine grain alone counts for nothing.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
-        n_samples: noisy pictures a map.
+        n_steps: number of copies, each with more layers reset.
+        n_samples: noisy pictures per map.
         noise: standard deviation, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
@@ -200,12 +200,12 @@ class SmoothModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class EfficientModelRandomisation(Again):
-    """How much more disordered the map becomes when the whole model has forgotten; high is good.
+    """How much more disordered the map becomes once the whole model has forgotten; high is good.
 
     ``(H(R') - H(R)) / H(R)``, ``H`` the entropy of the histogram of a map's values.
 
     Args:
-        n_bins: of the histogram.
+        n_bins: bins of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
@@ -239,10 +239,10 @@ class EfficientModelRandomisation(Again):
 @metrics.register
 @dataclass(frozen=True)
 class RandomLogit(Again):
-    """Structural similarity of the map with that of another class drawn at random; low is good.
+    """Structural similarity between the map and that of another class, drawn at random; low is good.
 
     Args:
-        n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
+        n_classes: other classes to average over (paper: 1).
     """
 
     name = "random_logit"
@@ -272,13 +272,13 @@ class RandomLogit(Again):
 @metrics.register
 @dataclass(frozen=True)
 class MaxSensitivity(Again):
-    """Largest relative change of the map under small changes of the picture, the class held; low is good.
+    """Largest relative change of the map under small changes of the picture, for the same class; low is good.
 
     ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
 
     Args:
         radius: ``r``, in normalised units.
-        n_samples: changes tried; more find larger values.
+        n_samples: number of changes to try; more find larger values.
     """
 
     name = "max_sensitivity"
