@@ -41,21 +41,21 @@ def test_none_and_whole_numbers() -> None:
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [
-        (RISE, {"n_masks": "2e3"}, "rise was given n_masks=2e3. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"n_masks": True}, "rise was given n_masks=true. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"n_masks": 2.5}, "rise was given n_masks=2.5. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"p": "nan"}, "rise was given p=nan. A number was expected. See: seewhy methods rise"),
-        (RISE, {"centred": "1"}, "rise was given centred=1. True or false was expected. See: seewhy methods rise"),
+        (RISE, {"n_masks": "2e3"}, "rise was given n_masks=2e3. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"n_masks": True}, "rise was given n_masks=true. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"n_masks": 2.5}, "rise was given n_masks=2.5. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"p": "nan"}, "rise was given p=nan. Expected a number. See: seewhy methods rise"),
+        (RISE, {"centred": "1"}, "rise was given centred=1. Expected true or false. See: seewhy methods rise"),
         (
             AttentionRollout,
             {"head_fusion": "sum"},
-            "attention_rollout was given head_fusion=sum. Mean, max or min was expected. "
+            "attention_rollout was given head_fusion=sum. Expected mean, max or min. "
             "See: seewhy methods attention_rollout",
         ),
         (
             Occlusion,
             {"window": "wide"},
-            "occlusion was given window=wide. A whole number or none was expected. See: seewhy methods occlusion",
+            "occlusion was given window=wide. Expected a whole number or none. See: seewhy methods occlusion",
         ),
     ],
 )
@@ -114,5 +114,5 @@ def test_a_counterfactual_map_is_named_and_measured_as_what_it_is() -> None:
 
 
 def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(InputError, match="A whole number above zero was expected"):
+    with pytest.raises(InputError, match="Expected a whole number above 0"):
         configured(AttentionRollout, {"batch_size": "0"})

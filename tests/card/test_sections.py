@@ -151,8 +151,8 @@ def test_what_a_page_of_boxes_leaves_out_is_counted(monkeypatch: pytest.MonkeyPa
     many = render_regions([detected(301)])
     assert many.count('class="box"') == 300
     assert "<b>b</b> <span>301</span>" in many
-    assert "1 less sure one is not drawn" in many
-    assert "2 less sure ones are not drawn" in render_regions([detected(302)])
+    assert "1 box with a lower score is not drawn" in many
+    assert "2 boxes with lower scores are not drawn" in render_regions([detected(302)])
     monkeypatch.setattr(regions, "MOST_SHOWN", 2)
     three = [detected(1, f"{i}.png") for i in range(3)]
     assert "1 more picture is in the other files." in render_regions(three)

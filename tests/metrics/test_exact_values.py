@@ -133,7 +133,10 @@ def test_the_t_tame_variant_keeps_the_upper_part_and_works_on_raw_pixels() -> No
     assert raw.parts["masked"] == pytest.approx(float(by_hand), abs=1e-5)
     with pytest.raises(InputError) as caught:
         values("average_drop", case, ramp, keep=0)
-    assert str(caught.value) == "average_drop was given keep=0. A number above 0 to 1 was expected. Change it."
+    assert (
+        str(caught.value) == "average_drop was given keep=0. Expected a number above 0 and at most 1. "
+        "Change it, or leave it out to use 1.0."
+    )
 
 
 def test_imputation_of_a_linear_picture_is_the_picture() -> None:

@@ -276,5 +276,5 @@ def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:
     from ..pictures.boxes import BoxData
 
     stream = detector.detect_all([p.image for p in truth.pictures])
-    found = session.terminal.results(truth.pictures, stream, "Detecting")
+    found = session.terminal.results(truth.pictures, stream, "Finding objects")
     return BoxData(tuple(one.record() for _, one in found), detector.classes)

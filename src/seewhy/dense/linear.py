@@ -136,7 +136,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
-    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking at pictures"):
         grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
         shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
         use = (shares.sum(1) > LEAST).nonzero()[:, 0]

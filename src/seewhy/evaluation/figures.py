@@ -72,7 +72,7 @@ def look_at(
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
     kept, logits, pooled, files = [], [], [], []
     sources = [s.source for s in items]
-    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking"):
+    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking at pictures"):
         assert encoded.miniature is not None
         kept.append(sample)
         logits.append(own)
@@ -112,7 +112,7 @@ def explained_of(
     """Cards of so many pictures, drawn at random."""
     drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
     stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
-    made = progress.track(stream, "Measuring explanations", len(drawn))
+    made = progress.track(stream, "Explaining pictures to measure on", len(drawn))
     return [card for card in made if isinstance(card, Explanation)]
 
 
@@ -313,7 +313,7 @@ def further_figures(classifier: Classifier, explained: Sequence[Explanation], pr
     judges = [metrics[name]() for name in FURTHER]
     maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
     found: dict[str, list[float]] = defaultdict(list)
-    for e in progress.track(maps, "Measuring faithfulness", len(maps)):
+    for e in progress.track(maps, "Measuring how faithful the explanations are", len(maps)):
         assert isinstance(e.where, Where)
         heat = torch.from_numpy(e.where.heat)
         pixels = classifier.encoder.pixels([e.view])[0]

@@ -262,7 +262,7 @@ class Bring:
         def fitted() -> dict[str, Tensor]:
             parts = pictures[own].split(size)
             codes = torch.cat(
-                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding", len(parts))]
+                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding pictures", len(parts))]
             )
             if prior != "autoencoder":
                 return {"codes": codes}
@@ -301,7 +301,7 @@ def _read(
 ) -> tuple[list[Sample], list[str], UInt8[Tensor, "n h w 3"]]:
     """Pictures as the decoder would have to make them."""
     kept, digests, pictures = [], [], []
-    for item in progress.track(items, "Reading", len(items)):
+    for item in progress.track(items, "Reading pictures", len(items)):
         try:
             picture = read_picture(item.source, CodesOf(decoder).cut(decoder.side))
         except ImageError as error:

@@ -104,7 +104,7 @@ class PPGN:
         eps1 = self.eps1 * self._scale(generator, condition, codes)
         draws = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(len(codes))]
         told, sizes = _Told(self, condition), []
-        for step in (progress or Progress()).track(range(self.n_steps), "Walking", self.n_steps):
+        for step in (progress or Progress()).track(range(self.n_steps), "Generating pictures", self.n_steps):
             terms = self.terms(generator, condition, codes)
             told.see(step, terms.pictures)
             sizes.append((float(terms.prior.abs().mean()), float(terms.condition.abs().mean())))

@@ -23,7 +23,7 @@ from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..report.blocks import points
 from ..types import Failure
 from .background_verdict import (
@@ -81,6 +81,7 @@ class BackgroundStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
 
+    @shown("Working out the answer")
     def run(
         self,
         classifier: Classifier,
@@ -143,7 +144,7 @@ class BackgroundStudy:
             return scenes.key(model, i, lent[i].tolist(), self.seed)
 
         score, right = (torch.full(there.shape, torch.nan) for _ in range(2))
-        for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Asking"):
+        for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Changing backgrounds"):
             values = torch.tensor(row["values"]).float()
             score[i, there[i]], right[i, there[i]] = values[0], (values[1] == scenes.labels[i]).float()
         return Answers(scenes.labels, score, right)
@@ -184,7 +185,7 @@ class Scenes:
     def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
         """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
         transform, found, left_out = classifier.encoder.transform, [], []
-        for item in progress.track(items, "Reading", len(items)):
+        for item in progress.track(items, "Finding the objects in pictures", len(items)):
             try:
                 picture = read_views(item.source, transform, [None])[0]
             except ImageError as error:

@@ -23,7 +23,7 @@ from ..errors import DataError, InputError
 from ..evaluation.figures import groups_of
 from ..learning.adaptation.prompts import as_it_was
 from ..pictures.samples import Sample, Samples
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
@@ -102,6 +102,7 @@ class BaseToNewStudy:
                 "picture per class. Give more."
             )
 
+    @shown("Working out the answer")
     def run(
         self,
         on: Encoder,
@@ -192,7 +193,7 @@ class BaseToNewStudy:
             return {"values": values, "cell": {"method": name, "shots": k, "seed": how.seed}}
 
         found: dict[tuple[str, int], list[Right]] = defaultdict(list)
-        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning"):
+        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning prompts"):
             found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
         return found
 

@@ -28,7 +28,7 @@ from ..evaluation.figures import N_FEWEST
 from ..pictures.pairs import load_pairs
 from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.samples import Sample, Samples, content_digest
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..storage.output import temporary_folder
 from ..trust.measure import trust_features
@@ -231,6 +231,7 @@ class ClaimsStudy:
             raise DataError(f"No claim can be measured: {'; '.join(dict.fromkeys(lacking))}. Give what is missing.")
         return claims
 
+    @shown("Working out the answer")
     def run(
         self,
         encoder: Encoder,

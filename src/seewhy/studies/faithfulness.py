@@ -36,7 +36,7 @@ from ..metrics.removal import ROAD, Deletion, Insertion, PixelFlipping
 from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside
 from ..pictures.sources import Many
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.output import temporary_folder
 from ..types import Failure
 from . import pages
@@ -178,6 +178,7 @@ class FaithfulnessStudy:
         limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
         return cls(makes, judges, limits=limits, masks=masks, seed=seed)
 
+    @shown("Working out the answer")
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
@@ -190,7 +191,7 @@ class FaithfulnessStudy:
         with records_in(output) as records:
             places = range(len(pictures)) if isinstance(pictures, Sequence) else None
             total = None if places is None else sum(len(runner.wanted(at)) for at in places)
-            used = list(progress.track(runner.measure(pictures, records), "Measuring", total))
+            used = list(progress.track(runner.measure(pictures, records), "Measuring explanations", total))
         rows = [records.done[key] for key in used if key in records.done]
         if not rows:
             first = f" The first: {progress.failures[0].error}." if progress.failures else ""

@@ -20,7 +20,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Samples, split
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import CONTROL, LIBRARIES, HeadTraining, Looked, Parts, measure, standardised
@@ -96,6 +96,7 @@ class InterpretabilityStudy:
         for sparsity in SPARSITIES:
             n_kept(self.n_concepts, sparsity, self.mask)
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Sequence[Encoder],
@@ -127,7 +128,7 @@ class InterpretabilityStudy:
         rows = []
         with records_in(output) as records:
             places = list(zip(names, encoders, looks, strict=False))
-            for name, encoder, own_look in progress.track(places, "Measuring", len(places)):
+            for name, encoder, own_look in progress.track(places, "Measuring encoders", len(places)):
                 looked = Looked(
                     encoder, own_look.pooled, encoded.labels, [item.source for item in encoded.items], parts,
                     self.n_concepts, self.grid, texts=tuple(dict.fromkeys(concepts)),
@@ -158,7 +159,7 @@ class InterpretabilityStudy:
 
         right = torch.tensor(from_bits(row("all features", whole)["right"][0])).double()
         libraries = {}
-        for library in self.libraries:
+        for library in progress.track(self.libraries, "Measuring kinds of concepts", len(self.libraries)):
             by = looked.judge[0].fingerprint if library == "text" and looked.judge is not None else ""
             draws = range(self.n_random if library == CONTROL else 1)
             try:

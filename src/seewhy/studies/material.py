@@ -128,7 +128,7 @@ def look_with_each(
             names = [s.image for s in items]
             request = EncodeRequest(views=partial(_views_of, names, recipe))
             stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-            for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+            for item, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
                 if not isinstance(one, Encoded):
                     raise DataError(
                         f"{item.image} can be read by one encoder but not by another: {one.error}. Remove it."

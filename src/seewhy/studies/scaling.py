@@ -19,7 +19,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Samples
 from ..printable import percent
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from . import pages
 from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
@@ -95,6 +95,7 @@ class ScalingStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Mapping[str, Encoder],
@@ -173,7 +174,7 @@ class ScalingStudy:
             return {"right": bits(right.tolist()), "curve": {"arm": arm.name, "n": size, "C": c}}
 
         found: dict[Arm, dict[int, list[list[int]]]] = {arm: {} for arm in arms}
-        for (arm, size, _), row in measured(planned, key, fit, folder, progress, "Fitting"):
+        for (arm, size, _), row in measured(planned, key, fit, folder, progress, "Fitting on more and more pictures"):
             chosen.setdefault((arm, size), row["curve"]["C"])
             found[arm].setdefault(size, []).append(from_bits(row["right"]))
         return found

@@ -28,7 +28,7 @@ from ..heads.votes import Votes
 from ..pictures.images import read_picture, read_views
 from ..pictures.samples import Samples
 from ..pictures.sources import InMemory, One
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..types import Crop, Transform
 from . import pages
@@ -272,7 +272,7 @@ class Corrupted(Task):
         todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
         stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
         rows = []
-        for encoded in self.progress.track(stream, "Looking at corrupted", len(todo)):
+        for encoded in self.progress.track(stream, "Looking at degraded pictures", len(todo)):
             if not isinstance(encoded, Encoded):
                 raise DataError(f"{encoded.image} cannot be read again: {encoded.error}. Leave it out.")
             rows.append(encoded.pooled[0])
@@ -345,6 +345,7 @@ class TransferStudy:
                     "parts=0.1, for example."
                 )
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Mapping[str, Encoder],
@@ -415,7 +416,7 @@ class TransferStudy:
             return {"values": written(values), "cell": {"encoder": name, "C": c}}
 
         found: dict[tuple[str, str], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-        for (task, name, _), row in measured(planned, key, ask, folder, progress, "Measuring"):
+        for (task, name, _), row in measured(planned, key, ask, folder, progress, "Fitting and measuring encoders"):
             chosen.setdefault((task, name), row["cell"]["C"])
             for measure, numbers in row["values"].items():
                 found[task.family, measure][name].append(read(numbers))

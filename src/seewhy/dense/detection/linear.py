@@ -233,7 +233,7 @@ class Linear:
         n = max(FEWEST, MOST_ROWS // len(maps) // (3 + self.rounds))
         taught = [_examples(empty, one, n, generator) for one in maps]
         probe, fit = self._fitted(empty, taught, len(data.classes))
-        for _ in progress.track(range(self.rounds), "Learning from what was wrong", self.rounds):
+        for _ in progress.track(range(self.rounds), "Learning from mistakes", self.rounds):
             taught += [_mistakes(probe, one, n) for one in maps]
             probe, fit = self._fitted(empty, taught, len(data.classes), fit)
         return probe
@@ -252,7 +252,7 @@ class Linear:
         looked = reader.looked([p.image for p in pictures])
         stream = (
             (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
-            for p, one in progress.results(pictures, looked, "Looking")
+            for p, one in progress.results(pictures, looked, "Looking at pictures")
         )
         first = list(islice(stream, FIRST))
         axes = Axes.of([grid for _, grid in first], self.width) if first else None

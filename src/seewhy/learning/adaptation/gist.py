@@ -412,4 +412,4 @@ class GIST(NetworkRecipe):
 
         sources = [s.source for s in pictures.items]
         stream = encode_stream(now, sources, store=store, request=EncodeRequest(views=views_of))
-        return dict(progress.results(range(len(pictures.items)), stream, "Looking again"))
+        return dict(progress.results(range(len(pictures.items)), stream, "Looking at pictures again"))

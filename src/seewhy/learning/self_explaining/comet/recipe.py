@@ -244,7 +244,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
     area: list[Tensor] = []
     pooled: list[Tensor] = []
     right: dict[str, list[Tensor]] = {}
-    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring", len(chosen)), progress):
+    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring the masks", len(chosen)), progress):
         mask, truth = game.selector(pixels), pictures.labels[some]
         hard = (mask > 0.5).to(mask)
         views = {

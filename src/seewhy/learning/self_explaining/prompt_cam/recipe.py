@@ -190,7 +190,7 @@ def _held_pooled(
             found = [network.head(tokens[i : i + 1].float())[0] for i in held]
     else:
         stream = encode_stream(network.encoder(), [pictures.items[i].source for i in held], store=store)
-        looked = progress.track(stream, "Looking again", len(held))
+        looked = progress.track(stream, "Looking at pictures again", len(held))
         # A picture that has gone since the first look counts as wrong.
         found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
     return torch.stack(found) if found else torch.empty(0, width)
