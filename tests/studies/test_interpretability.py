@@ -279,9 +279,7 @@ def test_a_class_that_is_absent_at_test_and_pictures_on_both_sides(samples: Samp
     heard = Progress()
     found = replace(STUDY, libraries=("random",)).run([tiny_cnn()], samples, test=test, progress=heard)
     assert found.data["n"] == len(test)
-    assert (
-        f"The class {names[-1]} has no picture to test on: what is said is said of the others." in found.data["notes"]
-    )
+    assert f"The class {names[-1]} has no picture to test on: results are for the other classes." in found.data["notes"]
     assert f"{len(test)} picture(s) are also among the test pictures; they were not trained on." in found.data["notes"]
     assert found.data["n_train"] + found.data["n_selection"] == len(samples) - len(test)
 

@@ -268,5 +268,5 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
                 "more. Add pictures."
             )
         if absent := [c for i, c in enumerate(classes) if i not in there]:
-            progress.note(f"The class {absent[0]} has no picture to {what}: what is said is said of the others.")
+            progress.note(f"The class {absent[0]} has no picture to {what}: results are for the other classes.")
     return parts
