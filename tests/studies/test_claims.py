@@ -226,7 +226,7 @@ def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, e
     found = ClaimsStudy(("names", "maskclip")).run(opened(), ClaimData(samples), progress=progress)
     missing, cost = told
     assert missing.endswith("no masks were given (--masks)")
-    assert "minutes of looking where nothing is kept yet; " in cost
+    assert "minutes of encoding if nothing is cached; " in cost
     assert cost.endswith("MB of features") or "GPU" in cost
     assert found.data["notes"] == progress.notes == []
     whole = SMALL.cost(opened(), everything)

@@ -156,7 +156,7 @@ class EvaluateOutput(TypedDict):
     faithfulness: Annotated[Faithfulness | None, Doc("means over explained pictures; `null` with `--n-explained 0`")]
     like: Annotated[Like | None, Doc("`null` if the classifier has no pictures of yours")]
     words: Annotated[Words | None, Doc("`null` without descriptions")]
-    notes: Annotated[list[str], Doc("what the user should know about the data")]
+    notes: Annotated[list[str], Doc("notes on the data")]
     failures: Annotated[Failures, Doc("pictures that could not be read")]
     report: Annotated[str | None, Doc("path of the report, or `null` without `-o`")]
 

@@ -1,4 +1,4 @@
-"""Metrics of localisation: they compare a map, or a box made of it, with the object's mask and ask no model."""
+"""Localisation: these compare a map, or a box from it, with the mask of the object, and ask no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Localisation is not faithfulness: a model that uses the background should get a low score."""
+    """Localisation is not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -138,12 +138,12 @@ class PointingGame(MaskedMap):
 class IoULocalisation(MaskedMap):
     """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
 
-    Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
+        Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
-    Args:
-        threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
-        iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
-    """
+        Args:
+                threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
+            iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
+        """
 
     name = "iou_localisation"
     paper = "Selvaraju et al. 2017, arXiv:1610.02391"

@@ -11,8 +11,8 @@ from ..language.outputs import CorrectedOutput
 from ..results import Count, Doc, Share
 
 Rows = list[dict[str, Any]]
-Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
-Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is predicted")]
+Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether the model relies on the background")]
+Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond the predicted range")]
 OfModel = Annotated[Model, Doc("as in `explain`")]
 NClasses = Annotated[Count, Doc("classes")]
 
@@ -135,7 +135,9 @@ class StudyInterpretabilityOutput(Study):
     ]  # fmt: skip
     correlations: Annotated[
         Rows,
-        Doc("Spearman's `rho` over `n` encoders `of` one number `with` another, a third `given`, and its `interval`"),
+        Doc(
+            "Spearman's `rho` over `n` encoders between `of` and `with`, with `given` held constant, and its `interval`"
+        ),
     ]
 
 
@@ -201,7 +203,7 @@ class StudyClaimsOutput(Study):
     """The object of seewhy study claims --json."""
 
     study: Literal["claims"]
-    n_test: Annotated[Count, Doc("pictures tested on")]
+    n_test: Annotated[Count, Doc("test pictures")]
     n_classes: NClasses
     encoder: Annotated[EncoderSeen, Doc("the encoder")]
     claims: Annotated[list[ClaimMeasured], Doc("each claim that could be measured")]
