@@ -177,7 +177,7 @@ def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: R
     place = json.loads(made)["prototypes"]
     assert place.endswith("shown/prototypes/exemplars.safetensors")
     assert json.loads(made) == {"prototypes": place, "kept": False, "n_pictures": 18}
-    there = "These prototypes were there already, of the same pictures and settings:"
+    there = "The folder already has the prototypes of these pictures and settings:"
     assert again.splitlines() == [there, f"{place}: 9 exemplars of 18 pictures"]
     method, page, drawn = json.loads(run("-c", DRAW))
     assert method == "exemplars"

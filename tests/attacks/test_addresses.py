@@ -68,10 +68,10 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
         ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address."),
         ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address."),
         ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address."),
-        ("index photos --parquet -o sftp://host/a", "sftp://host/a is no object storage, in which files appear whole."),
+        ("index photos --parquet -o sftp://host/a", "sftp://host/a cannot be used:"),
         (
             "index photos --parquet -o memory://nowhere/a",
-            "memory://nowhere/a cannot be written to: there is no nowhere.",
+            "memory://nowhere/a cannot be written to: there is no bucket nowhere.",
         ),
         ("index --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
         ("index memory://nowhere/a -o library", "memory://nowhere/a has no _manifest.json."),

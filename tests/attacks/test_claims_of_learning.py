@@ -151,6 +151,7 @@ def test_a_long_instruction_is_no_path_and_its_end_is_not_dropped(monkeypatch: p
     with pytest.raises(InputError) as caught:
         refuse_long(reads, long)
     assert str(caught.value) == (
-        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, more than the "
-        f"words half of {reads.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, "
+        f"more than the text encoder of {reads.name!r} reads. Expected a short phrase, such as 'the "
+        "colour'. Shorten it."
     )

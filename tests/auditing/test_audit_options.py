@@ -126,8 +126,8 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     strange = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--object", "bird")
     assert (strange.code, strange.out) == (2, "")
     assert strange.err == (
-        "seewhy: The object 'bird' was given. One of the segmenter's classes (red, green, blue, ground) was "
-        "expected. Name one of them.\n"
+        "seewhy: The segmenter has no class 'bird'. Expected one of its classes: red, green, blue, ground. "
+        "Name one of them.\n"
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2

@@ -115,11 +115,15 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [
-        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. A folder"),
+        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. Expected a folder"),
         ({"name": "clipseg"}, InputError, "Write --method clipseg:/path/to/folder."),
         ({"name": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
-        ({"name": "maskclip:/x"}, InputError, "The segmenter maskclip has no weights of its own, and /x was"),
-        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and was given names alone."),
+        (
+            {"name": "maskclip:/x"},
+            InputError,
+            "The segmenter maskclip has no weights of its own, and the folder /x was",
+        ),
+        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and only names were given."),
         ({"name": "maskclip", "tiles": 2}, InputError, "The segmenter maskclip has no parameter 'tiles'."),
         ({"name": "clipseg:/x", "labels": ["a"]}, DataError, "A segmenter was given 1 name."),
         ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given zoom="),

@@ -233,15 +233,16 @@ def test_files_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FollowUp().build(tiny_cnn(), ("a", "b"), PAIRS)
     assert str(caught.value) == (
-        "None of the 2 pairs ('moss', 'rust', 'sky', …) is of two of the 2 classes ('a', 'b', …). Name them alike."
+        "None of the 2 pairs of classes ('moss', 'rust', 'sky', …) is among the 2 classes ('a', 'b', …). "
+        "Expected the same names. Name them alike."
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "{path} holds no pairs."),
-        ("{}", "{path} holds no pairs."),
+        ("[]", "{path} holds no pairs of classes."),
+        ("{}", "{path} holds no pairs of classes."),
         ('["a"]', "{path}, pair 1 does not name two classes."),
         ('[{"classes": ["a", "a"], "differences": []}]', "{path}, pair 1 names 'a' twice. Name two classes."),
         ('[{"classes": ["a", "b"], "differences": []}]', "{path}, pair 1 has no differences."),

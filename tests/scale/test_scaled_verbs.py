@@ -57,7 +57,7 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
             assert shown["where"]["heat"] == one["where"]["heat"]
             assert (row["label"], row["where"]) == (one["label"], one["where"]["verdict"])
     done = CliRunner().invoke(app, ["predict", *asked, "--top", "2", *many, str(tmp_path / "decisions")])
-    assert "decisions was begun with the top 5, not 2. The same was expected" in str(done.exception)
+    assert "decisions was started with the top 5, not 2. Expected the same" in str(done.exception)
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     told = json.loads(done.stdout)
     assert (told["added"], told["notes"]) == (
         3,
-        [f"1 of 3 shards of {run} are missing; add it again when they are there."],
+        [f"1 of 3 shards of {run} are missing. Add the run again when they are there."],
     )
     invoke(*whole)
     told = json.loads(invoke("index", str(run), "-o", str(tmp_path / "library"), "--json", code=1))
@@ -81,7 +81,7 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"), code=1)
     done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
     assert str(done.exception).startswith(
-        f"{tmp_path / 'words'} has no pooled vectors. A run of seewhy index --parquet"
+        f"{tmp_path / 'words'} has no vectors of whole pictures. Expected a run of seewhy index --parquet"
     )
 
 

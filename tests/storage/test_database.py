@@ -84,7 +84,7 @@ def test_somebody_else_s_file_is_not_touched(
     else:
         shutil.copy2(there, path)
         before = {**before, "copy": contents(path.parent)["a.sqlite"]}
-    with pytest.raises(DataError, match=r"exists and is not|damaged, or not of"):
+    with pytest.raises(DataError, match=r"exists and is not|damaged, or"):
         opened[0](path)
     after = contents(there.parent)
     if not linked:

@@ -340,7 +340,7 @@ def test_a_segmenters_masks_grow_and_name_the_class_they_lack() -> None:
     with pytest.raises(ImageError, match="is of the class 'red', which the segmenter does not know"):
         SegmenterMasks(segmenter).mask(sample, view)
     with pytest.raises(
-        DataError, match=r"The object 'bird' was given. One of the segmenter's classes \(thing, ground\)"
+        DataError, match=r"The segmenter has no class 'bird'\. Expected one of its classes: thing, ground\."
     ):
         SegmenterMasks(segmenter, ("bird",))
     assert not SegmenterMasks(segmenter).by_hand

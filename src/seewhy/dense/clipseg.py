@@ -58,7 +58,10 @@ class CLIPSeg:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
-            raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
+            raise InputError(
+                f"clipseg was given templates={self.templates!r}. Expected sentences with {{}} where the name "
+                "goes. Change them."
+            )
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:

@@ -110,13 +110,13 @@ class DenseCLIP:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.width < GROUPS or self.width % GROUPS:
-            raise InputError(f"denseclip was given width={self.width}. A multiple of {GROUPS} was expected. Change it.")
+            raise InputError(f"denseclip was given width={self.width}. Expected a multiple of {GROUPS}. Change it.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(
                 f"denseclip was given prompting={self.prompting!r}, n_contexts={self.n_contexts}, "
-                f"texts={self.texts!r}. Vectors before names were expected to have names behind them, and pre-model "
-                "prompting to have vectors. Change one of them."
+                f"texts={self.texts!r}. Expected names as texts where n_contexts is above 0, and n_contexts above "
+                "0 for pre-model prompting. Change one of them."
             )
 
     def fit(
@@ -166,7 +166,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder and, as far as it learns, a copy of the encoder, on windows cut anew at every step."""
+        """Train the decoder and, if wanted, a copy of the encoder, on new windows at every step."""
         network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
         looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
         task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()

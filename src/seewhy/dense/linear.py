@@ -145,8 +145,8 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     classes = int((torch.stack([one.shares.sum(0) for one in found]).sum(0) > 0).sum()) if found else 0
     if seen < 2 or classes < 2:
         raise DataError(
-            f"{seen} picture(s) with {classes} class(es) can be learnt from. Two or more of each were expected. Give "
-            "more pictures with masks."
+            f"Only {seen} picture(s) with {classes} class(es) can be learnt from. Expected at least 2 of each. "
+            "Give more pictures with masks."
         )
     return Cells(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 

@@ -89,7 +89,10 @@ class MaskCLIP:
         check_fields(self)
         for template in self.templates or ("",):
             if "{}" not in template:
-                raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
+                raise InputError(
+                    f"The template {template!r} has no {{}} where the class's name goes. Expected a sentence such "
+                    f"as 'a photo of a {{}}'. Add it."
+                )
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
         """A segmenter for these classes; nothing is trained."""

@@ -88,8 +88,8 @@ class WordRegions:
         check_fields(self)
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                f"word_regions was given the levels {self.levels} and {len(self.rest)} words for the rest. Numbers "
-                "between 0 and 1, and one word or more, were expected. Change them."
+                f"word_regions was given the levels {self.levels} and {len(self.rest)} word(s) for the rest. "
+                "Expected levels between 0 and 1, and at least one word. Change them."
             )
 
     @staticmethod

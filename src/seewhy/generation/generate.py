@@ -52,15 +52,16 @@ class Question:
     like: One | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("label", "text", "neuron") if getattr(self, name) is not None]
+        named = {"class": self.label, "text": self.text, "neuron": self.neuron}
+        given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
             raise InputError(
-                f"{len(given)} things were asked for at once: {', '.join(given)}. One class, one text or one neuron "
-                "was expected. Drop the others."
+                f"{len(given)} targets were given at once: {', '.join(given)}. Expected one class, one text or "
+                "one neuron. Drop the others."
             )
         if not given and self.like is None:
             raise InputError(
-                "Nothing was asked for. A class, a text, a neuron or a picture to be like was expected. Name one, for "
+                "No target was given. Expected a class, a text, a neuron or a picture to resemble. Name one, for "
                 "example: --class wren"
             )
 
@@ -70,8 +71,8 @@ class Question:
         if self.label is not None:
             if isinstance(model, Encoder):
                 raise InputError(
-                    f"The class {self.label!r} was asked of the encoder {model.name!r}. A classifier was expected. "
-                    "Give one, or seewhy.pretrained(encoder)."
+                    f"The class {self.label!r} was given with the encoder {model.name!r}, which has no classes. "
+                    "Expected a classifier. Give one, or seewhy.pretrained(encoder)."
                 )
             return of_class(model, self.label)
         if self.text is not None:
@@ -159,7 +160,7 @@ def make(
     if asking.controls:
         plain = replace(sampler, eps1=0.0)
         walks["no_prior"] = plain.sample(generator, condition, starts, seed=seed, progress=progress)
-        progress.note("the same in pixels, as a control")
+        progress.note("the same in pixels, for comparison")
         walks["pixels"] = PixelAscent(sampler).sample(condition, walks["ppgn"].pictures[0])
     rows, chains = [], []
     for way, walk in walks.items():
@@ -238,7 +239,7 @@ def check_place(folder: Path) -> None:
 
 
 def save(made: Made, folder: Path) -> Path:
-    """The page, its JSON and the last pictures; where the page is."""
+    """Write the page, its JSON and the last pictures; returns the page's path."""
     from ..report.page import png_of
     from ..storage.output import make_folder, write
 
@@ -264,8 +265,8 @@ def prepared(
         given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
         raise InputError(
-            f"What makes the pictures was given as {names}. The folder of a generator alone, or a decoder with "
-            "pictures of the kind that it draws, was expected. Give --decoder vae/ --pictures photos/, for example."
+            f"The source of the pictures was given as {names}. Expected a generator's folder alone, or a decoder "
+            "with pictures of the kind that it draws. Give --decoder vae/ --pictures photos/, for example."
         )
     if generator is not None:
         return load_generator(generator, **trained)
@@ -296,32 +297,33 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy study generate`` makes.
+    """Draw pictures that a model takes for a class, a text, a neuron or a given picture (``seewhy study generate``).
 
     Args:
         generator: the folder of a generator, as reproductions/train_generator.py writes it.
-        model: what is climbed: a classifier, or an encoder or its name, whose own classes are then those.
+        model: the model whose score is raised: a classifier, or an encoder (or its name) with classes of its own.
         target: a class of the model.
-        text: a sentence, where the model has words.
+        text: a sentence, if the model reads words.
         neuron: a unit of the model's pooled features.
-        like: a picture to start at; alone, it is what is climbed.
-        decoder: in the generator's place, a :class:`seewhy.generation.decoders.Decoder`, or a folder of diffusers with
-            an autoencoder or a U-Net.
+        like: a picture to start from; without another target, the picture to resemble.
+        decoder: instead of a generator, a :class:`seewhy.generation.decoders.Decoder`, or a diffusers folder with an
+            autoencoder or a U-Net.
         pictures: with a decoder: a folder or a table of pictures of the kind that it draws.
-        bring: with a decoder: how it is measured and which prior it has.
-        judge: a second network that says what is on the pictures, never the one that is climbed.
-        n: how many different ones.
-        start: near training pictures that fit, or anywhere.
-        controls: whether the same is made without the prior and in pixels.
-        sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
-        encoder: whose codes the generator turns round; left out, found by its name.
+        bring: with a decoder: how it is measured, and which prior it gets.
+        judge: a second network that says what the pictures show, never the one whose score is raised.
+        n: number of different pictures.
+        start: near fitting training pictures, or anywhere.
+        controls: whether to repeat it without the prior and in pixels, for comparison.
+        sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` with its defaults.
+        encoder: the encoder whose codes the generator inverts; left out, found by its name.
         seed: of starts and noise.
         progress: callback for progress.
 
     Raises:
-        InputError: nothing was asked for or several things at once; the judge is what is climbed.
+        InputError: no target or several were given, or the judge is the model whose score is raised.
         DataError: there is no such class.
-        ModelError: there is no generator, it was made for another encoder, it hardly draws, or the model has no words.
+        ModelError: there is no generator, it was made for another encoder or hardly draws, or the model cannot read
+            words.
     """
     question = Question(target, text, neuron, like)
     climbed = find(model) if isinstance(model, str) else model

@@ -58,30 +58,31 @@ class GLoRIAAttention(Attribution):
         scales = (self.attention_scale, self.word_scale)
         if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
             raise InputError(
-                f"gloria_attention was given attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g}, "
-                f"sentence={self.sentence!r}. Scales above zero, and a sentence with {{}} for the class's name, were "
-                "expected. Change them."
+                f"gloria_attention was given attention_scale={self.attention_scale:g}, "
+                f"word_scale={self.word_scale:g}, sentence={self.sentence!r}. Expected scales above 0, and a "
+                f"sentence with {{}} for the class's name. Change them."
             )
 
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
-                "gloria_attention has maps of classes only. A class was expected as target. Use grad_cam or rise."
+                "gloria_attention can only explain a class, and the target is not one. Expected a class. Give "
+                "one, or use grad_cam or rise."
             )
         encoder = model.encoder
         tower, grid = encoder.text if encoder.has_text else None, encoder.layout.to_grid(look.features)
         if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
             raise InputError(
-                f"gloria_attention reads words one by one, and {encoder.name!r} shows none. An encoder of seewhy adapt "
-                "--objective gloria --train towers, or one whose words can be trained, was expected. Use grad_cam, "
-                "rise or occlusion."
+                f"gloria_attention reads words one by one, and {encoder.name!r} does not expose them. Expected an "
+                "encoder from seewhy adapt --objective gloria --train towers, or one whose words can be trained. "
+                "Use grad_cam, rise or occlusion."
             )
         if grid.shape[1] != look.pooled.shape[1]:
             raise InputError(
-                f"gloria_attention compares cells with words, and the cells of {encoder.name!r} have {grid.shape[1]} "
-                f"numbers, its pooled vectors {look.pooled.shape[1]}. Equal numbers were expected. Use grad_cam, rise "
-                "or occlusion."
+                f"gloria_attention compares cells with words. The cells of {encoder.name!r} have {grid.shape[1]} "
+                f"numbers, and its pooled vectors {look.pooled.shape[1]}; expected as many. Use grad_cam, rise or "
+                "occlusion."
             )
         regions = tower.project(grid.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (len(look), -1))
         maps = self._maps(model, tower, regions, target.index)

@@ -137,7 +137,7 @@ class DITO:
             return None
         task, given = self._prepared(reader, data, Progress())
         said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
-        return f"the trunk learns: {said}; every look at a picture is then two, as the frozen words need it as it was"
+        return f"the trunk is trained too: {said}; each picture then takes two passes, one of them for the frozen words"
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
         """What is trained, and what it learns from."""
@@ -157,7 +157,7 @@ class DITO:
             if encoder.region_heads is not None and encoder.region_heads.sizes == heads.sizes:
                 heads.load_state_dict(encoder.region_heads.state_dict())
             elif encoder.region_heads is not None:
-                progress.note(f"{encoder.name} has heads of other sizes: these begin from nothing")
+                progress.note(f"{encoder.name} has heads of other sizes, so these are trained from random weights")
             network = TwoStage(heads, texts, self.temperature)
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 

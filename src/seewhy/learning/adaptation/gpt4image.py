@@ -158,8 +158,8 @@ class GPT4Image(NetworkRecipe):
         encoder, progress = fitting.encoder, fitting.progress
         if fitting.captions is None:
             raise InputError(
-                "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
-                "--captions, for example from: seewhy describe match"
+                "gpt4image was given no texts of pictures. Expected a .jsonl file with one text for each. Write "
+                "it with seewhy describe match, and give it with --captions."
             )
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
         pictures = encode_for(fitting, base, self.backbone)

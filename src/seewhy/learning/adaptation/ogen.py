@@ -55,9 +55,9 @@ class FeatureGenerator(nn.Module):
 
 
 class LocalMean(nn.Module):
-    """A running average of the last checkpoints, one per epoch, whose number grows as the training goes on.
+    """A running average of the last checkpoints, one per epoch; their number grows during the training.
 
-    After epoch ``t`` of ``T`` it is of the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
+    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
     oldest, and towards each later one by ``1 / max(m, 2)``. They are kept in half precision, as the authors train.
     """
 
@@ -71,13 +71,13 @@ class LocalMean(nn.Module):
         self.register_buffer("n_kept", torch.zeros((), dtype=torch.long))
 
     def keep(self, weights: Float[Tensor, " n"]) -> None:
-        """The checkpoint of the epoch that has ended, in place of the oldest one."""
+        """Store the checkpoint of the last epoch in place of the oldest one."""
         self.past[int(self.n_kept) % self.most] = weights.half()
         self.n_kept += 1
 
     @property
     def window(self) -> int:
-        """How many checkpoints it is of."""
+        """How many checkpoints it averages."""
         kept = int(self.n_kept)
         part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
@@ -92,7 +92,7 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """What generators are asked of a batch, the one that learns and its teacher alike."""
+    """The questions of a batch to the generator, equal for the learning one and its teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
@@ -102,7 +102,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Features, the names among which they are to find theirs, and what that counts."""
+    """Features, the names among which each must find its own, and the weights of that."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -114,7 +114,7 @@ class Answer(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The past of an epoch: its generator and its names."""
+    """An earlier state of the model: its generator and its names."""
 
     epoch: int
     generator: FeatureGenerator
@@ -122,13 +122,13 @@ class Teacher(NamedTuple):
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
-    """The ``k`` nearest other classes of each, by the product of means."""
+    """The ``k`` nearest other classes of each class, by the product of mean features."""
     near = mean @ mean.T
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
 
 class GeneratorTask(Task):
-    """The generator alone, before the prompt moves."""
+    """The task of the generator alone, before the prompt is trained."""
 
     needs = ("image", "labels")
     moves = False
@@ -171,7 +171,7 @@ class OGENTask(PromptTask):
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
     def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
-        """How far the generator is from the features that it should make."""
+        """How far the generated features are from the real ones."""
         question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
         return self.distance(question, self.answers(question, self.generator, text))
 
@@ -191,7 +191,7 @@ class OGENTask(PromptTask):
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
 
     def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
-        """A feature of each of these known classes."""
+        """One random feature for each of these known classes."""
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
@@ -227,13 +227,13 @@ class OGENTask(PromptTask):
         return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
 
     def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
-        """Of features that were made from the real ones."""
+        """The distance of generated features from real ones."""
         image, value = question.image, self.drawn(self.near[question.labels], question.draw)
         target = image.repeat_interleave(len(own[1].features) // len(image), 0)
         return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
 
     def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
-        """The loss again, with what the teacher makes and says in the place of what is so."""
+        """The loss again, with the teacher's features and answers as targets."""
         found = []
         for a, b in zip(own, past, strict=True):
             said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)
@@ -261,11 +261,11 @@ class OGENTask(PromptTask):
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
     """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
 
-    Left out is what is known to be the same as a class or as one of ``excluded``, or a kind of it: whatever has a
-    cosine of :data:`SAME` or more with it, about the mean of all names; what has all of its words in its name, in a
-    WordNet synonym or in its definition, or the other way round in a synonym; and, of ImageNet's classes, what
-    WordNet's definitions lead to it from, or to the last word of its name (:func:`~.kinds.kinds_of`). A class that is
-    no word of WordNet's, such as a brand, may still get a kind of it.
+    Names that mean the same as a class or one of ``excluded``, or a kind of it, are left out. These have a cosine of
+    :data:`SAME` or more with it, about the mean of all names; or contain all of its words in their name, a WordNet
+    synonym or definition, or the reverse in a synonym; or are ImageNet classes whose WordNet definitions lead to it,
+    or to the last word of its name (:func:`~.kinds.kinds_of`). A class that WordNet does not know, such as a brand,
+    may still get one of its kinds.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -284,8 +284,8 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
     if len(free) < 2:
         raise InputError(
-            f"Of {len(vocabulary)} names of the vocabulary, {len(free)} stand for other things than the "
-            f"{len(taken)} that were given. Two or more were expected. Give new_names, or none: new_names=()."
+            f"Only {len(free)} of the {len(vocabulary)} names of the vocabulary are of other objects than your "
+            f"{len(taken)}. Expected at least 2. Give new_names, or none: new_names=()."
         )
     ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
     return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
@@ -352,8 +352,8 @@ class OGEN(PromptLearning):
     def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
-                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. A window that does not "
-                "shrink was expected. Change them."
+                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. Expected window_max "
+                "to be window_min or more. Change them."
             )
 
     def task(self, lesson: Lesson) -> PromptTask:

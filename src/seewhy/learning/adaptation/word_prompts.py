@@ -55,7 +55,7 @@ class CoOp(PromptLearning):
 
 
 class ShiftedPrompt(Prompt):
-    """``v_m(x) = v_m + h(x)``, with ``h`` two layers of which the inner one has a sixteenth of the width."""
+    """``v_m(x) = v_m + h(x)``, with ``h`` two layers, the inner one a sixteenth as wide."""
 
     conditional: ClassVar[bool] = True
 
@@ -101,7 +101,7 @@ class ShiftedFeature:
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A prompt that stands between pooled pictures and the classes' names, which are read anew for each picture."""
+    """A prompt between pooled pictures and the classes' names, which are read again for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class ShiftedNetwork(PromptNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep, classes = float(facts["keep"]), tuple(map(str, facts["classes"]))
         if not 0 <= keep <= 1 or len(classes) < 2:
-            raise ValueError(f"it keeps {keep} and tells {len(classes)} classes")
+            raise ValueError(f"it keeps {keep} and has {len(classes)} classes")
         prompt = ShiftedPrompt.restored(tensors)
         freeze(prompt)
         return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]), classes)

@@ -74,7 +74,7 @@ class SigLIP(Contrastive):
 
     def check(self) -> None:
         if self.scale > self.max_scale:
-            raise self.refusal("scale", "max_scale", expected="A scale up to the largest was")
+            raise self.refusal("scale", "max_scale", expected="scale to be at most max_scale")
 
     def state(self) -> Temperature:
         return Learnt(self.scale, self.max_scale, self.bias)
@@ -217,7 +217,7 @@ class GIST(Contrastive):
         return Fixed(self.scale)
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "The class of each pair was"
+        what = "the class of each pair"
         return self.same_label_rows(scores, own, labels, self.same_class, what, "same_class='negative'")
 
 
@@ -253,7 +253,7 @@ class FocalLens(LearntScale):
     same_answer: SameLabel = "positive"
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "The number of each triplet's answer was"
+        what = "the number of each triplet's answer"
         return self.same_label_rows(scores, own, labels, self.same_answer, what, "same_answer='negative'")
 
 
@@ -290,7 +290,7 @@ class Prefix(LearntScale):
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         form: SameLabel = "positive" if self.same_label else "negative"
-        what = "The number of each pair's class, and one of its own for each caption, were"
+        what = "the number of each pair's class, and a number of its own for each caption"
         return self.same_label_rows(scores, own, labels, form, what, "same_label=False")
 
 

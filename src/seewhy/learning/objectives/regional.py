@@ -145,7 +145,7 @@ EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Each cell becomes a mean of transformed cells of its own view, weighed by how like they are to it."""
+    """Each cell becomes a mean of transformed cells of its own view, weighted by their similarity to it."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class PixPro(Dense):
 
     def check(self) -> None:
         if not self.cell_weight + self.instance_weight:
-            raise self.refusal("cell_weight", "instance_weight", expected="One of two weights above zero was")
+            raise self.refusal("cell_weight", "instance_weight", expected="at least one of the two above 0")
 
     def state(self, width: int) -> nn.Module:
         if self.form == "contrast":
@@ -253,7 +253,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two."""
+    """Distances between the cells of two views, in diagonals of the larger cell."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

@@ -215,7 +215,7 @@ class SupCon(Vectors):
 
     def check(self) -> None:
         if self.n_store and self.n_views < 2:
-            raise self.refusal("n_store", "n_views", expected="Two views or more with a queue were")
+            raise self.refusal("n_store", "n_views", expected="at least 2 views with a queue")
 
     @property
     def slow_views(self) -> int:
@@ -252,7 +252,7 @@ def against_store(
 
 
 class Neighbours(Queue):
-    """The pictures that can be neighbours, how many steps went by, how many are cold, and the layer of a warm-up."""
+    """The possible neighbours, the number of steps so far, and the warm-up's layer."""
 
     steps: Tensor
 

@@ -245,13 +245,13 @@ class COMETMask(Attribution):
         selector = getattr(getattr(model, "network", None), "selector", None)
         if selector is None:
             raise InputError(
-                "comet shows the mask of a comet classifier, and this classifier has none. A classifier made with "
-                "seewhy fit --method comet was expected. Make one, or take grad_cam."
+                "comet shows the mask of a comet classifier, and this classifier has none. Expected a classifier "
+                "from seewhy fit --method comet. Make one, or use grad_cam."
             )
         if isinstance(target, Target) and target.against is not None:
             raise InputError(
-                "A contrast was given, and comet's mask is of no class: it has nothing against another one. No "
-                "contrast was expected. Leave it out, or take grad_cam."
+                "A contrast was given, and comet's mask does not depend on a class. Expected no contrast. Leave "
+                "it out, or use grad_cam."
             )
         assert look.pixels is not None  # the base has checked
         device = next(selector.parameters()).device

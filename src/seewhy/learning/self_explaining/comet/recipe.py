@@ -115,9 +115,9 @@ class COMET(NetworkRecipe):
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
         if fitting.descriptions is not None and not self._frozen:
             raise InputError(
-                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
-                "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
-                "expected. Set them, or leave the descriptions out."
+                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose "
+                "training moves pictures away from their sentences. Expected mode='post_hoc' with "
+                "backbone='encoder'. Set both, or leave the descriptions out."
             )
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)

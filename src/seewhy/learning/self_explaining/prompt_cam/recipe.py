@@ -90,8 +90,8 @@ class PromptCAM(NetworkRecipe):
     def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
-                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. A layer counted from 0, with "
-                "variant='deep', was expected. Leave first out, or choose 'deep'."
+                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. Expected first only with "
+                "variant='deep', as a layer counted from 0. Leave first out, or choose 'deep'."
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -100,7 +100,7 @@ class PromptCAM(NetworkRecipe):
         last = parts.n_layers - 1
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
         if first > last:
-            raise InputError(f"first is {first}. A layer from 0 to {last}, the last one, was expected. Give one.")
+            raise InputError(f"first is {first}. Expected a layer from 0 to {last}, the last one. Give one.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])

@@ -37,8 +37,7 @@ HIGHEST = math.log(1 / EPSILON)
 RULE = (
     "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
     "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
-    "Both need three times the odds of chance. Otherwise do not rely on them. "
-    f"{STRANGER}"
+    f"Both need three times the odds of chance. Otherwise do not rely on them. {STRANGER}"
 )
 
 
@@ -152,8 +151,8 @@ def network_of(model: Explainable) -> ProtoPNetNetwork:
     network = getattr(model, "network", None)
     if not isinstance(network, ProtoPNetNetwork):
         raise InputError(
-            "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. A classifier made with "
-            "seewhy fit --method protopnet was expected. Make one, or take grad_cam and nearest patches."
+            "protopnet shows the prototypes of a ProtoPNet, and this classifier is not one. Expected a "
+            "classifier from seewhy fit --method protopnet. Make one, or use grad_cam and nearest patches."
         )
     return network
 
@@ -184,7 +183,10 @@ class ProtoPNetMap(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         network = network_of(model)
         if not isinstance(target, Target):
-            raise InputError("protopnet has maps of classes only. A class was expected as target. Use grad_cam.")
+            raise InputError(
+                "protopnet can only explain a class, and the target is not one. Expected a class. Give one, or "
+                "use grad_cam."
+            )
         maps = similarity(network.maps(look))
         return torch.einsum("bp,bphw->bhw", contrasted(model, target), maps - maps.amin((2, 3), keepdim=True))
 
@@ -301,7 +303,9 @@ def prototype_bank(
     pictures, pooled, grids, crops = [], [], [], []
     for i, one in zip(needed, stream, strict=True):
         if not isinstance(one, Encoded):
-            raise DataError(f"{sources[i]} was read before and cannot be read now. Bring it back.")
+            raise DataError(
+                f"{sources[i]} could be read before, and now it cannot. Expected the same file. Put it back."
+            )
         assert one.picture is not None
         assert one.features is not None
         pictures.append(BankPicture(one.name, one.digest, labels[i], encode_thumbnail(one.picture.pixels)))
