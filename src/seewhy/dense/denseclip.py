@@ -40,7 +40,7 @@ class DenseCLIP:
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
     s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
-    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text half encodes at every
+    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text encoder encodes at every
     step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
     By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
@@ -54,7 +54,7 @@ class DenseCLIP:
     and its loss equal the authors'.
 
     Cost: one pass of the trunk for each window. Training: the decoder and a small transformer per step, with contexts
-    the text half; where the encoder learns, its forward and backward passes, whose minutes are printed first. Memory:
+    the text encoder; where the encoder learns, its forward and backward passes, with the minutes printed first. Memory:
     the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; where the encoder learns, that
     of a step, printed as well.
 

@@ -264,7 +264,7 @@ class GIST(NetworkRecipe):
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
     By default one linear layer on each side is trained on kept features: seconds on a CPU. ``train="towers"`` is the
-    authors' form, all weights of copies of both halves; ``"image"`` leaves the text half as it is.
+    authors' form, all weights of copies of both encoders; ``"image"`` leaves the text encoder as it is.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.

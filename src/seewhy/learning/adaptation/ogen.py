@@ -316,7 +316,7 @@ class OGEN(PromptLearning):
     the prompt's and at a higher rate. The prompt's rate is 4 times CoOp's, so that the real pictures' quarter of the
     loss moves it as far. ``d`` is the encoder's width (512 there), in single precision.
 
-    Cost: CoOp's, one more pass of the text half over the unknown names, and the generator's (six matrices of the
+    Cost: CoOp's, one more pass of the text encoder over the unknown names, and the generator's (six matrices of the
     width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
     checkpoint. Nothing when predicting.
 

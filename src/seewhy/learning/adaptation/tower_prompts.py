@@ -277,9 +277,9 @@ class TowerPromptLearning(PromptRecipe):
 @classifiers.register
 @dataclass(frozen=True)
 class MaPLe(TowerPromptLearning):
-    """Learns prompts in both halves of a transformer encoder: before the class names and among the patches.
+    """Learns prompts in the text and the image encoder: before the class names and among the patches.
 
-    With ``P_i`` the vectors in layer ``i`` of the text half, those in layer ``i`` of the picture half are ``F_i(P_i)``,
+    With ``P_i`` the vectors in layer ``i`` of the text encoder, those in that of the image encoder are ``F_i(P_i)``,
     for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
     vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
     encoder of its own, which encodes every picture again.
@@ -287,7 +287,7 @@ class MaPLe(TowerPromptLearning):
     Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
     rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
 
-    Cost: one pass of the picture half for every picture and epoch, forward and backward, and one of the text half
+    Cost: one pass of the image encoder for every picture and epoch, forward and backward, and one of the text encoder
     over all classes per step. Predicting costs as much as with the encoder alone.
     """
 
@@ -319,7 +319,7 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Learns prompts in both halves of a transformer encoder, kept close to the frozen encoder's outputs.
+    """Learns prompts in the text and the image encoder, kept close to the frozen encoders' outputs.
 
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
     ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
@@ -329,8 +329,8 @@ class PromptSRCTowers(TowerPromptLearning):
     Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
     class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).
 
-    Cost: two passes of the picture half for every picture and epoch, one of them also backward, and one of the text
-    half over all classes per step. Predicting costs as much as with the encoder alone.
+    Cost: two passes of the image encoder for every picture and epoch, one of them also backward, and one of the text
+    encoder over all classes per step. Predicting costs as much as with the encoder alone.
 
     Args:
         n_image: learnt vectors among the patches in each of these layers (authors: 4).

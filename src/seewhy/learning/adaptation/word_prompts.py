@@ -42,7 +42,7 @@ class CoOp(PromptLearning):
     epochs (theirs 50 to 200); another learning rate behind the embedded encoder; and only as much of the prompt is
     kept as forgets little (theirs keeps all).
 
-    Cost: one pass of the text half over all classes per step, forward and backward; nothing when predicting.
+    Cost: one pass of the text encoder over all classes per step, forward and backward; nothing when predicting.
     """
 
     name: ClassVar[str] = "coop"
@@ -144,14 +144,14 @@ class CoCoOp(PromptLearning):
 
     Differences: those of CoOp; and the classifier's head encodes the names, so a map of the decision is first-order.
 
-    Cost: one pass of the text half over all classes for every *picture*, forward and backward in training, and again
+    Cost: one pass of the text encoder over all classes for every *picture*, forward and backward in training, and again
     when predicting: about a second for 40 classes on a CPU. Use few shots.
     """
 
     name: ClassVar[str] = "cocoop"
     spelt: ClassVar[str] = "CoCoOp"
     paper: ClassVar[str] = "Zhou et al. 2022, arXiv:2203.05557"
-    cost: ClassVar[str] = "1, and 1 of the text half"
+    cost: ClassVar[str] = "1, and 1 of the text encoder"
     network: ClassVar[type[Network] | None] = ShiftedNetwork
 
     epochs: Count = 10
@@ -222,7 +222,7 @@ class PromptSRC(PromptLearning):
     ``L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k``, with ``T_0`` and ``p_0`` from the encoder's own
     templates. At the end ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
 
-    Differences: no prompts in the picture half or in deeper layers, so pictures stay as they are and the paper's
+    Differences: no prompts in the image encoder or in deeper layers, so pictures stay as they are and the paper's
     distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
 
     Cost: as CoOp.

@@ -228,7 +228,7 @@ class FocalLens(LearntScale):
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
     ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture
-    has several instructions, so its answer to one is a wrong answer to another. ``G`` is the frozen text half. ``F`` is
+    has several instructions, so its answer to one is wrong for another. ``G`` is the frozen text encoder. ``F`` is
     :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's sentence:
     modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, a multimodal
     language model as it was trained, use the encoder ``mllm:``.

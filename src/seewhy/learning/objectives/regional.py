@@ -31,7 +31,7 @@ class GLoRIA(Regional):
     times regions. Blocks of texts bound the memory.
 
     Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs read one token more
-    than there are words. Theirs has a layer for the vectors of regions; here the picture half's projection makes them.
+    than there are words. Theirs has a layer for the vectors of regions; here the image encoder's projection makes them.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
@@ -97,7 +97,7 @@ class DreamLIP(LearntScale, Regional):
     Equal to the plain softmax path of the authors' code, which divides by ``n_texts`` what the paper adds up. Their
     grouping code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a
     sentence is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in
-    the paper and not here. Cost: ``n_texts`` passes of the text half.
+    the paper and not here. Cost: ``n_texts`` passes of the text encoder.
 
     Args:
         n_texts: texts drawn per picture and step (authors: 6).
