@@ -13,11 +13,11 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class Chefer(Attribution):
-    """Follows attention through all layers, weighing each weight by how much it raises the target.
+    """Follows attention through all layers, weighing each attention weight by how much it raises the target.
 
     ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), ``R = I`` at first.
     The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` where the network pools the
-    mean: never negative. Attention side by side, in windows or that pools is refused.
+    mean: never negative. Networks with parallel, windowed or pooling attention are refused.
 
     Args:
         batch_size: pictures in memory at once.

@@ -11,10 +11,10 @@ from .layers import layer_alone
 @attributions.register
 @dataclass(frozen=True)
 class EigenCAM(Attribution):
-    """Shows what varies most in the layer, whatever the target: a control, and no explanation of a class.
+    """Shows what varies most in the layer, whatever the target. It is a control, not an explanation of a class.
 
-    The cells' channels, less their mean over cells as in pytorch-grad-cam, are projected on their first right singular
-    vector. Its sign is that for which the map correlates with the mean of ``|A|`` over channels.
+    The channels of each cell, less their mean over cells as in pytorch-grad-cam, are projected onto their first right
+    singular vector. Its sign is chosen so that the map correlates with the mean of ``|A|`` over channels.
     """
 
     name = "eigen_cam"

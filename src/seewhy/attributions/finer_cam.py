@@ -17,15 +17,15 @@ from .layers import layer_and_gradient
 @attributions.register
 @dataclass(frozen=True)
 class FinerCAM(Attribution):
-    """Grad-CAM of a class's lead over the classes that are likest to it on this picture.
+    """Grad-CAM of how far a class is ahead of the most similar classes on this picture.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
-    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only
-    reference; a function of the logits is refused.
+    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A contrast class, if given, is the only
+    reference. A function of the logits is refused.
 
     Args:
-        layer: an inner layer instead of the last map.
-        n_references: classes to tell it from; the paper's 3.
+        layer: an inner layer, instead of the last map.
+        n_references: number of classes to compare with; the paper's 3.
         strength: ``γ``, the paper's 0.6; at 0 the map is Grad-CAM's.
     """
 

@@ -19,10 +19,10 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 class FullGrad(Attribution):
     """Adds up the gradient at the picture and the gradients at every bias of the network.
 
-    ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), ``z`` a convolution's or a batch norm's
-    output and ``b`` its bias, that which is hidden in a batch norm's mean included; ``ψ`` takes the size, stretches it
-    from 0 to 1 over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers
-    and layer norms have no place in a map and are left out.
+    ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), where ``z`` is the output of a
+    convolution or batch norm and ``b`` its bias, including the one hidden in a batch norm's mean. ``ψ`` takes the
+    absolute value, scales it to 0…1 over all channels of a layer, and enlarges it bilinearly. The map has no sign.
+    Biases of linear layers and layer norms have no position and are left out.
     """
 
     name = "full_grad"

@@ -12,12 +12,12 @@ class GradCAM(WeightedCAM):
     """Weighs each channel by the mean gradient of the target and sums the channels.
 
     ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. The ReLU of
-    equation 2 is left to the display, so that what speaks against the class is not lost.
+    equation 2 is left to the display, so that evidence against the class is not lost.
 
     Args:
-        layer: an inner layer instead of the last map, for one forward pass more.
-        counterfactual: what speaks *against* the target (paper, section 7): the gradient's sign is turned before the
-            ReLU, and blanking what is hot raises ``y``.
+        layer: an inner layer instead of the last map, at the cost of one forward pass.
+        counterfactual: show what speaks *against* the target (paper, section 7): the gradient's sign is reversed before
+            the ReLU, so hiding hot places raises ``y``.
     """
 
     name = "grad_cam"

@@ -33,12 +33,11 @@ RECTIFIERS: tuple[Any, ...] = (
 @attributions.register
 @dataclass(frozen=True)
 class GuidedGradCAM(Attribution):
-    """Multiplies the Grad-CAM map with the size of the guided gradient at each pixel: fine, and of one class.
+    """Multiplies the Grad-CAM map with the absolute guided gradient at each pixel: fine detail, for one class.
 
-    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; colours are added up by absolute value, and Grad-CAM keeps its sign,
-    which then is the map's. Gradients are guided at ReLU, and in the same manner at ReLU6, SiLU and GELU. Guided
-    gradients resemble edges whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): what is of the class here is
-    of Grad-CAM.
+    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; colours are summed by absolute value, and the map has Grad-CAM's sign.
+    Gradients are guided at ReLU, and in the same way at ReLU6, SiLU and GELU. Guided gradients resemble edges whatever
+    the weights (Adebayo et al. 2018, arXiv 1810.03292), so only the Grad-CAM factor depends on the class.
 
     Args:
         layer: an inner layer for the Grad-CAM factor.

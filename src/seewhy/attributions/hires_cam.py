@@ -11,9 +11,9 @@ from .cam import Cells, WeightedCAM
 class HiResCAM(WeightedCAM):
     """Multiplies each activation by its own gradient and sums the channels.
 
-    ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Where the logit is linear in the map, the cells add up to it.
-    Where patches are read through a layer norm and attention alone, that product is zero whatever the picture; there
-    ``A`` is what each patch's value adds, and the gradient its mean on the way from no value to all.
+    ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Where the logit is linear in the map, the cells sum to it.
+    Where patches are read only through a layer norm and attention, that product is always zero. There ``A`` is what
+    each patch's value adds, with the mean gradient on the path from no value to the full value.
     """
 
     name = "hires_cam"

@@ -12,7 +12,7 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 class InputXGradient(CaptumGradients):
     """Multiplies each pixel by the gradient of the target at it.
 
-    ``S = x ⊙ ∂y/∂x`` with ``x`` in normalised pixels, so that the mean colour gets nothing.
+    ``S = x ⊙ ∂y/∂x`` with ``x`` in normalised pixels, so the mean colour gets 0.
     """
 
     name = "input_x_gradient"

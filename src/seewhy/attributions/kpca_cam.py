@@ -27,16 +27,16 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 @attributions.register
 @dataclass(frozen=True)
 class KPCACAM(Attribution):
-    """Shows what varies most in the layer along a curve, whatever the target: Eigen-CAM with a kernel.
+    """Shows what varies most in the layer, whatever the target: Eigen-CAM with a kernel, which follows curves.
 
-    The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign for which it
-    correlates with the mean of ``|A|`` over channels. The matrix has a row a cell: behind a ResNet's first layer 3,136,
-    which takes seconds.
+    The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign that makes it
+    correlate with the mean of ``|A|`` over channels. The matrix has one row per cell: 3,136 after a ResNet's first
+    stage, which takes seconds.
 
     Args:
-        layer: an inner layer instead of the last map.
+        layer: an inner layer, instead of the last map.
         kernel: ``"sigmoid"`` as in pytorch-grad-cam, ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
-        gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
+        gamma: the kernel's slope; default: 1 / number of channels, as in scikit-learn.
     """
 
     name = "kpca_cam"

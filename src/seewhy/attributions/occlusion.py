@@ -13,16 +13,16 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class Occlusion(Attribution):
-    """Covers one window after another and shows by how much the target falls.
+    """Covers one window after another and shows how much the target falls.
 
     ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``: signed. The paper (section 4.2)
-    watches the probability; here ``y`` is the logit, because of a confident model the probability hardly moves. Windows
+    watches the probability. Here ``y`` is the logit, because a confident model's probability hardly changes. Windows
     are those of ``captum.attr.Occlusion``.
 
     Args:
-        window: side in pixels; left out, a seventh of the picture's shorter side (32 of 224).
-        stride: pixels from one window to the next; left out, half a window.
-        fill: what covers, in normalised pixels: 0 is the mean colour.
+        window: side in pixels; default: a seventh of the picture's shorter side (32 of 224).
+        stride: pixels from one window to the next; default: half a window.
+        fill: value that covers the window, in normalised pixels: 0 is the mean colour.
         of: ``"logit"`` or ``"probability"``.
         batch_size: pictures in memory at once.
     """

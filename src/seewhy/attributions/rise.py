@@ -19,24 +19,24 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class RISE(Attribution):
-    """Shows the picture through random masks and averages the masks by the probability that is left.
+    """Hides random parts of the picture and averages the masks, weighted by the probability that remains.
 
     ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an ``s ×
-    s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift; hidden
-    is the mean colour. Masks are those of ``eclique/RISE``, to rounding. ``centred`` averages the masks by ``f − mean
-    f`` instead, which is the same up to a constant as N grows, has a sign, and needs far fewer masks;
-    ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
-    :meth:`quick` is the two on 1,000 masks.
+    s`` grid whose cells are each on with probability ``p``, enlarged bilinearly to ``s + 1`` cells and cropped at a
+    random shift. Hidden parts get the mean colour. Masks are those of ``eclique/RISE``, up to rounding. ``centred``
+    weights by ``f − mean f``: the same map up to a constant as N grows, with a sign, from far fewer masks.
+    ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, pairs every grid with its
+    negative. :meth:`quick` combines both on 1,000 masks.
 
     Args:
-        n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).
+        n_masks: number of masks; 4,000 is the paper's for VGG-16 (8,000 for ResNet-50).
         cells: ``s``, side of the grid; the paper's 7.
-        p: chance of a cell to be seen; the paper's 0.5.
+        p: probability that a cell is shown; the paper's 0.5.
         masks: ``"random"`` (paper) or ``"stratified"``.
-        centred: averages by ``f − mean f``.
+        centred: whether to weight by ``f − mean f``.
         of: ``"probability"`` (paper) or ``"logit"``.
         batch_size: pictures and masks in memory at once.
-        seed: of the masks; all pictures see the same ones.
+        seed: seed of the masks, which are the same for all pictures.
     """
 
     name = "rise"

@@ -16,17 +16,17 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class ScoreCAM(Attribution):
-    """Weighs each channel by the target's score on the picture seen through that channel.
+    """Weighs each channel by the target's score when only the parts where the channel is active are shown.
 
     A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
-    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which the softmax does not notice. Hidden
-    is the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
+    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which does not change the softmax. Hidden
+    parts get the mean colour. Corners are aligned when enlarging, as in pytorch-grad-cam.
 
     Args:
-        n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of
-            the one that lights up the likest cells. An approximation of ours, not in the paper; 0 runs every channel.
-            Its error is on the method's page.
-        batch_size: masked pictures a forward pass sees; bounds memory.
+        n_masks: number of channels to run, those of the largest range; each other channel takes the score of the most
+            similar one. This approximation is ours, not the paper's; its error is on the method's page. 0 runs every
+            channel.
+        batch_size: masked pictures per forward pass; limits memory.
     """
 
     name = "score_cam"

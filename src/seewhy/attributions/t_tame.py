@@ -18,15 +18,15 @@ from .layers import layer_maps
 @attributions.register
 @dataclass(frozen=True)
 class TTAME(Attribution):
-    """Shows the part of the picture that a small trained network has learnt to leave over, so that the class stays.
+    """Shows the part of the picture that a small trained network keeps so that the prediction stays the same.
 
-    ``c = attention mechanism(feature maps of several layers)``, one map a class, trained by
-    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to
-    1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
+    ``c = attention mechanism(feature maps of several layers)``, one map per class, trained by
+    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to 1
+    (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
 
     Args:
-        explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an
-            object is used as it is; one that is loaded must have been trained on this very classifier.
+        explainer: a trained explainer or its folder; default: the one in the classifier's folder. A loaded explainer
+            must have been trained for this classifier; an object is used unchecked.
         variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 

@@ -174,24 +174,24 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
+    """Chooses among the ``k`` likeliest classes the one whose selected descriptions fit this picture best.
 
-    The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
-    are chosen that on your pictures hold more for it than for each of its rivals (:class:`Selector`); the class is then
-    scored by ``w · cosine with its sentence + mean cosine of its chosen descriptions``, none of which carries a name.
-    Nothing is trained, but it is not zero-shot: the pictures' classes are used.
+    A zero-shot classifier by class names first finds the ``k`` likeliest classes. For each of them, :class:`Selector`
+    selects the descriptions that fit your pictures of the class better than those of its rivals. The class's score is
+    ``w · cosine with its sentence + mean cosine of its selected descriptions``, which contain no names. Nothing is
+    trained, but it is not zero-shot, because it uses the classes of your pictures.
 
-    ``w`` is chosen on half of the pictures, where the other half chose descriptions; the authors take the best on the
-    test pictures. Other differences: classes may have different numbers of pictures, texts are never padded by
-    repeating, and probabilities outside the classes in question stay the first look's.
+    ``w`` is chosen on half of the pictures, after the other half selected descriptions. The authors take the best ``w``
+    on the test pictures. Other differences: classes may have different numbers of pictures, texts are never padded by
+    repeating, and other classes keep the probabilities of the first classifier.
 
     Args:
-        k: classes in question.
-        m: descriptions a class, at most.
-        margin: by which a description must be ahead; 0 as in the paper.
-        weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
-        templates: of the classes' own sentences; left out, the encoder's.
+        k: number of likeliest classes to decide between.
+        m: most descriptions per class.
+        margin: by how much a description must fit the class better than its rivals; the paper's 0.
+        weight: ``w``; default: chosen on your pictures.
+        gate: see :class:`~seewhy.heads.votes.Reranking`; default: descriptions decide for every picture.
+        templates: for the sentences of the class names; default: the encoder's.
     """
 
     name = "discriminative"
@@ -273,20 +273,20 @@ N_FOLDS = 5
 @classifiers.register
 @dataclass(frozen=True)
 class SparseConcepts(PictureRecipe):
-    """Logistic regression on cosines with sentences, of which each picture keeps only the few that stand out most.
+    """Logistic regression on a picture's cosines with sentences; only the few that stand out most count.
 
-    ``a`` = cosines in standard units over the pictures learnt from; the ``kept`` largest ``|a|`` of each picture stay
-    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction on which their score is
-    built). So the card can name every number that made the decision. A concept that is *less* there than usual can be
-    among them.
+    ``a`` holds the cosines, standardised over the training pictures. Each picture keeps its ``kept`` largest ``|a|``;
+    all others are 0. ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction behind their score). So the
+    card can name every number that made the decision. A concept that is *weaker* than usual can count too.
 
-    Concepts are the descriptions, whosever they are, or, without any, phrases of ImageNet's glosses; of more than
-    ``n_concepts`` those are taken whose cosines differ most between classes. The authors train by Adam, choose on what
-    they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
+    Concepts are the descriptions of all classes or, without any, phrases of ImageNet's glosses. If there are more than
+    ``n_concepts``, those whose cosines differ most between classes are kept. The authors train with Adam, choose
+    settings on the pictures they report, and normalise over a picture's concepts; see ``seewhy study
+    interpretability``.
 
     Args:
-        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-        n_concepts: at most.
+        kept: concepts that count per picture; 10 of 200 is the authors' sparsity 0.95.
+        n_concepts: most concepts.
     """
 
     name = "sparse_concepts"

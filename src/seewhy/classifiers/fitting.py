@@ -78,16 +78,16 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """A recipe that learns from pictures with classes; it writes :meth:`learn`.
+    """The base of recipes that learn from pictures with classes; a subclass writes :meth:`learn`.
 
     Class attributes:
-        takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
+        takes: what it learns from besides pictures (descriptions, captions), and whether it keeps a checkpoint.
 
     Args:
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of the splits.
+        held_out: share of the pictures that are held out to measure the figures on the card.
+        split: "grouped" keeps similar shots together, either held out or learnt from; "random" does not, and flatters.
+        n_bank: number of pictures whose patches are kept as evidence.
+        seed: seed of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)

@@ -115,18 +115,18 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
+    """Finds the ``k`` likeliest classes by name, then decides by captions of the differences between them (FuDD).
 
-    A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
-    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair for which
-    nothing was written contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in
-    lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
+    Each of these ``k`` classes, ``a`` in ``A``, is described by the captions written for it against every other ``b``
+    in ``A``: ``e_a = normalise(mean normalise(g(caption)))``. The class with the largest ``x · e_a`` wins. A pair
+    without captions contributes the class's own sentence. The authors' code (BatsResearch/fudd) lowers all letters of a
+    caption but the first, and drops the first scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
-        k: classes in question; the number of all classes skips the first look.
-        fusion: how much of the first look's cosine is added to the second's.
-        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
-        templates: of the first look.
+        k: number of likeliest classes to decide between; the number of all classes skips the first step.
+        fusion: weight of the first step's cosine, which is added to the second's.
+        gate: the first step decides alone where its two largest probabilities differ by at least this much.
+        templates: for the sentences of the first step.
         scale: the logit scale; left out, the encoder's own.
     """
 

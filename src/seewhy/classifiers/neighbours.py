@@ -38,15 +38,14 @@ class Neighbours(PictureRecipe):
     """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
     ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
-    are those with the best leave-one-out accuracy, equals by likelihood, ``scale`` that of the largest likelihood; a
-    picture's crops, its copies and the other pictures of the same thing are left out with it. Wu et al. take k = 200
-    and T = 0.07; here the nearest picture of every class always votes, so that every class has a finite logit to be
-    explained.
+    have the best leave-one-out accuracy (ties go to the larger likelihood); ``scale`` has the largest likelihood. A
+    picture's crops, copies and similar shots are left out together with it. Wu et al. use k = 200 and T = 0.07. Here
+    the nearest picture of every class always votes, so every class has a finite logit to explain.
 
     Args:
-        k: pictures that vote; left out, chosen.
-        temperature: of the vote; left out, chosen.
-        n_crops: random crops a picture, which vote too.
+        k: number of pictures that vote; default: chosen on your pictures.
+        temperature: temperature of the vote; default: chosen on your pictures.
+        n_crops: random crops per picture; they vote too.
         power: exponent of the signed power.
     """
 

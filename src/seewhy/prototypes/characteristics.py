@@ -133,20 +133,20 @@ class Changed:
 @reasons.register
 @dataclass(frozen=True)
 class Characteristics:
-    """How much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
+    """Measures how much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
 
-    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). One property ``m`` of a picture ``x`` is changed, and the
-    similarity ``g`` to a prototype ``p`` is read again in the cell where it was highest before::
+    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). It changes one property ``m`` of a picture ``x`` and reads
+    the similarity ``g`` to a prototype ``p`` again, in the cell where it was highest before::
 
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
 
-    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`, but
-    for JPEG in between, and negative similarities weigh nothing in the global mean. Ours is
-    :class:`~seewhy.prototypes.perturbations.EqualChanges`, the default, by which properties can be compared.
+    It follows the authors' code, but without saving as JPEG in between and with a weight of 0 for negative similarities
+    in the global mean. Their strengths are :class:`~seewhy.prototypes.perturbations.PaperChanges`. The default,
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, is ours; with it, properties can be compared.
 
-    Cost: 7 forward passes a picture, whatever the number of prototypes; 0.3 to 0.6 s a picture on one core for the
-    changes. Range: that of the similarity.
+    Cost: 7 forward passes per picture, for any number of prototypes; the changes take 0.3 to 0.6 s per picture on one
+        core. Range: that of the similarity.
 
     Args:
         changes: what is changed and how strongly.

@@ -37,22 +37,22 @@ EQUAL = 2e-3
 @prototypes.register
 @dataclass(frozen=True)
 class Voters(Prototypes):
-    """The pictures that voted, class by class, each with its likeness and its part of the vote.
+    """Shows the pictures that voted, class by class, each with its similarity and its share of the vote.
 
     For a classifier whose decision *is* a vote of the user's pictures
-    (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a picture that is itself among those
-    fitted on is shown voting for itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
+    (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a training picture is shown voting for
+    itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
 
-        share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
+        share_i = exp(s_i) / Σ_j exp(s_j) over the pictures that vote; a picture's crops count with it
 
-    The places marked are no part of the vote: of all cells of the picture, the one nearest to the patches kept of the
-    class's voters, each weighed by its share; on each voter, the patch nearest to that cell. Range of a share: 0…1. A
-    voter of which no patches are kept cannot be shown; its part is in the remainder.
+    The marked places take no part in the vote. On the picture, it is the cell nearest to the patches of the class's
+    voters, weighted by share; on each voter, the patch nearest to that cell. Range of a share: 0…1. A voter without
+    saved patches cannot be shown; its share is in the remainder.
 
     Args:
-        n_classes: classes shown, those with the largest parts, the explained one among them.
-        n_pictures: voters of a class.
-        least: smaller parts are not shown.
+        n_classes: number of classes shown: those with the largest shares, always including the explained one.
+        n_pictures: voters shown per class.
+        least: the smallest share that is shown.
     """
 
     name = "voters"

@@ -118,12 +118,12 @@ class EPICBank(FittedBank):
 @prototypes.register
 @dataclass(frozen=True)
 class EPIC(Prototypes):
-    """The channels that speak most for the decision, each shown by the pictures that excite it most.
+    """Finds the channels that speak most for the decision and shows each by the pictures where it is strongest.
 
-    EPIC (arXiv 2505.12897): a square matrix ``U`` behind the last feature map, its inverse folded into the head, so
-    that no logit changes. ``U`` is fitted so that each new channel is pure: alone where it is strongest
-    (:class:`seewhy.prototypes.epic.training.FitEPIC`). A channel's prototypes are the pictures with the largest sum of
-    activation; on them and on the query its box is the cell where it is strongest::
+    EPIC (arXiv 2505.12897): a square matrix ``U`` follows the last feature map, and its inverse is folded into the
+    head, so no logit changes. ``U`` is fitted so that each new channel is pure: the only active one where it is
+    strongest (:class:`seewhy.prototypes.epic.training.FitEPIC`). A channel's prototypes are the pictures with the
+    largest sum of activation. Its box, there and on the query, is the cell where it is strongest::
 
         Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
 
@@ -131,8 +131,8 @@ class EPIC(Prototypes):
     that speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
-        n_channels: channels shown; the authors' 4.
-        n_prototypes: pictures a channel; the authors' 4.
+        n_channels: number of channels shown; the authors' 4.
+        n_prototypes: pictures per channel; the authors' 4.
         duplicate: pooled cosine at which two pictures count as one.
     """
 
