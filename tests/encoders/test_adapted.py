@@ -275,7 +275,7 @@ def test_a_classifier_of_names_comes_back_with_it_alone(tmp_path: Path) -> None:
     pixels = noise(3)
     again = seewhy.load(folder, encoder=enc)
     assert torch.equal(again.head(enc.encode(pixels).pooled), classifier.head(enc.encode(pixels).pooled))
-    with pytest.raises(ModelError, match="If you trust it, name it: seewhy predict .* --encoder adapted:"):
+    with pytest.raises(ModelError, match=r"If you trust it, name it: seewhy predict .* --encoder adapted:"):
         seewhy.load(folder)
     with pytest.raises(ModelError, match="cannot be compared"):
         seewhy.load(folder, encoder=tiny_cnn())

@@ -126,7 +126,7 @@ def test_a_sidecar_that_is_no_object_is_refused(tmp_path: Path, golden: torch.nn
     path = tmp_path / "own.safetensors"
     save_file(golden.state_dict(), path)
     path.with_name(path.name + ".json").write_text(text)
-    with pytest.raises(ModelError, match="own.safetensors.json of .* cannot be read: .* Expected a JSON object"):
+    with pytest.raises(ModelError, match=r"own.safetensors.json of .* cannot be read: .* Expected a JSON object"):
         load(str(path))
 
 

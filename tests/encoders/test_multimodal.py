@@ -89,7 +89,7 @@ def test_under_an_instruction_it_is_an_encoder_like_any_other(folder: Path) -> N
     features = colour.encode(PIXELS).features.requires_grad_()
     slope = torch.autograd.grad(colour.head(features).sum(), features)[0]
     assert bool((slope.abs().sum(2) > 0).all()), "maps of what an instruction asks need a gradient in every cell"
-    with pytest.raises(InputError, match="takes none. Expected an"):
+    with pytest.raises(InputError, match=r"takes none. Expected an"):
         colour.under("the shape")
 
 

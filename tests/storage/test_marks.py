@@ -115,7 +115,7 @@ def test_a_journal_goes_on_and_keeps_to_its_own(tmp_path: Path) -> None:
 def test_a_journal_of_somebody_else_s_is_not_touched(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(data)
-    with pytest.raises(ForeignFileError, match="was not written by this command. Expected a"):
+    with pytest.raises(ForeignFileError, match=r"was not written by this command. Expected a"):
         Journal(path, ROWS)
     assert path.read_bytes() == data
     with Journal(path, ROWS, force=True) as journal:

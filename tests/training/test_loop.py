@@ -354,7 +354,7 @@ def test_a_task_that_is_frozen_is_told_so() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(InputError, match="There is nothing to train on. Expected at least one sample. Give some."):
+    with pytest.raises(InputError, match=r"There is nothing to train on. Expected at least one sample. Give some."):
         train(Line(), TrainingData(0, {}), HOW)
     module = nn.Linear(1, 1)
     with pytest.raises(InputError) as caught:

@@ -44,7 +44,7 @@ class Deciding(Explainable, Protocol):
 
 
 class Attribution(ABC):
-    """Shows where the evidence for a target lies.
+    """The base of maps that show where in a picture the evidence for a target is.
 
     Class attributes:
         name: registered name, the file's stem.

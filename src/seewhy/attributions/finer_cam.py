@@ -20,8 +20,8 @@ class FinerCAM(Attribution):
     """Shows what distinguishes a class from the classes most like it on this picture: Grad-CAM of a difference.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
-    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only
-    reference; a function of the logits is refused.
+    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A contrast class, if given, is the only
+    reference. A function of the logits is refused.
 
     Args:
         layer: an inner layer instead of the last map.

@@ -78,10 +78,10 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """A recipe that learns from pictures with classes; it writes :meth:`learn`.
+    """The base of recipes that learn from pictures with classes; a subclass writes :meth:`learn`.
 
     Class attributes:
-        takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
+        takes: what it learns from besides pictures (descriptions, captions), and whether it keeps a checkpoint.
 
     Args:
         held_out: share of the pictures to hold out and measure on, 0 to 1.

@@ -133,10 +133,10 @@ class Changed:
 @reasons.register
 @dataclass(frozen=True)
 class Characteristics:
-    """How much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
+    """Measures how much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
 
-    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). One property ``m`` of a picture ``x`` is changed, and the
-    similarity ``g`` to a prototype ``p`` is read again in the cell where it was highest before::
+    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). It changes one property ``m`` of a picture ``x`` and reads
+    the similarity ``g`` to a prototype ``p`` again, in the cell where it was highest before::
 
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
