@@ -22,12 +22,20 @@ NOTEBOOK_HEIGHT = 820
 
 _TELL = (
     "{const tell=()=>parent.postMessage({seewhyHeight:"
-    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*');"
-    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',tell)}"
+    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*'),"
+    "dark=[...document.styleSheets].flatMap(s=>[...s.cssRules]).map(r=>r.media)"
+    ".filter(m=>m&&m.mediaText.includes('color-scheme: dark'));"
+    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',e=>{"
+    "if(e.data&&'seewhyDark'in e.data){for(const m of dark)m.mediaText=e.data.seewhyDark?'all':'not all';"
+    "document.documentElement.style.colorScheme=e.data.seewhyDark?'dark':'light'}tell()})}"
 )
+"""In the frame: says how high the page is, and takes the theme of the notebook rather than that of the system."""
 _HEAR = (
-    "const f=this;window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
-    "f.style.height=e.data.seewhyHeight+'px'});f.contentWindow.postMessage('','*')"
+    "const f=this,say=()=>{let n=f,c;while(n&&!c){c=getComputedStyle(n).backgroundColor.match(/[.\\d]+/g);"
+    "c=c&&c[3]!=='0'?c:0;n=n.parentElement}f.contentWindow&&f.contentWindow.postMessage("
+    "c?{seewhyDark:c[0]*.3+c[1]*.6+c[2]*.1<128}:'','*')};"
+    "window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
+    "f.style.height=e.data.seewhyHeight+'px'});new MutationObserver(say).observe(document.body,{attributes:true});say()"
 )
 
 
