@@ -170,7 +170,7 @@ def test_pictures_are_made_of_what_is_brought(tmp_path: Path) -> None:
     assert made.data["judge"]["is_the_prior"] is False
     assert [p.shape for p in made.pictures] == [(SIDE, SIDE, 3)] * 2
     page = made.to_html()
-    assert "your decoder, brought; prior: autoencoder, which leaves" in page
+    assert "your decoder, given; prior: autoencoder, which leaves" in page
     like = seewhy.generate(
         model=tiny_cnn(), decoder=MINE, pictures=str(tmp_path), bring=QUICK, target="moss", n=2, controls=False,
         like=str(tmp_path / "picture 0.png"), sampler=PPGN(n_steps=1, eps1=0.0, lr=1e-6),
