@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from seewhy.bounds import Count, OpenPart, Positive, check_fields
+from seewhy.bounds import Bound, Count, OpenPart, Positive, check_fields
 from seewhy.errors import InputError
 
 
@@ -26,18 +26,53 @@ class Settings:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"rate": 0.0}, "it was given rate=0. A number above 0 was expected. Change it."),
-        ({"rate": float("inf")}, "it was given rate=inf. A number above 0 was expected. Change it."),
-        ({"rate": float("nan")}, "it was given rate=nan. A number above 0 was expected. Change it."),
-        ({"part": 1.0}, "it was given part=1. A number from 0 to below 1 was expected. Change it."),
-        ({"n": 0}, "it was given n=0. A whole number from 1 was expected. Change it."),
-        ({"form": "c"}, "it was given form='c'. 'a' or 'b' was expected. Change it."),
+        ({"rate": 0.0}, "it was given rate=0. Expected a number above 0. Change it, or leave it out to use 0.1."),
+        (
+            {"rate": float("inf")},
+            "it was given rate=inf. Expected a number above 0. Change it, or leave it out to use 0.1.",
+        ),
+        (
+            {"rate": float("nan")},
+            "it was given rate=nan. Expected a number above 0. Change it, or leave it out to use 0.1.",
+        ),
+        (
+            {"part": 1.0},
+            "it was given part=1. Expected a number from 0 to below 1. Change it, or leave it out to use 0.0.",
+        ),
+        ({"n": 0}, "it was given n=0. Expected a whole number of at least 1. Change it, or leave it out."),
+        ({"form": "c"}, "it was given form='c'. Expected 'a' or 'b'. Change it, or leave it out."),
     ],
 )
 def test_what_lies_outside_is_refused(given: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         Settings(**given)  # type: ignore[arg-type]
     assert str(caught.value) == sentence
+
+
+def test_a_field_without_a_default_cannot_be_left_out() -> None:
+    @dataclass(frozen=True)
+    class Bare:
+        n: Count
+
+    with pytest.raises(InputError) as caught:
+        check_fields(Bare(0), "it")
+    assert str(caught.value) == "it was given n=0. Expected a whole number of at least 1. Change it."
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        (Bound(2), " of at least 2"),
+        (Bound(most=3), " of at most 3"),
+        (Bound(0, 1), " from 0 to 1"),
+        (Bound(0, 1, (True, False)), " above 0 and at most 1"),
+        (Bound(0, 1, (False, True)), " from 0 to below 1"),
+        (Bound(0, 1, (True, True)), " above 0 and below 1"),
+        (Bound(), ""),
+    ],
+)
+def test_a_bound_in_words(bound: Bound, words: str) -> None:
+    assert str(bound) == words
 
 
 def test_what_lies_within_passes() -> None:

@@ -41,21 +41,21 @@ def test_none_and_whole_numbers() -> None:
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [
-        (RISE, {"n_masks": "2e3"}, "rise was given n_masks=2e3. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"n_masks": True}, "rise was given n_masks=true. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"n_masks": 2.5}, "rise was given n_masks=2.5. A whole number was expected. See: seewhy methods rise"),
-        (RISE, {"p": "nan"}, "rise was given p=nan. A number was expected. See: seewhy methods rise"),
-        (RISE, {"centred": "1"}, "rise was given centred=1. True or false was expected. See: seewhy methods rise"),
+        (RISE, {"n_masks": "2e3"}, "rise was given n_masks=2e3. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"n_masks": True}, "rise was given n_masks=true. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"n_masks": 2.5}, "rise was given n_masks=2.5. Expected a whole number. See: seewhy methods rise"),
+        (RISE, {"p": "nan"}, "rise was given p=nan. Expected a number. See: seewhy methods rise"),
+        (RISE, {"centred": "1"}, "rise was given centred=1. Expected true or false. See: seewhy methods rise"),
         (
             AttentionRollout,
             {"head_fusion": "sum"},
-            "attention_rollout was given head_fusion=sum. Mean, max or min was expected. "
+            "attention_rollout was given head_fusion=sum. Expected mean, max or min. "
             "See: seewhy methods attention_rollout",
         ),
         (
             Occlusion,
             {"window": "wide"},
-            "occlusion was given window=wide. A whole number or none was expected. See: seewhy methods occlusion",
+            "occlusion was given window=wide. Expected a whole number or none. See: seewhy methods occlusion",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_options_carry_settings_in_any_order_and_with_a_layer() -> None:
     both = ExplainOptions(where="grad_cam", settings={"counterfactual": "true"}, layer="1")
     assert both.method() == GradCAM(layer="1", counterfactual=True)
     assert both.label(both.method()) == "grad_cam at 1 with counterfactual=true"
-    with pytest.raises(InputError, match=r"^The layer was given twice, as '1' and as a setting\."):
+    with pytest.raises(InputError, match=r"^The layer was given twice: as '1', and as a setting\."):
         ExplainOptions(where="grad_cam", settings={"layer": "2"}, layer="1").method()
 
 
@@ -109,10 +109,10 @@ def test_a_counterfactual_map_is_named_and_measured_as_what_it_is() -> None:
     np.testing.assert_allclose(turned.where.heat, -plain.where.heat)
     # Both watch one curve's two sides: what the class loses, anything else gains.
     assert turned.where.deletion_curve[0] == pytest.approx(1 - plain.where.deletion_curve[0], abs=1e-5)
-    with pytest.raises(InputError, match=r"^A contrast and a counterfactual map were both given\."):
+    with pytest.raises(InputError, match=r"^Both a contrast and a counterfactual map were given\."):
         classifier.explain(picture, where="grad_cam", contrast="rust", settings={"counterfactual": True})
 
 
 def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(InputError, match="A whole number above zero was expected"):
+    with pytest.raises(InputError, match="Expected a whole number above 0"):
         configured(AttentionRollout, {"batch_size": "0"})

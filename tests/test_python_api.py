@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -361,6 +361,7 @@ def test_a_data_set_is_read_one_picture_at_a_time() -> None:
 def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
     shown: list[str] = []
+    now = [0.0]
 
     class Handle:
         def update(self, data: dict[str, str], *, raw: bool) -> None:
@@ -374,18 +375,27 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: p
 
     page = ModuleType("IPython.display")
     page.display = display  # type: ignore[attr-defined]
-    for module in (ModuleType("ipykernel"), ModuleType("IPython"), page):
+    notebook = ModuleType("IPython")
+    notebook.get_ipython = lambda: SimpleNamespace(execution_count=7)  # type: ignore[attr-defined]
+    for module in (ModuleType("ipykernel"), notebook, page):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
+    monkeypatch.setattr("seewhy.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     bars = seewhy.Bars()
     for item in bars.track(iter("abc"), "Looking", 3):
+        now[0] += 4
         if item == "c":
             bars.measured(3, {"loss": 1.25})
-    assert shown[0] == "Looking …"
-    assert shown[-3:] == [f"Looking {'█' * 20}{'░' * 10} 2/3", f"Looking {'█' * 30} 3/3 loss 1.25", ""]
-    assert list(bars.track(iter("ab"), "Reading")) == ["a", "b"]
-    assert shown[-2:] == ["Reading 2", ""]
+    assert shown[0] == ""
+    assert [text[2:] for text in shown[-3:]] == [
+        f"Looking {'━' * 16}{'┄' * 8} 2 of 3, about 4 seconds left",
+        f"Looking {'━' * 24} 3 of 3, loss 1.25, nearly done",
+        "",
+    ]
+    for _ in bars.track(iter("ab"), "Reading"):
+        now[0] += 1
+    assert [text[2:] for text in shown[-2:]] == ["Reading: 2, 2 seconds so far", ""]
+    assert shown.count("") == 3, "one place for all steps of a cell"
 
 
 def test_numbers_are_classes_by_their_value() -> None:
@@ -711,7 +721,7 @@ def test_whatever_is_given_is_taken_or_told(name: str, calls: dict[str, Any], tm
 def test_an_unknown_keyword_is_told_and_none_at_all(name: str, calls: dict[str, Any]) -> None:
     function, good = calls[name]
     with pytest.raises(
-        InputError, match=r"was given no_such_option=1, which it does not know. It takes .*\. Leave it out"
+        InputError, match=r"was given no_such_option=1, but has no such argument. It takes .*\. Leave it out"
     ):
         function(**good, no_such_option=1)
     if good and name != "FeatureStore":
@@ -738,32 +748,32 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
         ),
         (
             "Classifier.explain", {"target": 1.0},
-            "explain() was given target=1.0, a float. A text, a whole number or None was expected. Correct "
+            "explain() was given target=1.0, a float. Expected a string, a whole number or None. Correct "
             "it, or leave it out.",
         ),
         (
             "Classifier.explain", {"n_regions": -1},
-            "explain() was given n_regions=-1, an int. A whole number from 0 was expected. Correct "
+            "explain() was given n_regions=-1, an int. Expected a whole number of at least 0. Correct "
             "it.",
         ),
         (
             "fit", {"solver": "tree"},
-            "fit() was given solver='tree', a str. 'logistic' or 'svm' was expected. Correct it.",
+            "fit() was given solver='tree', a str. Expected 'logistic' or 'svm'. Correct it.",
         ),
         (
             "fit", {"n_crop": 3},
-            "fit() was given n_crop=3, which it does not know. It is called n_crops. Write n_crops=3.",
+            "fit() was given n_crop=3, but has no such argument. Did you mean n_crops? Write n_crops=3.",
         ),
         (
             "pretrained", {"encoder": nn.Linear(1, 1)},
-            "pretrained() was given encoder: a Linear. An Encoder or a text was expected. Make an encoder of "
+            "pretrained() was given encoder: a Linear. Expected an Encoder or a string. Make an encoder of "
             "the network with seewhy.from_module(module, transform=...).",
         ),
         (
             "zero_shot", {"labels": "cat, dog"},
-            "zero_shot() was given labels='cat, dog', a str. A list of texts was expected. Correct it.",
+            "zero_shot() was given labels='cat, dog', a str. Expected a list of strings. Correct it.",
         ),
-        ("save", {"folder": 5}, "save() was given folder=5, an int. A name or path was expected. Correct it."),
+        ("save", {"folder": 5}, "save() was given folder=5, an int. Expected a name or path. Correct it."),
     ],
 )  # fmt: skip
 def test_messages(name: str, keywords: dict[str, Any], said: str, calls: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""What public functions are given, checked by their own signatures: a wrong type or name is told in a sentence.
+"""Checks what public functions are given against their signatures, and names a wrong type or name in one sentence.
 
-What is expected is read off the annotations, so nothing is stated twice; ``Annotated`` marks what is checked elsewhere.
+The annotations say what is expected, so nothing is stated twice. ``Annotated`` marks what is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ CURES = {
     ("Encoder", "Classifier"): "Make a classifier of it, as seewhy.pretrained(encoder) does",
     ("Recipe", "Encoder"): "Call the recipe itself: recipe.fit(encoder, samples)",
 }
-"""What to do where a thing of the first kind was given and one of the second was expected."""
+"""What to do where the first kind of object was given and the second was expected."""
 
 _WORDS = {
-    str: "a text", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
+    str: "a string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
     bytes: "bytes", Path: "a path",
 }  # fmt: skip
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuses arguments that are not those of the signature, before the function begins :func:`undisturbed`.
+    """Refuses arguments that do not fit the signature; then runs the function :func:`undisturbed`.
 
     >>> @checked
     ... def draw(side: int, *, colour: str | None = None) -> None: ...
     >>> draw("7")
     Traceback (most recent call last):
     ...
-    seewhy.errors.InputError: draw() was given side='7', a str. A whole number was expected. Correct it.
+    seewhy.errors.InputError: draw() was given side='7', a str. Expected a whole number. Correct it.
     """
     signature, work = inspect.signature(function), undisturbed(function)
 
@@ -60,7 +60,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _spelt_out(function: Callable[..., Any], signature: inspect.Signature) -> inspect.Signature:
-    """With the options one by one, as ``help`` and a prompt's completion show them."""
+    """The signature with its options one by one, as ``help`` and completion show them."""
     *own, last = signature.parameters.values()
     if last.kind is not inspect.Parameter.VAR_KEYWORD or not str(last.annotation).startswith("Unpack["):
         return signature
@@ -100,7 +100,7 @@ def _check(function: str, name: str, value: Any, hint: Any) -> None:
     if not fits(value, hint):
         given = f"{name}={value!r}, {article(type(value).__name__)}" if _is_plain(value) else None
         given = given or f"{name}: {article(type(value).__name__)}"
-        raise InputError(f"{function}() was given {given}. {expected(hint)} was expected. {_cure(value, hint)}.")
+        raise InputError(f"{function}() was given {given}. Expected {expected(hint)}. {_cure(value, hint)}.")
 
 
 @functools.cache
@@ -159,28 +159,23 @@ def expected(hint: Any) -> str:
     """A type as people say it.
 
     >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
-    ('A text, a whole number or None', 'A list of texts', "'a' or 'b'")
+    ('a string, a whole number or None', 'a list of strings', "'a' or 'b'")
     """
-    said = _said(hint)
-    return said[:1].upper() + said[1:]
-
-
-def _said(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         kept = [p for p in parts if not (p is Path and str in parts)]
-        names = [n for p in kept for n in ([_said(p)] if get_origin(p) is not Literal else map(repr, get_args(p)))]
-        names = list(dict.fromkeys("a name or path" if n == "a text" and Path in parts else n for n in names))
+        names = [n for p in kept for n in ([expected(p)] if get_origin(p) is not Literal else map(repr, get_args(p)))]
+        names = list(dict.fromkeys("a name or path" if n == "a string" and Path in parts else n for n in names))
         return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
     if origin is Literal:
         *most, last = map(repr, parts)
         return f"{', '.join(most)} or {last}" if most else last
     if origin is Annotated:
-        return f"{_said(parts[0])}{parts[1]}"
+        return f"{expected(parts[0])}{parts[1]}"
     if hint in _WORDS or hint is None:
         return _WORDS.get(hint, "None")
     if origin in (Sequence, Iterable, tuple):
-        return "a list of " + (_said(parts[0]).removeprefix("a ").removeprefix("an ") + "s" if parts else "values")
+        return "a list of " + (expected(parts[0]).removeprefix("a ").removeprefix("an ") + "s" if parts else "values")
     if origin in (Mapping, dict) or hint in (Mapping, dict):
         return "a dictionary"
     if (origin is not None and not isinstance(origin, type)) or (origin and origin.__name__ == "Callable"):
@@ -214,6 +209,6 @@ def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], 
     known = [n for n in (*hints, *options) if n != "self"]
     near = nearest(keyword, known, cutoff=0.7)
     shown = f"{keyword}={value!r}" if _is_plain(value) else keyword
-    told = f"It is called {near[0]}" if near else f"It takes {', '.join(known)}"
+    told = f"Did you mean {near[0]}?" if near else f"It takes {', '.join(known)}."
     cure = f"Write {shown.replace(keyword, near[0], 1)}" if near else "Leave it out"
-    return f"{function}() was given {shown}, which it does not know. {told}. {cure}."
+    return f"{function}() was given {shown}, but has no such argument. {told} {cure}."

@@ -1,8 +1,8 @@
-"""Bounds of a setting stand in its type, and one function refuses what lies outside them."""
+"""The type of a setting states its bounds; :func:`check_fields` refuses a value outside them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,7 +11,7 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Bound:
-    """From ``least`` to ``most``, each included unless it is ``open``; no infinity and no NaN."""
+    """From ``least`` to ``most``, each included unless ``open``. Infinity and NaN are never allowed."""
 
     least: float = float("-inf")
     most: float = float("inf")
@@ -23,9 +23,12 @@ class Bound:
         return low and high and abs(value) < float("inf")
 
     def __str__(self) -> str:
-        low = f" {'above' if self.open[0] else 'from'} {self.least:g}" if abs(self.least) < float("inf") else ""
-        high = f" {'to below' if self.open[1] else 'to'} {self.most:g}" if self.most < float("inf") else ""
-        return low + high
+        ends = abs(self.least) < float("inf"), self.most < float("inf")
+        if all(ends) and not self.open[0]:
+            return f" from {self.least:g} to {'below ' * self.open[1]}{self.most:g}"
+        low = f" {'above' if self.open[0] else 'of at least'} {self.least:g}" if ends[0] else ""
+        high = f" {'below' if self.open[1] else 'of at most'} {self.most:g}" if ends[1] else ""
+        return f"{low} and{high}".replace("and of", "and") if all(ends) else low + high
 
 
 Count = Annotated[int, Bound(1)]
@@ -51,7 +54,7 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
             choices = tuple(c for k in (kind, *get_args(kind)) if get_origin(k) is Literal for c in get_args(k))
             if get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound):
                 whole = "whole number" if kind.__origin__ is int else "number"
-                found.append((name, f"A {whole}{kind.__metadata__[0]}", kind.__metadata__[0]))
+                found.append((name, f"a {whole}{kind.__metadata__[0]}", kind.__metadata__[0]))
             elif choices:
                 *most, last = map(repr, choices)
                 found.append((name, f"{', '.join(most)} or {last}", choices))
@@ -66,4 +69,7 @@ def check_fields(settings: Any, name: str | None = None) -> None:
         value = getattr(settings, field)
         if value is not None and not (value in limit if isinstance(limit, tuple) else limit.holds(value)):
             given = f"{value:g}" if isinstance(value, float) else repr(value)
-            raise InputError(f"{name or settings.name} was given {field}={given}. {expected} was expected. Change it.")
+            preset = next(one.default for one in fields(kind) if one.name == field)
+            cure = "Change it" if preset is MISSING else "Change it, or leave it out"
+            cure += f" to use {preset!r}." if preset not in (MISSING, None) else "."
+            raise InputError(f"{name or settings.name} was given {field}={given}. Expected {expected}. {cure}")

@@ -88,7 +88,8 @@ class MissingExtraError(SeeWhyError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs an extra that is not installed. Run: pip install 'seewhy[{extra}]'")
+        run = f"Run: pip install 'seewhy[{extra}]'"
+        super().__init__(f"{what} needs the extra {extra!r}, which is not installed. {run}")
 
 
 @contextmanager

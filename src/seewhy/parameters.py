@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from .errors import InputError, UnknownNameError
 
 _WORDS = {
-    bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "none", Path: "a place",
+    bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none", Path: "a path",
 }  # fmt: skip
 _UNSET = object()
 
@@ -55,7 +55,7 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
 
     >>> from seewhy.attributions.grad_cam import GradCAM
     >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
-    ['layer=none (a text or none)', 'counterfactual=false (true or false)']
+    ['layer=none (text or none)', 'counterfactual=false (true or false)']
     """
     hints = hints_of(method)
     return tuple(
@@ -86,7 +86,7 @@ def configured(method: Any, given: Mapping[str, Any]) -> Any:
     for name, value in given.items():
         if name not in known:
             if not known:
-                raise InputError(f"{name_of} was given {name!r}. It has nothing to set. Leave it out.")
+                raise InputError(f"{name_of} was given {name!r}, but has no settings. Leave it out.")
             raise UnknownNameError(f"setting of {name_of}", name, known)
         values[name] = value_of(name_of, name, value, hints[name])
     return method(**values) if isinstance(method, type) else replace(method, **values)
@@ -97,11 +97,9 @@ def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
         converted = _as(value, kind)
         if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
             return converted
-    above = " above zero" if name == "batch_size" else ""
-    kind = in_words(hint)
+    above = " above 0" if name == "batch_size" else ""
     raise InputError(
-        f"{owner} was given {name}={written(value)}. {kind[:1].upper()}{kind[1:]}{above} was expected. "
-        f"See: seewhy methods {owner}"
+        f"{owner} was given {name}={written(value)}. Expected {in_words(hint)}{above}. See: seewhy methods {owner}"
     )
 
 
@@ -156,14 +154,14 @@ def in_words(hint: Any) -> str:
     """A field's type in words.
 
     >>> in_words(int | None), in_words(tuple[float, ...])
-    ('a whole number or none', 'numbers, with commas')
+    ('a whole number or none', 'numbers separated by commas')
     """
     words, hint = [], _plain(hint)
     for kind in (hint,) if get_origin(hint) in (Literal, tuple) else map(_plain, get_args(hint) or (hint,)):
         if get_origin(kind) is Literal:
             words += [str(choice) for choice in get_args(kind)]
         elif get_origin(kind) is tuple and _plain(get_args(kind)[0]) in _WORDS:
-            words.append(_WORDS[_plain(get_args(kind)[0])].removeprefix("a ") + "s, with commas")
+            words.append(_WORDS[_plain(get_args(kind)[0])].removeprefix("a ") + "s separated by commas")
         elif kind in _WORDS:  # another type can be given as a value, and not be written
             words.append(_WORDS[kind])
     if not words:

@@ -388,7 +388,8 @@ def test_values_that_cannot_be() -> None:
     with pytest.raises(InputError) as caught:
         OGEN(extrapolation="both")  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "ogen was given extrapolation='both'. 'joint', 'per_class' or 'released' was expected. Change it."
+        "ogen was given extrapolation='both'. Expected 'joint', 'per_class' or 'released'. "
+        "Change it, or leave it out to use 'joint'."
     )
     with pytest.raises(InputError, match=r"^ogen was given window_min=3, window_max=2\. "):
         OGEN(window_min=3, window_max=2)

@@ -281,8 +281,8 @@ def test_one_class_is_refused(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 1.5}, "coop was given keep=1.5. A number from 0 to 1 was expected. Change it."),
-        ({"shots": 0}, "coop was given shots=0. A whole number from 1 was expected. Change it."),
+        ({"keep": 1.5}, "coop was given keep=1.5. Expected a number from 0 to 1. Change it, or leave it out."),
+        ({"shots": 0}, "coop was given shots=0. Expected a whole number of at least 1. Change it, or leave it out."),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:

@@ -231,8 +231,8 @@ def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_appli
         app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
     )
     assert done.stderr == (
-        f"seewhy: decisions on 2 of 10 rows were made on labels that {table} no longer gives them. They are called "
-        "outdated and are not applied; decide on them again.\n"
+        f"seewhy: {table} has other labels now for 2 of 10 rows than when people decided on them. These decisions are "
+        "marked outdated and not applied. Decide on them again.\n"
     )
     assert "seewhy" not in done.stdout
 

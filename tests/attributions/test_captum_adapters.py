@@ -139,5 +139,5 @@ def test_without_captum_the_list_stands_and_the_use_names_the_extra(
     with pytest.raises(MissingExtraError) as caught:
         method(model, model.encoder.encode(noise(2)), TARGET)
     assert str(caught.value) == (
-        f"{method.name} needs an extra that is not installed. Run: pip install 'seewhy[captum]'"
+        f"{method.name} needs the extra 'captum', which is not installed. Run: pip install 'seewhy[captum]'"
     )

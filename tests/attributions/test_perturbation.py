@@ -185,7 +185,13 @@ def test_occlusion_of_the_probability_and_of_a_function() -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         RISE(n_masks=0)
-    assert str(caught.value) == "rise was given n_masks=0. A whole number from 2 was expected. Change it."
+    assert (
+        str(caught.value)
+        == "rise was given n_masks=0. Expected a whole number of at least 2. Change it, or leave it out to use 4000."
+    )
     with pytest.raises(InputError) as caught:
         Occlusion(window=0)
-    assert str(caught.value) == "occlusion was given window=0. A whole number from 1 was expected. Change it."
+    assert (
+        str(caught.value)
+        == "occlusion was given window=0. Expected a whole number of at least 1. Change it, or leave it out."
+    )

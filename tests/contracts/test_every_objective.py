@@ -35,8 +35,8 @@ def test_a_setting_outside_its_bounds_is_refused(name: str) -> None:
         with pytest.raises(InputError) as caught:
             objectives[name](**{field: wrong})
         given = repr(wrong) if isinstance(limit, tuple) else "nan"
-        told = f"The objective {name} was given {field}={given}. {expected} was expected. Change it."
-        assert str(caught.value) == told
+        told = f"The objective {name} was given {field}={given}. Expected {expected}. Change it"
+        assert str(caught.value).startswith(told)
 
 
 @pytest.mark.parametrize("name", CONTRASTIVE)

@@ -37,8 +37,8 @@ SMALL: dict[str, Any] = {"n_steps": 60, "batch_size": 4, "width": 16, "lr": 5e-3
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"width": 9}, "width=9. A multiple of 8 was expected."),
     ({"tau": 0.0}, "tau=0"),
-    ({"levels": 5}, "levels=5. A whole number from 1 to 4 was expected."),
-    ({"prompting": "both"}, "prompting='both'. 'post', 'pre' or 'none' was expected."),
+    ({"levels": 5}, "levels=5. Expected a whole number from 1 to 4."),
+    ({"prompting": "both"}, "prompting='both'. Expected 'post', 'pre' or 'none'."),
     ({"prompting": "pre"}, "prompting='pre', n_contexts=0, texts='names'. Vectors before names were expected"),
     ({"n_contexts": 1, "texts": "random"}, "prompting='post', n_contexts=1, texts='random'"),
 ]

@@ -382,7 +382,7 @@ def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MissingExtraError) as caught:
         make_engine(name, cnn(), SIZE, "key")
     assert str(caught.value) == (
-        f"The engine '{name}' needs an extra that is not installed. Run: pip install 'seewhy[{name}]'"
+        f"The engine '{name}' needs the extra '{name}', which is not installed. Run: pip install 'seewhy[{name}]'"
     )
     assert next(row for row in available_engines() if row["name"] == name)["version"] == ""
 

@@ -125,7 +125,7 @@ def test_without_the_extra_it_says_which(folder: Path, monkeypatch: pytest.Monke
     with pytest.raises(MissingExtraError) as caught:
         seewhy.encoder(f"mllm:{folder}")
     assert str(caught.value) == (
-        "transformers needs an extra that is not installed. Run: pip install 'seewhy[huggingface]'"
+        "transformers needs the extra 'huggingface', which is not installed. Run: pip install 'seewhy[huggingface]'"
     )
 
 

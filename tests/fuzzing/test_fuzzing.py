@@ -113,7 +113,7 @@ def test_a_tar_whose_header_is_no_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zoom", [2**53, float("nan"), float("inf"), 0, -1])
 def test_a_zoom_without_end(zoom: float) -> None:
-    with pytest.raises(InputError, match=r"was given zoom=.*\. A number from 0.25 to 32 was expected. Change it\."):
+    with pytest.raises(InputError, match=r"was given zoom=.*\. Expected a number from 0.25 to 32. Change it\."):
         Reader(tiny_cnn(), zoom)
 
 

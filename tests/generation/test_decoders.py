@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_told() -> None:
         Bring(prior="score").ready(MINE, halves())
     with pytest.raises(DataError, match=r"4 different picture\(s\) can be read. 16 or more were expected"):
         QUICK.ready(MINE, halves(4))
-    with pytest.raises(InputError, match=r"noise=0\. A number above 0 was expected"):
+    with pytest.raises(InputError, match=r"noise=0\. Expected a number above 0"):
         Bring(noise=0.0)
     with pytest.raises(InputError, match=r"was to be saved as a generator\. One of train_generator.py was expected"):
         QUICK.ready(MINE, halves()).save("nowhere")

@@ -142,18 +142,18 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
         exported(table)
     folder = table.parent / "check"
     assert str(told.value) == (
-        f"{table} is not as it was at the check in {folder}: pictures or labels have changed. The same names and "
-        f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
+        f"{table} has changed since the check in {folder}. Expected the same pictures and labels. Run seewhy check "
+        f"{table} -o {folder} again; decisions made there are kept."
     )
     assert not (table.parent / "corrected.csv").exists()
     assert len(decisions.standing()) == 1
     (folder / "check.json").write_text("{}")
     with pytest.raises(
-        DataError, match=r"check\.json cannot be read: it has .*: Field required\. What seewhy check -o"
+        DataError, match=r"check\.json cannot be read: it has .*: Field required\. Expected the file that seewhy check"
     ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
-    assert str(done.exception).startswith("--from goes with --serve or --export, one of them.")
+    assert str(done.exception).startswith("--from, --serve or --export was given alone, or ")
 
 
 def test_a_check_in_which_a_part_is_missing_or_another_is_told(table: Path) -> None:

@@ -65,7 +65,10 @@ def test_faithfulness_correlation_of_a_linear_model(correlation: str) -> None:
 def test_faithfulness_correlation_refuses_sets_as_large_as_the_picture() -> None:
     with pytest.raises(InputError) as caught:
         values("faithfulness_correlation", linear(), EVIDENCE, size=64)
-    assert str(caught.value) == "Sets of 64 of 64 cells were asked for. Make size smaller than the picture."
+    assert (
+        str(caught.value)
+        == "Sets of 64 of 64 cells were asked for. Expected sets smaller than the picture. Lower size."
+    )
 
 
 def test_infidelity_of_a_linear_model_is_0() -> None:
@@ -130,7 +133,10 @@ def test_the_t_tame_variant_keeps_the_upper_part_and_works_on_raw_pixels() -> No
     assert raw.parts["masked"] == pytest.approx(float(by_hand), abs=1e-5)
     with pytest.raises(InputError) as caught:
         values("average_drop", case, ramp, keep=0)
-    assert str(caught.value) == "average_drop was given keep=0. A number above 0 to 1 was expected. Change it."
+    assert (
+        str(caught.value) == "average_drop was given keep=0. Expected a number above 0 and at most 1. "
+        "Change it, or leave it out to use 1.0."
+    )
 
 
 def test_imputation_of_a_linear_picture_is_the_picture() -> None:
@@ -273,7 +279,9 @@ def test_mosaic() -> None:
     assert mask[[0, 0, 7, 7], [0, 7, 0, 7]].tolist() == [True, False, False, True]
     with pytest.raises(InputError) as caught:
         mosaic(pictures, [True] * 4)
-    assert str(caught.value) == "4 pictures, 4 of the target, were given. Give four, one to three of it."
+    assert (
+        str(caught.value) == "4 pictures were given, 4 of the target. Expected four, with one to three of the target."
+    )
 
 
 def test_sparsity_and_complexity() -> None:
@@ -383,7 +391,7 @@ def test_fills() -> None:
     with pytest.raises(InputError) as caught:
         filled(PIXELS, "black")
     assert str(caught.value) == (
-        "A black fill was asked for, and black is not known here. Pass transform=… with the case."
+        "A black fill was given, and the value of black is unknown here. Pass transform=… with the case."
     )
 
 

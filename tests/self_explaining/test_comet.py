@@ -352,8 +352,14 @@ def test_without_held_out_pictures(folders: Path) -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     for setting, message in (
-        ({"mode": "4p"}, "comet was given mode='4p'. '2p', '3p' or 'post_hoc' was expected. Change it."),
-        ({"tau": 1.5}, "comet was given tau=1.5. A number from 0 to below 1 was expected. Change it."),
+        (
+            {"mode": "4p"},
+            "comet was given mode='4p'. Expected '2p', '3p' or 'post_hoc'. Change it, or leave it out to use '2p'.",
+        ),
+        (
+            {"tau": 1.5},
+            "comet was given tau=1.5. Expected a number from 0 to below 1. Change it, or leave it out to use 0.2.",
+        ),
     ):
         with pytest.raises(InputError) as caught:
             COMET(**setting)

@@ -277,10 +277,10 @@ def test_words_that_cannot_be_trained_are_told_before_anything_is_looked_at() ->
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"train": "all"}, r"train='all'\. 'heads', 'image', 'text' or 'towers' was expected"),
-        ({"keep": 1.5}, r"keep=1\.5\. A number from 0 to 1 was expected"),
-        ({"batch_size": 1}, r"batch_size=1\. A whole number from 2 was expected"),
-        ({"held_out": 1.0}, r"held_out=1\. A number above 0 to below 1 was expected"),
+        ({"train": "all"}, r"train='all'\. Expected 'heads', 'image', 'text' or 'towers'"),
+        ({"keep": 1.5}, r"keep=1\.5\. Expected a number from 0 to 1"),
+        ({"batch_size": 1}, r"batch_size=1\. Expected a whole number of at least 2"),
+        ({"held_out": 1.0}, r"held_out=1\. Expected a number above 0 and below 1"),
         ({"objective": "nothing"}, r"There is no objective called 'nothing'"),
     ],
 )

@@ -287,11 +287,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
-            "adapt was given keep=2. A number from 0 to 1 was expected. Change it.",
+            "adapt was given keep=2. Expected a number from 0 to 1. Change it, or leave it out.",
         ),
         (
             {"objective": "prefix", "label": "kind", "held_out": 1.0},
-            "adapt was given held_out=1. A number above 0 to below 1 was expected. Change it.",
+            "adapt was given held_out=1. Expected a number above 0 and below 1. Change it, or leave it out to use 0.1.",
         ),
     ],
 )

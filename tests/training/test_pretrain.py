@@ -204,7 +204,7 @@ def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples
     alike = [Sample(samples.items[0].image) for _ in range(5)]
     with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Four or more were expected"):
         quick("simclr").fit(tiny_cnn(), alike)
-    with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. A whole number from 2 was expected"):
+    with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. Expected a whole number of at least 2"):
         quick(batch_size=1)
     with pytest.raises(InputError, match=r"^The loss is not finite at step"):
         quick(lr=1e30).fit(tiny_cnn(), samples.items)

@@ -72,7 +72,7 @@ def app(
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
     from ..service.app.serving import run
 
-    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    run(served, settings, lambda url: session.ready(f"SeeWhy is at {url} (Ctrl-C stops it)"))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
@@ -160,6 +160,7 @@ def _annotate(session: Session) -> NoReturn:
     settings = _web_settings(session)
 
     def told(url: str) -> None:
+        session.ready()
         session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
 
     serve_desk(make_annotation_app(desk, settings), settings, store, told, "write")
@@ -169,7 +170,7 @@ def _annotate(session: Session) -> NoReturn:
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
     from ..language.annotation.desk import find_pictures
 
-    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading", False))
+    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading pictures", False))
     if not readable:
         raise DataError(f"No picture in {', '.join(data)} can be read. Expected at least one. Give other files.")
     store.add_pictures(readable)
@@ -223,7 +224,8 @@ def serve(
         sources["imagenet"] = session.classifier()
     service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
     listed = ", ".join(sources)
-    run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
+    said = f"SeeWhy serves {listed} at {{}} (SIGTERM or Ctrl-C stops it)"
+    run(service, lambda url: session.ready(said.format(url), file=sys.stderr))
 
 
 def named(models: list[str]) -> dict[str, Path]:

@@ -156,7 +156,7 @@ def _boxes(result: Any) -> dict[str, Any]:
 
 
 def check_context(
-    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
+    check: dict[str, Any], kinds: Mapping[str, tuple[str, str]], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
     """The template's variables for the page of a check."""
 
@@ -170,8 +170,11 @@ def check_context(
         return photo_uri(np.asarray(small), 75)
 
     parts = []
-    for kind, name in kinds.items():
+    for kind, (name, todo) in kinds.items():
         found = [f for f in check["findings"] if f["kind"] == kind]
         if found:
-            parts.append({"kind": kind, "name": name, "n": len(found), "findings": found[:FINDINGS_SHOWN]})
-    return {**check, "parts": parts, "uri": uri}
+            shown = found[:FINDINGS_SHOWN]
+            parts.append({"kind": kind, "name": name, "todo": todo, "n": len(found), "findings": shown})
+    headline = check["sentence"].rstrip(".").partition(": ")[0]
+    looked_for = ", ".join(name.lower() for name, _ in kinds.values())
+    return {**check, "headline": headline, "looked_for": looked_for, "parts": parts, "uri": uri}
