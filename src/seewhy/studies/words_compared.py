@@ -108,18 +108,19 @@ def _flips(classes: Sequence[str], kept: Sequence[Sample], old: Tensor, new: Ten
 
 
 def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
-    told, gap, kinds = data["accuracy"], data["gap"], [f["kind"] for f in data["flips"]]
-    verb, luck = "raises" if told["difference"] > 0 else "lowers", "" if told["real"] else " that can be told from luck"
-    effect = f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "moves no accuracy"
-    low, high = told["interval"]
-    subject = "The edit" if data["decides"] else "The edit, judged by what the words alone choose,"
+    right, gap, kinds = data["accuracy"], data["gap"], [f["kind"] for f in data["flips"]]
+    verb = "raises" if right["difference"] > 0 else "lowers"
+    change = f"{verb} accuracy by {abs(right['difference']) * 100:.1f} points"
+    subject = "The edit" if data["decides"] else "With the descriptions alone, the edit"
+    low, high = right["interval"]
     said = (
-        f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({told['before']:.1%} to "
-        f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures); "
-        f"{len(kinds)} decision(s) turn over, {kinds.count('mended')} mended and {kinds.count('broken')} broken."
+        f"{subject} {change if right['real'] else 'does not measurably change accuracy'}. On {data['n']} pictures, "
+        f"{right['before']:.1%} were right before and {right['after']:.1%} are right now (difference {low * 100:+.1f} to "
+        f"{high * 100:+.1f} points). The edit changes {len(changes)} description(s) and {len(kinds)} prediction(s): "
+        f"{kinds.count('mended')} became right, {kinds.count('broken')} became wrong."
     )
     if gap is None:
         return said
     shown = "narrows" if gap["difference"] < 0 else "widens"
     how = f"{shown} it" if gap["real"] else "is not shown to change it"
-    return f"{said} The gap between groups is {gap['before']:.1%} before and {gap['after']:.1%} after; the edit {how}."
+    return f"{said} The gap between groups was {gap['before']:.1%} and is {gap['after']:.1%} now; the edit {how}."
