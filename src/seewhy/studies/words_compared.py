@@ -115,8 +115,8 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     low, high = right["interval"]
     said = (
         f"{subject} {change if right['real'] else 'does not measurably change accuracy'}. On {data['n']} pictures, "
-        f"{right['before']:.1%} were right before and {right['after']:.1%} are right now (difference {low * 100:+.1f} to "
-        f"{high * 100:+.1f} points). The edit changes {len(changes)} description(s) and {len(kinds)} prediction(s): "
+        f"{right['before']:.1%} were right before and {right['after']:.1%} are right now (difference {low * 100:+.1f} "
+        f"to {high * 100:+.1f} points). The edit changes {len(changes)} description(s) and {len(kinds)} prediction(s): "
         f"{kinds.count('mended')} became right, {kinds.count('broken')} became wrong."
     )
     if gap is None:
