@@ -207,7 +207,7 @@ def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         report.save(tmp_path / "report.pdf")
     assert str(caught.value) == (
-        f"A report is written as .html or .json, not as '.pdf'. Change the ending of {tmp_path / 'report.pdf'}."
+        f"{tmp_path / 'report.pdf'} ends in '.pdf'. Expected .html or .json for a report. Change the ending."
     )
     assert report.accuracy == 1
 
