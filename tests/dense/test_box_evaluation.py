@@ -93,7 +93,7 @@ def test_nothing_there_and_nothing_found(tmp_path: Path) -> None:
     assert (d["ap"], d["n_found"]) == (0, 0)
     report = evaluate_boxes(none, scored(data), n_draws=10)
     assert report.data["ap"] is None
-    assert "Nothing is on these pictures" in report.to_html()
+    assert "These pictures have no true boxes" in report.to_html()
 
 
 @pytest.mark.slow  # the shipped encoder looks at twelve small pictures

@@ -90,7 +90,7 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     assert kinds == [Failure, type(found)]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         built.segment(bad)
-    with pytest.raises(ModelError, match=r"holds a 'clipseg' network\. One of 'owlv2' was expected"):
+    with pytest.raises(ModelError, match=r"holds a 'clipseg' network\. Expected 'owlv2'"):
         open_network("owlv2", str(folder))
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
     words = ["segment", str(tmp_path / "photo.png"), "--labels", "cat,dog", "--segmenter", f"clipseg:{folder}"]
@@ -129,7 +129,7 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
         ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given zoom="),
         ({"name": "clipseg:/x", "templates": ("a",)}, InputError, "clipseg was given templates=('a',)"),
         ({"name": "clipseg:/x", "templates": ()}, InputError, "clipseg was given templates=()"),
-        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. A number from 0 to below 1"),
+        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. Expected a number from 0 to below 1"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], kind: type[Exception], says: str) -> None:

@@ -141,7 +141,7 @@ def test_names_that_make_no_classes(labels: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"denoised": 1.5}, "maskclip was given denoised=1.5. A number from 0 to 1"),
+        ({"denoised": 1.5}, "maskclip was given denoised=1.5. Expected a number from 0 to 1"),
         ({"normalised": "cells"}, "maskclip was given normalised='cells'"),
         ({"templates": ("a photo",)}, "The template 'a photo' has no {} where"),
         ({"templates": ()}, "The template '' has no {} where"),
