@@ -230,7 +230,7 @@ def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, e
     assert cost.endswith("MB of features") or "GPU" in cost
     assert found.data["notes"] == progress.notes == []
     whole = SMALL.cost(opened(), everything)
-    assert all(f"minutes of {what}" in whole for what in ("looking", "explaining", "learning prompts"))
+    assert all(f"minutes of {what}" in whole for what in ("encoding", "explaining", "learning prompts"))
 
 
 def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:

@@ -380,10 +380,11 @@ class TransferStudy:
         groups = material.pictures.groups[material.test]
         tables = compared(self._measured(tasks, materials, folder, progress), names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
+        judged = f" Level: {self.level:.0%}, corrected for {n_compared} comparisons."
         settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
         data = {
             "study": "transfer",
-            "sentence": f"{said_of(tables, names)}. Level: {self.level:.0%}, corrected for {n_compared} comparisons.",
+            "sentence": f"{said_of(tables, names)}.{judged if n_compared else ''}",
             "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
             "n_groups": len(groups.unique()), "n_classes": len(material.classes),
             "encoders": [
