@@ -151,7 +151,7 @@ def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
 def test_what_makes_something_for_later_asks_for_a_place(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, InputError)
-    assert "expected" in str(done.exception)
+    assert "Expected" in str(done.exception) or "expected" in str(done.exception)
 
 
 @pytest.mark.slow

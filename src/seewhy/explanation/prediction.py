@@ -14,13 +14,13 @@ UNKNOWN = "unknown"
 Interval = tuple[Share, Share]
 
 RULE = (
-    "Some of your pictures are held out: the classifier does not learn from them. On these, SeeWhy measures how often "
-    "decisions like this one are right, and how many classes it must name for the true one to be among them as often "
-    "as promised. A picture is unlike anything it knows when it is stranger than 95 % of held-out pictures, by the "
-    "mean of two distances from the training pictures. Otherwise the decision is sure when one class alone keeps the "
-    "promise, when decisions like this one are right at least as often as promised, when the picture is no stranger "
-    "than four fifths of held-out pictures, and when it is no more unusual for its class than two thirds of them, by "
-    "the mean of four published scores. Otherwise it is one of few."
+    "SeeWhy measures decisions on held-out pictures, from which the classifier does not learn: how often decisions "
+    "like this one are right, and how many classes it must name to include the true one as often as promised. A "
+    "picture is unlike anything it knows if it is stranger than 95 % of held-out pictures, by the mean of two "
+    "distances from the training pictures. Otherwise the decision is sure if four conditions hold. One class alone "
+    "keeps the promise. Decisions like this one are right at least as often as promised. The picture is no stranger "
+    "than four fifths of held-out pictures. It is no more unusual for its class than two thirds of them, by the mean "
+    "of four published scores. If one condition fails, the decision is one of few."
 )
 
 
