@@ -386,8 +386,8 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
     (tmp_path / "large.toml").write_bytes(b"#" * (2**20 + 1))
     for name, says in (
-        ("nowhere.toml", "No such file or directory"), ("latin.toml", "it is no text in UTF-8"),
-        ("large.toml", "it has 1,048,577 bytes, and no more than 1,048,576 are read"),
+        ("nowhere.toml", "No such file or directory"), ("latin.toml", "it is not text in UTF-8"),
+        ("large.toml", "it has 1,048,577 bytes, but SeeWhy reads at most 1,048,576"),
         ("", "it is a folder, not a file"),
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:

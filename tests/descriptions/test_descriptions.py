@@ -106,7 +106,7 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         WordBank.build(tiny_cnn(), words, with_names=False)
     assert str(caught.value) == (
-        r"A sentence holds '\udce9', which is no character. Text in UTF-8 was expected. Write it anew."
+        r"A sentence holds '\udce9', which is not a character. Expected text in UTF-8. Write it again."
     )
 
 

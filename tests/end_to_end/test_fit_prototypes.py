@@ -122,8 +122,7 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
         "seewhy: 'lite0' does not pool its cells by a mean, with or without a layer norm, but by NearestSimilarity. "
-        "EPIC needs such a mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of "
-        "the head."
+        "EPIC needs such a mean. Use --like nearest, which works with any head."
     )
     assert not (place / "parts" / "prototypes").exists()
 

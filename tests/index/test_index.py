@@ -210,8 +210,8 @@ def test_other_weights_are_refused(index: Index, tmp_path: Path) -> None:
         Index.open(index.folder, other)
     assert str(caught.value) == (
         f"{index.folder} was made with 'tiny' of fingerprint {index.encoder.fingerprint[:12]}; this is 'tiny' of "
-        f"{other.fingerprint[:12]}, and what they see cannot be compared. "
-        "Bring the same weights, or make the index again."
+        f"{other.fingerprint[:12]}, so their features cannot be compared. Use the same weights, or make the index "
+        "again."
     )
     with pytest.raises(ModelError):
         Index.create(index.folder, other)

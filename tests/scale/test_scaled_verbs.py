@@ -89,7 +89,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     for arguments, says in (
         (["a", "b", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
         (["-", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
-        (["a"], "--parquet was given, and no place for its files. A folder was expected. Name one with -o."),
+        (["a"], "--parquet was given without a folder for its files. Name one with -o."),
     ):
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
@@ -117,7 +117,7 @@ def test_what_the_options_say_is_what_is_run(
     assert (told["part"], told["workers"], told["threads"], told["cluster"]) == (Part(2, 2), 2, 5, None)
     lines = [f"{tmp_path / 'out'}: 2 shards done of the 3 of this part, 1 were there; 9 rows"]
     lines += ["  not readable: 1; the column error says why"] * failed
-    lines += ["  shards left out: 1; they are tried again when this is run again"] * len(unread)
+    lines += ["  shards left out: 1; run the same command to try them again"] * len(unread)
     assert said.splitlines() == lines
 
 

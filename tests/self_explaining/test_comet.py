@@ -319,7 +319,7 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(folders: Path, tmp_path: Path
     progress = Progress()
     rest = recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, progress=progress)
     assert progress.notes == [
-        "an earlier run made all 6 steps; none is made again",
+        "an earlier run finished all 6 steps, so nothing is left to do",
         "going on at step 5, where an earlier run was stopped",
     ]
     whole = recipe.fit(tiny_cnn(), samples)

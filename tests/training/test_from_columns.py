@@ -120,7 +120,7 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
         (NAMED[:2], needs(objectives["prefix"])),  # type: ignore[type-abstract]
         (
             (*ASKED[:2], "--instruction", "kind"),
-            "--instruction was given 'kind'. COLUMN=WORDS was expected. For example: colour='the colour'",
+            "--instruction was given 'kind'. Expected COLUMN=WORDS. For example: colour='the colour'",
         ),
         (
             (*ASKED, "--train", "heads"),

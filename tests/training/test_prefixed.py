@@ -171,5 +171,5 @@ def test_what_is_not_of_two_kinds_is_refused() -> None:
 
 def test_a_network_that_cannot_be_opened_is_refused() -> None:
     closed = tiny_cnn(text=ClipText("closed", 10.0, freeze(nn.Linear(8, 8)), lambda texts: (torch.zeros(1, 8),)))
-    with pytest.raises(ModelError, match="shows no single tokens"):
+    with pytest.raises(ModelError, match="does not give access to its tokens"):
         PrefixedWords.before(closed)

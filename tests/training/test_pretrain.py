@@ -209,7 +209,7 @@ def test_pictures_on_both_sides_and_under_two_classes_are_named(folders: Path, t
 
 def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples) -> None:
     alike = [Sample(samples.items[0].image) for _ in range(5)]
-    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Four or more were expected"):
+    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Expected four or more"):
         quick("simclr").fit(tiny_cnn(), alike)
     with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. Expected a whole number of at least 2"):
         quick(batch_size=1)
@@ -235,7 +235,7 @@ def test_from_python_in_any_form(samples: Samples, folders: Path, tmp_path: Path
     assert {s.label for s in load_pictures(flat).items} == {""}
     (flat / "t.csv").write_text("image,kind\n0.png,a\n1.png,b\n,c\n")
     table = load_pictures(flat / "t.csv")
-    assert ([s.label for s in table.items], table.notes) == (["", ""], ("1 row(s) without picture left out: 3",))
+    assert ([s.label for s in table.items], table.notes) == (["", ""], ("left out 1 row(s) without picture: 3",))
     assert [s.label for s in load_pictures(flat / "t.csv", label="kind").items] == ["a", "b"]
     assert [s.group for s in load_pictures(flat / "t.csv", group="kind").items] == ["a", "b"]
     with pytest.raises(InputError, match=r"^keep was given with the objective 'simclr', which does not use it"):

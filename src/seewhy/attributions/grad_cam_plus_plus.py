@@ -14,8 +14,8 @@ class GradCAMPlusPlus(WeightedCAM):
     """Grad-CAM that weighs each channel by its positive gradients, and large channels less.
 
     ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)`` (paper,
-    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive count
-    nothing.
+    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive are
+    ignored.
 
     Args:
         layer: an inner layer instead of the last map.

@@ -13,8 +13,8 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 class IntegratedGradients(CaptumGradients):
     """Adds up gradients on the straight path from a plain picture to this picture.
 
-    ``S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da`` (paper, equation 1), by Gauss–Legendre quadrature. The parts add
-    up to ``y(x) − y(x′)``, up to the quadrature's error (completeness, paper, proposition 1).
+    ``S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da`` (paper, equation 1), by Gauss–Legendre quadrature. The map sums to
+    ``y(x) − y(x′)``, up to the error of the quadrature (completeness; paper, proposition 1).
 
     Args:
         n_steps: points on the path (paper: 20 to 300, Captum: 50).

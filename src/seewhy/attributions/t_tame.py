@@ -44,7 +44,10 @@ class TTAME(Attribution):
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
-            raise InputError("t_tame has maps of classes only. A class was expected as target. Use grad_cam or rise.")
+            raise InputError(
+                "t_tame makes maps of classes only. Expected a class as the target. Use grad_cam or rise for other "
+                "targets."
+            )
         given = self.explainer
         found = given if isinstance(given, TTAMEExplainer) else explainer_of(model, self.variant, given)
         assert look.pixels is not None  # the base has checked

@@ -58,8 +58,8 @@ def selection_matrix(
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
-            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words on. One a class was "
-            "expected. Add pictures, or leave those classes out."
+            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words with. Expected one per "
+            "class. Add pictures, or leave those classes out."
         )
     sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
     return texts @ (sums / counts[:, None]).T
@@ -213,7 +213,7 @@ class Discriminative(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
-            raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
+            raise DataError("No descriptions were given. Expected texts to choose from. Add --descriptions FILE.")
         pictures = fitting.look(n_bank=self.n_bank)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
@@ -258,8 +258,8 @@ class Discriminative(PictureRecipe):
         half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
             raise DataError(
-                "A class has one picture to fit on, which cannot choose descriptions and also the weight of the names. "
-                "Two a class were expected. Add pictures, or give the weight with --set weight=1."
+                "A class has only one picture, too few to choose both descriptions and the weight of the names. "
+                "Expected two per class. Add pictures, or set --set weight=1."
             )
         decides = self._decides(pool, vectors, seen[half], labels[half], 0.0)
         scores = seen[~half] @ vectors.T
@@ -314,7 +314,9 @@ class SparseConcepts(PictureRecipe):
         cosines = Projected(tower)(pooled).detach() @ vectors.T
         chosen = _telling(cosines, labels)[: self.n_concepts].sort().values
         if not len(chosen):
-            raise DataError("No text differs between pictures. Some that do were expected. Give other descriptions.")
+            raise DataError(
+                "Every description fits all pictures equally well. Expected some that differ. Give other descriptions."
+            )
         cosines, texts = cosines[:, chosen], tuple(texts[i] for i in chosen.tolist())
         mean, spread = cosines.mean(0), cosines.std(0, correction=0)
         n_classes = len(pictures.classes)

@@ -78,10 +78,10 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """A recipe that learns from pictures with classes; it writes :meth:`learn`.
+    """The base of recipes that learn from pictures with classes; a subclass writes :meth:`learn`.
 
     Class attributes:
-        takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
+        takes: what it learns from besides pictures (descriptions, captions), and whether it keeps a checkpoint.
 
     Args:
         held_out: share of the pictures to hold out and measure on, 0 to 1.
@@ -148,7 +148,7 @@ class PictureRecipe(Recipe):
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
                 texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"{self.name} was given {name}. Pictures {f'with {texts}' if texts else 'alone'} were expected. "
+                    f"{self.name} was given {name}. Expected {f'pictures with {texts}' if texts else 'only pictures'}. "
                     f"Leave {name} out, or use one of {', '.join(able)}."
                 )
 

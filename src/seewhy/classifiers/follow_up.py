@@ -151,8 +151,8 @@ class FollowUp(Recipe):
         """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
-                f"A follow-up was asked for behind {first.recipe}. A classifier made from names or descriptions was "
-                "expected. Give its classes with --labels, without --model."
+                f"--follow-up was given with a classifier made by {first.recipe}. Expected one made from names or "
+                "descriptions. Give its classes with --labels, without --model."
             )
         pairs = check_pairs(pairs, first.classes) if pairs else []
         texts, captions = _captions(pairs, first.classes)

@@ -73,9 +73,9 @@ class ZeroShot(Recipe):
 class Described(Recipe):
     """A class is a list of visual descriptions; its score is their mean cosine with the picture.
 
-    ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), each descriptor said as *class, which has descriptor*.
-    The mean of cosines is kept as in the paper; CLIP's ensemble normalises the mean again, which would favour
-    classes with scattered descriptors.
+    ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), each descriptor written as *class, which has descriptor*.
+    The score is the plain mean of cosines, as in the paper. CLIP's ensemble normalises the mean again, which would
+    favour classes with scattered descriptors.
 
     Args:
         with_names: whether sentences contain the class name, as in the paper.

@@ -124,7 +124,7 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
     """
     wordings: dict[str, list[str]] = {}
-    for column, words in assignments("--instruction", given, "COLUMN=WORDS was", "colour='the colour'"):
+    for column, words in assignments("--instruction", given, "COLUMN=WORDS", "colour='the colour'"):
         wordings.setdefault(column, []).append(words)
     return wordings
 

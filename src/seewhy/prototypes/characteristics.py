@@ -111,7 +111,9 @@ class Sums:
     def means(self, strengths: str) -> GlobalInfluences:
         """What the sums come to."""
         if not self.n:
-            raise InputError("No picture was given. At least one was expected. Give those the prototypes come from.")
+            raise InputError(
+                "No picture was given. Expected at least one. Give the pictures that the prototypes come from."
+            )
         weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
         total = weight[:, None].clamp(min=1e-12)
@@ -131,10 +133,10 @@ class Changed:
 @reasons.register
 @dataclass(frozen=True)
 class Characteristics:
-    """How much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
+    """Measures how much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
 
-    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). One property ``m`` of a picture ``x`` is changed, and the
-    similarity ``g`` to a prototype ``p`` is read again in the cell where it was highest before::
+    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). It changes one property ``m`` of a picture ``x`` and reads
+    the similarity ``g`` to a prototype ``p`` again, in the cell where it was highest before::
 
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures

@@ -43,7 +43,7 @@ class Voters(Prototypes):
     (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a picture that is itself among those
     fitted on is shown voting for itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
 
-        share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
+        share_i = exp(s_i) / Σ_j exp(s_j) over the pictures that vote; a picture's crops count with it
 
     The marked places are no part of the vote. On the picture it is the cell nearest to the patches of the class's
     voters, each weighed by its share; on each voter, the patch nearest to that cell. A voter without patches cannot be

@@ -103,7 +103,7 @@ class Linear(PictureRecipe):
         solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
         n_crops: random crops per picture.
         power: exponent of the signed power.
-        l2: whether features get unit length.
+        l2: whether features are scaled to unit length.
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
         held_out: share of the pictures that measures C, temperature and evidence, 0 to 1. Each part takes a turn, so
             every picture is measured once; there are as many fits as parts.

@@ -281,7 +281,7 @@ def _read(
     stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(pictures=True))
     for entry, seen in zip(entries, stream, strict=True):
         if not isinstance(seen, Encoded) or seen.picture is None or seen.digest != entry.digest:
-            raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it as it is, and run again.")
+            raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it unchanged, and run again.")
         pictures.append(BankPicture(entry.name, entry.digest, entry.label, encode_thumbnail(seen.picture.pixels)))
         originals.append([seen.picture.to_original(tuple(box)) for box in boxes.tolist()])
     return tuple(pictures), torch.tensor(originals)
