@@ -40,7 +40,7 @@ class DenseCLIP:
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
     s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
-    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text encoder encodes at every
+    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text encoder reads at every
     step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
     By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
