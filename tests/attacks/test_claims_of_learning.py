@@ -96,7 +96,7 @@ def test_adapting_by_names_stands_beside_fit_with_the_same_pictures(folders: Pat
     assert beside["after"] > 0.9, "a linear layer tells these textures"
     assert beside["real"]
     (note,) = [one for one in progress.notes if one.startswith("seewhy fit")]
-    assert note.endswith(": take fit, unless other classes are to be named")
+    assert note.endswith(". Use fit, unless you want to name other classes")
 
 
 def curve(needed: torch.Tensor) -> Any:

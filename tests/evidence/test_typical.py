@@ -148,7 +148,7 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     found = model.explain(picture("rust", 0), typical=kept, judge=tiny_cnn(seed=1), measure=False)
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
-    assert f"A typical {label}, made" in page
+    assert f"A typical {label}, generated" in page
     assert "A generator made these: they are not photographs, and not of this picture." in page
     assert f"A second network, {found.typical.judge}, recognises {label} in " in page
     assert page.count("Generated picture ") == 3

@@ -67,7 +67,7 @@ def test_a_planted_shortcut_is_found() -> None:
     assert version(data["all"], "other classes") < 0.1
     assert version(data["all"], "object alone") < 0.8
     assert found("around").sentence.startswith(
-        "On 24 pictures, the model relies on the background. It is right on 100.0% of"
+        "On 24 pictures, the model relies on the background. It is right on 100.0 % of"
     )
     assert not data["masks"]["check"]["hit"]
 

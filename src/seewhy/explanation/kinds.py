@@ -217,7 +217,7 @@ class Perceived(Result):
 @dataclass(frozen=True, eq=False)
 class MadePicture(Result):
     pixels: Annotated[np.ndarray, HIDDEN]
-    value: Annotated[Share, Doc("the climbed classifier's own probability, which proves nothing"), Json(digits=5)]
+    value: Annotated[Share, Doc("own probability of the network that guided it, which proves nothing"), Json(digits=5)]
     seen: Annotated[str | None, Doc("the class that the second network sees; `null` where none was named")] = None
     agrees: Annotated[bool | None, Doc("whether that is the class; `null` where it has no such class")] = None
 
@@ -227,7 +227,7 @@ class Typical(Result):
     """Pictures of a class that a generator made; they are of the class and not of the picture that is explained."""
 
     label: Annotated[str, Doc("the class")]
-    climbed: Annotated[str, Doc("the network that they were made for")]
+    climbed: Annotated[str, Doc("the network that guided them")]
     pictures: Annotated[tuple[MadePicture, ...], Doc("different ones")]
     judge: Annotated[str | None, Doc("the second network; `null` where none was named")]
     drawn: Annotated[str, Doc("how well the generator draws"), Json("generator")]

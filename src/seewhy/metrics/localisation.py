@@ -1,4 +1,4 @@
-"""Metrics of localisation: they compare a map, or a box made of it, with the object's mask and ask no model."""
+"""Localisation: these compare a map, or a box from it, with the mask of the object, and ask no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Localisation is not faithfulness: a model that uses the background should get a low score."""
+    """Localisation is not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"

@@ -1,4 +1,4 @@
-"""Metrics that change parts of a picture, at random or by a map, and see what the output loses."""
+"""Metrics that change parts of a picture, at random or by a map, and measure what the output loses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _correlation(
 @metrics.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(AveragedMetric):
-    """Correlation of the evidence in random sets of one size with what the output loses without them; high is good.
+    """Correlation between the evidence in random sets of pixels and what the output loses without them; high is good.
 
     ``corr_S(Σ_{i in S} R_i, f(x) - f(x without S))``. µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9,
     fill="mean", of="logit", correlation="spearman")``.
@@ -110,7 +110,7 @@ class FaithfulnessCorrelation(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class SensitivityN(AveragedMetric):
-    """Correlation of the evidence in random pixel sets with what the output loses without them; high is good.
+    """Correlation between the evidence in random pixel sets and what the output loses without them; high is good.
 
     For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
     ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is made for maps in units
@@ -216,7 +216,7 @@ EQUAL = 1e-6  # two passes of one picture may differ in the last bit, which is n
 
 @dataclass(frozen=True)
 class MaskedConfidence(AveragedMetric):
-    """Multiplies the picture with the map, scaled to 0…1, and reads the target's probability again.
+    """Multiplies the picture by the map, scaled to 0…1, and reads the probability of the target again.
 
     Args:
         keep: share of the pixels to keep, 0 to 1: values below the ``1 - keep`` quantile become 0, the others stay

@@ -1,4 +1,4 @@
-"""Metrics that explain again: with a model that forgot what it learned, for another class, or other pixels."""
+"""Metrics that explain again: with a model that forgot what it learned, for another class, or with other pixels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class RandomisedModel:
-    """A model of its own: nothing in it is shared with the one it was copied from."""
+    """A separate copy of the model, which shares nothing with it."""
 
     encoder: Encoder
     head: Head
@@ -98,7 +98,7 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """Asks the methods for maps once more; the model itself is never touched."""
+    """Makes maps again; the model itself never changes."""
 
     family = "randomisation"
     needs = "the attribution method"
@@ -109,7 +109,7 @@ class Again(AveragedMetric):
 
 @dataclass(frozen=True)
 class Forgetting(Again):
-    """Explains copies of the model, compared by rank with what was before."""
+    """Explains copies of the model, and compares the ranks of the maps."""
 
     needs = "the attribution method and the model in torch"
     higher_is_better = False

@@ -1,4 +1,4 @@
-"""Metrics that remove pixels, or superpixels, in the order of a map and watch the output."""
+"""Metrics that remove pixels or superpixels in the order of a map, and follow the output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_FIRST = 8
 
 @dataclass(frozen=True)
 class PixelCurve(AveragedMetric):
-    """Changes pixels by falling value of a map.
+    """Changes pixels from the hottest to the coldest.
 
     Args:
         n_steps: number of steps. RISE changes 224 pixels a time (``n_steps=224`` at 224 px); fewer steps give the
@@ -105,7 +105,7 @@ def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 class Deletion(PixelCurve):
     """Area under the target's probability while the hottest pixels are replaced by the mean colour; low is good.
 
-    The mean colour is 0 in the network's normalised space, as in the authors' code.
+    The mean colour is 0 in the normalised space of the network, as in the authors' code.
 
     Args:
         fill: value of removed pixels: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
@@ -126,7 +126,7 @@ class Deletion(PixelCurve):
 class Insertion(PixelCurve):
     """Area under the target's probability while the hottest pixels return to a blurred picture; high is good.
 
-    The blur is the authors': an 11 px kernel from σ = 5 px, zeros beyond the border.
+    The blur is the authors': an 11 px kernel with σ = 5 px, zeros beyond the border.
 
     Args:
         fill: the picture at the start: ``"blur"``, ``"blur_reflected"`` (without the darker border), ``"mean"`` or

@@ -11,8 +11,8 @@ from ..language.outputs import CorrectedOutput
 from ..results import Count, Doc, Share
 
 Rows = list[dict[str, Any]]
-Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether it leans on the background")]
-Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond what is predicted")]
+Verdict = Annotated[Literal["yes", "no", "undecided"], Doc("whether the model relies on the background")]
+Sides = Annotated[list[int | None], Doc("fewest and most; `null` beyond the predicted range")]
 OfModel = Annotated[Model, Doc("as in `explain`")]
 NClasses = Annotated[Count, Doc("classes")]
 
@@ -22,16 +22,16 @@ class Study(TypedDict):
 
     sentence: Annotated[str, Doc("the answer")]
     n: Annotated[Count, Doc("pictures")]
-    settings: Annotated[dict[str, Any], Doc("how it was asked")]
-    notes: Annotated[list[str], Doc("what else the reader should know")]
+    settings: Annotated[dict[str, Any], Doc("settings of the study")]
+    notes: Annotated[list[str], Doc("further notes")]
     failures: Failures
     report: NotRequired[Annotated[str | None, Doc("the page that was written; `null` without `-o`")]]
 
 
 class EncoderSeen(TypedDict):
     name: Annotated[str, Doc("as it was given")]
-    fingerprint: Annotated[str, Doc("digest of weights and transform, its beginning")]
-    width: NotRequired[Annotated[Count, Doc("numbers a picture")]]
+    fingerprint: Annotated[str, Doc("start of the digest of weights and transform")]
+    width: NotRequired[Annotated[Count, Doc("features per picture")]]
 
 
 class Figure(TypedDict):
@@ -46,13 +46,17 @@ class MetricTable(TypedDict):
     n: Annotated[Count, Doc("pictures")]
     rows: Annotated[
         Rows,
-        Doc("of each `method`, whether it is a `control`: its `value` on `n` pictures with an `interval`, and where a "
-            "metric has it that of the `mean_map`"),
+        Doc(
+            "for each `method`: whether it is a `control`, its `value` on `n` pictures with an `interval`, and the "
+            "`mean_map` if the metric has it"
+        ),
     ]  # fmt: skip
     differences: Annotated[
         Rows,
-        Doc("every pair `a`, `b` with a method in it: `a` less `b` on the `n` pictures of both, its 95 % `interval`, "
-            "whether it is `real`, and the `better`; `control` says that `b` is one"),
+        Doc(
+            "every pair `a`, `b` with a method in it: `a` less `b` on the `n` pictures of both, its 95 % `interval`, "
+            "whether it is `real`, and the `better`; `control` if `b` is one"
+        ),
     ]  # fmt: skip
     settings: Annotated[dict[str, Any], Doc("the metric's")]
 
@@ -63,28 +67,34 @@ class StudyFaithfulnessOutput(Study):
     study: Literal["faithfulness"]
     model: OfModel
     methods: Annotated[list[str], Doc("in the order shown")]
-    controls: Annotated[list[str], Doc("maps that know nothing of the picture or the class")]
+    controls: Annotated[list[str], Doc("maps that ignore the picture or the class")]
     ranking: Annotated[
         Rows,
-        Doc("best first: each `method` with real differences `won` and `lost` of those `compared`, and the metrics on "
-            "which it was `judged` against the random map, and is really `over_random` or `under_random`"),
+        Doc(
+            "best first: each `method` with real differences `won` and `lost` of those `compared`, the metrics on "
+            "which it was `judged` against the random map, and on which it is really `over_random` or `under_random`"
+        ),
     ]  # fmt: skip
-    same: Annotated[list[list[str]], Doc("methods whose maps were the same, in groups")]
+    same: Annotated[list[list[str]], Doc("groups of methods with the same maps")]
     metrics: Annotated[list[MetricTable], Doc("a table for each metric")]
-    fills: Annotated[dict[str, float] | None, Doc("two fills of deletion → Kendall's tau of the methods' order")]
+    fills: Annotated[
+        dict[str, float] | None, Doc("two fills of deletion → Kendall's tau between the orders of methods")
+    ]
 
 
 class BackgroundRow(TypedDict):
     label: Annotated[str, Doc("class, or `all pictures`")]
     n: Annotated[Count, Doc("pictures")]
-    difference: Annotated[Figure, Doc("score on backgrounds of the same class less that on others; Student's")]
+    difference: Annotated[
+        Figure, Doc("score on backgrounds of the same class less score on others; Student's interval")
+    ]
     versions: Annotated[
         Rows,
         Doc("each `version` of the picture, from `original` to `object alone`: its `accuracy` and the true class's "
             "`score`, both with `value`, `interval`, and the `change` from the original with its `change_interval`"),
     ]  # fmt: skip
-    p_leans: Annotated[Share, Doc("of any difference above 0, one-sided, corrected over all rows (Holm)")]
-    p_leans_not: Annotated[Share, Doc("of a difference of 0.05, one-sided, corrected likewise")]
+    p_leans: Annotated[Share, Doc("p value of a difference above 0, one-sided, corrected over all rows (Holm)")]
+    p_leans_not: Annotated[Share, Doc("p value of a difference of 0.05, one-sided, corrected likewise")]
     verdict: Verdict
 
 
@@ -101,7 +111,7 @@ class StudyBackgroundOutput(Study):
             "when the object is filled than when as much elsewhere is, with one-sided `p`, and `hit` where that is "
             "small; `boxes`: `n`, part `covered` by masks, part of masks `within`"),
     ]  # fmt: skip
-    rule: Annotated[str, Doc("what makes a verdict")]
+    rule: Annotated[str, Doc("how the verdict follows")]
     left_out: Annotated[Failures, Doc("pictures without a usable mask")]
     classes_left_out: Annotated[list[str], Doc("classes with one usable picture")]
     model: OfModel
@@ -112,11 +122,11 @@ class StudyInterpretabilityOutput(Study):
 
     study: Literal["interpretability"]
     n_train: Annotated[Count, Doc("pictures trained on")]
-    n_selection: Annotated[Count, Doc("pictures that learning rate and epoch were chosen on")]
+    n_selection: Annotated[Count, Doc("pictures on which learning rate and epoch were chosen")]
     n_classes: NClasses
-    chance: Annotated[Share, Doc("one by the number of classes")]
-    floor: Annotated[Share, Doc("accuracy of all features below which an encoder is set aside")]
-    sparsities: Annotated[list[Share], Doc("parts of the concepts left out")]
+    chance: Annotated[Share, Doc("1 / number of classes")]
+    floor: Annotated[Share, Doc("accuracy with all features below which an encoder is set aside")]
+    sparsities: Annotated[list[Share], Doc("shares of the concepts that are dropped")]
     encoders: Annotated[
         Rows,
         Doc("each `encoder`, its `fingerprint` and `width`, `accuracy` of a linear layer on all features, that of the "
@@ -131,15 +141,17 @@ class StudyInterpretabilityOutput(Study):
     ]  # fmt: skip
     correlations: Annotated[
         Rows,
-        Doc("Spearman's `rho` over `n` encoders `of` one number `with` another, a third `given`, and its `interval`"),
+        Doc(
+            "Spearman's `rho` over `n` encoders between `of` and `with`, with `given` held constant, and its `interval`"
+        ),
     ]
 
 
 class ComparedMeasure(TypedDict):
-    measure: Annotated[str, Doc("what was asked; higher is better")]
-    family: Annotated[str, Doc("under which it is shown")]
-    n: Annotated[Count, Doc("test pictures that were asked")]
-    n_draws: Annotated[Count, Doc("draws of what was learnt from")]
+    measure: Annotated[str, Doc("name of the measure; higher is better")]
+    family: Annotated[str, Doc("heading that it stands under")]
+    n: Annotated[Count, Doc("test pictures measured")]
+    n_draws: Annotated[Count, Doc("draws of training pictures")]
     rows: Annotated[
         Rows, Doc("of each `encoder`, or `method`: its `value`, `interval` at `settings.level`, and values `by_draw`")
     ]
@@ -152,11 +164,11 @@ class ComparedMeasure(TypedDict):
 
 
 class Comparison(Study):
-    n_learn: Annotated[Count, Doc("of them those learnt from")]
-    n_test: Annotated[Count, Doc("of them those tested on")]
-    n_groups: Annotated[Count, Doc("things that the pictures tested on show")]
+    n_learn: Annotated[Count, Doc("of them, for training")]
+    n_test: Annotated[Count, Doc("of them, for testing")]
+    n_groups: Annotated[Count, Doc("objects in the test pictures")]
     standings: Annotated[Rows, Doc("real differences `won` and `lost` of those `compared`, best first")]
-    measures: Annotated[list[ComparedMeasure], Doc("one table each")]
+    measures: Annotated[list[ComparedMeasure], Doc("one table per measure")]
 
 
 class StudyTransferOutput(Comparison):
@@ -164,63 +176,68 @@ class StudyTransferOutput(Comparison):
 
     study: Literal["transfer"]
     n_classes: NClasses
-    encoders: Annotated[list[EncoderSeen], Doc("those compared, in the order given")]
+    encoders: Annotated[list[EncoderSeen], Doc("encoders compared, in the order given")]
 
 
 class StudyBaseToNewOutput(Comparison):
     """The object of seewhy study base-to-new --json."""
 
     study: Literal["base-to-new"]
-    encoder: Annotated[EncoderSeen, Doc("what was adapted")]
-    classes: Annotated[dict[Literal["learnt", "new"], list[str]], Doc("those learnt from pictures, those only named")]
-    methods: Annotated[list[str], Doc("those compared; `before` is the encoder as it was, told the names alone")]
+    encoder: Annotated[EncoderSeen, Doc("the encoder")]
+    classes: Annotated[
+        dict[Literal["learnt", "new"], list[str]], Doc("classes learnt from pictures, and classes only named")
+    ]
+    methods: Annotated[list[str], Doc("methods compared; `before` is the encoder with the names alone")]
 
 
 class ClaimMeasured(TypedDict):
     name: Annotated[str, Doc("what `--only` takes")]
-    claim: Annotated[str, Doc("in a sentence")]
+    claim: Annotated[str, Doc("the claim in a sentence")]
     paper: Annotated[str, Doc("authors, year, arXiv number")]
-    figure: Annotated[str, Doc("the paper's, with its place; empty where none was verified")]
-    difference: Annotated[float, Doc("ours; the claim says that it lies above 0")]
+    figure: Annotated[str, Doc("the paper's figure and where it stands; empty if not verified")]
+    difference: Annotated[float, Doc("our difference; the claim says that it is above 0")]
     interval: Annotated[Range, Doc("95 %")]
-    measured: Annotated[str, Doc("the numbers that were compared")]
+    measured: Annotated[str, Doc("the numbers compared")]
     n: Annotated[Count, Doc("pictures")]
-    effect: Annotated[float, Doc("the paper's, where it is such a difference, else 0: what ends below it is not shown")]
-    verdict: Annotated[Literal["shown", "too small to tell", "not shown"], Doc("by the rule")]
+    effect: Annotated[
+        float,
+        Doc("the paper's effect, if it is such a difference, else 0; an interval that ends below it is not shown"),
+    ]
+    verdict: Annotated[Literal["shown", "too small to tell", "not shown"], Doc("verdict by the rule")]
 
 
 class StudyClaimsOutput(Study):
     """The object of seewhy study claims --json."""
 
     study: Literal["claims"]
-    n_test: Annotated[Count, Doc("pictures tested on")]
+    n_test: Annotated[Count, Doc("test pictures")]
     n_classes: NClasses
-    encoder: Annotated[EncoderSeen, Doc("what looked and read")]
-    claims: Annotated[list[ClaimMeasured], Doc("each that could be measured")]
+    encoder: Annotated[EncoderSeen, Doc("the encoder")]
+    claims: Annotated[list[ClaimMeasured], Doc("claims that were measured")]
     left_out: Annotated[list[dict[str, str]], Doc("`name` and `claim` of the others, and the `reason`")]
-    command: Annotated[str, Doc("as it was typed; empty from Python")]
+    command: Annotated[str, Doc("command as typed; empty from Python")]
     version: Annotated[str, Doc("of SeeWhy")]
 
 
 class ScalingAnswer(TypedDict):
-    kind: Annotated[Literal["more", "enough", "open", "unlikely", "far", "unreachable"], Doc("what can be said")]
-    level: Annotated[Share, Doc("of the interval")]
-    more: Annotated[Sides, Doc("pictures beside those there are")]
-    needed: Annotated[Sides, Doc("the same, of pictures learnt from in all")]
+    kind: Annotated[Literal["more", "enough", "open", "unlikely", "far", "unreachable"], Doc("kind of answer")]
+    level: Annotated[Share, Doc("level of the interval")]
+    more: Annotated[Sides, Doc("additional pictures")]
+    needed: Annotated[Sides, Doc("the same, as all training pictures")]
     median: Annotated[Count | None, Doc("of the same")]
-    reached_within: Annotated[Share, Doc("part of the draws that reach the target by then")]
-    most: Annotated[Count, Doc("the most pictures that are predicted")]
+    reached_within: Annotated[Share, Doc("share of resampled curves that reach the target by then")]
+    most: Annotated[Count, Doc("largest number of pictures predicted")]
 
 
 class Drawn(TypedDict):
-    value: Annotated[float, Doc("on what was measured")]
+    value: Annotated[float, Doc("on the measured sizes")]
     interval_90: Annotated[Range, Doc("90 %")]
     interval_95: Annotated[Range, Doc("95 %")]
 
 
 class CurvePoint(TypedDict):
-    n: Annotated[float, Doc("pictures learnt from")]
-    accuracy: Annotated[Share, Doc("mean of the seeds, or median of the draws")]
+    n: Annotated[float, Doc("training pictures")]
+    accuracy: Annotated[Share, Doc("mean over seeds, or median over resampled curves")]
     by_seed: NotRequired[list[float]]
     interval_90: Annotated[Range, Doc("90 %")]
     interval_95: NotRequired[Annotated[Range, Doc("95 %")]]
@@ -229,19 +246,19 @@ class CurvePoint(TypedDict):
 class ScalingArm(TypedDict):
     name: Annotated[str, Doc("for tables")]
     encoder: Annotated[str, Doc("name")]
-    noise: Annotated[Share, Doc("part of the labels made wrong")]
-    n_classes: Annotated[Count | None, Doc("so many of the classes; `null` for all")]
+    noise: Annotated[Share, Doc("share of labels made wrong")]
+    n_classes: Annotated[Count | None, Doc("number of classes; `null` for all")]
     points: Annotated[list[CurvePoint], Doc("by size")]
-    slope: Annotated[Drawn, Doc("accuracy that a doubling brought, over the sizes measured")]
-    floor: Annotated[Drawn, Doc("error that no number of pictures goes below")]
-    form: Annotated[str, Doc("that predicts larger sizes best")]
+    slope: Annotated[Drawn, Doc("accuracy gained per doubling, over the measured sizes")]
+    floor: Annotated[Drawn, Doc("error that more pictures cannot remove")]
+    form: Annotated[str, Doc("form that predicts larger sizes best")]
     forms: Annotated[
         Rows,
         Doc("best first: `name`, `formula`, `paper`, its `numbers`, relative `held_out_error` at `n_held_out` larger "
             "sizes, `share` of the draws, `n_failed` of `n_fits`"),
     ]  # fmt: skip
-    predictions: Annotated[list[CurvePoint], Doc("beyond what was measured")]
-    band: Annotated[list[CurvePoint], Doc("the curve, to be drawn")]
+    predictions: Annotated[list[CurvePoint], Doc("predictions beyond the measured sizes")]
+    band: Annotated[list[CurvePoint], Doc("curve to draw")]
     against: Annotated[
         dict[str, Any] | None,
         Doc("what differs from the first: `accuracy`, `slope`, `worth` of a picture, and `n_beyond` draws that do not "
@@ -253,14 +270,14 @@ class StudyScalingOutput(Study):
     """The object of seewhy study scaling --json."""
 
     study: Literal["scaling"]
-    target: Annotated[Share | None, Doc("accuracy wanted, or `null`")]
+    target: Annotated[Share | None, Doc("target accuracy, or `null`")]
     answer: Annotated[ScalingAnswer | None, Doc("how many more pictures; `null` without a target")]
     tested_range: Annotated[list[int], Doc("smallest and largest number of pictures learnt from")]
-    n_have: Annotated[Count, Doc("of them those that more would come beside")]
+    n_have: Annotated[Count, Doc("of them, in the training part")]
     n_test: Annotated[Count, Doc("pictures tested on")]
     n_classes: NClasses
-    classifier: Annotated[str, Doc("what was fitted")]
-    arms: Annotated[list[ScalingArm], Doc("a curve each; the first answers")]
+    classifier: Annotated[str, Doc("classifier that is fitted")]
+    arms: Annotated[list[ScalingArm], Doc("one curve each; the first answers the question")]
     model: Annotated[dict[Literal["encoder", "fingerprint"], str], Doc("what looked")]
 
 
