@@ -117,5 +117,5 @@ def test_what_an_address_needs_and_is_not_installed_is_told(monkeypatch: pytest.
         raise ImportError("Install s3fs")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingExtraError, match=r"^Reading s3://bucket needs an extra .*'seewhy\[s3\]'"):
+    with pytest.raises(MissingExtraError, match=r"^Reading s3://bucket needs the extra 's3'.*'seewhy\[s3\]'"):
         remote.Remote("s3://bucket")
