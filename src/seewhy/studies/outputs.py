@@ -314,19 +314,19 @@ CheckOutput = CorrectedOutput | CheckedOutput
 class AuditFigure(TypedDict):
     name: Annotated[str, Doc("in contracts")]
     title: Annotated[str, Doc("in words")]
-    state: Annotated[Literal["pass", "fail", "not measured"], Doc("whether its limit is kept")]
-    broken: Annotated[bool, Doc("whether it breaks the contract: required, and not kept or not measured")]
+    state: Annotated[Literal["pass", "fail", "not measured"], Doc("whether it is within its limit")]
+    broken: Annotated[bool, Doc("whether it breaks the contract: required, and failed or not measured")]
     value: Annotated[float | None, Doc("the figure; `null` where it was not measured")]
-    interval: Annotated[Range | None, Doc("at 95 %; `null` where all there is was counted")]
-    n: Annotated[Count, Doc("what it was measured on")]
-    judged: Annotated[float | None, Doc("the number that is held against the limit")]
-    judged_by: Annotated[str, Doc("which of them that is, and the number in as many digits as tell it from the limit")]
+    interval: Annotated[Range | None, Doc("at 95 %; `null` where the value is a count")]
+    n: Annotated[Count, Doc("pictures or cards that it was measured on")]
+    judged: Annotated[float | None, Doc("the number that is compared with the limit")]
+    judged_by: Annotated[str, Doc("which number that is, with enough digits to differ from the limit")]
     limit: Annotated[
         dict[str, Any],
         Doc("as the contract has it: its `side`, `value`, `bound`, whether it is `required`, and the least `level`"),
     ]
     asked: Annotated[str, Doc("the limit in words")]
-    meaning: Annotated[str, Doc("what the figure says, or why it was not measured")]
+    meaning: Annotated[str, Doc("what was found, or why it was not measured")]
 
 
 class AuditOutput(Study):
@@ -341,12 +341,12 @@ class AuditOutput(Study):
     ]  # fmt: skip
     copies: Annotated[
         Rows | None,
-        Doc("pictures that it was fitted on: `image`, `fitted_on`, whether they are the `same_bytes`, `agreement`"),
+        Doc("training pictures among these: `image`, `fitted_on`, whether they are the `same_bytes`, `agreement`"),
     ]
     place: Annotated[
         dict[str, Any] | None,
-        Doc("the place of the frame that was exchanged: its `boxes`, `share` of the heat, decisions `changed` there "
-            "and `changed_elsewhere`; `null` where that was not measured"),
+        Doc("the place of the frame that was swapped: its `boxes`, `share` of the heat, predictions `changed` there "
+            "and `changed_elsewhere`; `null` where it was not measured"),
     ]  # fmt: skip
     contract: Annotated[str, Doc("where the limits come from")]
     model: OfModel
