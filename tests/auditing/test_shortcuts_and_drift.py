@@ -57,7 +57,9 @@ def test_a_mark_at_one_place_fails_it_and_one_that_moves_does_not() -> None:
     found = audit(reader("cnn", False), marked((0, 56)), contract=asked("one_place"))
     row = figure(found, "one_place")
     assert (row["state"], row["value"]) == ("fail", 1.0)
-    assert row["meaning"].startswith("When the upper right is exchanged, 100.0% of decisions change, and 0.0% when")
+    assert row["meaning"].startswith(
+        "Swapping the upper right changes 100.0% of predictions, swapping other places 0.0%."
+    )
     assert found.data["place"] == {
         "boxes": [[0.75, 0.0, 1.0, 0.25]] * 2, "share": 1.0, "changed": 1.0, "changed_elsewhere": 0.0
     }  # fmt: skip
@@ -73,7 +75,10 @@ def test_a_mark_in_the_middle_is_taken_for_the_object() -> None:
 
 def test_what_the_place_needs_is_told() -> None:
     one = gathered([s for s in marked(None).items if s.label == "red"])
-    for samples, says in ((one, "All cards decide for one class"), (gathered(list(marked(None).items[:6])), "6 cards")):
+    for samples, says in (
+        (one, "All cards predict the same class"),
+        (gathered(list(marked(None).items[:6])), "6 cards"),
+    ):
         found = audit(reader("cnn", False), samples, contract=asked("one_place", required=True))
         assert figure(found, "one_place")["meaning"].startswith(says)
         assert not found.passed
@@ -99,7 +104,7 @@ def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
     assert figure(inside, "background")["state"] == "pass"
     nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
     assert not nobody.passed
-    assert figure(nobody, "background")["meaning"] == ("Nobody says where the objects are. Give --masks or --object.")
+    assert figure(nobody, "background")["meaning"] == "It is not known where the objects are. Give --masks or --object."
 
 
 @cache
