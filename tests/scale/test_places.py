@@ -237,7 +237,7 @@ def test_a_network_that_fails_is_told_and_takes_no_shard_for_missing(
             "put_file",
             r"out/shard-00001-of-00005\.parquet could not be written: ConnectionError: reset by peer\. Expected",
         ),
-        ("cat_file", r"out/shard-0000\d-of-00005\.parquet cannot be read: ConnectionError: reset by peer\. Expected a place"),
+        ("cat_file", r"out/shard-0000\d-of-00005\.parquet cannot be read: ConnectionError: reset by peer\. Expected"),
         ("get_file", r"out/_manifest\.json cannot be read: ConnectionError: reset by peer\. Expected a place"),
         ("ls", r"^memory://runs/out cannot be read: ConnectionError: reset by peer\. Expected a place"),
     ):
