@@ -147,23 +147,23 @@ class Case:
 class Metric(ABC):
     """A number for a map.
 
-        Class attributes:
-            name: registered name; ``paper`` is its source.
-            family: faithfulness, localisation, randomisation, robustness or complexity.
-            needs: what it needs besides the map; ``requires`` are the fields of :class:`Case` that must be there.
-            cost: forward passes per map.
-            higher_is_better: which way is good, between the ``bounds``.
-            reads: ``"probability"``, ``"logit"`` or ``"map"``.
-            sign: what it does with a signed map.
-            of_mosaics: whether it takes mosaics of several pictures, and no data set.
-            small: settings for tests and quick trials: ``cls(**cls.small)``.
+    Class attributes:
+        name: registered name; ``paper`` is its source.
+        family: faithfulness, localisation, randomisation, robustness or complexity.
+        needs: what it needs besides the map; ``requires`` are the fields of :class:`Case` that must be there.
+        cost: forward passes per map.
+        higher_is_better: which way is good, between the ``bounds``.
+        reads: ``"probability"``, ``"logit"`` or ``"map"``.
+        sign: what it does with a signed map.
+        of_mosaics: whether it takes mosaics of several pictures, and no data set.
+        small: settings for tests and quick trials: ``cls(**cls.small)``.
 
-        Args:
-                fill: value of removed pixels.
-            of: the output to read: ``"logit"`` or ``"probability"``.
-            batch_size: pictures in memory at once.
-            seed: seed of random draws, and of the order of equal values.
-        """
+    Args:
+            fill: value of removed pixels.
+        of: the output to read: ``"logit"`` or ``"probability"``.
+        batch_size: pictures in memory at once.
+        seed: seed of random draws, and of the order of equal values.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]

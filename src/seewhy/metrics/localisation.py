@@ -138,12 +138,12 @@ class PointingGame(MaskedMap):
 class IoULocalisation(MaskedMap):
     """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
 
-        Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
+    Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
-        Args:
-                threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
-            iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
-        """
+    Args:
+            threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
+        iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
+    """
 
     name = "iou_localisation"
     paper = "Selvaraju et al. 2017, arXiv:1610.02391"
