@@ -72,7 +72,7 @@ def _listing() -> list[dict[str, Any]]:
 
 
 def facts(page: Path, *family: str) -> str:
-    """Paper, needs, cost and defaults of what is registered under the page's name: of one family, or of each."""
+    """Paper, needs, cost and parameters of what is registered under the page's name: of one family, or of each."""
     classes, rows = method_classes(page.stem), [row for row in _listing() if row["name"] == page.stem]
     return "\n".join(_facts(r, classes[r["family"]]) for r in rows if not family or r["family"] == " ".join(family))
 
@@ -82,7 +82,27 @@ def _facts(row: dict[str, Any], cls: Any) -> str:
     fields = dataclasses.fields(cls)
     if not fields:
         return f"{head}\nIt has no parameters.\n"
-    return f"{head}\n{table(('parameter', 'default'), [(f'`{f.name}`', f'`{_default(f)!r}`') for f in fields])}"
+    told = _meanings(cls)
+    rows = [(f"`{f.name}`", f"`{_default(f)!r}`", told.get(f.name, "")) for f in fields]
+    return f"{head}\n{table(('parameter', 'default', 'meaning'), rows)}"
+
+
+def _meanings(cls: Any) -> dict[str, str]:
+    """What a class and its bases say of each field; the class itself goes first."""
+    found: dict[str, str] = {}
+    for base in cls.__mro__[:-1]:
+        _, *sections = _sections(base)
+        told = dict(zip(sections[::2], sections[1::2], strict=True)).get("Args", "")
+        for name, meaning in re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", told, flags=re.MULTILINE):
+            found.setdefault(name, " ".join(meaning.split()))
+    return found
+
+
+def _sections(cls: Any) -> list[str]:
+    """The body of a docstring, then name and text of each section."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+    return re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -91,21 +111,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def docstring(page: Path, *family: str) -> str:
-    """What the class of a family says of itself, or the first; of its fields also what its bases say."""
+    """What the class of a family says of itself, or the first; ``facts`` has what it says of its fields."""
     classes = method_classes(page.stem)
     cls = classes[" ".join(family)] if family else next(iter(classes.values()))
-    bodies, arguments = [], ""
-    for base in cls.__mro__[:-1]:
-        text = inspect.cleandoc(base.__doc__ or "")
-        text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
-        body, *sections = re.split(r"^(Args|Raises|Attributes|Examples?|Note):\n", text, flags=re.MULTILINE)
-        bodies.append(body)
-        told = dict(zip(sections[::2], sections[1::2], strict=True)).get("Args", "")
-        own = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", told, flags=re.MULTILINE)
-        names = {field.name for field in dataclasses.fields(cls)}
-        new = [(name, meaning) for name, meaning in own if name in names and f"- `{name}`:" not in arguments]
-        arguments += "".join(f"- `{name}`: {' '.join(meaning.split())}\n" for name, meaning in new)
-    return "\n\n".join(part.strip() for part in (bodies[0], arguments) if part.strip()) + "\n"
+    return f"{_sections(cls)[0].strip()}\n"
 
 
 def method_classes(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What ``make demo`` runs: the embedded model explains a photograph of a cat, offline.
 
 The photograph is Chelsea, by Stefan van der Walt, CC0; it comes with scikit-image.
-Run it with a folder as its argument to write the card somewhere else than ``demo/``.
+Give a folder as the argument to write the card there instead of into ``demo/``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     photo = write(make_folder(folder) / "chelsea.png", file.getvalue())
 
     if not any(cache_dir("weights").glob("lite0-*")):
-        print("First run: preparing the embedded model (converted once, then kept). This takes up to a minute.")
+        print("First run: converting the embedded model. This takes up to a minute, once.")
     why = seewhy.pretrained().explain(photo)
 
     print(f"\n{photo.name} is most likely: {why.prediction.label}\n")
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     for word in getattr(why.words, "words", ())[:3]:
         print(f"  {word.label}: {word.text} ({word.score:+.2f})")
 
-    print("\nThe card:")
+    print("\nThe card, in two forms:")
     for ending in ("html", "png"):
         print(f"  {why.save(folder / f'card.{ending}').resolve()}")
     print("\nNext: .venv/bin/seewhy explain YOUR_PHOTO.jpg -o why.html")

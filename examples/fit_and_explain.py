@@ -1,4 +1,4 @@
-"""Fit a classifier on pictures in class folders, keep it, load it, explain and evaluate.
+"""Fit a classifier on pictures in class folders, save and load it, explain a picture, and evaluate.
 
 The pictures are cut from three photographs of surfaces that come with scikit-image (CC0): brick, grass, gravel.
 """
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     why.save(folder / "card.html")
 
     report = classifier.evaluate(folder / "test", n_explained=3)
-    print(f"right on {report.accuracy:.0%} of {report.data['n']} test pictures")
+    print(f"{report.accuracy:.0%} of {report.data['n']} test pictures are right")
     report.save(folder / "report.html")
 
 

@@ -1,6 +1,6 @@
 """Explain a network of your own: any ``nn.Module`` and the name of the layer to look at.
 
-The weights here are random, so the answer means nothing. Its map is judged all the same: "believable" says that the
+The weights here are random, so the prediction means nothing. The map still gets a verdict: "believable" means that the
 map is true to the network, not that the network is right.
 """
 

@@ -1,4 +1,4 @@
-"""Let a small network learn from pictures and their classes alone, and use it as any other encoder.
+"""Train a small network on pictures and their classes, and use it like any other encoder.
 
 The pictures are cut from three photographs of surfaces that come with scikit-image (CC0): brick, grass, gravel.
 """
@@ -18,7 +18,7 @@ START = "new:resnet/32"
 
 
 def main(folder: Path) -> None:
-    # The upper half of each photograph is learnt from, the lower half is for testing.
+    # The upper half of each photograph is for training, the lower half for testing.
     for label in ("brick", "grass", "gravel"):
         photo = Image.fromarray(getattr(skimage.data, label)())
         for i in range(64):
@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     for name, start in (("before", START), ("after", str(folder / "encoder"))):
         classifier = seewhy.fit(folder / "photos", encoder=seewhy.encoder(start))
         report = classifier.evaluate(folder / "test", n_explained=0)
-        print(f"{name}: right on {report.accuracy:.0%} of {report.data['n']} test pictures")
+        print(f"{name}: {report.accuracy:.0%} of {report.data['n']} test pictures are right")
 
     why = classifier.explain(folder / "test" / "gravel" / "gravel-32.png")
     print(f"{why.prediction.label} {why.prediction.score:.0%}, where: {why.where.verdict.level}")

@@ -1,14 +1,14 @@
-"""Make a small vision transformer that has learnt from the embedded network, for where no pretrained one is at hand.
+"""Train a small vision transformer on the outputs of the embedded network, for use where no pretrained one is at hand.
 
 A ViT-Tiny of fewer blocks and pixels (Dosovitskiy et al. 2021, arXiv:2010.11929) is distilled (Hinton et al. 2015,
-arXiv:1503.02531) on crops of any pictures, without labels: its class token learns the embedded network's pooled vector
-and the classes it gives, its patch tokens learn the vectors of the cells below them. Teacher and student see the same
-crops. What comes out is a folder that loads everywhere by name, with ImageNet's classes and every transformer method:
+arXiv:1503.02531) on crops of any pictures, without labels. Its class token learns the embedded network's pooled vector
+and predicted classes, and its patch tokens learn the vectors of the cells below them. Teacher and student get the same
+crops. The result is a folder that loads by name, with ImageNet's classes, and works with every transformer method:
 
     python examples/small_vit.py --pictures photos/ more/ -o small_vit
     seewhy explain photo.jpg --encoder timm:./small_vit --where chefer
 
-Stopped and run again with the same arguments, it goes on where it was. ``--steps 0`` gives the untrained control.
+The same command continues a stopped run. ``--steps 0`` makes the untrained control.
 """
 
 from __future__ import annotations
@@ -194,14 +194,14 @@ def save(student: Student, teacher: Encoder, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", nargs="+", required=True, help="files and folders; no labels are read")
+    parser.add_argument("--pictures", nargs="+", required=True, help="files and folders, without labels")
     parser.add_argument("-o", "--output", type=Path, default=Path("small_vit"))
-    parser.add_argument("--size", type=int, default=128, help="side of its input, a multiple of 16")
-    parser.add_argument("--depth", type=int, default=8, help="blocks")
-    parser.add_argument("--crops", type=int, default=12, help="crops a picture")
-    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} crops; 0 leaves it untrained")
-    parser.add_argument("--engine", default="auto", help="what runs the teacher")
-    parser.add_argument("--bf16", action="store_true", help="train in bfloat16: faster on processors that have it")
+    parser.add_argument("--size", type=int, default=128, help="side of the input in pixels, a multiple of 16")
+    parser.add_argument("--depth", type=int, default=8, help="number of blocks")
+    parser.add_argument("--crops", type=int, default=12, help="crops per picture")
+    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} crops; 0 trains nothing")
+    parser.add_argument("--engine", default="auto", help="engine for the teacher")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16: faster on processors that support it")
     asked = parser.parse_args()
 
     said, teacher = Terminal(), encoder("lite0", engine=asked.engine)

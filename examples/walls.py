@@ -1,9 +1,9 @@
-"""Makes pictures to try SeeWhy on: walls that are fine, cracked or stained, six of them with a wrong label.
+"""Make pictures to try SeeWhy on: walls that are fine, cracked or stained, six of them with a wrong label.
 
     python examples/walls.py            # writes walls/photos, walls/test and walls/wrong.txt
 
-The walls are cut out of a photograph of bricks that comes with scikit-image (CC0), and tinted; cracks and stains are
-drawn on them. 90 pictures to learn from and 30 to test on, 224 pixels each; docs/start.md is about them.
+The walls are cut from a photograph of bricks that comes with scikit-image (CC0), and tinted. Cracks and stains are
+drawn on them. There are 90 pictures for training and 30 for testing, of 224 pixels each. docs/start.md uses them.
 """
 
 from __future__ import annotations
@@ -93,6 +93,6 @@ def make(folder: Path, n: int = 40, seed: int = 0) -> list[Path]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", default="walls", type=Path, help="where to write; walls/ if left out")
+    parser.add_argument("folder", nargs="?", default="walls", type=Path, help="the folder to write to (default: walls)")
     place = parser.parse_args().folder
     print(f"{place}: {len(make(place))} of the pictures in {place / 'photos'} have a wrong label (see wrong.txt)")

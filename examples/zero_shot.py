@@ -1,4 +1,4 @@
-"""Classes of your own without any training picture: by name, then by written descriptions."""
+"""Classify without training pictures: by class names, then by written descriptions."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def other_containers(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "document.jpg": (b"%PDF-1.7\n\x93\x8c", "is a PDF document, not a picture"),
         "drawing.png": (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
         "archive.png": (b"PK\x03\x04" + bytes(40), "is an archive, not a picture"),
-        "zeros.png": (bytes(4096), "is in no format read here"),
+        "zeros.png": (bytes(4096), "is in no format that SeeWhy reads"),
         "script.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is text, not a picture"),
         "video.heic": (b"\0\0\0\x18ftypmp42" + bytes(64), "HEIC or AVIF"),
         "straße_日本.png": (encoded(image, "PNG"), None),
@@ -184,7 +184,7 @@ def make_special(root: Path) -> OUTCOMES:
         return lambda: (root / name).symlink_to(target)
 
     special: list[tuple[str, str, Callable[[], None]]] = [
-        ("broken_link.png", "is a link to 'nowhere.png', which is not there", link("broken_link.png", "nowhere.png")),
+        ("broken_link.png", "is a link to 'nowhere.png', which does not exist", link("broken_link.png", "nowhere.png")),
         ("own_link.png", "is a link that leads back to itself", link("own_link.png", "own_link.png")),
         ("pipe.png", "is a pipe, socket or device", lambda: os.mkfifo(root / "pipe.png")),
         ("device.png", "is a pipe, socket or device", link("device.png", "/dev/zero")),

@@ -177,7 +177,7 @@ def test_fitted_prototypes_are_made_found_and_shown_under_their_own_title(run: R
     place = json.loads(made)["prototypes"]
     assert place.endswith("shown/prototypes/exemplars.safetensors")
     assert json.loads(made) == {"prototypes": place, "kept": False, "n_pictures": 18}
-    there = "These prototypes were there already, of the same pictures and settings:"
+    there = "The folder already has the prototypes of these pictures and settings:"
     assert again.splitlines() == [there, f"{place}: 9 exemplars of 18 pictures"]
     method, page, drawn = json.loads(run("-c", DRAW))
     assert method == "exemplars"
@@ -209,7 +209,7 @@ def test_their_pages_are_written(run: Run, tmp_path: Path) -> None:
         assert page.startswith(f"# {name}\n")
         assert "docs/adding_a_method.md" in page, "the paper, from the class"
     assert "| `margin` | `2.0` |" in page_of(tmp_path, "hardest_text")
-    assert "lies on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
+    assert "the positive heat on the hottest tenth" in page_of(tmp_path, "hottest_tenth")
 
 
 def test_the_places_that_the_page_names_are_there() -> None:

@@ -62,6 +62,20 @@ def test_every_method_has_a_page_and_every_page_a_method() -> None:
     assert {path.stem for path in (DOCS / "methods").glob("*.md")} == {row["name"] for row in listing()}, "make docs"
 
 
+def test_every_page_of_a_method_says_what_it_is_for_and_shows_a_call() -> None:
+    wrong = []
+    for page in sorted((DOCS / "methods").glob("*.md")):
+        lines = re.sub(r"<!--.*?-->\n", "", page.read_text("utf-8")).splitlines()
+        first = " ".join(lines[1:]).strip().partition(". ")[0].split()
+        if (
+            not 4 < len(first) <= 25
+            or first[0].startswith(("|", "`", "#", "**"))
+            or not any(line in ("```bash", "```python") for line in lines)
+        ):
+            wrong.append(page.stem)
+    assert wrong == []
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
 

@@ -169,7 +169,7 @@ def test_unknown_labels_and_broken_pictures_are_said(model: Classifier, folders:
     samples = Samples((*items, broken, Sample(items[0].image, "fog")), ("fog", "moss"))
     data = evaluate(model, samples, n_explained=0).data
     assert data["n"] == 6
-    assert data["notes"][0] == "1 picture(s) of 1 unknown class(es) left out: fog, …"
+    assert data["notes"][0] == "left out 1 picture(s) of 1 unknown class(es): fog, …"
     assert data["notes"][1].startswith("The classifier was fitted on 6 of these pictures (6 as the same file)")
     assert data["failures"] == [{"image": broken.image, "error": "does not exist; check the spelling and the folder"}]
 
@@ -179,7 +179,8 @@ def test_data_of_other_classes_is_refused(model: Classifier, folders: Path) -> N
     with pytest.raises(DataError) as caught:
         evaluate(model, Samples((Sample(items[0].image, "fog"),), ("fog",)))
     assert str(caught.value) == (
-        "None of the 1 labels ('fog') is one of the 3 classes ('moss', 'rust', 'sky'). Name the classes alike."
+        "None of the 1 labels ('fog') is one of the 3 classes ('moss', 'rust', 'sky'). Give the classes the same names "
+        "in both."
     )
     with pytest.raises(DataError) as unreadable:
         evaluate(model, Samples((Sample("nowhere.png", "moss"),), ("moss",)))
@@ -206,7 +207,7 @@ def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         report.save(tmp_path / "report.pdf")
     assert str(caught.value) == (
-        f"A report is written as .html or .json, not as '.pdf'. Change the ending of {tmp_path / 'report.pdf'}."
+        f"{tmp_path / 'report.pdf'} ends in '.pdf'. Expected .html or .json for a report. Change the ending."
     )
     assert report.accuracy == 1
 

@@ -15,7 +15,7 @@ SAYS = {
     "demo": ["cat", "Where: ", "Like what: ", "In words: ", "card.html", "card.png"],
     "fit_and_explain": ["24 of your pictures", "test pictures"],
     "own_module": ["map of 7 × 7 cells"],
-    "pretrain_pictures": ["87 pictures, 24 steps", "before: right on", "after: right on"],
+    "pretrain_pictures": ["87 pictures, 24 steps", "before: ", "after: ", "test pictures are right"],
     "small_vit": ["held-out crops:", "same class as teacher", "--encoder timm:"],
     "walls": ["walls: 6 of the pictures", "wrong label"],
     "zero_shot": ["espresso", "By description: espresso"],
@@ -40,7 +40,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
 
 
 TUTORIALS = {
-    "3_confused_classes": ["brick taken for grass: 12 times", "right on 100% of 12 others"],
+    "3_confused_classes": ["brick taken for grass: 12 times", "100% of 12 others are right"],
     "1_own_pictures": ["sure - In", "where: do not rely", "unlike anything it knows"],
     "4_search_and_batch": ["coffee.png     espresso", "broken.png     is text, not a picture"],
     "2_torch_model": ["espresso 95%", "give at least 10"],

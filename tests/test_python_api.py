@@ -175,7 +175,7 @@ def test_none_gives_none(classifier: seewhy.Classifier) -> None:
         (np.zeros((3, 8, 8)), "put channels last"),
         (np.zeros(()), "has the shape"),
         (None, "A picture cannot be None. A file name, bytes, "),
-        (5, "A picture cannot be an int"),
+        (5, "A picture was given as an int"),
         ({"a": 1}, "A picture cannot be a dict"),
         (InMemory("odd", lambda: {}["x"]), r"odd: cannot be fetched \(KeyError: 'x'\)"),
     ],
@@ -307,7 +307,7 @@ def test_groups_are_one_per_picture_where_there_is_no_table(folders: Path) -> No
     assert len(set(fitted.held_out.groups.tolist())) == 9
     with pytest.raises(InputError, match="18 pictures and 2 groups"):
         fit(ARRAYS, LABELS, tiny.tiny_cnn(), group=[1, 2])
-    with pytest.raises(InputError, match="A list with one group per picture was expected"):
+    with pytest.raises(InputError, match="Expected a list with one group per picture"):
         fit(ARRAYS, LABELS, tiny.tiny_cnn(), group="visit")
 
 
@@ -413,7 +413,7 @@ class Endless(IterableDataset):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((5,), "Pictures with classes cannot be an int"),
+        ((5,), "The pictures with their classes were given as an int"),
         ((None,), "Pictures with classes cannot be None"),
         ((ARRAYS,), r"Give the labels beside the pictures, as in fit\(pictures, labels\)"),
         ((np.stack(ARRAYS),), r"Give the labels too: fit\(pictures, labels\)"),
@@ -743,8 +743,8 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
     [
         (
             "Classifier.explain", {"target": 5},
-            "The class number 5 was given. One from 0 ('moss') to 2 ('sky') was expected. Give one of them, "
-            "or a class by its name.",
+            "There is no class number 5. Expected a number from 0 ('moss') to 2 ('sky'). Give one of them, or the "
+            "name of a class.",
         ),
         (
             "Classifier.explain", {"target": 1.0},

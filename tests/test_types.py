@@ -13,7 +13,7 @@ from seewhy.errors import InputError
 from seewhy.types import Transform
 
 GOOD = Transform((224, 200), 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-UNITS = "in units of RGB, were expected. Divide numbers of 0 to 255 by 255."
+UNITS = "one for each of R, G and B. Divide numbers from 0 to 255 by 255."
 
 
 @pytest.mark.parametrize(
@@ -21,28 +21,31 @@ UNITS = "in units of RGB, were expected. Divide numbers of 0 to 255 by 255."
     [
         (
             {"mean": (124, 116, 104)},
-            f"The transform's mean is (124, 116, 104). Three numbers from 0 to 1, {UNITS}",
+            f"The transform's mean is (124, 116, 104). Expected three numbers from 0 to 1, {UNITS}",
         ),
-        ({"mean": (0.5, 0.5)}, f"The transform's mean is (0.5, 0.5). Three numbers from 0 to 1, {UNITS}"),
-        ({"std": (0.2, 0.0, 0.2)}, f"The transform's std is (0.2, 0.0, 0.2). Three numbers above 0 to 1, {UNITS}"),
-        ({"std": "abc"}, f"The transform's std is 'abc'. Three numbers above 0 to 1, {UNITS}"),
+        ({"mean": (0.5, 0.5)}, f"The transform's mean is (0.5, 0.5). Expected three numbers from 0 to 1, {UNITS}"),
+        (
+            {"std": (0.2, 0.0, 0.2)},
+            f"The transform's std is (0.2, 0.0, 0.2). Expected three numbers above 0 and at most 1, {UNITS}",
+        ),
+        ({"std": "abc"}, f"The transform's std is 'abc'. Expected three numbers above 0 and at most 1, {UNITS}"),
         (
             {"std": (0.2, float("nan"), 0.2)},
-            f"The transform's std is (0.2, nan, 0.2). Three numbers above 0 to 1, {UNITS}",
+            f"The transform's std is (0.2, nan, 0.2). Expected three numbers above 0 and at most 1, {UNITS}",
         ),
         (
             {"input_size": (224,)},
-            "The transform's input_size is (224,). Two whole numbers of pixels above 0 were expected. Write (height, "
+            "The transform's input_size is (224,). Expected two whole numbers of pixels above 0. Write (height, "
             "width), for example (224, 224).",
         ),
         (
             {"resize": "256"},
-            "The transform's resize is '256'. One whole number of pixels above 0, or two, were expected. Write the "
-            "short side, for example 256, or (height, width).",
+            "The transform's resize is '256'. Expected one or two whole numbers of pixels above 0. Write the short "
+            "side, for example 256, or (height, width).",
         ),
         (
             {"interpolation": "nearest"},
-            "The transform interpolates by 'nearest'. Expected bicubic, bilinear, lanczos. Choose one.",
+            "The transform's interpolation is 'nearest'. Expected bicubic, bilinear, lanczos. Choose one.",
         ),
     ],
 )

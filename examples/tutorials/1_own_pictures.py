@@ -2,14 +2,14 @@
 Your own pictures
 =================
 
-From a folder of pictures to a classifier that says how far to trust it, and why it decides as it does.
+From a folder of pictures to a classifier that gives reasons, and says how far to trust it.
 """
 
 # %%
 # Pictures in folders
 # -------------------
-# One folder for each class is all it takes. Here they are cut from three photographs of surfaces; the lowest quarter
-# of each photograph is kept apart for testing.
+# Make one folder per class. These pictures are cut from three photographs of surfaces. The lowest quarter of each
+# photograph is for testing.
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ print(*sorted(p.name for p in (folder / "photos").iterdir()))
 # %%
 # Fit
 # ---
-# Every picture is looked at once. Descriptions are optional: they add the evidence *in words*.
+# SeeWhy encodes every picture once. Descriptions are optional: they add the evidence *in words*.
 
 classifier = seewhy.fit(
     folder / "photos",
@@ -47,15 +47,15 @@ print(f"held out: {measures['held_out_accuracy']:.0%} of {measures['n_held_out']
 # %%
 # Explain
 # -------
-# In a notebook an explanation shows itself as a card. The first line says how far to trust the decision.
+# In a notebook, an explanation appears as a card. Its first line says how far to trust the decision.
 
 why = classifier.explain(folder / "test/gravel/gravel-13.png")
 print(why.prediction.decision.verdict, "-", why.prediction.decision.sentence)
 why
 
 # %%
-# Each kind of evidence has a verdict. This decision is right and its heat map is nevertheless no explanation: gravel
-# is gravel everywhere on the picture.
+# Each kind of evidence has a verdict. This decision is right, but its heat map explains nothing: the picture shows
+# gravel everywhere.
 
 for name in ("where", "like", "words"):
     evidence = getattr(why, name)
@@ -64,20 +64,20 @@ for name in ("where", "like", "words"):
 # %%
 # A picture of something else
 # ---------------------------
-# A classifier answers whatever it is shown. The first line says when not to listen.
+# A classifier names one of its classes for any picture. The first line says when not to believe it.
 
 cat = classifier.explain(skimage.data.chelsea())
 print(cat.prediction.label, f"{cat.prediction.score:.0%}")
 print(cat.prediction.decision.verdict, "-", cat.prediction.decision.sentence)
 
 # %%
-# Measure, and keep
+# Measure, and save
 # -----------------
-# On pictures that fitting never saw:
+# Measure on pictures that were not used for fitting:
 
 report = classifier.evaluate(folder / "test", n_explained=2)
 low, high = report.data["accuracy_interval"]
-print(f"right on {report.accuracy:.0%} of {report.data['n']} pictures (95 % interval {low:.0%} to {high:.0%})")
+print(f"{report.accuracy:.0%} of {report.data['n']} pictures are right (95 % interval {low:.0%} to {high:.0%})")
 classifier.save(folder / "model")
 again = seewhy.load(folder / "model")
 print(again.predict(folder / "test/grass/grass-12.png").label)

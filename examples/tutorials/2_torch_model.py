@@ -1,14 +1,14 @@
 """
-A torch model's maps, and whether to believe them
-=================================================
+Heat maps of a torch model, and whether to believe them
+=======================================================
 
-Take any ``nn.Module``, draw its maps, and measure them beside maps that know nothing.
+Take any ``nn.Module``, make heat maps, and compare them with maps that ignore the picture.
 """
 
 # %%
 # A network
 # ---------
-# It is yours in real life; here it is EfficientNet-Lite0 as plain torch, with the classes of ImageNet.
+# Use your own. This one is EfficientNet-Lite0 as plain torch, with the classes of ImageNet.
 
 import tempfile
 
@@ -22,8 +22,8 @@ network = borrowed.module
 print(type(network).__name__, [name for name, _ in network.named_children()])
 
 # %%
-# What has to be known: the layer to look at, the preprocessing, the names of the classes. Preprocessing is never
-# guessed. The network is left as it is; a copy runs in the fastest engine there is.
+# SeeWhy needs the layer to explain, the preprocessing, and the class names. It never guesses the preprocessing. Your
+# network stays as it is: a copy runs in the fastest engine.
 
 encoder = seewhy.from_module(
     network,
@@ -39,22 +39,22 @@ print(why.prediction.label, f"{why.prediction.score:.0%}", why.where.heat.shape)
 why
 
 # %%
-# Other maps of the same look
-# ---------------------------
-# *Match* says how well the heat foretells what hiding halves of the picture does: 1 is perfect. It is compared with a
-# bump in the middle, which looks at nothing.
+# Other methods
+# -------------
+# SeeWhy hides halves of the picture. *Match* says how well the heat predicts the effect: 1 is perfect. The control is a
+# spot in the centre, which ignores the picture.
 
 for method in ("grad_cam", "grad_cam_plus_plus", "eigen_cam"):
     where = classifier.explain(coffee, where=method).where
-    print(f"{method:<18} match {where.match:5.2f}, bump {where.match_centre:.2f}: {where.verdict.level}")
+    print(f"{method:<18} match {where.match:5.2f}, spot in the centre {where.match_centre:.2f}: {where.verdict.level}")
 
 # %%
-# Eigen-CAM does not know the class, and may do well nevertheless: on this photograph the cup is all there is. That is
-# why one picture proves nothing.
+# Eigen-CAM ignores the class, and may still match well: this photograph shows nothing but the cup. So one picture
+# proves nothing.
 #
 # Any metric on any map
 # ---------------------
-# Maps of other libraries, too. Each is scored with the same looks; a random map stands beside it.
+# Maps of other libraries work too. Each gets a score, and so does a random map.
 
 from seewhy.metrics import metrics
 from seewhy.metrics.base import Case
@@ -70,8 +70,8 @@ for name in ("deletion", "insertion", "average_drop"):
 # %%
 # Many pictures, with intervals
 # -----------------------------
-# Four photographs are enough to see how a study goes, and far too few to believe it: a difference is called real from
-# ten pictures on.
+# Four photographs show how a study works, but are far too few to believe it. SeeWhy calls no difference real with
+# fewer than ten pictures.
 
 from seewhy.studies.faithfulness import FaithfulnessStudy, chosen_methods, chosen_metrics
 

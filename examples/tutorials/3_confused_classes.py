@@ -2,13 +2,13 @@
 Why are these two classes confused?
 ===================================
 
-Find what a classifier mixes up, ask why, and mend it.
+Find what a classifier confuses, ask why, and correct it.
 """
 
 # %%
 # A classifier with a fault
 # -------------------------
-# It is made from three names alone, without a picture.
+# This classifier is made from three class names, without pictures.
 
 from pathlib import Path
 
@@ -28,12 +28,12 @@ for label in ("brick", "grass", "gravel"):
 
 by_name = seewhy.zero_shot(["brick", "grass", "gravel"])
 report = by_name.evaluate(folder / "photos", n_explained=0)
-print(f"right on {report.accuracy:.0%} of {report.data['n']} pictures")
+print(f"{report.accuracy:.0%} of {report.data['n']} pictures are right")
 for confusion in report.data["confusions"]:
     print(f"{confusion['true']} taken for {confusion['predicted']}: {confusion['n']} times")
 
 # %%
-# Every piece of brick wall is taken for grass. One of them, with what speaks for grass *rather than* for brick:
+# It takes every brick wall for grass. What speaks for grass *rather than* brick on one of them?
 
 wrong = report.data["confusions"][0]
 why = by_name.explain(wrong["examples"][0], target=wrong["predicted"], contrast=wrong["true"])
@@ -43,8 +43,8 @@ why
 # %%
 # Is it the words?
 # ----------------
-# The map is not to be relied on: it does not foretell what hiding halves of the picture does, so no corner of the wall
-# can be blamed. What about the words? Descriptions say more than a name, and each can be looked at.
+# Do not rely on this map: it does not predict what hiding halves of the picture changes. So no part of the wall is the
+# reason. Is it the class names? Descriptions say more than a name, and you can inspect each of them.
 
 words = {
     "brick": ["a wall of rectangular blocks", "straight lines of mortar"],
@@ -52,21 +52,21 @@ words = {
     "gravel": ["many small round stones", "a path of pebbles"],
 }
 described = seewhy.described(words)
-print(f"by descriptions: right on {described.evaluate(folder / 'photos', n_explained=0).accuracy:.0%}")
+print(f"by descriptions: {described.evaluate(folder / 'photos', n_explained=0).accuracy:.0%} are right")
 for word in described.explain(wrong["examples"][0], measure=False).words.words:
     print(f"  {word.label:<7} {word.score:+.2f}  {word.text}")
 
 # %%
 # Or is it the encoder?
 # ---------------------
-# If its features told the classes apart no better than the words do, nothing could be done but take another encoder.
-# A classifier fitted on pictures shows that they do:
+# If the encoder's features did not distinguish the classes, you would need another encoder. A classifier fitted on
+# pictures shows that they do:
 
 fitted = seewhy.fit(folder / "photos", descriptions=words)
 report = fitted.evaluate(folder / "test", n_explained=0)
-print(f"fitted on 36 pictures: right on {report.accuracy:.0%} of {report.data['n']} others")
+print(f"fitted on 36 pictures: {report.accuracy:.0%} of {report.data['n']} others are right")
 
 # %%
-# So the pictures were told apart all along; it was the names that did not fit. On your own data: ``seewhy evaluate
-# test/ -m birds`` lists the confusions, ``seewhy app -m birds --data test/`` lets you walk through them, each with
-# its card and with the two classes compared.
+# So the encoder distinguishes the pictures; the names did not fit them. On your own data, ``seewhy evaluate test/ -m
+# birds`` lists the confusions. ``seewhy app -m birds --data test/`` shows each with its card, and compares the two
+# classes.

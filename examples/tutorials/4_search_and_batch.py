@@ -2,7 +2,7 @@
 Many pictures: batches and search
 =================================
 
-Decide on a stream of pictures, explain the ones that matter, and find pictures by picture and by words.
+Classify a stream of pictures, explain the doubtful ones, and search by picture and by words.
 """
 
 # %%
@@ -24,10 +24,10 @@ for name in ("astronaut", "chelsea", "coffee", "rocket", "brick", "grass", "grav
 pictures = sorted(str(path) for path in folder.glob("*.png"))
 
 # %%
-# Decide
-# ------
-# Results come as they are made and in order. A picture that cannot be read is named with its reason and stops
-# nothing.
+# Classify
+# --------
+# Results come one by one, in order. For a picture that cannot be read, the result is an error with the reason, and the
+# others go on.
 
 classifier = seewhy.pretrained()
 doubtful = []
@@ -41,9 +41,9 @@ for result in classifier.predict_all(pictures):
         doubtful.append(result.image)
 
 # %%
-# Explain those in doubt
-# ----------------------
-# ``store`` keeps what was looked at, so that nothing is computed twice.
+# Explain the doubtful ones
+# -------------------------
+# ``store`` keeps the features, so that nothing is computed twice.
 
 store = seewhy.FeatureStore(folder / "looks.sqlite")
 for why in classifier.explain_all(doubtful, store=store):
@@ -51,9 +51,9 @@ for why in classifier.explain_all(doubtful, store=store):
     print(f"{card.name}: {why.prediction.label}; where: {why.where.verdict.level}")
 
 # %%
-# Find
-# ----
-# An index is a folder. It is asked with a picture, with words, or with both.
+# Search
+# ------
+# An index is a folder. Search it with a picture, with words, or with both.
 
 from seewhy.retrieval import Entry, Index, Query
 
@@ -70,7 +70,7 @@ show(index.search(Query(text="a cup of coffee"), k=3))
 show(index.search(Query(folder / "gravel.png", text="green"), k=3))
 
 # %%
-# The same on the command line, where a stopped run goes on where it was:
+# The same on the command line, where the same command continues a stopped run:
 #
 # .. code-block:: bash
 #

@@ -120,8 +120,11 @@ def fit(
     recipe = Linear(**parameters)
     words = None if descriptions is None else Descriptions.given(descriptions)
     samples = samples_of(pictures, labels, group=group)
+    progress = progress or Progress()
+    with progress.doing("Loading the encoder"):
+        looking = encoder_of(encoder)
     fitted = recipe.fit(
-        encoder_of(encoder),
+        looking,
         samples,
         validation=None if validation is None else samples_of(validation),
         descriptions=words,

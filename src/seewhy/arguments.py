@@ -52,6 +52,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
+        __tracebackhide__ = True  # a notebook leaves it out of a traceback
         _refuse(function, signature, args, keywords)
         return work(*args, **keywords)
 

@@ -110,6 +110,7 @@ def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            __tracebackhide__ = True
             progress = named.bind_partial(*args, **kwargs).arguments.get("progress")
             with contextlib.nullcontext() if progress is None else progress.doing(what):
                 return function(*args, **kwargs)

@@ -52,7 +52,9 @@ class Registry(Generic[T]):
         name: str = cls.name  # type: ignore[attr-defined]
         known = self._members.get(name)
         if known is not None and known is not cls:
-            raise ValueError(f"two {self.kind}s are called {name!r}: {known.__qualname__} and {cls.__qualname__}")
+            raise ValueError(
+                f"Two {self.kind}s are called {name!r}: {known.__qualname__} and {cls.__qualname__}. Rename one."
+            )
         self._members[name] = cls
         return cls
 

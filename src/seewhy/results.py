@@ -91,7 +91,9 @@ def restore(kind: type[T], data: Any, what: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{what} has {place}: {first['msg']}. What SeeWhy wrote was expected. Make it anew.") from None
+        raise DataError(
+            f"{what} has {place}: {first['msg']}. Expected a file that SeeWhy wrote. Make it again."
+        ) from None
     return made
 
 

@@ -75,7 +75,9 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any) -> SeeWhyClassifier:
         """Look at ``n`` pictures and fit on as many labels."""
         if y is None:
-            raise InputError("SeeWhyClassifier requires y to be passed, but the target y is None. Give the labels.")
+            raise InputError(
+                "SeeWhyClassifier requires y to be passed, but the target y is None. Give one label per picture."
+            )
         pictures, labels = _pictures(X), column_or_1d(np.asarray(y), warn=True)
         check_classification_targets(labels)
         self.classes_, index = np.unique(labels, return_inverse=True)
@@ -157,9 +159,9 @@ def _named(given: Encoder) -> str:
         if encoder(given.name).fingerprint == given.fingerprint:
             return given.name
     raise InputError(
-        f"A SeeWhyClassifier with the encoder {given.name!r} was to be pickled, and that name does not find this "
-        "encoder again. An encoder given by its name was expected. Give the name, or write "
-        "estimator.classifier_.save(folder), which seewhy.load(folder, encoder=…) opens."
+        f"This SeeWhyClassifier cannot be pickled: the name {given.name!r} does not load its encoder again. Expected "
+        "an encoder given by its name. Give that name, or save with estimator.classifier_.save(folder) and open with "
+        "seewhy.load(folder, encoder=…)."
     )
 
 
@@ -170,10 +172,12 @@ def _pictures(X: Any) -> list[Any]:
         X = array[:, 0]
     if array is not None and array.ndim == 2 and array.dtype.kind not in "OUS":
         raise InputError(
-            f"X is a table of numbers with the shape {array.shape}. Pictures were expected: file names, or an array "
-            "(n, h, w) or (n, h, w, 3). Reshape the rows, for example X.reshape(-1, 64, 64)."
+            f"X is a table of numbers with the shape {array.shape}. Expected pictures: file names, or an array (n, h, "
+            "w) or (n, h, w, 3). Reshape the rows, for example X.reshape(-1, 64, 64)."
         )
     found = rows_of(X)
     if not found:
-        raise InputError(f"X is {type(X).__name__} and holds no pictures. A list or an array of them was expected.")
+        raise InputError(
+            f"X is of the type {type(X).__name__}, which holds no pictures. Expected a list or an array of pictures."
+        )
     return found

@@ -46,7 +46,7 @@ def n_threads() -> int:
 def bound_threads(n: int) -> None:
     """Bound what this process keeps busy; asked before an encoder is loaded, as engines are built for it."""
     if n < 1:
-        raise InputError(f"{n} threads were asked for. A whole number above 0 was expected. Give at least 1.")
+        raise InputError(f"The number of threads is {n}. Expected a whole number of at least 1. Change it.")
     _bound[:] = [n]
     bound_torch()
 

@@ -45,22 +45,23 @@ class Transform:
     def __post_init__(self) -> None:
         if not _are_sizes(self.input_size):
             raise InputError(
-                f"The transform's input_size is {self.input_size!r}. Two whole numbers of pixels above 0 were "
-                "expected. Write (height, width), for example (224, 224)."
+                f"The transform's input_size is {self.input_size!r}. Expected two whole numbers of pixels above 0. "
+                "Write (height, width), for example (224, 224)."
             )
         if not _are_sizes((self.resize, self.resize) if _is_size(self.resize) else self.resize):
             raise InputError(
-                f"The transform's resize is {self.resize!r}. One whole number of pixels above 0, or two, were "
-                "expected. Write the short side, for example 256, or (height, width)."
+                f"The transform's resize is {self.resize!r}. Expected one or two whole numbers of pixels above 0. "
+                "Write the short side, for example 256, or (height, width)."
             )
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
-            raise InputError(f"The transform interpolates by {self.interpolation!r}. Expected {known}. Choose one.")
+            raise InputError(f"The transform's interpolation is {self.interpolation!r}. Expected {known}. Choose one.")
         for name, values, above in (("mean", self.mean, False), ("std", self.std, True)):
             if not _are_units(values, above=above):
                 raise InputError(
-                    f"The transform's {name} is {values!r}. Three numbers {'above 0' if above else 'from 0'} to 1, in "
-                    "units of RGB, were expected. Divide numbers of 0 to 255 by 255."
+                    f"The transform's {name} is {values!r}. Expected three numbers "
+                    f"{'above 0 and at most' if above else 'from 0 to'} 1, one for each of R, G and B. Divide numbers "
+                    "from 0 to 255 by 255."
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **keywords: P.kwargs) -> R:
+        __tracebackhide__ = True
         torch = sys.modules.get("torch")
         inferring = torch is not None and torch.is_inference_mode_enabled()
         with as_usual():

@@ -154,7 +154,7 @@ def test_an_encoder_of_its_own_that_keeps_its_grid(authors: Encoder) -> None:
     ("change", "said"),
     [
         ({"own.3": torch.zeros(4, 64)}, "4 sets of vectors"),
-        ({"vectors": torch.zeros(2, 8)}, "several shapes"),
+        ({"vectors": torch.zeros(2, 8)}, "one shape"),
         ({f"own.{i}": torch.zeros(4, 8) for i in range(3)}, "wide"),
     ],
 )
@@ -235,8 +235,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as found:
         MaPLe().fit(opened(), load_samples(folders))
     assert str(found.value) == (
-        "The picture tower of 'tiny' has no tokens that prompts could stand among. A vision transformer under "
-        "'open_clip:' or 'hf:' was expected. Take one of those, or a method that leaves pictures as they are: "
+        "The image encoder of 'tiny' has no tokens that prompts can join. Expected a vision transformer under "
+        "'open_clip:' or 'hf:'. Take one of those, or a method that does not change the image encoder: "
         "--method coop."
     )
 
@@ -245,17 +245,19 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
     with pytest.raises(InputError) as found:
         Towers.of(authors).check(4)
     assert str(found.value) == (
-        "Prompts were asked for in 4 layers, and the towers of 'golden' have 3 and 3. From 1 to 3 were expected. Give "
-        "depth=3, say."
+        "Prompts in 4 layers were requested, and the encoders of 'golden' have 3 and 3 layers. Expected "
+        "1 to 3. Give depth=3, say."
     )
-    with pytest.raises(ModelError, match=r"^The layers of the words half of 'tiny vit' are not known"):
+    with pytest.raises(
+        ModelError, match=r"^Prompts in 2 layers .* does not know the layers of the text encoder of 'tiny vit'"
+    ):
         PromptSRCTowers(depth=2).fit(opened_vit(), load_samples(folders))
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 0.5}, "maple was given keep=0.5. 0, the encoder as it was, or 1"),
+        ({"keep": 0.5}, "maple was given keep=0.5. Expected 0 "),
         ({"depth": 0}, "depth=0"),
         ({"lr": 0.0}, "lr=0"),
         ({"shots": 0}, "shots=0"),

@@ -321,7 +321,7 @@ def test_unknown_names_are_of_the_vocabulary_and_nothing_that_was_named() -> Non
     with pytest.raises(InputError) as caught:
         small(new_names=("wren", "moss"))
     assert str(caught.value) == (
-        "The new name 'moss' is one of the 4 classes with pictures. Names of other classes were expected. Drop it."
+        "The new name 'moss' is one of the 4 classes with pictures. Expected names of other classes. Drop it."
     )
 
 
@@ -378,9 +378,9 @@ def test_a_vocabulary_of_nothing_else_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("seewhy.learning.adaptation.ogen.SAME", -2.0)
     with pytest.raises(InputError) as caught:
         unknown_names(with_words(), ("moss", "rust"), ("sky",), 2)
-    assert re.sub(r"Of \d+", "Of N", str(caught.value)) == (
-        "Of N names of the vocabulary, 0 stand for other things than the 3 that were given. Two or more were "
-        "expected. Give new_names, or none: new_names=()."
+    assert re.sub(r"the \d+ names", "the N names", str(caught.value)) == (
+        "Only 0 of the N names of the vocabulary are of other objects than your 3. Expected at least 2. "
+        "Give new_names, or none: new_names=()."
     )
 
 

@@ -239,8 +239,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as caught:
         CoOp().fit(tiny_cnn(), load_samples(folders))
     assert str(caught.value) == (
-        "The text half of 'tiny' shows no single tokens, and a prompt is learnt among them. The embedded encoder, or "
-        "one under 'open_clip:' or 'hf:', was expected. Take one of those."
+        "The text encoder of 'tiny' does not expose single tokens, and a prompt is learnt among them. Expected the "
+        "embedded encoder, or one under 'open_clip:' or 'hf:'. Take one of those."
     )
 
 
@@ -250,8 +250,8 @@ def test_one_picture_of_each_class_leaves_none_to_choose_on(folders: Path) -> No
     with pytest.raises(DataError) as caught:
         CoOp(epochs=1).fit(with_words(), Samples(tuple(one.values()), every.classes))
     assert str(caught.value) == (
-        "coop chooses on held-out pictures how much is kept, and no class has pictures of two things. Two or more of a "
-        "class were expected. Give more pictures, other ones as validation, or keep=1."
+        "coop chooses keep on held-out pictures, and every class shows one object only. Expected at "
+        "least 2 objects in some class. Give more pictures, separate ones for validation, or keep=1."
     )
 
 
@@ -261,7 +261,7 @@ def test_a_class_that_is_absent_where_it_is_measured_is_named(folders: Path) -> 
     other = Samples(tuple(s for s in every.of(["moss", "rust"])[0] if "0.png" in s.image), ("moss", "rust"))
     how = CoOp(keep=1.0, epochs=1, n_bank=0, split="random")
     how.fit(with_words(), seen, validation=other, progress=said)
-    assert "1 class(es) have no picture to measure on: nothing is said of them; the first: sky" in said.notes
+    assert "1 class(es) have no held-out picture, so they are not measured; the first: sky" in said.notes
 
 
 def test_an_encoder_without_words_is_refused(folders: Path) -> None:
@@ -295,8 +295,8 @@ def test_a_prompt_longer_than_is_read(folders: Path) -> None:
     with pytest.raises(InputError) as caught:
         CoOp(words="", n_tokens=9, keep=1.0, n_bank=0).fit(with_words(), load_samples(folders))
     assert str(caught.value) == (
-        "A prompt of 9 vectors was asked for, and the encoder reads 8 beside a name. From 1 to 8 were expected. Give "
-        "fewer words, or fewer tokens."
+        "A prompt of 9 vectors was given, and the encoder reads only 8 beside a name. Expected 1 to 8. "
+        "Give fewer words, or fewer tokens."
     )
 
 

@@ -300,3 +300,13 @@ def test_the_help_leads_to_every_address(client: Client, fitted: Classifier) -> 
     assert "/openapi.json" in page.get("/help").text
     assert "/card/{id}/place" in page.get("/openapi.json").json()["paths"]
     assert page.get("/docs").status_code == page.get("/redoc").status_code == 404
+
+
+def test_an_error_has_the_style_of_every_page(client: Client, fitted: Classifier) -> None:
+    page = client(fitted)
+    for path in ("/card/gone", "/nothing"):
+        answer = page.get(path)
+        assert answer.status_code == 404
+        assert "--paper:" in answer.text
+        assert "Macro" not in answer.text
+        assert "Go to the start page" in answer.text

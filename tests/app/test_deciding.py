@@ -81,7 +81,7 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
         assert text.count('<input class="label" list="labels" autocomplete="off">') == len(found), "nothing filled in"
         assert text.count(">Keep moss</button>") == len(found)
         assert '<option value="rust">' in text
-        assert "data.csv itself is never changed" in text
+        assert "<code>data.csv</code> itself is never changed" in text
         assert str(table.parent) not in text
     assert page.get("/deciding.js").status_code == 200
     corrected = decide(page, found[0], "corrected", label=found[0]["predicted"]).json()

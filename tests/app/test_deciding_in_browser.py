@@ -143,12 +143,12 @@ def test_two_people_a_kill_an_undo_and_the_table(
     until(bo, f"{TOLD % 1}.startsWith('Ann decided first: confirmed, dog.')")
     press(ann, 2, "later")
     bo.run("window.deaf = false")
-    until(bo, f"{TOLD % 2} === 'Put off by Ann.'")
+    until(bo, f"{TOLD % 2} === 'Postponed by Ann.'")
     assert bo.run(TOLD % 1).startswith("Ann decided first"), "what others do elsewhere does not wipe it out"
     server.send_signal(signal.SIGKILL)
     server.wait()
     press(bo, 2, "dropped")
-    until(bo, f"{TOLD % 2}.startsWith('Not kept: ')")
+    until(bo, f"{TOLD % 2}.startsWith('Not saved: ')")
     assert exported(command, table, decided) == ["cat", "dog", "bird"]
 
     _, address = serve()

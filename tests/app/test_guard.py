@@ -357,4 +357,4 @@ def test_one_hostile_and_one_normal_upload_at_once(
     for thread in threads:
         thread.join(60)
     assert answers["good.png"] == (200, "")
-    assert answers["bad.jpg"] == (422, "bad.jpg: goes over its picture in more than 64 scans; save it anew")
+    assert answers["bad.jpg"] == (422, "bad.jpg: stores its picture in more than 64 scans; save it again")

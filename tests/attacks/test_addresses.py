@@ -53,7 +53,7 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
             refused.add(verb)
             for value in (Path("s3://bucket/x"), [Path("a"), Path("s3://bucket/x")]):
                 context.params[parameter.name] = value
-                with pytest.raises(DataError, match=r"^s3://bucket/x is an address\. The name of a file or folder on"):
+                with pytest.raises(DataError, match=r"^s3://bucket/x is an address\. Expected a file or folder on"):
                     command.invoke(context)
     assert taken == TAKE_ADDRESSES
     assert len(refused) >= 18
@@ -62,16 +62,16 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("fit photos -o s3://bucket/model", "s3://bucket/model is an address. The name of a file or folder on this"),
-        ("fit s3://bucket/photos -o model", "s3://bucket/photos is an address. The name of a file or folder on this"),
+        ("fit photos -o s3://bucket/model", "s3://bucket/model is an address. Expected a file or folder on this"),
+        ("fit s3://bucket/photos -o model", "s3://bucket/photos is an address. Expected a file or folder on this"),
         ("index photos -o gs://bucket/library", "gs://bucket/library is an address."),
         ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address."),
         ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address."),
         ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address."),
-        ("index photos --parquet -o sftp://host/a", "sftp://host/a is no object storage, in which files appear whole."),
+        ("index photos --parquet -o sftp://host/a", "sftp://host/a cannot be used:"),
         (
             "index photos --parquet -o memory://nowhere/a",
-            "memory://nowhere/a cannot be written to: there is no nowhere.",
+            "memory://nowhere/a cannot be written to: there is no bucket nowhere.",
         ),
         ("index --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
         ("index memory://nowhere/a -o library", "memory://nowhere/a has no _manifest.json."),
@@ -101,7 +101,7 @@ def test_a_picture_by_its_address_is_told_what_reads_it(
         main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "is an address, which --parquet alone reads; copy the picture to this machine" in said
+    assert "is an address, which only --parquet reads; copy the picture to this machine" in said
 
 
 def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_adapting_by_names_stands_beside_fit_with_the_same_pictures(folders: Pat
     assert beside["after"] > 0.9, "a linear layer tells these textures"
     assert beside["real"]
     (note,) = [one for one in progress.notes if one.startswith("seewhy fit")]
-    assert note.endswith(": take fit, unless other classes are to be named")
+    assert note.endswith(". Use fit, unless you want to name other classes")
 
 
 def curve(needed: torch.Tensor) -> Any:
@@ -141,7 +141,7 @@ def test_a_long_instruction_is_no_path_and_its_end_is_not_dropped(monkeypatch: p
     on = tiny_cnn()
     long = " ".join(["the colour of"] * 4000)
     for name in (f"new:resnet/32#{long[:272]}", f"new:resnet/32#{long}", "new:resnet/32#of what: the colour"):
-        with pytest.raises(InputError, match="sees a picture in one way only"):
+        with pytest.raises(InputError, match=r"takes none. Expected an"):
             find_encoder(name)
     encoder = changed(on).grown(on, "enc", 1.0)
     assert encoder.under(long[:272]).name == f"enc#{long[:272]}"
@@ -151,6 +151,7 @@ def test_a_long_instruction_is_no_path_and_its_end_is_not_dropped(monkeypatch: p
     with pytest.raises(InputError) as caught:
         refuse_long(reads, long)
     assert str(caught.value) == (
-        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, more than the "
-        f"words half of {reads.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, "
+        f"more than the text encoder of {reads.name!r} reads. Expected a short phrase, such as 'the "
+        "colour'. Shorten it."
     )

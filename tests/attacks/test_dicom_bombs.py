@@ -24,7 +24,7 @@ encaps = pytest.importorskip("pydicom.encaps")
 VALUES = np.arange(48, dtype=np.uint16).reshape(6, 8)
 DEFLATED, RLE, JPEG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.50"
 UNFIT = "whose pixels do not fit its header"
-EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
+EMPTY = "is DICOM without pixels (a report, a directory or cut off); name the file of a picture, or copy it again"
 HEADER = "is DICOM, but its header is damaged or cut off; copy or export it again"
 
 
@@ -81,10 +81,10 @@ CASES: list[tuple[Callable[[], bytes], str]] = [
     (endless_element, UNFIT),
     (lambda: bytes(128) + b"DICM", EMPTY),
     (lambda: bytes(128) + b"DICM" + b"\xff" * 99, EMPTY),
-    (lambda: packed(bytes(64), "1.2.840.10008.1.2.4.80"), "JPEG-LS Lossless Image Compression, which nothing"),
-    (lambda: packed(many_scans(400), JPEG), "goes over its picture in more than 64 scans"),
-    (bursting_runs, "unpacks to more pixels than its header says; export it anew uncompressed"),
-    (deflated, "is deflated DICOM, which is not read; export it without deflating it"),
+    (lambda: packed(bytes(64), "1.2.840.10008.1.2.4.80"), "JPEG-LS Lossless Image Compression, which no installed"),
+    (lambda: packed(many_scans(400), JPEG), "stores its picture in more than 64 scans"),
+    (bursting_runs, "unpacks to more pixels than its header says; export it again uncompressed"),
+    (deflated, "is deflated DICOM, which SeeWhy does not read; export it without deflating it"),
 ]
 
 

@@ -152,7 +152,7 @@ def test_a_layer_more_than_the_configuration_says_is_refused(tmp_path: Path) -> 
     folder = hf(tmp_path / "m")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    with pytest.raises(WeightsError, match=r"has no place for vit\.layers\.1\."):
+    with pytest.raises(WeightsError, match=r"has no vit\.layers\.1\., but"):
         seewhy.encoder(f"hf:{folder}", engine="torch")
 
 
@@ -229,7 +229,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(tmp_path: Path, way: s
     named = file.get(way, "inner/part.safetensors")
     index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(out), named)}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(WeightsError, match="lies outside of its folder"):
+    with pytest.raises(WeightsError, match="lies outside its folder"):
         seewhy.encoder(f"hf:{folder}", engine="torch")
 
 

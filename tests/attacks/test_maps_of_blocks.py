@@ -170,9 +170,8 @@ def test_attention_side_by_side_is_refused(name: str, options: dict[str, Any]) -
         with pytest.raises(InputError) as caught:
             method(model, look, Target(torch.tensor([1])))
         assert str(caught.value) == (
-            f"{method.name} follows one attention after another, and 'theirs' has some side by side, as parallel "
-            "blocks and differential attention have. A vision transformer with one attention in a block was expected. "
-            "Use grad_cam, rise or occlusion."
+            f"{method.name} follows one attention layer after another, but 'theirs' has some in parallel. Expected a "
+            "vision transformer with one attention layer per block. Use grad_cam, rise or occlusion."
         )
 
 

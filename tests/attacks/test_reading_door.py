@@ -117,7 +117,10 @@ def test_a_line_may_be_long_and_has_an_end(tmp_path: Path, monkeypatch: pytest.M
     with open_lines(tmp_path / "t.txt") as lines:
         assert list(lines) == ["0123456789"]
     (tmp_path / "t.txt").write_text("a\n01234567890\n")
-    with open_lines(tmp_path / "t.txt") as lines, pytest.raises(UnreadableError, match="more than the 10 signs"):
+    with (
+        open_lines(tmp_path / "t.txt") as lines,
+        pytest.raises(UnreadableError, match="more than 10 characters, the most"),
+    ):
         list(lines)
     assert MAX_LINE >= 1 << 24
 
@@ -127,7 +130,7 @@ def test_text_is_as_python_reads_it(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
     assert read_text(path) == "a\nb\nc\n" == path.read_text("utf-8-sig")
     path.write_bytes(b"\xff")
-    with pytest.raises(UnreadableError, match="it is no text in UTF-8"):
+    with pytest.raises(UnreadableError, match="it is not text in UTF-8"):
         read_text(path)
 
 
@@ -141,7 +144,7 @@ def test_what_the_shell_hands_over_is_read_up_to_the_limit(tmp_path: Path) -> No
     os.close(get)
     endless = subprocess.Popen([sys.executable, "-c", "while True: print('y' * 1000)"], stdout=subprocess.PIPE)
     assert endless.stdout is not None
-    with pytest.raises(UnreadableError, match="it has more than the 5,000 bytes that are read"):
+    with pytest.raises(UnreadableError, match="it has more than 5,000 bytes, the most that SeeWhy reads"):
         read_file(f"/dev/fd/{endless.stdout.fileno()}", 5000)
     endless.kill()
     endless.wait()
@@ -154,7 +157,7 @@ def test_what_the_shell_hands_over_is_read_up_to_the_limit(tmp_path: Path) -> No
 
 def test_a_token_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("x" * 5000)
-    with pytest.raises(InputError, match="it has 5,000 bytes, and no more than 4,096 are read"):
+    with pytest.raises(InputError, match="it has 5,000 bytes, but SeeWhy reads at most 4,096"):
         read_token(tmp_path / "token")
 
 

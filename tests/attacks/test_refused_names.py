@@ -85,7 +85,7 @@ def test_large_files_are_in_memory_together_up_to_a_limit(tmp_path: Path, monkey
     monkeypatch.setattr("seewhy.pictures.images._read_bytes", counted)
 
     def attempt(i: int) -> None:
-        with pytest.raises(images.ImageError, match="is in no format read here"):
+        with pytest.raises(images.ImageError, match="is in no format that SeeWhy reads"):
             (read_picture(tmp_path / "large.png", TRANSFORM) if i % 2 else upright_size(tmp_path / "large.png"))
 
     threads = [threading.Thread(target=attempt, args=(i,)) for i in range(8)]

@@ -55,8 +55,8 @@ def test_a_picture_of_another_size_is_left_out_and_named(write, tmp_path: Path) 
     assert [Path(p.image).name for p in data.pictures] == ["a.png"]
     assert data.n_boxes == 1
     assert data.notes[0] == (
-        "2 picture(s) left out, as the size stated is not theirs and the boxes would lie elsewhere: b.png (stated "
-        "80 by 60, is 40 by 30), c.png (stated 41 by 30, is 40 by 30)"
+        "2 picture(s) left out, as their stated size is wrong and their boxes would be misplaced: b.png (stated 80 by "
+        "60, is 40 by 30), c.png (stated 41 by 30, is 40 by 30)"
     )
 
 
@@ -73,9 +73,9 @@ def test_where_no_size_is_right_nothing_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_boxes(coco(tmp_path, {"a.png": (80, 60)}))
     assert str(caught.value) == (
-        f"{tmp_path / 'boxes.json'} states sizes that its pictures do not have: a.png (stated 80 by 60, is 40 by "
-        "30). Boxes on the pictures as they are were expected. Export it again from these pictures, saved upright, or "
-        "give those that it was made of."
+        f"{tmp_path / 'boxes.json'} states sizes that its pictures do not have: a.png (stated 80 by 60, is 40 by 30). "
+        "Expected boxes for these pictures. Export it again from these pictures, saved upright, or give the pictures "
+        "it was made from."
     )
 
 
@@ -86,6 +86,6 @@ def test_a_picture_that_is_not_there_has_the_size_stated(tmp_path: Path) -> None
 
 def test_a_run_length_without_end_is_refused_soon() -> None:
     begun = time.thread_time()
-    with pytest.raises(DataError, match="is no run-length mask"):
+    with pytest.raises(DataError, match="is not a run-length mask"):
         decode({"size": [2, 2], "counts": "o" * 2_000_000 + "0"})
     assert time.thread_time() - begun < 5

@@ -158,8 +158,8 @@ def test_a_card_with_one_value_of_another_kind(root: Path, value: Any) -> None:
         ('{"format": -Infinity}', "it says -Infinity for a number"),
         ('{"format": 1e999}', "its number 1e999 is too large"),
         (f'{{"format": {"9" * 5000}}}', "its number 999999999999… is too large"),
-        ("\xff", "it is no text in UTF-8"),
-        ('{"format": 2', "it is no JSON"),
+        ("\xff", "it is not text in UTF-8"),
+        ('{"format": 2', "it is not JSON:"),
     ],
 )
 def test_a_card_that_is_no_strict_json(root: Path, text: str, said: str) -> None:
@@ -181,7 +181,7 @@ CHANGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "without a row": lambda t: t[1:] if t.ndim else t[None].repeat(2),
     "flat": lambda t: t.flatten() if t.ndim > 1 else t[None, None],
     "of bytes": lambda t: torch.zeros(t.shape, dtype=torch.uint8),
-    "of whole numbers": lambda t: torch.full(t.shape, 2**40),
+    "holds whole numbers": lambda t: torch.full(t.shape, 2**40),
     "none": lambda t: t[:0] if t.ndim else t[None][:0],
 }
 
@@ -276,7 +276,7 @@ def test_numbers_that_are_none_are_told(root: Path) -> None:
     rows = np.fromfile(path, "<f4")
     rows[5] = np.nan
     rows.tofile(path)
-    assert "is damaged (its row 2 is not as it was written)" in told(lambda: search(root))
+    assert "is damaged: row 2 is not what SeeWhy wrote" in told(lambda: search(root))
     sums_of(rows.reshape(-1, 4)).tofile(path.with_suffix(".crc"))
     assert "holds numbers that are not finite" in told(lambda: search(root))
 

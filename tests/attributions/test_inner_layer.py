@@ -165,12 +165,14 @@ def test_wrong_names_and_layers_without_places() -> None:
     with pytest.raises(ModelError) as often:
         GradCAM(layer="layer3.1.relu")(several, several.encoder.encode(pixels()), TARGET)
     assert str(often.value) == (
-        "The layer 'layer3.1.relu' runs more than once for a picture. A layer that runs once was expected. "
-        "Name the layer around it."
+        "The layer 'layer3.1.relu' runs more than once for a picture. Expected a layer that runs once. Name the layer "
+        "around it."
     )
     with pytest.raises(InputError) as bare:
         GradCAM(layer="blocks.1")(model, type(look)(look.features, look.pooled), TARGET)
-    assert str(bare.value) == "grad_cam reads pixels here, and this look has none. Pass encoder.encode(pixels)."
+    assert (
+        str(bare.value) == "grad_cam needs the pixels, but the encoder's output has none. Pass encoder.encode(pixels)."
+    )
 
 
 @pytest.mark.parametrize(

@@ -218,14 +218,14 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
         (
             reader,
             TTAME(),
-            "t_tame needs a trained explainer, and this classifier has no folder to keep one in. Train one with: "
+            "t_tame needs a trained explainer, but this classifier has no folder to keep one in. Train one with: "
             "seewhy fit --task explainer PICTURES --method t_tame -o FOLDER, and pass --set explainer=FOLDER",
         ),
         (
             replace(reader, folder=Path("birds")),
             TTAME(variant="tame"),
-            "tame needs a trained explainer, and birds has none. Train one with: "
-            "seewhy fit --task explainer PICTURES --method tame -m birds",
+            "tame needs a trained explainer, but birds has none. Train one with: seewhy fit --task explainer PICTURES "
+            "--method tame -m birds",
         ),
     ):
         with pytest.raises(InputError) as caught:
@@ -237,14 +237,14 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
     with pytest.raises(InputError) as caught:
         TTAME(explainer=str(path))(other, other.encoder.encode(noise(1)), target)
     assert str(caught.value) == (
-        f"{path} was trained on another classifier than this one, whose maps it would not explain. "
-        "Train it again with: seewhy fit --task explainer PICTURES --method t_tame"
+        f"{path} was trained for another classifier. Train it again with: seewhy fit --task explainer PICTURES "
+        "--method t_tame"
     )
-    with pytest.raises(InputError, match=r"t_tame has maps of classes only\."):
+    with pytest.raises(InputError, match=r"t_tame makes maps of classes only\."):
         TTAME(explainer=explainer)(reader, look, lambda logits: logits.logsumexp(1))
     with pytest.raises(InputError, match=r"The variant is 'lcam'\."):
         FitTTAME(variant="lcam")
-    with pytest.raises(InputError, match=r"2 layers were given; one layer, as l_cam reads one, was expected\."):
+    with pytest.raises(InputError, match=r"2 layers were given; one layer for l_cam was expected\."):
         FitTTAME(variant="l_cam", layers=("0", "1"))
 
 
@@ -282,9 +282,9 @@ def test_through_the_command_line(tmp_path: Path) -> None:
         assert heat.max() == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError) as caught:
         run.invoke(app, [*explain, "--where", "grad_cam", "--explainer", "there"], catch_exceptions=False)
-    assert str(caught.value) == "grad_cam needs no explainer, and 'there' was given. These do: t_tame."
+    assert str(caught.value) == "grad_cam needs no explainer, but 'there' was given. Leave it out, or use t_tame."
     with pytest.raises(InputError) as caught:
         run.invoke(app, ["fit-explainer", str(folders), "--steps", "1"], catch_exceptions=False)
     assert str(caught.value) == (
-        "This classifier has no folder of its own for the explainer. A folder was expected. Name one with -o."
+        "This classifier has no folder of its own for the explainer. Expected a folder. Name one with -o."
     )

@@ -96,14 +96,14 @@ def test_a_model_that_reads_the_symbols_passes_all_that_can_be_measured_of_it() 
     assert found.passed
     assert found.data["audit"] == "pass"
     assert found.sentence == (
-        "The contract is kept on 48 pictures, in all of 7 figures; not measured, and not required: unseen_sure, "
+        "Passed: 7 figures within their limits on 48 pictures. Not measured, but not required: unseen_sure, "
         "copies, like_verdict, words_verdict, words_meaning, agreement, background, drift_p, far_pictures."
     )
     check("audit", [{**found.data, "report": None}])
     page = found.to_html()
-    assert "Passed. The contract is kept on 48 pictures, in all of 7 figures.</h1>" in page
-    assert ">Not measured, and not required: unseen_sure, copies, " in page
-    assert page.count("<tr>") == 2 + len(CHECKS) + 2
+    assert "Passed: 7 figures within their limits on 48 pictures.</h1>" in page
+    assert ">Not measured, but not required: unseen_sure, copies, " in page
+    assert page.count("<tr>") == 2 * (1 + len(CHECKS)) + 3
     assert audit(reader("cnn", False), shown(), n_explained=12).data == found.data
 
 
@@ -114,11 +114,11 @@ def test_decisions_that_are_wrong_fail_it(name: str) -> None:
     row = figure(found, name)
     assert (found.passed, row["state"], row["broken"]) == (False, "fail", True)
     assert row["interval"][0] <= row["value"] <= row["interval"][1]
-    assert found.sentence.startswith(f"The contract is broken on 48 pictures, in 1 of 1 figures: {name} (")
+    assert found.sentence.startswith(f"Failed: 1 of 1 figures broke the contract on 48 pictures. {name} is ")
     if name == "accuracy":
         assert row["value"] == round(28 / 48, 4)
         assert found.sentence.endswith(
-            "accuracy (0.583, the worse end of the interval 0.443; asked for: at least 0.8)."
+            "accuracy is 0.583 (the worse end of the interval: 0.443), and the limit is at least 0.8."
         )
 
 
@@ -127,10 +127,12 @@ def test_what_is_not_required_is_told_and_breaks_nothing() -> None:
     found = audit(reader("cnn", False), with_labels(range(20)), contract=optional, n_explained=0)
     row = figure(found, "accuracy")
     assert (found.passed, row["state"], row["broken"]) == (True, "fail", False)
-    told = "The contract is kept on 48 pictures, in all of 1 figures; not kept, and not required: accuracy."
+    told = "Passed: 1 figure within its limit on 48 pictures. Missed, but not required: accuracy."
     assert found.sentence == told
     page = found.to_html()
-    assert "<small>and not required</small>" in page
+    assert "<small>(not required)</small>" in page
+    assert f"<small>What to do: {CHECKS['accuracy'].cure}</small>" in page
+    assert page.index("<summary>Figures</summary>") < page.index(">accuracy<") < page.index("0.443 to 0.712")
     assert 'class="fail"' not in page
     assert (
         audit(reader("cnn", False), with_labels(range(20)), contract=asked("accuracy"), n_explained=0).data["audit"]
@@ -151,6 +153,13 @@ def test_what_was_given_for_a_figure_makes_it_required() -> None:
     assert figure(told, "copies")["broken"]
     with_limit = asked("copies", required=False)
     assert audit(reader("cnn", False), worse, train=shown(), contract=with_limit, n_explained=0).passed, "as it says"
+
+
+def test_what_a_figure_is_and_what_to_do_are_short_sentences() -> None:
+    for one in CHECKS.values():
+        for text in (one.told, one.cure):
+            assert text.endswith(".")
+            assert max(len(sentence.split()) for sentence in text.split(". ")) <= 20, text
 
 
 @pytest.mark.parametrize("bound", ["worst", "value", "best"])
@@ -209,11 +218,11 @@ def test_a_group_that_is_worse_off_fails_it_and_one_by_chance_does_not() -> None
     groups = {g["group"]: g for g in found.data["groups"]}
     assert (groups["b"]["accuracy"], groups["b"]["accuracy_rest"], groups["a"]["gap"]) == (0.375, 1.0, -0.625)
     assert groups["a"]["p"] == groups["b"]["p"] == pytest.approx(2 * fisher(9, 24, 24, 24))
-    assert "On b (24 pictures) it is right on 37.5%, on all others on 100.0%" in row["meaning"]
+    assert "On b (24 pictures) 37.5% are correct, on all others 100.0%" in row["meaning"]
     chance = audit(reader("cnn", False), with_labels(range(5)), contract=asked("group_gap"), n_explained=0)
     assert figure(chance, "group_gap")["value"] == pytest.approx(0.0417, abs=1e-4)
     assert chance.passed
-    assert "Group by group</h2>" in found.to_html()
+    assert "Groups</h2>" in found.to_html()
 
 
 def test_groups_that_are_too_small_are_named_and_not_judged() -> None:
@@ -224,10 +233,10 @@ def test_groups_that_are_too_small_are_named_and_not_judged() -> None:
     items = [replace(s, group="one") for s in shown().items]
     found = audit(reader("cnn", False), gathered(items), contract=asked("group_gap", required=True), n_explained=0)
     assert figure(found, "group_gap")["meaning"] == (
-        "0 of 1 groups have 10 pictures. Two such groups, at least, are needed."
+        "0 of 1 groups have 10 pictures or more. At least two such groups are needed."
     )
     assert not found.passed
-    assert found.sentence.endswith("group_gap (not measured, and required).")
+    assert found.sentence.endswith("group_gap was not measured, but is required.")
 
 
 def test_figures_of_groups_by_hand() -> None:
@@ -245,8 +254,8 @@ def test_pictures_without_a_group_are_told() -> None:
     with pytest.raises(DataError) as caught:
         audit(reader("cnn", False), gathered(items), contract=asked("group_gap"), n_explained=0)
     assert str(caught.value) == (
-        "4 of 48 pictures are of no group: p0, p1, p2 and 1 more. A group for each was expected. Fill the column, or "
-        "leave these out."
+        "4 of 48 pictures have no group: p0, p1, p2 and 1 more. Expected a group for each. Fill the column, or leave "
+        "these pictures out."
     )
 
 
@@ -255,8 +264,8 @@ def test_labels_of_no_class_are_told() -> None:
     with pytest.raises(DataError) as caught:
         audit(reader("cnn", False), gathered(items), n_explained=0)
     assert str(caught.value) == (
-        "2 of 48 pictures have labels that are none of its 3 classes: 'rod'. Its classes were expected, such as 'red', "
-        "'green', 'blue'. Name them alike, or leave these pictures out."
+        "2 of 48 pictures have labels that are none of its 3 classes: 'rod'. Expected names such as 'red', 'green', "
+        "'blue'. Rename the labels, or leave these pictures out."
     )
 
 
@@ -267,7 +276,7 @@ def test_pictures_that_it_was_fitted_on_fail_it(tmp_path: Path) -> None:
     assert {(c["image"], c["fitted_on"], c["same_bytes"]) for c in found.data["copies"]} == {
         (s.image, s.image, True) for s in load_samples(root).items
     }
-    assert "6 of 6 pictures are the same file as one that it was fitted on, 0 are near copies." in found.to_html()
+    assert "6 of 6 pictures are training pictures (same file), 0 are near copies." in found.to_html()
     plain = audit(reader("cnn", False), shown(), contract=asked("copies", required=True), n_explained=0)
     assert not plain.passed
     other = gathered([Sample(f"n{i}", "red", pixels=n) for i, n in enumerate(noise())])
@@ -286,9 +295,9 @@ def test_maps_that_are_not_to_be_relied_on_fail_it() -> None:
     found = audit(replace(blind, head=head), shown(), contract=asked("where_verdict"), n_explained=5)
     assert figure(found, "where_verdict")["value"] == 0.0
     assert not found.passed
-    assert figure(found, "where_verdict")["meaning"] == "Of 5 cards: do not rely 5."
+    assert figure(found, "where_verdict")["meaning"] == "Verdicts on 5 cards: do not rely 5."
     none = audit(reader("cnn", False), shown(), contract=asked("where_verdict"), n_explained=0)
-    assert figure(none, "where_verdict")["meaning"] == "No card was made; explain one picture at least."
+    assert figure(none, "where_verdict")["meaning"] == "No card was made. Explain at least one picture."
     assert figure(none, "where_verdict")["n"] == 0
     assert figure(none, "where_verdict")["limit"]["level"] == "partly"
     assert not none.passed
@@ -308,7 +317,7 @@ def test_words_that_mean_the_colours_pass_and_words_that_mean_nothing_fail() -> 
     good = audit(described(), coloured(), contract=asked("words_meaning"), n_explained=0)
     row = figure(good, "words_meaning")
     assert row["state"] == "pass"
-    assert row["meaning"].startswith("By its descriptions alone it is right on 100.0%")
+    assert row["meaning"].startswith("The descriptions alone predict 100.0% correctly")
     empty = model(dict(zip(LABELS, ("plain", "usual", "common"), strict=True)))
     bad = audit(empty, coloured(), contract=asked("words_meaning"), n_explained=0)
     assert figure(bad, "words_meaning")["state"] == "fail"
@@ -316,7 +325,10 @@ def test_words_that_mean_the_colours_pass_and_words_that_mean_nothing_fail() -> 
     assert not same.passed
     none = audit(model(), coloured(), contract=asked("words_meaning", required=True), n_explained=0)
     assert not none.passed
-    assert figure(none, "words_meaning")["meaning"] == ("It has no descriptions. Give some with --descriptions FILE.")
+    assert (
+        figure(none, "words_meaning")["meaning"]
+        == "The classifier has no descriptions. Give some with --descriptions FILE."
+    )
 
 
 def test_words_of_other_classes_disagree_with_the_decision() -> None:
@@ -350,27 +362,33 @@ def test_the_contract_that_is_written_is_the_one_that_is_used(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[acuracy]\nat_least = 0.9", "names the figure 'acuracy', which there is not. Did you mean 'accuracy'?"),
-        ("[zzz]\nat_least = 0.9", "names the figure 'zzz', which there is not. There are accuracy, calibration_error,"),
-        ("accuracy = 0.9", "says accuracy = 0.9. A table was expected. Write [accuracy], and at_least = 0.8 below."),
-        ("[accuracy]\nat_last = 0.9", "says 'at_last' of accuracy, which there is not. Did you mean 'at_least'"),
-        ("[accuracy]\nat_most = 0.9", "gives accuracy at_most. at_least was expected. Write at_least = 0.8."),
-        ("[accuracy]", "gives accuracy no limit. at_least was expected. Write at_least = 0.8."),
-        ("[accuracy]\nat_least = 90", "says at_least = 90 of accuracy. A number from 0 to 1 was expected. Correct it."),
-        ("[accuracy]\nat_least = nan", "says at_least = nan of accuracy. A number from 0 to 1 was expected."),
-        ("[accuracy]\nat_least = true", "says at_least = True of accuracy. A number from 0 to 1 was expected."),
-        ("[accuracy]\nat_least = 0.9\nbound = 'low'", "says bound = 'low' of accuracy. One of worst, value, best was"),
-        ("[accuracy]\nat_least = 0.9\nbound = [1]", "says bound = [1] of accuracy. One of worst, value, best was"),
-        ("[accuracy]\nat_least = 0.9\nrequired = 1", "says required = 1 of accuracy. true or false was expected."),
-        ("[accuracy]\nat_least = 0.9\nlevel = 'partly'", "says 'level' of accuracy, which there is not."),
-        ("[where_verdict]\nat_least = 0.9\nlevel = 'not measured'", "One of partly, believable was expected."),
-        ("[coverage]\nat_least = 0.4", "A number from 0.5 to 0.99 was expected."),
-        ("accuracy", "is no TOML: "),
-        (f"accuracy = {'9' * 5000}", "is no TOML: Exceeds the limit"),
-        ("a = " + "[" * 5000, "is no TOML: "),
-        (f"accuracy = 0x{'f' * 5000}", "says accuracy = a number of thousands of digits. A table was expected."),
-        (f"[accuracy]\nat_least = 0x{'f' * 5000}", "says at_least = a number of thousands of digits of accuracy."),
-        ("# nothing", "asks for nothing. A figure, at least, was expected, such as [accuracy]. Add one."),
+        ("[acuracy]\nat_least = 0.9", "names 'acuracy', which is not a figure. Did you mean 'accuracy'?"),
+        ("[zzz]\nat_least = 0.9", "names 'zzz', which is not a figure. Expected one of accuracy, calibration_error,"),
+        ("accuracy = 0.9", "sets accuracy = 0.9. Expected a table. Write [accuracy], and at_least = 0.8 below it."),
+        ("[accuracy]\nat_last = 0.9", "sets 'at_last' in [accuracy], which is not an option. Did you mean 'at_least'"),
+        ("[accuracy]\nat_most = 0.9", "gives accuracy at_most. Expected at_least. Write at_least = 0.8."),
+        ("[accuracy]", "gives accuracy no limit. Expected at_least. Write at_least = 0.8."),
+        ("[accuracy]\nat_least = 90", "sets at_least = 90 in [accuracy]. Expected a number from 0 to 1. Correct it."),
+        ("[accuracy]\nat_least = nan", "sets at_least = nan in [accuracy]. Expected a number from 0 to 1."),
+        ("[accuracy]\nat_least = true", "sets at_least = True in [accuracy]. Expected a number from 0 to 1."),
+        (
+            "[accuracy]\nat_least = 0.9\nbound = 'low'",
+            "sets bound = 'low' in [accuracy]. Expected one of worst, value, best",
+        ),
+        (
+            "[accuracy]\nat_least = 0.9\nbound = [1]",
+            "sets bound = [1] in [accuracy]. Expected one of worst, value, best",
+        ),
+        ("[accuracy]\nat_least = 0.9\nrequired = 1", "sets required = 1 in [accuracy]. Expected true or false."),
+        ("[accuracy]\nat_least = 0.9\nlevel = 'partly'", "sets 'level' in [accuracy], which is not an option."),
+        ("[where_verdict]\nat_least = 0.9\nlevel = 'not measured'", "Expected one of partly, believable."),
+        ("[coverage]\nat_least = 0.4", "Expected a number from 0.5 to 0.99."),
+        ("accuracy", "is not valid TOML: "),
+        (f"accuracy = {'9' * 5000}", "is not valid TOML: Exceeds the limit"),
+        ("a = " + "[" * 5000, "is not valid TOML: "),
+        (f"accuracy = 0x{'f' * 5000}", "sets accuracy = a number of thousands of digits. Expected a table."),
+        (f"[accuracy]\nat_least = 0x{'f' * 5000}", "sets at_least = a number of thousands of digits in [accuracy]."),
+        ("# nothing", "is empty. Expected at least one figure. Add [accuracy], for example."),
     ],
 )
 def test_a_contract_that_makes_no_sense_is_told_in_a_sentence(text: str, says: str, tmp_path: Path) -> None:
@@ -386,14 +404,14 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9")
     (tmp_path / "large.toml").write_bytes(b"#" * (2**20 + 1))
     for name, says in (
-        ("nowhere.toml", "No such file or directory"), ("latin.toml", "it is no text in UTF-8"),
-        ("large.toml", "it has 1,048,577 bytes, and no more than 1,048,576 are read"),
+        ("nowhere.toml", "No such file or directory"), ("latin.toml", "it is not text in UTF-8"),
+        ("large.toml", "it has 1,048,577 bytes, but SeeWhy reads at most 1,048,576"),
         ("", "it is a folder, not a file"),
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:
             Contract.load(tmp_path / name)
         assert str(caught.value) == (
-            f"The contract {tmp_path / name} cannot be read: {says}. A TOML file was expected. Write one with seewhy "
+            f"The contract {tmp_path / name} cannot be read: {says}. Expected a TOML file. Write one with seewhy "
             "evaluate --write-contract FILE."
         )
 
@@ -431,7 +449,7 @@ def test_junit_has_a_case_for_each_figure_and_no_character_that_xml_forbids() ->
     }  # fmt: skip
     assert [case[0].get("type") for case in suite if case[0].tag == "failure"] == ["broken", "not measured"]
     assert suite[0][0].get("message") == (
-        "Accuracy: 0.5833 (0.4428 to 0.7115), judged by the worse end of the interval, 0.443; asked for: at least 0.8."
+        "Accuracy: 0.5833 (0.4428 to 0.7115), judged by the worse end of the interval, 0.443; limit: at least 0.8."
     )
     optional = Contract({**asked("accuracy", required=False).limits, **asked("unreadable").limits})
     kept = audit(reader("cnn", False), with_labels(range(20)), n_explained=0, contract=optional)
@@ -466,8 +484,8 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
         "[agreement]\nat_least = 1.0\nbound = 'worst'\n[group_gap]\nat_most = 0.1\nrequired = false", "utf-8"
     )
     told = run("model", test, "--contract", str(contract), "--n-explained", "3", *places[:4], code=1)
-    assert "The contract is broken on 12 pictures, in 1 of 2 figures." in told
-    assert "group_gap" in told
+    assert "Failed: 1 of 2 figures broke the contract on 12 pictures." in told
+    assert "Groups treated alike" in told
     for arguments, says in (
         (
             ["model"],

@@ -62,7 +62,7 @@ def row(model: Classifier, level: str, everywhere: bool = False) -> dict[str, An
 
 def test_pictures_that_have_what_decides_pass() -> None:
     found = row(fitted(), "believable")
-    assert (found["state"], found["value"], found["meaning"]) == ("pass", 1.0, "Of 6 cards: believable 6.")
+    assert (found["state"], found["value"], found["meaning"]) == ("pass", 1.0, "Verdicts on 6 cards: believable 6.")
 
 
 def test_pictures_of_classes_that_are_not_decided_for_fail_it() -> None:
@@ -70,7 +70,7 @@ def test_pictures_of_classes_that_are_not_decided_for_fail_it() -> None:
     head = fitted().head
     turned = replace(fitted(), head=Head(head.feature, head.weight.roll(1, 0), head.bias.roll(1, 0)))
     found = row(turned, "partly")
-    assert (found["state"], found["value"], found["meaning"]) == ("fail", 0.0, "Of 6 cards: do not rely 6.")
+    assert (found["state"], found["value"], found["meaning"]) == ("fail", 0.0, "Verdicts on 6 cards: do not rely 6.")
 
 
 @pytest.mark.parametrize(("level", "state"), [("partly", "pass"), ("believable", "fail")])

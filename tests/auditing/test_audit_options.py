@@ -126,8 +126,8 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     strange = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--object", "bird")
     assert (strange.code, strange.out) == (2, "")
     assert strange.err == (
-        "seewhy: The object 'bird' was given. One of the segmenter's classes (red, green, blue, ground) was "
-        "expected. Name one of them.\n"
+        "seewhy: The segmenter has no class 'bird'. Expected one of its classes: red, green, blue, ground. "
+        "Name one of them.\n"
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
@@ -173,15 +173,15 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
 @pytest.mark.parametrize(
     ("contract", "says"),
     [
-        ("", "asks for nothing."),
-        ("[acuracy]\nat_least = 0.5", "names the figure 'acuracy'"),
-        ("[accuracy]\nat_least = inf", "says at_least = inf of accuracy."),
+        ("", "is empty."),
+        ("[acuracy]\nat_least = 0.5", "names 'acuracy'"),
+        ("[accuracy]\nat_least = inf", "sets at_least = inf in [accuracy]."),
         ("[accuracy]\nat_least = 0.5\nat_most = 1", "gives accuracy at_least and at_most."),
-        ("[accuracy]\nat_least = " + "[" * 3000 + "]" * 3000, "is no TOML: maximum recursion depth exceeded."),
-        ("[accuracy]\nat_least = 1" + "0" * 5000, "is no TOML: Exceeds the limit (4300 digits)"),
-        ("[accuracy]\nat_least = 0x" + "f" * 9000, "says at_least = a number of thousands of digits of accuracy."),
-        ("[accuracy]\nat_least = 0.5\nrequired = 0x" + "f" * 9000, "says required = a number of thousands"),
-        ("[[accuracy]]\n" + ".".join("a" * 3000) + " = 1", "says accuracy = tables within tables."),
+        ("[accuracy]\nat_least = " + "[" * 3000 + "]" * 3000, "is not valid TOML: maximum recursion depth exceeded."),
+        ("[accuracy]\nat_least = 1" + "0" * 5000, "is not valid TOML: Exceeds the limit (4300 digits)"),
+        ("[accuracy]\nat_least = 0x" + "f" * 9000, "sets at_least = a number of thousands of digits in [accuracy]."),
+        ("[accuracy]\nat_least = 0.5\nrequired = 0x" + "f" * 9000, "sets required = a number of thousands"),
+        ("[[accuracy]]\n" + ".".join("a" * 3000) + " = 1", "sets accuracy = tables within tables."),
     ],
 )
 def test_a_contract_that_makes_no_sense_ends_before_anything_is_read_or_written(
@@ -211,7 +211,7 @@ def table(path: Path, **columns: str) -> Path:
     ("words", "says"),
     [
         (["--group", "camera"], "test.csv has no column 'camera' to say which pictures belong together."),
-        (["--group", "site"], "6 of 6 pictures are of no group: "),
+        (["--group", "site"], "6 of 6 pictures have no group: "),
         (["--label-column", "other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
         (["--junit", "nowhere/audit.xml"], "nowhere/audit.xml could not be written: no such file or directory."),
         (["--junit", "pictures"], "pictures could not be written: is a directory."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from seewhy.classifiers.linear.recipe import Linear
 from seewhy.cli import app
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
+from seewhy.report.blocks import Section
 from seewhy.studies.auditing.audit import Audit, audit
 from seewhy.studies.auditing.contract import CHECKS, Contract
-from seewhy.studies.auditing.drift import DriftTest
+from seewhy.studies.auditing.drift import FAR, N_SHOWN, Drift, DriftTest, sentence, todo
+from seewhy.studies.inspection.check import small_picture
 from tiny import colours, picture
 
 LABELS = ("moss", "rust", "sky")
@@ -54,7 +57,9 @@ def test_a_mark_at_one_place_fails_it_and_one_that_moves_does_not() -> None:
     found = audit(reader("cnn", False), marked((0, 56)), contract=asked("one_place"))
     row = figure(found, "one_place")
     assert (row["state"], row["value"]) == ("fail", 1.0)
-    assert row["meaning"].startswith("When the upper right is exchanged, 100.0% of decisions change, and 0.0% when")
+    assert row["meaning"].startswith(
+        "Swapping the upper right changes 100.0% of predictions, swapping other places 0.0%."
+    )
     assert found.data["place"] == {
         "boxes": [[0.75, 0.0, 1.0, 0.25]] * 2, "share": 1.0, "changed": 1.0, "changed_elsewhere": 0.0
     }  # fmt: skip
@@ -70,7 +75,10 @@ def test_a_mark_in_the_middle_is_taken_for_the_object() -> None:
 
 def test_what_the_place_needs_is_told() -> None:
     one = gathered([s for s in marked(None).items if s.label == "red"])
-    for samples, says in ((one, "All cards decide for one class"), (gathered(list(marked(None).items[:6])), "6 cards")):
+    for samples, says in (
+        (one, "All cards predict the same class"),
+        (gathered(list(marked(None).items[:6])), "6 cards"),
+    ):
         found = audit(reader("cnn", False), samples, contract=asked("one_place", required=True))
         assert figure(found, "one_place")["meaning"].startswith(says)
         assert not found.passed
@@ -96,7 +104,7 @@ def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
     assert figure(inside, "background")["state"] == "pass"
     nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
     assert not nobody.passed
-    assert figure(nobody, "background")["meaning"] == ("Nobody says where the objects are. Give --masks or --object.")
+    assert figure(nobody, "background")["meaning"] == "It is not known where the objects are. Give --masks or --object."
 
 
 @cache
@@ -119,8 +127,10 @@ def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> No
     assert (same.data["drift"], dark.data["drift"], dark.data["p"]) == ("no", "yes", 0.005)
     assert dark.data["far"]["value"] > 0.5 > same.data["far"]["value"]
     assert dark.data["energy"] > 10 * abs(same.data["energy"])
-    assert "do not show to differ from" in same.sentence
-    assert "The farthest pictures" in dark.to_html()
+    assert same.sentence.startswith("No difference was found between the ")
+    assert dark.sentence.startswith(f"The {dark.data['n']} new pictures differ from the ")
+    assert "Nothing has to be done." in same.to_html()
+    assert "If they show your classes, label some of them and fit again" in dark.to_html()
     assert [p["cosine"] for p in dark.data["pictures"]] == sorted(p["cosine"] for p in dark.data["pictures"])
     for name in ("drift_p", "far_pictures"):
         assert audit(fitted(), seen(), contract=asked(name), n_explained=0).passed
@@ -147,19 +157,55 @@ def test_false_alarms_are_as_rare_as_the_level() -> None:
 
 
 def test_what_drift_needs_is_told() -> None:
-    with pytest.raises(DataError, match=r"^The classifier keeps nothing of pictures .* with --against\.$"):
+    with pytest.raises(DataError, match=r"^The classifier keeps no features of its .* with --against\.$"):
         DriftTest().run(reader("cnn", False), marked(None).items)
-    with pytest.raises(DataError, match=r"^4 pictures were given, and the classifier was fitted on \d+\. Ten of each"):
+    with pytest.raises(DataError, match=r"^4 new picture\(s\) and \d+ training pictures were given\. Expected at"):
         DriftTest().run(fitted(), seen().items[:4])
-    with pytest.raises(InputError, match=r"^alpha=0\.0001 was given\. 0\.001, the least p value"):
+    with pytest.raises(InputError, match=r"^alpha=0\.0001 was given\. Expected at least 0\.001, the smallest"):
         DriftTest(alpha=0.0001)
     known = fitted().known
     assert known is not None
     other = replace(fitted(), known=replace(known, encoder="another"))
     found = audit(other, seen(), contract=asked("drift_p", required=True), n_explained=0)
-    assert figure(found, "drift_p")["meaning"].startswith(
-        "The pictures that the classifier was fitted on were looked at"
-    )
+    assert figure(found, "drift_p")["meaning"].startswith("The classifier keeps features of its training pictures from")
+
+
+@pytest.mark.parametrize("n", [1, 50, 400])
+def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> None:
+    """From the JSON alone: one picture, as many as are shown, and more; the second cannot be read any more."""
+    rows = [
+        {"image": f"{tmp_path}/a_{i}.png", "label": "moss", "cosine": i / n, "far": i < 1, "nearest": f"fit_{i}.png"}
+        for i in range(min(n, N_SHOWN))
+    ]
+    for i, row in enumerate(rows):
+        if i != 1:
+            Image.fromarray(picture("moss", i)).save(row["image"])
+    classes = [{"label": "moss", "n": n, "share": 1.0, "expected": 0.5, "p": 0.5}]
+    data = {
+        "drift": "no", "n": n, "n_known": 30, "p": 0.4, "classes": classes, "pictures": rows,
+        "far": {"value": 1 / n, "interval": [0.0, 0.2], "expected": FAR}, "settings": asdict(DriftTest()),
+    }  # fmt: skip
+    found = Drift({"sentence": sentence(data), **data}, read=small_picture)
+    page = " ".join(found.to_html().split())
+    tile = r"<span>(a_\d+\.png)</span><span>(\w+) training \((\S+)\)</span><span>predicted moss</span>"
+    expected = [(f"a_{i}.png", "unlike" if i < 1 else "like", f"{i / n:.2f}") for i in range(len(rows))]
+    assert re.findall(tile, page) == expected
+    assert page.count("data:image/") == len(rows) - (n > 1)
+    assert ("The 50 strangest of 400 pictures." in page) == (n == 400)
+    before = re.sub(r"<details>.*?</details>", "", page)
+    assert ("fit_0.png" in page, "fit_0.png" in before, "energy distance" in before) == (True, False, False)
+    listed = next(b for b in found.document().blocks if getattr(b, "title", "") == "The strangest pictures")
+    assert isinstance(listed, Section)
+    assert list(listed.blocks[1].facts) == [row["image"] for row in rows[:10]]  # type: ignore[union-attr]
+
+
+def test_what_to_do_depends_on_what_was_found() -> None:
+    far = {"value": 0.5, "interval": [0.0, 0.6]}
+    data: dict[str, Any] = {"drift": "no", "classes": [{"p": None}], "far": far, "settings": {"alpha": 0.01}}
+    assert todo(data) == "Nothing has to be done."
+    assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than usual are unlike")
+    assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes really come")
+    assert todo({**data, "drift": "yes"}).startswith("Look at the strangest pictures.")
 
 
 def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

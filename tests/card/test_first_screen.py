@@ -17,6 +17,7 @@ import torch
 
 import seewhy
 from browser import NEEDS_BROWSER, Browser
+from reading import grade
 from seewhy.classifiers.network import Perception
 from seewhy.dense.part_evidence import UNJUDGED
 from seewhy.dense.part_evidence import _judge as judge_part
@@ -71,19 +72,6 @@ class Open(HTMLParser):
     @property
     def words(self) -> list[str]:
         return re.findall(r"[\w’'–-]*\w[\w’'–-]*", " ".join(self.said))
-
-
-def syllables(word: str) -> int:
-    """An estimate: groups of vowels, less a silent e."""
-    word = word.lower()
-    found = len(re.findall(r"[aeiouy]+", word))
-    return max(1, found - (word.endswith("e") and not word.endswith(("le", "ee")) and found > 1))
-
-
-def grade(sentences: list[str]) -> float:
-    """Flesch and Kincaid's, by estimated syllables; numbers and names count as any word."""
-    words = [word for sentence in sentences for word in re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", sentence)]
-    return 0.39 * len(words) / len(sentences) + 11.8 * sum(map(syllables, words)) / len(words) - 15.59
 
 
 @pytest.fixture(scope="module")

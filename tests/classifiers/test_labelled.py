@@ -78,14 +78,14 @@ def test_names_and_follow_ups_are_measured_as_they_are(samples: Samples) -> None
 def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path: Path) -> None:
     heard, encoder = Progress(), colours()
     found = encode_labelled(encoder, ("blue", "brown"), samples, progress=heard)
-    assert heard.notes == ["6 picture(s) of 1 unknown class(es) left out: green, …"]
+    assert heard.notes == ["left out 6 picture(s) of 1 unknown class(es): green, …"]
     assert found.labels.bincount().tolist() == [6, 6]
     assert [s.label for s in found.items] == [("blue", "brown")[i] for i in found.labels]
     with pytest.raises(DataError) as caught:
         encode_labelled(encoder, ("cat", "dog"), samples)
     assert str(caught.value) == (
-        "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', 'dog'). "
-        "Name the classes alike."
+        "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', 'dog'). Give the classes the "
+        "same names in both."
     )
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")

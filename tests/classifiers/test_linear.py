@@ -76,7 +76,7 @@ def test_copies_never_straddle_and_two_classes_are_noted(folders: Path, monkeypa
     for i in range(5):
         shutil.copy(folders / "moss" / "moss_1.png", folders / "moss" / f"again {i}.png")
     model = FAST.fit(ENCODER, load_samples(folders))
-    assert "1 picture(s) lie in more than one class, byte for byte; neither copy is held out" in model.measures["notes"]
+    assert "1 picture(s) are in more than one class, byte for byte; no copy is held out" in model.measures["notes"]
     held = model.held_out.pooled
     stray = ENCODER.encode(ENCODER.pixels([seewhy_pixels(folders / "sky" / "stray.png")])).pooled
     assert not torch.isclose(held, stray, atol=1e-5).all(1).any()

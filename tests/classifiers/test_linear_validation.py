@@ -66,8 +66,8 @@ def test_an_unknown_class_is_refused_before_the_work(train: Path, validation: Pa
     with pytest.raises(DataError) as caught:
         FAST.fit(ENCODER, load_samples(train), validation=load_samples(validation))
     assert str(caught.value) == (
-        "The validation pictures have the class 'mos', which is not among the 3 to train on. "
-        "Did you mean 'moss'? Name the classes alike in both."
+        "The validation pictures have the class 'mos', which is not one of the 3 training classes. Did you mean "
+        "'moss'? Give the classes the same names in both."
     )
 
 
@@ -76,8 +76,8 @@ def test_copies_of_training_pictures_measure_nothing(train: Path, validation: Pa
     model = FAST.fit(ENCODER, load_samples(train), validation=load_samples(validation))
     assert model.measures["n_held_out"] == 6
     copied, alike = model.measures["notes"]
-    assert copied == "1 validation picture(s) are training pictures too, byte for byte, and left out"
-    assert "of 6 validation pictures look like shots of things that are trained on" in alike
+    assert copied == "left out 1 validation picture(s) that are training pictures too, byte for byte"
+    assert "of 6 validation pictures look like shots of training objects, which flatters" in alike
     with pytest.raises(DataError) as caught:
         FAST.fit(ENCODER, load_samples(train), validation=load_samples(train))
     assert str(caught.value) == (

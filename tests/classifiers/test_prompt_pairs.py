@@ -79,8 +79,8 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         PromptPairs(**given)
     assert str(caught.value) == (
-        f"Prompt pairs were given present={given['present']}, absent={given['absent']}, scale={given['scale']}. One or "
-        "more sentences of each kind with {} for the finding, and a scale above zero, were expected. Change them."
+        f"Prompt pairs were given present={given['present']}, absent={given['absent']}, scale={given['scale']}. "
+        "Expected one or more sentences of each kind with {} for the finding, and a scale above zero. Change them."
     )
 
 
@@ -89,5 +89,5 @@ def test_nothing_to_look_for_is_refused(names: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         found(tiny_pair(), names)
     assert str(caught.value) == (
-        f"The findings {names} were given. One or more, in words, were expected. Name what is looked for."
+        f"The findings {names} were given. Expected one or more, in words. Name what to look for."
     )

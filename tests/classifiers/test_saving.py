@@ -189,7 +189,7 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
     )
     (folder / CARD).write_text("{oops")
     assert refused(folder, ModelError) == (
-        f"{folder} is not a saved SeeWhy classifier (seewhy.json: it is no JSON: Expecting property name enclosed in "
+        f"{folder} is not a saved SeeWhy classifier (seewhy.json: it is not JSON: Expecting property name enclosed in "
         f"double quotes at line 1). Make one with: seewhy fit PHOTOS -o {folder}"
     )
     (folder / CARD).write_text("[" * 100_000)
@@ -327,7 +327,7 @@ def test_a_head_of_another_width_says_so(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         model.predict(picture("moss", 0))
     assert str(caught.value) == (
-        "The head reads 3 features a picture and the encoder gives 8. Equal numbers were expected. Fit the classifier "
+        "The head reads 3 features per picture, but the encoder gives 8. Expected equal numbers. Fit the classifier "
         "again with this encoder."
     )
 
@@ -453,8 +453,8 @@ def test_other_weights_are_refused(folder: Path) -> None:
     other = tiny_cnn(seed=1)
     assert refused(folder, ModelError, encoder=other) == (
         f"{folder} was made with 'tiny' of fingerprint {ENCODER.fingerprint[:12]}; this is 'tiny' of "
-        f"{other.fingerprint[:12]}, and what they see cannot be compared. "
-        "Bring the same weights, or fit the classifier again."
+        f"{other.fingerprint[:12]}, so their features cannot be compared. Use the same weights, or fit the classifier "
+        "again."
     )
 
 

@@ -149,18 +149,16 @@ def test_mistakes_in_options_are_one_line_each(
         return capsys.readouterr().err
 
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "localhost:1")
-    assert said == (
-        "seewhy: 'localhost:1' was given as --base-url. A URL like http://localhost:11434/v1 was expected.\n"
-    )
+    assert said == ("seewhy: --base-url is 'localhost:1'. Expected a URL like http://localhost:11434/v1. Correct it.\n")
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--leave-out", "top_p")
-    assert "seewhy: 'top_p' was to be left out of requests." in said
-    assert "Nobody was named who writes." in err("describe", "write", "wren, robin", "-o", "b.json")
+    assert "seewhy: The parameter 'top_p' cannot be left out of requests." in said
+    assert "No writer was named." in err("describe", "write", "wren, robin", "-o", "b.json")
     said = err("describe", "write", "wren", "-o", "b.json", "-w", "m")
     assert said == "seewhy: 1 class was named. Name at least two, separated by commas.\n"
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")
     assert said == (
-        "seewhy: m at http://localhost:1/v1 did not answer: Connection error. A running service and a model it has "
-        "were expected. Check --base-url, --writer and the key.\n"
+        "seewhy: m at http://localhost:1/v1 did not answer: Connection error. Expected a running service that has "
+        "the model. Check --base-url, --writer and the key.\n"
     )
 
 
@@ -180,6 +178,6 @@ def test_a_verb_that_may_do_without_a_writer_says_that_nobody_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run") == 0
-    assert capsys.readouterr().out == "nobody is asked: no --writer was named\n"
+    assert capsys.readouterr().out == "no --writer was named, so there is nothing to ask\n"
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run", "--json") == 0
     assert printed_json(capsys, "describe-images") == {"n_prompts": 0}

@@ -68,17 +68,17 @@ def test_the_usual_denials_and_a_file_that_is_known_again(folder: Path) -> None:
     [
         (
             (*ASKED, "--labels", "a,b"),
-            "--finding and --labels were both given. One of them was expected, since they decide in different ways. "
-            "Drop one.",
+            "--finding and --labels were both given, but they decide in different ways. Expected only one of them. "
+            "Leave one out.",
         ),
         (
             ("--absent", "no {}"),
-            "The findings [] were given. One or more, in words, were expected. Name what is looked for.",
+            "The findings [] were given. Expected one or more, in words. Name what to look for.",
         ),
         (
             (*ASKED, "--absent", "nothing"),
-            "Prompt pairs were given present=('{}',), absent=('nothing',), scale=None. One or more sentences of each "
-            "kind with {} for the finding, and a scale above zero, were expected. Change them.",
+            "Prompt pairs were given present=('{}',), absent=('nothing',), scale=None. Expected one or more sentences "
+            "of each kind with {} for the finding, and a scale above 0. Change them.",
         ),
     ],
 )

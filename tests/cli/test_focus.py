@@ -80,6 +80,6 @@ def test_an_index_is_searched_under_its_own_instruction(enc: Path) -> None:
 @pytest.mark.parametrize("verb", [("predict", "--labels", "cat,dog"), ("explain", "--labels", "cat,dog")])
 def test_an_instruction_to_an_encoder_that_takes_none_is_refused(enc: Path, verb: tuple[str, ...]) -> None:
     assert refused(*verb, enc / "red.png", "--focus", "the colour") == (
-        "The instruction 'the colour' was given to 'lite0', which sees a picture in one way only. An encoder that was "
-        "trained with instructions was expected. Leave the instruction out."
+        "The instruction 'the colour' was given to 'lite0', which takes none. Expected an encoder that was trained "
+        "with instructions. Leave the instruction out."
     )

@@ -50,7 +50,7 @@ def test_empty_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError) as caught:
         list(picture_names(["-"]))
     assert str(caught.value) == (
-        "Standard input is empty. File names were expected, one a line. Check what gives them."
+        "Standard input is empty. Expected file names, one per line. Check the command before the pipe."
     )
     assert list(picture_names(["-", "c.png"])) == ["c.png"]
 
@@ -73,8 +73,8 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError) as caught:
         list(picture_names(folders))
     assert str(caught.value) == (
-        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). "
-        "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). Expected a folder that you may "
+        "read. Allow reading it, or leave it out."
     )
 
 
@@ -98,5 +98,5 @@ def test_a_classifier_without_a_learnt_prompt_has_its_own_classes() -> None:
     with pytest.raises(InputError) as caught:
         named_by(ZeroShot().build(tiny_pair(), ["a", "b"]), "c, d")
     assert str(caught.value) == (
-        "--model and --labels were both given. A saved classifier has its own classes: drop one."
+        "--model and --labels were both given, but a saved classifier has its own classes. Leave one out."
     )

@@ -91,7 +91,7 @@ def test_settings_are_pairs() -> None:
     assert settings(None) == {}
     assert settings(["n-masks = 20", "layer=a=b", "p=1", "p=2"]) == {"n_masks": "20", "layer": "a=b", "p": "1,2"}
     for given in ("n_masks", "=3", "n_masks=", " "):
-        with pytest.raises(InputError, match=r"NAME=VALUE was expected\. For example: --set n_masks=2000"):
+        with pytest.raises(InputError, match=r"Expected NAME=VALUE\. For example: --set n_masks=2000"):
             settings([given])
 
 
@@ -105,7 +105,7 @@ def test_what_nothing_takes_is_refused() -> None:
         "There is no setting of clip called 'epochs'. Known: max_scale, temperature. epochs is an option: --epochs."
     )
     done = CliRunner().invoke(app, ["evaluate", "x", "--column", "lable=kind"])
-    assert "image, label, text or split, and a column's name after =, were expected" in str(done.exception)
+    assert "image, label, text or split, then = and the name of a column expected" in str(done.exception)
 
 
 TYPED = [
@@ -151,7 +151,7 @@ def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
 def test_what_makes_something_for_later_asks_for_a_place(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, InputError)
-    assert "expected" in str(done.exception)
+    assert "Expected" in str(done.exception) or "expected" in str(done.exception)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_what_reports_writes_nothing_unasked(tmp_path: Path, monkeypatch: pytest
         assert done.exit_code == 0, done.output
         assert list(place.iterdir()) == [], arguments
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", *described])
-    assert str(done.exception) == ("--png was given, and no place for it. A folder was expected. Name one with -o.")
+    assert str(done.exception) == ("--png was given, but no folder for it. Expected a folder. Name one with -o.")
     done = CliRunner().invoke(app, ["explain", str(picture), "--no-measure", "--png", "-o", "why.html", *described])
-    assert str(done.exception) == "--png was given, and why.html is one file. A folder was expected. Name one with -o."
+    assert str(done.exception) == "--png was given, but why.html is one file. Expected a folder. Name one with -o."
     assert list(place.iterdir()) == []

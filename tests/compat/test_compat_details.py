@@ -69,7 +69,7 @@ def test_functions_of_others_may_change_what_they_are_given_and_return_in_severa
     assert explain(quantus, compat.from_quantus)[0].unique().tolist() == [-1.0]
     for shape in ((2, 4), (2, 3, 4, 5, 6), (3, 4, 5)):
         with pytest.raises(
-            InputError, match=r"The captum function gives \(.*\) for 2 pictures\. Maps \(2, c, h, w\) or"
+            InputError, match=r"The captum function returns \(.*\) for 2 pictures\. Expected maps \(2, c, h, w\) or"
         ):
             explain(lambda *_, shape=shape, **__: torch.zeros(shape))
 
@@ -89,15 +89,17 @@ def test_a_target_gives_one_number_of_each_row() -> None:
     two = [lambda row: row[0], lambda row: row[2]]
     assert scores(two, rows).tolist() == [0, 5, 6, 11], "rows beyond the targets start again at the first"
     for output, says in (
-        ({"out": rows}, r"^The network gives a dict\. A tensor or a list with a row for each picture was expected\."),
-        (rows[:3], r"^The network gives a Tensor\."),
+        ({"out": rows}, r"^The network returns a dict\. Expected a tensor, or a list with one row per picture\."),
+        (rows[:3], r"^The network returns a Tensor\."),
     ):
         with pytest.raises(InputError, match=says):
             scores(two, output)
-    with pytest.raises(InputError, match=r"^A target gives \(3,\) for one picture\. One number was expected\."):
+    with pytest.raises(InputError, match=r"^A target returns the shape \(3,\) for one picture\. Expected one number\."):
         scores([lambda row: row], rows)
+    with pytest.raises(InputError, match=r"^A target asks for an output that the network does not have: index 3"):
+        scores([compat.ClassifierOutputTarget(3)], rows)
     for output, shape in ((torch.zeros(2, 3, 4), r"\(2, 3, 4\)"), ([rows], "a list")):
-        with pytest.raises(InputError, match=rf"^No targets were given, and the network gives {shape}, which has no"):
+        with pytest.raises(InputError, match=rf"^No targets were given, and the network's output {shape} has no"):
             compat.base.highest(output)
 
 
@@ -119,10 +121,10 @@ def test_the_six_views_are_mirrored_left_to_right_and_times_a_factor() -> None:
 def test_what_is_no_picture_and_no_layer_is_refused() -> None:
     network = waves_network()
     with pytest.raises(
-        InputError, match=r"^The input is \(3, 16, 24\)\. Pictures \(b, channels, h, w\) were expected\."
+        InputError, match=r"^The input has the shape \(3, 16, 24\)\. Expected pictures \(b, channels, h, w\)\."
     ):
         compat.GradCAM(network, [network[1]])(PIXELS[0])
-    with pytest.raises(InputError, match=r"^target_layers is no list of layers\."):
+    with pytest.raises(InputError, match=r"^target_layers is not a list\."):
         compat.GradCAM(network, [])
 
 
@@ -134,10 +136,10 @@ def test_one_cell_is_a_map_of_either_arrangement_and_noted(
         told = layout(torch.zeros(shape), PIXELS, "last")
     assert told.to_grid(torch.zeros(shape)).shape == (2, 5, 1, 1), found
     assert caplog.messages == [
-        "The layer 'last' gives one cell for a picture of 16 x 24, so its map is 0. Name an earlier layer, or give "
+        "The layer 'last' has only one cell for a picture of 16 x 24, so its map is 0. Name an earlier layer, or give "
         "larger pictures."
     ]
-    with pytest.raises(InputError, match=r"^The layer 'last' gives a dict\. A tensor was expected\."):
+    with pytest.raises(InputError, match=r"^The layer 'last' returns a dict\. Expected a tensor\."):
         layout({}, PIXELS, "last")
 
 
@@ -178,9 +180,9 @@ def test_masks_and_copies_run_in_batches_of_the_size_that_was_given() -> None:
 def test_a_part_of_the_channels_is_above_zero_and_at_most_all() -> None:
     network = waves_network()
     for ratio in (1.01, -0.1):
-        with pytest.raises(InputError, match=rf"^ratio_channels_to_ablate is {ratio}\. A part above 0, at most 1, was"):
+        with pytest.raises(InputError, match=rf"^ratio_channels_to_ablate is {ratio}\. Expected a number above 0"):
             compat.AblationCAM(network, [network[1]], ratio_channels_to_ablate=ratio)
-    with pytest.raises(InputError, match=r"^The reshape_transform of the layer '1' makes new values, and which of the"):
+    with pytest.raises(InputError, match=r"^The reshape_transform of the layer '1' computes new values, so"):
         compat.AblationCAM(network, [network[1]], lambda out: out * 2)(PIXELS)
 
 

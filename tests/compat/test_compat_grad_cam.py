@@ -90,22 +90,32 @@ def test_their_silent_traps_are_errors(network: nn.Module) -> None:
     cam = compat.GradCAM(network, [network.layer4[-1]])
     one = compat.ClassifierOutputTarget(1)
     for targets, message in (
-        ([one], "1 targets were given for 4 pictures. Give a list with one a picture."),
-        (one, "1 targets were given for 4 pictures. Give a list with one a picture."),
+        (
+            [one],
+            ("1 target(s) were given for 4 picture(s). Expected one target per picture. Give a list of that length."),
+        ),
+        (
+            one,
+            ("1 target(s) were given for 4 picture(s). Expected one target per picture. Give a list of that length."),
+        ),
         (
             [1, 2, 3, 4],
-            "The target 1 is a int. A function of a picture's output was expected. "
-            "Write ClassifierOutputTarget(class index).",
+            (
+                "The target 1 is of the type int. Expected a function of one picture's output. Write "
+                "ClassifierOutputTarget(class index)."
+            ),
         ),
     ):
         with pytest.raises(InputError) as caught:
             cam(pixels(4), targets)
         assert str(caught.value) == message
-    with pytest.raises(InputError, match="target_layers is no list of layers"):
+    with pytest.raises(InputError, match="target_layers is not a list"):
         compat.GradCAM(network, network.layer4[-1])
     with pytest.raises(InputError, match="The target layer BasicBlock is not inside ResNet"):
         compat.GradCAM(network, [torchvision.models.resnet18(weights=None).layer4[-1]])
-    with pytest.raises(InputError, match=r"ratio_channels_to_ablate is 0\. A part above 0, at most 1, was expected\."):
+    with pytest.raises(
+        InputError, match=r"ratio_channels_to_ablate is 0\. Expected a number above 0 and at most 1\. Change it\."
+    ):
         compat.AblationCAM(network, [network.layer4[-1]], ratio_channels_to_ablate=0)
 
 
@@ -113,4 +123,7 @@ def test_a_layer_that_is_not_read_is_an_error() -> None:
     model = Aside()
     with pytest.raises(InputError) as caught:
         compat.GradCAM(model, [model.unused])(pixels())
-    assert str(caught.value) == "The output does not depend on the layer 'unused'. Choose another target layer."
+    assert str(caught.value) == (
+        "The output does not depend on the layer 'unused'. Expected a layer that the output is computed "
+        "from. Choose another target layer."
+    )

@@ -147,12 +147,18 @@ def test_the_model_is_left_as_found(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (Target(torch.tensor([0])), "1 targets were given for 3 pictures. Give one a picture."),
-        (Target(torch.tensor([0, 4, 1])), "A target is outside 0…3. Give the index of one of the classes."),
-        (Target(torch.tensor([0, -1, 1])), "A target is outside 0…3. Give the index of one of the classes."),
+        (Target(torch.tensor([0])), "1 targets were given for 3 pictures. Give one per picture."),
+        (
+            Target(torch.tensor([0, 4, 1])),
+            "A target is not a class index from 0 to 3. Give the index of one of the classes.",
+        ),
+        (
+            Target(torch.tensor([0, -1, 1])),
+            "A target is not a class index from 0 to 3. Give the index of one of the classes.",
+        ),
         (
             Target(TARGET.index, torch.tensor([0, 9, 1])),
-            "A contrast is outside 0…3. Give the index of one of the classes.",
+            "A contrast is not a class index from 0 to 3. Give the index of one of the classes.",
         ),
     ],
 )

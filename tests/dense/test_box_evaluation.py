@@ -71,12 +71,12 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         evaluate_boxes(data, scored(data, cat="a", dog="b", hen="c"))
     assert str(caught.value) == (
-        "The data has the classes cat, dog, hen, and what was found a, b, c. The same names were expected. Name the "
-        "classes alike."
+        "The data has the classes cat, dog, hen, and the predicted boxes have a, b, c. Expected the same "
+        "names in both. Name the classes alike."
     )
-    with pytest.raises(DataError, match="A box that was found has no score"):
+    with pytest.raises(DataError, match="A predicted box has no score"):
         evaluate_boxes(data, data)
-    with pytest.raises(DataError, match="'owl' is no class of the data"):
+    with pytest.raises(DataError, match="The data has no class 'owl'"):
         evaluate_boxes(data, scored(data), novel=["owl"])
     part = BoxData(scored(data, hen="owl").pictures[1:], ("cat", "dog", "owl"))
     d = evaluate_boxes(data, part, n_draws=10).data
@@ -93,7 +93,7 @@ def test_nothing_there_and_nothing_found(tmp_path: Path) -> None:
     assert (d["ap"], d["n_found"]) == (0, 0)
     report = evaluate_boxes(none, scored(data), n_draws=10)
     assert report.data["ap"] is None
-    assert "Nothing is on these pictures" in report.to_html()
+    assert "These pictures have no true boxes" in report.to_html()
 
 
 @pytest.mark.slow  # the shipped encoder looks at twelve small pictures

@@ -90,7 +90,7 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     assert kinds == [Failure, type(found)]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         built.segment(bad)
-    with pytest.raises(ModelError, match=r"holds a 'clipseg' network\. One of 'owlv2' was expected"):
+    with pytest.raises(ModelError, match=r"holds a 'clipseg' network\. Expected 'owlv2'"):
         open_network("owlv2", str(folder))
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
     words = ["segment", str(tmp_path / "photo.png"), "--labels", "cat,dog", "--segmenter", f"clipseg:{folder}"]
@@ -115,17 +115,21 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [
-        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. A folder"),
+        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. Expected a folder"),
         ({"name": "clipseg"}, InputError, "Write --method clipseg:/path/to/folder."),
         ({"name": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
-        ({"name": "maskclip:/x"}, InputError, "The segmenter maskclip has no weights of its own, and /x was"),
-        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and was given names alone."),
+        (
+            {"name": "maskclip:/x"},
+            InputError,
+            "The segmenter maskclip has no weights of its own, and the folder /x was",
+        ),
+        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and only names were given."),
         ({"name": "maskclip", "tiles": 2}, InputError, "The segmenter maskclip has no parameter 'tiles'."),
         ({"name": "clipseg:/x", "labels": ["a"]}, DataError, "A segmenter was given 1 name."),
         ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given zoom="),
         ({"name": "clipseg:/x", "templates": ("a",)}, InputError, "clipseg was given templates=('a',)"),
         ({"name": "clipseg:/x", "templates": ()}, InputError, "clipseg was given templates=()"),
-        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. A number from 0 to below 1"),
+        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. Expected a number from 0 to below 1"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], kind: type[Exception], says: str) -> None:

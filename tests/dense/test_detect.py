@@ -105,7 +105,7 @@ def test_python(tmp_path: Path) -> None:
     assert all(0 <= d.box[0] < d.box[2] <= 90 and 0 <= d.box[1] < d.box[3] <= 60 for d in found.found)
     assert json.loads(found.save(tmp_path / "d.json").read_text())["classes"] == ["a red square", "grass"]
     assert "a red square" in found.save(tmp_path / "d.html").read_text()
-    with pytest.raises(DataError, match=r"not as '\.png'"):
+    with pytest.raises(DataError, match=r"cannot be written as '\.png'"):
         found.save(tmp_path / "d.png")
     both = seewhy.detect([pixels, tmp_path / "none.jpg"], ["grass"], tiny_pair())
     assert isinstance(both[1], Failure)
@@ -116,18 +116,22 @@ def test_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"labels": " , "}, DataError, "A detector was given 0 names. One or more different names were expected."),
+        ({"labels": " , "}, DataError, "A detector was given 0 names. Expected at least one name, and all different."),
         ({"labels": "a,b,a"}, DataError, "A detector was given 'a' twice."),
         ({"labels": "a", "detector": "word_region"}, UnknownNameError, "word_regions"),
         (
             {"labels": "a", "zoom": 2},
             InputError,
-            "The detector word_regions has no parameter 'zoom'. One of templates,",
+            "The detector word_regions has no parameter 'zoom'. Expected one of templates,",
         ),
-        ({"labels": "a", "detector": "word_regions:x"}, InputError, "has no weights of its own, and x was given."),
+        (
+            {"labels": "a", "detector": "word_regions:x"},
+            InputError,
+            "has no weights of its own, and the folder x was given.",
+        ),
         ({"labels": "a", "detector": "owlv2"}, InputError, "Write --method owlv2:/path/to/folder."),
-        ({"labels": "a", "levels": (0.0,)}, InputError, "Numbers between 0 and 1, and one word or more"),
-        ({"labels": "a", "rest": ()}, InputError, "0 words for the rest"),
+        ({"labels": "a", "levels": (0.0,)}, InputError, "Expected levels between 0 and 1, and at least one word"),
+        ({"labels": "a", "rest": ()}, InputError, "0 word(s) for the rest"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -210,7 +214,7 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
     (bare / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(WeightsError, match="pickle"):
         detector_for(f"owlv2:{bare}", ["cat"])
-    with pytest.raises(ModelError, match=r"holds a 'owlv2' network\. One of 'grounding_dino' was expected"):
+    with pytest.raises(ModelError, match=r"holds a 'owlv2' network\. Expected 'grounding_dino'"):
         detector_for(f"grounding_dino:{owl}", ["cat"])
 
 
@@ -235,7 +239,7 @@ def test_grounding_dino_from_a_folder(tmp_path: Path) -> None:
     found = detector_for(f"grounding_dino:{tmp_path}", ["red cat", "dog"], least=0.0, overlap=1.0).detect(pixels)
     assert 1 <= len(found) <= 6
     assert {d.label for d in found.found} <= {"red cat", "dog"}
-    with pytest.raises(InputError, match="20 names are 41 words to Grounding DINO, which reads 16"):
+    with pytest.raises(InputError, match="The 20 names are 41 tokens to Grounding DINO, or one of them is none"):
         detector_for(f"grounding_dino:{tmp_path}", [f"cat{'s' * i}" for i in range(20)])
 
 

@@ -148,7 +148,7 @@ def test_a_trunk_that_learns_is_kept_and_the_words_stay_as_they_were(data: BoxDa
     detector = fit_detector(
         data, on, method="dito", folds=2, **SMALL, trunk_lr=0.6, zoom=1.0, progress=(heard := Progress())
     )
-    said = next(note for note in heard.notes if note.startswith("the trunk learns"))
+    said = next(note for note in heard.notes if note.startswith("the trunk is trained too"))
     assert "3 trainings of 3 steps" in said
     assert all(torch.equal(value, before[name]) for name, value in on.trunk.state_dict().items()), "the encoder stays"
     finder = detector.finder
@@ -216,7 +216,7 @@ def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.Monke
     monkeypatch.setattr("seewhy.dense.tuned.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     said = how.cost_of(reader, data, 6)
     assert said is not None
-    looks = "every look at a picture is then two, as the frozen words need it as it was"
+    looks = "each picture then takes two passes, one of them for the frozen words"
     n, own = how.batch_size, 2.0 * how.batch_size / min(2, how.batch_size)
     assert f"a step of {n} samples takes about {own:.2g} seconds" in said
     assert said.endswith(f", 6 trainings of 300 steps about {duration(1800 * own)}; {looks}")
@@ -233,7 +233,7 @@ def test_a_picture_that_goes_while_a_trunk_learns_is_named(data: BoxData, tmp_pa
     own = BoxData((replace(data.pictures[0], image=str(kept)), *data.pictures[1:]), data.classes)
     _, given = DITO(**SMALL, trunk_lr=0.6, zoom=1.0)._prepared(Reader(tiny_pair(), 1.0), own, Progress())
     kept.unlink()
-    with pytest.raises(DataError, match=r"gone.png was read before the training and cannot be read now"):
+    with pytest.raises(DataError, match=r"gone.png could be read before the training, and now it cannot"):
         given.columns["pixels"]([0], torch.Generator())
 
 
@@ -290,7 +290,7 @@ def test_heads_that_were_pretrained_are_gone_on_from(data: BoxData) -> None:
     notes: list[str] = []
     on.region_heads = RegionHeads(HeadSizes(sizes.channels, sizes.out, width=16))
     how.fit(Reader(on, how.zoom), data, progress=Hearing())
-    assert any("has heads of other sizes: these begin from nothing" in note for note in notes)
+    assert any("has heads of other sizes, so these are trained" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_what_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_pictures_without_a_box_are_no_data(data: BoxData) -> None:
-    with pytest.raises(DataError, match=r"None of 2 picture\(s\) could be used with its boxes"):
+    with pytest.raises(DataError, match=r"None of the 2 picture\(s\) could be used with its boxes"):
         DITO(**SMALL).fit(Reader(tiny_pair(), 2.0), BoxData(data.pictures[6:], ("red",)))
 
 

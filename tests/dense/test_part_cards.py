@@ -263,7 +263,7 @@ def test_parts_are_likened_to_known_parts_and_never_to_themselves(tmp_path: Path
     detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     progress = Progress()
     known = with_examples(PartExplainer.of(detector), tmp_path / "boxes.json", progress)
-    assert progress.notes == ["1 class(es) of the examples are not looked for: other"]
+    assert progress.notes == ["1 class(es) of the examples are not among the names to find: other"]
     assert known.model.bank is not None
     assert len(known.model.bank.pictures) == 16
     assert known.model.likeness is not None
@@ -383,7 +383,7 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
         (("--detector", "word_regions"), "was given without names"),
         (("--labels", "red", "--detector", "owlv2"), "without its weights"),
         (("--labels", "red, green", "--segmenter", "linear"), "learns from pictures"),
-        (("-m", folder, "--neurons", "3"), "explained with neurons"),
+        (("-m", folder, "--neurons", "3"), "The map neurons cannot explain"),
         (("-m", folder, "--validation", picture.parent), "--validation was given"),
         (("-m", folder, "-o", tmp_path / "a.html"), "which is one file"),
     ):

@@ -83,7 +83,7 @@ def test_a_result_says_what_it_holds(tmp_path: Path) -> None:
         found.save(tmp_path / "mine.png")
     with pytest.raises(DataError) as caught:
         found.save(tmp_path / "seg.tif")
-    assert str(caught.value).startswith("Segments are written as .png, .html, .json, not as '.tif'. Change the")
+    assert str(caught.value).startswith("Segments cannot be written as '.tif'. Expected one of")
 
 
 def test_options_change_what_they_say() -> None:
@@ -126,7 +126,7 @@ def test_pictures_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([], "A segmenter was given 0 names. From 2 to 255 different names were expected."),
+        ([], "A segmenter was given 0 names. Expected 2 to 255 different names."),
         ("road", "A segmenter was given 1 name."),
         (["a", " a "], "A segmenter was given 'a' twice."),
         (map(str, range(256)), "A segmenter was given 256 names."),
@@ -141,7 +141,7 @@ def test_names_that_make_no_classes(labels: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"denoised": 1.5}, "maskclip was given denoised=1.5. A number from 0 to 1"),
+        ({"denoised": 1.5}, "maskclip was given denoised=1.5. Expected a number from 0 to 1"),
         ({"normalised": "cells"}, "maskclip was given normalised='cells'"),
         ({"templates": ("a photo",)}, "The template 'a photo' has no {} where"),
         ({"templates": ()}, "The template '' has no {} where"),
@@ -199,7 +199,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     refused = CliRunner().invoke(app, [*words, "-o", str(out)])
     assert isinstance(refused.exception, ForeignFileError)
     nothing = CliRunner().invoke(app, words[:3])
-    assert str(nothing.exception).startswith("No names were given. What may be in the pictures was expected.")
+    assert str(nothing.exception).startswith("No names were given. Expected what the pictures may show.")
     (tmp_path / "names.txt").write_text("red\ngreen\n\nblue\n")
     listed = CliRunner().invoke(app, [*words[:4], str(tmp_path / "names.txt"), "--quiet"])
     assert "green" in listed.stdout

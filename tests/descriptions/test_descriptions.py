@@ -15,7 +15,8 @@ from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.language.questions import read_pairs
 from tiny import noise, tiny_cnn
 
-FORM = 'Write {"class": ["text", …], …}.'
+NO_TEXT = "{path}: the class 'a' holds something that is not text. Expected a list of texts. Correct it."
+FORM = 'Expected {"class": ["text", …], …}. Correct the file.'
 
 
 @pytest.mark.parametrize(
@@ -74,10 +75,11 @@ def test_a_class_with_an_empty_list_goes_by_its_name(tmp_path: Path) -> None:
         ("[]", "{path} hold no classes. " + FORM),
         ("3", "{path} hold no classes. " + FORM),
         ('["a", "b"]', "{path} hold no classes. " + FORM),
-        ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Merge its texts."),
-        ('{"a": [1]}', "{path}: the class 'a' holds something that is not text. Write a list of texts."),
-        ('{"a": {"b": "c"}}', "{path}: the class 'a' holds something that is not text. Write a list of texts."),
-        ('{"a": ["  "]}', "{path}: the class 'a' has no texts. Write at least one, or leave it out."),
+        ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Expected each class once. Merge its texts."),
+        ('{"a": [1]}', NO_TEXT),
+        ('{"a": {"b": "c"}}', NO_TEXT),
+        ('{"a": ["  "]}',
+         "{path}: the class 'a' has no texts. Expected at least one. Write one, or leave the class out."),
         ("{", "{path} cannot be read: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
          + FORM),
     ],
@@ -104,7 +106,7 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         WordBank.build(tiny_cnn(), words, with_names=False)
     assert str(caught.value) == (
-        r"A sentence holds '\udce9', which is no character. Text in UTF-8 was expected. Write it anew."
+        r"A sentence holds '\udce9', which is not a character. Expected text in UTF-8. Write it again."
     )
 
 
@@ -158,7 +160,7 @@ def test_names_and_templates_that_are_refused() -> None:
         assert str(caught.value) == message
     with pytest.raises(InputError) as refused:
         ZeroShot(templates=("a photo",)).build(encoder, ["moss", "sky"])
-    assert str(refused.value) == "The template 'a photo' has no {} where the class's name goes. Add it."
+    assert str(refused.value) == ("The template 'a photo' has no {} where the class's name goes. Add it.")
 
 
 def test_an_encoder_without_words_says_so() -> None:

@@ -73,7 +73,7 @@ def test_matrix_of_unequal_classes() -> None:
     with pytest.raises(DataError) as caught:
         selection_matrix(texts, pictures, torch.tensor([0, 0, 1]), 3)
     assert str(caught.value) == (
-        "1 of 3 classes have no picture to choose words on. One a class was expected. Add pictures, or leave those "
+        "1 of 3 classes have no picture to choose words with. Expected one per class. Add pictures, or leave those "
         "classes out."
     )
 

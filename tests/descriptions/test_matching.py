@@ -118,7 +118,7 @@ def test_texts_are_shortened_once_each_and_never_silently_left_long(folder: Path
     assert {c.texts[0] for c in found if isinstance(c, Caption)} == {"red", "blue"}
     assert writer.n == 4
     assert read_captions(tmp_path / "c.jsonl")[0].model == "colours, shortened by shortener"
-    with pytest.raises(WriterError, match="never as asked"):
+    with pytest.raises(WriterError, match="each time in the wrong form"):
         shortened(Caption("a", "", ("a long text",)), WriterSession(Shortener(""), Written(":memory:")))
 
 
@@ -141,7 +141,7 @@ def test_captions_are_read_as_written_and_found_by_bytes_or_name(tmp_path: Path)
 
 
 def refusals() -> Iterator[tuple[str, str]]:
-    yield "", "holds no texts. One object a line was expected"
+    yield "", "holds no texts. Expected one object per line"
     yield '{"image": "a.jpg"}', "line 1, holds no texts."
     yield '{"image": "a.jpg", "texts": ["", "b"]}', "line 1, holds no texts."
     yield '{"text": "b"}', "line 1, names no picture."
@@ -163,8 +163,8 @@ def test_pictures_and_texts_that_are_not_one_to_one_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         of_pictures([one], ["aa", "bb"], ["a.jpg", "b.jpg"])
     assert str(caught.value) == (
-        "1 of 2 pictures have no text, the first 'b.jpg'. A text for each picture that is trained on was expected, "
-        "found by the file's digest or name. Write them, or leave those out."
+        "1 of 2 pictures have no text, the first 'b.jpg'. Expected a text for each, matched by the file's digest "
+        "or name; the first text is of 'a.jpg'. Write the missing texts, or leave these pictures out."
     )
     with pytest.raises(DataError, match="two lines with different texts"):
         of_pictures([one, Caption("a.jpg", "aa", ("two",))], ["aa"], ["a.jpg"])

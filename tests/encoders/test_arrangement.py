@@ -158,11 +158,9 @@ def test_attention_of_a_convolutional_network_is_no_map() -> None:
         from_module(nn.Sequential(Attentive(), nn.Identity()), transform=transform((64, 64)), engine="torch")
     )
     assert whole.encoder.layout == Layout("nchw")
-    with pytest.raises(
-        ModelError, match=r"gives 8 maps for 2 pictures, as inside windows\. One a picture was expected"
-    ):
+    with pytest.raises(ModelError, match=r"gives 8 maps for 2 pictures, as inside windows\. Expected one per picture"):
         refuse_windows(torch.zeros(8, 4, 49, 49), 2, "x")
-    with pytest.raises(ModelError, match=r"The layer 'x' gives attention, in 4 heads of 49 tokens to as many\."):
+    with pytest.raises(ModelError, match=r"The layer 'x' gives attention weights \(4 heads, 49 tokens\)\. Expected a"):
         refuse_windows(torch.randn(2, 4, 49, 49).softmax(3), 2, "x")
     refuse_windows(torch.randn(2, 4, 49, 49), 2, "x")
 
@@ -192,10 +190,9 @@ def test_what_cannot_be_told_is_asked_for() -> None:
     with pytest.raises(ModelError) as caught:
         encoder_at(cube, "body", (48, 48))
     assert str(caught.value) == (
-        "The layer 'body' of module gives (1, 3, 3, 3) for a picture of 48 x 48, and neither the layers around it nor "
-        "these numbers tell its places. A map (b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that fill a grid, was "
-        "expected. Choose another layer, or pass layout=Layout('nchw'), Layout('nhwc') or "
-        "Layout('tokens', grid=(h, w), prefix=n)."
+        "The layer 'body' of module gives (1, 3, 3, 3) for a picture of 48 x 48, which cannot be arranged as a map. "
+        "Expected (b, c, h, w), (b, h, w, c), or tokens (b, t, d) that fill a grid. Choose another layer, or pass "
+        "layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, w), prefix=n)."
     )
     assert encoder_at(cube, "body", (48, 48), layout=Layout("nhwc")).layout == Layout("nhwc")
 

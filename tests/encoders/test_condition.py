@@ -222,8 +222,8 @@ def test_one_of_an_older_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         open_adaptation(folder, base=on)
     assert str(caught.value) == (
-        f"{folder} was written by an older version, in which an instruction changed the pooled vector and not what the "
-        "network sees. One of this version was expected. Adapt the encoder again."
+        f"{folder} was written by an older version, in which an instruction changed the pooled vector and "
+        "not what the network sees. Expected a folder of this version. Adapt the encoder again."
     )
 
 
@@ -274,8 +274,8 @@ def test_an_instruction_that_nobody_hears_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         colours().encode(noise(1), "the colour")
     told = (
-        "The instruction 'the colour' was given to '{}', which sees a picture in one way only. "
-        "An encoder that was trained with instructions was expected. Leave the instruction out."
+        "The instruction 'the colour' was given to '{}', which takes none. Expected an encoder that was trained with "
+        "instructions. Leave the instruction out."
     )
     assert str(caught.value) == told.format("tiny")
     with pytest.raises(InputError) as caught:
@@ -284,5 +284,5 @@ def test_an_instruction_that_nobody_hears_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Adaptation(tiny_cnn(), changed(tiny_cnn())).encoder().encode(noise(1), " ")
     assert str(caught.value) == (
-        "The instruction is empty. Words such as 'the colour' were expected. Write some, or leave it out."
+        "The instruction is empty. Expected words such as 'the colour'. Write some, or leave it out."
     )

@@ -127,7 +127,10 @@ def test_a_saved_one_is_loaded_by_name_with_its_own_schedule(network: Any, tmp_p
     for kind in ("linear", "scaled_linear", "squaredcos_cap_v2"):
         theirs = diffusers.DDPMScheduler(beta_schedule=kind).alphas_cumprod.double()
         torch.testing.assert_close(schedule({"beta_schedule": kind}), theirs, atol=1e-5, rtol=1e-4)
-    for said, part in (("block=14", "block=14. A number up to 13"), ("t=200", "t=200. A number up to 199")):
+    for said, part in (
+        ("block=14", "block=14. Expected a number up to 13. Change it"),
+        ("t=200", "t=200. Expected a number up to 199. Change it"),
+    ):
         with pytest.raises(InputError, match=part):
             encoder(f"diffusion:{tmp_path}@{said}")
     config = json.loads((tmp_path / "unet" / "config.json").read_text())
@@ -183,8 +186,8 @@ def test_a_schedule_that_is_not_known_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         alphas_of(tmp_path, "diffusion:x")
     assert str(caught.value) == (
-        "The schedule of 'diffusion:x' cannot be used (its beta_schedule is 'sigmoid'). The linear, scaled_linear or "
-        "squaredcos_cap_v2 one of diffusers was expected. Save the model's own scheduler beside it."
+        "The schedule of 'diffusion:x' cannot be used (its beta_schedule is 'sigmoid'). Expected one of diffusers: "
+        "linear, scaled_linear or squaredcos_cap_v2. Save the model's own scheduler beside it."
     )
 
 
@@ -193,13 +196,15 @@ def test_settings_that_are_none_are_refused(said: str) -> None:
     with pytest.raises(InputError) as caught:
         encoder(f"diffusion:/no-such-folder@{said}")
     assert str(caught.value) == (
-        f"The encoder 'diffusion:/no-such-folder@{said}' was given {said!r}. block=NUMBER, t=NUMBER, pool=NUMBER, "
-        "noise=NUMBER, draws=NUMBER were expected. For example: diffusion:/folder@block=12,t=90"
+        f"The encoder 'diffusion:/no-such-folder@{said}' was given {said!r}. Expected block=NUMBER, t=NUMBER, "
+        "pool=NUMBER, noise=NUMBER, draws=NUMBER were. For example: diffusion:/folder@block=12,t=90"
     )
 
 
 def test_a_folder_that_is_not_there_and_a_library_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WeightsError, match=r"^'diffusion:/no-such-folder' was given, and there is no such folder\. "):
+    with pytest.raises(
+        WeightsError, match=r"^'diffusion:/no-such-folder' was given, but there is no such folder\. Expected a "
+    ):
         encoder("diffusion:/no-such-folder")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"seewhy\[diffusion\]"):

@@ -25,7 +25,7 @@ def test_a_changed_byte_is_noticed_before_use(cache: Path, caplog: pytest.LogCap
     assert kept_folder("one", lambda _folder: pytest.fail("was built again")) == folder
     (folder / "trunk.bin").write_bytes(b"y" + b"x" * 999)
     assert (kept_folder("one", fill) / "trunk.bin").read_bytes() == b"x" * 1000
-    assert "was damaged and has been made again" in caplog.text
+    assert "was damaged, so SeeWhy converted it again" in caplog.text
 
 
 def test_a_cache_that_is_a_file(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_be_written_to(
 
     monkeypatch.setattr(engines, "new_folder", readonly)
     assert (kept_folder("one", fill) / "trunk.bin").stat().st_size == 1000
-    assert f"{cache / 'engines'} cannot be written to: read-only file system. The converted trunk" in caplog.text
+    assert f"{cache / 'engines'} cannot be written to: read-only file system. The converted network" in caplog.text
 
 
 def test_a_conversion_that_fails_is_told(cache: Path) -> None:

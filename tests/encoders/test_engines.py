@@ -202,7 +202,7 @@ def test_a_damaged_conversion_is_made_again(
     with caplog.at_level(logging.WARNING, "seewhy"):
         engine = build(name, trunk)
     assert trunk.calls == 2
-    assert "was damaged and has been made again" in caplog.text
+    assert "was damaged, so SeeWhy converted it again" in caplog.text
     assert_agrees(engine, trunk.module, pixels(2))
     assert not list(own_cache.glob("engines/.*"))
 
@@ -269,7 +269,7 @@ def test_auto_says_when_it_passes_an_engine_over(caplog: pytest.LogCaptureFixtur
 def test_an_engine_asked_for_is_never_replaced(name: str, own_cache: Path) -> None:
     with pytest.raises(EngineError) as caught:
         build(name, cnn())
-    message = f"The engine {name!r} cannot run this trunk: RuntimeError: unsupported operator. Use engine='torch'."
+    message = f"The engine {name!r} cannot run this network: RuntimeError: unsupported operator. Use engine='torch'."
     assert str(caught.value) == message
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert list((own_cache / "engines").iterdir()) == []
@@ -292,7 +292,10 @@ def test_a_trunk_that_was_converted_wrongly_is_not_used(
     with pytest.raises(EngineError) as caught:
         build(name, cnn())
     engine = name.partition(":")[0]
-    assert str(caught.value) == f"The engine {engine!r} converted this trunk to one that answers differently."
+    assert (
+        str(caught.value)
+        == f"The engine {engine!r} gives other numbers for this network than torch. Use engine='torch'."
+    )
     assert list((own_cache / "engines").iterdir()) == []
 
 
@@ -367,7 +370,7 @@ class TestUnasked:
     [
         ("openvno", "There is no engine called 'openvno'. Did you mean 'openvino'?"),
         ("openvino:f16", "There is no precision called 'f16'. Did you mean 'bf16'?"),
-        ("onnxruntime:bf16", "The engine 'onnxruntime' got bf16 but computes in f32 only. Use 'openvino:bf16'."),
+        ("onnxruntime:bf16", "The engine 'onnxruntime' was given bf16, but computes only in f32. Use 'openvino:bf16'."),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:

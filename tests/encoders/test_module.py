@@ -129,7 +129,7 @@ def test_class_token_network_is_cut_before_its_last_block() -> None:
 
 
 def test_layer_without_gradient_is_refused() -> None:
-    with pytest.raises(ModelError, match="the prediction reads no place of this layer"):
+    with pytest.raises(ModelError, match="the prediction reads only the class token of this layer"):
         from_module(ClassToken(), target_layer="blocks.2", transform=TRANSFORM)
 
 
@@ -140,7 +140,7 @@ def test_misspelt_layer() -> None:
 
 
 def test_bypassed_layer_is_refused() -> None:
-    with pytest.raises(ModelError, match="cannot be cut into trunk and head here"):
+    with pytest.raises(ModelError, match="cannot be split here:"):
         from_module(Bypassed(), target_layer="body", transform=TRANSFORM)
 
 
@@ -169,9 +169,9 @@ class Named(Convs):
     [
         (Shared(), "relu", "runs 2 times"),
         (Convs(), "fc", r"gives \(1, 3\)"),
-        (Maps(), None, "One vector per picture"),
+        (Maps(), None, "Expected one vector per picture"),
         (Named(), None, "gives a dict"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), None, "has no layer that gives a map"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), None, "has no layer that returns a map"),
     ],
 )
 def test_modules_that_cannot_be_used(module: nn.Module, layer: str | None, message: str) -> None:

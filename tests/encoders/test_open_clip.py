@@ -189,7 +189,7 @@ def test_missing_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError) as caught:
         load("ViT-B-32/laion2b_s34b_b79k")
-    assert "laion/CLIP-ViT-B-32-laion2B-s34B-b79K was looked for in" in str(caught.value)
+    assert "of laion/CLIP-ViT-B-32-laion2B-s34B-b79K, and" in str(caught.value)
     assert "'open_clip:local-dir:/path/to/CLIP-ViT-B-32-laion2B-s34B-b79K'" in str(caught.value)
 
 
@@ -198,7 +198,7 @@ def test_misspelt_names_get_suggestions() -> None:
         load("ViT-B32/openai")
     with pytest.raises(UnknownNameError, match="laion2b_s34b_b79k"):
         load("ViT-B-32/laion2b_s34b_b79")
-    with pytest.raises(WeightsError, match="there is no file"):
+    with pytest.raises(WeightsError, match="which does not exist"):
         load("ViT-B-32//nowhere/weights.pt")
 
 

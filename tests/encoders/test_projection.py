@@ -34,15 +34,17 @@ def test_weights_that_vanish_are_refused_and_those_that_nearly_do_are_said() -> 
     with pytest.raises(InputError) as caught:
         Projection("fixed", kappa=1.05).build(2048)
     assert str(caught.value) == (
-        "A fixed projection of 2048 coordinates was given kappa=1.05, by which the last ones weigh nothing in single "
-        "precision. At most 1.0435 was expected. Give a smaller kappa, or more effective coordinates."
+        "A fixed projection of 2048 coordinates was given kappa=1.05, which makes the last weights 0 in "
+        "single precision. Expected at most 1.0435. Lower kappa, or raise effective."
     )
     assert math.isfinite(Projection("fixed", kappa=1.0435).build(2048).weight[-1].item())
     progress = Progress()
     Projection("fixed", kappa=1.5).build(64, progress)
     assert progress.notes == [
-        "the fixed projection weighs 29 of 64 coordinates below a millionth of the first, so that they get next to no "
-        "gradient; a smaller kappa, or more effective coordinates, spares them"
+        (
+            "the fixed projection weighs 29 of 64 coordinates below a millionth of the first, so they hardly "
+            "learn; lower kappa, or raise effective"
+        )
     ]
     quiet = Progress()
     Projection("fixed").build(64, quiet)
@@ -88,5 +90,5 @@ def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"form": "wide"}, {"width": 0}, {"kappa": 0.9}, {"effective": 0.0}])
 def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^The projection was given .* expected\. Change them\.$"):
+    with pytest.raises(InputError, match=r"^The projection was given .*\. Expected .*\. Change them\.$"):
         Projection(**wrong)

@@ -91,8 +91,8 @@ def test_a_trunk_without_stages_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         Pyramid.on(flat)
     assert str(caught.value) == (
-        "A pyramid was asked for on a trunk whose maps are all 12 x 12 cells. One with stages, as convolutional "
-        "networks have them, was expected. Leave the pyramid out, or take another encoder."
+        "A pyramid was requested, and all maps of this encoder have 12 x 12 cells. Expected an encoder "
+        "with stages, such as a convolutional network. Leave the pyramid out, or take another encoder."
     )
 
 

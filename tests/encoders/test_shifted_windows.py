@@ -85,6 +85,6 @@ def test_the_encoder_and_what_it_refuses() -> None:
     with pytest.raises(InputError) as caught:
         made(windows=3)
     assert str(caught.value) == (
-        "A map of 8 x 8 cells was to be cut into 3 x 3 windows. A side that is a multiple of 24 pixels was expected. "
-        "Give another side."
+        "A map of 8 x 8 cells cannot be cut into 3 x 3 windows. Expected a side that is a multiple of 24 pixels. Give "
+        "another side."
     )

@@ -126,14 +126,14 @@ def test_prefixes_that_do_not_fit_are_refused(tower: TrainableText) -> None:
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(2, width + 1))
     assert str(caught.value) == (
-        f"A prefix of the shape (2, {width + 1}) was given for 3 sentences of width {width}. "
-        f"(p, {width}) or (3, p, {width}) was expected. Give one vector per place."
+        f"A prefix of the shape (2, {width + 1}) was given for 3 sentences of width {width}. Expected (p, {width}) or "
+        f"(3, p, {width}). Give one vector per token."
     )
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(longest - 2, width))
     assert str(caught.value) == (
-        f"A prefix of {longest - 2} vectors was given to a network that reads {longest} tokens. Room for "
-        f"2 marks and a word was expected. Give at most {longest - 3}."
+        f"A prefix of {longest - 2} vectors was given to a network that reads {longest} tokens. Expected room for 2 "
+        f"marks and a word. Give at most {longest - 3}."
     )
 
 
@@ -141,8 +141,8 @@ def test_a_network_without_tokens_says_so() -> None:
     with pytest.raises(ModelError) as caught:
         encode_tokens(nn.EmbeddingBag(9, 8), bag_of_words().tokens(TEXTS))
     assert str(caught.value) == (
-        "A text half of EmbeddingBag shows no single tokens. The embedded encoder, or one under 'open_clip:' or 'hf:', "
-        "was expected. Take one of those."
+        "The text encoder EmbeddingBag does not give access to its tokens. Expected the embedded encoder, or one under "
+        "'open_clip:' or 'hf:'. Choose one of those."
     )
 
 

@@ -182,11 +182,10 @@ def test_missing_weights_say_how_to_bring_them(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(WeightsError) as caught:
         load("resnet18.a1_in1k")
     assert str(caught.value) == (
-        "The weights of 'timm:resnet18.a1_in1k' are not on this machine: model.safetensors of timm/resnet18.a1_in1k "
-        f"was looked for in {tmp_path} and HF_HUB_OFFLINE forbids asking the hub. A copy of that file was expected. "
-        "On a machine with a network run 'huggingface-cli download timm/resnet18.a1_in1k --local-dir "
-        "resnet18.a1_in1k', copy the folder here and use 'timm:/path/to/resnet18.a1_in1k', or set HF_HOME to a cache "
-        "that holds it."
+        f"The weights of 'timm:resnet18.a1_in1k' are not on this machine: {tmp_path} has no model.safetensors of "
+        "timm/resnet18.a1_in1k, and HF_HUB_OFFLINE forbids asking the hub. On a machine with a network run "
+        "'huggingface-cli download timm/resnet18.a1_in1k --local-dir resnet18.a1_in1k', copy the folder here and use "
+        "'timm:/path/to/resnet18.a1_in1k', or set HF_HOME to a cache that holds it."
     )
 
 
@@ -242,8 +241,8 @@ def test_code_in_a_folders_weights_is_never_run(tmp_path: Path, name: str, monke
         load(str(folder))
     assert not (tmp_path / "harm").exists()
     assert str(caught.value) == (
-        f"{str(folder / name)!r} holds more than tensors, and loading it could run code. A state dict was expected. "
-        "Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
+        f"{str(folder / name)!r} holds more than tensors, and loading it could run code. Expected a state dict. If you "
+        "trust it, save it again with torch.save(model.state_dict(), path) or, better, as safetensors."
     )
 
 
@@ -270,7 +269,7 @@ def test_weights_that_do_not_fit_a_folder(tmp_path: Path) -> None:
         load(str(folder))
     assert str(caught.value).startswith(f"'timm:{folder}' cannot be loaded: Error(s) in loading state_dict for ResNet")
     assert str(caught.value).endswith(
-        "Weights that fit the architecture in config.json were expected. Write the folder again with "
+        "Expected weights that fit the architecture in config.json. Write the folder again with "
         "timm.models.save_for_hf."
     )
 
@@ -340,8 +339,8 @@ def test_two_grids_at_once_are_refused_in_one_sentence() -> None:
     with pytest.raises(ModelError) as caught:
         encoder_of(model, "timm:crossvit_tiny_240")
     assert str(caught.value) == (
-        "timm:crossvit_tiny_240 arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack "
-        "of blocks over patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
+        "timm:crossvit_tiny_240 arranges its features in a way that SeeWhy cannot split. Expected a map (b, c, h, w) "
+        "or one stack of blocks over patch tokens. Use seewhy.encoders.module.from_module with a target_layer."
     )
 
 

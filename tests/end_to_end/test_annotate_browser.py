@@ -108,7 +108,7 @@ def test_what_is_typed_is_kept_within_two_seconds_and_back_after_a_reload(
     tab.open(server.url("caption", "Ann", key), 1200)
     type_text(tab, "A red square on black")
     until(lambda: draft(store, key, "Ann") == "A red square on black")
-    until(lambda: status(tab) == "Kept.")
+    until(lambda: status(tab) == "Saved.")
     # Typed and left at once, before the timer: the page hands it over while it goes.
     type_text(tab, ", seen from the front")
     tab.open(server.url("caption", "Ann", key), 1200)
@@ -125,14 +125,14 @@ def test_a_server_killed_mid_sentence_loses_no_letter(tab: Browser, server: Serv
     type_text(tab, ", in the mid")
     server.kill()
     type_text(tab, "dle of a word")
-    until(lambda: "trying again" in status(tab))
+    until(lambda: "tries again" in status(tab))
     server.start()
     # Without a reload, it is sent as soon as the server is back.
     until(lambda: draft(store, key, "Ann") == "Before the kill, in the middle of a word")
     # Killed again, and the page is loaded anew while the server is down and then back.
     server.kill()
     type_text(tab, ", and more")
-    until(lambda: "trying again" in status(tab))
+    until(lambda: "tries again" in status(tab))
     tab.call("Page.navigate", url="about:blank")
     server.start()
     tab.open(server.url("caption", "Ann", key), 1200)

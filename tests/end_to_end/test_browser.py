@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import runpy
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from browser import NEEDS_BROWSER, Browser
 from seewhy.evaluation import Report
@@ -176,6 +178,19 @@ def test_the_notebook_keeps_its_own_looks(tab: Browser, pages: dict[str, Path]) 
     frame = tab.run("(() => { const f = document.querySelector('iframe'); return [f.clientWidth, f.clientHeight]; })()")
     assert frame[0] > 900
     assert tab.complaints == []
+
+
+def test_a_card_takes_the_theme_of_the_notebook_and_not_of_the_system(tab: Browser, pages: dict[str, Path]) -> None:
+    for system in (False, True):
+        tab.open(pages["notebook"], 1000, system)
+        for ground, is_dark in (("#111111", True), ("#ffffff", False), ("rgb(20 20 20)", True)):
+            tab.run(f"document.body.style.backgroundColor = '{ground}'")
+            for _ in range(50):
+                red = Image.open(io.BytesIO(tab.picture())).convert("RGB").getpixel((14, 300))[0]  # type: ignore[index]
+                if (red < 128) == is_dark:
+                    break
+                time.sleep(0.1)
+            assert (red < 128) == is_dark, (system, ground)
 
 
 def test_a_notebook_has_one_scroll_bar(tab: Browser, pages: dict[str, Path]) -> None:

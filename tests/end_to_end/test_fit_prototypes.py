@@ -81,7 +81,7 @@ def test_a_second_call_finds_everything_there(run: Run, fitted: dict[str, Any], 
     assert again["held_out"] == fitted["held_out"]
     assert (place / fitted["prototypes"]).stat().st_mtime_ns == written
     shown = run("fit-prototypes", "photos", "-m", "model", *QUICK)
-    assert shown.stdout.startswith("These prototypes were there already, of the same pictures and settings:\n")
+    assert shown.stdout.startswith("The folder already has the prototypes of these pictures and settings:\n")
 
 
 def test_explain_shows_channels_with_their_influences(run: Run, fitted: dict[str, Any], place: Path) -> None:
@@ -122,8 +122,7 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
         "seewhy: 'lite0' does not pool its cells by a mean, with or without a layer norm, but by NearestSimilarity. "
-        "EPIC needs such a mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of "
-        "the head."
+        "EPIC needs such a mean. Use --like nearest, which works with any head."
     )
     assert not (place / "parts" / "prototypes").exists()
 
@@ -133,7 +132,10 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     [
         (
             ["--method", "nearest"],
-            "nearest has its prototypes already, and nothing was left to do. Name another method.",
+            (
+                "nearest already has its prototypes, so there is nothing to add. Expected a method without "
+                "prototypes. Name another method."
+            ),
         ),
         (["--method", "epik"], "There is no prototype called 'epik'. Did you mean 'epic'?"),
     ],

@@ -88,9 +88,9 @@ def test_a_named_folder_without_pictures_is_an_error(hostile: tuple[Path, OUTCOM
     done = seewhy("predict", hostile[0] / "folder.png", "--json", where=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"seewhy: No picture is in the folder {hostile[0] / 'folder.png'} or below. Expected files ending in .avif, "
-        ".bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files "
-        "one by one.\n"
+        f"seewhy: The folder {hostile[0] / 'folder.png'} and those below it hold no pictures. Expected files ending in "
+        ".avif, .bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name "
+        "the files one by one.\n"
     )
 
 

@@ -105,7 +105,7 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     done = CliRunner().invoke(app, [*argued, "--object", "bird"])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith(
-        f"--masks {tmp_path / 'masks'} and --object were both given. One of them was expected"
+        f"--masks {tmp_path / 'masks'} and --object were both given. Expected only one of them, to say"
     )
 
 

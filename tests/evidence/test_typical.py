@@ -148,7 +148,7 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     found = model.explain(picture("rust", 0), typical=kept, judge=tiny_cnn(seed=1), measure=False)
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
-    assert f"A typical {label}, made" in page
+    assert f"A typical {label}, generated" in page
     assert "A generator made these: they are not photographs, and not of this picture." in page
     assert f"A second network, {found.typical.judge}, recognises {label} in " in page
     assert page.count("Generated picture ") == 3
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
         "The judge is 'str'. Expected a classifier, or an encoder with words. Load one with seewhy.load or "
         "seewhy.encoder."
     )
-    with pytest.raises(InputError, match="the network that was climbed"):
+    with pytest.raises(InputError, match="the network whose score was raised"):
         model.explain(picture("moss", 0), typical=kept, judge=model)
     with pytest.raises(ModelError, match="There is no generator"):
         model.explain(picture("moss", 0), typical=tmp_path)

@@ -235,7 +235,7 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert "by 0.00. As far as hiding tells, the places shown speak for both. Hiding" in same.verdict.figures
+    assert "by 0.00 of 1. So the places shown speak for both, as far as hiding shows. Hiding" in same.verdict.figures
     assert same.verdict.sentence.endswith(f"but they speak for {own.rival} as well.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")

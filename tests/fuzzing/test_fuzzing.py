@@ -127,10 +127,10 @@ def test_captions_with_scores_that_are_none(tmp_path: Path) -> None:
     row = {"image": "a.png", "texts": ["a", "b"]}
     for scores in (None, 5, "12", [1, None], [1, "2"], [1, True], [1, float("nan")]):
         path.write_text(json.dumps({**row, "scores": scores}))
-        with pytest.raises(DataError, match=r"c\.jsonl, line 1, has scores that are no numbers\."):
+        with pytest.raises(DataError, match=r"c\.jsonl, line 1, has scores that are not numbers\."):
             read_captions(path)
     path.write_text(json.dumps({**row, "label": ["a"]}))
-    with pytest.raises(DataError, match=r"line 1, has a label that is no text\."):
+    with pytest.raises(DataError, match=r"line 1, has a label that is not text\."):
         read_captions(path)
     path.write_text(json.dumps({**row, "scores": [1, 0.5], "label": None}))
     assert read_captions(path)[0].scores == (1.0, 0.5)
@@ -179,5 +179,5 @@ def test_a_run_whose_vectors_are_none(embedding: list[Any], tmp_path: Path) -> N
 )
 def test_a_manifest_that_says_something_else(facts: dict[str, Any], tmp_path: Path) -> None:
     make_pictures(tmp_path / "p", 1)
-    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not as SeeWhy wrote it"):
+    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not what SeeWhy wrote"):
         indexed(tmp_path, [1.0] * 8, **facts)

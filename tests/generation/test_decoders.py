@@ -116,8 +116,8 @@ def test_a_decoder_that_does_not_draw_such_pictures_is_refused_before_anything_e
     grey = Decoder(lambda codes: 0.5 + 0 * painted(codes), (3, 2), read, name="grey")
     with pytest.raises(ModelError) as told:
         QUICK.ready(grey, halves())
-    assert str(told.value).startswith("Nothing will come of grey: its pictures are 0.3")
-    assert "and the mean picture alone is 0.2" in str(told.value)
+    assert str(told.value).startswith("The decoder grey cannot draw your pictures: its error on held-out ones is 0.3")
+    assert "and that of the mean picture 0.2" in str(told.value)
 
 
 def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
@@ -128,29 +128,30 @@ def test_the_errors_are_root_mean_squares_beside_the_mean_picture() -> None:
     with pytest.raises(ModelError) as told:
         check_errors("vae/", bad)
     assert str(told.value) == (
-        "Nothing will come of vae/: its pictures are 0.300 off those held out, and the mean picture alone is 0.100 off "
-        f"(root mean square, black to white being 1). At most {POOR:.0%} of that was expected. Bring a decoder "
-        "of such pictures, give the pictures that it was trained on, or train it longer."
+        "The decoder vae/ cannot draw your pictures: its error on held-out ones is 0.300, and that of "
+        f"the mean picture 0.100 (root mean square, from black 0 to white 1). Expected at most {POOR:.0%} "
+        "of the mean picture's error. Give a decoder of such pictures, give the pictures that it was "
+        "trained on, or train it longer."
     )
     check_errors("vae/", {"held_out_error": 0.99 * POOR, "mean_picture_error": 1.0})
     check_errors("vae/", {})
 
 
 def test_what_does_not_fit_is_told() -> None:
-    with pytest.raises(InputError, match=r"Two codes of zeros, of shape \(6,\), became numbers of shape \(2, 6\)"):
+    with pytest.raises(InputError, match=r"From two codes of zeros of shape \(6,\), .* made the shape \(2, 6\)"):
         Decoder(lambda codes: codes, (6,))
-    with pytest.raises(InputError, match=r"of your decoder is in training mode. One in evaluation mode was expected"):
+    with pytest.raises(InputError, match=r"of your decoder is in training mode\. Expected evaluation mode"):
         Decoder(nn.Sequential(nn.Dropout()), (3, 8, 8))
-    with pytest.raises(InputError, match="The score of your decoder was asked for, and it has no diffusion model"):
+    with pytest.raises(InputError, match="The score of your decoder was requested, and it has no diffusion model"):
         Bring(prior="score").ready(MINE, halves())
-    with pytest.raises(DataError, match=r"4 different picture\(s\) can be read. 16 or more were expected"):
+    with pytest.raises(DataError, match=r"Only 4 different picture\(s\) can be read. Expected at least 16"):
         QUICK.ready(MINE, halves(4))
     with pytest.raises(InputError, match=r"noise=0\. Expected a number above 0"):
         Bring(noise=0.0)
-    with pytest.raises(InputError, match=r"was to be saved as a generator\. One of train_generator.py was expected"):
+    with pytest.raises(InputError, match=r"cannot be saved as a generator\. Expected one that train_generator.py made"):
         QUICK.ready(MINE, halves()).save("nowhere")
     for given in ((None, None, None), ("g", MINE, "p"), (None, MINE, None), ("g", None, "p")):
-        with pytest.raises(InputError, match="What makes the pictures was given as"):
+        with pytest.raises(InputError, match="The source of the pictures was given as"):
             prepared(*given)
 
 
@@ -170,7 +171,7 @@ def test_pictures_are_made_of_what_is_brought(tmp_path: Path) -> None:
     assert made.data["judge"]["is_the_prior"] is False
     assert [p.shape for p in made.pictures] == [(SIDE, SIDE, 3)] * 2
     page = made.to_html()
-    assert "your decoder, brought; prior: autoencoder, which leaves" in page
+    assert "your decoder, given; prior: autoencoder, which leaves" in page
     like = seewhy.generate(
         model=tiny_cnn(), decoder=MINE, pictures=str(tmp_path), bring=QUICK, target="moss", n=2, controls=False,
         like=str(tmp_path / "picture 0.png"), sampler=PPGN(n_steps=1, eps1=0.0, lr=1e-6),
@@ -259,7 +260,7 @@ def test_codes_of_an_autoencoder_are_scaled_as_its_diffusion_model_has_them(fold
 def test_the_small_autoencoder_and_a_u_net_of_pictures(folder: Path) -> None:
     import diffusers
 
-    with pytest.raises(ModelError, match="does not say at which side it was trained"):
+    with pytest.raises(ModelError, match="does not say for which side it was trained"):
         load_decoder(folder / "small")
     small = load_decoder(folder / "small", side=32)
     tiny = diffusers.AutoencoderTiny.from_pretrained(folder / "small").eval()
@@ -287,7 +288,9 @@ def test_the_small_autoencoder_and_a_u_net_of_pictures(folder: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="there is no such folder"):
         load_decoder(tmp_path / "none")
-    with pytest.raises(ModelError, match=r"holds no config.json. An autoencoder \(AutoencoderKL or AutoencoderTiny\)"):
+    with pytest.raises(
+        ModelError, match=r"holds no config.json. Expected an autoencoder \(AutoencoderKL or AutoencoderTiny\)"
+    ):
         load_decoder(tmp_path)
 
     def copy(of: str, name: str, **changes: Any) -> Path:
@@ -327,7 +330,7 @@ def test_the_command_line_refuses_first_and_walks_with_a_score(folder: Path, tmp
              "-e", "new:resnet/16", "--engine", "torch", "--set", "n_steps=2", "--set", "n=1"]  # fmt: skip
     done = CliRunner().invoke(app, [*given, "--decoder", str(folder / "p")])
     assert done.exit_code == 2 or isinstance(done.exception, ModelError)
-    assert str(done.exception or done.output).startswith("Nothing will come of")
+    assert str(done.exception or done.output).startswith("The decoder ")
     wide = ["--set", "prior=autoencoder", "--set", "prior_steps=5", "-o", str(tmp_path / "made")]
     done = CliRunner().invoke(app, [*given, "--decoder", str(folder / "pixels"), *wide])
     assert done.exit_code == 0, done.output

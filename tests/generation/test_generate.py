@@ -131,9 +131,9 @@ def test_another_encoder_is_refused(kept: Path) -> None:
     with pytest.raises(ModelError) as told:
         load_generator(kept, tiny_cnn())
     assert str(told.value) == (
-        f"{kept / 'generator.safetensors'} was made with 'new:resnet/16' of fingerprint {own.fingerprint[:12]}; "
-        f"this is 'tiny' of {tiny_cnn().fingerprint[:12]}, and what they see cannot be compared. Bring the same "
-        "weights, or train a generator for this one with reproductions/train_generator.py."
+        f"{kept / 'generator.safetensors'} was made with 'new:resnet/16' of fingerprint {own.fingerprint[:12]}; this "
+        f"is 'tiny' of {tiny_cnn().fingerprint[:12]}, so their features cannot be compared. Use the same weights, or "
+        "train a generator for this one with reproductions/train_generator.py."
     )
 
 
@@ -165,7 +165,7 @@ def test_few_pictures_and_broken_ones_are_named(samples: Samples, tmp_path: Path
     found = replace(QUICK, n_steps=1).fit(tiny_cnn(), [*samples.items, broken], progress=heard)
     assert [f.image for f in heard.failures] == [str(tmp_path / "x.png")]
     assert found.facts["n_pictures"] + found.facts["n_held_out"] == 24
-    with pytest.raises(InputError, match=r"side=20, .* A side of 16, 32, 64, 128 pixels"):
+    with pytest.raises(InputError, match=r"side=20, .* Expected a side of 16, 32, 64, 128 pixels"):
         FitGenerator(side=20)
 
 
@@ -197,7 +197,7 @@ def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewh
     assert said["ways"][0]["value"] == pytest.approx(np.mean([c["values"][-1] for c in own]), abs=1e-4)
     page = (tmp_path / "made" / "generate.html").read_text()
     assert page.count("<img") == 9 * len(own[0]["steps"])
-    assert f"A second network recognises {model.classes[0]} on " in page
+    assert f"A second network recognises {model.classes[0]} in " in page
     assert json.loads((tmp_path / "made" / "generate.json").read_text()) == said
     with Image.open(tmp_path / "made" / "ppgn-1.png") as image:
         assert image.size == (16, 16)
@@ -212,7 +212,7 @@ def test_not_judged_is_said(kept: Path, model: seewhy.Classifier) -> None:
         "No second network has judged these pictures (--judge). new:resnet/16, which guided them"
     )
     assert (made.data["judge"], made.data["ways"][0]["judged"], made.data["ways"][0]["diversity"]) == (None, None, None)
-    assert "Not judged: whatever is climbed agrees" in made.to_html()
+    assert "Not judged. A network always agrees" in made.to_html()
     assert [p.shape for p in made.pictures] == [(16, 16, 3)] * 2
 
 
@@ -239,13 +239,13 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
         2,
         ["There is no class called 'wran' among the 2 of this classifier. Did you mean 'wren'?"],
     )
-    with pytest.raises(InputError, match=r"The neuron 256 was given. One from 0 to 255 was expected"):
+    with pytest.raises(InputError, match=r"The neuron 256 was given. Expected a number from 0 to 255"):
         seewhy.generate(kept, model, neuron=256)
-    with pytest.raises(InputError, match=r"2 things were asked for at once: label, text."):
+    with pytest.raises(InputError, match=r"2 targets were given at once: class, text\."):
         Question("a", "b")
-    with pytest.raises(InputError, match="Nothing was asked for"):
+    with pytest.raises(InputError, match="No target was given"):
         Question()
-    with pytest.raises(InputError, match="was asked of the encoder 'tiny'"):
+    with pytest.raises(InputError, match="was given with the encoder 'tiny'"):
         Question("moss").condition(tiny_cnn())
     with pytest.raises(ModelError, match=r"cannot read pictures of 2 pixels"):
         Reader(tiny_cnn(), 2)

@@ -268,7 +268,7 @@ class Branching:
 
 def test_what_cannot_be_a_graph_is_named(tmp_path: Path) -> None:
     classifier = replace(normalised(), head=Head(Branching(), torch.randn(3, 8)), recipe="mine")
-    with pytest.raises(ModelError, match=r"A 'mine' classifier on 'tiny' cannot be one graph: what stands behind its"):
+    with pytest.raises(ModelError, match=r"A 'mine' classifier on 'tiny' cannot become one graph: its head depends"):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -276,7 +276,7 @@ def test_what_cannot_be_a_graph_is_named(tmp_path: Path) -> None:
 def test_bad_input_is_named(made: tuple[Classifier, Exported], tmp_path: Path, monkeypatch: Any) -> None:
     classifier, _ = made
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match="None of the pictures to compare on can be read"):
+    with pytest.raises(DataError, match="None of the pictures for the comparison can be read"):
         export(classifier, tmp_path / "out", pictures=[tmp_path / "broken.png"])
     monkeypatch.setattr(exporting, "NEEDS", ("not_a_module_of_anyone",))
     with pytest.raises(MissingExtraError, match=r"seewhy\[onnxruntime\]"):

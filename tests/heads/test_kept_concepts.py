@@ -149,10 +149,10 @@ def test_bad_input(samples: Samples) -> None:
     with pytest.raises(InputError) as caught:
         SparseConcepts(kept=10).fit(colours(), samples, descriptions=HUES)
     assert str(caught.value) == (
-        "10 concepts are to be kept of 3. From 1 to all of them were expected. Give more texts, or --set kept=1."
+        "kept=10, but there are 3 concepts. Expected a number from 1 to 3. Give more texts, or --set kept=1."
     )
     one = dict.fromkeys(HUES.texts, ("a door",))
-    with pytest.raises(DataError, match=r"^No text differs between pictures\."):
+    with pytest.raises(DataError, match=r"^Every description fits all pictures equally well\. Expected some"):
         SparseConcepts(kept=1).fit(colours(), samples, descriptions=Descriptions(one))
 
 

@@ -187,14 +187,12 @@ def test_the_weight_is_chosen_on_pictures_that_did_not_choose_words(tmp_path: Pa
     with pytest.raises(DataError) as caught:
         Discriminative().fit(encoder, load_samples(one_each), descriptions=words)
     assert str(caught.value) == (
-        "A class has one picture to fit on, which cannot choose descriptions and also the weight of the names. "
-        "Two a class were expected. Add pictures, or give the weight with --set weight=1."
+        "A class has only one picture, too few to choose both descriptions and the weight of the names. Expected two "
+        "per class. Add pictures, or set --set weight=1."
     )
     with pytest.raises(DataError) as refused:
         Discriminative().fit(encoder, samples)
-    assert str(refused.value) == (
-        "No descriptions were given. Texts to choose from were expected. Add --descriptions FILE."
-    )
+    assert str(refused.value) == ("No descriptions were given. Expected texts to choose from. Add --descriptions FILE.")
 
 
 def test_captions_on_the_card_say_what_they_part(tmp_path: Path) -> None:
@@ -222,8 +220,8 @@ def test_behind_a_classifier_of_pictures_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         FollowUp().after(fitted, PAIRS)
     assert str(caught.value) == (
-        "A follow-up was asked for behind linear. A classifier made from names or descriptions was expected. Give its "
-        "classes with --labels, without --model."
+        "--follow-up was given with a classifier made by linear. Expected one made from names or descriptions. Give "
+        "its classes with --labels, without --model."
     )
 
 
@@ -233,15 +231,16 @@ def test_files_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FollowUp().build(tiny_cnn(), ("a", "b"), PAIRS)
     assert str(caught.value) == (
-        "None of the 2 pairs ('moss', 'rust', 'sky', …) is of two of the 2 classes ('a', 'b', …). Name them alike."
+        "None of the 2 pairs of classes ('moss', 'rust', 'sky', …) is among the 2 classes ('a', 'b', …). "
+        "Expected the same names. Name them alike."
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "{path} holds no pairs."),
-        ("{}", "{path} holds no pairs."),
+        ("[]", "{path} holds no pairs of classes."),
+        ("{}", "{path} holds no pairs of classes."),
         ('["a"]', "{path}, pair 1 does not name two classes."),
         ('[{"classes": ["a", "a"], "differences": []}]', "{path}, pair 1 names 'a' twice. Name two classes."),
         ('[{"classes": ["a", "b"], "differences": []}]', "{path}, pair 1 has no differences."),

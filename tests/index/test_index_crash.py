@@ -122,8 +122,8 @@ def test_a_second_writer_waits_and_then_is_told(tmp_path: Path) -> None:
         with impatient.writing():
             pass
     assert str(caught.value) == (
-        f"The index {index.folder} is being written by another process, which did not finish within 0.1 s. "
-        "Searching goes on meanwhile; add again when it is done."
+        f"Another process is writing to the index {index.folder} and did not finish within 0.1 s. You can "
+        "search meanwhile. Add the pictures when it has finished."
     )
     assert index.names() == ["0"]
     other.execute("ROLLBACK")

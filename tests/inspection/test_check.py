@@ -205,7 +205,7 @@ def test_a_copy_in_another_split_says_nothing_of_a_label(table: Path) -> None:
 
 
 def test_splits_are_of_tables(folder: Path, table: Path) -> None:
-    with pytest.raises(DataError, match=r"^.*photos is a folder, and pictures in folders have no column 'part' of spl"):
+    with pytest.raises(DataError, match=r"^.*photos is a folder, so it has no column 'part' of splits"):
         load_samples(folder, split="part")
     with pytest.raises(DataError, match=r"has no column 'past' to say which split a picture is of\. Did you mean 'par"):
         load_samples(table, split="past")
@@ -399,5 +399,6 @@ def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.M
 def test_an_empty_folder_is_told_in_a_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert str(done.exception) == (
-        f"{tmp_path} has no folders in it. Put the pictures of each class into a folder of its own."
+        f"{tmp_path} has no folders in it. Expected one folder per class. Put the pictures of each class into a folder "
+        "of its own."
     )

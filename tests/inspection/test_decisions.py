@@ -241,7 +241,7 @@ def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, comma
         server.send_signal(signal.SIGKILL)
         server.communicate()
         bo.run(f"{row}.querySelector('[value=later]').click()")
-        until(bo, f"{row}.querySelector('output').value.startsWith('Not kept: ')")
+        until(bo, f"{row}.querySelector('output').value.startsWith('Not saved: ')")
         server, address = served()
         named(bo, address, "Bo")
         until(bo, f"{row}.querySelector('output').value === 'Corrected to sky by Ann.'")

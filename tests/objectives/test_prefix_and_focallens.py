@@ -71,18 +71,24 @@ def test_the_scale_is_learnt_and_held(cls: Any) -> None:
     [
         (
             lambda: FocalLens(0.005),
-            "The objective focallens was given temperature=0.005, max_scale=100.0. A temperature from the inverse of "
-            "the largest scale on was expected. Change them.",
+            (
+                "The objective focallens was given temperature=0.005, max_scale=100.0. Expected a temperature "
+                "of at least 1 / max_scale. Change them."
+            ),
         ),
         (
             lambda: FocalLens()(*pairs()),
-            "The objective focallens was given no labels. The number of each triplet's "
-            "answer was expected. Give labels, or take same_answer='negative'.",
+            (
+                "The objective focallens was given no labels. Expected the number of each triplet's answer. "
+                "Give labels, or take same_answer='negative'."
+            ),
         ),
         (
             lambda: Prefix()(*pairs()),
-            "The objective prefix was given no labels. The number of each pair's class, and one of its own for each "
-            "caption, were expected. Give labels, or take same_label=False.",
+            (
+                "The objective prefix was given no labels. Expected the number of each pair's class, and a number of "
+                "its own for each caption. Give labels, or take same_label=False."
+            ),
         ),
     ],
 )

@@ -50,15 +50,16 @@ def test_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         Words().local(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
     assert str(caught.value) == (
-        "words was given regions, words and which of them are said of the shapes (2, 4, 3), (2, 5, 3), (2, 5). Some "
-        "regions and at least one word for each picture, as wide as one another, were expected. Give a batch of pairs, "
+        "words was given regions, words and their mask of the shapes (2, 4, 3), (2, 5, 3), (2, 5). "
+        "Expected regions and at least one word per picture, all of one width. Give a batch of pairs, "
         "none of them empty."
     )
     with pytest.raises(InputError) as caught:
         Spots()(torch.ones(0, 3, 4, 4), torch.ones(0, 3, 4, 4), torch.ones(2, 0, 4), torch.ones(2, 0).bool())
     assert str(caught.value) == (
-        "spots was given maps and boxes of the shapes (0, 3, 4, 4), (0, 3, 4, 4), (2, 0, 4). Two maps of each picture, "
-        "alike, and a box of four numbers for each were expected. Give a batch of two views."
+        "spots was given maps and boxes of the shapes (0, 3, 4, 4), (0, 3, 4, 4), (2, 0, 4). Expected "
+        "two maps of one shape per picture, and a box of four numbers for each. Give a batch of two "
+        "views."
     )
     found = Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool())
     assert (found.item(), found.requires_grad) == (3.0, False), "a new state is not learnt"

@@ -170,22 +170,21 @@ def test_what_is_refused(planted: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         cleaned.save(tmp_path / "c.csv")
     assert str(caught.value) == (
-        f"{tmp_path / 'c.csv'} was given as the place of cleaned pairs. A name ending in .jsonl was expected. Add it."
+        f"Cleaned pairs cannot be written to {tmp_path / 'c.csv'}. Expected a name ending in .jsonl. Add that ending."
     )
     with pytest.raises(ForeignFileError):
         cleaned.save(planted)
-    with pytest.raises(DataError, match="picture 1 is no file"):
+    with pytest.raises(DataError, match="picture 1 is not a file"):
         clean(said("a b c", "d e f"), with_rules=[]).save(tmp_path / "c.jsonl")
     with pytest.raises(DataError) as empty:
         clean(said("a", "b")).save(tmp_path / "c.jsonl")
     assert str(empty.value) == (
-        "Every pair breaks a rule, so nothing is left to write. Pairs that break none were expected. Leave a rule "
-        "out, or "
-        "change its setting."
+        "Every pair breaks a rule, so there is nothing to write. Expected some pairs that break none. "
+        "Leave a rule out, or change its setting."
     )
     with pytest.raises(InputError) as wrong:
         check(planted, with_rules=[rules["copy"]()] * 2)
-    assert str(wrong.value) == "The rule 'copy' was given twice. Each once was expected. Keep one of them."
+    assert str(wrong.value) == "The rule 'copy' was given twice. Expected each rule once. Keep one of them."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -223,7 +222,7 @@ def test_the_commands(
     ("given", "kind", "message"),
     [
         ("too_long=1", InputError, "--set was given 'too_long=1'. Expected RULE:FIELD=VALUE."),
-        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. Expected a whole number for most."),
+        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. Expected a whole number"),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],

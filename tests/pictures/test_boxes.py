@@ -97,17 +97,17 @@ def test_what_is_wrong_with_a_box_is_named_and_the_rest_is_read(tmp_path: Path) 
     assert [(o.where.rpartition(" ")[2], o.why) for o in found.left_out] == [
         ("1", "has no area"),
         ("2", "lies outside the picture"),
-        ("4", "has no bbox of four numbers"),
-        ("5", "has a number that is none"),
+        ("4", "has no bbox with four numbers"),
+        ("5", "has a coordinate that is not a number"),
         ("6", "is of an image that is not listed (8)"),
         ("7", "is of a category that is not listed (4)"),
         ("9", "lies outside the picture"),
         ("10", "has no number for its score"),
-        ("11", "has a number that is none"),
+        ("11", "has a coordinate that is not a number"),
     ]
     assert found.notes[0] == "1 box(es) left out, each of which has no area: boxes.json, annotation 1 (cat: 5, 5, 5, 9)"
     assert (
-        "2 box(es) cut at the edge of the picture: boxes.json, annotation 3, boxes.json, annotation 12" in found.notes
+        "2 box(es) cut at the edge of their picture: boxes.json, annotation 3, boxes.json, annotation 12" in found.notes
     )
     assert "1 class(es) have no box: dog" in found.notes
     assert found.classes == ("cat", "dog")
@@ -118,12 +118,12 @@ def test_missing_pictures_stay_and_are_named(tmp_path: Path) -> None:
     found = load_boxes(path)
     assert found.missing == (str(tmp_path / "a.png"),)
     assert found.n_boxes == 1
-    assert found.notes[0] == f"1 picture(s) are not there: {tmp_path / 'a.png'}"
+    assert found.notes[0] == f"1 picture(s) do not exist: {tmp_path / 'a.png'}"
     with pytest.raises(DataError) as caught:
         found.present()
     assert str(caught.value) == (
-        f"None of the 1 pictures is there, such as {tmp_path / 'a.png'}. Their files were expected. Name the folder "
-        "that they are in with --pictures."
+        f"None of the 1 pictures exists; the first is {tmp_path / 'a.png'}. Expected their files. Name their folder "
+        "with --pictures."
     )
     picture(tmp_path / "elsewhere" / "a.png")
     assert load_boxes(path, pictures=tmp_path / "elsewhere").missing == ()
@@ -177,7 +177,7 @@ def test_where_pictures_and_files_are_looked_for(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("2 .5 .5 .5 .5\n0 .5 .5 .5 .5 .5 .5 .5\n")
     flat = load_boxes(tmp_path, format="yolo")
     assert [(Path(p.image).name, [b.label for b in p.boxes]) for p in flat.pictures] == [("b.PNG", ["dog"])]
-    assert [o.why for o in flat.left_out] == ["is no class and four numbers"]
+    assert [o.why for o in flat.left_out] == ["is not a class and four numbers"]
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "b.txt").write_text("0 .85 .7 .3 .6\n")
     inside = load_boxes(tmp_path, format="yolo")
@@ -208,9 +208,9 @@ def test_yolo_as_others_lay_it_out(tmp_path: Path) -> None:
     assert [o.why for o in found.left_out] == [
         "is of a class without a name (2)",
         "is of a class without a name (x)",
-        "has no picture, whose size it needs",
+        "has no picture to take its size from",
     ]
-    assert "1 outline(s) were given, of which the boxes are taken" in found.notes
+    assert "1 outline(s) were replaced by the boxes around them" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -248,15 +248,18 @@ def test_tables_of_others(tmp_path: Path) -> None:
     assert [(b.label, b.score, b.ignored) for b in found.pictures[0].boxes] == [
         ("z", 0.5, True), ("c10", None, False), ("c9", None, False),
     ]  # fmt: skip
-    assert ([o.why for o in found.left_out], found.classes) == (["has no picture"], ("c9", "c10", "z"))
+    assert ([o.why for o in found.left_out], found.classes) == (
+        ["has no picture"],
+        ("c9", "c10", "z"),
+    )
     assert [Path(p.image).name for p in found.pictures] == ["a.png"]
     (tmp_path / "t.csv").write_text("image,left,top\n")
     (tmp_path / "u.csv").write_text("image,left,top\na.png,1,2\n")
     with pytest.raises(DataError) as caught:
         load_boxes(tmp_path / "u.csv")
     assert str(caught.value) == (
-        f"{tmp_path / 'u.csv'} has no column 'right'; it has 'image', 'left', 'top'. Those expected are image, left, "
-        "top, right, bottom and label. Name them so."
+        f"{tmp_path / 'u.csv'} has no column 'right'; it has 'image', 'left', 'top'. Expected image, left, top, right, "
+        "bottom and label. Rename the columns."
     )
 
 
@@ -270,9 +273,9 @@ BOMB = b'<!DOCTYPE a [<!ENTITY x "xxxx"><!ENTITY y "&x;&x;&x;">]><annotation><fi
         (BOMB.decode().encode("utf-16"), "declares a document type"),
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "declares a document type"),
         (b"<a>" * 100 + b"</a>" * 100, "nested too deeply"),
-        (b"<a>", "it is no XML"),
-        (b"<a>&x;</a>", "it is no XML"),
-        (b"", "it is no XML"),
+        (b"<a>", "it is not XML"),
+        (b"<a>&x;</a>", "it is not XML"),
+        (b"", "it is not XML"),
     ],
 )
 def test_xml_that_would_grow_or_reach_out(data: bytes, says: str) -> None:
@@ -291,7 +294,7 @@ def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
     found = load_boxes(tmp_path)
     assert [p.boxes for p in found.pictures] == [(BoxRecord((1, 2, 3, 4), "cat", None, True),)]
     assert found.pictures[0].size == SIZE
-    assert [o.why for o in found.left_out] == ["has a number that is none"]
+    assert [o.why for o in found.left_out] == ["has a coordinate that is not a number"]
     assert found.notes[0].startswith("1 file(s) cannot be read: b.xml (it declares a document type")
     (tmp_path / "a.xml").write_text(
         "<annotation><object><name> c<!-- x -->at </name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax>"
@@ -308,12 +311,12 @@ def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "the image 1 is there twice. One image for every id was"),
+        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "the image 1 is there twice. Expected one image per id"),
         ({"images": [{"id": 1}]}, "the image 1 has no file_name"),
-        ({"images": []}, "names no picture. At least one was expected"),
-        ({"images": {}}, "'images' is no list of objects"),
-        ({"categories": [{"id": "x"}]}, "a category has the id 'x'. A whole number was expected"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories that are called 'a'"),
+        ({"images": []}, "names no picture. Expected at least one"),
+        ({"images": {}}, "'images' is not a list of objects"),
+        ({"categories": [{"id": "x"}]}, "a category has the id 'x'. Expected a whole number"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories called 'a'"),
     ],
 )
 def test_coco_files_that_cannot_be_used(change: dict[str, object], says: str, tmp_path: Path) -> None:
@@ -324,12 +327,12 @@ def test_coco_files_that_cannot_be_used(change: dict[str, object], says: str, tm
 def test_what_is_no_file_of_boxes(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     for path, says in (
-        ("list.json", "is a list of detections without pictures"),
+        ("list.json", "is a list of detections without images"),
         ("", "holds no boxes in any of coco"),
     ):
         with pytest.raises(DataError, match=says):
             load_boxes(tmp_path / path)
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         load_boxes(tmp_path / "none")
     with pytest.raises(UnknownNameError, match="coco"):
         load_boxes(tmp_path, format="cocoo")
@@ -358,9 +361,17 @@ def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
     crowd = BoxedPicture("a.png", SIZE, (BoxRecord((1, 2, 3, 4), "cat", None, True),))
     for pictures, name, says in (
         ((crowd,), "yolo", "marked as a crowd or as difficult"),
-        ((BoxedPicture("a.png", None),), "yolo", "The size of a.png is not known"),
-        ((BoxedPicture("a.png", SIZE), BoxedPicture("a.jpg", SIZE)), "voc", "called alike but for their endings"),
-        ((BoxedPicture("a.png", SIZE), BoxedPicture("A.jpg", SIZE)), "voc", "called alike but for their endings"),
+        ((BoxedPicture("a.png", None),), "yolo", "The size of a.png is unknown"),
+        (
+            (BoxedPicture("a.png", SIZE), BoxedPicture("a.jpg", SIZE)),
+            "voc",
+            "differ only in their endings, so their boxes would share one file. Expected a different name for each",
+        ),
+        (
+            (BoxedPicture("a.png", SIZE), BoxedPicture("A.jpg", SIZE)),
+            "voc",
+            "differ only in their endings, so their boxes would share one file. Expected a different name for each",
+        ),
     ):
         with pytest.raises(DataError, match=says):
             save_boxes(BoxData(pictures, ("cat",)), tmp_path / "out", format=name)

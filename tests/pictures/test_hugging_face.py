@@ -74,12 +74,12 @@ def test_a_class_that_is_missing_is_none_of_a_pair_and_refused_where_classes_are
     for label in gap[:2]:
         holed = rows.map(lambda r, i, label=label: {"label": label if i == 2 else r["label"]}, with_indices=True)
         assert [item.label for item in load_pairs(holed).items][1:4] == ["rust", "", "moss"]
-        with pytest.raises(DataError, match=r"The label of picture 3 is None\. A class was expected"):
+        with pytest.raises(DataError, match=r"The label of picture 3 is None\. Expected the name or number of"):
             samples_of(holed)
     for nothing in (None, float("nan"), pd.NA):
         given = frame.assign(label=[nothing, *KINDS[1:]])
         assert [item.label for item in load_pairs(given).items][:2] == ["", "rust"]
-        with pytest.raises(DataError, match=r"The label of picture 1 is None\. A class was expected"):
+        with pytest.raises(DataError, match=r"The label of picture 1 is None\. Expected the name or number of"):
             samples_of(given)
 
 
@@ -88,7 +88,7 @@ def test_missing_cells_of_a_frame_of_any_kind_are_empty(kind: str, frame: Any) -
     texts = [None, pd.NA, float("nan"), *frame["text"][3:]]
     found = load_pairs(frame.assign(text=pd.Series(texts).astype(kind)))
     assert [item.texts[0] for item in found.items] == texts[3:]
-    assert found.notes[0].startswith("3 picture(s) without a text left out")
+    assert found.notes[0].startswith("left out 3 picture(s) without a text")
     visits = pd.array([1, None] * 6, dtype="Int64")
     assert [item.group for item in load_pairs(frame.assign(visit=visits), group="visit").items][:2] == ["1", None]
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_told(frame: Any, rows: Any) -> None:
         with pytest.raises(DataError) as caught:
             read(pd.concat([frame, frame[["text"]]], axis=1))
         assert str(caught.value) == (
-            "What was given has two columns called 'text'. Every name once was expected. Rename or drop one."
+            "The data has two columns called 'text'. Expected every name once. Rename or drop one."
         )
         with pytest.raises(InputError, match="A data set with the splits 'train' was given"):
             read(datasets.DatasetDict({"train": rows}))

@@ -87,7 +87,7 @@ def test_every_hostile_file_has_its_outcome(hostile: tuple[Path, OUTCOMES]) -> N
         ),
         (
             bytes(99),
-            "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG",
+            "is in no format that SeeWhy reads (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG",
         ),
     ],
 )
@@ -145,8 +145,8 @@ def test_the_limit_comes_from_the_environment(limit: str, answer: str) -> None:
 def test_nothing_but_a_picture_is_taken() -> None:
     with pytest.raises(InputError) as caught:
         read_picture(7, STANDARD)  # type: ignore[arg-type]
-    expected = "A file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w) was expected"
-    assert str(caught.value) == f"A picture cannot be an int. {expected}. Convert it first."
+    expected = "Expected a file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w)"
+    assert str(caught.value) == f"A picture was given as an int. {expected}. Convert it first."
     assert reason(np.zeros((3, 5, 7))) == (
         "has the shape (3, 5, 7); expected (h, w) or (h, w, 1, 3 or 4); put channels last"
     )
@@ -154,7 +154,7 @@ def test_nothing_but_a_picture_is_taken() -> None:
     assert reason(Image.new("RGB", (0, 5))) == "has no pixels (0 by 5); give one of at least 1 by 1"
     with pytest.raises(InputError, match="Expected fractions with 0 ≤ left < right ≤ 1"):
         read_views(photo(), STANDARD, [Crop((0.5, 0, 0.5, 1))])
-    with pytest.raises(InputError, match=r"interpolates by 'nearest'\. Expected bicubic, bilinear, lanczos"):
+    with pytest.raises(InputError, match=r"interpolation is 'nearest'\. Expected bicubic, bilinear, lanczos"):
         read_picture(photo(), Transform((8, 8), 8, "nearest", ZEROS, ONES))
 
 
@@ -279,7 +279,7 @@ def test_a_foreign_profile_is_converted_and_a_damaged_one_reported(caplog: pytes
     assert not caplog.records
     assert np.array_equal(as_is(encoded(image, "PNG", icc_profile=b"junk" * 50)), photo())
     assert "its colour profile cannot be used" in caplog.text
-    assert "it is read as sRGB" in caplog.text
+    assert "SeeWhy reads it as sRGB" in caplog.text
 
 
 # --- Agreement with timm -----------------------------------------------------------------------------------------
@@ -452,7 +452,7 @@ def test_names_that_are_no_unicode_are_listed_and_read(tmp_path: Path) -> None:
 def test_link_loops_end(hostile: tuple[Path, OUTCOMES]) -> None:
     names = list(list_pictures([hostile[0]]))
     assert len(names) == len(set(names))
-    with pytest.raises(DataError, match="No picture is in the folder"):
+    with pytest.raises(DataError, match="The folder"):
         list(list_pictures([hostile[0] / "loop"]))
 
 
@@ -465,8 +465,8 @@ def test_an_unlistable_folder_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_p
         list(list_pictures([tmp_path]))
     assert type(caught.value) is DataError
     assert str(caught.value) == (
-        f"The folder {tmp_path} cannot be listed (Permission denied). "
-        "Expected a folder whose files may be listed. Allow reading it, or leave it out."
+        f"The folder {tmp_path} cannot be listed (Permission denied). Expected a folder that you may read. Allow "
+        "reading it, or leave it out."
     )
 
 
@@ -482,8 +482,8 @@ def test_an_empty_folder_says_what_it_looked_for(tmp_path: Path) -> None:
         list(list_pictures([tmp_path]))
     assert type(caught.value) is EmptyFolderError
     assert str(caught.value) == (
-        f"No picture is in the folder {tmp_path} or below. Expected files ending in .avif, .bmp, .dcm, .gif, .heic, "
-        ".heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."
+        f"The folder {tmp_path} and those below it hold no pictures. Expected files ending in .avif, .bmp, .dcm, .gif, "
+        ".heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."
     )
 
 

@@ -44,7 +44,7 @@ def test_a_mask_of_nothing_or_of_all_is_none(tmp_path: Path, value: int) -> None
 
 
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"The masks .*none are no folder\. A folder with a mask per picture"):
+    with pytest.raises(DataError, match=r".*none is not a folder\. Expected a folder with one mask per picture"):
         mask_beside(tmp_path / "none", "a.jpg", VIEW)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     with pytest.raises(ImageError, match=r"a\.png"):
@@ -73,5 +73,5 @@ def test_a_mask_of_another_shape_than_its_picture_is_told(
     if fits:
         assert mask_beside(tmp_path, of, VIEW) is not None
         return
-    with pytest.raises(ImageError, match=f"has {mask[0]} by {mask[1]} pixels, and its picture .* has {picture[0]} by"):
+    with pytest.raises(ImageError, match=f"has {mask[0]} by {mask[1]} pixels, but its picture .* has {picture[0]} by"):
         mask_beside(tmp_path, of, VIEW)

@@ -130,9 +130,8 @@ def test_named_columns_classes_and_groups(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         found.labelled()
     assert str(caught.value) == (
-        f"1 of 3 pictures have no class: {root / 'c.png'}. A class for each was expected. Name the column of "
-        f"classes, or "
-        "leave these out."
+        f"1 of 3 pictures have no class: {root / 'c.png'}. Expected a class for each. Name the column of classes, or "
+        "leave these pictures out."
     )
     with pytest.raises(DataError):
         samples_of(found)
@@ -150,9 +149,9 @@ def test_what_is_left_out_is_noted(root: Path) -> None:
     found = load_pairs(path)
     assert said(found) == {"a.png": ("A",), "b.png": ("B",)}
     assert found.notes == (
-        "1 row(s) without a picture left out: 4",
-        f"1 picture(s) without a text left out: {root / 'c.png'}",
-        f"2 picture(s) that are not there left out: {root / 'gone.png'}, {root / 'away.png'}",
+        "left out 1 row(s) without a picture: 4",
+        f"left out 1 picture(s) without a text: {root / 'c.png'}",
+        f"left out 2 picture(s) that do not exist: {root / 'gone.png'}, {root / 'away.png'}",
     )
 
 
@@ -160,7 +159,7 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
     path = table(root, "image,text,patient", "a.png,A,1", "b.png,B,2", "a.png,again,2", "c.png,C,3")
     found = load_pairs(path, group="patient")
     assert [s.group for s in found.items] == ["1", "1", "3"]
-    assert found.notes == ("1 group(s) share a picture with another and count as one: 2 = 1",)
+    assert found.notes == ("1 group(s) share a picture with another group and were merged with it: 2 = 1",)
 
 
 @pytest.mark.parametrize(
@@ -168,13 +167,13 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
     [
         (
             ["image,text", "a.png,A"], {},
-            "One picture with a text was given: {root}/a.png. At least two were expected, since a picture is learnt by "
-            "being told from others. Give more.",
+            "One picture with a text was given: {root}/a.png. Expected at least two, as pictures are compared with "
+            "each other. Give more.",
         ),
         (
             ["image,text", "x.png,A", "y.png,B"], {},
-            "None of the 2 pictures is there; the first is {root}/x.png. File names relative to the table, or whole "
-            "ones, were expected. Correct the column, or move the table beside its pictures.",
+            "None of the 2 pictures exists; the first is {root}/x.png. Expected full paths, or paths relative to the "
+            "table. Correct the column, or move the table beside its pictures.",
         ),
         (
             ["image,text", "a.png,A", "b.png,B"], {"text": "txet"},
@@ -182,18 +181,17 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
         ),
         (
             ["image,captin", "a.png,A", "b.png,B"], {},
-            "{root}/t.csv has no column of texts among 'captin'. Did you mean 'captin'? One called 'text' was "
-            "expected. Rename it, or name it with --column text.",
+            "{root}/t.csv has no column of texts among 'captin'. Did you mean 'captin'? Expected one called 'text'. "
+            "Rename yours, or name it with --column text.",
         ),
         (
             ["image,text,label", "a.png,A,x", "a.png,B,y", "b.png,B,y"], {},
-            "{root}/t.csv gives {root}/a.png the class 'x' in one row and 'y' in another. One was expected. Correct "
-            "it, "
-            "or name another column of classes.",
+            "{root}/t.csv gives {root}/a.png the class 'x' in one row and 'y' in another. Expected one class per "
+            "picture. Correct it, or name another column of classes.",
         ),
         (
             ["image,text"], {},
-            "{root}/t.csv has no rows. One row per picture and text was expected. Fill it in.",
+            "{root}/t.csv has no rows. Expected one row per picture and text. Add some.",
         ),
     ],
 )  # fmt: skip
@@ -203,24 +201,18 @@ def test_tables_that_cannot_be_used(root: Path, rows: list[str], columns: dict[s
 
 def test_other_things_that_cannot_be_used(root: Path) -> None:
     forms = (
-        "A table (.csv, .tsv, .jsonl, .parquet), a folder of pictures with texts or of class folders, .tar shards, a "
-        "data "
-        "frame, a Hugging Face data set or a list of (picture, texts) was expected"
+        "Expected a table (.csv, .tsv, .jsonl, .parquet), a folder of pictures with texts or of class folders, .tar "
+        "shards, a data frame, a Hugging Face data set or a list of (picture, texts)"
     )
-    assert refused(5, InputError) == f"Pictures with texts cannot be an int. {forms}. Give one of them."
-    assert (
-        refused(root / "x.doc")
-        == f"{root / 'x.doc'} is nothing that holds pictures with texts. {forms}. Check the name."
-    )
+    assert refused(5, InputError) == f"The pictures with texts were given as an int. {forms}. Give one of them."
+    assert refused(root / "x.doc") == f"{root / 'x.doc'} holds no pictures with texts. {forms}. Check the name."
     assert refused(["a.png"], InputError) == (
-        "Item 0 of what was given is a str. A pair (picture, text or texts) was expected. Give the texts beside each "
-        "picture."
+        "Item 0 of the data is a str. Expected a pair (picture, text or texts). Give each picture with its texts."
     )
     path = table(root, json.dumps({"image": "a.png", "text": {"en": "A"}}), name="t.jsonl")
     assert refused(path) == (
-        f"{path}, row 1, column 'text', holds {{'en': 'A'}}. A text, or a list of texts, was expected. Name the "
-        f"column of "
-        "texts, or correct it."
+        f"{path}, row 1, column 'text', holds {{'en': 'A'}}. Expected a text or a list of texts. Correct it, or name "
+        "another column."
     )
 
 
@@ -236,9 +228,8 @@ def test_hostile_shards(root: Path) -> None:
     assert said(found) == {"a.png": ("A",), "b.x.png": ("B",)}
     assert [s.label for s in found.items] == ["", "bus"]
     assert found.notes[0] == (
-        f"4 member(s) of {path} were left out: ../c.png (its name leads out of the shard), /d.txt (its name leads "
-        f"out of "
-        "the shard), e.txt (it has 1,048,577 bytes, and at most 1,048,576 are read) and 1 more"
+        f"left out 4 member(s) of {path}: ../c.png (its name leads outside the shard), /d.txt (its name leads outside "
+        "the shard), e.txt (it has 1,048,577 bytes, but SeeWhy reads at most 1,048,576) and 1 more"
     )
     again = load_pairs(table(root, "image,text", "s-00.tar/a.png,A", "a.png,B"))
     assert plain(again.items[0].source) == data
@@ -248,12 +239,11 @@ def test_hostile_shards(root: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: 512 + len(data) // 2])
     assert refused(path) == (
-        f"{path} cannot be read: 'a.png' is cut off. An uncompressed tar of pictures and texts was expected. Copy it "
-        f"again, "
-        "or unpack a compressed one and pack it without."
+        f"{path} cannot be read: 'a.png' is cut off. Expected an uncompressed tar of pictures and texts. Copy it "
+        "again, or repack a compressed one without compression."
     )
     path.write_bytes(b"no tar")
-    assert "An uncompressed tar of pictures and texts was expected." in refused(path)
+    assert "Expected an uncompressed tar of pictures and texts." in refused(path)
     with pytest.raises(ImageError, match="cut off"):
         found.items[0].pixels.load()  # type: ignore[union-attr]
 
@@ -282,9 +272,8 @@ def test_copies_are_found_and_never_on_both_sides(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_apart(train, test)
     assert str(caught.value) == (
-        "2 picture(s) are among those that are learnt from and among those that are tested on: "
-        f"{root / 'c.png'} = {root / 'c.png'}, {root / 'a.png'} = {root / 'twin.png'}. Each on one side was expected. "
-        "Remove them from one."
+        f"2 picture(s) are in both the training and the test pictures: {root / 'c.png'} = {root / 'c.png'}, "
+        f"{root / 'a.png'} = {root / 'twin.png'}. Expected each in only one of them. Remove them from one."
     )
 
 

@@ -73,7 +73,7 @@ def test_masks_of_all_forms_of_one_channel(tmp_path: Path) -> None:
     Image.fromarray(MASK > 0).save(tmp_path / "b.png")
     assert np.array_equal(read_values(str(tmp_path / "b.png")), MASK > 0)
     Image.new("RGB", (4, 3)).save(tmp_path / "c.png")
-    with pytest.raises(ImageError, match=r"c\.png: has colours \(RGB\); one channel"):
+    with pytest.raises(ImageError, match=r"c\.png: has colours \(RGB\); expected one channel"):
         read_values(str(tmp_path / "c.png"))
     (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"d\.png"):
@@ -88,8 +88,8 @@ def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         truth(data, 1)
     assert str(caught.value) == (
-        f"{root / 'labels' / 'b.png'}: has 3 by 4 pixels, and its picture {root / 'images' / 'b.jpg'} 4 by 3; "
-        "save the mask in the size of the picture"
+        f"{root / 'labels' / 'b.png'}: has 3 by 4 pixels, but its picture {root / 'images' / 'b.jpg'} has 4 by 3; save "
+        "the mask in the size of the picture"
     )
 
 
@@ -100,18 +100,18 @@ def test_what_has_no_partner_is_noted(tmp_path: Path) -> None:
     data = load_masks(root)
     assert len(data) == 1
     assert data.notes == (
-        "1 picture(s) without a mask left out: b.jpg", "1 mask(s) without a picture left out: c.png",
+        "left out 1 picture(s) without a mask: b.jpg", "left out 1 mask(s) without a picture: c.png",
     )  # fmt: skip
     (root / "labels" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"has a mask of the same stem in .*labels\. Name them alike"):
+    with pytest.raises(DataError, match=r"has a mask of the same name in .*labels\. Rename them"):
         load_masks(root)
 
 
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ("", "does not say what its masks' values are called. classes.txt with one name a line"),
-        ("sky\nsky\n", "classes.txt names 'sky' twice. Two or more different names"),
+        ("", "does not name the classes of its masks. Expected classes.txt, with one name per line"),
+        ("sky\nsky\n", "classes.txt names 'sky' twice. Expected two or more different names, for the"),
         ("sky\n", "classes.txt names 1 class(es)."),
     ],
 )
@@ -124,7 +124,7 @@ def test_names_that_cannot_be_used(tmp_path: Path, names: str, says: str) -> Non
 def test_a_folder_without_masks_is_told(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     assert not is_masked(tmp_path)
-    with pytest.raises(DataError, match=r"has no folder of masks beside images/\. images/ and labels/, with"):
+    with pytest.raises(DataError, match=r"has no folder of masks beside images/\. Expected labels/ with"):
         load_masks(tmp_path)
     (tmp_path / "masks").mkdir()
     assert is_masked(tmp_path)
@@ -172,9 +172,9 @@ def test_coco_files_with_gaps_are_named_and_the_rest_is_read(tmp_path: Path) -> 
     data = load_masks(coco(tmp_path, [ROAD, box], images=images))
     assert len(data) == 1
     long = load_masks(coco(tmp_path, [ROAD], images=[{**images[0], "file_name": "x" * 5000}]))
-    assert long.notes[0].startswith("1 picture(s) of coco.json are not there: xxx")
+    assert long.notes[0].startswith("1 picture(s) of coco.json do not exist: xxx")
     assert data.notes == (
-        "1 picture(s) of coco.json are not there: gone.png", "1 annotation(s) without a mask left out",
+        "1 picture(s) of coco.json do not exist: gone.png", "left out 1 annotation(s) without a mask",
     )  # fmt: skip
 
 
@@ -182,8 +182,8 @@ def test_coco_files_with_gaps_are_named_and_the_rest_is_read(tmp_path: Path) -> 
     ("annotations", "says"),
     [
         ([{**ROAD, "segmentation": {"size": [4, 6], "counts": "1"}}], "has runs of 1 pixels"),
-        ([{**ROAD, "segmentation": encode(np.ones((2, 2)))}], "has a mask of 2 by 2 pixels"),
-        ([{**ROAD, "segmentation": [["a", 1]]}], "has a polygon that is none"),
+        ([{**ROAD, "segmentation": encode(np.ones((2, 2)))}], "has a mask of 2 by 2 pixels, which is not its own size"),
+        ([{**ROAD, "segmentation": [["a", 1]]}], "has an invalid polygon"),
     ],
 )
 def test_a_shape_that_is_none_is_told_of_its_picture(
@@ -196,14 +196,14 @@ def test_a_shape_that_is_none_is_told_of_its_picture(
 
 def test_coco_of_another_picture_and_none_at_all(tmp_path: Path) -> None:
     data = load_masks(coco(tmp_path, [ROAD]))
-    with pytest.raises(ImageError, match="has 9 by 9 pixels, and its annotations are of 6 by 4"):
+    with pytest.raises(ImageError, match="has 9 by 9 pixels, but its annotations are of 6 by 4"):
         data.truth(data.items[0], (9, 9))
     for text, says in (("[]", "cannot be used"), ('{"images": []}', "it has no 'categories'")):
         (tmp_path / "coco.json").write_text(text)
         with pytest.raises(DataError, match=says):
             load_masks(tmp_path / "coco.json")
     no_number = {"id": [], "file_name": "b.png", "width": 6, "height": 4}
-    with pytest.raises(DataError, match=r"cannot be used \(unhashable type: 'list'\)\. COCO's images"):
+    with pytest.raises(DataError, match=r"cannot be used \(unhashable type: 'list'\)\. Expected COCO's images"):
         load_masks(coco(tmp_path, [ROAD], images=[no_number]))
     with pytest.raises(DataError, match="None of the 1 pictures"):
         load_masks(coco(tmp_path, []))

@@ -60,5 +60,5 @@ def test_a_layer_that_bends_behind_the_mean_is_refused_in_one_sentence() -> None
         unpooled(encoder, features)
     assert str(caught.value) == (
         "'module' does not pool its cells by a mean, with or without a layer norm, but by GraphModule. EPIC needs such "
-        "a mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of the head."
+        "a mean. Use --like nearest, which works with any head."
     )

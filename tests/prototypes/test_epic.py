@@ -130,7 +130,7 @@ def test_copies_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:
     model = Pretrained().build(tiny_cnn())
     bank = FitEPIC().fit(model, [*names, (str(copy), None), (str(tmp_path / "broken.png"), None)], progress=progress)
     assert bank.measures["n_pictures"] == 24
-    assert "1 copies of pictures are left out" in progress.notes
+    assert "1 copies of pictures left out" in progress.notes
     assert [f.image for f in progress.failures] == [str(tmp_path / "broken.png")]
 
 
@@ -226,7 +226,7 @@ def test_an_invertible_bank_of_an_earlier_version_keeps_its_inverse(fitted: Clas
 
 def test_prototypes_of_another_classifier_are_refused(fitted: Classifier) -> None:
     other = replace(fitted, head=Head(fitted.head.feature, fitted.head.weight * 2, fitted.head.bias))
-    with pytest.raises(InputError, match="was made for another classifier than this one"):
+    with pytest.raises(InputError, match="was made for another classifier"):
         other.explain(picture("moss", 0), measure=False)
 
 
@@ -333,7 +333,7 @@ def test_prototypes_can_lie_elsewhere(fitted: Classifier, tmp_path: Path) -> Non
 def test_what_cannot_be_fitted_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="Use --like nearest"):
         FitEPIC().fit(Pretrained().build(tiny_tokens()), pictures_in(folder))
-    with pytest.raises(DataError, match=r"5 distinct pictures can be read\. At least 12 were expected"):
+    with pytest.raises(DataError, match=r"5 distinct pictures can be read\. Expected at least 12"):
         FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder)[:5])
     with pytest.raises(InputError, match="held_out"):
         FitEPIC(held_out=0.0)
@@ -362,7 +362,7 @@ def test_too_few_pictures_a_channel_are_noted(folder: Path, monkeypatch: pytest.
     progress = Progress()
     FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder), progress=progress)
     assert (
-        "20 pictures for 8 channels are 2.50 a channel; below 10 a gain in purity need not be real. "
+        "20 pictures for 8 channels are 2.50 per channel; below 10 a gain in purity may be chance. "
         "Give 107 pictures or more" in progress.notes
     )
 

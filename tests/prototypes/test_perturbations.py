@@ -168,5 +168,5 @@ def test_strengths_by_name() -> None:
     assert find_changes("paper") == PaperChanges()
     with pytest.raises(InputError) as error:
         find_changes("papper")
-    expected = "The strengths 'papper' were given. Expected calibrated or paper. Choose one of them."
+    expected = "The strengths are 'papper'. Expected calibrated or paper. Choose one of them."
     assert str(error.value) == expected

@@ -123,7 +123,7 @@ def test_a_head_that_is_no_mean_is_refused_and_says_so() -> None:
         cells_of(model, model.encoder.encode(noise(2)).features)
     assert str(caught.value) == (
         "'tiny' does not pool its cells by a mean, with or without a layer norm, but by Mixing. EPIC needs such a "
-        "mean: its rotation passes through nothing else. Use --like nearest, which asks nothing of the head."
+        "mean. Use --like nearest, which works with any head."
     )
 
 

@@ -126,7 +126,7 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
     before = files(tmp_path / "out")
     if "photos" in change:
         change = {"photos": tmp_path / "more"}
-    with pytest.raises(ForeignFileError, match=rf"out was begun with {says}\. The same was expected, so that rows are"):
+    with pytest.raises(ForeignFileError, match=rf"out was started with {says}\. Expected the same, so that rows are"):
         do(**{"photos": photos, "output": tmp_path / "out", **change})
     assert files(tmp_path / "out") == before
 
@@ -134,7 +134,7 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
 def test_another_version_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     do(photos, tmp_path / "out")
     monkeypatch.setattr(jobs, "version", lambda _: "9.9")
-    with pytest.raises(ForeignFileError, match=r"was begun with seewhy [\d.]+, not 9\.9\. The same"):
+    with pytest.raises(ForeignFileError, match=r"was started with seewhy [\d.]+, not 9\.9\. Expected the same"):
         do(photos, tmp_path / "out")
 
 
@@ -168,9 +168,9 @@ def test_two_at_once_leave_what_one_would(photos: Path, tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ForeignFileError, match=r"out holds files that are not of such a run\. A new folder"):
+    with pytest.raises(ForeignFileError, match=r"out holds files that do not belong to a run\. Expected a new folder"):
         do(photos, tmp_path / "out")
-    with pytest.raises(DataError, match=r"out has no _manifest\.json\. The folder of a run was expected"):
+    with pytest.raises(DataError, match=r"out has no _manifest\.json\. Expected the folder of a run"):
         status(tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
@@ -179,7 +179,7 @@ def test_a_manifest_that_was_edited_is_told(photos: Path, tmp_path: Path) -> Non
     do(photos, tmp_path / "out")
     manifest = tmp_path / "out" / jobs.MANIFEST
     manifest.write_text(manifest.read_text().replace('"simulated"', '"another"'))
-    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not as SeeWhy wrote it\."):
+    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not what SeeWhy wrote\."):
         status(tmp_path / "out")
     manifest.write_text('{"format": ')
     with pytest.raises(DataError, match=r"_manifest\.json cannot be read: "):
@@ -218,13 +218,15 @@ def test_files_that_change_while_they_are_read_are_told(photos: Path, tmp_path: 
             return super().open()
 
     for n, work in enumerate((Clearing(), Copying())):
-        with pytest.raises(InputError, match=r"^The files of .*photos have changed while they were read\. The same"):
+        with pytest.raises(
+            InputError, match=r"^The files of .*photos changed while they were read\. Expected the same"
+        ):
             run(work, given, tmp_path / f"out-{n}")
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "1/0", "a/b", "-1/4", ""])
 def test_a_part_that_is_none_is_told(text: str) -> None:
-    with pytest.raises(InputError, match=r"^The shard is '.*'\. A part and how many there are was expected, from 1/16"):
+    with pytest.raises(InputError, match=r"^The shard is '.*'\. Expected a part and the number of parts, from 1/16"):
         Part.read(text)
 
 
@@ -274,7 +276,7 @@ def test_tables_and_parquet_are_read(tmp_path: Path) -> None:
 
 
 def test_nothing_usable_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere does not exist\. A folder of pictures, a table ending in"):
+    with pytest.raises(DataError, match=r"nowhere does not exist\. Expected a folder of pictures, a table ending in"):
         find_input(tmp_path / "nowhere")
     (tmp_path / "a.txt").touch()
     with pytest.raises(DataError, match=r"a\.txt is neither a folder, a table nor a shard\."):
@@ -286,7 +288,7 @@ def test_nothing_usable_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv names no pictures\."):
         run(Simulated(), find_input(tmp_path / "t.csv"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="Shards of 0 pictures were asked for"):
+    with pytest.raises(InputError, match="The number of pictures per shard is 0"):
         find_input(tmp_path, per_shard=0)
 
 

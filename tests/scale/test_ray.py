@@ -133,7 +133,9 @@ def test_a_machine_and_the_driver_die_and_each_row_is_there_once() -> None:
 def test_ray_that_is_not_there_or_does_not_answer_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setattr(os, "environ", {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"})
-    with pytest.raises(MissingExtraError, match=r"^Running on Ray needs an extra .* Run: pip install 'seewhy\[ray\]'$"):
+    with pytest.raises(
+        MissingExtraError, match=r"^Running on Ray needs the extra 'ray'.*: pip install 'seewhy\[ray\]'$"
+    ):
         on_ray.on_ray(Simulated(), on_ray.Cluster()).__enter__()
     assert os.environ["RAY_USAGE_STATS_REPORT_URL"] == "http://127.0.0.1:9/"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -86,7 +86,7 @@ def test_those_that_live_go_on_and_the_last_one_stops_the_run(shards: list[Shard
 def test_a_shard_that_cannot_be_read_is_told_and_nothing_written(shards: list[Shard], job: Job, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "away")
     error = results([], job, shards[1:2])[1]
-    assert str(error).endswith("photos is gone. The folder of the pictures was expected. Bring it back.")
+    assert str(error).endswith("photos is gone. Expected the folder of the pictures. Put it back.")
     assert rows(tmp_path / "out") == []
 
 
@@ -109,7 +109,7 @@ def test_what_an_actor_raised_is_told_and_what_ended_it(shards: list[Shard], job
     def fail(error: Exception) -> Any:
         raise error
 
-    with pytest.raises(Died, match=r"^An actor died while it did this shard \(.*killed.*\)\. Machines that live"):
+    with pytest.raises(Died, match=r"^A Ray actor died while it did this shard \(.*killed.*\)\. Expected machines"):
         remote(lambda: fail(KeyError("it was\nkilled"))).do(job, shards[0])
     told = KeyError()
     told.cause = ModelError("There is no place to look from.")  # type: ignore[attr-defined]

@@ -89,18 +89,18 @@ def test_what_is_not_there_is_a_row_and_what_is_refused_a_shard(
     assert (report.rows, [name for name, _ in report.unread]) == (1, ["pictures 1 to 4"])
     assert report.unread[0][1].startswith(
         "memory://bucket/photos/0/1.png cannot be read: PermissionError: The security token included in the request is "
-        "expired. A place that is there, and credentials that may read it, were expected."
+        "expired. Expected a place that exists, and credentials that may read it."
     )
 
 
 def test_an_address_with_nothing_is_told(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.makedirs("/bucket/empty")
     for address, kind, says in (
-        ("memory://bucket/empty", EmptyFolderError, "No picture is in memory://bucket/empty or below. Files ending in"),
+        ("memory://bucket/empty", EmptyFolderError, "No picture is in memory://bucket/empty or below. Expected files"),
         ("memory://bucket/nowhere", DataError, "memory://bucket/nowhere cannot be read: FileNotFoundError: "),
         ("memory://bucket/no.tar", DataError, "memory://bucket/no.tar cannot be read: FileNotFoundError: "),
         ("nothing://bucket", DataError, "nothing://bucket cannot be read: ValueError: Protocol not known: nothing"),
-        ("simplecache::memory://bucket", DataError, "simplecache::memory://bucket is no address. One such as s3://"),
+        ("simplecache::memory://bucket", DataError, "simplecache::memory://bucket is not an address. Expected the"),
     ):
         with pytest.raises(kind) as caught:
             run(Simulated(), find_input(address), tmp_path / "out")

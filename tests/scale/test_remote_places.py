@@ -47,7 +47,7 @@ def table(column: str, cells: list[str]) -> bytes:
 
 @pytest.mark.parametrize("address", ["memory://places/a::file:///etc", "memory:///etc", "memory:places", "://places"])
 def test_what_is_no_address_is_told(files: Any, address: str) -> None:
-    with pytest.raises(DataError, match=r"is no address\. One such as s3://bucket/photos was expected\."):
+    with pytest.raises(DataError, match=r"is not an address\. Expected the form s3://bucket/photos\."):
         remote.Remote(address)
 
 
@@ -117,5 +117,5 @@ def test_what_an_address_needs_and_is_not_installed_is_told(monkeypatch: pytest.
         raise ImportError("Install s3fs")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingExtraError, match=r"^Reading s3://bucket needs an extra .*'seewhy\[s3\]'"):
+    with pytest.raises(MissingExtraError, match=r"^Reading s3://bucket needs the extra 's3'.*'seewhy\[s3\]'"):
         remote.Remote("s3://bucket")

@@ -57,7 +57,7 @@ def test_rows_are_vectors_under_the_names_of_their_files(tmp_path: Path) -> None
         assert one.pooled.shape == (1, WIDTH)
         assert one.pooled[0].tolist() == vector(one.digest).tolist()
     assert [one.image for one in heard.failures] == [str(tmp_path / "photos" / names[1])]
-    assert heard.notes == [f"1 of 3 shards of {tmp_path / 'out'} are missing; add it again when they are there."]
+    assert heard.notes == [f"1 of 3 shards of {tmp_path / 'out'} are missing. Add the run again when they are there."]
     assert (is_run(tmp_path / "out"), is_run(tmp_path / "photos")) == (True, False)
 
 
@@ -76,9 +76,14 @@ def test_a_run_that_does_not_fit_the_index_is_told(tmp_path: Path) -> None:
     for space in ("features", "words"):
         run(Embedding(space=space), find_input(tmp_path / "photos"), tmp_path / space)
     for folder, into, kind, says in (
-        ("words", index(), DataError, r"words has no pooled vectors\."),
+        ("words", index(), DataError, r"words has no vectors of whole pictures\."),
         ("features", index("abd"), ModelError, r"features was made with simulated, and the index with net, whose"),
-        ("features", index(parts="cells"), DataError, r"The index keeps parts of pictures, and .*features has whole"),
+        (
+            "features",
+            index(parts="cells"),
+            DataError,
+            r"The index keeps parts of pictures, and .*features has vectors of whole",
+        ),
     ):
         with pytest.raises(kind, match=says):
             add_run(into, tmp_path / folder, Progress())
@@ -97,7 +102,7 @@ GOOD = {"image": "a.png", "digest": "d", "embedding": [1.0, 2.0, 3.0, 4.0], "err
 def test_a_row_that_is_none_is_refused(change: dict[str, Any]) -> None:
     assert _seen(GOOD, "/root", WIDTH).name == "/root/a.png"  # type: ignore[union-attr]
     assert _seen(GOOD | {"error": "broken", "digest": None}, "", WIDTH) == Failure("a.png", "broken")
-    with pytest.raises(ValueError, match=r"no text|no digest, or not 4 numbers"):
+    with pytest.raises(ValueError, match=r"not text|no digest, or does not have 4 numbers"):
         _seen(GOOD | change, "/root", WIDTH)
 
 
@@ -120,9 +125,11 @@ def test_a_shard_that_was_changed_is_told_with_its_cure(tmp_path: Path) -> None:
     table = pq.read_table(job.place.at(job.name(0)))
     for changed, why in (
         (table.drop_columns(["digest"]), "it has no 'digest'"),
-        (_with(table, [[1.0]] * 2, pa.list_(pa.float32())), "has no digest, or not 4 numbers"),
+        (_with(table, [[1.0]] * 2, pa.list_(pa.float32())), "has no digest, or does not have 4 numbers"),
         (_with(table, ["x"] * 2, pa.string()), ""),
     ):
         rewritten(job, changed)
-        with pytest.raises(DataError, match=rf"-00001\.parquet is damaged \(.*{why}\)\. A shard as the run wrote it"):
+        with pytest.raises(
+            DataError, match=rf"-00001\.parquet is damaged \(.*{why}\)\. Expected a shard as the run wrote it"
+        ):
             list(_rows(job, Progress(), WIDTH))

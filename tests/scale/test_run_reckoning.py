@@ -99,7 +99,7 @@ def test_a_shard_without_pictures_is_done_and_one_that_cannot_be_read_is_noted(t
     told = report.to_json()["unread"]
     assert [one["shard"] for one in told] == ["b.tar"]
     assert "b.tar cannot be read" in told[0]["error"]
-    assert heard.notes == [f"The shard b.tar was left out: {told[0]['error']}"]
+    assert heard.notes == [f"The shard b.tar was skipped: {told[0]['error']}"]
 
 
 def test_names_that_are_no_text_are_written_as_they_can_be(tmp_path: Path) -> None:
@@ -117,12 +117,12 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
     model = WORK.open().model()
     job = claim(tmp_path / "out", "embed", photos, model)
     assert job.facts["input"]["n_pictures"] == 4
-    with pytest.raises(ForeignFileError, match=r"out was begun with verb embed, not predict\. The same"):
+    with pytest.raises(ForeignFileError, match=r"out was started with verb embed, not predict\. Expected the same"):
         claim(tmp_path / "out", "predict", photos, model)
     fewer = type(model)(model.identity, model.columns[:1])
-    with pytest.raises(ForeignFileError, match=r"was begun with columns \['image', 'digest', 'embedding', 'error'\]"):
+    with pytest.raises(ForeignFileError, match=r"was started with columns \['image', 'digest', 'embedding', 'error'\]"):
         claim(tmp_path / "out", "embed", photos, fewer)
-    with pytest.raises(ForeignFileError, match=r"was begun with other pictures \(.*photos\), not those of .*tars\."):
+    with pytest.raises(ForeignFileError, match=r"was started with other pictures \(.*photos\), not those of .*tars\."):
         claim(tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "tars")), model)
     assert claim(tmp_path / "out", "embed", photos, model).digest == job.digest
     run(Deciding(), find_input(tmp_path / "photos"), tmp_path / "decisions")
@@ -144,7 +144,7 @@ def test_a_manifest_of_another_make_is_told(change: dict[str, Any], tmp_path: Pa
     manifest.write_text(json.dumps(facts))
     assert status(tmp_path / "out").n_shards == 1, "as it is, it is read"
     manifest.write_text(json.dumps(facts | change))
-    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not as SeeWhy wrote it\."):
+    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not what SeeWhy wrote\."):
         status(tmp_path / "out")
 
 
@@ -154,10 +154,10 @@ def test_shards_that_came_or_went_at_the_end_are_told(tmp_path: Path) -> None:
     report, survey = runs.Report("out"), Survey.of(given)
     job = claim(tmp_path / "out", "embed", survey, WORK.open().model())
     shutil.copytree(tmp_path / "photos" / "0", tmp_path / "photos" / "9")
-    with pytest.raises(InputError, match=r"photos have changed while they were read\."):
+    with pytest.raises(InputError, match=r"photos changed while they were read\."):
         list(runs.missing(given, survey, job, runs.WHOLE, report))
     fewer = Survey.of(find_input(tmp_path / "photos", per_shard=1))
-    with pytest.raises(InputError, match=r"photos have changed while they were read\."):
+    with pytest.raises(InputError, match=r"photos changed while they were read\."):
         list(runs.missing(Firsts(str(tmp_path / "photos"), 1), fewer, job, runs.WHOLE, report))
 
 

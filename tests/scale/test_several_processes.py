@@ -72,9 +72,7 @@ def test_a_model_that_cannot_be_opened_is_told_once(photos: Path, tmp_path: Path
         )
     with pytest.raises(ModelError, match="A process was killed by signal 9 while it loaded the model"):
         run(Simulated(refuses="kill"), find_input(photos), tmp_path / "out", workers=2, threads=2)
-    with pytest.raises(
-        ModelError, match=r"^Two processes opened different models, .*'simulated-\d+'.* and .*One model w"
-    ):
+    with pytest.raises(ModelError, match=r"^Two processes opened different models:"):
         run(
             Simulated(refuses="differ", seconds=1),
             find_input(photos, per_shard=4),
@@ -121,8 +119,8 @@ def test_killed_in_the_middle_and_run_again_each_picture_has_one_row(
 def test_more_workers_than_threads_are_not_started(photos: Path, tmp_path: Path) -> None:
     progress = Progress()
     run(Simulated(), find_input(photos), tmp_path / "out", workers=3, threads=1, progress=progress)
-    assert progress.notes == ["3 workers were asked for, and there are 1 threads for them: 1 work."]
-    with pytest.raises(SeeWhyError, match=r"^0 workers were asked for\."):
+    assert progress.notes == ["3 workers were requested, and there are threads for 1: 1 will work."]
+    with pytest.raises(SeeWhyError, match=r"^The number of workers is 0\."):
         run(Simulated(), find_input(photos), tmp_path / "out", workers=0)
 
 

@@ -319,7 +319,7 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(folders: Path, tmp_path: Path
     progress = Progress()
     rest = recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, progress=progress)
     assert progress.notes == [
-        "an earlier run made all 6 steps; none is made again",
+        "an earlier run finished all 6 steps, so nothing is left to do",
         "going on at step 5, where an earlier run was stopped",
     ]
     whole = recipe.fit(tiny_cnn(), samples)
@@ -336,9 +336,9 @@ def test_words_stay_with_a_trunk_that_stays(folders: Path) -> None:
     with pytest.raises(InputError) as caught:
         QUICK.fit(tiny_cnn(), load_samples(folders), descriptions=words)
     assert str(caught.value) == (
-        "Descriptions were given to comet in mode '2p' with backbone 'encoder', whose trunk leaves the space of the "
-        "sentences as it learns. mode='post_hoc' with backbone='encoder' was expected. Set them, or leave the "
-        "descriptions out."
+        "Descriptions were given to comet in mode '2p' with backbone 'encoder', whose training moves "
+        "pictures away from their sentences. Expected mode='post_hoc' with backbone='encoder'. Set both, "
+        "or leave the descriptions out."
     )
 
 
@@ -367,8 +367,8 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         sized(tiny_tokens(), 48)
     assert str(caught.value) == (
-        "The size 48 was given, and the tokens of 'tiny' are bound to 32 pixels. Leave size out, or take a "
-        "convolutional encoder."
+        "The size 48 was given, and 'tiny' reads only pictures of 32 pixels. Expected that size, or a "
+        "convolutional encoder. Leave size out, or take another encoder."
     )
 
 

@@ -84,7 +84,7 @@ def test_somebody_else_s_file_is_not_touched(
     else:
         shutil.copy2(there, path)
         before = {**before, "copy": contents(path.parent)["a.sqlite"]}
-    with pytest.raises(DataError, match=r"exists and is not|damaged, or not of"):
+    with pytest.raises(DataError, match=r"exists and is not|damaged, or"):
         opened[0](path)
     after = contents(there.parent)
     if not linked:
@@ -97,8 +97,8 @@ def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> N
     with pytest.raises(ForeignFileError) as caught:
         AnnotationStore(tmp_path / "a.sqlite")
     assert str(caught.value) == (
-        f"{tmp_path / 'a.sqlite'} exists and is not a file of annotations that SeeWhy made. Such a file or a new name "
-        "was expected. Choose another name; the file was left as it is."
+        f"{tmp_path / 'a.sqlite'} exists and is not a file of annotations of SeeWhy. Expected such a file or a new "
+        "name. Choose another name; the file was not changed."
     )
 
 

@@ -15,8 +15,8 @@ from seewhy.storage.features import FeatureStore, _map, look_key, text_key
 from seewhy.types import Crop
 
 CURE = (
-    "It only holds what can be computed again: free some disk space, or delete the file, "
-    "or name another place with --store or SEEWHY_CACHE."
+    "It holds only what can be computed again. To go on, free some disk space, or delete the file, or name another "
+    "place with --store or SEEWHY_CACHE."
 )
 
 
@@ -134,8 +134,8 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FeatureStore(path)
     assert str(caught.value) == (
-        f"{path} exists and is not a feature store that SeeWhy made. Such a file or a new name was expected. "
-        "Choose another name; the file was left as it is."
+        f"{path} exists and is not a feature store of SeeWhy. Expected such a file or a new name. Choose another name; "
+        "the file was not changed."
     )
     assert path.read_bytes() == b"\x89PNG" * 300
 
@@ -147,7 +147,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path))
     with pytest.raises(DataError) as caught:
         FeatureStore()
-    assert str(caught.value) == (f"The feature store {path} cannot be used: it is damaged, or no feature store. {CURE}")
+    assert str(caught.value) == (
+        f"The feature store {path} cannot be used: it is damaged, or not a feature store. {CURE}"
+    )
 
 
 def test_damage_in_the_middle_is_named_and_the_run_goes_on(

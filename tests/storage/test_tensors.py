@@ -81,4 +81,4 @@ def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(
     said = "cannot be used: not a directory" if trouble == "no folder" else "could not be written: no space left"
     assert said in caplog.text
     assert str(tmp_path) in caplog.text
-    assert "is made anew in every run until then" in caplog.text
+    assert "Until then, SeeWhy makes it again in every run" in caplog.text

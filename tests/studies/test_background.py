@@ -67,7 +67,7 @@ def test_a_planted_shortcut_is_found() -> None:
     assert version(data["all"], "other classes") < 0.1
     assert version(data["all"], "object alone") < 0.8
     assert found("around").sentence.startswith(
-        "On 24 pictures, the model relies on the background. It is right on 100.0% of"
+        "On 24 pictures, the model relies on the background. It is right on 100.0 % of"
     )
     assert not data["masks"]["check"]["hit"]
 
@@ -242,9 +242,12 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_path: Path
     data = STUDY.run(reader("cnn", False), samples, source, progress=progress).data
     assert data["n"] == 20
     assert {Path(one["image"]).name: one["error"] for one in data["left_out"]} == {
-        "0.png": "the mask 0.png is empty where the model looks; draw the object, or leave the picture out",
-        "1.png": "the mask 1.png covers 100% of what the model sees, so there is no background",
-        "2.png": "has 64 by 64 pixels, and its mask 2.png 64 by 32; save the mask in the size of the picture",
+        "0.png": (
+            "the mask 0.png is empty in the part of the picture that the model sees; draw the object, or leave the "
+            "picture out"
+        ),
+        "1.png": "the mask 1.png covers 100% of the part that the model sees, so there is no background",
+        "2.png": "has 64 by 64 pixels, but its mask 2.png has 64 by 32; save the mask in the size of the picture",
         "3.png": "has no mask in masks; add one of the same name",
     }
     assert any(
@@ -270,13 +273,17 @@ def test_one_mask_does_not_serve_two_pictures_of_one_name(tmp_path: Path) -> Non
     samples = gathered([Sample(f"{k}/a.png", k, pixels=np.zeros((64, 64, 3), np.uint8)) for k in CHOSEN])
     source = MaskFiles.of(tmp_path, TRANSFORM, [s.image for s in samples.items])
     views = [read_views(s.source, TRANSFORM, [None])[0] for s in samples.items]
-    with pytest.raises(ImageError, match=r"is one of several pictures called a, and a\.png cannot be the mask of all"):
+    with pytest.raises(
+        ImageError, match=r"is one of several pictures called a, and a\.png cannot be the mask of them all"
+    ):
         source.mask(samples.items[1], views[1])
     Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / "red" / "a.png")
     assert int(source.mask(samples.items[0], views[0]).sum()) == 64
-    with pytest.raises(DataError, match=r"One mask, .*a.png, was given for 2 pictures. A folder with a mask of each"):
+    with pytest.raises(
+        DataError, match=r"One mask, .*a\.png, was given for 2 pictures\. Expected a folder with one mask per picture"
+    ):
         MaskFiles.of(tmp_path / "a.png", TRANSFORM, ["b", "c"])
-    with pytest.raises(DataError, match=r"are not there. A folder of masks, or one, was expected"):
+    with pytest.raises(DataError, match=r"Expected a folder of masks, or one mask file"):
         MaskFiles.of(tmp_path / "none", TRANSFORM, ["b"])
 
 
@@ -340,7 +347,7 @@ def test_a_segmenters_masks_grow_and_name_the_class_they_lack() -> None:
     with pytest.raises(ImageError, match="is of the class 'red', which the segmenter does not know"):
         SegmenterMasks(segmenter).mask(sample, view)
     with pytest.raises(
-        DataError, match=r"The object 'bird' was given. One of the segmenter's classes \(thing, ground\)"
+        DataError, match=r"The segmenter has no class 'bird'\. Expected one of its classes: thing, ground\."
     ):
         SegmenterMasks(segmenter, ("bird",))
     assert not SegmenterMasks(segmenter).by_hand

@@ -226,11 +226,11 @@ def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, e
     found = ClaimsStudy(("names", "maskclip")).run(opened(), ClaimData(samples), progress=progress)
     missing, cost = told
     assert missing.endswith("no masks were given (--masks)")
-    assert "minutes of looking where nothing is kept yet; " in cost
+    assert "minutes of encoding if nothing is cached; " in cost
     assert cost.endswith("MB of features") or "GPU" in cost
     assert found.data["notes"] == progress.notes == []
     whole = SMALL.cost(opened(), everything)
-    assert all(f"minutes of {what}" in whole for what in ("looking", "explaining", "learning prompts"))
+    assert all(f"minutes of {what}" in whole for what in ("encoding", "explaining", "learning prompts"))
 
 
 def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:

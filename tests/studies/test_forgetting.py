@@ -98,7 +98,7 @@ def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -
     with pytest.raises(InputError) as caught:
         adapt_names(how, opened(), AdaptingData(load_samples(folders), new_names=("moss",)))
     assert str(caught.value) == (
-        "The new name 'moss' is one of the 4 classes with pictures. Names of other classes were expected. Drop it."
+        "The new name 'moss' is one of the 4 classes with pictures. Expected names of other classes. Drop it."
     )
 
 
@@ -164,10 +164,10 @@ def test_the_verb(folders: Path, tmp_path: Path, run: Any) -> None:
 def test_options_that_do_not_go_together(folders: Path, tmp_path: Path, run: Any) -> None:
     out = ("-o", tmp_path / "m")
     assert run("adapt", folders, *out, "--shots", 2)[1] == (
-        "--shots was given without --method. A method that learns classes by their names was expected beside it. Give "
-        "--method coop, say, or drop it."
+        "--shots was given without --method. Expected a method that learns classes by their names beside "
+        "it. Add --method coop, say, or drop the option."
     )
     assert run("adapt", folders, *out, "--method", "coop", "--objective", "clip")[1] == (
-        "--objective was given with the method 'coop', which has no use for it. A method that has, or none of it, was "
-        "expected. Drop it, or leave --method out."
+        "--objective was given with the method 'coop', which does not use it. Expected options of that "
+        "method. Drop this one, or leave --method out."
     )

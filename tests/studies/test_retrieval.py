@@ -94,7 +94,7 @@ def test_other_pictures_are_asked_by_name_too(told: Samples, folder: Path) -> No
 
 def test_one_picture_that_can_be_read_is_too_few(told: Samples) -> None:
     gone = [Sample("nowhere.png", "", ("a",)), told.items[0]]
-    with pytest.raises(DataError, match=r"^One picture can be read, .*moss_0\.png\. Two or more were expected"):
+    with pytest.raises(DataError, match=r"^Only one picture can be read, .*moss_0\.png\. Expected two or more"):
         measure_retrieval(colours(), Samples(tuple(gone), ()))
 
 
@@ -145,7 +145,8 @@ def test_an_adapted_encoder_is_compared_with_its_base(told: Samples) -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "real", "says"), [(0.1, True, "gained"), (-0.1, True, "forgotten"), (0.1, False, "not real")]
+    ("difference", "real", "says"),
+    [(0.1, True, "gained"), (-0.1, True, "forgotten"), (0.1, False, "no real difference")],
 )
 def test_the_page_says_gained_forgotten_or_not_real(told: Samples, difference: float, real: bool, says: str) -> None:
     report = measure_retrieval(colours(), told, before=tiny_cnn())
@@ -161,7 +162,7 @@ def test_pictures_that_it_was_trained_on_are_named(told: Samples) -> None:
     digests = [hashlib.sha256(Path(told.items[i].image).read_bytes()).hexdigest()[:16] for i in (1, 3)]
     measure_retrieval(colours(), told, trained_on=digests, progress=progress)
     assert progress.notes == [
-        f"2 picture(s) are among those it was trained on, which flatters it: {told.items[1].image}, …"
+        f"The encoder was trained on 2 of these pictures, so its figures are too good: {told.items[1].image}, …"
     ]
 
 

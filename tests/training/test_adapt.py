@@ -193,7 +193,7 @@ def test_shared_pictures_are_named(samples: Samples) -> None:
     quick(keep=1.0, epochs=1).fit(tiny_pair(), samples.items, validation=samples.items[:3], progress=progress)
     said = [note for note in progress.notes if "flatters" in note]
     assert len(said) == 1
-    assert said[0].startswith("3 picture(s) are trained on and chosen on")
+    assert said[0].startswith("3 picture(s) are both trained on and used")
     assert said[0].endswith(f": {samples.items[0].image} is {samples.items[0].image}")
 
 
@@ -251,16 +251,14 @@ def test_a_text_that_is_longer_than_is_read_is_told(tmp_path: Path) -> None:
     on.text.n_cut = lambda texts: sum(len(t.split()) > 60 for t in texts)  # type: ignore[method-assign]
     encode_pairs(on, [found.items[0], long], None, progress)
     assert progress.notes == [
-        f"1 text(s) are longer than is read, and what lies beyond is not; the first is of {long.image}"
+        (f"1 text(s) are longer than the text encoder reads, and their ends are ignored; the first is of {long.image}")
     ]
 
 
 def test_one_pair_is_told_so(samples: Samples) -> None:
-    with pytest.raises(DataError, match=r"^1 picture\(s\) are left to train on, of 1 that can be read\. Two or more"):
+    with pytest.raises(DataError, match=r"^Only 1 picture\(s\) are left to train on, of 1 that can be read\."):
         quick().fit(tiny_pair(), samples.items[:1], validation=samples.items[1:4])
-    with pytest.raises(
-        DataError, match=r"^3 different picture\(s\) with texts were given\. Four or more were expected"
-    ):
+    with pytest.raises(DataError, match=r"^3 different picture\(s\) with texts were given\. Expected four or more"):
         quick().fit(tiny_pair(), samples.items[:3])
 
 
@@ -270,7 +268,7 @@ def test_a_loss_that_is_no_number_is_told(samples: Samples) -> None:
 
 
 def test_words_that_cannot_be_trained_are_told_before_anything_is_looked_at() -> None:
-    with pytest.raises(ModelError, match=r"shows no weights to train\..*train='heads'\.$"):
+    with pytest.raises(ModelError, match=r"does not expose weights to train\..*train='heads'\.$"):
         quick(train="text").fit(tiny_cnn(), [Sample("nowhere.png", "", ("a",))])
 
 

@@ -107,9 +107,9 @@ def test_statistics_of_a_part_are_refused_before_anything_changes() -> None:
     with pytest.raises(InputError) as caught:
         train(task, DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "Contrast normalises by the statistics of what is computed together, and micro_batch=4 computes batches in "
-        "parts. Statistics that are held, or a normalisation of each sample, were expected. Put its batch "
-        "normalisations into evaluation mode, or train in one piece."
+        "Contrast normalises over the samples that are computed together, but micro_batch=4 computes batches in parts. "
+        "Expected fixed statistics, or a normalisation of each sample. Put its batch normalisation into evaluation "
+        "mode, or train in one piece."
     )
     torch.testing.assert_close(task.state_dict(), before, rtol=0, atol=0)
     train(task, DATA, replace(HOW, n_steps=1))
@@ -140,13 +140,13 @@ def test_what_cannot_be_computed_in_parts_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         train(Odd(False), DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "Odd was given micro_batch, and made features of the shapes () of 4 samples. One row a sample was expected. "
+        "Odd was given micro_batch, but makes features of the shapes () for 4 samples. Expected one row per sample. "
         "Leave micro_batch out, or move what needs the whole batch into the loss."
     )
     with pytest.raises(InputError) as caught:
         train(Odd(True), DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "Odd is a game of 2 players, and micro_batch was given. One loss was expected. Leave micro_batch out."
+        "Odd has 2 losses, but micro_batch was given. Expected one loss. Leave micro_batch out."
     )
 
 

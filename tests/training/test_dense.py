@@ -165,7 +165,7 @@ def test_stopped_and_started_again_it_ends_at_the_same_weights(tmp_path: Path) -
 
 
 def test_parts_of_a_batch_are_refused_where_heads_are_normalised_over_it() -> None:
-    with pytest.raises(InputError, match="DenseViews normalises by the statistics of what is computed together"):
+    with pytest.raises(InputError, match="DenseViews normalises over the samples that are computed together"):
         train(task(PixPro()), data(), Training(1, N, micro_batch=4))
 
 

@@ -120,22 +120,28 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
         (NAMED[:2], needs(objectives["prefix"])),  # type: ignore[type-abstract]
         (
             (*ASKED[:2], "--instruction", "kind"),
-            "--instruction was given 'kind'. COLUMN=WORDS was expected. For example: colour='the colour'",
+            "--instruction was given 'kind'. Expected COLUMN=WORDS. For example: colour='the colour'",
         ),
         (
             (*ASKED, "--train", "heads"),
-            "--train was given with the objective 'focallens', which has no use for it. An objective that has, or none "
-            "of it, was expected. Drop it, or take another objective.",
+            (
+                "--train was given with the objective 'focallens', which does not use it. Expected options of "
+                "that objective. Drop this one, or take another objective."
+            ),
         ),
         (
             ASKED[2:],
-            "--instruction was given with the objective 'clip', which has no use for it. An objective that has, or "
-            "none of it, was expected. Drop it, or take another objective.",
+            (
+                "--instruction was given with the objective 'clip', which does not use it. Expected options of "
+                "that objective. Drop this one, or take another objective."
+            ),
         ),
         (
             (*ASKED, "--instruction", "same=x"),
-            "The column for 'same' has 1 value in the pictures to train on: 'one'. Two or more were expected, as one "
-            "is learnt by being told from others. Name another column, or give more pictures.",
+            (
+                "The column for 'same' has 1 value in the pictures to train on: 'one'. Expected at least 2: "
+                "there must be something to distinguish. Name another column, or give more pictures."
+            ),
         ),
     ],
 )
@@ -147,8 +153,8 @@ def test_what_does_not_fit_is_refused(words: tuple[str, ...], said: str, table: 
 def test_a_column_that_is_not_there_is_refused(table: Path) -> None:
     assert "has no column 'kin'. Did you mean 'kind'?" in str(adapt(table, *ASKED, "--instruction", "kin=x"))
     assert str(adapt(table.parent, *ASKED)) == (
-        f"{table.parent} has no columns. A table, or shards with JSON, was expected, with a row per picture and the "
-        "columns kind. Give one."
+        f"{table.parent} has no columns. Expected a table, or shards with JSON, with one row per picture "
+        "and the columns kind. Give one."
     )
 
 
@@ -194,8 +200,8 @@ def test_what_is_validated_on_is_measured_on_and_pictures_on_both_sides_are_name
     assert told["n_pictures"] == (2 if words == ASKED else 3)
     both = table.parent / "moss1.png"
     assert (
-        f"1 picture(s) are trained on and chosen on, which flatters what is chosen: {both} is {both}" in told["notes"]
-    )
+        f"1 picture(s) are both trained on and used to choose keep, which flatters the choice: {both} is {both}"
+    ) in told["notes"]
 
 
 @pytest.mark.parametrize("words", [ASKED, NAMED])
@@ -277,13 +283,17 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
     [
         (
             {"objective": "focallens", "instructions": {"kind": "x"}, "label": "kind"},
-            "label was given with the objective 'focallens', which has no use for it. An objective that has, or none "
-            "of it, was expected. Drop it, or take another objective.",
+            (
+                "label was given with the objective 'focallens', which does not use it. Expected options of that "
+                "objective. Drop this one, or take another objective."
+            ),
         ),
         (
             {"instructions": {"kind": "x"}},
-            "instructions was given with the objective 'clip', which has no use for it. An objective that has, or none "
-            "of it, was expected. Drop it, or take another objective.",
+            (
+                "instructions was given with the objective 'clip', which does not use it. Expected options of "
+                "that objective. Drop this one, or take another objective."
+            ),
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
@@ -318,16 +328,16 @@ def test_a_long_text_in_the_place_of_a_name_is_refused(words: tuple[str, ...], t
     name = "kind" if words == ASKED else "class"
     said = str(adapt(table, *words, "--validation-pairs", str(table)))
     assert said == (
-        f"The column for {name!r} holds a text of 49999 signs for {table.parent / 'moss5.png'}, which begins with "
-        "'word word word word word word '. Names of at most 200 signs were expected. Shorten it, or name another "
-        "column."
+        f"The column for {name!r} holds a text of 49999 characters for {table.parent / 'moss5.png'}; it "
+        "begins with 'word word word word word word '. Expected names of at most 200 characters. Shorten "
+        "it, or name another column."
     )
 
 
 def test_captions_in_the_place_of_names_are_said(table: Path) -> None:
     given = ("--text-column", "title", "--keep", "1", "--epochs", "1", "--validation-pairs", str(table))
     assert (
-        "the column for 'class' has 11 different values in 11 pictures, such as 'some moss 1': where these are "
-        "captions, name another column"
+        "the column for 'class' has 11 different values in 11 pictures, such as 'some moss 1'; if these "
+        "are captions, name another column"
     ) in adapt(table, *NAMED[:3], "title", *given)["notes"]
     assert not any("another column" in note for note in adapt(table, *NAMED[:4], *given, name="other")["notes"])

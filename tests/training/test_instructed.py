@@ -193,18 +193,18 @@ def test_several_triplets_of_a_picture_are_compared_and_equal_answers_are_right(
 @pytest.mark.parametrize(
     ("asked", "given"),
     [
-        ([(("the colour",), ["red", "blue"]), (("x",), ["red"])], "[2, 1] answers, 2 of them different"),
-        ([((), ["red", "blue", "red"])], "[3] answers, 2 of them different"),
-        ([(("the colour",), ["red", "red", ""])], "[3] answers, 1 of them different"),
-        ([], "[] answers, 0 of them different"),
+        ([(("the colour",), ["red", "blue"]), (("x",), ["red"])], "[2, 1] answers were given, 2 of them different"),
+        ([((), ["red", "blue", "red"])], "[3] answers were given, 2 of them different"),
+        ([(("the colour",), ["red", "red", ""])], "[3] answers were given, 1 of them different"),
+        ([], "[] answers were given, 0 of them different"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, part(), asked, 1)
     assert str(caught.value) == (
-        f"Pictures were given with {given}. An instruction or more for each list of answers, an answer for each "
-        "picture, and two different ones were expected. Give those."
+        f"{given}. Expected one answer per picture in each list, at least two different answers, and at least one "
+        "instruction per list. Correct the lists."
     )
 
 

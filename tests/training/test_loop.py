@@ -339,7 +339,7 @@ def test_a_gradient_is_cut_and_an_average_follows() -> None:
 def test_a_task_is_told_what_it_lacks() -> None:
     with pytest.raises(InputError) as caught:
         train(Line(), TrainingData(40, {"x": X}), HOW)
-    assert str(caught.value) == "Line was given x of each sample. x, y were expected. Add y."
+    assert str(caught.value) == "Line was given x of each sample. Expected x, y. Add y."
 
 
 def test_a_task_that_is_frozen_is_told_so() -> None:
@@ -348,19 +348,19 @@ def test_a_task_that_is_frozen_is_told_so() -> None:
     with pytest.raises(InputError) as caught:
         train(task, DATA, HOW)
     assert str(caught.value) == (
-        "Line has no weight that may change. At least one was expected; a training leaves all of them frozen. Call "
-        "requires_grad_(True) on what is to learn."
+        "Line has no weight that may change. Expected at least one. Call requires_grad_(True) on the weights that "
+        "should learn."
     )
 
 
 def test_errors() -> None:
-    with pytest.raises(InputError, match=r"There is nothing to train on: 0 samples were given\. Give at least one\."):
+    with pytest.raises(InputError, match=r"There is nothing to train on. Expected at least one sample. Give some."):
         train(Line(), TrainingData(0, {}), HOW)
     module = nn.Linear(1, 1)
     with pytest.raises(InputError) as caught:
         train(Plain({"one": module}, lambda _: {"loss": module.weight.sum() * torch.nan}), ONE, HOW)
     assert str(caught.value) == (
-        "The loss is not finite at step 1. A smaller learning rate was expected: lr is 0.05. Give a tenth of it."
+        "The loss is not finite at step 1. The learning rate, 0.05, may be too large. Try a tenth of it."
     )
     with pytest.raises(InputError, match="Training was given n_steps=0"):
         Training(0)

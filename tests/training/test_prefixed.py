@@ -74,8 +74,8 @@ def test_another_kind_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Adaptation(opened(), random_words(opened())).encoder("enc").under("poem")
     assert str(caught.value) == (
-        "The prefix 'poem' was asked of 'enc', which was trained on classes and captions. 'class' or 'caption' was "
-        "expected. Take one of them, or leave it out for captions."
+        "The prefix 'poem' was given to 'enc', which was trained on classes and captions. Expected "
+        "'class' or 'caption'. Take one of them, or leave it out for captions."
     )
 
 
@@ -164,12 +164,12 @@ def test_what_is_not_of_two_kinds_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         two_kinds(opened(), torch.eye(8)[:3], ["a wren", "an oak", ""], [["rain"], [], []], Prefix())
     assert str(caught.value) == (
-        "3 pictures were given with 3 classes, 2 of them named, and 3 lists of captions, 1 of them with one. As many "
-        "of each, and two named and two captioned or more, were expected. Give those."
+        "3 pictures were given with 3 classes (2 named) and 3 lists of captions (1 not empty). Expected "
+        "one class and one list per picture, at least two named and two not empty. Correct them."
     )
 
 
 def test_a_network_that_cannot_be_opened_is_refused() -> None:
     closed = tiny_cnn(text=ClipText("closed", 10.0, freeze(nn.Linear(8, 8)), lambda texts: (torch.zeros(1, 8),)))
-    with pytest.raises(ModelError, match="shows no single tokens"):
+    with pytest.raises(ModelError, match="does not give access to its tokens"):
         PrefixedWords.before(closed)

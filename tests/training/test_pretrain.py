@@ -166,18 +166,25 @@ def test_held_out_figures_are_counted_right(samples: Samples) -> None:
     [
         (
             [Sample("a.png", "x"), Sample("b.png", "x")],
-            "All 2 pictures are of one class, 'x'. Two or more were expected, as the objective supcon learns what "
-            "parts them. Add another class, or take an objective without.",
+            (
+                "All 2 pictures have one class, 'x'. Expected at least 2, because the objective supcon learns "
+                "how classes differ. Add another class, or take an objective without classes."
+            ),
         ),
         (
             [Sample("a.png", "x"), Sample("b.png", "y")],
-            "Each of the 2 classes has one picture, as 'x' has. Two or more of some class were expected, as the "
-            "objective supcon learns what those have in common. Add pictures, or take an objective without classes.",
+            (
+                "Each of the 2 classes has one picture, for example 'x'. Expected at least 2 pictures of some "
+                "class, because the objective supcon learns what they share. Add pictures, or take an objective "
+                "without classes."
+            ),
         ),
         (
             [Sample("a.png", "x"), Sample("b.png")],
-            "1 of 2 pictures have no class: b.png. The objective supcon needs one of each. Name the column of "
-            "classes, or take an objective without.",
+            (
+                "1 of 2 pictures have no class: b.png. Expected a class for each, which the objective supcon "
+                "needs. Name the column of classes, or take an objective without classes."
+            ),
         ),
     ],
 )
@@ -195,22 +202,20 @@ def test_pictures_on_both_sides_and_under_two_classes_are_named(folders: Path, t
     progress = Progress()
     quick(epochs=1).fit(tiny_cnn(), [*items, Sample(str(twin), "rust")], validation=held, progress=progress)
     assert progress.notes == [
-        f"1 picture(s) are trained on and chosen on, which flatters what is chosen: {twin} is {twin}",
-        f"the same picture lies under two classes, which no objective can learn: {items[0].image}, {twin}",
+        (f"1 picture(s) are both trained on and used to choose keep, which flatters the choice: {twin} is {twin}"),
+        f"the same picture has two classes, which no objective can learn: {items[0].image}, {twin}",
     ]
 
 
 def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples) -> None:
     alike = [Sample(samples.items[0].image) for _ in range(5)]
-    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Four or more were expected"):
+    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Expected four or more"):
         quick("simclr").fit(tiny_cnn(), alike)
     with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. Expected a whole number of at least 2"):
         quick(batch_size=1)
     with pytest.raises(InputError, match=r"^The loss is not finite at step"):
         quick(lr=1e30).fit(tiny_cnn(), samples.items)
-    with pytest.raises(
-        InputError, match=r"^The objective 'clip' needs .* One that needs pictures alone was expected: "
-    ):
+    with pytest.raises(InputError, match=r"^The objective 'clip' needs .* Expected one that needs pictures alone: "):
         quick("clip")
 
 
@@ -230,10 +235,10 @@ def test_from_python_in_any_form(samples: Samples, folders: Path, tmp_path: Path
     assert {s.label for s in load_pictures(flat).items} == {""}
     (flat / "t.csv").write_text("image,kind\n0.png,a\n1.png,b\n,c\n")
     table = load_pictures(flat / "t.csv")
-    assert ([s.label for s in table.items], table.notes) == (["", ""], ("1 row(s) without picture left out: 3",))
+    assert ([s.label for s in table.items], table.notes) == (["", ""], ("left out 1 row(s) without picture: 3",))
     assert [s.label for s in load_pictures(flat / "t.csv", label="kind").items] == ["a", "b"]
     assert [s.group for s in load_pictures(flat / "t.csv", group="kind").items] == ["a", "b"]
-    with pytest.raises(InputError, match=r"^keep was given with the objective 'simclr', which has no use for it"):
+    with pytest.raises(InputError, match=r"^keep was given with the objective 'simclr', which does not use it"):
         seewhy.pretrain(flat, tiny_cnn(), objective="simclr", keep=0.5)
 
 
@@ -271,8 +276,8 @@ def test_what_it_would_cost_and_options_that_do_not_fit(cli: Callable[..., Any],
     assert (told["n_pictures"], told["n_texts"], told["n_steps"], (tmp_path / "enc").exists()) == (24, 0, 4, False)
     wrong = cli("-o", tmp_path / "enc", "--objective", "simclr", "--text-column", "words")
     assert str(wrong.exception) == (
-        "--column text was given with the objective 'simclr', which has no use for it. An objective that has, or none "
-        "of it, was expected. Drop it, or take another objective."
+        "--column text was given with the objective 'simclr', which does not use it. Expected options of "
+        "that objective. Drop this one, or take another objective."
     )
     wrong = cli("-o", tmp_path / "enc", "--objective", "siglip", "--projection", "none")
-    assert str(wrong.exception).startswith("--projection was given with the objective 'siglip', which has no use")
+    assert str(wrong.exception).startswith("--projection was given with the objective 'siglip', which does not")

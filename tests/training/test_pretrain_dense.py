@@ -109,16 +109,16 @@ def test_what_does_not_fit_is_told(samples: Samples) -> None:
     with pytest.raises(InputError) as caught:
         quick("simclr", pyramid=True)
     assert str(caught.value) == (
-        "pretrain was given pyramid=True with the objective 'simclr', which is of whole views. An objective of cells "
-        "was expected. Leave pyramid out, or take another objective."
+        "pretrain was given pyramid=True with the objective 'simclr', which learns from whole views. "
+        "Expected an objective of cells. Leave pyramid out, or take another objective."
     )
     with pytest.raises(InputError) as caught:
         quick(keep_head=True)
     assert str(caught.value) == (
-        "pretrain was given keep_head=True with the objective 'pixpro', which is of cells. An objective of "
-        "whole views was expected. Leave keep_head out, or take another objective."
+        "pretrain was given keep_head=True with the objective 'pixpro', which learns from cells. "
+        "Expected an objective of whole views. Leave keep_head out, or take another objective."
     )
-    with pytest.raises(ModelError, match=r"^A pyramid was asked for on a trunk whose maps are all 8 x 8 cells"):
+    with pytest.raises(ModelError, match=r"^A pyramid was requested, and all maps of this encoder have 8 x 8 cells"):
         quick(pyramid=True).fit(find("new:vit/32", engine="torch"), samples.items)
 
 

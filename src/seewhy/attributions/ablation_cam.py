@@ -15,14 +15,14 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class AblationCAM(Attribution):
-    """Weighs each channel by what the target loses when the channel is set to zero.
+    """Weighs each channel by how far the class's score falls when the channel is set to zero.
 
     ``w_k = y − y_k`` with ``y_k`` the logit without channel ``k``, and ``L = Σ_k w_k A_k`` (paper, equations 3 and 4).
-    The paper divides ``w_k`` by ``y``, which turns the map of a negative logit upside down; we leave it out. Of tokens
-    only the patch tokens are set to zero.
+    The paper divides ``w_k`` by ``y``, which inverts the map of a negative logit; SeeWhy does not. Of tokens, only the
+    patch tokens are set to zero.
 
     Args:
-        batch_size: copies the head sees at once; bounds memory.
+        batch_size: copies in memory at once; changes memory, not the map.
     """
 
     name = "ablation_cam"

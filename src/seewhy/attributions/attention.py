@@ -46,8 +46,8 @@ class Capture(TorchFunctionMode):
             call = _PACKED.bind(*args, **kwargs)
             if not _is_plain(call):
                 raise InputError(
-                    "This transformer pads its keys or projects them apart. One packed projection of all tokens was "
-                    "expected. Use grad_cam, rise or occlusion."
+                    "This transformer pads its keys or projects them separately. Expected one packed projection of all "
+                    "tokens. Use grad_cam, rise or occlusion."
                 )
             out, asks = attend_packed(call, self._attend)
             weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
@@ -251,16 +251,16 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
         shapes = {tuple(m.shape[-2:]) for m in maps}
         if not shapes or layout.kind != "tokens":
             raise InputError(
-                f"{name} reads attention, and {model.encoder.name!r} has none among patch tokens. A vision transformer "
-                "was expected. Use grad_cam, rise or occlusion."
+                f"{name} reads attention, but {model.encoder.name!r} has none among patch tokens. Expected a vision "
+                "transformer. Use grad_cam, rise or occlusion."
             )
         known = {(n, n) for count in entering for n in (count, count + n_prompts)}
         if not shapes <= known:
             odd = sorted(shapes - known)[0]
             raise InputError(
-                f"{name} follows attention among all {n_tokens} tokens, and {model.encoder.name!r} also attends from "
-                f"{odd[0]} to {odd[1]}, as windows and attention pooling do. A vision transformer that pools a class "
-                "token or the mean was expected. Use grad_cam, rise or occlusion."
+                f"{name} follows attention among all {n_tokens} tokens, but {model.encoder.name!r} also attends from "
+                f"{odd[0]} to {odd[1]}, as windows and attention pooling do. Expected a vision transformer that pools "
+                "a class token or the mean. Use grad_cam, rise or occlusion."
             )
         yield AttentionRun(first, maps, pooled, entering)
         first += len(pixels)
@@ -277,9 +277,8 @@ def _one_after_another(
     layers = [(number, latest[node]) for node, number in numbers.items() if node in latest]
     if [before for _, before in layers[1:]] != [number for number, _ in layers[:-1]]:
         raise InputError(
-            f"{name} follows one attention after another, and {model.encoder.name!r} has some side by side, as "
-            "parallel blocks and differential attention have. A vision transformer with one attention in a block was "
-            "expected. Use grad_cam, rise or occlusion."
+            f"{name} follows one attention layer after another, but {model.encoder.name!r} has some in parallel. "
+            "Expected a vision transformer with one attention layer per block. Use grad_cam, rise or occlusion."
         )
     return tuple(maps[number] for number, _ in layers)
 

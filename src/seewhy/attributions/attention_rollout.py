@@ -16,17 +16,16 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 @attributions.register
 @dataclass(frozen=True)
 class AttentionRollout(Attribution):
-    """Follows attention from the pooled token down through all layers; the same for every class.
+    """Follows attention from the pooled token down through all layers. The map is the same for every class.
 
-    ``R ← Â_l R`` with ``Â = (A + I) / 2``, each row divided by its sum (paper, section 3), ``R = I`` at first. The map
-    is the row of ``R`` of the class token, or the mean of the patch rows where the network pools the mean: never
-    negative. Attention side by side, in windows or that pools is refused. ``head_fusion`` and ``discard_ratio`` are
-    those of ``jacobgil/vit-explain``, but rows are divided by their own sums.
+    ``R ← Â_l R`` with ``Â = (A + I) / 2``, each row divided by its sum (paper, section 3), starting from ``R = I``. The
+    map is the class token's row of ``R``, or the mean of the patch rows if the network pools the mean; it is never
+    negative. Parallel, windowed and pooling attention is refused. ``head_fusion`` and ``discard_ratio`` are those of
+    ``jacobgil/vit-explain``, but here each row is divided by its own sum.
 
     Args:
-        head_fusion: how heads become one map; the paper takes the mean.
-        discard_ratio: the part of each layer's smallest weights that is set to zero; the paper discards none,
-            vit-explain 0.9.
+        head_fusion: how to combine heads (paper: the mean).
+        discard_ratio: share of each layer's smallest weights to set to zero, 0 to 1 (paper: 0, vit-explain: 0.9).
         batch_size: pictures in memory at once.
     """
 

@@ -44,7 +44,7 @@ class Deciding(Explainable, Protocol):
 
 
 class Attribution(ABC):
-    """Shows where the evidence for a target lies.
+    """The base of maps that show where in a picture the evidence for a target is.
 
     Class attributes:
         name: registered name, the file's stem.
@@ -88,7 +88,9 @@ class Attribution(ABC):
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         """Signed maps, at the features' own resolution or, for methods that read pixels, finer."""
         if self.reads_pixels and look.pixels is None:
-            raise InputError(f"{self.name} reads pixels here, and this look has none. Pass encoder.encode(pixels).")
+            raise InputError(
+                f"{self.name} needs the pixels, but the encoder's output has none. Pass encoder.encode(pixels)."
+            )
         if isinstance(target, Target):
             check_classes(target, len(look), len(model.head.bias))
         else:
@@ -111,9 +113,11 @@ def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
         if index is None:
             continue
         if index.shape != (n_pictures,):
-            raise InputError(f"{len(index)} {name}s were given for {n_pictures} pictures. Give one a picture.")
+            raise InputError(f"{len(index)} {name}s were given for {n_pictures} pictures. Give one per picture.")
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_classes:
-            raise InputError(f"A {name} is outside 0…{n_classes - 1}. Give the index of one of the classes.")
+            raise InputError(
+                f"A {name} is not a class index from 0 to {n_classes - 1}. Give the index of one of the classes."
+            )
 
 
 def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> None:
@@ -122,7 +126,7 @@ def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> No
         found = tuple(target(head(look.pooled)).shape)
     if found != (len(look),):
         raise InputError(
-            f"The target gives {found} for {len(look)} pictures. One number a picture, ({len(look)},), was expected. "
+            f"The target gives {found} for {len(look)} pictures. Expected one number per picture, ({len(look)},). "
             "Write a function of logits (b, k) that returns (b,)."
         )
 

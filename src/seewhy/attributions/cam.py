@@ -22,14 +22,14 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class CAM(Attribution):
-    """A map made from activations and their gradient; the method writes the rule.
+    """The base of maps made from activations and their gradient; a subclass writes the rule.
 
     Class attributes:
         sums_products: the rule is a plain sum over channels of gradient · activation, which is zero where the encoder's
             last map is read through a layer norm alone; what each patch's value adds then takes its place.
 
     Args:
-        layer: dotted name of an inner layer of the trunk; left out, the encoder's last map, which costs no pass.
+        layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.
     """
 
     needs = "a spatial last layer (any CNN or transformer)"
@@ -53,7 +53,8 @@ class CAM(Attribution):
 
 
 class WeightedCAM(CAM):
-    """A rule that gives each channel, or each of its cells, a weight, and sums the channels; it writes the weights."""
+    """The base of maps that weigh each channel, or each of its cells, and sum the channels; a subclass writes the
+    weights."""
 
     def weigh(self, activations: Cells, gradient: Cells) -> Maps:
         return weighted_sum(self.weights(activations, gradient), activations)

@@ -31,10 +31,10 @@ class CaptumGradients(Attribution):
     """Runs one of Captum's gradient methods in plain torch: maps of pixels, signed, summed over the three channels.
 
     Args:
-        batch_size: versions of the picture in memory at once.
+        batch_size: copies of the picture in memory at once.
     """
 
-    needs = "pixels and the trunk in torch; the extra 'captum'"
+    needs = "pixels and the network in torch; the extra 'captum'"
     needs_pixels = True
 
     batch_size: Count = 16

@@ -13,11 +13,11 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class Chefer(Attribution):
-    """Follows attention through all layers, weighing each weight by how much it raises the target.
+    """Follows attention through all layers, and weighs it by how much it raises the class's score.
 
-    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), ``R = I`` at first.
-    The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` where the network pools the
-    mean: never negative. Attention side by side, in windows or that pools is refused.
+    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), starting from ``R =
+    I``. The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` if the network pools the
+    mean; it is never negative. Parallel, windowed and pooling attention is refused.
 
     Args:
         batch_size: pictures in memory at once.

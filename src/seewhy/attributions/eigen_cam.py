@@ -11,16 +11,19 @@ from .layers import layer_alone
 @attributions.register
 @dataclass(frozen=True)
 class EigenCAM(Attribution):
-    """Shows what varies most in the layer, whatever the target: a control, and no explanation of a class.
+    """Shows what varies most in the layer, whatever the class: a control, not an explanation of a class.
 
     The cells' channels, less their mean over cells as in pytorch-grad-cam, are projected on their first right singular
     vector. Its sign is that for which the map correlates with the mean of ``|A|`` over channels.
+
+    Args:
+        layer: an inner layer instead of the last map.
     """
 
     name = "eigen_cam"
     spelt = "Eigen-CAM"
     paper = "Muhammad & Yeasin 2020, arXiv:2008.00299"
-    needs = "a spatial last layer; it does not see the class"
+    needs = "a spatial last layer; it ignores the class"
     cost = "0 (an inner layer: 1)"
 
     layer: str | None = None

@@ -10,10 +10,10 @@ from .cam import CAM, Cells, first_component
 @attributions.register
 @dataclass(frozen=True)
 class EigenGradCAM(CAM):
-    """Shows what varies most in activation × gradient: Eigen-CAM made class-discriminative, as in pytorch-grad-cam.
+    """Shows what varies most in activation × gradient: Eigen-CAM for one class, as in pytorch-grad-cam.
 
-    The products ``∂y/∂A A``, less their mean over cells, are projected on their first right singular vector. Its sign
-    is that for which the map correlates with HiResCAM; where that is zero, cells whose products are large are positive.
+    The products ``∂y/∂A A``, less their mean over cells, are projected onto their first right singular vector. Its sign
+    is chosen so that the map correlates with HiResCAM; where that is zero, cells with large products are positive.
     """
 
     name = "eigen_grad_cam"

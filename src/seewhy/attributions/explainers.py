@@ -177,7 +177,7 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
     where = f"{root} has none" if root is not None else "this classifier has no folder to keep one in"
     train = f"seewhy fit --task explainer PICTURES --method {variant}"
     cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --set explainer=FOLDER"
-    raise InputError(f"{variant} needs a trained explainer, and {where}. Train one with: {cure}")
+    raise InputError(f"{variant} needs a trained explainer, but {where}. Train one with: {cure}")
 
 
 def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEExplainer:
@@ -187,8 +187,8 @@ def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEEx
     found = _loaded(path, status.st_mtime_ns, status.st_size)
     if found.classifier != classifier_digest(model):
         raise InputError(
-            f"{path} was trained on another classifier than this one, whose maps it would not explain. "
-            f"Train it again with: seewhy fit --task explainer PICTURES --method {found.variant}"
+            f"{path} was trained for another classifier. Train it again with: seewhy fit --task explainer PICTURES "
+            f"--method {found.variant}"
         )
     return found
 
@@ -203,7 +203,7 @@ def trained(name: str, place: str | Path) -> Attribution:
     method: Any = attributions[name]
     if not method.needs_training:
         able = ", ".join(n for n in attributions if attributions[n].needs_training)
-        raise InputError(f"{name} needs no explainer, and {str(place)!r} was given. These do: {able}.")
+        raise InputError(f"{name} needs no explainer, but {str(place)!r} was given. Leave it out, or use {able}.")
     return cast(Attribution, method(explainer=str(place)))
 
 
@@ -243,12 +243,12 @@ class FitTTAME:
     Args:
         variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last
             map, biases at twice the rate.
-        layers: whose maps are read; left out, found by :func:`find_layers`.
-        fill: what hides: ``"black"`` or the ``"mean"`` colour; left out, black for maps and mean for tokens (authors).
-        ce: 1.5 (authors).
-        area: 2 (authors).
-        smooth: 0.01 (authors).
-        power: 0.3 (authors): pushes values to 0 or 1.
+        layers: layers whose maps it reads; default: those of :func:`find_layers`.
+        fill: colour of hidden places: ``"black"`` or ``"mean"``; default: black for maps, mean for tokens (authors).
+        ce: weight of the cross-entropy behind the mask; the authors' 1.5.
+        area: weight of the mask's area; the authors' 2.
+        smooth: weight of the mask's variation; the authors' 0.01.
+        power: exponent that pushes the mask's values to 0 or 1; the authors' 0.3.
         size: side of the training pictures in pixels; default: the network's own. Smaller is faster.
     """
 
@@ -263,10 +263,10 @@ class FitTTAME:
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
-            raise InputError(f"The variant is {self.variant!r}. 't_tame', 'tame' or 'l_cam' was expected. Choose one.")
+            raise InputError(f"The variant is {self.variant!r}. Expected 't_tame', 'tame' or 'l_cam'. Choose one.")
         if self.layers is not None and (not self.layers or (self.variant == "l_cam" and len(self.layers) > 1)):
-            one = "one layer, as l_cam reads one," if self.variant == "l_cam" else "at least one layer"
-            raise InputError(f"{len(self.layers)} layers were given; {one} was expected. Name layers, or leave it out.")
+            one = "one layer for l_cam" if self.variant == "l_cam" else "at least one layer"
+            raise InputError(f"{len(self.layers)} layers were given. Expected {one}. Name layers, or leave them out.")
 
     def training(self, n_steps: int, batch_size: int = 32, seed: int = 0, lr: float = 2e-3) -> Training:
         """How this variant is trained by default here: AdamW on one cycle, which needs few steps."""
@@ -373,6 +373,6 @@ def explainer_folder(model: Explainable, output: Path | None) -> Path:
     own: Path | None = getattr(model, "folder", None)
     if own is None:
         raise InputError(
-            "This classifier has no folder of its own for the explainer. A folder was expected. Name one with -o."
+            "This classifier has no folder of its own for the explainer. Expected a folder. Name one with -o."
         )
     return own / FOLDER

@@ -17,16 +17,16 @@ from .layers import layer_and_gradient
 @attributions.register
 @dataclass(frozen=True)
 class FinerCAM(Attribution):
-    """Grad-CAM of a class's lead over the classes that are likest to it on this picture.
+    """Shows what distinguishes a class from the classes most like it on this picture: Grad-CAM of a difference.
 
     ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
-    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A class to contrast with is the only
-    reference; a function of the logits is refused.
+    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A contrast class, if given, is the only
+    reference. A function of the logits is refused.
 
     Args:
         layer: an inner layer instead of the last map.
-        n_references: classes to tell it from; the paper's 3.
-        strength: ``γ``, the paper's 0.6; at 0 the map is Grad-CAM's.
+        n_references: number of similar classes to compare with (paper: 3).
+        strength: ``γ``, how much of their logits to subtract (paper: 0.6); 0 is Grad-CAM.
     """
 
     name = "finer_cam"
@@ -42,8 +42,8 @@ class FinerCAM(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
             raise InputError(
-                "finer_cam tells a class from those that are likest to it, and a function of the logits was given. "
-                "A class was expected. Give one, or use grad_cam."
+                "finer_cam compares a class with similar classes, but a function of the logits was given. Expected a "
+                "class. Give one, or use grad_cam."
             )
         with torch.no_grad():
             logits = model.head(look.pooled)
@@ -60,7 +60,7 @@ def likest(logits: Float[Tensor, "b k"], classes: Int[Tensor, " b"], n: int) -> 
     distance = (logits - logits.gather(1, classes[:, None])).abs().scatter(1, classes[:, None], torch.inf)
     nearest = distance.sort(dim=1, stable=True).indices[:, : min(n, logits.shape[1] - 1)]
     if not nearest.shape[1]:
-        raise InputError("finer_cam tells a class from others, and there is one class alone. Use grad_cam.")
+        raise InputError("finer_cam compares a class with others, but there is only one class. Use grad_cam.")
     return nearest
 
 

@@ -20,15 +20,15 @@ class FullGrad(Attribution):
     """Adds up the gradient at the picture and the gradients at every bias of the network.
 
     ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), ``z`` a convolution's or a batch norm's
-    output and ``b`` its bias, that which is hidden in a batch norm's mean included; ``ψ`` takes the size, stretches it
-    from 0 to 1 over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers
-    and layer norms have no place in a map and are left out.
+    output and ``b`` its bias, including what a batch norm's mean contributes; ``ψ`` takes the absolute value, scales it
+    to 0…1 over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers and
+    layer norms have no place in a map and are left out.
     """
 
     name = "full_grad"
     spelt = "FullGrad"
     paper = "Srinivas & Fleuret 2019, arXiv:1905.00780"
-    needs = "pixels and the trunk in torch; made for networks of ReLUs with biases"
+    needs = "pixels and the network in torch; made for ReLU networks with biases"
     cost = "1 forward and 1 backward"
     needs_pixels = True
 

@@ -9,15 +9,14 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAM(WeightedCAM):
-    """Weighs each channel by the mean gradient of the target and sums the channels.
+    """Shows where the evidence for a class lies: channels weighed by the mean gradient of its score.
 
-    ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. The ReLU of
-    equation 2 is left to the display, so that what speaks against the class is not lost.
+    ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. Only the
+    display applies the ReLU of equation 2, so what speaks against the class is kept.
 
     Args:
-        layer: an inner layer instead of the last map, for one forward pass more.
-        counterfactual: what speaks *against* the target (paper, section 7): the gradient's sign is turned before the
-            ReLU, and blanking what is hot raises ``y``.
+        layer: an inner layer instead of the last map; costs one more forward pass.
+        counterfactual: show what speaks *against* the class (paper, section 7): hiding hot places then raises ``y``.
     """
 
     name = "grad_cam"

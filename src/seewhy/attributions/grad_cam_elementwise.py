@@ -11,7 +11,7 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAMElementwise(WeightedCAM):
-    """Multiplies each activation by its own gradient and sums what is positive.
+    """Multiplies each activation by its own gradient and sums the positive products.
 
     ``L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)``, as in pytorch-grad-cam; never negative.
     """

@@ -11,16 +11,15 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAMPlusPlus(WeightedCAM):
-    """Weighs each channel by its positive gradients, those counting less that a large channel needs less.
+    """Grad-CAM that weighs each channel by its positive gradients, and large channels less.
 
     ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)`` (paper,
-    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive count
-    nothing.
+    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive are
+    ignored.
 
     Args:
         layer: an inner layer instead of the last map.
-        epsilon: ``ε``. 0 is the paper. pytorch-grad-cam has 1e-6, which outweighs ``2 g²`` as soon as gradients are
-            below 7e-4, as they are behind most mean-pooled heads; its map is then another one.
+        epsilon: ``ε`` (paper: 0, pytorch-grad-cam: 1e-6, which gives another map where gradients are below 7e-4).
     """
 
     name = "grad_cam_plus_plus"

@@ -13,14 +13,14 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class GradientShap(CaptumGradients):
-    """Averages integrated gradients over plain pictures: black, the mean colour and white.
+    """Averages integrated gradients over three plain pictures: black, the mean colour and white.
 
-    ``S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))`` (paper, equation 2), one random point of the way a
+    ``S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))`` (paper, equation 2), one random point of the path per
     sample. The paper draws ``x′`` from the training pictures, which a classifier does not carry.
 
     Args:
-        n_samples: random points.
-        seed: of the points.
+        n_samples: number of random points.
+        seed: seed of the points.
     """
 
     name = "gradient_shap"

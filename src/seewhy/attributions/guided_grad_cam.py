@@ -33,12 +33,11 @@ RECTIFIERS: tuple[Any, ...] = (
 @attributions.register
 @dataclass(frozen=True)
 class GuidedGradCAM(Attribution):
-    """Multiplies the Grad-CAM map with the size of the guided gradient at each pixel: fine, and of one class.
+    """A map at pixel resolution for one class: Grad-CAM times the size of the guided gradient.
 
-    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; colours are added up by absolute value, and Grad-CAM keeps its sign,
-    which then is the map's. Gradients are guided at ReLU, and in the same manner at ReLU6, SiLU and GELU. Guided
-    gradients resemble edges whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): what is of the class here is
-    of Grad-CAM.
+    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; the colours' absolute values are added, and the map has Grad-CAM's
+    sign. Gradients are guided at ReLU, and in the same way at ReLU6, SiLU and GELU. Guided gradients resemble edges
+    whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): only the Grad-CAM factor depends on the class.
 
     Args:
         layer: an inner layer for the Grad-CAM factor.
@@ -47,8 +46,8 @@ class GuidedGradCAM(Attribution):
     name = "guided_grad_cam"
     spelt = "Guided Grad-CAM"
     paper = "Selvaraju et al. 2017, arXiv:1610.02391"
-    needs = "a trunk in torch with ReLU, ReLU6, SiLU or GELU, and the pixels"
-    cost = "1 and a backward pass"
+    needs = "pixels and a network in torch with ReLU, ReLU6, SiLU or GELU"
+    cost = "1 forward and 1 backward"
     needs_pixels = True
 
     layer: str | None = None

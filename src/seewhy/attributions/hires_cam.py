@@ -12,8 +12,8 @@ class HiResCAM(WeightedCAM):
     """Multiplies each activation by its own gradient and sums the channels.
 
     ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Where the logit is linear in the map, the cells add up to it.
-    Where patches are read through a layer norm and attention alone, that product is zero whatever the picture; there
-    ``A`` is what each patch's value adds, and the gradient its mean on the way from no value to all.
+    Where patches are read through a layer norm and attention alone, that product is always zero. There ``A`` is what
+    each patch's value adds, and the gradient its mean between no value and the full values.
     """
 
     name = "hires_cam"

@@ -10,9 +10,9 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class InputXGradient(CaptumGradients):
-    """Multiplies each pixel by the gradient of the target at it.
+    """Multiplies each pixel by the gradient of the class's score at it.
 
-    ``S = x ⊙ ∂y/∂x`` with ``x`` in normalised pixels, so that the mean colour gets nothing.
+    ``S = x ⊙ ∂y/∂x`` with ``x`` in normalised pixels, so pixels of the mean colour score 0.
     """
 
     name = "input_x_gradient"

@@ -27,22 +27,22 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
 @attributions.register
 @dataclass(frozen=True)
 class KPCACAM(Attribution):
-    """Shows what varies most in the layer along a curve, whatever the target: Eigen-CAM with a kernel.
+    """Shows what varies most in the layer along a curve, whatever the class: Eigen-CAM with a kernel.
 
     The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign for which it
-    correlates with the mean of ``|A|`` over channels. The matrix has a row a cell: behind a ResNet's first layer 3,136,
-    which takes seconds.
+    correlates with the mean of ``|A|`` over channels. The matrix has a row per cell: 3,136 behind a ResNet's first
+    layer, which takes seconds.
 
     Args:
         layer: an inner layer instead of the last map.
-        kernel: ``"sigmoid"`` as in pytorch-grad-cam, ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
-        gamma: the kernel's slope; left out, one by the number of channels, as in scikit-learn.
+        kernel: ``"sigmoid"`` (pytorch-grad-cam), ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
+        gamma: slope of the kernel; default: 1 over the number of channels, as in scikit-learn.
     """
 
     name = "kpca_cam"
     spelt = "KPCA-CAM"
     paper = "Karmani et al. 2024, arXiv:2410.00267"
-    needs = "a spatial last layer; it does not see the class"
+    needs = "a spatial last layer; it ignores the class"
     cost = "0 (an inner layer: 1)"
 
     layer: str | None = None

@@ -11,7 +11,7 @@ from .cam import Cells, WeightedCAM
 class LayerCAM(WeightedCAM):
     """Weighs each activation by the positive part of its own gradient; made for early layers.
 
-    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8); the ReLU of the sum is left to the display.
+    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8). Only the display applies the ReLU of the sum.
     """
 
     name = "layer_cam"

@@ -64,7 +64,7 @@ def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: boo
     slopes = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
     gradients = [g for g in slopes if g is not None]
     if len(gradients) < len(leaves):
-        raise ModelError(f"The prediction does not read the layer {layer!r}. Name a layer before the last mixing.")
+        raise ModelError(f"The prediction does not read the layer {layer!r}. Name an earlier layer.")
     return gradients
 
 
@@ -164,7 +164,7 @@ class Taps:
     def take(self, name: str, out: Any) -> Any:
         if name in self.taken:
             raise ModelError(
-                f"The layer {name!r} runs more than once for a picture. A layer that runs once was expected. Name the "
+                f"The layer {name!r} runs more than once for a picture. Expected a layer that runs once. Name the "
                 "layer around it."
             )
         if not self.cut:
@@ -261,8 +261,8 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
         if (layout := tokens_by_proportion(shape[1], picture)) is not None:
             return layout
     raise ModelError(
-        f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. A map (b, c, h, w) or (b, h, w, c), "
-        "or tokens (b, t, d) that fill a grid, was expected. Name another layer."
+        f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. Expected a map (b, c, h, w) or (b, h, "
+        "w, c), or tokens (b, t, d) that fill a grid. Name another layer."
     )
 
 
@@ -270,13 +270,13 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
     """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to."""
     if len(out) != n_pictures:
         raise ModelError(
-            f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. One a picture "
-            "was expected. Name the block around it."
+            f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. Expected one per "
+            "picture. Name the block around it."
         )
     if is_attention(out):
         raise ModelError(
-            f"The layer {layer!r} gives attention, in {out.shape[1]} heads of {out.shape[2]} tokens to as many. A map "
-            "or tokens were expected. Name the block around it."
+            f"The layer {layer!r} gives attention weights ({out.shape[1]} heads, {out.shape[2]} tokens). Expected a "
+            "map or tokens. Name the block around it."
         )
 
 

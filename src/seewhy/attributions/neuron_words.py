@@ -66,8 +66,8 @@ class Dictionary:
         """From what a change of each channel does to each word's score."""
         if min(directions.shape) < 2 or len(texts) != len(directions):
             raise InputError(
-                f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. At least "
-                "two words over at least two channels were expected. Give more classes or descriptions."
+                f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. Expected "
+                "at least two words and two channels. Give more classes or descriptions."
             )
         # Against the mean word first: a channel on which every word leans alike distinguishes none.
         own = (directions - directions.mean(0)).double()
@@ -92,8 +92,8 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
     layer = encoder.classifier
     if layer is None or not encoder.classes:
         raise ModelError(
-            f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Descriptions in a space "
-            "shared with pictures were expected. Give --descriptions, or leave --set neurons out."
+            f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Expected an encoder with "
+            "classes, or an image-text encoder with descriptions. Give --descriptions, or leave --set neurons out."
         )
     return Dictionary.of(encoder.classes, layer.weight.detach())
 
@@ -102,9 +102,8 @@ def check_pooling(encoder: Encoder) -> None:
     """Refuse a map whose channels are not the numbers that the head reads."""
     if not encoder.is_average:
         raise ModelError(
-            f"The neurons of {encoder.name!r} have no names: its map is not pooled by a mean, so a channel of the map "
-            "is not a number that words are read from. A network such as lite0 or a ResNet was expected. "
-            "Leave --set neurons out."
+            f"The neurons of {encoder.name!r} cannot be named, because its map is not pooled by a mean. Expected a "
+            "network such as lite0 or a ResNet. Leave --set neurons out."
         )
 
 
@@ -121,7 +120,7 @@ def important_channels(
     """Of each picture, the ``n`` channels that add most to the target's logit, and the ``n`` that take most away."""
     check_pooling(model.encoder)
     if n < 1:
-        raise InputError(f"{n} neurons were asked for. A number above 0 was expected. Give 5.")
+        raise InputError(f"The number of neurons is {n}. Expected a number above 0. Use 5, for example.")
     grid = look.features
     if isinstance(target, Target):
         weights = model.head.slope(look.pooled, target)

@@ -13,23 +13,23 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class Occlusion(Attribution):
-    """Covers one window after another and shows by how much the target falls.
+    """Covers the picture window by window and shows how far the class's score falls.
 
-    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``: signed. The paper (section 4.2)
-    watches the probability; here ``y`` is the logit, because of a confident model the probability hardly moves. Windows
-    are those of ``captum.attr.Occlusion``.
+    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``, signed. The paper (section 4.2)
+    reads the probability; here ``y`` is the logit, because a confident model's probability hardly moves. Windows are
+    those of ``captum.attr.Occlusion``.
 
     Args:
-        window: side in pixels; left out, a seventh of the picture's shorter side (32 of 224).
-        stride: pixels from one window to the next; left out, half a window.
-        fill: what covers, in normalised pixels: 0 is the mean colour.
+        window: side in pixels; default: a seventh of the picture's shorter side (32 of 224).
+        stride: pixels from one window to the next; default: half a window.
+        fill: value of the cover, in normalised pixels: 0 is the mean colour.
         of: ``"logit"`` or ``"probability"``.
         batch_size: pictures in memory at once.
     """
 
     name = "occlusion"
     paper = "Zeiler & Fergus 2014, arXiv:1311.2901"
-    needs = "pixels; nothing of the model"
+    needs = "pixels; any model"
     cost = "169 (one per window)"
     needs_pixels = True
     engine_alone = True

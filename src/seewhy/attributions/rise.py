@@ -19,30 +19,30 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class RISE(Attribution):
-    """Shows the picture through random masks and averages the masks by the probability that is left.
+    """Shows the model the picture through random masks, and averages the masks by the class's probability.
 
-    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), ``f`` the probability of the target. A mask is an ``s ×
-    s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift; hidden
-    is the mean colour. Masks are those of ``eclique/RISE``, to rounding. ``centred`` averages the masks by ``f − mean
-    f`` instead, which is the same up to a constant as N grows, has a sign, and needs far fewer masks;
-    ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
-    :meth:`quick` is the two on 1,000 masks.
+    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), with ``f`` the probability of the target. A mask is an
+    ``s × s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift.
+    Hidden parts get the mean colour. Masks equal those of ``eclique/RISE`` to rounding.
+    Two additions need far fewer masks; :meth:`quick` uses both, with 1,000 masks. ``centred`` averages the masks by
+    ``f − mean f``: the map then has a sign and, as N grows, is the same up to a constant. ``masks="stratified"`` shows
+    every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
 
     Args:
-        n_masks: 4,000 is the paper's number for VGG-16 (8,000 for ResNet-50).
-        cells: ``s``, side of the grid; the paper's 7.
-        p: chance of a cell to be seen; the paper's 0.5.
+        n_masks: number of masks (paper: 4,000 for VGG-16, 8,000 for ResNet-50).
+        cells: ``s``, cells along a side of the grid (paper: 7).
+        p: chance that a cell is shown, 0 to 1 (paper: 0.5).
         masks: ``"random"`` (paper) or ``"stratified"``.
-        centred: averages by ``f − mean f``.
+        centred: average by ``f − mean f``, so that the map has a sign.
         of: ``"probability"`` (paper) or ``"logit"``.
         batch_size: pictures and masks in memory at once.
-        seed: of the masks; all pictures see the same ones.
+        seed: seed of the masks; all pictures use the same masks.
     """
 
     name = "rise"
     spelt = "RISE"
     paper = "Petsiuk et al. 2018, arXiv:1806.07421"
-    needs = "pixels; nothing of the model"
+    needs = "pixels; any model"
     cost = "4000 (n_masks)"
     stochastic = True
     needs_pixels = True

@@ -16,23 +16,22 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class ScoreCAM(Attribution):
-    """Weighs each channel by the target's score on the picture seen through that channel.
+    """Weighs each channel by the class's score on the picture seen through that channel.
 
-    A channel, enlarged bilinearly and stretched to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
-    w_k A_k`` (paper, equations 2 to 4), less the score of an empty picture, which the softmax does not notice. Hidden
-    is the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
+    A channel, enlarged bilinearly and scaled to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
+    w_k A_k`` (paper, equations 2 to 4), without the score of an empty picture, which the softmax cancels. Hidden parts
+    get the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
-        n_masks: fewer masks: only the channels of the largest range are run, and each of the others takes the score of
-            the one that lights up the likest cells. An approximation of ours, not in the paper; 0 runs every channel.
-            Its error is on the method's page.
-        batch_size: masked pictures a forward pass sees; bounds memory.
+        n_masks: number of channels to run, those with the largest range; each other channel takes the score of the
+            most similar mask. SeeWhy's approximation, measured on the method's page; 0 runs every channel (paper).
+        batch_size: masked pictures in memory at once.
     """
 
     name = "score_cam"
     spelt = "Score-CAM"
     paper = "Wang et al. 2020, arXiv:1910.01279"
-    needs = "a spatial last layer and the pixels"
+    needs = "a spatial last layer and pixels"
     cost = "one per channel, or n_masks"
     needs_pixels = True
     engine_alone = True

@@ -14,16 +14,16 @@ from .layers import bends_of, layer_leaves, slopes_of, to_grid
 @attributions.register
 @dataclass(frozen=True)
 class ShapleyCAM(Attribution):
-    """Weighs each channel by its gradient less half its curvature: what leaving it out costs, to second order.
+    """Grad-CAM to second order: weighs each channel by its gradient less half its curvature.
 
     ``α_k = mean_ij (g − ½ H A)_k,ij`` and ``L = Σ_k α_k A_k`` with ``g`` the gradient of the target in ``A`` and ``H``
     its Hessian. Where the target is piecewise linear in ``A`` it is Grad-CAM. The paper therefore explains ``y_c + log
-    softmax(y)_c`` (ReST), which is neither blind to the other classes nor flat where the class is sure.
+    softmax(y)_c`` (ReST), which depends on the other classes and is not flat where the class is sure.
 
     Args:
         layer: an inner layer instead of the last map.
-        residual_softmax: explain the paper's ReST; without it the logit. A contrast, or another function of the logits,
-            is explained as it is.
+        residual_softmax: explain the paper's ReST instead of the logit. A contrast, or another function of the
+            logits, is explained directly.
     """
 
     name = "shapley_cam"

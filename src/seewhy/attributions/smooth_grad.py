@@ -16,9 +16,9 @@ class SmoothGrad(CaptumGradients):
     ``S = 1/n Σ ∂y/∂x (x + N(0, σ²))`` (paper, section 3), signed and not multiplied by the picture.
 
     Args:
-        n_samples: noisy copies; the paper's 50.
-        noise: ``σ / (x_max − x_min)``; the paper takes 0.1 to 0.2.
-        seed: of the noise.
+        n_samples: number of noisy copies (paper: 50).
+        noise: ``σ / (x_max − x_min)`` (paper: 0.1 to 0.2).
+        seed: seed of the noise.
     """
 
     name = "smooth_grad"

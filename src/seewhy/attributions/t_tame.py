@@ -18,16 +18,16 @@ from .layers import layer_maps
 @attributions.register
 @dataclass(frozen=True)
 class TTAME(Attribution):
-    """Shows the part of the picture that a small trained network has learnt to leave over, so that the class stays.
+    """Shows the part of the picture that is enough for the class, by a small trained network.
 
-    ``c = attention mechanism(feature maps of several layers)``, one map a class, trained by
-    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, from 0 (its lowest place) to
-    1 (its highest), as in the authors' code; with a contrast it is ``c_target − c_contrast``, which is ours.
+    ``c = attention mechanism(feature maps of several layers)``, one map per class, trained by
+    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, scaled from 0 (its lowest place)
+    to 1 (its highest), as in the authors' code. With a contrast it is ``c_target − c_contrast``, SeeWhy's addition.
 
     Args:
-        explainer: trained one, or where it lies; left out, the one in the classifier's own folder. One given as an
-            object is used as it is; one that is loaded must have been trained on this very classifier.
-        variant: which of the folder's explainers: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
+        explainer: a trained explainer, or its folder; default: the one in the classifier's folder. A loaded explainer
+            must have been trained on this very classifier.
+        variant: which explainer of the folder: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 
     name = "t_tame"
@@ -44,7 +44,10 @@ class TTAME(Attribution):
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
-            raise InputError("t_tame has maps of classes only. A class was expected as target. Use grad_cam or rise.")
+            raise InputError(
+                "t_tame makes maps of classes only. Expected a class as the target. Use grad_cam or rise for other "
+                "targets."
+            )
         given = self.explainer
         found = given if isinstance(given, TTAMEExplainer) else explainer_of(model, self.variant, given)
         assert look.pixels is not None  # the base has checked

@@ -12,10 +12,10 @@ EPSILON = 1e-7
 @attributions.register
 @dataclass(frozen=True)
 class XGradCAM(WeightedCAM):
-    """Weighs each channel by its gradient averaged over the cells in proportion to its activations.
+    """Weighs each channel by its gradient, averaged over the cells in proportion to its activations.
 
-    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). ``Σ A`` may cross zero
-    where it is not behind a ReLU, and a channel then weighs very much: prefer ``hires_cam`` there.
+    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). Where ``A`` is not
+    behind a ReLU, ``Σ A`` may cross zero, and one channel then decides the map: prefer ``hires_cam`` there.
     """
 
     name = "xgrad_cam"

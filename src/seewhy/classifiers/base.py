@@ -313,13 +313,13 @@ def position(label: str | int, classes: Sequence[str]) -> int:
     if not isinstance(label, str):
         if str(label) in classes and list(classes).index(str(label)) != label:
             raise DataError(
-                f"The number {label} was given as a class, and a class in another place is called {str(label)!r}. "
-                f"A name was expected. Write {str(label)!r} in quotes."
+                f"The class {label} is ambiguous: it is a number, and another class has the name {str(label)!r}. "
+                f"Expected a name. Write {str(label)!r} in quotes."
             )
         if not 0 <= label < len(classes):
             raise DataError(
-                f"The class number {label} was given. One from 0 ({classes[0]!r}) to {len(classes) - 1} "
-                f"({classes[-1]!r}) was expected. Give one of them, or a class by its name."
+                f"There is no class number {label}. Expected a number from 0 ({classes[0]!r}) to {len(classes) - 1} "
+                f"({classes[-1]!r}). Give one of them, or the name of a class."
             )
         return int(label)
     if label in classes:

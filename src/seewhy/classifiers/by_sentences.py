@@ -58,8 +58,8 @@ def selection_matrix(
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
-            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words on. One a class was "
-            "expected. Add pictures, or leave those classes out."
+            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words with. Expected one per "
+            "class. Add pictures, or leave those classes out."
         )
     sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
     return texts @ (sums / counts[:, None]).T
@@ -174,29 +174,29 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Among the ``k`` likeliest classes, the one whose chosen descriptions hold best on this picture.
+    """Decides between the ``k`` likeliest classes by descriptions that your pictures chose to separate them.
 
-    The first look is zero-shot by the classes' names. For each of its ``k`` first classes, those of all descriptions
-    are chosen that on your pictures hold more for it than for each of its rivals (:class:`Selector`); the class is then
-    scored by ``w · cosine with its sentence + mean cosine of its chosen descriptions``, none of which carries a name.
-    Nothing is trained, but it is not zero-shot: the pictures' classes are used.
+    The first look is zero-shot, by the classes' names. For each of its ``k`` first classes, those of all descriptions
+    are chosen that fit it better than each rival on your pictures (:class:`Selector`). The class then scores
+    ``w · cosine with its sentence + mean cosine of its chosen descriptions``; descriptions carry no class names.
+    Nothing is trained, but it is not zero-shot: it uses the pictures' classes.
 
     ``w`` is chosen on half of the pictures, where the other half chose descriptions; the authors take the best on the
-    test pictures. Other differences: classes may have different numbers of pictures, texts are never padded by
-    repeating, and probabilities outside the classes in question stay the first look's.
+    test pictures. Other differences: classes may have different numbers of pictures, texts are never repeated to fill
+    up, and classes outside the first ``k`` keep the first look's probabilities.
 
     Args:
-        k: classes in question.
-        m: descriptions a class, at most.
-        margin: by which a description must be ahead; 0 as in the paper.
-        weight: ``w``; left out, chosen.
-        gate: see :class:`~seewhy.heads.votes.Reranking`; left out, every picture is decided by descriptions.
-        templates: of the classes' own sentences; left out, the encoder's.
+        k: number of likeliest classes to decide between.
+        m: most descriptions per class.
+        margin: how far a description must be ahead (paper: 0).
+        weight: ``w``, the weight of the name; default: chosen on your pictures.
+        gate: see :class:`~seewhy.heads.votes.Reranking`; default: descriptions decide every picture.
+        templates: sentences for the class names; default: the encoder's own.
     """
 
     name = "discriminative"
     paper = "Ma et al. 2024, arXiv:2412.11917"
-    needs = "pictures in classes, descriptions and an image-text encoder"
+    needs = "labelled pictures, descriptions and an image-text encoder"
     reranking = Chosen
 
     k: Annotated[int, Bound(2)] = 3
@@ -213,7 +213,7 @@ class Discriminative(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
-            raise DataError("No descriptions were given. Texts to choose from were expected. Add --descriptions FILE.")
+            raise DataError("No descriptions were given. Expected texts to choose from. Add --descriptions FILE.")
         pictures = fitting.look(n_bank=self.n_bank)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
@@ -258,8 +258,8 @@ class Discriminative(PictureRecipe):
         half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
             raise DataError(
-                "A class has one picture to fit on, which cannot choose descriptions and also the weight of the names. "
-                "Two a class were expected. Add pictures, or give the weight with --set weight=1."
+                "A class has only one picture, too few to choose both descriptions and the weight of the names. "
+                "Expected two per class. Add pictures, or set --set weight=1."
             )
         decides = self._decides(pool, vectors, seen[half], labels[half], 0.0)
         scores = seen[~half] @ vectors.T
@@ -273,25 +273,25 @@ N_FOLDS = 5
 @classifiers.register
 @dataclass(frozen=True)
 class SparseConcepts(PictureRecipe):
-    """Logistic regression on cosines with sentences, of which each picture keeps only the few that stand out most.
+    """A linear classifier on the few concepts, in words, that stand out in a picture.
 
-    ``a`` = cosines in standard units over the pictures learnt from; the ``kept`` largest ``|a|`` of each picture stay
-    and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction on which their score is
-    built). So the card can name every number that made the decision. A concept that is *less* there than usual can be
+    ``a`` = cosines with sentences, in standard units over the training pictures; the ``kept`` largest ``|a|`` of each
+    picture stay and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction behind
+    their score). So the card can list every number that made the decision. A concept that is *weaker* than usual can be
     among them.
 
-    Concepts are the descriptions, whosever they are, or, without any, phrases of ImageNet's glosses; of more than
-    ``n_concepts`` those are taken whose cosines differ most between classes. The authors train by Adam, choose on what
-    they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
+    Concepts are the descriptions of any class, or phrases of ImageNet's glosses. If there are more than
+    ``n_concepts``, those are taken whose cosines differ most between classes. The authors train by Adam, choose on
+    what they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
 
     Args:
-        kept: concepts of each picture; 10 of 200 is their sparsity 0.95.
-        n_concepts: at most.
+        kept: concepts to keep per picture; 10 of 200 is the paper's sparsity 0.95.
+        n_concepts: most concepts to use.
     """
 
     name = "sparse_concepts"
     paper = "Shen et al. 2025, arXiv:2510.24105"
-    needs = "pictures in classes and an image-text encoder"
+    needs = "labelled pictures and an image-text encoder"
     reranking = KeptConcepts
     small = {"kept": 3, "n_concepts": 6}
 
@@ -314,7 +314,9 @@ class SparseConcepts(PictureRecipe):
         cosines = Projected(tower)(pooled).detach() @ vectors.T
         chosen = _telling(cosines, labels)[: self.n_concepts].sort().values
         if not len(chosen):
-            raise DataError("No text differs between pictures. Some that do were expected. Give other descriptions.")
+            raise DataError(
+                "Every description fits all pictures equally well. Expected some that differ. Give other descriptions."
+            )
         cosines, texts = cosines[:, chosen], tuple(texts[i] for i in chosen.tolist())
         mean, spread = cosines.mean(0), cosines.std(0, correction=0)
         n_classes = len(pictures.classes)

@@ -196,8 +196,8 @@ def _moved(p: float, by: float) -> float:
 def check_level(level: float) -> float:
     if not MIN_LEVEL <= level < 1:
         raise InputError(
-            f"A level of {level} was given. A number from {MIN_LEVEL} to below 1 was expected, how often the true "
-            "class is to be among those named. Give 0.9, say."
+            f"The level is {level}. Expected a number from {MIN_LEVEL} to below 1: how often the classes named must "
+            "include the true one. Give 0.9, for example."
         )
     return level
 

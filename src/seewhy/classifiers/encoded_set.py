@@ -253,9 +253,9 @@ def encode_samples(
     if unknown := [c for c in (() if validation is None else validation.classes) if c not in samples.classes]:
         near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
         raise DataError(
-            f"The validation pictures have the class {unknown[0]!r}, which is not among the {len(samples.classes)} to "
-            f"train on. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}? Name the classes alike in both."
+            f"The validation pictures have the class {unknown[0]!r}, which is not one of the {len(samples.classes)} "
+            f"training classes. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}? Give the classes the same names in both."
         )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
@@ -287,7 +287,7 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     doubled = under_two_classes(names, digests)
     twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
-        progress.note(f"{twice} picture(s) lie in more than one class, byte for byte; neither copy is held out")
+        progress.note(f"{twice} picture(s) are in more than one class, byte for byte; no copy is held out")
     with progress.doing("Grouping pictures that look alike"):
         grouping = _grouping(pictures, how.split)
     labels, groups = pictures.labels, grouping.groups
@@ -314,7 +314,7 @@ def _hold_validation(
     copies = [out and s.digest in known for s, out in zip(encoded, held, strict=True)]
     keep = [i for i, s in enumerate(items) if s.label in names and not copies[i]]
     if any(copies):
-        progress.note(f"{sum(copies)} validation picture(s) are training pictures too, byte for byte, and left out")
+        progress.note(f"left out {sum(copies)} validation picture(s) that are training pictures too, byte for byte")
     if len(keep) == len(own):
         raise DataError(
             "No validation picture can be used: none can be read, or all are training pictures too. "
@@ -326,8 +326,8 @@ def _hold_validation(
     shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
     if bool(shared.any()):
         progress.note(
-            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of things that are trained on, "
-            "and flatter the figures"
+            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of training objects, which "
+            "flatters the figures"
         )
     return replace(pictures, grouping=grouping)
 
@@ -357,8 +357,8 @@ def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, see
     distinct = sorted(set(whole))
     if len(distinct) < 4:
         raise DataError(
-            f"{len(distinct)} different picture(s) with texts were given. Four or more were expected, as some are "
-            "held out to choose by. Give more pairs."
+            f"{len(distinct)} different picture(s) with texts were given. Expected four or more, as some are held out "
+            "to compare settings. Give more pairs."
         )
     random.Random(f"{seed}|pairs").shuffle(distinct)
     held = set(distinct[: max(2, round(fraction * len(distinct)))])

@@ -78,16 +78,17 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """A recipe that learns from pictures with classes; it writes :meth:`learn`.
+    """The base of recipes that learn from pictures with classes; a subclass writes :meth:`learn`.
 
     Class attributes:
-        takes: what it learns from beside pictures: descriptions, captions; and whether it keeps a checkpoint.
+        takes: what it learns from besides pictures (descriptions, captions), and whether it keeps a checkpoint.
 
     Args:
-        held_out: part of the pictures on which the figures on the card are measured.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of the splits.
+        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and gives figures that are
+            too good.
+        n_bank: pictures whose patches are kept as evidence; more make the model file larger.
+        seed: seed of the splits.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("descriptions",)
@@ -147,7 +148,7 @@ class PictureRecipe(Recipe):
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
                 texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"{self.name} was given {name}. Pictures {f'with {texts}' if texts else 'alone'} were expected. "
+                    f"{self.name} was given {name}. Expected {f'pictures with {texts}' if texts else 'only pictures'}. "
                     f"Leave {name} out, or use one of {', '.join(able)}."
                 )
 

@@ -115,24 +115,24 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Zero-shot names the ``k`` likeliest classes; captions that part each two of them decide (FuDD).
+    """Names the ``k`` likeliest classes zero-shot; captions that distinguish each two of them decide (FuDD).
 
     A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
-    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair for which
-    nothing was written contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in
-    lower case but for the first letter and forgets the first look's scores, which ``fusion`` and ``gate`` can keep.
+    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair without captions
+    contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in lower case except the
+    first letter, and drops the first look's scores, which ``fusion`` and ``gate`` can keep.
 
     Args:
-        k: classes in question; the number of all classes skips the first look.
-        fusion: how much of the first look's cosine is added to the second's.
-        gate: where the first look's two largest probabilities are at least so far apart, its decision stands.
-        templates: of the first look.
-        scale: the logit scale; left out, the encoder's own.
+        k: number of likeliest classes to decide between; with all classes there is no first look.
+        fusion: how much of the first look's cosine to add to the second's.
+        gate: keep the first look's decision if its two largest probabilities differ by at least this.
+        templates: sentences of the first look.
+        scale: logit scale; default: the encoder's own.
     """
 
     name = "follow_up"
     paper = "Esfandiarpoor & Bach 2023, arXiv:2311.07593"
-    needs = "class names, what parts pairs of them, and an image-text encoder"
+    needs = "class names, captions for pairs of them, and an image-text encoder"
     reranking = Captions
 
     k: Annotated[int, Bound(2)] = 10
@@ -151,8 +151,8 @@ class FollowUp(Recipe):
         """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
-                f"A follow-up was asked for behind {first.recipe}. A classifier made from names or descriptions was "
-                "expected. Give its classes with --labels, without --model."
+                f"--follow-up was given with a classifier made by {first.recipe}. Expected one made from names or "
+                "descriptions. Give its classes with --labels, without --model."
             )
         pairs = check_pairs(pairs, first.classes) if pairs else []
         texts, captions = _captions(pairs, first.classes)

@@ -35,24 +35,23 @@ product with all others each."""
 @classifiers.register
 @dataclass(frozen=True)
 class Neighbours(PictureRecipe):
-    """The ``k`` nearest pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
+    """Lets the nearest of your pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
 
     ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
-    are those with the best leave-one-out accuracy, equals by likelihood, ``scale`` that of the largest likelihood; a
-    picture's crops, its copies and the other pictures of the same thing are left out with it. Wu et al. take k = 200
-    and T = 0.07; here the nearest picture of every class always votes, so that every class has a finite logit to be
-    explained.
+    have the best leave-one-out accuracy, with ties by likelihood; ``scale`` has the largest likelihood. A picture's
+    crops, its copies and the other pictures of the same object are left out with it. Wu et al. take k = 200 and T =
+    0.07. Here the nearest picture of every class always votes, so every class has a finite logit to explain.
 
     Args:
-        k: pictures that vote; left out, chosen.
-        temperature: of the vote; left out, chosen.
-        n_crops: random crops a picture, which vote too.
+        k: number of pictures that vote; default: chosen.
+        temperature: temperature of the vote; default: chosen.
+        n_crops: random crops per picture, which vote too.
         power: exponent of the signed power.
     """
 
     name = "neighbours"
     paper = "Wu et al. 2018, arXiv:1805.01978"
-    needs = "pictures in classes"
+    needs = "labelled pictures"
 
     k: Count | None = None
     temperature: Positive | None = None

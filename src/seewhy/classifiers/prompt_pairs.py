@@ -72,9 +72,8 @@ class PromptPairs:
         wrong = [t for t in (*self.present, *self.absent) if "{}" not in t]
         if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
             raise InputError(
-                f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. One or "
-                "more sentences of each kind with {} for the finding, and a scale above zero, were expected. Change "
-                "them."
+                f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. Expected "
+                "one or more sentences of each kind with {} for the finding, and a scale above zero. Change them."
             )
 
     def __call__(
@@ -83,7 +82,7 @@ class PromptPairs:
         """One result for each picture, in order; one that cannot be read is a failure."""
         if not names or not all(name.strip() for name in names):
             raise InputError(
-                f"The findings {list(names)} were given. One or more, in words, were expected. Name what is looked for."
+                f"The findings {list(names)} were given. Expected one or more, in words. Name what to look for."
             )
         present, absent = (self._means(encoder, names, said, store) for said in (self.present, self.absent))
         scale, many = self.scale or encoder.text.logit_scale, several(pictures)

@@ -28,14 +28,14 @@ from .base import Classifier, check_names
 @classifiers.register
 @dataclass(frozen=True)
 class ZeroShot(Recipe):
-    """Each class is a sentence or several; the picture goes to the class whose sentences are nearest.
+    """Classifies by class names alone: the picture goes to the class whose sentences are nearest.
 
     ``w_c = normalise(mean_p normalise(g(template_p(c))))`` and ``logit_c = scale · u · w_c`` (paper, section 3.1.4
     and the released notebook): normalised, averaged, normalised again. Templates cost nothing when predicting.
 
     Args:
-        templates: sentences with ``{}`` for the class's name; left out, the encoder's own.
-        scale: the logit scale; left out, the encoder's own.
+        templates: sentences with ``{}`` for the class name; default: the encoder's own.
+        scale: logit scale; default: the encoder's own.
     """
 
     name = "zero_shot"
@@ -71,15 +71,15 @@ class ZeroShot(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Described(Recipe):
-    """A class is a list of visual descriptors; its score is the mean of their cosines with the picture.
+    """A class is a list of visual descriptions; its score is their mean cosine with the picture.
 
-    ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), each descriptor said as *class, which has descriptor*.
-    The mean of cosines is kept as in the paper; CLIP's ensemble normalises the mean again, which would favour
-    classes with scattered descriptors.
+    ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), each descriptor written as *class, which has descriptor*.
+    The score is the plain mean of cosines, as in the paper. CLIP's ensemble normalises the mean again, which would
+    favour classes with scattered descriptors.
 
     Args:
-        with_names: whether the sentences carry the class's name, as in the paper.
-        scale: the logit scale for probabilities; left out, the encoder's own.
+        with_names: whether sentences contain the class name, as in the paper.
+        scale: logit scale for probabilities; default: the encoder's own.
     """
 
     name = "described"
@@ -107,7 +107,7 @@ class Described(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Pretrained(Recipe):
-    """What the network already knows; for the embedded encoders, the 1,000 classes of ImageNet."""
+    """The encoder's own last layer, with the classes it was trained on (``lite0``: ImageNet's 1,000)."""
 
     name = "pretrained"
     paper = "the encoder's own"

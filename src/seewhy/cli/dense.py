@@ -35,14 +35,14 @@ def segment(
 
     if model is not None:
         if labels is not None:
-            raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
+            raise InputError(
+                "--model and --labels were both given. A saved segmenter has its own classes. Drop one of the two."
+            )
         session.finish_settings()
         with session.terminal.doing(f"Loading {model}"):
             segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
     elif labels is None:
-        raise InputError(
-            'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
-        )
+        raise InputError('No names were given. Expected what the pictures may show. Add --labels "road, car, tree".')
     else:
         from ..dense import segmenters
 
@@ -118,7 +118,7 @@ def _detector_by_words(
     from ..dense.by_words import detector_for
 
     if labels is None:
-        raise InputError('No names were given. What to look for was expected. Add --labels "stamp, platelet".')
+        raise InputError('No names were given. Expected the objects to look for. Add --labels "stamp, platelet".')
     if tiles is not None:
         given |= detectors[method.partition(":")[0]].tiled(tiles)
     given |= _settings(session, detectors, method)
@@ -132,13 +132,13 @@ def _saved_detector(session: Session, model: str, labels: str | None, tiles: int
 
     if tiles is not None:
         raise InputError(
-            "--model and --tiles were both given. A saved detector looks as it did when it was fitted: drop one, or "
-            "fit it with another --set zoom=…."
+            "--model and --tiles were both given. A saved detector uses the tiles it was fitted with. Drop one "
+            "of the two, or fit it with another --set zoom=…."
         )
     if "least_presence" in session.settings:
         raise InputError(
-            "--model and --set least_presence were both given. A saved detector has limits of its own: drop one, or "
-            "use --least-score."
+            "--model and --set least_presence were both given. A saved detector has its own limits. Drop one of "
+            "the two, or use --least-score."
         )
     overlap, most = session.take("overlap", "most")
     session.finish_settings()

@@ -31,9 +31,9 @@ class Writing:
         writer: a model's name at the service, a folder, a .gguf file, or smollm2.
         base_url: address of an OpenAI-compatible service.
         key_variable: environment variable with the service's key.
-        leave_out: parameters that the service refuses, with commas: max_tokens, temperature, seed, or response_format,
-            which then goes into the question in words.
-        max_tokens: of every answer; left out, as many as it needs.
+        leave_out: parameters that the service refuses, separated by commas: max_tokens, temperature, seed, or
+            response_format (then described in the question).
+        max_tokens: most tokens per answer; default: as many as it needs.
         timeout: seconds allowed for one answer.
         price_in: price of a million tokens read, for --dry-run.
         price_out: price of a million tokens written, for --dry-run.
@@ -70,13 +70,13 @@ class Writing:
     def needed_desk(self, session: Session) -> WriterSession:
         desk = self.desk(session)
         if desk is None:
-            raise InputError("Nobody was named who writes. A language model was expected. Name it with --writer.")
+            raise InputError("No writer was named. Expected a language model. Name it with --writer.")
         return desk
 
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
         """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
         if estimate is None:
-            session.say({"n_prompts": 0}, "nobody is asked: no --writer was named")
+            session.say({"n_prompts": 0}, "no --writer was named, so there is nothing to ask")
             raise typer.Exit
         cost = estimate.cost(self.price_in, self.price_out)
         line = (
@@ -111,7 +111,7 @@ def write(
     (n_texts,) = session.take("n_texts")
     n_texts = 6 if n_texts is None else n_texts
     if n_texts < 2:
-        raise InputError(f"n_texts={n_texts} was given. Two or more were expected of each class. Give more.")
+        raise InputError(f"n_texts={n_texts} was given. Expected at least 2 texts per class. Raise it.")
     writing = session.make(Writing, writer=writer, base_url=base_url)
     check_file(output, force=session.force)
     names = _names(data)
@@ -137,8 +137,8 @@ def _write_pairs(session: Session) -> NoReturn:
     n_texts = 5 if n_texts is None else n_texts
     if n_texts < 1 or most < 1 or top < 2:
         raise InputError(
-            f"n_texts={n_texts}, most={most} and top={top} were given. A text, a pair and two classes, at least, were "
-            "expected. Give more."
+            f"n_texts={n_texts}, most={most} and top={top} were given. Expected at least 1 text, 1 pair and 2 "
+            "classes. Raise them."
         )
     check_file(output, force=session.force)
     writing = session.make(Writing, writer=o.writer, base_url=o.base_url)
@@ -149,7 +149,7 @@ def _write_pairs(session: Session) -> NoReturn:
     predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking at pictures")]
     if not predictions:
         raise DataError(
-            f"None of the {len(pictures)} pictures in {o.data} can be read. Some were expected. Give others."
+            f"None of the {len(pictures)} pictures in {o.data} can be read. Expected at least one. Give another folder."
         )
     chosen = confusable_pairs(predictions, most)
     if o.dry_run:
@@ -256,7 +256,7 @@ def images(
     for record in terminal.readable(stream, "Describing", False):
         done += 1
         if session.as_json or not session.quiet:
-            session.say(record, f"{record['image']}: {record['description'] or '(nothing can be said)'}")
+            session.say(record, f"{record['image']}: {record['description'] or '(no description)'}")
     if not session.as_json:
         say(f"{output}: {done} described. Read them before you rely on them.")
     session.end(done)

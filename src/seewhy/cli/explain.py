@@ -64,8 +64,8 @@ def explain(
 
         for name in session.was_given(ONE_BY_ONE):
             raise InputError(
-                f"--parquet and {_option(name)} were both given. What is shown beside single pictures has no place "
-                "there. Drop one."
+                f"--parquet and {_option(name)} were both given, but --parquet writes tables, without pages. Leave one "
+                "out."
             )
         spread = session.make(Spread, rest=False)
     how = _how(
@@ -143,8 +143,8 @@ def _check(output: Path | None, png: bool, force: bool) -> None:
     from ..evidence.batch import check_output
 
     if png and (output is None or output.suffix):
-        problem = "no place for it" if output is None else f"{output} is one file"
-        raise InputError(f"--png was given, and {problem}. A folder was expected. Name one with -o.")
+        problem = "no folder for it" if output is None else f"{output} is one file"
+        raise InputError(f"--png was given, but {problem}. Expected a folder. Name one with -o.")
     if output is not None:
         check_output(output, force=force)
 
@@ -189,7 +189,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):
         raise InputError(
-            f"{_option(name)} was given, and boxes or segments are explained. It is for whole pictures. Leave it out."
+            f"{_option(name)} was given, but it is for whole pictures, not for boxes or segments. Leave it out."
         )
     words = options.read_descriptions(o.descriptions)
     explainer = PartExplainer.of(_finder(session), words, session.store)
@@ -211,18 +211,18 @@ def _finder(session: Session) -> Any:
     if o.model is not None:
         if o.parts is not None or o.labels is not None:
             other = "--labels" if o.parts is None else "--parts"
-            raise InputError(f"--model and {other} were both given. A saved one has its own names: drop one.")
+            raise InputError(
+                f"--model and {other} were both given, but a saved model has its own names. Leave one out."
+            )
         load = load_detector if is_detector(o.model) else load_segmenter
         return load(o.model, encoder=session.own_encoder, engine=session.engine)
     if o.parts is None:
         raise InputError(
-            "--known was given, and whole pictures are explained. Boxes or segments were expected. Add --parts "
-            "word_regions, say, or a saved segmenter or detector with -m."
+            "--known was given, but it is for boxes or segments. Add --parts word_regions, for example, or a saved "
+            "segmenter or detector with -m."
         )
     if o.labels is None:
-        raise InputError(
-            '--parts was given without names. What to look for was expected. Add --labels "stamp, platelet".'
-        )
+        raise InputError('--parts was given without names. Expected what to look for. Add --labels "stamp, platelet".')
     by_words = detector_for if o.parts.partition(":")[0] in detectors else segmenter_for
     names = options.label_names(o.labels)
     return by_words(o.parts, names, session.encoder_name, engine=session.engine, store=session.store)

@@ -47,9 +47,11 @@ def fit(
     """
     learnt = task or _task(data, method, model)
     if task is None and learnt not in ("classes", "prototypes", "explainer"):
-        session.terminal.note(f"{data} has {learnt}, which are learnt; --task classes learns classes of whole pictures")
+        session.terminal.note(
+            f"{data} has {learnt}, so SeeWhy learns these; --task classes learns classes of whole pictures"
+        )
     if output is None and learnt not in ("prototypes", "explainer"):
-        raise InputError("No place was given for what is made. A folder was expected. Name one with -o.")
+        raise InputError("No output folder was given. Expected a folder for the model. Name one with -o.")
     run = {
         "classes": _fit_classifier, "masks": _fit_segmenter, "boxes": _fit_detector, "prototypes": _fit_prototypes,
         "explainer": _fit_explainer,
@@ -130,12 +132,15 @@ def recipe_from(session: Session, name: str, **given: Any) -> Any:
     cls = classifiers[name]
     if not hasattr(cls, "fit"):
         able = ", ".join(n for n in classifiers if hasattr(classifiers[n], "fit"))
-        raise InputError(f"{name} is not made from pictures. One of {able} was expected. Use it with explain --labels.")
+        raise InputError(
+            f"{name} is not trained on pictures. Expected one of {able}. Use it without fitting: seewhy explain "
+            "--labels."
+        )
     known = [s.name for s in settings_of(cls)]
     for field in given:
         if field not in known:
             written = "--" + field.replace("_", "-")
-            raise InputError(f"{name} was given {written}. It has {', '.join(known)}. Leave it out.")
+            raise InputError(f"{name} has no setting {written}. Expected one of {', '.join(known)}. Leave it out.")
     return session.make(cls, **given)
 
 
@@ -161,7 +166,7 @@ def _fit_explainer(session: Session) -> None:
     session.say(
         {"explainer": str(path), **explainer.trained},
         f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}",
-        f"behind its masks, which show {final['mean_mask']:.0%} of a picture on average, "
+        f"with its masks, which show {final['mean_mask']:.0%} of a picture on average, "
         f"{final['agree']:.0%} of the training pictures keep their class",
     )
     session.end(len(pictures))
@@ -181,7 +186,10 @@ def _fit_segmenter(session: Session) -> None:
     cls: Any = segmenters[method]
     if not hasattr(cls, "fit"):
         able = ", ".join(n for n in segmenters if hasattr(segmenters[n], "fit"))
-        raise InputError(f"{method} is not trained. One of {able} was expected. Use it with segment --labels.")
+        raise InputError(
+            f"{method} cannot be trained. Expected one of {able}. Use it without training: seewhy segment "
+            f"--method {method} --labels."
+        )
     how = session.make(cls)
     masked = load_masks(o.data, classes=None if o.labels is None else options.names_in(o.labels), ignore=list(ignore))
     for note in masked.notes:
@@ -226,24 +234,26 @@ def _detector_lines(output: Path, detector: Any) -> list[str]:
     lines = [f"{output}: {name}, {len(detector.classes)} class(es), {detector.trained_on}", detector.measured]
     others = [f"{m['name']} {100 * m['ap50']:.1f}" for m in calibration["methods"] if m["name"] != name]
     if others:
-        lines.append(f"{name} was taken, as its AP50 out of fold is the largest; {', '.join(others)}")
+        lines.append(f"{name} was chosen: its AP50 out of fold is the highest; the others: {', '.join(others)}")
     rows = calibration["classes"]
-    return lines + [f"{printable(row['label'])}\tfrom {row['threshold']:.2f}: {_reached(row)}" for row in rows]
+    return lines + [
+        f"{printable(row['label'])}\tfrom a score of {row['threshold']:.2f}: {_reached(row)}" for row in rows
+    ]
 
 
 def _reached(row: dict[str, Any]) -> str:
     if row["precision"] is None:
-        return f"{row['n']} box(es), too few to say anything of; the threshold of all classes together"
+        return f"{row['n']} box(es), too few to measure; it uses the threshold of all classes"
     precision, recall = (
         f"{name} {row[name]:.0%} ({row[f'{name}_interval'][0]:.0%} to {row[f'{name}_interval'][1]:.0%})"
         for name in ("precision", "recall")
     )
-    short = ", less than was asked for" if row["promised"] is False else ""
+    short = " (lower than wanted)" if row["promised"] is False else ""
     return f"{precision}{short}, {recall}, {row['n']} boxes"
 
 
 def _fit_prototypes(session: Session) -> NoReturn:
-    """Find prototypes for a classifier, whose decisions stay; those of the same making are not made again."""
+    """Find prototypes for a classifier, whose decisions stay; equal ones are not made again."""
     from ..attributions.explainers import classifier_digest
     from ..prototypes import prototypes
     from ..prototypes.fitted import FOLDER, check_bank, file_name
@@ -251,12 +261,15 @@ def _fit_prototypes(session: Session) -> NoReturn:
     o, terminal = session.given, session.terminal
     cls = prototypes[o.method or "epic"]
     if not cls.fitted_by:
-        raise InputError(f"{cls.name} has its prototypes already, and nothing was left to do. Name another method.")
+        raise InputError(
+            f"{cls.name} already has its prototypes, so there is nothing to add. Expected a method without "
+            "prototypes. Name another method."
+        )
     fit: Fitting = session.make(resolve_name(cls.fitted_by))
     classifier = session.classifier(o.model, o.labels)
     folder = o.output or (None if classifier.folder is None else classifier.folder / FOLDER)
     if folder is None:
-        raise InputError("No place was given for the prototypes of a classifier that has no folder. Name one with -o.")
+        raise InputError("The classifier has no folder for its prototypes. Expected a folder. Name one with -o.")
     path, checkpoint = folder / file_name(cls.name), folder / f".{cls.name}.checkpoint"
     check_bank(folder, path.name)
     if folder.is_dir():
@@ -278,7 +291,7 @@ def _fit_prototypes(session: Session) -> NoReturn:
     if is_kept:
         for failure in bank.measures.get("failures", ()):
             terminal.failed(Failure(**failure))
-        lines.insert(0, "These prototypes were there already, of the same pictures and settings:")
+        lines.insert(0, "The folder already has the prototypes of these pictures and settings:")
     session.say({"prototypes": str(path), "kept": is_kept, **bank.measures}, *lines)
     session.end(len(pictures) - len(terminal.failures))
 

@@ -49,10 +49,7 @@ def index(
     if verify is not None or status is not None:
         _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
     if parquet and not data:
-        raise InputError(
-            "No pictures were named. Some were expected. Write seewhy index PICTURES -o FOLDER --parquet, or --status "
-            "FOLDER."
-        )
+        raise InputError("No pictures were named. Write seewhy index PICTURES -o FOLDER --parquet, or --status FOLDER.")
     if parquet:
         from ..scale.work import Embed
         from .many import Spread, into_parquet
@@ -61,10 +58,10 @@ def index(
         work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
         into_parquet(session, work, spread)
     if output is None:
-        raise InputError("No index was named. The folder of one was expected. Name it with -o.")
+        raise InputError("No index was named. Expected its folder. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Nothing was named. Pictures to add were expected, or --forget, --forget-missing, --rebuild or --verify."
+            "Nothing was named. Give pictures to add, or --forget, --forget-missing, --rebuild or --verify."
         )
     check_place(output)
     settings = session.make(Settings)
@@ -101,7 +98,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
         other = "--status" if not change else "pictures or a change"
-        raise InputError(f"{option} and {other} were both given. The folder alone was expected. Drop one.")
+        raise InputError(f"{option} and {other} were both given. Expected only one of them. Leave one out.")
     if status is not None:
         run = read_status(status)
         session.say(run.to_json(), *run.lines())

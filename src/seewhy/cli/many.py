@@ -200,11 +200,11 @@ def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
     pictures = [str(place) for place in (o.data if session.verb == "index" else o.pictures)]
     if len(pictures) != 1 or pictures[0] == "-":
         raise InputError(
-            "--parquet was given with several inputs, or with names on standard input. One folder, table or place of "
-            "shards was expected, which can be read again. Name it."
+            "--parquet was given with several inputs, or with names on standard input. Expected one folder, table or "
+            "address of shards. Name it."
         )
     if o.output is None:
-        raise InputError("--parquet was given, and no place for its files. A folder was expected. Name one with -o.")
+        raise InputError("--parquet was given without a folder for its files. Name one with -o.")
     session.finish_settings()
     report = run(
         work, spread.input(session, pictures[0]), o.output, part=Part.read(o.shard), workers=o.workers,
@@ -219,9 +219,9 @@ def _lines(report: Report) -> list[str]:
     of = f" of the {report.n_part:,} of this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
     lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
     if report.changed:
-        lines.append(f"  done again: {report.changed:,}, whose pictures had been replaced")
+        lines.append(f"  done again: {report.changed:,}, because their pictures were replaced")
     if report.failed:
         lines.append(f"  not readable: {report.failed:,}; the column error says why")
     if report.unread:
-        lines.append(f"  shards left out: {len(report.unread):,}; they are tried again when this is run again")
+        lines.append(f"  shards left out: {len(report.unread):,}; run the same command to try them again")
     return lines

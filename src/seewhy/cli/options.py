@@ -33,7 +33,7 @@ def open_store(name: str | None) -> FeatureStore | None:
     except DataError as error:
         if name is not None:
             raise
-        logging.getLogger("seewhy").warning("%s This run goes on without it.", error)
+        logging.getLogger("seewhy").warning("%s This run continues without it.", error)
         return None
 
 
@@ -50,7 +50,9 @@ def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[s
                 yield first
                 yield from names
             elif alone:
-                raise DataError("Standard input is empty. File names were expected, one a line. Check what gives them.")
+                raise DataError(
+                    "Standard input is empty. Expected file names, one per line. Check the command before the pipe."
+                )
         else:
             yield from _listed(one, alone)
 
@@ -82,8 +84,8 @@ def check_device(device: str) -> None:
     seen = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("auto", seen):
         raise InputError(
-            f"--device {device} was given, and torch {torch.__version__} runs on {seen} here. auto or {seen} was "
-            "expected. For cuda install torch with CUDA; for cpu hide the GPU with CUDA_VISIBLE_DEVICES=."
+            f"--device {device} was given, but torch {torch.__version__} runs on {seen} here. Expected auto or {seen}. "
+            "For cuda install torch with CUDA; for cpu hide the GPU with CUDA_VISIBLE_DEVICES=."
         )
 
 
@@ -103,7 +105,7 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     if group is None:  # a table's texts are no groups
         return replace(samples, items=tuple(replace(s, texts=()) for s in samples.items))
     if not any(s.text for s in samples.items):
-        raise DataError(f"{data} has no column {group!r}. A table with that column was expected. Name one it has.")
+        raise DataError(f"{data} has no column {group!r}. Expected a table with that column. Name one that it has.")
     return samples
 
 
@@ -119,7 +121,8 @@ def resolve(
     if follow_up is not None:
         if descriptions is not None:
             raise InputError(
-                "--follow-up and --descriptions were both given. The sentences that decide are the words: drop one."
+                "--follow-up and --descriptions were both given, but a follow-up writes its own sentences. Leave one "
+                "out."
             )
         from ..classifiers.follow_up import FollowUp
         from ..language.questions import read_pairs
@@ -149,7 +152,9 @@ def named_by(model: Classifier, labels: str) -> Classifier:
     from ..classifiers.network import NamesClasses
 
     if not isinstance(model.network, NamesClasses):
-        raise InputError("--model and --labels were both given. A saved classifier has its own classes: drop one.")
+        raise InputError(
+            "--model and --labels were both given, but a saved classifier has its own classes. Leave one out."
+        )
     return model.network.classifier(names_in(labels))
 
 
@@ -169,7 +174,7 @@ def lines_of(path: Path, what: str) -> list[str]:
     try:
         return read_text(path).splitlines()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} a line, in UTF-8.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Write one {what} per line, in UTF-8.") from error
 
 
 def names_in(text: str) -> list[str]:
@@ -203,8 +208,8 @@ def objects_of(
     if "masks" in kinds and ("segmenter" in kinds or wanted):
         other = "--object" if wanted else f"--masks {kinds['segmenter']}"
         raise InputError(
-            f"--masks {kinds['masks']} and {other} were both given. One of them was expected, as one says where the "
-            "object is. Drop one."
+            f"--masks {kinds['masks']} and {other} were both given. Expected only one of them, to say where the object "
+            "is. Leave one out."
         )
     boxes = load_boxes(kinds["boxes"]) if "boxes" in kinds else None
     if "masks" in kinds:

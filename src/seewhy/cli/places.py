@@ -28,7 +28,7 @@ def check_words(args: Sequence[str]) -> None:
     names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
     for name, value in pairwise([*args, None]):
         if (name in names and value == "") or name in {f"{option}=" for option in names}:
-            raise InputError(f"The name after {name} is empty. The name of a file or folder was expected. Give one.")
+            raise InputError(f"The name after {name} is empty. Expected a file or folder. Give one.")
 
 
 def refuse_addresses(values: Any) -> None:
@@ -49,19 +49,19 @@ def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
             second = options.get(other)
             if other != name and second is not None and os.path.realpath(second) == os.path.realpath(output):
                 raise InputError(
-                    f"{output} was given twice, after --{name} and --{other}. Two names were expected. Choose another."
+                    f"{output} was given twice, after --{name} and --{other}. Expected two names. Choose another."
                 )
         if output.is_file():
             check_apart(output, (file for path in _paths(others) for file in _files(path)))
         for folder in _paths(others):
             if output.is_dir() and not keeps and _is_own(folder) and output.samefile(folder):
                 raise ForeignFileError(
-                    f"{output} is also read, and other files would be put among its own. A folder of its own was "
-                    "expected. Choose another name; here --force does not help."
+                    f"{output} is also read, and new files would be mixed with its own. Expected another folder. "
+                    "Choose another name; --force does not help here."
                 )
             if _lands_in(output, folder):
                 raise ForeignFileError(
-                    f"{output} would be one of the pictures of {folder} the next time. A place outside was expected. "
+                    f"{output} lies in {folder}, so the next run would read it as a picture. Expected a place outside. "
                     "Choose another."
                 )
 

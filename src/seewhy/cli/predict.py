@@ -99,8 +99,8 @@ def _findings(session: Session, form: str) -> NoReturn:
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
         raise InputError(
-            f"--finding and --{name.replace('_', '-')} were both given. One of them was expected, since they "
-            "decide in different ways. Drop one."
+            f"--finding and --{name.replace('_', '-')} were both given, but they decide in different ways. Expected "
+            "only one of them. Leave one out."
         )
     o = session.given
     if o.output is not None:

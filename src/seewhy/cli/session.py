@@ -78,7 +78,7 @@ class Session:
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
-        form = "image, label, text or split, and a column's name after =, were"
+        form = "image, label, text or split, then = and the name of a column"
         self.columns = _joined(assignments("--column", column, form, "--column label=kind", COLUMNS))
         self.settings = settings(set_)
 
@@ -134,8 +134,8 @@ class Session:
     def encoder_name(self) -> str:
         if len(self.encoder_names) > 1:
             raise InputError(
-                f"--encoder was given {len(self.encoder_names)} times. Once was expected, as one encoder looks. Drop "
-                f"{self.encoder_names[1]}, say."
+                f"--encoder was given {len(self.encoder_names)} times. Expected one encoder. Leave out "
+                f"{self.encoder_names[1]}, for example."
             )
         return self.encoder_names[0]
 
@@ -154,7 +154,7 @@ class Session:
         names = self.encoder_names
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
-            raise InputError(f"The encoder {twice[0]} was given twice. Each once was expected. Drop one.")
+            raise InputError(f"The encoder {twice[0]} was given twice. Expected each only once. Leave one out.")
         return {name: self.encoder(name) for name in names}
 
     def saved(self, model: str | Path) -> Classifier:
@@ -231,7 +231,7 @@ class Session:
             for part in SETTINGS.get(self.verb, ()):
                 known += part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]
             if not known:
-                raise InputError(f"--set {name} was given, and seewhy {self.verb} has nothing to set. Leave it out.")
+                raise InputError(f"--set {name} was given, but seewhy {self.verb} has no settings. Leave it out.")
             with self.options_told():
                 raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
 
@@ -307,7 +307,7 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
     >>> settings(["n_masks=2000", "shots=1", "shots=4"])
     {'n_masks': '2000', 'shots': '1,4'}
     """
-    pairs = assignments("--set", given, "NAME=VALUE was", "--set n_masks=2000")
+    pairs = assignments("--set", given, "NAME=VALUE", "--set n_masks=2000")
     return _joined((name.replace("-", "_"), value) for name, value in pairs)
 
 
@@ -318,7 +318,7 @@ def assignments(
     for text in given or ():
         name, _, value = (part.strip() for part in text.partition("="))
         if not (name and value) or (known is not None and name not in known):
-            raise InputError(f"{option} was given {text!r}. {form} expected. For example: {example}")
+            raise InputError(f"{option} was given {text!r}. Expected {form}. For example: {example}")
         yield name, value
 
 

@@ -62,14 +62,14 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
                 "guides them.",
                 str | None,
             ),
-            "most_cards": Own(20, "most cards per picture: for the surest boxes, or the largest segments."),
+            "most_cards": Own(20, "most cards per picture: for the boxes of highest score, or the largest segments."),
         },
     ),
     "segment": ("seewhy.dense.maskclip:MaskCLIP",),
     "detect": (
         "seewhy.dense.word_regions:WordRegions",
         {
-            "overlap": Own(None, "boxes of a class that overlap more than this: only the surer is kept.", float | None),
+            "overlap": Own(None, "of boxes of a class that overlap more, keep the one of higher score.", float | None),
             "most": Own(None, "most boxes per picture.", int | None),
         },
     ),
@@ -106,7 +106,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         {
             "n_texts": Own(None, "most texts per class (default 6) or per pair (default 5).", int | None),
             "most": Own(50, "with --pairs: number of pairs; those confused most often come first."),
-            "top": Own(3, "with --pairs: number of a picture's likeliest classes that count as confusable."),
+            "top": Own(3, "with --pairs: number of a picture's most probable classes that count as confusable."),
         },
     ),
     "describe match": ("seewhy.language.matching:Match", WRITING),
@@ -127,7 +127,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         "seewhy.generation.sampler:PPGN",
         {
             "generator_encoder": Own(
-                None, "the encoder whose codes the generator turns round, where its name does not find it.", str | None
+                None, "encoder whose codes the generator inverts, if its name does not say.", str | None
             )
         },
     ),

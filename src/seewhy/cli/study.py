@@ -242,7 +242,7 @@ def claims(
         None if follow_up is None else read_pairs(follow_up),
         None if captions is None else load_pairs(captions),
         None if masks is None else load_masks(masks, classes=None if labels is None else options.names_in(labels)),
-        dict(assignments("--instruction", instruction, "COLUMN=WORDS was", "colour='the colour'")) or None,
+        dict(assignments("--instruction", instruction, "COLUMN=WORDS", "colour='the colour'")) or None,
         data,
     )
     study.asked(given)

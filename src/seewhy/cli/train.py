@@ -57,8 +57,8 @@ def adapt(
         _adapt_names(session)
     for name in session.was_given(NAMES_ONLY):
         raise InputError(
-            f"--{name.replace('_', '-')} was given without --method. A method that learns classes by their "
-            "names was expected beside it. Give --method coop, say, or drop it."
+            f"--{name.replace('_', '-')} was given without --method. Expected a method that learns classes by "
+            "their names beside it. Add --method coop, say, or drop the option."
         )
     _train_and_save(session, _way(session, all_of_it=False))
 
@@ -124,7 +124,7 @@ def by_column(given: Sequence[str]) -> dict[str, list[str]]:
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
     """
     wordings: dict[str, list[str]] = {}
-    for column, words in assignments("--instruction", given, "COLUMN=WORDS was", "colour='the colour'"):
+    for column, words in assignments("--instruction", given, "COLUMN=WORDS", "colour='the colour'"):
         wordings.setdefault(column, []).append(words)
     return wordings
 
@@ -177,7 +177,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
     session.say(
         asdict(cost),
         f"{cost.n_pictures} pictures{texts}, {cost.n_weights:,} weights to train",
-        f"looking and reading, if nothing is known yet: {duration(cost.seconds_looking)}",
+        f"encoding pictures and texts, unless cached: {duration(cost.seconds_looking)}",
         f"training: {cost.n_steps} steps of {cost.seconds_per_step:.2f} s on this machine",
         f"in all: {duration(cost.seconds)}",
     )
@@ -185,7 +185,7 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
 
 
 def _adapt_names(session: Session) -> NoReturn:
-    """Learn what stands before the names of a few classes: read, look, train, choose, measure, save, say."""
+    """Learn a prompt before the names of a few classes: read, encode, train, choose, measure, save, report."""
     from ..classifiers.saving import ARCHIVE
     from ..studies.forgetting import AdaptingData, adapt_names
 
@@ -193,8 +193,8 @@ def _adapt_names(session: Session) -> NoReturn:
     output = o.output
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
         raise InputError(
-            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which has no use for "
-            "it. A method that has, or none of it, was expected. Drop it, or leave --method out."
+            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which does not use it. "
+            "Expected options of that method. Drop this one, or leave --method out."
         )
     ARCHIVE.check(output)
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}

@@ -15,39 +15,39 @@ from ..results import Doc
 class Engine(TypedDict):
     name: Annotated[str, Doc("name")]
     version: Annotated[str | None, Doc("`null` where it is not installed")]
-    precision: Annotated[str | None, Doc("what it computes in")]
-    note: Annotated[str, Doc("in words")]
+    precision: Annotated[str | None, Doc("the precision it computes in")]
+    note: Annotated[str, Doc("why it is used or not, in words")]
 
 
 class DoctorOutput(TypedDict):
     """The object of seewhy doctor --json."""
 
-    seewhy: Annotated[str, Doc("version")]
+    seewhy: Annotated[str, Doc("version of SeeWhy")]
     packages: Annotated[dict[str, str | None], Doc("package → version, `null` where it is missing")]
     engines: Annotated[list[Engine], Doc("inference engines")]
     models: Annotated[dict[str, bool], Doc("embedded model → whether its weights are installed")]
     extras: Annotated[dict[str, bool], Doc("extra → whether it is installed")]
-    cache: Annotated[str | None, Doc("the cache folder, `null` where none can be used")]
-    cache_note: Annotated[str, Doc("why not, in words")]
+    cache: Annotated[str | None, Doc("the cache folder; `null` if none can be used")]
+    cache_note: Annotated[str, Doc("why no cache can be used")]
 
 
 class Setting(TypedDict):
-    name: Annotated[str, Doc("of the setting")]
-    kind: Annotated[str, Doc("what it takes, in words")]
-    default: Annotated[str, Doc("as one would write it")]
+    name: Annotated[str, Doc("name of the setting")]
+    kind: Annotated[str, Doc("the values it takes, in words")]
+    default: Annotated[str, Doc("the default, as typed on the command line")]
 
 
 class MethodsOutput(TypedDict):
     """A line of seewhy methods --json."""
 
-    family: Annotated[str, Doc("what its methods answer")]
+    family: Annotated[str, Doc("the family of the method")]
     name: Annotated[str, Doc("registered name")]
-    paper: Annotated[str, Doc("where it is from")]
-    needs: Annotated[str, Doc("in words")]
+    paper: Annotated[str, Doc("the source")]
+    needs: Annotated[str, Doc("what it needs, in words")]
     cost: Annotated[str, Doc("forward passes, in words")]
-    planted: Annotated[str, Doc("how often its hottest place is where evidence was planted")]
-    summary: Annotated[str, Doc("what it is")]
-    settings: NotRequired[Annotated[list[Setting], Doc("with a name; what `--set` can set")]]
+    planted: Annotated[str, Doc("how often its hottest place lies on planted evidence")]
+    summary: Annotated[str, Doc("what it does")]
+    settings: NotRequired[Annotated[list[Setting], Doc("given with a method's name: what `--set` can set")]]
 
 
 AnyEvaluateOutput = RetrievalOutput | MasksOutput | EvaluateBoxesOutput | EvaluateOutput

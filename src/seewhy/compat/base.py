@@ -52,7 +52,7 @@ class ClassifierOutputReST(ClassifierOutputTarget):
 
 
 class BinaryClassifierOutputTarget(ClassifierOutputTarget):
-    """The only logit of a network that tells two classes apart, turned over for the class that is not 1."""
+    """The single logit of a two-class network, negated for the class that is not 1."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output if self.category == 1 else -output
@@ -85,7 +85,7 @@ class SemanticSegmentationTarget:
 
 @dataclass(eq=False)
 class FasterRCNNBoxScoreTarget:
-    """How well a detector finds given boxes again: overlap and score of the best box of each, added up."""
+    """How well a detector finds the given boxes again: overlap plus score of the best box for each, summed."""
 
     labels: Sequence[int]
     bounding_boxes: Any
@@ -108,7 +108,7 @@ class FasterRCNNBoxScoreTarget:
 
 @dataclass(eq=False)
 class FinerWeightedTarget:
-    """A class's lead over others, each counting by its probability; see :mod:`seewhy.attributions.finer_cam`."""
+    """A class's logit minus other classes', weighted by probability; see :mod:`seewhy.attributions.finer_cam`."""
 
     main_category: int
     comparison_categories: Sequence[int]
@@ -124,14 +124,17 @@ class FinerWeightedTarget:
 
 
 def check_targets(targets: Targets, n_pictures: int) -> None:
-    """The peer stops at the shorter list, and the pictures left over get an empty map without a word."""
+    """Refuse a list of another length: pytorch-grad-cam would give the remaining pictures empty maps silently."""
     if callable(targets) or len(targets) != n_pictures:
         n = 1 if callable(targets) else len(targets)
-        raise InputError(f"{n} targets were given for {n_pictures} pictures. Give a list with one a picture.")
+        raise InputError(
+            f"{n} target(s) were given for {n_pictures} picture(s). Expected one target per picture. Give a list of "
+            "that length."
+        )
     wrong = next((t for t in targets if not callable(t)), None)
     if wrong is not None:
         raise InputError(
-            f"The target {wrong!r} is a {type(wrong).__name__}. A function of a picture's output was expected. "
+            f"The target {wrong!r} is of the type {type(wrong).__name__}. Expected a function of one picture's output. "
             "Write ClassifierOutputTarget(class index)."
         )
 
@@ -141,25 +144,31 @@ def highest(output: Any) -> Targets:
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise InputError(
-            f"No targets were given, and the network gives {shape}, which has no highest class. Outputs (b, k) were "
-            "expected. Give targets, one a picture: each a function of that picture's output."
+            f"No targets were given, and the network's output {shape} has no highest class. Expected an output "
+            "(b, k). Give one target per picture: a function of that picture's output."
         )
     return [ClassifierOutputTarget(category) for category in output.argmax(1).tolist()]
 
 
 def scores(targets: Targets, output: Any) -> Tensor:
-    """The targets' numbers, ``(n,)``; rows beyond the targets' number start again at the first."""
+    """The targets' numbers, ``(n,)``; if there are more rows than targets, the targets repeat."""
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
-            f"The network gives a {type(output).__name__}. A tensor or a list with a row for each picture was "
-            "expected. Wrap it in a module that returns one."
+            f"The network returns a {type(output).__name__}. Expected a tensor, or a list with one row per "
+            "picture. Wrap the network in a module that returns one."
         )
-    found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
+    try:
+        found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
+    except IndexError as error:
+        raise InputError(
+            f"A target asks for an output that the network does not have: {error}. Expected one of its outputs, "
+            "counted from 0. Correct the target."
+        ) from error
     wrong = next((value for value in found if value.numel() != 1), None)
     if wrong is not None:
         raise InputError(
-            f"A target gives {tuple(wrong.shape)} for one picture. One number was expected. Choose one of the outputs, "
-            "for example with ClassifierOutputTarget."
+            f"A target returns the shape {tuple(wrong.shape)} for one picture. Expected one number. Choose one of "
+            "the outputs, for example with ClassifierOutputTarget."
         )
     return torch.stack([value.reshape(()) for value in found])
 
@@ -180,7 +189,7 @@ class TestTimeTransform(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """Pictures turned over and times a factor."""
+    """Pictures flipped and multiplied by a factor."""
 
     flip: bool = False
     factor: float = 1.0
@@ -201,13 +210,13 @@ class PeerCAM(ABC):
     """A class activation map with pytorch-grad-cam's arguments.
 
     Args:
-        model: any network whose output has a row for each picture.
-        target_layers: its own layers; the maps of several are averaged.
-        reshape_transform: a layer's output → ``(b, c, h, w)``; left out, the arrangement is found, tokens included.
-        tta_transforms: the views that ``aug_smooth`` averages over; left out, the peer's six.
+        model: any network whose output has one row per picture.
+        target_layers: layers of this network; the maps of several are averaged.
+        reshape_transform: a layer's output → ``(b, c, h, w)``; left out, SeeWhy finds the layout, tokens included.
+        tta_transforms: the views that ``aug_smooth`` averages over; left out, pytorch-grad-cam's six.
 
     Attributes:
-        outputs: what the network gave for the pictures that were explained last.
+        outputs: the network's output for the pictures explained last.
     """
 
     model: nn.Module
@@ -220,12 +229,12 @@ class PeerCAM(ABC):
         """Where the layers are in the model."""
         names = {id(part): name for name, part in self.model.named_modules() if name}
         if isinstance(self.target_layers, nn.Module) or not self.target_layers:
-            raise InputError("target_layers is no list of layers. A list was expected. Write target_layers=[layer].")
+            raise InputError("target_layers is not a list. Expected a list of layers. Write target_layers=[layer].")
         unknown = [type(layer).__name__ for layer in self.target_layers if id(layer) not in names]
         if unknown:
             raise InputError(
-                f"The target layer {unknown[0]} is not inside {type(self.model).__name__}. One of its own was "
-                "expected. Take it from the model that is given, not from a copy."
+                f"The target layer {unknown[0]} is not inside {type(self.model).__name__}. Expected a layer of "
+                "this network. Take it from the network itself, not from a copy."
             )
         self._layers = {names[id(layer)]: layer for layer in self.target_layers}
 
@@ -235,8 +244,8 @@ class PeerCAM(ABC):
         """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one."""
         if input_tensor.ndim != 4:
             raise InputError(
-                f"The input is {tuple(input_tensor.shape)}. Pictures (b, channels, h, w) were expected. Of a volume, "
-                "give the slices."
+                f"The input has the shape {tuple(input_tensor.shape)}. Expected pictures (b, channels, h, w). "
+                "Give a volume slice by slice."
             )
         if targets is None:
             return self.explain(input_tensor, highest, aug_smooth, eigen_smooth)
@@ -285,7 +294,10 @@ class PeerCAM(ABC):
         found = []
         for name, leaf, gradient in zip(self._layers, leaves, gradients, strict=True):
             if gradient is None:
-                raise InputError(f"The output does not depend on the layer {name!r}. Choose another target layer.")
+                raise InputError(
+                    f"The output does not depend on the layer {name!r}. Expected a layer that the output is "
+                    "computed from. Choose another target layer."
+                )
             slope = gradient.detach() - bends_of([gradient], [leaf])[0] / 2 if less_bends else gradient
             found.append(tuple(self.arranged(part, pixels, name).float() for part in (leaf.detach(), slope)))
         return found  # type: ignore[return-value]
@@ -323,16 +335,18 @@ def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tens
 
 
 def layout(out: Any, pixels: Tensor, name: str) -> Layout:
-    """How a layer arranges its output; one cell for a picture is a map too, though an empty one."""
+    """How a layer arranges its output; a single cell per picture counts as a map, though an empty one."""
     if not isinstance(out, Tensor):
         raise InputError(
-            f"The layer {name!r} gives a {type(out).__name__}. A tensor was expected. Name a layer inside it, or "
-            "give a reshape_transform that makes (b, c, h, w) of it."
+            f"The layer {name!r} returns a {type(out).__name__}. Expected a tensor. Name a layer inside it, or "
+            "give a reshape_transform that returns (b, c, h, w)."
         )
     refuse_windows(out, len(pixels), name)
     size = (pixels.shape[2], pixels.shape[3])
     if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
-        text = "The layer %r gives one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+        text = (
+            "The layer %r has only one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+        )
         _log.warning(f"{text}larger pictures.", name, *size)
         return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")
     return layout_of(tuple(out.shape), size, Layout(), name)

@@ -20,7 +20,7 @@ from ..metrics.randomised import RandomisedModel
 
 
 class ClassifierModule(nn.Module):
-    """A classifier as a plain network, pixels → logits, differentiable: what explanation libraries want."""
+    """A classifier as a plain network, pixels → logits, differentiable, as explanation libraries expect."""
 
     def __init__(self, classifier: Explainable) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ClassifierModule(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignMethod(Attribution):
-    """Another library's function, of which nothing is known but what it returns; maps are summed over colours."""
+    """A function of another library, of which only the result is known; maps are summed over colours."""
 
     paper: ClassVar[str] = "the function's own"
     needs: ClassVar[str] = "what the function needs, and the pixels"
@@ -46,8 +46,8 @@ class ForeignMethod(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target) or target.against is not None:
             raise InputError(
-                f"A {self.name} function explains the logit of one class; a contrast or another function was given. "
-                "Give a class alone, or use one of our methods."
+                f"A {self.name} function explains the logit of one class, and a contrast or another function was "
+                "given. Expected a class. Give a class alone, or use one of SeeWhy's methods."
             )
         return as_maps(self.found(model, cast(Tensor, look.pixels).detach(), target.index), len(look), self.name)
 
@@ -68,8 +68,9 @@ class CaptumMethod(ForeignMethod):
             function = function(ClassifierModule(model).eval()).attribute
         elif isinstance(model, RandomisedModel):
             raise InputError(
-                "A function that is bound to its own network was asked to explain a copy of it that forgets. A class "
-                "was expected, which is bound to each copy. Give one, for example from_captum(IntegratedGradients)."
+                "To compare with a randomised copy of the network, the function must be bound to that copy. "
+                "Expected a class, and got a function bound to its own network. Give the class, for example "
+                "from_captum(IntegratedGradients)."
             )
         return function(pixels.clone().requires_grad_(), target=classes, **dict(self.options))
 
@@ -86,12 +87,12 @@ class QuantusMethod(ForeignMethod):
 
 
 def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
-    """Captum's class, or any bound ``attribute(inputs, target=..., **options)``, as an attribution."""
+    """Use a Captum class, or any bound ``attribute(inputs, target=..., **options)``, as an attribution."""
     return CaptumMethod(function, tuple(sorted(options.items())))
 
 
 def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
-    """Any Quantus-style ``explain_func(model, inputs, targets, **options)`` as an attribution."""
+    """Use any Quantus-style ``explain_func(model, inputs, targets, **options)`` as an attribution."""
     return QuantusMethod(function, tuple(sorted(options.items())))
 
 
@@ -104,7 +105,7 @@ def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
         maps = maps.sum(1)
     if maps.ndim != 3 or len(maps) != n_pictures:
         raise InputError(
-            f"The {name} function gives {tuple(maps.shape)} for {n_pictures} pictures. Maps ({n_pictures}, c, h, w) or "
-            f"({n_pictures}, h, w) were expected. Wrap it in a function that returns them."
+            f"The {name} function returns {tuple(maps.shape)} for {n_pictures} pictures. Expected maps "
+            f"({n_pictures}, c, h, w) or ({n_pictures}, h, w). Wrap it in a function that returns such maps."
         )
     return maps.float().cpu()

@@ -74,7 +74,7 @@ class GradCAMElementWise(_GradientCAM):
 
 
 class EigenGradCAM(_GradientCAM):
-    """The sign is ours: positive speaks for the target. The peer's is that of its decomposition."""
+    """First component of gradient times activation, positive where it supports the target."""
 
     rule = attributions["eigen_grad_cam"]()
 
@@ -124,7 +124,7 @@ class FullGrad(PeerCAM):
 
 @dataclass(eq=False, repr=False)
 class FinerCAM:
-    """Another method's map of a class's lead over those that are likest to it, each counting by its probability."""
+    """Another method's map of what distinguishes a class from the classes most like it, weighted by probability."""
 
     model: nn.Module
     target_layers: Sequence[nn.Module]
@@ -183,7 +183,7 @@ class _ActivationCAM(PeerCAM):
 
 
 class EigenCAM(_ActivationCAM):
-    """The sign is ours: that of the mean size of the activations. The peer's is that of its decomposition."""
+    """First component of the activations, with the sign of their mean size; the peer's sign is arbitrary."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         return first_component(activations, activations.abs().mean(1))
@@ -217,7 +217,7 @@ class FEM(_ActivationCAM):
 
 
 class RandomCAM(_ActivationCAM):
-    """A control: channels weighed at random from -1 to 1, by NumPy's global generator, as with the peer."""
+    """A control: channels get random weights from -1 to 1, by NumPy's global generator, as in the peer."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         drawn = np.random.uniform(-1, 1, activations.shape[:2])
@@ -226,7 +226,7 @@ class RandomCAM(_ActivationCAM):
 
 
 class ScoreCAM(PeerCAM):
-    """Every channel is a mask, as with the peer."""
+    """Every channel serves as a mask, as in the peer."""
 
     batch_size = 16
 
@@ -250,15 +250,15 @@ Blank = Callable[[Any, Tensor], None]
 
 @dataclass(eq=False, repr=False)
 class AblationCAM(PeerCAM):
-    """A channel is set to 0, as in the paper, and where the network can be cut there, only what lies behind runs again.
+    """Sets each channel to 0, as in the paper; if the network can be cut at the layer, only its later part runs again.
 
     The peer puts it 1e7 below the layer's lowest value, unless that is 0, and divides by the score: both are left out.
 
     Args:
-        ablation_layer: not read; which part of the output is a channel is found, in tokens and in pyramids too.
-        batch_size: copies a pass sees.
-        ratio_channels_to_ablate: a part of the channels, half of it those that lie most where the layer varies, half
-            those that lie least; the others weigh nothing.
+        ablation_layer: ignored; SeeWhy finds the channels itself, in tokens and in pyramids too.
+        batch_size: copies per forward pass.
+        ratio_channels_to_ablate: share of the channels to ablate, above 0 and at most 1: half of it along the layer's
+            main variation, half against it. The others get weight 0.
     """
 
     ablation_layer: object = None
@@ -269,7 +269,8 @@ class AblationCAM(PeerCAM):
         super().__post_init__()
         if not 0 < self.ratio_channels_to_ablate <= 1:
             raise InputError(
-                f"ratio_channels_to_ablate is {self.ratio_channels_to_ablate}. A part above 0, at most 1, was expected."
+                f"ratio_channels_to_ablate is {self.ratio_channels_to_ablate}. Expected a number above 0 and at "
+                "most 1. Change it."
             )
         self._tails: dict[str, nn.Module | None] = {}
 
@@ -302,8 +303,8 @@ class AblationCAM(PeerCAM):
         to_grid = self.reshape_transform or layout(out, pixels, name).to_grid
         if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
             raise InputError(
-                f"The reshape_transform of the layer {name!r} makes new values, and which of the layer's are a channel "
-                "is not known. One that only moves values was expected, or one that joins the maps of a dict. Leave it "
+                f"The reshape_transform of the layer {name!r} computes new values, so SeeWhy cannot tell which of "
+                "them is a channel. Expected one that only moves values, or joins the maps of a dict. Leave it "
                 "out, or name another layer."
             )
         return lambda copies, channels: silence(to_grid(copies), channels)

@@ -47,19 +47,19 @@ def segment(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Segmentation | list[Segmentation | Failure]:
-    """What is where in a picture, or in several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
+    """Name every pixel of a picture, or of several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); of several, those that cannot
-            be read are failures among the others.
-        labels: what may be in it, at least two names.
-        encoder: one with words, or its name.
-        segmenter: a registered name, ``"clipseg:/folder"`` where it has weights of its own.
-        store: where sentences are kept between runs; left out, nothing is kept.
+        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); unreadable ones among
+            several come back as failures.
+        labels: what the picture may show, at least two names.
+        encoder: an image-text encoder, or its name.
+        segmenter: a registered name, or ``"clipseg:/folder"`` for a network with its own weights.
+        store: where encoded sentences are kept between runs; left out, nothing is kept.
         **parameters: those of the method, for example ``zoom=4``.
 
     Returns:
-        The mask and what was found, which displays itself in a notebook; ``save("seg.html")`` writes it.
+        The mask and its segments. It displays itself in a notebook; ``save("seg.html")`` writes it.
     """
     return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
@@ -80,14 +80,14 @@ def detect(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Detections | list[Detections | Failure]:
-    """What is in a picture, or in several, and where, by words; arguments as for :func:`segment`.
+    """Find objects in a picture, or in several, by words; other arguments as for :func:`segment`.
 
     Args:
         labels: what to look for, at least one name.
-        detector: a registered name, ``"owlv2:/folder"`` where it has weights of its own and takes no encoder.
+        detector: a registered name, or ``"owlv2:/folder"`` for a network with its own weights, which takes no encoder.
 
     Returns:
-        Boxes with names and scores, which display themselves in a notebook; ``save("det.html")`` writes them.
+        Boxes with names and scores. They display themselves in a notebook; ``save("det.html")`` writes them.
     """
     return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
 
@@ -98,12 +98,12 @@ def _found(finder: Any, picture: Any) -> Any:
 
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    """A segmenter that is not trained, by its name."""
+    """A segmenter that needs no training, by its name."""
     return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    """A detector that is not trained, by its name."""
+    """A detector that needs no training, by its name."""
     return _finder_for(detectors, name, labels, encoder, **how)
 
 
@@ -117,25 +117,27 @@ def _finder_for(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Any:
-    """``"name"`` or ``"name:folder"``; one without weights of its own stands on the encoder."""
+    """``"name"`` or ``"name:folder"``; a method without its own weights uses the encoder."""
     (name, _, folder), kind = name.partition(":"), registry.kind
     method = registry[name]
     if not hasattr(method, "build"):
         raise InputError(
-            f"The {kind} {name} learns from pictures, and was given names alone. One of "
-            f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))} was expected. Fit it first: seewhy "
-            f"fit-{kind} DATA -o FOLDER --method {name}."
+            f"The {kind} {name} learns from pictures, and only names were given. Expected one of "
+            f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))}. To use it, fit it first: seewhy "
+            f"fit --task {'masks' if kind == 'segmenter' else 'boxes'} DATA -o FOLDER --method {name}."
         )
     names = [f.name for f in fields(method)]
     if unknown := [p for p in parameters if p not in names]:
         raise InputError(
-            f"The {kind} {name} has no parameter {unknown[0]!r}. One of {', '.join(names)} was expected. Leave it out."
+            f"The {kind} {name} has no parameter {unknown[0]!r}. Expected one of {', '.join(names)}. Leave it out."
         )
     how = method(**parameters)
     if getattr(method, "takes_folder", False):
         return how.build(labels, folder=folder or None)
     if folder:
-        raise InputError(f"The {kind} {name} has no weights of its own, and {folder} was given. Leave it out.")
+        raise InputError(
+            f"The {kind} {name} has no weights of its own, and the folder {folder} was given. Leave the folder out."
+        )
     looks = encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine)
     return how.build(labels=labels, encoder=looks, store=store)
 
@@ -148,7 +150,7 @@ GROWN = 0.05
 
 @dataclass(frozen=True, eq=False)
 class SegmenterMasks:
-    """The pixels that a segmenter gives one of some names."""
+    """The pixels to which a segmenter gives one of the names."""
 
     segmenter: Segmenter
     objects: tuple[str, ...] = ()
@@ -159,8 +161,8 @@ class SegmenterMasks:
         strange = [name for name in self.objects if name not in self.segmenter.classes]
         if strange:
             raise DataError(
-                f"The object {strange[0]!r} was given. One of the segmenter's classes ({some(self.segmenter.classes)}) "
-                "was expected. Name one of them."
+                f"The segmenter has no class {strange[0]!r}. Expected one of its classes: "
+                f"{some(self.segmenter.classes)}. Name one of them."
             )
 
     @property
@@ -178,8 +180,8 @@ class SegmenterMasks:
         if names[0] not in self.segmenter.classes:
             raise ImageError(
                 sample.image,
-                f"is of the class {sample.label!r}, which the segmenter does not know; name the object, or use a "
-                "segmenter of these classes",
+                f"has the class {sample.label!r}, which the segmenter does not know. Name the object, or use a "
+                "segmenter with these classes",
             )
         # A picture that is neither a file nor at hand is segmented as the model sees it.
         there = sample.pixels is not None or os.path.exists(sample.image)
@@ -194,7 +196,7 @@ class SegmenterMasks:
 
 @dataclass(frozen=True, eq=False)
 class WordMasks:
-    """The same without a segmenter of one's own: MaskCLIP, by the object's words against words for the rest."""
+    """The same without a trained segmenter: MaskCLIP compares words for the object with words for the rest."""
 
     encoder: Encoder
     objects: tuple[str, ...] = ()

@@ -24,11 +24,11 @@ PLACES = "positional_embedding"
 
 
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """Each cell as the encoder's head makes it of that cell alone, then among the words; not of unit length.
+    """Each cell's vector in the space of the words, from the encoder's head on that cell alone; not of unit length.
 
     MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
-    says what itself shows. Attention over copies of one token alone is that token's value path, so a head that is fed
-    one cell gives MaskCLIP's form wherever it pools by attention; where it pools by the mean it is the linear head.
+    describes itself alone. Attention over copies of one token is that token's value path. A head that is given one
+    cell therefore gives MaskCLIP's form if it pools by attention, and the linear head if it pools by the mean.
 
     Cost: no pass of the trunk; one of the head for each cell.
     """
@@ -40,7 +40,7 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-    """Each cell and the whole among the words, as a pooling by attention makes them when every cell asks.
+    """Each cell and the whole picture in the space of the words, by attention pooling with every cell as a query.
 
     Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), its positions stretched to the map.
     Where the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
@@ -52,8 +52,8 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
     pool: Any = encoder.head
     if not all(hasattr(pool, name) for name in (PLACES, "q_proj", "k_proj", "v_proj", "c_proj", "num_heads")):
         raise ModelError(
-            f"The head of {encoder.name!r} pools neither by the mean nor as CLIP's residual networks do. One of these "
-            "was expected for cells that attend to one another. Leave attended out."
+            f"The head of {encoder.name!r} cannot let cells attend to one another. Expected a head that pools by "
+            "the mean or as CLIP's residual networks do. Leave attended out."
         )
     x = grid.flatten(2).transpose(1, 2)
     places = getattr(pool, PLACES)
@@ -87,13 +87,13 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
             pooled = encoder.head(cells[:, None].expand(-1, prefix + 1, -1))
     except (RuntimeError, IndexError, AssertionError, ValueError) as error:
         raise ModelError(
-            f"The head of {encoder.name!r} cannot take one cell alone ({' '.join(str(error).split())[:120]}). One "
-            "whose pooling knows no places was expected. Choose another encoder."
+            f"The head of {encoder.name!r} cannot take a single cell ({' '.join(str(error).split())[:120]}). "
+            "Expected a head that does not depend on the cells' places. Choose another encoder."
         ) from error
     if pooled.shape[:1] != cells.shape[:1] or not bool(pooled.isfinite().all()):
         raise ModelError(
-            f"The head of {encoder.name!r} makes no finite vector of one cell alone. One whose pooling works for any "
-            "number of cells was expected. Choose another encoder."
+            f"The head of {encoder.name!r} returns no finite vector for a single cell. Expected a head that takes "
+            "any number of cells. Choose another encoder."
         )
     return pooled
 

@@ -27,12 +27,12 @@ from .regions import NOTHING, Segmentation, class_names, segments_of
 @segmenters.register
 @dataclass(frozen=True)
 class CLIPSeg:
-    """A decoder on CLIP's picture network that is told by a name, one map for each: the largest takes the pixel.
+    """A network trained to find what words name: one map per name, and the largest takes the pixel.
 
-    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name by itself (section
+    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name on its own (section
     3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
-    maps equal transformers' on the same pixels; here the picture network runs once for all names, and maps are bilinear
-    between their pixels. A picture is stretched to a square, as its processor does.
+    maps equal transformers' on the same pixels. Here the picture network runs once for all names, and maps are bilinear
+    between their pixels. As in its processor, a picture is stretched to a square.
 
     Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
 
@@ -47,8 +47,8 @@ class CLIPSeg:
     name: ClassVar[str] = "clipseg"
     spelt: ClassVar[str] = "CLIPSeg"
     paper: ClassVar[str] = "Lüddecke & Ecker 2022, arXiv:2112.10003"
-    needs: ClassVar[str] = "class names and a folder of its weights"
-    cost: ClassVar[str] = "one per window and class, of its own"
+    needs: ClassVar[str] = "class names, and a folder with its weights"
+    cost: ClassVar[str] = "one per window and class, of its own network"
     takes_folder: ClassVar[bool] = True
 
     templates: tuple[str, ...] = ("a photo of a {}.",)
@@ -58,7 +58,10 @@ class CLIPSeg:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
-            raise InputError(f"clipseg was given templates={self.templates!r}. Sentences with {{}} were expected.")
+            raise InputError(
+                f"clipseg was given templates={self.templates!r}. Expected sentences with {{}} where the name "
+                "goes. Change them."
+            )
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:

@@ -36,27 +36,27 @@ from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, 
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder on the encoder's maps, beside them the scores of texts that have looked at the picture.
+    """A small decoder on the encoder's maps and on the scores of texts that are adapted to the picture.
 
     ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
     s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
-    names behind learnt vectors, one set for all classes (section 3.2), read by the frozen text network at every step.
-    Pre-model prompting draws these vectors from the picture instead, ``decoder(q, [z̄; z])`` with learnt queries ``q``.
+    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text encoder reads at every
+    step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
 
-    With ``train`` a copy of the encoder's trunk and pooling learns through both losses at a tenth of the rate, as the
-    authors' does, on windows that are cut and mirrored anew at every step; it is kept with the decoder. By default the
-    encoder stays as it is, and every window is looked at once.
+    By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
+    pooling learns through both losses at a tenth of the rate, as the authors' does. Windows are then cropped and
+    mirrored at random at every step. The copy is saved with the decoder.
 
-    Differs: the decoder is a pyramid of one convolution a level and one 3 by 3 on the finest map; texts are taken less
-    their mean, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences; cells are each by itself,
-    as there, unless ``attended``; batch normalisations keep their statistics; pixels without a class count for nothing,
-    where the authors' mean has them as zeros. The context decoder, the pooling that attends, texts behind contexts, the
-    map and its loss equal the authors'.
+    Differences: the decoder is a pyramid of one convolution per level and one 3 by 3 on the finest map. Texts have
+    their mean subtracted, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences. Cells are
+    encoded one by one unless ``attended``. Batch normalisations keep their statistics. Pixels without a class do not
+    count, where the authors' mean has them as zeros. Context decoder, attention pooling, texts behind contexts, the map
+    and its loss equal the authors'.
 
-    Cost: one pass of the trunk for each window; training, the decoder and a small transformer a step, and with contexts
-    the text network; where the encoder learns, its passes forward and back too, which is said in minutes before it
-    begins. Memory: the maps of all windows at half precision, for the embedded encoder .5 to 3 MB each; where the
-    encoder learns, what a step takes, which is said as well.
+    Cost: one pass of the trunk for each window. Training: the decoder and a small transformer per step, with contexts
+    the text encoder; where the encoder learns, its forward and backward passes, with the minutes printed first. Memory:
+    the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; where the encoder learns, that
+    of a step, printed as well.
 
     Args:
         n_steps: number of training steps; more take longer.
@@ -86,7 +86,7 @@ class DenseCLIP:
     spelt: ClassVar[str] = "DenseCLIP"
     paper: ClassVar[str] = "Rao et al. 2022, arXiv:2112.01518"
     needs: ClassVar[str] = "pictures with masks and an image-text encoder"
-    cost: ClassVar[str] = "one per window, and its decoder's"
+    cost: ClassVar[str] = "one per window, and one of its decoder"
     needs_words: ClassVar[bool] = True
 
     n_steps: int = 300
@@ -110,13 +110,13 @@ class DenseCLIP:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.width < GROUPS or self.width % GROUPS:
-            raise InputError(f"denseclip was given width={self.width}. A multiple of {GROUPS} was expected. Change it.")
+            raise InputError(f"denseclip was given width={self.width}. Expected a multiple of {GROUPS}. Change it.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(
                 f"denseclip was given prompting={self.prompting!r}, n_contexts={self.n_contexts}, "
-                f"texts={self.texts!r}. Vectors before names were expected to have names behind them, and pre-model "
-                "prompting to have vectors. Change one of them."
+                f"texts={self.texts!r}. Expected names as texts where n_contexts is above 0, and n_contexts above "
+                "0 for pre-model prompting. Change one of them."
             )
 
     def fit(
@@ -166,7 +166,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder and, as far as it learns, a copy of the encoder, on windows cut anew at every step."""
+        """Train the decoder and, if wanted, a copy of the encoder, on new windows at every step."""
         network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
         looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
         task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()

@@ -65,10 +65,10 @@ def evaluate_segmenter(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SegmentationReport:
-    """Mean intersection over union on pictures with masks, per class and with intervals over pictures, and controls.
+    """Measure a segmenter on pictures with masks: mean intersection over union, per class, with intervals and controls.
 
-    Every picture is looked at once. ``train`` has other pictures, on which the linear probe is trained; ``seed`` is of
-    the resampling, of shuffled names and of random texts.
+    Each picture is encoded once. ``train`` holds other pictures, which train the linear probe. ``seed`` sets the
+    resampling, the shuffled names and the random texts.
     """
     progress = progress or Progress()
     data = in_order(data, segmenter.classes)
@@ -103,9 +103,9 @@ def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
-            f"The masks have {', '.join(map(repr, more)) or 'no class'} that the segmenter has not, and lack "
-            f"{', '.join(map(repr, fewer)) or 'none'}. The same classes were expected. Give --labels in the words of "
-            "the masks' classes."
+            f"The masks have {', '.join(map(repr, more)) or 'no class'} that the segmenter lacks, and lack "
+            f"{', '.join(map(repr, fewer)) or 'none'} that it has. Expected the same classes in both. Give "
+            "--labels in the words of the masks' classes."
         )
     values = {value: classes.index(data.classes[place]) for value, place in data.values.items()}
     return replace(data, classes=classes, values=values)
@@ -143,10 +143,11 @@ def _mask_tables(
                 tables[GRID].append(miou.pixel_confusion(truth, best, k))
     if not tables:
         raise DataError(
-            f"None of the {len(data)} pictures could be used with its mask. One at least was expected. See why above."
+            f"None of the {len(data)} pictures could be used with its mask. Expected at least one. The lines "
+            "above say why."
         )
     values = ", ".join(f"{value} ({n / n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
-    note = f"{len(unnamed)} value(s) of the masks have no name, and count for nothing: {values}"
+    note = f"{len(unnamed)} value(s) of the masks have no name and are not counted: {values}"
     stacked = {name: torch.stack(rows) for name, rows in tables.items()}
     stacked[ALWAYS] = miou.commonest(stacked[OWN])
     return stacked, [note] if unnamed else []
@@ -181,19 +182,19 @@ def evaluate_boxes(
     n_draws: int = miou.N_DRAWS,
     seed: int = 0,
 ) -> BoxReport:
-    """Average precision of boxes, per class, with bootstrap intervals over pictures and with controls.
+    """Measure boxes: average precision, per class, with bootstrap intervals over pictures and with controls.
 
-    AP is COCO's: the mean over ten overlaps and over classes; AP50 asks for half. A control is what less knowledge
-    reaches on the same pictures; a difference is real where its interval, over the same drawings of pictures, leaves
-    out 0. Drawings are taken less their mean, which leans upwards.
+    AP is COCO's: the mean over ten overlaps and over classes; AP50 requires an overlap of half. A control is what a
+    method with less knowledge reaches on the same pictures. A difference is real if its interval, over the same
+    resamples of pictures, excludes 0. Resamples are centred on the figure, because their mean is too high.
 
-    Cost: no pass; no picture is looked at.
-    ``novel`` are classes that the detector was not trained on; ``least`` is for the table of confusions.
+    ``novel`` names classes that the detector was not trained on; ``least`` is the lowest score that counts in the
+    confusion table. Cost: no forward pass, as no picture is read.
     """
     classes = data.classes
     if unknown := [n for n in novel if n not in set(classes)]:
         raise DataError(
-            f"{unknown[0]!r} is no class of the data. One of {', '.join(classes)} was expected. Correct it."
+            f"The data has no class {unknown[0]!r}. Expected one of {', '.join(classes)}. Correct the name."
         )
     there = [boxes_of(p, classes) for p in data.pictures]
     matched, notes = _matched(data, found)
@@ -237,13 +238,13 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
     known = set(data.classes)
     if not known & set(found.classes):
         raise DataError(
-            f"The data has the classes {some(data.classes)}, and what was found {some(found.classes)}. The same names "
-            "were expected. Name the classes alike."
+            f"The data has the classes {some(data.classes)}, and the predicted boxes have {some(found.classes)}. "
+            "Expected the same names in both. Name the classes alike."
         )
     if any(b.score is None for p in found.pictures for b in p.boxes):
         raise DataError(
-            "A box that was found has no score. What seewhy detect or another detector wrote was expected, since the "
-            "surest count first. Give that."
+            "A predicted box has no score. Expected a score for each box, because boxes are counted from the "
+            "highest score down. Give what seewhy detect or another detector wrote."
         )
     whole = {os.path.realpath(p.image): p for p in found.pictures}
     named = {os.path.basename(p.image): p for p in found.pictures}
@@ -326,7 +327,7 @@ def box_controls(
     n_classes: int,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """Boxes that know less, each with its drawings of all pictures."""
+    """The controls: boxes made with less knowledge, each with its resamples of all pictures."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

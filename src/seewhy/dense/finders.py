@@ -51,16 +51,16 @@ def other_names() -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """How far names stand out in a picture among :data:`N_OTHERS` other names, whatever these are.
+    """How far names stand out in a picture among :data:`N_OTHERS` other names.
 
-    With ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, but for the
-    tenth that is most like the name itself, the presence of a name is the larger of two: ``z`` on the whole picture,
-    and the same of each name's cosines at its own best place. So the limit means the same for any name and encoder.
+    With ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, without the
+    tenth that is most like the name itself, a name's presence is the larger of two figures: ``z`` on the whole
+    picture, and ``z`` of the cosines of each name at its own best place. So one limit suits every name and encoder.
 
-    Its form and the limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On pictures that no choice
-    had seen, of 40 names that are not there .68 (Flickr8k) and .61 (ImageNet) are found; of those there, .48 and .96.
+    Form and limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On other pictures of these sets,
+    .68 (Flickr8k) and .61 (ImageNet) of 40 absent names are found per picture, and .48 and .96 of the present ones.
 
-    Cost: no pass; the other names are encoded once, and kept in the cache.
+    Cost: no forward pass; the other names are encoded once and cached.
     """
 
     encoder: Encoder
@@ -132,7 +132,7 @@ class NamesThere:
 def standing_out(
     own: Float[Tensor, "k n"], others: Float[Tensor, "o n"], compared: Bool[Tensor, "k o"]
 ) -> Float[Tensor, "k n"]:
-    """Cosines of names with vectors, in standard deviations above the mean of other names' with the same vectors."""
+    """Cosines of names with vectors, in standard deviations above the mean of other names."""
     weights = compared.to(others) / compared.sum(1, keepdim=True)
     mean = weights @ others
     variance = torch.stack([weights[k] @ (others - mean[k]) ** 2 for k in range(len(own))])
@@ -140,16 +140,16 @@ def standing_out(
 
 
 class Finder(ABC):
-    """Finds what it was told to look for, and explains it."""
+    """Finds the objects that it looks for, and explains them."""
 
     classes: tuple[str, ...]
 
     @abstractmethod
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Any]:
-        """What is in each of many pictures, in order; one that cannot be read never stops the others."""
+        """What each picture shows, in order; an unreadable picture does not stop the others."""
 
     def find(self, picture: One) -> Any:
-        """What is in a picture."""
+        """What a picture shows."""
         result = next(iter(self.find_all([picture])))
         if isinstance(result, Failure):
             raise ImageError(result.image, result.error)
@@ -158,9 +158,8 @@ class Finder(ABC):
     def pooled(self) -> PooledScore:
         """How its score of a part comes from the cells under it."""
         raise InputError(
-            f"What a {type(self).__name__} found was to be explained, and it does not score a part by the cells under "
-            "it. A finder that reads its encoder's map was expected. Choose word_regions, maskclip, or one that was "
-            "fitted."
+            f"Scores of a {type(self).__name__} cannot be explained: it does not score a part by the cells under "
+            "it. Expected a method that reads its encoder's map. Choose word_regions, maskclip, or a fitted one."
         )
 
     @checked
@@ -174,18 +173,18 @@ class Finder(ABC):
         store: FeatureStore | None = None,
         **options: Unpack[ExplainKeywords],
     ) -> list[Explanation]:
-        """Boxes or segments explained: where, like what, in words, and what comes from outside; each measured.
+        """Explain boxes or segments: where, like what, in words, and what comes from outside; each kind is measured.
 
         Args:
             picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
-            most: how many are explained: the surest boxes, or the largest segments.
+            most: how many to explain: the boxes with the highest scores, or the largest segments.
             descriptions: sentences about the classes.
-            known: pictures with boxes, masks or folders of one class each, to liken to.
-            store: where sentences are kept between runs.
+            known: pictures to compare with, in boxes, masks or class folders.
+            store: where encoded sentences are kept between runs.
             **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Returns:
-            An explanation each, with its ``box`` and a segment's ``mask``, which display themselves in a notebook.
+            One explanation each, with its ``box`` and a segment's ``mask``. They display themselves in a notebook.
         """
         from ..evidence.explain import ExplainOptions
         from .part_evidence import PartExplainer, with_examples
@@ -203,7 +202,7 @@ class Detector(Finder):
 
     @checked
     def detect(self, picture: One) -> Detections:
-        """What is in a picture, and where; one that cannot be read raises an ``ImageError``."""
+        """Find objects in a picture; an unreadable one raises an ``ImageError``."""
         return self.find(picture)
 
     @abstractmethod
@@ -219,7 +218,7 @@ class NamesPixels(Finder):
 
     @checked
     def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture; one that cannot be read raises an ``ImageError``."""
+        """Name every pixel of a picture; an unreadable one raises an ``ImageError``."""
         return self.find(picture)
 
     @abstractmethod
@@ -305,7 +304,7 @@ class Segmenter(NamesPixels):
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
             raise ValueError(
-                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none that are finite"
+                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or some are not finite"
             )
 
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:

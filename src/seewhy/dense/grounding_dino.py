@@ -19,10 +19,10 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class GroundingDino(PretrainedMethod):
-    """The names are one sentence, "a cat. a dog."; the score of a name for a box is that of its best word.
+    """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
 
-    ``max over the words of a name of sigmoid(logit)``. transformers writes out the words above a limit instead, which
-    can mix names; here a box always has one of those that were given.
+    The names are one sentence, "a cat. a dog.". ``max over the words of a name of sigmoid(logit)``. transformers writes
+    out the words above a limit instead, which can mix names; here a box always has one of the given names.
 
     Cost: one pass for each tile.
 
@@ -43,9 +43,9 @@ class GroundingDino(PretrainedMethod):
         owner = words_of_names(processor.tokenizer(sentence)["input_ids"], processor.tokenizer, len(classes))
         if owner.shape[1] > model.config.max_text_len or not bool(owner.any(1).all()):
             raise InputError(
-                f"{len(classes)} names are {owner.shape[1]} words to Grounding DINO, which reads "
-                f"{model.config.max_text_len}. Fewer or shorter ones, each of a word or more, were expected. "
-                "Ask in parts."
+                f"The {len(classes)} names are {owner.shape[1]} tokens to Grounding DINO, or one of them is none. "
+                f"Expected at most {model.config.max_text_len} tokens, and at least one per name. Give fewer or "
+                "shorter names at once."
             )
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:

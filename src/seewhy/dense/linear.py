@@ -36,14 +36,13 @@ LEAST = 0.05
 @segmenters.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a cell's features to the classes of its pixels.
+    """Multinomial logistic regression from a cell's features to the classes of its pixels: the baseline.
 
-    Each cell counts for a class by the part of its pixels that have it, ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
-    b)``, on features less their mean and over their spread. ``C`` is chosen on held-out pictures by the mean over
-    classes of the intersection over union in cells. It is the baseline of trained segmenters: what one adds to it is
-    not the encoder's.
+    Each cell counts for a class by the share of its pixels that have it, ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
+    b)``, on standardised features. ``C`` is chosen on held-out pictures by the mean over classes of the intersection
+    over union in cells. What another segmenter gains over it does not come from the encoder.
 
-    Cost: one pass of the trunk for each window of a picture, to train as to segment.
+    Cost: one pass of the trunk for each window of a picture, in training and in use.
 
     Args:
         held_out: share of the pictures on which to choose ``C``, 0 to 1.
@@ -146,8 +145,8 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     classes = int((torch.stack([one.shares.sum(0) for one in found]).sum(0) > 0).sum()) if found else 0
     if seen < 2 or classes < 2:
         raise DataError(
-            f"{seen} picture(s) with {classes} class(es) can be learnt from. Two or more of each were expected. Give "
-            "more pictures with masks."
+            f"Only {seen} picture(s) with {classes} class(es) can be learnt from. Expected at least 2 of each. "
+            "Give more pictures with masks."
         )
     return Cells(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 

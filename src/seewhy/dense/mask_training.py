@@ -37,7 +37,7 @@ Cells = Callable[[Encoder, Tensor], tuple[Float[Tensor, "b d h w"], Float[Tensor
 
 
 class Maps(NamedTuple):
-    """Windows that are learnt from: looked at once, whatever is then trained on them."""
+    """Encoded training windows; each is encoded once."""
 
     maps: Float[Tensor, "n c h w"]
     joint: Float[Tensor, "n d h w"]
@@ -48,7 +48,7 @@ class Maps(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, data: MaskedPictures, cells: Cells, progress: Progress) -> Maps:
-        """The windows of all pictures."""
+        """Encode the windows of all pictures."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         labels: list[Tensor] = []
         layout = reader.encoder.layout
@@ -68,7 +68,7 @@ class Maps(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """Pictures and masks that windows are cut out of at every step, and what their maps are like."""
+    """Pictures and masks from which every step crops windows, with statistics of their maps."""
 
     pictures: TrainingPictures
     masks: UInt8[Tensor, "n _y _x"]
@@ -77,7 +77,7 @@ class Crops(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, data: MaskedPictures, progress: Progress) -> Crops:
-        """All pictures that can be used, each looked at once before."""
+        """Read all usable pictures, each encoded once."""
         layout, n = reader.encoder.layout, 0
         kept: list[Tensor] = []
         images: list[str] = []
@@ -106,7 +106,7 @@ class Crops(NamedTuple):
 def _check(n: int) -> None:
     if n < 2:
         raise DataError(
-            f"{n} picture(s) with masks can be learnt from. Two or more were expected. Give more pictures with masks."
+            f"Only {n} picture(s) with masks can be learnt from. Expected at least 2. Give more pictures with masks."
         )
 
 
@@ -116,7 +116,7 @@ def channels_of(maps: Float[Tensor, "n c h w"], layout: Layout) -> list[int]:
 
 
 class MaskTask(Task):
-    """The loss of what a network names, and beside it that of the map of scores."""
+    """The loss of a network's classes, plus that of the map of scores."""
 
     def __init__(self, network: TextDecoder, tau: float, auxiliary: float) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class MaskTask(Task):
 
 
 class FromMaps(MaskTask):
-    """On what the encoder saw of windows; half of the batches are mirrored."""
+    """Trains on stored maps of windows; half of the batches are mirrored."""
 
     needs: ClassVar = ("maps", "joint", "whole", "labels")
 
@@ -147,7 +147,7 @@ class FromMaps(MaskTask):
 
 
 class FromPixels(MaskTask):
-    """Through the encoder's halves, which learn with what stands on them; their normalisations and dropout are held."""
+    """Trains the encoder's halves with the decoder; their normalisations and dropout stay in evaluation mode."""
 
     needs: ClassVar = ("pixels", "boxes", "flipped", "masks")
 
@@ -168,14 +168,14 @@ class FromPixels(MaskTask):
 
 
 def pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tensor, ""]:
-    """Over pixels with a class; 0 where there is none."""
+    """The loss over pixels with a class; 0 if there are none."""
     finer = interpolate(scores, size=labels.shape[1:], mode="bilinear", align_corners=False)
     total = cross_entropy(finer, labels, ignore_index=LEFT_OUT, reduction="sum")
     return total / (labels != LEFT_OUT).sum().clamp(min=1)
 
 
 def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:
-    """The mask in each window, so many pixels along a cell."""
+    """The mask in each window, at a number of pixels per cell."""
     boxes = torch.tensor([crop.box for crop in windows.crops()], dtype=torch.float64)
     down, across = (FINER * c for c in windows.cells)
     masks = torch.from_numpy(truth).expand(len(boxes), *truth.shape)
@@ -185,7 +185,7 @@ def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]
 def labels_in(
     masks: UInt8[Tensor, "b _h _w"], boxes: Float[Tensor, "b 4"], flipped: Bool[Tensor, " b"], size: tuple[int, int]
 ) -> UInt8[Tensor, "b y x"]:
-    """What masks have at so many places in each box, which is a part of the picture, some of them mirrored."""
+    """The mask values at a grid of places in each box; some boxes are mirrored."""
     boxes, (height, width) = boxes.double(), masks.shape[1:]
     rows = _places(boxes[:, 1], boxes[:, 3], size[0], height)
     columns = _places(boxes[:, 0], boxes[:, 2], size[1], width)

@@ -19,7 +19,7 @@ N_RANDOM = 5
 
 
 def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
-    """Pixels by true class and by class given, both places among ``k``; the last column is of those without a name."""
+    """Counts of pixels by true and predicted class among ``k``; the last column counts those without a name."""
     counts = truth < k
     named = np.minimum(mask[counts], k).astype(np.int64)
     flat = np.bincount(truth[counts].astype(np.int64) * (k + 1) + named, minlength=k * (k + 1))
@@ -42,12 +42,12 @@ def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
 
 
 def compared(arms: Sequence[Int[Tensor, "n k k1"]], seed: int) -> Paired:
-    """Mean intersection over union of several ways on the same pictures, resampled together."""
+    """Mean intersection over union of several methods on the same pictures, resampled together."""
     return paired(torch.stack([sums(one) for one in arms], 1), mean_iou, n_draws=N_DRAWS, seed=seed)
 
 
 def per_class(confusions: Int[Tensor, "n k k1"], classes: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Each class's intersection over union with its interval; ``None`` where no picture has a pixel of it."""
+    """Each class's intersection over union with its interval; ``None`` if no picture has a pixel of it."""
     each = sums(confusions).unflatten(1, (3, -1)).transpose(1, 2)
     drawn = paired(each, lambda s: s[..., 0] / s[..., 1].clamp(min=1e-12), n_draws=N_DRAWS, seed=seed)
     true, rows = each[:, :, 2], []
@@ -67,7 +67,7 @@ def accuracy(confusions: Int[Tensor, "n k k1"]) -> float:
 
 
 def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) -> list[Int[Tensor, "n k k1"]]:
-    """The same masks with names exchanged so that none keeps its own; to exchange texts exchanges columns."""
+    """The same masks with permuted names, none of which stays; permuting texts permutes columns."""
     generator, k = torch.Generator().manual_seed(seed), confusions.shape[1]
     found = []
     for _ in range(n):
@@ -77,7 +77,7 @@ def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) 
 
 
 def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
-    """An order in which none of ``k`` keeps its place."""
+    """A permutation of ``k`` places without a fixed point."""
     order = torch.randperm(k, generator=generator)
     while bool((order == torch.arange(k)).any()):
         order = torch.randperm(k, generator=generator)
@@ -85,7 +85,7 @@ def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
 
 
 def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
-    """Every pixel the class that most true pixels have."""
+    """Gives every pixel the most frequent true class."""
     always = torch.zeros_like(confusions)
     always[:, :, int(confusions.sum((0, 2)).argmax())] = confusions.sum(2)
     return always
@@ -101,7 +101,7 @@ def cell_counts(truth: np.ndarray, k: int, grid: tuple[int, int]) -> tuple[np.nd
 
 
 def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """The masks of someone who knows the true parts of every cell, and names pixels between cells as we do."""
+    """The best masks possible: the true class shares of every cell, interpolated to pixels as here."""
     high, wide = truth.shape
     parts = torch.from_numpy(cell_counts(truth, k, grid)[0]).float()
     shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)

@@ -13,123 +13,125 @@ Drawn = Annotated[tuple[float, float] | None, Doc("at 95 %, over drawings of pic
 
 
 class BoxFigures(TypedDict):
-    ap: Annotated[float | None, Doc("average precision, the mean over overlaps .50 to .95")]
+    ap: Annotated[float | None, Doc("average precision, mean over overlaps from .50 to .95")]
     ap_interval: Drawn
-    ap50: Annotated[float | None, Doc("the same where half is overlap enough")]
+    ap50: Annotated[float | None, Doc("average precision at an overlap of half")]
     ap50_interval: Drawn
 
 
 class BoxGroup(BoxFigures):
     name: Annotated[str, Doc("base or novel")]
-    n_classes: Annotated[Count, Doc("in it")]
+    n_classes: Annotated[Count, Doc("classes in the group")]
 
 
 class BoxClass(BoxFigures):
     label: Annotated[str, Doc("the class")]
-    n: Annotated[Count, Doc("boxes of it")]
-    novel: Annotated[bool, Doc("whether it was named as such")]
-    precision: Annotated[list[float | None], Doc("at recalls 0, .01, …, 1, at an overlap of half")]
+    n: Annotated[Count, Doc("boxes of the class")]
+    novel: Annotated[bool, Doc("whether the class was named as novel")]
+    precision: Annotated[list[float | None], Doc("precision at recalls 0, .01, …, 1, at an overlap of half")]
 
 
 class BeatenControl(TypedDict):
-    name: Annotated[str, Doc("what it knows")]
-    ap50_best: Annotated[float | None, Doc("of the best drawing")]
-    real: Annotated[bool, Doc("whether the detector is shown to be above it")]
+    name: Annotated[str, Doc("what the control knows")]
+    ap50_best: Annotated[float | None, Doc("`ap50` of its best random draw")]
+    real: Annotated[bool, Doc("whether the detector is shown to be better")]
 
 
 class BoxControl(BeatenControl):
-    n_draws: Annotated[Count, Doc("drawings")]
-    ap: Annotated[float | None, Doc("mean over drawings")]
-    ap50: Annotated[float | None, Doc("mean over drawings")]
-    any_name: Annotated[float | None, Doc("AP50 where any name is right, of the first drawing")]
-    above_best: Annotated[float | None, Doc("the detector's AP50 less that")]
+    n_draws: Annotated[Count, Doc("number of random draws")]
+    ap: Annotated[float | None, Doc("mean over draws")]
+    ap50: Annotated[float | None, Doc("mean over draws")]
+    any_name: Annotated[float | None, Doc("AP50 of the first draw if any name counts as right")]
+    above_best: Annotated[float | None, Doc("AP50 of the detector minus the best of the control")]
     above_best_interval: Drawn
 
 
 class BoxConfusion(TypedDict):
-    least: Annotated[float, Doc("score from which a box counts")]
-    labels: Annotated[list[str], Doc("of rows and columns; the last is nothing")]
-    table: Annotated[list[list[int]], Doc("rows are what is there, columns what was found")]
+    least: Annotated[float, Doc("lowest score that counts")]
+    labels: Annotated[list[str], Doc("labels of rows and columns; the last means no box")]
+    table: Annotated[list[list[int]], Doc("rows are true boxes, columns detected ones")]
 
 
 class EvaluateBoxesOutput(BoxFigures):
     """How good boxes are: the object of seewhy evaluate --json with boxes."""
 
-    n_pictures: Annotated[Count, Doc("judged")]
-    n_boxes: Annotated[Count, Doc("on them, without ignored ones")]
-    n_found: Annotated[Count, Doc("boxes that the detector found")]
-    classes: Annotated[list[str], Doc("of the data")]
-    any_name: Annotated[BoxFigures, Doc("the same where any name is right")]
-    groups: Annotated[list[BoxGroup], Doc("base and novel classes, where some were named")]
-    per_class: Annotated[list[BoxClass], Doc("in the order of the classes")]
-    controls: Annotated[list[BoxControl], Doc("what less knowledge reaches")]
-    confusion: Annotated[BoxConfusion, Doc("what is taken for what")]
-    n_draws: Annotated[Count, Doc("of pictures, for the intervals")]
+    n_pictures: Annotated[Count, Doc("pictures judged")]
+    n_boxes: Annotated[Count, Doc("boxes on them, without ignored ones")]
+    n_found: Annotated[Count, Doc("boxes that the detector drew")]
+    classes: Annotated[list[str], Doc("classes of the data")]
+    any_name: Annotated[BoxFigures, Doc("the same figures if any name counts as right")]
+    groups: Annotated[list[BoxGroup], Doc("figures of base and novel classes, if some were named")]
+    per_class: Annotated[list[BoxClass], Doc("figures of each class, in order")]
+    controls: Annotated[list[BoxControl], Doc("what detectors reach that know less")]
+    confusion: Annotated[BoxConfusion, Doc("which classes are confused")]
+    n_draws: Annotated[Count, Doc("resampled sets of pictures, for the intervals")]
     notes: Annotated[list[str], Doc("what the user should know")]
-    report: NotRequired[Annotated[str | None, Doc("where the page is")]]
+    report: NotRequired[Annotated[str | None, Doc("the HTML page")]]
 
 
 class MaskClass(TypedDict):
     label: Annotated[str, Doc("the class")]
-    iou: Annotated[float | None, Doc("intersection over union; `null` where no picture has a pixel of it")]
+    iou: Annotated[float | None, Doc("intersection over union; `null` if no picture has a pixel of the class")]
     interval: Annotated[Interval | None, Doc("95 % interval over pictures (bootstrap); `null` as above")]
-    share: Annotated[Share, Doc("part of the pixels that count")]
-    n_pictures: Annotated[Count, Doc("pictures with a pixel of it")]
+    share: Annotated[Share, Doc("share of the judged pixels")]
+    n_pictures: Annotated[Count, Doc("pictures with a pixel of the class")]
 
 
 class MaskRow(TypedDict):
     name: Annotated[str, Doc("what made the masks")]
-    what: Annotated[str, Doc("what that is")]
-    control: Annotated[bool, Doc("whether it must be beaten")]
+    what: Annotated[str, Doc("a description of it")]
+    control: Annotated[bool, Doc("whether it is a control that the model should beat")]
     miou: Annotated[Share, Doc("as above")]
     interval: Annotated[Interval, Doc("95 % interval over pictures (bootstrap)")]
-    difference: Annotated[float | None, Doc("of the model from it; `null` for the model")]
+    difference: Annotated[float | None, Doc("model minus this row; `null` for the model")]
     difference_interval: Annotated[Range | None, Doc("95 % interval, on the same pictures; `null` as above")]
-    real: Annotated[bool | None, Doc("whether that leaves out 0; `null` as above")]
+    real: Annotated[bool | None, Doc("whether that interval excludes 0; `null` as above")]
 
 
 class MasksOutput(TypedDict):
     """How good masks are: the object of seewhy evaluate --json on pictures with masks."""
 
     method: Annotated[str, Doc("registered name of the segmenter")]
-    encoder: Annotated[str, Doc("what looked")]
-    fingerprint: Annotated[str, Doc("of the encoder")]
+    encoder: Annotated[str, Doc("the encoder")]
+    fingerprint: Annotated[str, Doc("fingerprint of the encoder")]
     input: Annotated[list[int], Doc("height and width of the network's input")]
     n: Annotated[Count, Doc("pictures judged")]
-    miou: Annotated[Share, Doc("intersection over union, the mean over classes that have a pixel")]
+    miou: Annotated[Share, Doc("mean intersection over union of the classes that have a pixel")]
     interval: Annotated[Interval, Doc("95 % interval over pictures (bootstrap)")]
-    accuracy: Annotated[Share, Doc("part of the pixels that are right")]
-    above_shuffled: Annotated[float | None, Doc("how many times the best draw of shuffled names")]
+    accuracy: Annotated[Share, Doc("share of the pixels that are right")]
+    above_shuffled: Annotated[float | None, Doc("`miou` divided by that of the best draw of shuffled names")]
     classes: Annotated[list[MaskClass], Doc("in the segmenter's order")]
-    rows: Annotated[list[MaskRow], Doc("the model, its controls, and what could be had")]
+    rows: Annotated[list[MaskRow], Doc("the model, its controls, and the best possible masks")]
     notes: Annotated[list[str], Doc("what the user should know")]
     failures: Annotated[list[FailureOutput], Doc("pictures that could not be used")]
-    report: NotRequired[Annotated[str | None, Doc("where the report was written, or `null`")]]
+    report: NotRequired[Annotated[str | None, Doc("the HTML page, or `null`")]]
 
 
 class CalibratedClass(TypedDict):
     label: Annotated[str, Doc("the class")]
-    n: Annotated[Count, Doc("boxes of it on the pictures")]
-    threshold: Annotated[Share, Doc("score from which a box is kept")]
-    own: Annotated[bool, Doc("whether it is from this class alone; else from all together, as it has too few boxes")]
-    promised: Annotated[bool | None, Doc("whether the precision asked for is to be expected of new pictures")]
-    precision: Annotated[Share | None, Doc("precision of thresholds chosen on the other folds")]
-    precision_interval: Annotated[tuple[float, float] | None, Doc("of as many new pictures, in 19 of 20 cases")]
-    recall: Annotated[Share | None, Doc("recall of thresholds chosen on the other folds")]
-    recall_interval: Annotated[tuple[float, float] | None, Doc("of as many new pictures, in 19 of 20 cases")]
-    ap50: Annotated[Share | None, Doc("of this class out of fold; `null` where it has too few boxes")]
+    n: Annotated[Count, Doc("boxes of the class on the pictures")]
+    threshold: Annotated[Share, Doc("lowest score at which a box is kept")]
+    own: Annotated[
+        bool, Doc("whether the threshold is of this class alone; with too few boxes it is of all classes together")
+    ]
+    promised: Annotated[bool | None, Doc("whether new pictures can be expected to reach the requested precision")]
+    precision: Annotated[Share | None, Doc("precision, with thresholds chosen on the other folds")]
+    precision_interval: Annotated[tuple[float, float] | None, Doc("what as many new pictures reach in 19 of 20 cases")]
+    recall: Annotated[Share | None, Doc("recall, with thresholds chosen on the other folds")]
+    recall_interval: Annotated[tuple[float, float] | None, Doc("what as many new pictures reach in 19 of 20 cases")]
+    ap50: Annotated[Share | None, Doc("AP50 of the class out of fold; `null` with too few boxes")]
 
 
 class Calibration(TypedDict):
-    n_pictures: Annotated[Count, Doc("that it was fitted on, each measured by a detector of the other folds")]
-    n_folds: Annotated[int, Doc("parts of the pictures")]
-    fewest: Annotated[int, Doc("boxes of a class without which nothing is said of it")]
-    precision: Annotated[float | None, Doc("that was asked for; `null` where F1 was to be largest")]
-    classes: Annotated[list[CalibratedClass], Doc("in the detector's order")]
-    ap50: Annotated[float | None, Doc("average precision out of fold, where half is overlap enough")]
-    ap50_interval: Annotated[tuple[float, float] | None, Doc("of as many new pictures, in 19 of 20 cases")]
-    controls: Annotated[list[BeatenControl], Doc("what less knowledge reaches on the same pictures")]
-    methods: Annotated[list[dict[str, str | float]], Doc("`name` and `ap50` out of fold of those that were tried")]
+    n_pictures: Annotated[Count, Doc("pictures it was fitted on, each measured by a detector of the other folds")]
+    n_folds: Annotated[int, Doc("number of folds")]
+    fewest: Annotated[int, Doc("least number of boxes for a statement on a class")]
+    precision: Annotated[float | None, Doc("the requested precision; `null` for the largest F1")]
+    classes: Annotated[list[CalibratedClass], Doc("the classes, in the detector's order")]
+    ap50: Annotated[float | None, Doc("average precision out of fold, at an overlap of half")]
+    ap50_interval: Annotated[tuple[float, float] | None, Doc("what as many new pictures reach in 19 of 20 cases")]
+    controls: Annotated[list[BeatenControl], Doc("what detectors reach on the same pictures that know less")]
+    methods: Annotated[list[dict[str, str | float]], Doc("`name` and `ap50` out of fold of each method tried")]
 
 
 class FitSegmenterOutput(TypedDict):
@@ -137,7 +139,7 @@ class FitSegmenterOutput(TypedDict):
 
     model: Annotated[str, Doc("its folder")]
     method: Annotated[str, Doc("its registered name")]
-    classes: Annotated[list[str], Doc("what it finds, in the order of a mask's values")]
+    classes: Annotated[list[str], Doc("the classes, in the order of a mask's values")]
     trained_on: Annotated[str, Doc("what it was trained on")]
     failures: Annotated[list[FailureOutput], Doc("pictures that could not be used")]
 
@@ -145,34 +147,34 @@ class FitSegmenterOutput(TypedDict):
 class FitDetectorOutput(FitSegmenterOutput):
     """The object of seewhy fit --task boxes --json."""
 
-    calibration: Annotated[Calibration, Doc("what it reaches on pictures that it has not learnt from")]
+    calibration: Annotated[Calibration, Doc("its figures on pictures that it was not fitted on")]
 
 
 class Detection(TypedDict):
-    label: Annotated[str, Doc("the name that was looked for")]
-    score: Annotated[Share, Doc("how sure the detector is, in its own measure; not calibrated")]
+    label: Annotated[str, Doc("the name searched for")]
+    score: Annotated[Share, Doc("the detector's own score; not calibrated")]
     box: Annotated[tuple[float, float, float, float], Doc("left, top, right, bottom in pixels of the upright picture")]
-    made_of: NotRequired[Annotated[dict[str, float], Doc("numbers that the score was made of")]]
+    made_of: NotRequired[Annotated[dict[str, float], Doc("the numbers that make up the score")]]
 
 
 class RegionsOutput(TypedDict):
     image: Annotated[str, Doc("file name as given")]
-    width: Annotated[int, Doc("pixels of the upright picture")]
-    height: Annotated[int, Doc("pixels of the upright picture")]
-    classes: Annotated[list[str], Doc("what was looked for, in the order of a mask's values")]
-    not_found: Annotated[list[str], Doc("names that were looked for and are not there")]
-    presence: NotRequired[Annotated[dict[str, float], Doc("of each name, how far it stands out among other names")]]
-    method: Annotated[str, Doc("registered name of what found them")]
-    encoder: Annotated[str, Doc("what looked: an encoder, or the folder of a method's own weights")]
-    fingerprint: Annotated[str, Doc("of what looked")]
+    width: Annotated[int, Doc("width of the upright picture in pixels")]
+    height: Annotated[int, Doc("height of the upright picture in pixels")]
+    classes: Annotated[list[str], Doc("names searched for, in the order of a mask's values")]
+    not_found: Annotated[list[str], Doc("names that were searched for and not found")]
+    presence: NotRequired[Annotated[dict[str, float], Doc("for each name, how far it stands out among other names")]]
+    method: Annotated[str, Doc("registered name of the method")]
+    encoder: Annotated[str, Doc("the encoder, or the folder of the method's own weights")]
+    fingerprint: Annotated[str, Doc("fingerprint of the encoder")]
 
 
 class DetectionsOutput(RegionsOutput):
     """A picture with boxes around what was found in it."""
 
-    detections: Annotated[list[Detection], Doc("what was found, surest first")]
-    measured: Annotated[str, Doc("what the detector reached, and where, in words")]
-    parameters: Annotated[dict[str, Any], Doc("of the detector")]
+    detections: Annotated[list[Detection], Doc("detected boxes, highest score first")]
+    measured: Annotated[str, Doc("what the detector reached and on which pictures, in words")]
+    parameters: Annotated[dict[str, Any], Doc("parameters of the detector")]
 
 
 DetectOutput = FailureOutput | DetectionsOutput
@@ -181,22 +183,22 @@ DetectOutput = FailureOutput | DetectionsOutput
 
 class Segment(TypedDict):
     label: Annotated[str, Doc("the class")]
-    area: Annotated[int, Doc("pixels")]
-    share: Annotated[Share, Doc("part of the picture's pixels")]
-    box: Annotated[list[Count], Doc("left, top, right, bottom around them, in pixels")]
+    area: Annotated[int, Doc("area in pixels")]
+    share: Annotated[Share, Doc("share of the picture's pixels")]
+    box: Annotated[list[Count], Doc("the box around it: left, top, right, bottom in pixels")]
     score: Annotated[Share, Doc("mean probability of the class over its pixels; not calibrated")]
-    rle: Annotated[dict[str, list[int] | str], Doc("the mask as COCO writes it: `size`, and `counts` of runs, packed")]
+    rle: Annotated[dict[str, list[int] | str], Doc("the mask in COCO's form: `size`, and packed run lengths `counts`")]
 
 
 class SegmentationOutput(RegionsOutput):
     """A picture whose every pixel has a class."""
 
     segments: Annotated[list[Segment], Doc("the classes found, largest first")]
-    unnamed: Annotated[Share, Doc("part of the picture's pixels that is none of the classes")]
+    unnamed: Annotated[Share, Doc("share of the pixels without a class")]
     input: Annotated[list[int], Doc("height and width of the network's input")]
-    n_windows: Annotated[int, Doc("windows that the picture was looked at in")]
-    grid: Annotated[list[int], Doc("height and width of the whole in cells")]
-    mask: NotRequired[Annotated[str | None, Doc("file of the mask, a PNG whose values are places among the classes")]]
+    n_windows: Annotated[int, Doc("windows in which the picture was encoded")]
+    grid: Annotated[list[int], Doc("height and width of the map in cells")]
+    mask: NotRequired[Annotated[str | None, Doc("file of the mask, a PNG whose values are positions in `classes`")]]
 
 
 SegmentOutput = FailureOutput | SegmentationOutput

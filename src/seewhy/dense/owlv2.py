@@ -17,10 +17,11 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class Owlv2(PretrainedMethod):
-    """Every patch proposes one box, and its vector is compared with the names: ``sigmoid(scale * cos + shift)``.
+    """Finds boxes for your names with OWLv2: every patch proposes one box, which is compared with the names.
 
-    Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. Boxes are
-    fractions of the picture's longer side, as it is padded to a square.
+    The score is ``sigmoid(scale * cos + shift)``. Weights and processor are transformers' own, from a folder in
+    safetensors; no code of the repository runs. Boxes are fractions of the picture's longer side, because the picture
+    is padded to a square.
 
     Cost: one pass for each tile.
 

@@ -59,7 +59,7 @@ UNJUDGED = Verdict("not measured", "", RULE)
 def measure_outside(
     watched: Watched, pixels: Float[Tensor, "3 h w"], inside: Bool[Tensor, "h w"], kind: str, seed: int
 ) -> Outside:
-    """Look at the picture whole, without the part, with it alone, with nothing, and with as much hidden elsewhere."""
+    """Score the picture whole, without the part, with only the part, empty, and with an equal area hidden elsewhere."""
     nothing = torch.zeros_like(inside)
     hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])
     found = watched.read(torch.where(hidden[:, None], 0.0, pixels))
@@ -75,7 +75,7 @@ def measure_outside(
 
 
 def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
-    """The same shape moved, and cut in two where it leaves the picture; where it overlaps the part least."""
+    """The same shape moved to where it overlaps the part least; it wraps around the picture's edges."""
     generator = torch.Generator().manual_seed(seed)
     moves = torch.stack([torch.randint(side, (N_TRIED,), generator=generator) for side in inside.shape], 1).tolist()
     moved = torch.stack([inside.roll(move, (0, 1)) for move in moves])
@@ -126,14 +126,14 @@ class PartExplainer:
 
     @classmethod
     def of(cls, finder: Finder, descriptions: Words | None = None, store: FeatureStore | None = None) -> PartExplainer:
-        """For a detector or a segmenter."""
+        """Make one for a detector or a segmenter."""
         score = finder.pooled()
         model = Classifier(score.method, score.parameters, score.reader.encoder, score.classes, score.head)
         if descriptions is not None:
             if score.text(lambda: torch.zeros(1)) is None:
                 raise InputError(
-                    f"Descriptions were given, and the cells that {score.method} reads are not among words. One whose "
-                    "cells are, such as maskclip or word_regions, was expected. Leave the descriptions out."
+                    f"Descriptions were given, and {score.method} cannot compare its cells with words. Expected a "
+                    "method that can, such as maskclip or word_regions. Leave the descriptions out."
                 )
             own = Descriptions.given(descriptions).texts
             # What is no object has no words of the user's; its name stands for it.
@@ -142,7 +142,7 @@ class PartExplainer:
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
     def options(self, options: ExplainOptions) -> ExplainOptions:
-        """The same with the map that parts get where none is named, if parts can be explained so."""
+        """The same options with the default map for parts, if they name none."""
         if self.score.reads is not None and options.where is None:
             options = replace(options, where=HIDING)
         method = options.method(self.model.where)
@@ -153,14 +153,13 @@ class PartExplainer:
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value]:
             raise InputError(
-                f"A box or segment was to be explained with {wrong[0]}, and is read from the last map alone. A map of "
-                "that, or one that changes the picture, was expected. Choose grad_cam, occlusion or rise, and leave it "
-                "out."
+                f"The map {wrong[0]} cannot explain a box or segment, whose score is read from the last feature map. "
+                "Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
             )
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(
-                f"A box of {self.score.method} was to be explained with {method.name}, and its score is a network's, "
-                "not a layer on its cells. A map that changes the picture was expected. Choose occlusion or rise."
+                f"The map {method.name} cannot explain a box of {self.score.method}, whose score is not a layer "
+                "on its cells. Expected a map that changes the picture. Choose occlusion or rise."
             )
         return options
 
@@ -203,7 +202,7 @@ class PartExplainer:
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
     def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
-        """The part as a classifier sees it, as it is shown, and what of the picture that is."""
+        """The part as a classifier sees it, as it is shown, and its place in the picture."""
         model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
         features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
         seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
@@ -222,7 +221,7 @@ def _of_parts(evidence: T, part: Part) -> T:
 
 
 def parts_of(found: Found) -> list[Part]:
-    """What was found, each as a part: the surest box or the largest segment first."""
+    """Everything found, as parts: highest score or largest segment first."""
     nothing, frame = np.zeros((1, 1, 3), np.uint8), (0.0, 0.0, 1.0, 1.0)
     kind: Literal["box", "segment"] = "segment" if isinstance(found, Segmentation) else "box"
     n, parts = len(found.regions), []
@@ -244,7 +243,7 @@ Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
 
 
 class Example(NamedTuple):
-    """One known thing in a picture; the whole of it where there is neither box nor mask."""
+    """One known object in a picture; the whole picture if it has neither box nor mask."""
 
     label: str
     box: PartBox
@@ -252,7 +251,7 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """The same, with patches of known things to liken others to, and how far such likenesses can be trusted."""
+    """The same, with patches of known objects to compare with, and how far such similarity can be trusted."""
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
@@ -266,11 +265,13 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
         except ImageError as error:
             progress.failed(Failure(error.path, error.reason))
     if others:
-        progress.note(f"{len(others)} class(es) of the examples are not looked for: {', '.join(sorted(others)[:5])}")
+        progress.note(
+            f"{len(others)} class(es) of the examples are not among the names to find: {', '.join(sorted(others)[:5])}"
+        )
     if not seen:
         raise DataError(
-            f"{source} has no example of {', '.join(classes[:5])}. Pictures with boxes, masks or folders of these "
-            "names were expected. Name the classes alike."
+            f"{source} has no example of {', '.join(classes[:5])}. Expected pictures with boxes, masks or folders "
+            "of these names. Name the classes alike."
         )
     half, held = ([one for one in seen if one.number % 2 == odd] for odd in (0, 1))
     model = replace(explainer.model, bank=_bank(seen), likeness=_measured(half, held, len(classes)))
@@ -278,7 +279,7 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
 
 
 class Known(NamedTuple):
-    """An example after the trunk, its class, of which picture it is, and the part as a classifier sees it."""
+    """An encoded example, its class, its picture, and the part as a classifier sees it."""
 
     seen: Encoded
     label: int
@@ -344,7 +345,7 @@ def _spread(examples: list[Example]) -> list[Example]:
 
 @dataclass
 class PartBatch:
-    """Explains what is found in pictures, and writes a card each into a folder with an index; resumable."""
+    """Explains everything found in pictures, and writes one card each into a folder with an index; resumable."""
 
     explainer: PartExplainer
     options: ExplainOptions
@@ -359,8 +360,8 @@ class PartBatch:
     def __post_init__(self) -> None:
         if self.output is not None and check_output(self.output, force=self.force):
             raise InputError(
-                f"Cards of boxes or segments were to go to {self.output}, which is one file. A folder was expected, "
-                "since a picture may have many. Give one with -o."
+                f"Cards of boxes or segments cannot go to {self.output}, which is one file. Expected a folder, "
+                "because one picture may have many. Give a folder with -o."
             )
         self.options = self.explainer.options(self.options)
         self.endings = tuple(FORMS) if self.png else (".html",)
@@ -391,7 +392,7 @@ class PartBatch:
             self.n_pictures += 1
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
-                left = f"{len(parts) - self.most} of {len(parts)} are left out; --set most_cards explains more"
+                left = f"{len(parts) - self.most} of {len(parts)} are not explained; --set most_cards explains more"
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {}
             for part in parts[: self.most]:

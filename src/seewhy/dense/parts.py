@@ -61,7 +61,7 @@ class PooledScore:
 
 
 class AmongWords:
-    """The words half of an encoder whose pooled vectors are among the words already, but for what was taken off."""
+    """The text encoder for pooled vectors that are already in the words' space, less what centring subtracted."""
 
     def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
         self.of, self.shift = of, shift
@@ -75,7 +75,7 @@ class AmongWords:
 
 
 def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
-    """Names of what is no object, apart from those that are looked for.
+    """Names for everything that is no object, distinct from the names searched for.
 
     >>> rest_names(("stamp", "background"), ("background", "table"))
     ('background (the rest)', 'table')
@@ -84,7 +84,7 @@ def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
 
 
 class WholePicture:
-    """A picture as its detector or segmenter looks at it, and what the cells of changed copies of it are."""
+    """A picture as its detector or segmenter reads it, and the cells of changed copies."""
 
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
@@ -108,7 +108,7 @@ class WholePicture:
         self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
 
     def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """What the score is made of, of copies of the picture."""
+        """The cells behind the score, for copies of the picture."""
         found = self._cells(pixels)
         return found - self.score.centred * found.mean((2, 3), keepdim=True)
 
@@ -133,7 +133,7 @@ class WholePicture:
 
     @cached_property
     def taken_off(self) -> Float[Tensor, " d"]:
-        """What centring takes off each of its cells."""
+        """What centring subtracts from each of its cells."""
         return self.score.centred * self._cells(self.pixels[None]).mean((0, 2, 3))
 
     def small(self, side: int = 448) -> np.ndarray:
@@ -145,7 +145,7 @@ class WholePicture:
 
 @dataclass(frozen=True, eq=False)
 class PartPlace:
-    """Where a part lies."""
+    """The place of a part."""
 
     cells: tuple[int, int, int, int]
     pixels: tuple[int, int, int, int]
@@ -156,7 +156,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Those under the part, whose mean is the mean over the part, or the means over its pieces in a row."""
+        """The cells under the part; their mean is that of the part, or of its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -164,7 +164,7 @@ class PartPlace:
 
 
 def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> PartPlace:
-    """Where a box lies, or the pixels of a mask."""
+    """The place of a box, or of a mask's pixels."""
     grid, size, score = whole.windows.whole, (whole.pixels.shape[1], whole.pixels.shape[2]), whole.score
     head, reads = score.head, None
     if mask is None:
@@ -219,7 +219,7 @@ class PartEngine:
 
 
 def part_encoder(engine: PartEngine) -> Encoder:
-    """An encoder whose picture is the part, on which maps, measures, likenesses and words work as on any other."""
+    """An encoder whose picture is the part, so that maps, measures, similar pictures and words work as usual."""
     score, base = engine.whole.score, engine.whole.score.reader.encoder
     top, bottom, left, right = engine.place.pixels
     size = (bottom - top, right - left)
@@ -237,13 +237,13 @@ def part_encoder(engine: PartEngine) -> Encoder:
 
 def _no_trunk() -> NoReturn:
     raise InputError(
-        "A map that reads the inside of the network was asked for, and a box or segment is explained from the last map "
-        "alone. One that reads the last map or changes the picture was expected. Choose grad_cam, occlusion or rise."
+        "The map given reads the inside of the network, and a box or segment is explained from the last feature map "
+        "alone. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
     )
 
 
 def part_picture(whole: WholePicture, place: PartPlace) -> tuple[Picture, np.ndarray, PartBox]:
-    """A part as the network sees it, as it is shown, and what of the picture that is."""
+    """A part as the network sees it, as it is shown, and its place in the picture."""
     top, bottom, left, right = place.pixels
     (height, width), (wide, high) = whole.pixels.shape[1:], whole.size
     frame = (left / width * wide, top / height * high, right / width * wide, bottom / height * high)

@@ -24,7 +24,7 @@ Texts = Literal["names", "shuffled", "random", "none"]
 
 
 class Attention(nn.Module):
-    """Attention of some vectors to others; queries, keys and values have no bias."""
+    """Attention of vectors to others; queries, keys and values have no bias."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """Texts among themselves, then to the picture, then each by itself; normalised before each."""
+    """A decoder layer: texts attend to one another, then to the picture, then pass a feed-forward layer (pre-norm)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Layer(nn.Module):
 
 
 class ContextDecoder(nn.Module):
-    """Texts and what a picture shows → what is added to the texts."""
+    """Texts and a picture's vectors → what is added to the texts."""
 
     def __init__(
         self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
@@ -126,7 +126,7 @@ class PixelText(nn.Module):
             self.contexts = nn.Parameter(STD * torch.randn(n_contexts, names.width))
 
     def scale_to(self, mean: Float[Tensor, " m"], spread: Float[Tensor, " m"]) -> None:
-        """Bring maps to mean 0 and spread 1 that are as these say."""
+        """Set the scaling that brings such maps to mean 0 and spread 1."""
         self.mean.copy_(mean)
         self.spread.copy_(spread.clamp(min=1e-6))
 
@@ -147,7 +147,7 @@ class PixelText(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Read names behind what was learnt for the last time, where no picture changes what stands before them."""
+        """Encode the names behind the learnt vectors once and for all, if pictures do not change these."""
         if self.names is not None and self.prompting != "pre":
             self.fixed.copy_(centred(self.names.read(self.contexts)))
             self.names = None
@@ -186,14 +186,14 @@ class TextDecoder(PixelText):
 
 
 def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
-    """Less the mean of all classes, at unit length again: what all names have in common parts none."""
+    """Subtract the mean of all classes and normalise: what all names share distinguishes none."""
     return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
 
 
 def texts_for(
     encoder: Encoder, classes: tuple[str, ...], kind: Texts, seed: int
 ) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
-    """What each class is called, and the vectors that stand for it before anything is learnt."""
+    """The name of each class, and its vector before training."""
     generator, k = torch.Generator().manual_seed(seed), len(classes)
     if kind == "none":
         return classes, torch.zeros(k, 1)

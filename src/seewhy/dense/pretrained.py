@@ -39,7 +39,7 @@ Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 @dataclass(frozen=True)
 class PretrainedMethod(ABC):
-    """A ready detector of transformers, without its weights; each method writes only how it is asked.
+    """A detector of the transformers library, without its weights; each method writes only its query.
 
     Args:
         tiles: windows along the picture's short side, from 1; more find smaller objects and take longer.
@@ -52,8 +52,8 @@ class PretrainedMethod(ABC):
     name: ClassVar[str]
     spelt: ClassVar[str]
     paper: ClassVar[str]
-    needs: ClassVar[str] = "names and a folder of its weights"
-    cost: ClassVar[str] = "one per tile, of its own"
+    needs: ClassVar[str] = "names, and a folder with its weights"
+    cost: ClassVar[str] = "one per tile, of its own network"
     takes_folder: ClassVar[bool] = True
     measured: ClassVar[str] = "Not measured here. On pictures like these: seewhy evaluate BOXES --detector NAME:FOLDER."
 
@@ -133,7 +133,7 @@ def stretched(height: int, width: int) -> Transform:
 
 
 def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray, "h w 3"]:
-    """A part of a picture of this width and height as it is, or smaller where its long side is beyond :data:`READ`."""
+    """A part of a picture at its own size, or smaller if its long side exceeds :data:`READ`."""
     left, top, right, bottom = crop.box
     width, height = (right - left) * size[0], (bottom - top) * size[1]
     scale = min(1.0, READ / max(width, height))
@@ -147,7 +147,7 @@ def open_network(
     """The network, its processor, and a digest of its weights."""
     if folder is None:
         raise InputError(
-            f"The {kind} {method} was named without its weights. A folder written by save_pretrained was expected. "
+            f"The {kind} {method} was named without its weights. Expected a folder written by save_pretrained. "
             f"Write --method {method}:/path/to/folder."
         )
     try:
@@ -160,8 +160,8 @@ def open_network(
         config = transformers.AutoConfig.from_pretrained(place, **OWN)
         if config.model_type.replace("-", "_") != method:
             raise ModelError(
-                f"{name!r} holds a {config.model_type!r} network. One of {method!r} was expected. Name another "
-                f"{kind}, or another folder."
+                f"{name!r} holds a {config.model_type!r} network. Expected {method!r}. Name another {kind}, or "
+                "another folder."
             )
         model, missing = from_saved(getattr(transformers, network), name, place, dtype=torch.float32)
         if missing.tensors:

@@ -37,7 +37,7 @@ MOST_KEPT = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Looks at pictures once, at whatever size; where another trunk looks ``beside``, its channels stand behind."""
+    """Encodes pictures once, at any size; the channels of a second trunk, ``beside``, follow the first's."""
 
     base: Encoder
     zoom: Zoom = LARGEST
@@ -78,11 +78,11 @@ class Reader:
         return one if one.n == (1, 1) else Windows(self.cells, one.n)
 
     def keeping(self) -> Reader:
-        """The same, which looks once at each file that it is shown again and again."""
+        """The same reader, which encodes each file once and keeps the result."""
         return replace(self, kept={})
 
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
-        """Many pictures, in order, each looked at once; decoding runs ahead in threads."""
+        """Encode many pictures, in order; decoding runs ahead in threads."""
         if self.kept is None:
             yield from self._look(pictures, batch_size)
             return
@@ -148,7 +148,7 @@ class Reader:
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
     ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
-        """Pictures that can be used, each with its mask and how many pixels have which value without a name."""
+        """The usable pictures, each with its mask and its counts of unnamed pixel values."""
         looked = self.looked([item.image for item in data.items])
         for item, one in progress.results(data.items, looked, what):
             try:
@@ -159,7 +159,7 @@ class Reader:
             yield one, mask, unnamed
 
     def resolution(self, looked: Looked) -> tuple[int, int]:
-        """``(height, width)`` at which pixels are named: the picture's, or the network's input where that is less."""
+        """``(height, width)`` at which pixels are named: the picture's, or the network's input if that is smaller."""
         inputs, windows = self.encoder.transform.input_size, looked.windows
         most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
         height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
@@ -167,7 +167,7 @@ class Reader:
 
 
 class CutPicture(NamedTuple):
-    """A picture before the trunk: its windows, and the whole of it."""
+    """A picture before the trunk: its windows, and the whole picture."""
 
     name: str
     size: tuple[int, int]
@@ -197,7 +197,7 @@ LONGEST, MOST, STRIP = 64, 512, 64
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows of a picture lie, in cells of the whole."""
+    """The places of a picture's windows, in cells of the whole."""
 
     cells: tuple[int, int]
     n: tuple[int, int]
@@ -242,7 +242,7 @@ class Windows:
         return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
 
     def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
-        """The maps of the windows as one of the picture: where they overlap, their mean."""
+        """Merge the maps of the windows into one of the picture; overlaps are averaged."""
         if len(maps) == 1:
             return maps[0]
         times = maps.shape[2] // self.cells[0]
@@ -256,7 +256,7 @@ class Windows:
 
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
-    """What takes ``n`` values to ``m`` places between them, as ``interpolate(align_corners=False)`` does."""
+    """The matrix that interpolates ``n`` values to ``m`` places, as ``interpolate(align_corners=False)`` does."""
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
     share = place - below

@@ -35,13 +35,13 @@ COCO, INDEX = "segments.json", "index.html"
 
 @dataclass(frozen=True)
 class Region:
-    """One thing that was found in a picture: a box, or all pixels of a class, with the smallest box around them.
+    """One object found in a picture: a box, or all pixels of a class with the smallest box around them.
 
     Attributes:
-        score: how sure the method is, as it has it: not calibrated; of pixels, the mean.
+        score: the method's own score, not calibrated; for a segment, the mean over its pixels.
         box: left, top, right, bottom in pixels of the upright picture.
         area: pixels of a mask, and ``share`` of the picture's; ``None`` for a box.
-        made_of: numbers that the score was made of, each with its name, where the method says them.
+        made_of: the named numbers behind the score, if the method reports them.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Region:
 
 
 class FoundRegions(ABC):
-    """What results of boxes and of masks share; displays itself in a notebook."""
+    """What boxes and masks of a picture have in common; displays itself in a notebook."""
 
     kind: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
@@ -74,7 +74,7 @@ class FoundRegions(ABC):
 
     @property
     def not_found(self) -> tuple[str, ...]:
-        """The names that were looked for and are not there."""
+        """The names that were not found."""
         labels = {region.label for region in self.regions}
         return tuple(name for name in self.classes if name not in labels)
 
@@ -88,17 +88,17 @@ class FoundRegions(ABC):
     def _own_json(self) -> dict[str, Any]: ...
 
     def to_html(self) -> str:
-        """One self-contained page: the picture, and over it what was found."""
+        """One self-contained page: the picture with what was found drawn over it."""
         return render_regions([self])
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write as ``.json`` or ``.html``, of masks also ``.png``; over another's file only by ``force``."""
+        """Write as ``.json`` or ``.html``, a mask also as ``.png``; ``force`` overwrites others' files."""
         path = Path(path)
         if path.suffix not in self.files:
             raise DataError(
-                f"{self.kind.capitalize()} are written as {', '.join(self.files)}, not as {path.suffix!r}. Change the "
-                f"ending of {path}."
+                f"{self.kind.capitalize()} cannot be written as {path.suffix!r}. Expected one of "
+                f"{', '.join(self.files)}. Change the ending of {path}."
             )
         check_file(path, force=force)
         return write(path, self._written(path.suffix), force=force)
@@ -115,16 +115,16 @@ class FoundRegions(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections(FoundRegions):
-    """One picture and the boxes of what was found in it; displays itself in a notebook.
+    """The boxes found in one picture; displays itself in a notebook.
 
     Attributes:
         size: width and height of the upright picture.
-        classes: what was looked for.
-        found: surest first.
+        classes: the names searched for.
+        found: highest score first.
         about: method and its parameters, as JSON.
         pixels: the picture, small and stretched to a square, for the page.
-        presence: of each name, how far it stands out among other names in the picture, in standard deviations; empty
-            where the detector has no such measure.
+        presence: how far each name stands out among other names in the picture, in standard deviations; empty if the
+            detector does not measure it.
     """
 
     kind = "detections"
@@ -159,14 +159,14 @@ class Detections(FoundRegions):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation(FoundRegions):
-    """One picture, each pixel with a class; displays itself in a notebook.
+    """One picture with a class for each pixel; displays itself in a notebook.
 
     Attributes:
-        classes: names; a pixel's value is a place among them, 255 where nothing is named.
+        classes: names; a pixel's value is an index into them, or 255 if it has no name.
         mask: ``(height, width)`` of the upright picture.
-        scores: ``(k, h, w)`` on the grid of cells, before the best was taken.
-        segments: of the classes found, largest first.
-        presence: this, ``about`` and ``pixels`` as of :class:`Detections`.
+        scores: ``(k, h, w)`` of every class on the grid of cells.
+        segments: one per class found, largest first.
+        presence: as ``about`` and ``pixels``, see :class:`Detections`.
     """
 
     kind = "segments"
@@ -187,7 +187,7 @@ class Segmentation(FoundRegions):
 
     @property
     def unnamed(self) -> float:
-        """Part of the picture's pixels that is none of the names."""
+        """Share of the picture's pixels without a name."""
         return float((self.mask >= len(self.classes)).mean())
 
     @property
@@ -251,10 +251,12 @@ def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...
     if twice or not names or (not boxes and not 2 <= len(names) <= NOTHING):
         given = f"{twice!r} twice" if twice else f"{len(names)} name{'' if len(names) == 1 else 's'}"
         if boxes:
-            raise DataError(f"A detector was given {given}. One or more different names were expected. Change them.")
+            raise DataError(
+                f"A detector was given {given}. Expected at least one name, and all different. Change them."
+            )
         raise DataError(
-            f"A segmenter was given {given}. From 2 to {NOTHING} different names were expected. Add one for what else "
-            "is there, such as 'background'."
+            f"A segmenter was given {given}. Expected 2 to {NOTHING} different names. Add one for everything "
+            "else, such as 'background'."
         )
     return names
 
@@ -324,8 +326,8 @@ class SegmentFolder:
                 self._names.add(name.casefold())
                 return write(self.path / f"{name}.png", result.to_png(), force=self.force)
         raise ForeignFileError(
-            f"{self.path} has masks under every name that {result.image} could have. A folder with less in it was "
-            "expected. Give another with -o."
+            f"{self.path} has masks under every name that {result.image} could have. Expected a folder with free "
+            "names. Give another folder with -o."
         )
 
     def finish(self) -> Path:

@@ -31,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """How one kind is saved, which ``seewhy fit`` learns from ``task``: a card, beside its tensors."""
+    """How segmenters or detectors are saved: a card beside the tensors."""
 
     what: str
     task: str
@@ -75,7 +75,12 @@ class DenseArchive:
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
         """Method, encoder, its halves if they learnt, card and tensors; what the body cannot use of them is damage."""
-        archive = self.archive
+        archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
+        if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
+            raise ModelError(
+                f"{folder} holds a saved {other.what}. Expected a saved {self.what}. Use it with: seewhy {other.verb} "
+                f"PICTURE --model {folder}"
+            )
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
         try:
@@ -107,7 +112,7 @@ def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
 
 @checked
 def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> Segmenter:
-    """Bring a segmenter back."""
+    """Load a saved segmenter."""
     with SEGMENTERS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         segmenter: Segmenter = how.restore(looks, class_names(card["classes"]), tensors)
         segmenter.check()
@@ -126,12 +131,12 @@ def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
 
 @checked
 def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, engine: str = "auto") -> TrainedDetector:
-    """Bring a detector back.
+    """Load a saved detector.
 
     Args:
-        folder: what ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
-        encoder: what it looks with; needed where that is not embedded.
-        engine: what runs the trunk, where it is loaded here.
+        folder: a folder that ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
+        encoder: its encoder; needed if that is not the embedded one.
+        engine: the engine that runs the trunk, if it is loaded here.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         classes = class_names(card["classes"], boxes=True)

@@ -33,7 +33,7 @@ ALL_BLOCKS = 1000
 
 
 def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
-    """Copies of an encoder's trunk and pooling, of whose weights those may change that learn; evaluation mode."""
+    """Copies of an encoder's trunk and pooling, in evaluation mode; only the weights to train may change."""
     halves = TunedPictures.before(on)
     if which == "none":
         return halves
@@ -52,7 +52,8 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
     pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
     if not pooled.requires_grad and not layer:
         raise ModelError(
-            f"The encoder {on.name!r} was to learn, and it has no weights. One with some was expected. Leave train out."
+            f"The encoder {on.name!r} cannot be trained, because it shows no weights. Expected an encoder with "
+            "weights. Leave train out."
         )
     if not pooled.requires_grad:  # none stands behind the layer
         return _gradients(halves, on, own, "")
@@ -69,30 +70,30 @@ def _last_stage(on: Encoder) -> str:
 
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
-    """The encoder with these halves, while they change; only torch may run it."""
+    """The encoder with these halves during training; it runs only in torch."""
     return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch")
 
 
 def tuned(on: Encoder, halves: TunedPictures) -> Encoder:
-    """The encoder with halves that have learnt, in an engine of its own; cells go among its words as they did."""
+    """The encoder with trained halves, in its own engine; the way of its cells into the words' space stays."""
     text = {"text": lambda: on.text} if on.has_text else {}
     return halves.grown(on, on.name, 1.0).but(base=on, **text)
 
 
 def saved_tensors(halves: TunedPictures | None, on: Encoder) -> dict[str, Tensor]:
-    """What has changed of an encoder, to be kept beside what stands on it."""
+    """The changed tensors of an encoder, to be saved with the method that uses it."""
     return {} if halves is None else {f"{SAVED}{name}": t for name, t in halves.delta(on).items()}
 
 
 def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures | None, dict[str, Tensor]]:
-    """The halves that were kept, if any were, and the other tensors."""
+    """The saved halves, if there are any, and the other tensors."""
     rest = {name: t for name, t in tensors.items() if not name.startswith(SAVED)}
     own = {name.removeprefix(SAVED): t for name, t in tensors.items() if name.startswith(SAVED)}
     return (TunedPictures.restored(on, {}, own) if own else None), rest
 
 
 def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 1) -> str:
-    """What trainings will take, from a step on a few samples there and back, of which nothing stays."""
+    """What trainings will take, estimated from one discarded step on a few samples."""
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     task.to(device)

@@ -30,21 +30,21 @@ proposal goes while training; when detecting, none does, as the authors have it.
 
 @cache
 def box_coder(weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)) -> Any:
-    """What moves a box, and its weights in the loss (Faster R-CNN's)."""
+    """The encoding of box shifts, and its weights in the loss (Faster R-CNN's)."""
     from torchvision.models.detection._utils import BoxCoder
 
     return BoxCoder(weights)
 
 
 class Proposed(NamedTuple):
-    """Places of one batch of pictures: boxes as parts of the picture, and how sure each is to be of some thing."""
+    """The proposals of one batch: boxes as fractions of the picture, and the objectness of each."""
 
     boxes: Float[Tensor, "b n 4"]
     objectness: Float[Tensor, "b n"]
 
 
 class Found(NamedTuple):
-    """Proposals of one batch of pictures, where their boxes were moved to, and what is said of each."""
+    """The proposals of one batch, their moved boxes, and the logits of each."""
 
     proposals: Float[Tensor, "b n 4"]
     boxes: Float[Tensor, "b n 4"]
@@ -52,19 +52,19 @@ class Found(NamedTuple):
     logits: Float[Tensor, "b n k"]
 
     def real(self) -> Found:
-        """In the only picture, those that have an area and are sure of something."""
+        """The boxes of a single picture that have an area and some objectness."""
         own = Found(*(one[0] for one in self))
         keep = ((own.boxes[:, 2:] - own.boxes[:, :2]) > LEAST).all(1) & (own.objectness > 0)
         return Found(*(one[keep] for one in own))
 
     def proposal_of(self, box: Float[Tensor, "1 4"]) -> Float[Tensor, "1 4"] | None:
-        """What was moved to a box of the only picture."""
+        """The proposal that was moved to a box, in a single picture."""
         off, which = (self.boxes[0] - box).abs().amax(1).min(0)
         return self.proposals[0, which][None] if off <= LEAST else None
 
 
 class TwoStage(nn.Module):
-    """Proposals by one box per cell, whose objectness is its centredness (OLN, Kim et al. 2021); then heads on them."""
+    """Proposes one box per cell, with its centredness as objectness (OLN, Kim et al. 2021); heads name the boxes."""
 
     texts: Tensor
 
@@ -94,7 +94,7 @@ class TwoStage(nn.Module):
         return torch.cat(boxes, 1), torch.cat(centred, 1)
 
     def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
-        """The likeliest within the picture; fewer than ``n`` are filled up with the whole picture of no objectness."""
+        """The best proposals within the picture, filled up to ``n`` by the whole picture with no objectness."""
         boxes, logits = self.proposals(levels)
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
         found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
@@ -138,7 +138,7 @@ def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
 
 @dataclass(frozen=True)
 class Targets:
-    """What cells of one picture are to propose."""
+    """The boxes that the cells of one picture should propose."""
 
     own: Int[Tensor, " m"]
     boxes: Float[Tensor, "m 4"]
@@ -147,7 +147,7 @@ class Targets:
 
     @classmethod
     def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Each box is proposed by cells of the level that fits its size; by the smallest where several would be."""
+        """Each box is proposed by cells of the level of its size; of several boxes, a cell takes the smallest."""
         middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
         of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
         if not len(boxes):
@@ -168,7 +168,7 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Both stages, from maps that were looked at once, or from what a ``trunk`` that learns makes of ``pixels``.
+    """Trains both stages, on stored maps, or on the maps of a ``trunk`` that is trained too.
 
     Watched are the four terms. Maps of a batch may be made in parts, with the gradient of the whole.
     """
@@ -249,7 +249,7 @@ def _taught(
 
 @dataclass(frozen=True)
 class Blend:
-    """The geometric mean of two probabilities, with more of the frozen words where a class was never trained on.
+    """The geometric mean of two probabilities, with more weight on the frozen words for untrained classes.
 
     ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others, or all where no
     class is said to be base; the background's is ``p`` alone, then each row is brought to 1, and multiplied by the
@@ -280,6 +280,6 @@ class Blend:
 
 
 def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
-    """Boxes about the same middle, each side so much of what it was."""
+    """Boxes with the same centre and scaled sides."""
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
     return torch.cat([middle - half, middle + half], 1)

@@ -35,17 +35,18 @@ WITHIN = 0.7
 @detectors.register
 @dataclass(frozen=True)
 class WordRegions:
-    """Connected regions where a name fits better than it does elsewhere; each scored by what is in its box.
+    """Draws boxes around connected regions where a name fits better than elsewhere. It needs no training.
 
-    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's lead
+    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's margin
     is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the picture.
-    Boxes lie around the connected pieces of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). The score
-    of a box is ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores
-    regions by the text (arXiv:2310.00161), and ``q`` the same in the ring around the box. A name whose presence in the
-    picture (:class:`seewhy.dense.finders.Presence`) is too small has no box; of the others' boxes those stay that
-    score nearly as much as the name's surest, and of two that lie in one another the surer.
+    Boxes surround the connected parts of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). A box scores
+    ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores regions by text
+    (arXiv:2310.00161), and ``q`` the same in the ring around the box.
 
-    Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
+    A name has no box if its presence in the picture (:class:`seewhy.dense.finders.Presence`) is too small. Otherwise
+    its boxes stay that score nearly as much as its best, and of two nested boxes the better stays.
+
+    Cost: as ``segment``: one pass of the trunk for each window, one of the head for each cell.
 
     Args:
         templates: sentences with ``{}`` for the class name; their vectors are averaged.
@@ -87,8 +88,8 @@ class WordRegions:
         check_fields(self)
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                f"word_regions was given the levels {self.levels} and {len(self.rest)} words for the rest. Numbers "
-                "between 0 and 1, and one word or more, were expected. Change them."
+                f"word_regions was given the levels {self.levels} and {len(self.rest)} word(s) for the rest. "
+                "Expected levels between 0 and 1, and at least one word. Change them."
             )
 
     @staticmethod

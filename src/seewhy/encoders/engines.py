@@ -87,7 +87,7 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
                 build(fresh)
                 write_inside(fresh / "digests.json", json.dumps(_digests(fresh)))
                 if kept.exists() and not _is_whole(kept):
-                    _log.warning("The converted trunk %s was damaged and has been made again.", kept)
+                    _log.warning("The converted network %s was damaged, so SeeWhy converted it again.", kept)
                     drop_folder(kept, r"trunk\..+|digests\.json|precision")
         except OSError as error:
             if not _is_whole(kept):  # else another process was first, and its folder is as good as ours
@@ -95,7 +95,7 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
                 raise DataError(f"{kept.parent} cannot be written to: {why}.") from error
         return kept
     except DataError as error:
-        cure = "The converted trunk is made anew in every run until SEEWHY_CACHE names a folder with room to write to."
+        cure = "SeeWhy converts the network again in every run until SEEWHY_CACHE names a folder with room to write to."
         _log.warning("%s %s", error, cure)
     folder = temporary_folder()
     atexit.register(drop_folder, folder, r".+")
@@ -289,7 +289,7 @@ def _build(
     if engine == "torch":
         return TorchEngine(trunk().eval(), precision)
     if engine == "onnxruntime" and precision == "bfloat16":
-        raise EngineError("The engine 'onnxruntime' got bf16 but computes in f32 only. Use 'openvino:bf16'.")
+        raise EngineError("The engine 'onnxruntime' was given bf16, but computes only in f32. Use 'openvino:bf16'.")
     convert, load = (_to_openvino, _load_openvino) if engine == "openvino" else (_to_onnx, _load_onnxruntime)
     tries = to_try(precision, _is_native(engine))
     # What OpenVINO compiled is tied to the processor, too.
@@ -310,7 +310,7 @@ def _build(
             if not wrong and (candidate == tries[-1] or not is_rough(got, wanted)):
                 write_inside(folder / "precision", candidate)
                 return
-        raise EngineError(f"The engine {engine!r} converted this trunk to one that answers differently.")
+        raise EngineError(f"The engine {engine!r} gives other numbers for this network than torch. Use engine='torch'.")
 
     try:
         with _building:
@@ -323,7 +323,7 @@ def _build(
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-        raise EngineError(f"The engine {engine!r} cannot run this trunk: {reason}. Use engine='torch'.") from error
+        raise EngineError(f"The engine {engine!r} cannot run this network: {reason}. Use engine='torch'.") from error
 
 
 @cache

@@ -113,20 +113,20 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
         file = given[0].co_filename
         if not file.startswith("<") and not os.path.realpath(file).startswith(_places()):
             raise FenceError(
-                f"What is loaded brings code of its own, {file!r}, which is never run. A model that the installed "
-                "libraries know was expected. Choose another one."
+                f"The model brings its own code, {file!r}, which SeeWhy never runs. Expected a model that the "
+                "installed libraries know. Choose another one."
             )
     elif event == "pickle.find_class":
         raise FenceError(
-            f"What is loaded holds {given[0]}.{given[1]} in a pickle, which could run code. Tensors alone were "
-            "expected. Convert it to safetensors where you trust it."
+            f"The model holds {given[0]}.{given[1]} in a pickle, which could run code. Expected only tensors. If you "
+            "trust it, convert it to safetensors."
         )
     elif event in NETWORK and not _fences.online:
         address = given[1] if len(given) == 2 else given[0]
         if not isinstance(address, str | bytes) or len(given) > 2:  # else it is a pipe of this machine's
             raise FenceError(
-                "What is loaded asked for something on the network, and nobody named it. Everything it needs was "
-                "expected in its own folder or in the cache. Bring the whole folder."
+                "The model tried to load a file from the network that you did not name. Expected all files in its "
+                "folder or in the cache. Copy the whole folder."
             )
 
 
@@ -168,8 +168,8 @@ class Stored:
                 layout |= read_layout(file) if file.suffix == ".safetensors" else {file.name: whole}
         except (OSError, ValueError) as error:
             raise WeightsError(
-                f"The weights of {name!r} cannot be read: {reason(error)}. Complete files of tensors were expected. "
-                "Copy them again."
+                f"The weights of {name!r} cannot be read: {reason(error)}. Expected complete files of tensors. Copy "
+                "them again."
             ) from error
         if not isinstance(config, dict) or config.get("quantization_config") is None:
             check_kinds(name, layout)
@@ -184,8 +184,8 @@ class Stored:
                 _check_index(name, folder, index)
         except (OSError, ValueError) as error:
             raise WeightsError(
-                f"{name!r} cannot be read: {reason(error)}. The files as save_pretrained writes them were expected. "
-                "Copy them again."
+                f"{name!r} cannot be read: {reason(error)}. Expected the files that save_pretrained writes. Copy them "
+                "again."
             ) from error
         return cls.in_files(name, sorted(folder.glob("*.safetensors")), config)
 
@@ -202,8 +202,8 @@ def _check_index(name: str, folder: Path, index: Path) -> None:
         plain = isinstance(file, str) and file not in ("", ".", "..") and not re.search(r"[/\\\0:]", file)
         if not plain or not any((folder / file).resolve().is_relative_to(home) for home in homes):
             raise WeightsError(
-                f"{index.name} of {name!r} names {str(file)[:200]!r}, which lies outside of its folder. Files beside "
-                "it were expected, since what is read never chooses what is loaded. Correct it, or bring that file."
+                f"{index.name} of {name!r} names {str(file)[:200]!r}, which lies outside its folder. Expected files "
+                "beside it. Correct it, or copy that file there."
             )
 
 
@@ -219,7 +219,7 @@ def check_counts(name: str, config: Any) -> None:
         most = MOST_CLASSES if key in ("num_labels", "num_classes") else MOST_PARTS if COUNTS.search(key) else None
         if most is not None and isinstance(value, int) and value > most:
             raise WeightsError(
-                f"The configuration of {name!r} says {key} = {value:,}. No more than {most:,} were expected. Bring the "
+                f"The configuration of {name!r} says {key} = {value:,}. Expected at most {most:,}. Use the "
                 "configuration that belongs to the weights."
             )
 
@@ -230,8 +230,8 @@ def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
         whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
         if whole and math.prod(shape) > 1 and not WHOLE_NUMBERS.search(tensor):
             raise WeightsError(
-                f"{tensor[:120]} of {name!r} is of whole numbers ({kind}). Weights of floating point were expected. "
-                "Save the model again."
+                f"{tensor[:120]} of {name!r} holds whole numbers ({kind}). Expected floating-point weights. Save the "
+                "model again."
             )
 
 
@@ -306,10 +306,10 @@ class Missing:
                 raise self.refusal()
 
     def refusal(self) -> WeightsError:
-        more = f" They hold {_listed(self.others)}, which it has no place for." if self.others else ""
+        more = f" They hold {_listed(self.others)} instead, which it does not use." if self.others else ""
         return WeightsError(
-            f"The weights of {self.name!r} leave out {_listed(self.tensors)}.{more} All weights of the network that "
-            "its configuration describes were expected, under its own names. Save the model again."
+            f"The weights of {self.name!r} leave out {_listed(self.tensors)}.{more} Expected all weights that its "
+            "configuration describes. Save the model again."
         )
 
 
@@ -326,8 +326,8 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
         kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None
         if tensor not in left and weights.is_floating_point() and not weights.sum(dtype=kind).isfinite():
             raise WeightsError(
-                f"{tensor} of {name!r} holds NaN or infinity. Finite weights were expected. Bring the model again, "
-                "from before its training broke off."
+                f"{tensor} of {name!r} holds NaN or infinity. Expected finite weights. Use a copy from before its "
+                "training broke off."
             )
 
 
@@ -347,8 +347,8 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
     if info["mismatched_keys"]:
         tensor, theirs, ours = min(info["mismatched_keys"])
         raise WeightsError(
-            f"{tensor} of {name!r} is {tuple(theirs)} among its weights, and {tuple(ours)} in its network. Equal "
-            "shapes were expected. Bring the configuration that belongs to the weights."
+            f"{tensor} of {name!r} has the shape {tuple(theirs)} in its weights, but {tuple(ours)} in its network. "
+            "Expected equal shapes. Use the configuration that belongs to the weights."
         )
     others = info["unexpected_keys"]
     missing = Missing.of(name, network, info["missing_keys"], others)
@@ -356,8 +356,8 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
         if missing.tensors:
             raise missing.refusal()
         raise WeightsError(
-            f"The network of {name!r} has no place for {_listed(odd)} among its weights. The config.json that belongs "
-            "to them was expected. Save the model again."
+            f"The network of {name!r} has no {_listed(odd)}, but its weights do. Expected the config.json that belongs "
+            "to them. Save the model again."
         )
     return network, missing
 

@@ -81,8 +81,8 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         if not options:
             raise
         raise InputError(
-            f"The encoder {name!r} was given {', '.join(options)}, and cannot be loaded: {error}. Options of its "
-            f"loader were expected. See help({module.__name__}.load), or leave them out."
+            f"The encoder {name!r} was given {', '.join(options)}, but its loader refused: {error}. Expected options "
+            f"of its loader. See help({module.__name__}.load), or leave them out."
         ) from error
     return found
 
@@ -129,14 +129,14 @@ def saved_encoder(
     if given is None:
         if name not in EMBEDDED and name.partition("/")[0] not in BEGINNINGS:
             cure = (
-                "You were expected to name it. Where you trust it, type: "
-                f"{command.replace('{}', shlex.quote(name))} (from Python: {argument}={name!r})"
+                f"If you trust it, name it: {command.replace('{}', shlex.quote(name))} (from Python: "
+                f"{argument}={name!r})"
             )
             if name.partition(":")[0] not in schemes() or shown(name) != name:
-                cure = f"The encoder itself was expected, as no name brings it back. Pass it from Python: {argument}=…."
+                cure = f"No name loads this encoder, so pass it from Python: {argument}=…."
             raise ModelError(
-                f"{place} was made with the encoder '{shown(name)}', and what is read from a file never chooses what "
-                f"is loaded. {cure}"
+                f"{place} was made with the encoder '{shown(name)}'. SeeWhy never loads an encoder only because a file "
+                f"names it. {cure}"
             )
         given = name
     if isinstance(given, str):
@@ -159,6 +159,6 @@ def _check(found: str, found_name: str, made: str, made_name: str, place: str, a
     if found != made:
         raise ModelError(
             f"{place} was made with '{shown(made_name)}' of fingerprint {shown(made[:12])}; this is "
-            f"'{shown(found_name)}' of {found[:12]}, and what they see cannot be compared. Bring the same weights, or "
+            f"'{shown(found_name)}' of {found[:12]}, so their features cannot be compared. Use the same weights, or "
             f"{again}."
         )

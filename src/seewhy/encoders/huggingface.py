@@ -84,8 +84,8 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     check_saved(whole, folder)
     with loading(
         lambda why: ModelError(
-            f"'{whole}' cannot be loaded: {why} A family that transformers itself knows was expected; code from a "
-            "repository is never run. Choose another model."
+            f"'{whole}' cannot be loaded: {why} Expected a model family that transformers itself knows. SeeWhy never "
+            "runs code from a repository. Choose another model."
         )
     ):
         config = transformers.AutoConfig.from_pretrained(folder, **OWN)
@@ -109,14 +109,14 @@ def check_saved(name: str, folder: Path) -> None:
     weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{name!r} has an adapter_config.json, which names another model to be loaded. A whole model was "
-            "expected. Merge the adapter into its model, and save that."
+            f"{name!r} has an adapter_config.json, so it is only a part of a model. Expected a whole model. Merge the "
+            "adapter into its model, and save that."
         )
     if not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise WeightsError(
-            f"{name!r} has no {WEIGHT_FILES[0]}. It was expected, because a pickle such as pytorch_model.bin can run "
-            "code. Convert it where you trust it: "
-            "AutoModel.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)."
+            f"{name!r} has no {WEIGHT_FILES[0]}. SeeWhy expects it, because a pickle such as pytorch_model.bin can run "
+            "code. If you trust it, convert it: AutoModel.from_pretrained(folder).save_pretrained(folder, "
+            "safe_serialization=True)."
         )
     Stored.beside(name, folder)
 
@@ -157,8 +157,8 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
         keys = ("size", "crop_size", "do_center_crop", "resample", "do_resize", "do_rescale", "rescale_factor")
         said = {key: data.get(key) for key in keys}
         raise ModelError(
-            f"{name} prepares pictures in a way SeeWhy does not express: {said}. A resize of the short side with a "
-            "centre crop, or a stretch, in lanczos, bilinear or bicubic, was expected. Choose another model."
+            f"{name} prepares pictures in a way that SeeWhy cannot reproduce: {said}. Expected a resize with a centre "
+            "crop, or a stretch, in lanczos, bilinear or bicubic. Choose another model."
         )
     own = data.get("do_normalize", True)
     mean, std = (data["image_mean"], data["image_std"]) if own else ((0.0,) * 3, (1.0,) * 3)
@@ -231,8 +231,8 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
     features = getattr(out, "last_hidden_state", None)
     if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:
         raise ModelError(
-            f"{name} is a {tower.config.model_type!r}, for which SeeWhy has no cut. One of "
-            f"{', '.join(sorted(FAMILIES))} or a network with a map (b, c, h, w) was expected. Use "
+            f"{name} is a {tower.config.model_type!r}, which SeeWhy cannot split. Expected one of "
+            f"{', '.join(sorted(FAMILIES))} or a network with a map (b, c, h, w). Use "
             "seewhy.encoders.module.from_module with a target_layer."
         )
     layout = Layout("nchw")

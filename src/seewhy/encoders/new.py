@@ -80,8 +80,8 @@ class Patches(nn.Module):
         patch = 4 if side < SMALL_SIDE else 8
         if (side // patch) % windows:
             raise InputError(
-                f"A map of {side // patch} x {side // patch} cells was to be cut into {windows} x {windows} windows. A "
-                f"side that is a multiple of {patch * windows} pixels was expected. Give another side."
+                f"A map of {side // patch} x {side // patch} cells cannot be cut into {windows} x {windows} windows. "
+                f"Expected a side that is a multiple of {patch * windows} pixels. Give another side."
             )
         self.windows, self.shifts, self.side = windows, shifts, side // patch
         self.patches = nn.Conv2d(3, width, patch, patch)
@@ -154,8 +154,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     side = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else SIDE * (not slash)
     if side not in SIDES:
         raise InputError(
-            f"The encoder new:{name} was given the side {said!r}. A multiple of 16 from {SIDES[0]} to {SIDES[-1]} "
-            f"pixels was expected. For example: new:{kind}/32"
+            f"The encoder new:{name} was given the side {said!r}. Expected a multiple of 16 from {SIDES[0]} to "
+            f"{SIDES[-1]} pixels. For example: new:{kind}/32"
         )
     name = kind if side == SIDE else f"{kind}/{side}"
     half, pool = (0.5, 0.5, 0.5), GlobalAverage()

@@ -62,8 +62,8 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
     def refusal(why: str) -> WeightsError:
         return WeightsError(
-            f"'{whole}' cannot be loaded: {why}. Weights that fit the model were expected. "
-            "Check the model name, and that the file is complete."
+            f"'{whole}' cannot be loaded: {why}. Expected weights that fit the model. Check the model name, and that "
+            "the file is complete."
         )
 
     with silent(), loading(refusal, online=source.online):
@@ -96,8 +96,8 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
         resize = height
     else:
         raise ModelError(
-            f"{name} prepares pictures with resize mode {mode!r} to {height} x {width} pixels. 'squash', or 'shortest' "
-            "with a square input, was expected. Choose another model."
+            f"{name} prepares pictures with resize mode {mode!r} to {height} x {width} pixels. Expected 'squash', or "
+            "'shortest' with a square input. Choose another model."
         )
     mean, std = tuple(map(float, preprocess["mean"])), tuple(map(float, preprocess["std"]))
     return Transform((height, width), resize, preprocess["interpolation"], mean, std)  # type: ignore[arg-type]
@@ -129,8 +129,8 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
         projection = Projection(visual.proj) if visual.proj is not None else None
     else:
         raise ModelError(
-            f"{name} has a picture tower {kind} that SeeWhy has no cut for. VisionTransformer, ModifiedResNet or "
-            "TimmModel was expected. Use seewhy.encoders.module.from_module with a target_layer."
+            f"The image encoder of {name} is a {kind}, which SeeWhy cannot split. Expected VisionTransformer, "
+            "ModifiedResNet or TimmModel. Use seewhy.encoders.module.from_module with a target_layer."
         )
     out, _ = run_and_record(lambda: visual(pixels), visual)
     whole = Split(split.trunk, nn.Sequential(split.head, projection or nn.Identity()), split.layout)
@@ -192,7 +192,7 @@ def find_source(name: str) -> Source:
         source = _from_file(name, model, Path(pretrained).expanduser(), tags, config)
     elif "/" in pretrained or not tags:
         raise WeightsError(
-            f"'open_clip:{name}': there is no file {pretrained!r}. A tag or a weights file was expected. "
+            f"'open_clip:{name}' was given {pretrained!r}, which does not exist. Expected a tag or a weights file. "
             f"Tags of {model}: {', '.join(tags) or 'none'}."
         )
     else:
@@ -237,9 +237,8 @@ def check_config(name: str, config: Any) -> bool:
             return bool(text.get("hf_tokenizer_name"))
     known = ", ".join(sorted(TOKENIZER_OPTIONS))
     raise ModelError(
-        f"'open_clip:{name}' has {wrong[:200]} in its open_clip_config.json. A network of timm's by its name, a text "
-        f"network by its name on the hub, and of tokenizer_kwargs {known} alone were expected, since what is read "
-        "never chooses what is loaded. Correct it."
+        f"'open_clip:{name}' has {wrong[:200]} in its open_clip_config.json. Expected the name of a timm network, the "
+        f"hub name of a text network, and only {known} in tokenizer_kwargs. Correct it."
     )
 
 
@@ -258,7 +257,7 @@ def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[
     _require_preprocessing(name, preprocess, str(sidecar))
     if {bool(cfg.get("quick_gelu")) for cfg in cfgs} != {own}:
         log.warning(
-            "open_clip:%s does not say its activation and is computed with %s. If it is an OpenAI, MetaCLIP or DFN "
+            "open_clip:%s does not name its activation, so SeeWhy uses %s. If it is an OpenAI, MetaCLIP or DFN "
             'checkpoint, write "quick_gelu": true into %s.',
             name, "QuickGELU" if own else "GELU", sidecar.name,
         )  # fmt: skip
@@ -269,8 +268,8 @@ def _require_preprocessing(name: str, preprocess: Any, where: str) -> None:
     said = preprocess if isinstance(preprocess, dict) else {}
     if missing := [key for key in KEYS if said.get(key) is None]:
         raise ModelError(
-            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} not in {where}. "
-            f"SeeWhy never guesses it. Write there, with the model's own numbers: {EXAMPLE}"
+            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} is missing in {where}. SeeWhy "
+            f"never guesses it. Add the model's own numbers, for example: {EXAMPLE}"
         )
 
 

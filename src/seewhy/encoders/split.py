@@ -172,15 +172,14 @@ def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor
         pooled = split.head(features)
     if not same(pooled, expected):
         raise ModelError(
-            f"{name} cannot be cut into trunk and head here: together they give something else than the network. "
-            "A clean cut is one tensor through which all information passes. "
-            "Use seewhy.encoders.module.from_module with another target_layer."
+            f"{name} cannot be split here: the two parts give other numbers than the whole network. All information "
+            "must pass through one tensor. Use seewhy.encoders.module.from_module with another target_layer."
         )
     grid, prefix = split.layout.grid, split.layout.prefix
     if split.layout.kind == "tokens" and (grid is None or features.shape[1] != grid[0] * grid[1] + prefix):
         raise ModelError(
-            f"{name} gives {features.shape[1]} tokens; a grid of {grid} with {prefix} tokens before it was expected. "
-            "Use seewhy.encoders.module.from_module and give it the layout."
+            f"{name} returns {features.shape[1]} tokens. Expected a grid of {grid} after {prefix} other tokens. Use "
+            "seewhy.encoders.module.from_module and give it the layout."
         )
     return pooled
 
@@ -189,8 +188,8 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
     """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed."""
     if not theirs.isfinite().all():
         raise NotFiniteError(
-            "The network gives NaN or infinity for a picture of noise. Finite numbers were expected. Check its "
-            "weights, and whether its last training broke off."
+            "The network gives NaN or infinity for a picture of noise. Expected finite numbers. Check its weights, and "
+            "whether its training broke off."
         )
     if ours.shape != theirs.shape:
         return False
@@ -280,8 +279,8 @@ class UntilLayer(nn.Module):
         if given:
             return given[0]
         raise ModelError(
-            f"The layer {self.layer!r} is not reached for this picture. A layer that always runs was expected. "
-            "Choose another target_layer."
+            f"The layer {self.layer!r} does not run for this picture. Expected a layer that always runs. Choose "
+            "another target_layer."
         )
 
 

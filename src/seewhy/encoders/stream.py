@@ -105,7 +105,7 @@ def encode_stream(
     numbered = enumerate(sources)
     if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
         given = f"{article(type(first).__name__)} was given as the views of a picture"
-        raise InputError(f"{given}. A list of crops, or of None, was expected. Correct the function.")
+        raise InputError(f"{given}. Expected a list of crops, or of None. Correct the function.")
     chunk = max(1, batch_size // len(first))
     pool = ThreadPoolExecutor(workers or min(8, n_threads()))
     ahead: list[list[Future[_Read | Failure]]] = []

@@ -95,13 +95,13 @@ class TokenEmbeddings:
         marks = self.sentence.opening + self.sentence.closing
         if p < 0 or prefix.shape[-1] != width or prefix.shape[:-2] not in ((), (n,)):
             raise InputError(
-                f"A prefix of the shape {tuple(prefix.shape)} was given for {n} sentences of width {width}. "
-                f"(p, {width}) or ({n}, p, {width}) was expected. Give one vector per place."
+                f"A prefix of the shape {tuple(prefix.shape)} was given for {n} sentences of width {width}. Expected "
+                f"(p, {width}) or ({n}, p, {width}). Give one vector per token."
             )
         if p + marks >= self.sentence.longest:
             raise InputError(
-                f"A prefix of {p} vectors was given to a network that reads {self.sentence.longest} tokens. Room for "
-                f"{marks} marks and a word was expected. Give at most {self.sentence.longest - marks - 1}."
+                f"A prefix of {p} vectors was given to a network that reads {self.sentence.longest} tokens. Expected "
+                f"room for {marks} marks and a word. Give at most {self.sentence.longest - marks - 1}."
             )
         source, lengths = self._with_room(p)
         rows = torch.arange(n, device=self.ids.device)[:, None]
@@ -156,8 +156,8 @@ def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings)
 def _opened(module: nn.Module) -> ReadsTokens:
     if not isinstance(module, ReadsTokens):
         raise ModelError(
-            f"A text half of {type(module).__name__} shows no single tokens. The embedded encoder, or one under "
-            "'open_clip:' or 'hf:', was expected. Take one of those."
+            f"The text encoder {type(module).__name__} does not give access to its tokens. Expected the embedded "
+            "encoder, or one under 'open_clip:' or 'hf:'. Choose one of those."
         )
     return module
 

@@ -85,8 +85,8 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise WeightsError(
-            f"timm has no pretrained weights for {name!r}. A network that has learnt something was expected. "
-            "Choose one of timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
+            f"timm has no pretrained weights for {name!r}. Expected a trained network. Choose one of "
+            "timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
         )
     if cfg.hf_hub_id:
         files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
@@ -108,8 +108,8 @@ def _filled(
     check_kinds(f"timm:{name}", weights)
     with loading(
         lambda why: WeightsError(
-            f"'timm:{name}' cannot be loaded: {why}. Weights that fit the architecture in config.json were expected. "
-            "Write the folder again with timm.models.save_for_hf."
+            f"'timm:{name}' cannot be loaded: {why}. Expected weights that fit the architecture in config.json. Write "
+            "the folder again with timm.models.save_for_hf."
         )
     ):
         given = {"source": "", "state_dict": weights}
@@ -146,8 +146,8 @@ def _configuration(name: str) -> AbstractContextManager[None]:
     """What is read from a configuration may be anything; whatever that brings about is told."""
     return loading(
         lambda why: ModelError(
-            f"The configuration of {name} cannot be used: {why}. What timm.models.save_for_hf writes was expected. "
-            "Correct its pretrained_cfg."
+            f"The configuration of {name} cannot be used: {why}. Expected what timm.models.save_for_hf writes. Correct "
+            "its pretrained_cfg."
         )
     )
 
@@ -166,7 +166,7 @@ def transform_of_config(data: dict[str, Any], name: str) -> Transform:
     """timm's data configuration, as ``resolve_data_config`` gives it, as a Transform."""
     channels, height, width = data["input_size"]
     if channels != 3:
-        raise ModelError(f"{name} takes {channels} channels. RGB was expected. Choose a network with 3 channels.")
+        raise ModelError(f"{name} takes {channels} channels. Expected RGB. Choose a network with 3 channels.")
     percent = data.get("crop_pct") or 1.0
     data = {"crop_mode": "center", **data}
     scaled = (math.floor(height / percent), math.floor(width / percent))
@@ -177,8 +177,8 @@ def transform_of_config(data: dict[str, Any], name: str) -> Transform:
         resize = scaled[0]
     else:
         raise ModelError(
-            f"{name} prepares pictures with crop mode {data['crop_mode']!r} to {height} x {width} pixels. "
-            "A centre crop of a square or a stretch ('squash') was expected. Set crop_mode to 'squash' in its config."
+            f"{name} prepares pictures with crop mode {data['crop_mode']!r} to {height} x {width} pixels. Expected a "
+            "centre crop of a square or a stretch ('squash'). Set crop_mode to 'squash' in its config."
         )
     mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
     return Transform((height, width), resize, data["interpolation"], mean, std)  # type: ignore[arg-type]
@@ -275,8 +275,8 @@ def _features(model: Any, pixels: Tensor) -> Tensor:
 
 def _no_cut(name: str) -> ModelError:
     return ModelError(
-        f"{name} arranges its features in a way SeeWhy has no cut for. A map (b, c, h, w) or one stack of blocks over "
-        "patch tokens was expected. Use seewhy.encoders.module.from_module with a target_layer."
+        f"{name} arranges its features in a way that SeeWhy cannot split. Expected a map (b, c, h, w) or one stack of "
+        "blocks over patch tokens. Use seewhy.encoders.module.from_module with a target_layer."
     )
 
 

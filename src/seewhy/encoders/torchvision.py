@@ -80,9 +80,9 @@ def _from_file(
         classes = classes or _names(match[0])
     else:
         raise ModelError(
-            f"{str(file.path)!r} does not say its transform, and is not named like a published file of {architecture} "
-            f"({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). SeeWhy never guesses it. "
-            f"Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+            f"{str(file.path)!r} does not say its transform, and its name is not that of a published file of "
+            f"{architecture} ({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). SeeWhy never guesses "
+            f"it. Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
     n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
     # Two networks draw slow random weights and carry training-only heads.

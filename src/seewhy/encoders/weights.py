@@ -66,7 +66,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     if why:
         raise ModelError(
             f"{name!r} says an input_size of {size[0]} × {size[1]}, which its {architecture} does not take ({why}). "
-            "The size that it was trained with was expected. Correct the transform."
+            "Expected the size it was trained with. Correct the transform."
         )
     return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)
 
@@ -86,7 +86,7 @@ class WeightsFile:
             check_regular(path)
         except FileNotFoundError as error:
             raise WeightsError(
-                f"There is no file {str(path)!r}. A .safetensors or .pth file was expected. Check the path."
+                f"There is no file {str(path)!r}. Expected a .safetensors or .pth file. Check the path."
             ) from error
         except OSError as error:
             raise _damaged(path, error) from error
@@ -113,14 +113,14 @@ class WeightsFile:
         except KeyError as error:
             raise ModelError(f"{its} is not complete: {error} is missing. SeeWhy never guesses it. {CURE}") from error
         except (InputError, TypeError) as error:
-            raise ModelError(f"{its} cannot be: {error} {CURE}") from error
+            raise ModelError(f"{its} cannot be used: {error} {CURE}") from error
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the last layer's rows; none where they are not said."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
-            raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. A list of names was expected. {CURE}")
+            raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. Expected a list of names. {CURE}")
         return tuple(map(str, names))
 
     @property
@@ -129,11 +129,11 @@ class WeightsFile:
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ModelError(f"{str(self.path)!r} says num_classes {n!r}. A whole number was expected. {CURE}")
+            raise ModelError(f"{str(self.path)!r} says num_classes {n!r}. Expected a whole number. {CURE}")
         if self.classes and n != len(self.classes):
             raise ModelError(
-                f"{str(self.path)!r} says num_classes {n} and names {len(self.classes)} classes. Equal numbers were "
-                "expected. Correct one of them."
+                f"{str(self.path)!r} says num_classes {n}, but names {len(self.classes)} classes. Expected equal "
+                "numbers. Correct one of them."
             )
         return n
 
@@ -149,8 +149,8 @@ class WeightsFile:
                 found = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, FenceError) as error:
             raise WeightsError(
-                f"{str(self.path)!r} holds more than tensors, and loading it could run code. A state dict was "
-                "expected. Where you trust it: torch.save(model.state_dict(), path), or better safetensors."
+                f"{str(self.path)!r} holds more than tensors, and loading it could run code. Expected a state dict. If "
+                "you trust it, save it again with torch.save(model.state_dict(), path) or, better, as safetensors."
             ) from error
         except Exception as error:
             raise _damaged(self.path, error) from error
@@ -159,8 +159,8 @@ class WeightsFile:
                 found = found[key]
         if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
             raise WeightsError(
-                f"{str(self.path)!r} holds no state dict. Names and tensors were expected. "
-                "Write it with torch.save(model.state_dict(), path)."
+                f"{str(self.path)!r} holds no state dict. Expected names and tensors. Write it with "
+                "torch.save(model.state_dict(), path)."
             )
         tensors = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in found.items())
         tensors._metadata = getattr(found, "_metadata", {})  # type: ignore[attr-defined]  # layer versions
@@ -179,8 +179,8 @@ class WeightsFile:
         except (RuntimeError, ValueError) as error:
             lines = [line.strip() for line in str(error).splitlines()][-3:]
             raise WeightsError(
-                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} The weights of exactly this "
-                "architecture and number of classes were expected. Correct 'architecture' or 'num_classes'."
+                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} Expected weights of exactly this "
+                "architecture and number of classes. Correct 'architecture' or 'num_classes'."
             ) from error
         check_numbers(str(self.path), module)
         return module
@@ -203,7 +203,7 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
-        f"{str(path)!r} cannot be read: {reason(error)}. A complete weights file was expected. Copy it again."
+        f"{str(path)!r} cannot be read: {reason(error)}. Expected a complete weights file. Copy it again."
     )
 
 
@@ -238,10 +238,9 @@ def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -
         folder, scheme = repo.split("/")[-1], name.partition(":")[0]
         instead = f"{scheme}:{'local-dir:' if scheme == 'open_clip' else ''}/path/to/{folder}"
         return WeightsError(
-            f"The weights of {name!r} are not on this machine: {weights[0]} of {repo} was looked for in "
-            f"{constants.HF_HUB_CACHE} and {why}. A copy of that file was expected. On a machine with a network run "
-            f"'huggingface-cli download {repo} --local-dir {folder}', copy the folder here and use {instead!r}, or set "
-            "HF_HOME to a cache that holds it."
+            f"The weights of {name!r} are not on this machine: {constants.HF_HUB_CACHE} has no {weights[0]} of {repo}, "
+            f"and {why}. On a machine with a network run 'huggingface-cli download {repo} --local-dir {folder}', copy "
+            f"the folder here and use {instead!r}, or set HF_HOME to a cache that holds it."
         )
 
     plain, _, revision = repo.partition("@")
@@ -281,20 +280,19 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
             why = f"{url} does not answer ({type(error).__name__})"
         if why:
             raise WeightsError(
-                f"The weights of {name!r} are not on this machine: {file} was looked for in {path.parent} and "
-                f"{why}. A copy of that file was expected. On a machine with a network download {url}, copy it here "
-                f"and use {instead!r}."
+                f"The weights of {name!r} are not on this machine: {path.parent} has no {file}, and {why}. On a "
+                f"machine with a network download {url}, copy it here and use {instead!r}."
             )
         make_folder(path.parent)
         torch.hub.download_url_to_file(url, str(path), said and said[1], progress=True)
     try:
         digest = file_sha256(path)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}. Delete it, and it is fetched again.") from error
+        raise WeightsError(f"{path} cannot be read: {error}. Delete it, and SeeWhy downloads it again.") from error
     if said is not None and not digest.startswith(said[1]):
         raise WeightsError(
-            f"{path} is not the file that was published: its SHA-256 begins with {digest[:8]}, and {said[1]} was "
-            "expected. Delete it, and it is fetched again."
+            f"{path} is not the published file: its SHA-256 begins with {digest[:8]}, not {said[1]}. Delete it, and "
+            "SeeWhy downloads it again."
         )
     return path
 
@@ -302,8 +300,8 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
 def local_folder(name: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise WeightsError(
-            f"{name!r} was given, and there is no such folder. A folder written by save_pretrained was expected; the "
-            "hub is not asked. Bring the model there first."
+            f"{name!r} was given, but there is no such folder. Expected a folder written by save_pretrained. Download "
+            "the model there first."
         )
     return folder
 
@@ -316,7 +314,7 @@ def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
             raise ValueError(f"it holds a {type(data).__name__}")
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"The {file.name} of {name!r} cannot be read: {reason(error)}. A JSON object was expected. {cure}"
+            f"The {file.name} of {name!r} cannot be read: {reason(error)}. Expected a JSON object. {cure}"
         ) from error
     return data
 
@@ -328,8 +326,8 @@ def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
     has_config = (folder / config).is_file()
     if not has_config or not files:
         raise WeightsError(
-            f"{name!r} has no {'weights' if has_config else config}. A folder with {config} and weights beside it was "
-            f"expected. {cure}"
+            f"{name!r} has no {'weights' if has_config else config}. Expected a folder with {config} and weights "
+            f"beside it. {cure}"
         )
     return files
 
@@ -340,7 +338,7 @@ def check_folder(name: str, folder: Path) -> None:
         files = sorted(folder.iterdir())
     except OSError as error:
         raise WeightsError(
-            f"{name!r} cannot be read: {error.strerror or error}. A folder with a model was expected. Check the path."
+            f"{name!r} cannot be read: {error.strerror or error}. Expected a folder with a model. Check the path."
         ) from error
     for file in files:
         if not file.is_dir():
@@ -353,6 +351,6 @@ def check_file(name: str, file: Path) -> None:
         check_regular(file)
     except OSError as error:
         raise WeightsError(
-            f"The file {file.name!r} of {name!r} cannot be read: {error}. The files of a model as its library writes "
-            "them were expected. Copy it again."
+            f"The file {file.name!r} of {name!r} cannot be read: {error}. Expected a file as the model's library "
+            "writes it. Copy it again."
         ) from error

@@ -157,7 +157,7 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     if unseen.get("near_found") is not None:
         low, high = map(percent, unseen["near_interval"])
         noticed = f"{percent(unseen['near_found'])} ({low} to {high})"
-        figures.append(Figure("unknown", "Classes left out of the fit: called unknown", noticed))
+        figures.append(Figure("unknown", "Pictures of classes left out of the fit, called unknown", noticed))
         figures.append(Figure("", "called sure", f"{percent(unseen['near_sure'])} of {unseen['n_near']}"))
     if unknown:
         figures.append(

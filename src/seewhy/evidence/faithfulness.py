@@ -1,4 +1,4 @@
-"""Whether hiding and showing places changes the answer as a map says: half of the picture is hidden, in several ways.
+"""Whether hiding and showing places changes the answer as a map says. SeeWhy hides half of the picture in several ways.
 
 The halves are the twelve smoothest Walsh patterns of a picture of 4 × 4 fields, and their opposites. They are the same
 for every picture, so nothing is left to luck; they are balanced, every field being seen as often as hidden; and a half
@@ -63,25 +63,25 @@ Networks with random weights (ResNet-18, EfficientNet-Lite0, ViT-Ti, three each,
 and 1.12, pretrained ones above both.
 """
 _MATCH = (
-    "SeeWhy hides half of the picture in 24 ways, the same for every picture, and follows the odds of what is "
-    "explained. The match is the cosine between what each half adds to the logarithm of the odds and the heat in that "
-    f"half. Believable from {BELIEVABLE:.2f} if a spot in the centre of the picture matches worse by at least "
+    "SeeWhy hides half of the picture in 24 ways, the same for every picture, and measures the odds of what is "
+    "explained. The match is the cosine between what each half adds to the log-odds and the heat in that half. "
+    f"Believable from a match of {BELIEVABLE:.2f}, if a spot in the centre of the picture matches worse by at least "
     f"{MARGIN:.2f}"
 )
 _RIVAL = (
-    ", and if what the map has more than the map of the next most probable class matches what hiding does to the lead "
-    f"over that class, from {PARTLY:.2f}"
+    ". Where this map is hotter than that of the next most probable class, hiding must also change the lead over that "
+    f"class (a match from {PARTLY:.2f})"
 )
 _LEVELS = (
-    f"; partly from a match of {PARTLY:.2f}; otherwise do not rely on it. Of maps that know nothing (random, shuffled, "
-    "a spot in the centre{others}) at most 1 in 20 is believable, measured on pictures that chose no limit. Where "
-    "hiding never moves the {still}, there is nothing to measure."
+    f". Partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. Of maps without information "
+    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that chose "
+    "no limit. If hiding never changes the {still}, there is nothing to measure."
 )
 RULE = (
     _MATCH
     + _RIVAL
     + _LEVELS.format(
-        others=") and of maps of another class (a random one, the next one",
+        others="; or maps of a random class or of the next one",
         still=f"probability by {STILL_VALUE} or its odds fourfold",
     )
 )
@@ -226,9 +226,9 @@ def _against_rival(lead: float | None, watched: Watched) -> str:
     if lead is None or watched.rival is None:
         return ""
     close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
-    both = "" if lead >= PARTLY else " As far as hiding tells, the places shown speak for both."
+    both = "" if lead >= PARTLY else " So the places shown speak for both, as far as hiding shows."
     rival = watched.name_of(watched.rival)
-    return f" The heat beyond that of {rival} matches the lead over {rival} by {_signed(lead)}.{close}{both}"
+    return f" The heat beyond that of {rival} matches the lead over {rival} by {_signed(lead)} of 1.{close}{both}"
 
 
 def _signed(number: float) -> str:

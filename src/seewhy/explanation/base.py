@@ -30,11 +30,13 @@ class Subject(Result):
     computed: ClassVar = ("is_decision", "said")
 
     decision: Annotated[str, Json(hidden=True)]
-    label: Annotated[str, Doc("the class whose likenesses and words are shown: the target asked for, or the decision")]
-    contrast: Annotated[str | None, Doc("the class it is explained against")] = None
+    label: Annotated[str, Doc("the class whose similar parts and descriptions are shown: `--target`, or the decision")]
+    contrast: Annotated[str | None, Doc("the class it is compared with")] = None
     asked_contrast: Annotated[str | None, Json(hidden=True)] = None
     """The contrast that was asked for, another where that is the decision itself."""
-    sentence: Annotated[str | None, Doc("what the map speaks for in place of a class, in quotation marks")] = None
+    sentence: Annotated[
+        str | None, Doc("the sentence that the map speaks for instead of a class, in quotation marks")
+    ] = None
     contrast_sentence: Annotated[str | None, Doc("the sentence it speaks against")] = None
     against: Annotated[bool, Doc("whether the map shows what speaks against all this")] = False
     unknown: Annotated[bool, Json(hidden=True)] = False
@@ -157,7 +159,7 @@ class Explanation:
     @property
     def answers(self) -> tuple[Answer, ...]:
         like = Display.title if isinstance(self.like, Missing) else self.like.display.title
-        made = "" if self.typical is None else f"A typical {self.typical.label}, made"
+        made = "" if self.typical is None else f"A typical {self.typical.label}, generated"
         every = (
             Answer("seen", "What it saw", self.seen),
             Answer("part", "Inside it, or outside", None if self.part is None else self.part.outside),

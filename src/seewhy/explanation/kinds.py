@@ -20,21 +20,21 @@ class Region(Result):
     letter: Annotated[str, Doc('`"A"`, `"B"`, …')]
     box: Annotated[FractionBox, HIDDEN]
     """On the view, as fractions."""
-    query_box: Annotated[PixelBox, Doc("on this picture, pixels"), Json("box")]
-    share: Annotated[Share, Doc("part of what speaks for the class ([definition](concepts.md#share))")]
+    query_box: Annotated[PixelBox, Doc("box on this picture, in pixels"), Json("box")]
+    share: Annotated[Share, Doc("share of the evidence for the class ([definition](concepts.md#share))")]
 
 
 @dataclass(frozen=True)
 class Neuron(Result):
     """One channel of the last feature map that the decision rests on."""
 
-    channel: Annotated[Count, Doc("its number")]
-    share: Annotated[float, Doc("what it adds to the class's logit as a part of all that is added")]
-    name: Annotated[str | None, Doc("the word that leans on it most, where it does so by more than chance")]
+    channel: Annotated[Count, Doc("number of the channel")]
+    share: Annotated[float, Doc("its part of everything that is added to the class's logit")]
+    name: Annotated[str | None, Doc("the word that depends on it most, if more than by chance")]
     strength: Annotated[
-        float, Doc("how much the nearest word leans on it, in standard deviations over the channels"), Json(digits=2)
+        float, Doc("how much the nearest word depends on it, in standard deviations over the channels"), Json(digits=2)
     ]
-    box: Annotated[PixelBox, Doc("where it is strongest, pixels")]
+    box: Annotated[PixelBox, Doc("where it is strongest, in pixels")]
 
     def __str__(self) -> str:
         name = self.name or "no name beyond chance"
@@ -45,9 +45,9 @@ class Neuron(Result):
 class Outside(Result):
     """How much of a map lies outside the object, beside what chance would put there."""
 
-    masks: Annotated[str, Doc("who drew them")]
-    share: Annotated[Share | None, Doc("part of the positive heat outside the object")] = None
-    area: Annotated[Share | None, Doc("part of the view outside it, which is the share by chance")] = None
+    masks: Annotated[str, Doc("source of the masks")]
+    share: Annotated[Share | None, Doc("share of the positive heat outside the object")] = None
+    area: Annotated[Share | None, Doc("share of the picture outside the object: what chance gives")] = None
     why: Annotated[str | None, Doc("why it was not measured")] = None
 
     @property
@@ -75,22 +75,24 @@ class Where(Result):
     contrast: Annotated[str | None, Doc("the class it speaks against")]
     heat: Annotated[np.ndarray, HIDDEN] = field(repr=False)
     """Signed, at the network's own resolution, ``(h, w)``; positive speaks for the target."""
-    regions: Annotated[tuple[Region, ...], Doc("the strongest cells")]
-    verdict: Annotated[Verdict, Doc("whether to believe it")]
+    regions: Annotated[tuple[Region, ...], Doc("the lettered cells")]
+    verdict: Annotated[Verdict, Doc("how far to believe it")]
     steps: Curve = field(default=(), repr=False)
     deletion_curve: Curve = field(default=(), repr=False)
     insertion_curve: Curve = field(default=(), repr=False)
     deletion_random_curve: Curve = field(default=(), repr=False)
     insertion_random_curve: Curve = field(default=(), repr=False)
-    deletion: Annotated[Area, Doc("area under the probability as the hottest pixels go")] = None
-    insertion: Annotated[Area, Doc("the same as the hottest pixels come first; high is good")] = None
+    deletion: Annotated[
+        Area, Doc("area under the probability while the hottest pixels are removed first; low is good")
+    ] = None
+    insertion: Annotated[Area, Doc("the same while the hottest pixels are restored first; high is good")] = None
     deletion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
     insertion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
-    match: Annotated[Cosine, Doc("how well the heat goes with what hiding halves of the picture does, −1…1")] = None
-    match_centre: Annotated[Cosine, Doc("the same of a bump in the middle of the picture")] = None
+    match: Annotated[Cosine, Doc("how well the heat predicts the effect of hiding halves of the picture, −1…1")] = None
+    match_centre: Annotated[Cosine, Doc("the same for a spot in the centre of the picture")] = None
     rival: Annotated[str | None, Doc("the most probable class beside those explained")] = None
     match_lead: Annotated[
-        Cosine, Doc("how well what the map has more than the rival's goes with what hiding does to the lead over it")
+        Cosine, Doc("the same for the map minus the rival's map, and the logit minus the rival's logit")
     ] = None
     neurons: Annotated[tuple[Neuron, ...], Doc("with `--set neurons`"), OPTIONAL] = ()
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
@@ -117,9 +119,11 @@ class Where(Result):
 class WordOrigin(Result):
     """What a description was written for, where that is not simply its class."""
 
-    attribute: Annotated[str | None, Doc("what it is about, where it was written to part two classes"), OPTIONAL] = None
-    against: Annotated[str | None, Doc("the class it was written to be distinguished from"), OPTIONAL] = None
-    written_for: Annotated[str | None, Doc("the class it was written for, where another uses it"), OPTIONAL] = None
+    attribute: Annotated[
+        str | None, Doc("what it is about, if it was written to distinguish two classes"), OPTIONAL
+    ] = None
+    against: Annotated[str | None, Doc("the class it should distinguish from"), OPTIONAL] = None
+    written_for: Annotated[str | None, Doc("the class it was written for, if another class uses it"), OPTIONAL] = None
 
     def __str__(self) -> str:
         if self.written_for is not None:
@@ -133,12 +137,12 @@ class WordControl(Result):
     """How the words of a class do beside lists that were written about something else."""
 
     as_good: Annotated[
-        Share, Doc("part of wrong assignments of lists to classes that fit the held-out pictures as well")
+        Share, Doc("share of wrong assignments of lists to classes that fit the held-out pictures as well")
     ]
     class_beats: Annotated[
-        Share | None, Doc("part of other lists that fit the class's held-out pictures less well than its own")
+        Share | None, Doc("share of other lists that fit the class's held-out pictures less well than its own")
     ]
-    picture_beats: Annotated[Share, Doc("part of other lists that fit this picture less well")]
+    picture_beats: Annotated[Share, Doc("share of other lists that fit this picture less well")]
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class Word(Result):
     ] = None
     origin: Annotated[WordOrigin | None, Json(inline=True)] = None
     adds: Annotated[
-        float | None, Doc("what it adds to the lead of its class over the other, where a sum decides"), OPTIONAL
+        float | None, Doc("what it adds to its class's logit minus the other's, if a sum decides"), OPTIONAL
     ] = None
 
     def __str__(self) -> str:
@@ -168,12 +172,14 @@ class Words(Result):
 
     method: Annotated[str, Doc("registered name")]
     words: Annotated[tuple[Word, ...], Json(hidden=True)]
-    decision: Annotated[str, Doc("the class the words alone choose")]
-    accuracy: Annotated[Share | None, Doc("of the words alone"), Json(digits=17)]
-    accuracy_on: Annotated[str, Doc("the pictures that was measured on")]
+    decision: Annotated[str, Doc("the class that the descriptions alone choose")]
+    accuracy: Annotated[Share | None, Doc("accuracy of the descriptions alone"), Json(digits=17)]
+    accuracy_on: Annotated[str, Doc("the pictures of that accuracy")]
     would_change: Annotated[str, Json(hidden=True)]
     verdict: Annotated[Verdict, Doc("as above")]
-    control: Annotated[WordControl | None, Doc("the words beside wrong ones; `null` without held-out pictures")] = None
+    control: Annotated[WordControl | None, Doc("descriptions beside wrong ones; `null` without held-out pictures")] = (
+        None
+    )
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -185,7 +191,7 @@ class Memorised(Result):
     image: Annotated[str, Doc("its file name")]
     label: Annotated[str, Doc("its class")]
     distance: Annotated[
-        float | None, Doc("how far, root mean square over pixels, black to white being 1"), Json(digits=5)
+        float | None, Doc("root mean square distance over pixels, where black to white is 1"), Json(digits=5)
     ]
     picture: Annotated[np.ndarray, HIDDEN]
     """As it was memorised, grey, uint8 ``(h, w)``."""
@@ -199,9 +205,9 @@ class Perceived(Result):
     """What was seen on the way, the observed picture first and the seen one last, grey, uint8 ``(h, w)``."""
     loops: Annotated[tuple[int, ...], HIDDEN]
     """After how many loops each of ``path`` was seen."""
-    moved: Annotated[float, Doc("by how much the last loop moved it, black to white being 1"), Json(digits=5)]
-    spread: Annotated[float, Doc("how far the copies end from their mean, in the same unit"), Json(digits=5)]
-    n_copies: Annotated[Count, Doc("disturbed copies that were redrawn, of which it is the mean")]
+    moved: Annotated[float, Doc("change by the last loop, where black to white is 1"), Json(digits=5)]
+    spread: Annotated[float, Doc("distance of the copies from their mean, in the same unit"), Json(digits=5)]
+    n_copies: Annotated[Count, Doc("disturbed copies that were redrawn and averaged")]
     nearest: Annotated[Memorised, Doc("the memorised picture nearest to it")]
     verdict: Annotated[Verdict, Doc("as above")]
 
@@ -217,9 +223,9 @@ class Perceived(Result):
 @dataclass(frozen=True, eq=False)
 class MadePicture(Result):
     pixels: Annotated[np.ndarray, HIDDEN]
-    value: Annotated[Share, Doc("the climbed classifier's own probability, which proves nothing"), Json(digits=5)]
-    seen: Annotated[str | None, Doc("the class that the second network sees; `null` where none was named")] = None
-    agrees: Annotated[bool | None, Doc("whether that is the class; `null` where it has no such class")] = None
+    value: Annotated[Share, Doc("the guiding classifier's own probability, which proves nothing"), Json(digits=5)]
+    seen: Annotated[str | None, Doc("the class that the judge predicts; `null` without a judge")] = None
+    agrees: Annotated[bool | None, Doc("whether that is the class; `null` if the judge has no such class")] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +233,8 @@ class Typical(Result):
     """Pictures of a class that a generator made; they are of the class and not of the picture that is explained."""
 
     label: Annotated[str, Doc("the class")]
-    climbed: Annotated[str, Doc("the network that they were made for")]
-    pictures: Annotated[tuple[MadePicture, ...], Doc("different ones")]
-    judge: Annotated[str | None, Doc("the second network; `null` where none was named")]
+    climbed: Annotated[str, Doc("the network that guided the pictures")]
+    pictures: Annotated[tuple[MadePicture, ...], Doc("the pictures, all different")]
+    judge: Annotated[str | None, Doc("the second network; `null` without one")]
     drawn: Annotated[str, Doc("how well the generator draws"), Json("generator")]
     verdict: Annotated[Verdict, Doc("as above")]

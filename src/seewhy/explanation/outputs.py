@@ -16,7 +16,7 @@ from .similar import Like, Likeness
 
 class ClassScore(TypedDict):
     label: Annotated[str, Doc("class")]
-    score: Annotated[Share, Doc("the classifier's own score of it; those of all classes add up to 1")]
+    score: Annotated[Share, Doc("the classifier's own score; over all classes it adds up to 1")]
 
 
 PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
@@ -39,7 +39,7 @@ Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")
 class Difference(TypedDict):
     value: Annotated[float, Doc("the difference")]
     interval: Annotated[Range, Doc("its interval")]
-    real: Annotated[bool, Doc("whether the interval leaves out 0")]
+    real: Annotated[bool, Doc("whether the interval excludes 0")]
 
 
 Model = dict[str, str]
@@ -51,58 +51,60 @@ class PredictionOutput(TypedDict):
 
     image: Annotated[str, Doc("file name as given")]
     label: Annotated[str, Doc("the decision")]
-    score: Annotated[Share, Doc("the classifier's own score of it, measured on nothing")]
-    top: Annotated[list[ClassScore], Doc("classes by falling probability, `--top` of them")]
+    score: Annotated[Share, Doc("the classifier's own score of the decision, not measured on pictures")]
+    top: Annotated[list[ClassScore], Doc("the `--top` most probable classes")]
     decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
 
 
 class Measure(TypedDict):
     measure: Annotated[str, Doc("what is measured: R@1, R@5, R@10 either way, classes by name, calibration error")]
-    n: Annotated[Count, Doc("pictures")]
-    after: Annotated[Share, Doc("now")]
-    after_interval: Annotated[Interval, Doc("95 % interval over pictures; over groups where they were named")]
-    before: NotRequired[Annotated[Share, Doc("by the encoder it was adapted from")]]
-    before_interval: NotRequired[Annotated[Interval, Doc("of that")]]
-    difference: NotRequired[Annotated[float, Doc("after less before, on the same pictures")]]
+    n: Annotated[Count, Doc("number of pictures")]
+    after: Annotated[Share, Doc("figure now")]
+    after_interval: Annotated[Interval, Doc("95 % interval over pictures, or over groups if they were named")]
+    before: NotRequired[Annotated[Share, Doc("figure of the encoder it was adapted from")]]
+    before_interval: NotRequired[Annotated[Interval, Doc("its interval")]]
+    difference: NotRequired[Annotated[float, Doc("after minus before, on the same pictures")]]
     difference_interval: NotRequired[Annotated[tuple[float, float], Doc("its 95 % interval")]]
-    real: NotRequired[Annotated[bool, Doc("whether that interval leaves out 0")]]
+    real: NotRequired[Annotated[bool, Doc("whether that interval excludes 0")]]
 
 
 class Run(TypedDict):
     """What a run into a folder of Parquet files did."""
 
     output: Annotated[str, Doc("the run's folder")]
-    n_shards: Annotated[Count, Doc("of the whole input")]
-    n_part: Annotated[Count, Doc("of the part that `--shard` names")]
-    done: Annotated[Count, Doc("shards done now")]
-    there: Annotated[Count, Doc("shards of this part that were there")]
-    changed: Annotated[Count, Doc("shards that were there, of pictures that have been replaced since")]
-    rows: Annotated[Count, Doc("written now")]
-    failed: Annotated[Count, Doc("pictures among them that could not be read; why is in the column `error`")]
-    unread: Annotated[list[dict[str, str]], Doc("each `shard` that could not be read to its end, and its `error`")]
+    n_shards: Annotated[Count, Doc("shards of the whole input")]
+    n_part: Annotated[Count, Doc("shards of the part that `--shard` names")]
+    done: Annotated[Count, Doc("shards written now")]
+    there: Annotated[Count, Doc("shards of this part that existed already")]
+    changed: Annotated[Count, Doc("existing shards with pictures that have changed since")]
+    rows: Annotated[Count, Doc("rows written now")]
+    failed: Annotated[Count, Doc("pictures among them that could not be read; the column `error` says why")]
+    unread: Annotated[list[dict[str, str]], Doc("each `shard` that could not be read completely, and its `error`")]
 
 
 class Finding(TypedDict):
-    finding: Annotated[str, Doc("what is looked for")]
-    probability: Annotated[Share, Doc("that it is there rather than not")]
-    margin: Annotated[float, Doc("cosine with the sentences that say so, less that with those that deny it")]
+    finding: Annotated[str, Doc("the finding searched for")]
+    probability: Annotated[Share, Doc("probability that it is present")]
+    margin: Annotated[
+        float, Doc("cosine with the sentences that affirm it, minus that with the sentences that deny it")
+    ]
 
 
 class FindingsOutput(TypedDict):
     """A line of seewhy predict --finding --json."""
 
     image: Annotated[str, Doc("file name as given")]
-    findings: Annotated[list[Finding], Doc("each by itself, in the order asked")]
+    findings: Annotated[list[Finding], Doc("each finding, in the order given")]
 
 
 class DryRunOutput(TypedDict):
     """What a run with --dry-run would ask of a writer; with nobody to ask, n_prompts alone."""
 
-    n_prompts: Annotated[Count, Doc("questions in all")]
-    n_known: NotRequired[Annotated[Count, Doc("answered by an earlier run")]]
-    tokens_in: NotRequired[Annotated[Count, Doc("of the questions that are left, guessed")]]
-    tokens_out: NotRequired[Annotated[Count, Doc("of their answers, at most")]]
-    cost: NotRequired[Annotated[float, Doc("at most, in the unit of `--set price_in` and `--set price_out`")]]
+    n_prompts: Annotated[Count, Doc("number of questions")]
+    n_known: NotRequired[Annotated[Count, Doc("questions answered by an earlier run")]]
+    tokens_in: NotRequired[Annotated[Count, Doc("estimated tokens of the remaining questions")]]
+    tokens_out: NotRequired[Annotated[Count, Doc("tokens of their answers, at most")]]
+    cost: NotRequired[Annotated[float, Doc("highest cost, in the unit of `--set price_in` and `--set price_out`")]]
 
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
@@ -112,21 +114,25 @@ PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
 class ExplanationOutput(PredictionOutput):
     """One picture explained, as a saved card's .json."""
 
-    where: Annotated[Where, Doc("the heat map and its measures")]
-    like: Annotated[list[Likeness], Doc("patches of the user's pictures; empty without them")]
-    like_measured: NotRequired[Annotated[Like, Doc("there when `like` could be made")]]
-    like_missing: NotRequired[Annotated[dict[str, str], Doc("in its place: why it is `missing`, and the `cure`")]]
-    words: Annotated[list[Word], Doc("descriptions of the target class, then of the other one")]
-    words_measured: NotRequired[Annotated[Words, Doc("there when there are words")]]
-    words_missing: NotRequired[Annotated[dict[str, str], Doc("instead of `words_measured`, likewise")]]
+    where: Annotated[Where, Doc("the heat map and its figures")]
+    like: Annotated[list[Likeness], Doc("similar parts of your pictures; empty without pictures")]
+    like_measured: NotRequired[Annotated[Like, Doc("figures of `like`")]]
+    like_missing: NotRequired[
+        Annotated[dict[str, str], Doc("instead of `like_measured`: why it is `missing`, and the `cure`")]
+    ]
+    words: Annotated[list[Word], Doc("descriptions of the class explained, then of the other one")]
+    words_measured: NotRequired[Annotated[Words, Doc("figures of `words`")]]
+    words_missing: NotRequired[
+        Annotated[dict[str, str], Doc("instead of `words_measured`: why they are missing, and the cure")]
+    ]
     agreement: Annotated[Share | None, Doc("mean of the parts below")]
-    agreement_parts: Annotated[dict[str, float], Doc("those that exist of `neighbours`, `words` and `place`")]
-    agreement_about: Annotated[str, Doc("the class the agreement is about")]
+    agreement_parts: Annotated[dict[str, float], Doc("the parts measured: `neighbours`, `words` and `place`")]
+    agreement_about: Annotated[str, Doc("the class of the agreement")]
     subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
-    part: NotRequired[Annotated[Part, Doc("the box or segment that is explained")]]
-    model: Annotated[Model, Doc("where the decision comes from")]
-    seen: NotRequired[Annotated[Perceived, Doc("of a [perceiver](methods/perceptual.md)")]]
-    typical: NotRequired[Annotated[Typical, Doc("with `--typical`; pictures that a generator made")]]
+    part: NotRequired[Annotated[Part, Doc("the box or segment explained")]]
+    model: Annotated[Model, Doc("what made the decision")]
+    seen: NotRequired[Annotated[Perceived, Doc("what a [perceiver](methods/perceptual.md) saw")]]
+    typical: NotRequired[Annotated[Typical, Doc("with `--typical`; generated pictures of the class")]]
 
 
 class ExplainedPicture(ExplanationOutput):

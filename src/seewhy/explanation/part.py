@@ -19,14 +19,15 @@ PartBox = tuple[float, float, float, float]
 class Outside(Result):
     """What hiding a part does to its score, what hiding all else does, and what hiding as much elsewhere does."""
 
-    probability: Annotated[Share, Doc("of its name, as the picture is"), Json(digits=6)]
+    probability: Annotated[Share, Doc("probability of its name on the whole picture"), Json(digits=6)]
     without_inside: Annotated[Share, Doc("the same with the part hidden"), Json(digits=6)]
     without_outside: Annotated[Share, Doc("the same with everything else hidden"), Json(digits=6)]
-    fall_inside: Annotated[float, Doc("of the logarithm of the odds, when the part is hidden")]
-    fall_outside: Annotated[float, Doc("when everything else is hidden")]
-    falls_elsewhere: Annotated[tuple[float, ...], Doc("when the same shape is hidden in other places")]
+    fall_inside: Annotated[float, Doc("fall of the log-odds when the part is hidden")]
+    fall_outside: Annotated[float, Doc("fall when everything else is hidden")]
+    falls_elsewhere: Annotated[tuple[float, ...], Doc("falls when the same shape is hidden in other places")]
     share_inside: Annotated[
-        float, Doc("part of what the picture does to the odds that is done inside, by Shapley values of the two halves")
+        float,
+        Doc("share of the picture's effect on the log-odds that comes from inside (Shapley values of the two halves)"),
     ]
     verdict: Annotated[Verdict, Doc("believable, partly, do not rely or not measured")]
 
@@ -40,11 +41,11 @@ class Part(Result):
     computed: ClassVar = ("width", "height")
 
     kind: Annotated[Literal["box", "segment"], Doc("box or segment")]
-    number: Annotated[int, Doc("its place among those of the picture, the surest box or the largest segment first")]
-    n: Annotated[int, Doc("how many the picture has")]
-    label: Annotated[str, Doc("the name it was given")]
-    score: Annotated[float, Doc("how sure the method is of it, as it has it; not calibrated"), Json(digits=6)]
-    box: Annotated[PartBox, Doc("left, top, right, bottom around it, in pixels"), Json(digits=2)]
+    number: Annotated[int, Doc("its position on the picture, by score for boxes and by size for segments")]
+    n: Annotated[int, Doc("number of boxes or segments on the picture")]
+    label: Annotated[str, Doc("its name")]
+    score: Annotated[float, Doc("the method's own score; not calibrated"), Json(digits=6)]
+    box: Annotated[PartBox, Doc("left, top, right, bottom in pixels"), Json(digits=2)]
     size: Annotated[tuple[int, int], HIDDEN]
     """Width and height of the upright picture."""
     picture: Annotated[np.ndarray, HIDDEN] = field(repr=False)
@@ -52,8 +53,10 @@ class Part(Result):
     frame: Annotated[PartBox, HIDDEN]
     """What the card's view shows of the picture, in its pixels."""
     mask: Annotated[np.ndarray | None, HIDDEN] = field(default=None, repr=False)
-    rle: Annotated[dict[str, Any] | None, Doc("the mask as COCO writes it"), OPTIONAL] = field(default=None, repr=False)
-    outside: Annotated[Outside | None, Doc("what hiding inside and outside does; `null` when not measured")] = None
+    rle: Annotated[dict[str, Any] | None, Doc("the mask in COCO's form"), OPTIONAL] = field(default=None, repr=False)
+    outside: Annotated[Outside | None, Doc("what hiding the inside and the outside does; `null` if not measured")] = (
+        None
+    )
 
     @property
     def width(self) -> Annotated[int, Doc("of the picture")]:

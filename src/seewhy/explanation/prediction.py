@@ -14,13 +14,13 @@ UNKNOWN = "unknown"
 Interval = tuple[Share, Share]
 
 RULE = (
-    "Some of your pictures are held out: the classifier does not learn from them. On these, SeeWhy measures how often "
-    "decisions like this one are right, and how many classes it must name for the true one to be among them as often "
-    "as promised. A picture is unlike anything it knows when it is stranger than 95 % of held-out pictures, by the "
-    "mean of two distances from the training pictures. Otherwise the decision is sure when one class alone keeps the "
-    "promise, when decisions like this one are right at least as often as promised, when the picture is no stranger "
-    "than four fifths of held-out pictures, and when it is no more unusual for its class than two thirds of them, by "
-    "the mean of four published scores. Otherwise it is one of few."
+    "SeeWhy measures decisions on held-out pictures, from which the classifier does not learn: how often decisions "
+    "like this one are right, and how many classes it must name to include the true one as often as promised. A "
+    "picture is unlike anything it knows if it is stranger than 95 % of held-out pictures, by the mean of two "
+    "distances from the training pictures. Otherwise the decision is sure if four conditions hold. One class alone "
+    "keeps the promise. Decisions like this one are right at least as often as promised. The picture is no stranger "
+    "than four fifths of held-out pictures. It is no more unusual for its class than two thirds of them, by the mean "
+    "of four published scores. If one condition fails, the decision is one of few."
 )
 
 
@@ -32,9 +32,9 @@ class Unknowns(Result):
         Share | None, Doc("area under the ROC curve of known pictures against those of classes left out of the fit")
     ] = None
     near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
-    near_interval: Annotated[Interval | None, Doc("of that, 95 %, classes counting as a whole")] = None
+    near_interval: Annotated[Interval | None, Doc("95 % interval of that, over classes")] = None
     near_sure: Annotated[Share | None, Doc("share of those that are called sure")] = None
-    near_sure_interval: Annotated[Interval | None, Doc("of that, likewise")] = None
+    near_sure_interval: Annotated[Interval | None, Doc("95 % interval of that, over classes")] = None
     near_kept: Annotated[
         Share | None, Doc("share of known pictures in those fits that are not called unlike anything it knows")
     ] = None
@@ -72,25 +72,29 @@ def _share(value: float | None, interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True)
 class Decision(Result):
-    verdict: Annotated[Certainty, Doc("how far")]
+    verdict: Annotated[Certainty, Doc("how far to trust the decision")]
     sentence: Annotated[str, Doc("how far to trust it and why, in one sentence")]
     classes: Annotated[
         tuple[str, ...],
-        Doc("the conformal set, the class decided for first; unmeasured, by the classifier's own probability"),
+        Doc("the conformal set, predicted class first; if not measured, by the classifier's own probability"),
         Json("set"),
     ]
-    level: Annotated[Share, Doc("how often the true class is promised to be in it"), Json(digits=17)]
-    probability: Annotated[Share | None, Doc("that the decision is right, calibrated on held-out pictures")] = None
-    interval: Annotated[Interval | None, Doc("of it, 95 %: held-out groups resampled, and another day")] = None
-    fit: Annotated[Share | None, Doc("part of held-out pictures that are as strange as this one, or stranger")] = None
-    n: Annotated[Count, Doc("held-out pictures this was measured on")] = 0
-    n_sure: Annotated[Count, Doc("of them called sure")] = 0
-    sure_right: Annotated[Share | None, Doc("part of those that were right")] = None
-    unknowns: Annotated[Unknowns | None, Doc("how well pictures of no class are noticed, on this data")] = None
-    another_day: Annotated[Share | None, Doc("how often the true class may be in the set on another day, at least")] = (
-        None
-    )
-    missing: Annotated[str, Doc("what it would take to measure more"), OPTIONAL] = ""
+    level: Annotated[Share, Doc("how often the set is promised to contain the true class"), Json(digits=17)]
+    probability: Annotated[
+        Share | None, Doc("probability that the decision is right, measured on held-out pictures")
+    ] = None
+    interval: Annotated[
+        Interval | None, Doc("its 95 % interval, from resampled groups and the effect of another day")
+    ] = None
+    fit: Annotated[Share | None, Doc("share of held-out pictures that are as strange as this one, or stranger")] = None
+    n: Annotated[Count, Doc("number of held-out pictures measured on")] = 0
+    n_sure: Annotated[Count, Doc("held-out pictures called sure")] = 0
+    sure_right: Annotated[Share | None, Doc("share of those that were right")] = None
+    unknowns: Annotated[Unknowns | None, Doc("how well pictures of no known class are noticed")] = None
+    another_day: Annotated[
+        Share | None, Doc("how often the set may contain the true class on another day, at least")
+    ] = None
+    missing: Annotated[str, Doc("what is needed to measure more"), OPTIONAL] = ""
     rule: Annotated[str, HIDDEN] = RULE
     figures: Annotated[str, HIDDEN] = ""
     """What the sentence rests on, in words."""

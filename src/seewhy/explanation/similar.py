@@ -17,12 +17,14 @@ from .verdict import Verdict
 class NeighbourShare(Result):
     """How many neighbours carry the class explained, beside those of held-out pictures."""
 
-    share: Annotated[Share, Doc("part of the neighbours shown that does")]
-    limit: Annotated[float, Doc("the part that a wrong class reaches on one held-out picture in twenty at most")]
-    near: Annotated[float | None, Doc("similarity of the nearest ones, mean over regions; `null` with `epic`")] = None
-    near_limit: Annotated[float | None, Doc("what nineteen held-out pictures in twenty have at least")] = None
+    share: Annotated[Share, Doc("share of the neighbours shown that have the class")]
+    limit: Annotated[float, Doc("share that a wrong class reaches on at most one held-out picture in twenty")]
+    near: Annotated[
+        float | None, Doc("similarity of the nearest neighbours, mean over regions; `null` with `epic`")
+    ] = None
+    near_limit: Annotated[float | None, Doc("the similarity that 19 of 20 held-out pictures exceed")] = None
     n: Annotated[Count, Doc("held-out pictures with about as many neighbours of the class; 0 with `epic`")] = 0
-    right: Annotated[Count, Doc("of these, decided rightly")] = 0
+    right: Annotated[Count, Doc("how many of these were predicted correctly")] = 0
 
     @property
     def far(self) -> bool:
@@ -39,8 +41,8 @@ class PatchDeletion(Result):
 
     computed: ClassVar = ("fall_random",)
 
-    lead: Annotated[float, Doc("when measured; the class's logit, less the mean over classes")]
-    fall: Annotated[float, Doc("what the lead loses when the places shown are hidden at once"), Json("deletion")]
+    lead: Annotated[float, Doc("if measured; the class's logit minus the mean over classes")]
+    fall: Annotated[float, Doc("fall of the lead when the places shown are hidden together"), Json("deletion")]
     falls_random: Annotated[tuple[float, ...], HIDDEN]
     """The same for the same pattern elsewhere on the picture, one a placement."""
     area: Annotated[float, HIDDEN]
@@ -65,23 +67,23 @@ class PatchDeletion(Result):
 class VoteRemoval(Result):
     """What becomes of a decision when the pictures shown that speak for the class are taken out of the vote."""
 
-    n: Annotated[Count, Doc("with `voters`; pictures taken out"), Json("removed")]
-    label: Annotated[str, Doc("with `voters`; the class that is then decided for"), Json("without")]
+    n: Annotated[Count, Doc("with `voters`; number of pictures removed"), Json("removed")]
+    label: Annotated[str, Doc("with `voters`; the class predicted without them"), Json("without")]
     changed: Annotated[
-        Share | None, Doc("part of held-out pictures whose decision changes when theirs are taken out"), EXACT
+        Share | None, Doc("share of held-out pictures whose prediction changes without their voters"), EXACT
     ] = None
-    changed_random: Annotated[Share | None, Doc("the same for as many drawn at random"), EXACT] = None
-    n_held_out: Annotated[Count, Doc("held-out pictures that was measured on"), Json("changed_on")] = 0
+    changed_random: Annotated[Share | None, Doc("the same for as many random voters"), EXACT] = None
+    n_held_out: Annotated[Count, Doc("number of held-out pictures measured on"), Json("changed_on")] = 0
 
 
 @dataclass(frozen=True)
 class PrototypePurity(Result):
     """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC)."""
 
-    fit: Annotated[float, Doc("with `epic`; on the pictures they were fitted to"), Json("purity_fit", 17)]
-    held_out: Annotated[float, Doc("with `epic`; of the channels on pictures held out, −1…1"), Json("purity", 17)]
-    before: Annotated[float, Doc("with `epic`; on those, without a rotation"), Json("purity_before", 17)]
-    random: Annotated[float, Doc("with `epic`; on those, with a random rotation"), Json("purity_random", 17)]
+    fit: Annotated[float, Doc("with `epic`; purity on the pictures fitted on"), Json("purity_fit", 17)]
+    held_out: Annotated[float, Doc("with `epic`; purity on held-out pictures, −1…1"), Json("purity", 17)]
+    before: Annotated[float, Doc("with `epic`; the same without a rotation"), Json("purity_before", 17)]
+    random: Annotated[float, Doc("with `epic`; the same with a random rotation"), Json("purity_random", 17)]
     n: Annotated[int, HIDDEN]
     """Held-out pictures."""
 
@@ -90,11 +92,13 @@ class PrototypePurity(Result):
 class Because(Result):
     """What a likeness rests on: how much of it is lost when one property of the picture is changed."""
 
-    lost: Annotated[dict[str, float], Doc("property → part of the similarity that is lost when it is changed")]
+    lost: Annotated[dict[str, float], Doc("for each property, the share of the similarity lost when it is changed")]
     phi: Annotated[dict[str, float], Doc("the same in units of the similarity")]
-    change: Annotated[dict[str, float], Doc("how much the picture was changed for it, root mean square, 0…255")]
-    strengths: Annotated[str, Doc("of the changes: `calibrated`, or `paper`, which may not be compared")]
-    sentence: Annotated[str, Doc("which properties matter; empty where they may not be compared")]
+    change: Annotated[dict[str, float], Doc("size of the change of the picture, root mean square, 0…255")]
+    strengths: Annotated[
+        str, Doc("strengths of the changes: `calibrated`, or `paper` (not comparable with one another)")
+    ]
+    sentence: Annotated[str, Doc("which properties matter; empty if they are not comparable")]
 
 
 @dataclass(frozen=True)
@@ -112,24 +116,26 @@ class Likeness(Result):
     """One patch of the user's own pictures, or one of the pictures that voted."""
 
     letter: Annotated[str, Doc("the region it resembles")]
-    image: Annotated[str, Doc("file name of that picture")]
+    image: Annotated[str, Doc("file name of the similar picture")]
     label: Annotated[str, Doc("its class")]
-    box: Annotated[PixelBox, Doc("the patch on that picture, pixels")]
-    query_box: Annotated[PixelBox, Doc("the region on this picture, pixels")]
+    box: Annotated[PixelBox, Doc("the patch on the similar picture, in pixels")]
+    query_box: Annotated[PixelBox, Doc("the region on this picture, in pixels")]
     similarity: Annotated[float, Doc("cosine of the two, −1…1; with `epic`, the patch's purity")]
-    share: Annotated[float, Doc("the region's share, or the channel's; of a picture that voted, of the whole vote")]
+    share: Annotated[float, Doc("share of the region or channel; for a voter, share of the vote")]
     patch: Annotated[np.ndarray | None, HIDDEN] = field(default=None, repr=False)
     """Thumbnail of the patch, or of its whole picture, uint8 ``(h, w, 3)``."""
-    channel: Annotated[Count | None, Doc("with `epic`, the channel the two have in common"), OPTIONAL] = None
+    channel: Annotated[Count | None, Doc("with `epic`, the channel that both share"), OPTIONAL] = None
     contribution: Annotated[
-        float | None, Doc("with `epic` and `protopnet`; to the class's logit, less the mean over classes"), OPTIONAL
+        float | None,
+        Doc("with `epic` and `protopnet`; what it adds to the class's logit minus the mean over classes"),
+        OPTIONAL,
     ] = None
     frame: Annotated[FractionBox | None, HIDDEN] = None
     """Where the patch lies on a ``patch`` that shows more."""
     query_frame: Annotated[FractionBox | None, HIDDEN] = None
     """Where the region lies on this picture's view, if it is none of the lettered regions of *where*."""
-    because: Annotated[Because | None, Doc("with `--because`; what the likeness rests on"), OPTIONAL] = None
-    times: Annotated[Count, Doc("how many patches or prototypes it stands for on the card")] = 1
+    because: Annotated[Because | None, Doc("with `--because`; what the similarity depends on"), OPTIONAL] = None
+    times: Annotated[Count, Doc("number of patches or prototypes that it represents on the card")] = 1
 
 
 @dataclass(frozen=True)
@@ -143,19 +149,17 @@ class Like(Result):
     """Patches, grouped by region letter, nearest first."""
     share_shown: Annotated[float, Doc("sum of the shares shown")]
     held_out_precision: Annotated[
-        Share | None, Doc("how often such neighbours carry the predicted class on held-out pictures"), EXACT
+        Share | None, Doc("how often such neighbours have the predicted class on held-out pictures"), EXACT
     ]
-    chance: Annotated[Share | None, Doc("the same for patches drawn at random"), EXACT]
+    chance: Annotated[Share | None, Doc("the same for random patches"), EXACT]
     verdict: Annotated[Verdict, Doc("as above")]
     deletion: Annotated[PatchDeletion | None, INLINE] = None
-    of_target: Annotated[NeighbourShare | None, Doc("with `nearest` and `epic`, where it was measured"), OPTIONAL] = (
-        None
-    )
+    of_target: Annotated[NeighbourShare | None, Doc("with `nearest` and `epic`, if measured"), OPTIONAL] = None
     purity: Annotated[PrototypePurity | None, INLINE] = None
     removal: Annotated[VoteRemoval | None, INLINE] = None
     logit_difference: Annotated[
         float | None,
-        Doc("largest change of a logit by the rotation of the channels, as a part of the largest logit"),
+        Doc("largest change of a logit by the rotation of channels, divided by the largest logit"),
         Json(digits=17, optional=True),
     ] = None
     target: Annotated[str | None, HIDDEN] = None

@@ -71,7 +71,7 @@ def of_class(classifier: Classifier, label: str | int) -> Condition:
 def of_text(on: Encoder, text: str) -> Condition:
     """A sentence: how near the encoder's words half puts the picture to it."""
     if not text.strip():
-        raise InputError("The text is empty. A sentence was expected, such as 'a photo of a wren'. Write one.")
+        raise InputError("The text is empty. Expected a phrase such as 'a photo of a wren'. Write one.")
     vector, read = on.encode_text([text])[0], Reader(on)
 
     def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -86,8 +86,8 @@ def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
     """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels."""
     if not 0 <= number < n_units:
         raise InputError(
-            f"The neuron {number} was given. One from 0 to {n_units - 1} was expected, the units of {on.name!r}. Give "
-            "one of them."
+            f"The neuron {number} was given. Expected a number from 0 to {n_units - 1}, the units of {on.name!r}. "
+            "Give one of them."
         )
     read = Reader(on)
     return Condition(
@@ -110,7 +110,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees on a picture, and whether it was asked for; the probability of that, or of what is seen."""
+    """What the judge sees in a picture, whether that is the target, and its probability."""
 
     label: str
     probability: float
@@ -119,7 +119,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier of another network than the one that was climbed, which agrees with anything made for it."""
+    """A classifier on another network than the one whose score was raised."""
 
     classifier: Classifier
     asked: str
@@ -135,16 +135,16 @@ class Judge:
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(
-                f"The judge looks through {encoder.name!r}, the network that was climbed, which agrees with any "
-                "picture made for it. Another network was expected. Name one with --judge, or leave it out."
+                f"The judge uses {encoder.name!r}, the network whose score was raised, so it would agree with any "
+                "picture made for it. Expected another network. Name one with --judge, or leave it out."
             )
         if isinstance(given, Encoder):
             own = () if condition.asked in classes or not condition.in_words else (condition.asked,)
             names = (*classes, *own)
             if len(names) < 2:
                 raise InputError(
-                    f"{encoder.name!r} was to judge by names, and the model has no classes to tell apart. Names, or a "
-                    "classifier as judge, were expected. Give --labels, or a classifier's folder with --judge."
+                    f"{encoder.name!r} was to judge by names, and the model has no classes to choose from. Expected "
+                    "names, or a classifier as judge. Give --labels, or a classifier's folder with --judge."
                 )
             given = ZeroShot().build(given, names)
         return cls(given, condition.asked)

@@ -43,7 +43,7 @@ SEARCHED, RATE = 200, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """What turns codes into pictures, with what turns them back.
+    """A network that turns codes into pictures, and optionally one that turns pictures into codes.
 
     Args:
         decode: codes ``(b, *shape)`` → pictures ``(b, 3, s, s)`` of 0…1, differentiable; they are cut to 0…1.
@@ -65,8 +65,7 @@ class Decoder:
         for one in (self.decode, self.encode):
             if isinstance(one, nn.Module) and one.training:
                 raise InputError(
-                    f"A network of {self.name} is in training mode. One in evaluation mode was expected. Call .eval() "
-                    "on it."
+                    f"A network of {self.name} is in training mode. Expected evaluation mode. Call .eval() on it."
                 )
         self.side  # noqa: B018  # what does not draw is refused here
 
@@ -77,8 +76,8 @@ class Decoder:
             made = self.decode(torch.zeros(2, *self.shape))
         if made.ndim != 4 or made.shape[:2] != (2, 3) or made.shape[2] != made.shape[3] or not made.isfinite().all():
             raise InputError(
-                f"Two codes of zeros, of shape {self.shape}, became numbers of shape {tuple(made.shape)} in "
-                f"{self.name}. Two square pictures in 3 channels, all finite, were expected. Correct shape or decode."
+                f"From two codes of zeros of shape {self.shape}, {self.name} made the shape {tuple(made.shape)}. "
+                "Expected two square pictures in 3 channels, all finite. Correct shape or decode."
             )
         return int(made.shape[3])
 
@@ -118,14 +117,14 @@ class CodesOf:
 
 
 def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
-    """Read what ``save_pretrained`` of diffusers wrote: an autoencoder, a U-Net of pictures, or a pipeline of both.
+    """Load what ``save_pretrained`` of diffusers wrote: an autoencoder, a U-Net of pictures, or a pipeline of both.
 
-    An autoencoder's codes are its latent pictures, times its ``scaling_factor`` as its diffusion model has them; a
-    U-Net alone decodes nothing, and its codes are the pictures themselves, -1…1. No code in the folder is run; weights
-    are safetensors.
+    An autoencoder's codes are its latent pictures times its ``scaling_factor``, as its diffusion model reads them.
+    The codes of a U-Net alone are the pictures themselves, from -1 to 1. No code in the folder is run; weights are
+    safetensors.
 
     Args:
-        folder: of the autoencoder or the U-Net, or above ``vae/``, ``unet/`` and ``scheduler/``.
+        folder: the folder of the autoencoder or U-Net, or the one that holds ``vae/``, ``unet/`` and ``scheduler/``.
         side: of its pictures, in pixels; left out, the side it was trained at.
     """
     name = str(folder)
@@ -135,10 +134,10 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
     unet = next((place for place, kind in kinds.items() if kind == KIND), None)
     if vae is None and unet is None:
         raise ModelError(
-            f"{name!r} holds {', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}. An autoencoder "
-            f"({' or '.join(VAES)}) or a {KIND}, as diffusers saves them, was expected. Give the folder of one."
+            f"{name!r} holds {', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}. Expected an "
+            f"autoencoder ({' or '.join(VAES)}) or a {KIND}, as diffusers saves them. Give the folder of one."
         )
-    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Another one was expected. Save it again.")):
+    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Expected a complete folder. Save it again.")):
         decode, encode, shape = (
             _pixels(_config(unet or root), side) if vae is None else _latent(_network(vae, name), side)
         )
@@ -171,8 +170,8 @@ def _latent(network: Any, side: int | None) -> Parts:
     side = side or config.get("sample_size")
     if side is None:
         raise InputError(
-            "This autoencoder does not say at which side it was trained. A number of pixels was expected. Give it, as "
-            "--set side=64."
+            "This autoencoder does not say for which side it was trained. Expected a number of pixels. Give it, "
+            "for example --set side=64."
         )
 
     def encode(pictures: Tensor) -> Tensor:
@@ -198,20 +197,21 @@ def _score(network: Any, root: Path, name: str, shape: tuple[int, ...]) -> Score
     predicts = said.get("prediction_type", "epsilon")
     if config.in_channels != shape[0] or config.get("num_class_embeds") or config.get("class_embed_type"):
         raise ModelError(
-            f"The U-Net of {name!r} reads {config.in_channels} channels, or classes beside them. Codes of {shape[0]} "
-            "channels alone are what is walked in. Choose another one."
+            f"The U-Net of {name!r} reads {config.in_channels} channels, or also reads classes. Expected a U-Net "
+            f"that reads the {shape[0]} channels of the codes alone. Choose another one."
         )
     if not {"num_train_timesteps", "beta_schedule"} <= said.keys() or predicts not in get_args(Predicts):
         raise ModelError(
-            f"The scheduler of {name!r} does not say what its U-Net learnt: a beta_schedule of num_train_timesteps, "
-            f"and a prediction_type of {', '.join(get_args(Predicts))}, were expected. Save its own beside it."
+            f"The scheduler of {name!r} does not say what its U-Net learnt. Expected a beta_schedule of "
+            f"num_train_timesteps, and a prediction_type of {', '.join(get_args(Predicts))}. Save the U-Net's own "
+            "scheduler beside it."
         )
     return Score(lambda noisy, t: network(noisy, t).sample, alphas_of(root, name).float(), predicts)
 
 
 @dataclass(frozen=True)
 class Bring:
-    """How a decoder is made ready: measured on pictures, its codes read, and a prior of them found.
+    """Prepares a decoder: measures it on pictures, reads their codes, and finds a prior over them.
 
     Args:
         prior: what keeps codes realistic: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained
@@ -239,14 +239,14 @@ class Bring:
         """What is walked in.
 
         Raises:
-            ModelError: it hardly draws such pictures better than the mean picture, or its prior takes no noise out.
+            ModelError: it hardly draws such pictures better than the mean picture does, or its prior removes no noise.
         """
         progress = progress or Progress()
         prior = self.prior if self.prior != "auto" else "autoencoder" if decoder.score is None else "score"
         if prior == "score" and decoder.score is None:
             raise InputError(
-                f"The score of {decoder.name} was asked for, and it has no diffusion model. A folder with a U-Net and "
-                "its scheduler was expected. Take prior=autoencoder."
+                f"The score of {decoder.name} was requested, and it has no diffusion model. Expected a folder "
+                "with a U-Net and its scheduler. Take prior=autoencoder."
             )
         kept, digests, pictures = _read(items[:: -(-len(items) // self.most) or 1], decoder, progress)
         own, held = parted(kept, digests, self.held_out, seed)
@@ -312,7 +312,7 @@ def _read(
         pictures.append(torch.from_numpy(picture.pixels.copy()))
     if len(set(digests)) < LEAST:
         raise DataError(
-            f"{len(set(digests))} different picture(s) can be read. {LEAST} or more were expected, of the kind that "
-            "the decoder draws, to measure it and to start from. Give more pictures."
+            f"Only {len(set(digests))} different picture(s) can be read. Expected at least {LEAST}, of the kind "
+            "that the decoder draws: SeeWhy measures it on them and starts from them. Give more pictures."
         )
     return kept, digests, torch.stack(pictures)

@@ -52,15 +52,16 @@ class Question:
     like: One | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("label", "text", "neuron") if getattr(self, name) is not None]
+        named = {"class": self.label, "text": self.text, "neuron": self.neuron}
+        given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
             raise InputError(
-                f"{len(given)} things were asked for at once: {', '.join(given)}. One class, one text or one neuron "
-                "was expected. Drop the others."
+                f"{len(given)} targets were given at once: {', '.join(given)}. Expected one class, one text or "
+                "one neuron. Drop the others."
             )
         if not given and self.like is None:
             raise InputError(
-                "Nothing was asked for. A class, a text, a neuron or a picture to be like was expected. Name one, for "
+                "No target was given. Expected a class, a text, a neuron or a picture to resemble. Name one, for "
                 "example: --class wren"
             )
 
@@ -70,8 +71,8 @@ class Question:
         if self.label is not None:
             if isinstance(model, Encoder):
                 raise InputError(
-                    f"The class {self.label!r} was asked of the encoder {model.name!r}. A classifier was expected. "
-                    "Give one, or seewhy.pretrained(encoder)."
+                    f"The class {self.label!r} was given with the encoder {model.name!r}, which has no classes. "
+                    "Expected a classifier. Give one, or seewhy.pretrained(encoder)."
                 )
             return of_class(model, self.label)
         if self.text is not None:
@@ -159,7 +160,7 @@ def make(
     if asking.controls:
         plain = replace(sampler, eps1=0.0)
         walks["no_prior"] = plain.sample(generator, condition, starts, seed=seed, progress=progress)
-        progress.note("the same in pixels, as a control")
+        progress.note("the same in pixels, for comparison")
         walks["pixels"] = PixelAscent(sampler).sample(condition, walks["ppgn"].pictures[0])
     rows, chains = [], []
     for way, walk in walks.items():
@@ -238,7 +239,7 @@ def check_place(folder: Path) -> None:
 
 
 def save(made: Made, folder: Path) -> Path:
-    """The page, its JSON and the last pictures; where the page is."""
+    """Write the page, its JSON and the last pictures; returns the page's path."""
     from ..report.page import png_of
     from ..storage.output import make_folder, write
 
@@ -264,8 +265,8 @@ def prepared(
         given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
         raise InputError(
-            f"What makes the pictures was given as {names}. The folder of a generator alone, or a decoder with "
-            "pictures of the kind that it draws, was expected. Give --decoder vae/ --pictures photos/, for example."
+            f"The source of the pictures was given as {names}. Expected a generator's folder alone, or a decoder "
+            "with pictures of the kind that it draws. Give --decoder vae/ --pictures photos/, for example."
         )
     if generator is not None:
         return load_generator(generator, **trained)
@@ -296,17 +297,17 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Pictures of what a model takes for a class, a text, a neuron or a picture: what ``seewhy study generate`` makes.
+    """Draw pictures that a model takes for a class, a text, a neuron or a given picture (``seewhy study generate``).
 
     Args:
         generator: the folder of a generator, as reproductions/train_generator.py writes it.
-        model: what is climbed: a classifier, or an encoder or its name, whose own classes are then those.
+        model: the model whose score is raised: a classifier, or an encoder (or its name) with classes of its own.
         target: a class of the model.
-        text: a sentence, where the model has words.
+        text: a sentence, if the model reads words.
         neuron: a unit of the model's pooled features.
-        like: a picture to start at; alone, it is what is climbed.
-        decoder: in the generator's place, a :class:`seewhy.generation.decoders.Decoder`, or a folder of diffusers with
-            an autoencoder or a U-Net.
+        like: a picture to start from; without another target, the picture to resemble.
+        decoder: instead of a generator, a :class:`seewhy.generation.decoders.Decoder`, or a diffusers folder with an
+            autoencoder or a U-Net.
         pictures: with a decoder: a folder or a table of pictures of the kind that it draws.
         bring: with a decoder: how it is measured and which prior it has.
         judge: a second network that says what is on the pictures, never the one that is climbed.
@@ -314,14 +315,15 @@ def generate(
         start: near training pictures that fit, or anywhere.
         controls: whether the same is made without the prior and in pixels.
         sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
-        encoder: whose codes the generator turns round; left out, found by its name.
-        seed: of starts and noise.
+        encoder: encoder whose codes the generator inverts; default: the one that its name says.
+        seed: seed of starts and noise.
         progress: callback for progress.
 
     Raises:
-        InputError: nothing was asked for or several things at once; the judge is what is climbed.
+        InputError: no target or several were given, or the judge is the model whose score is raised.
         DataError: there is no such class.
-        ModelError: there is no generator, it was made for another encoder, it hardly draws, or the model has no words.
+        ModelError: there is no generator, it was made for another encoder or hardly draws, or the model cannot read
+            words.
     """
     question = Question(target, text, neuron, like)
     climbed = find(model) if isinstance(model, str) else model
@@ -345,41 +347,41 @@ def generate(
 
 class JudgeOutput(TypedDict):
     name: Annotated[str, Doc("recipe and encoder")]
-    n_classes: Annotated[int, Doc("it tells")]
-    is_the_prior: Annotated[bool, Doc("whether the generator rests on the same network")]
+    n_classes: Annotated[int, Doc("number of its classes")]
+    is_the_prior: Annotated[bool, Doc("whether the generator uses the same network")]
 
 
 class Way(TypedDict):
     way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("`ppgn`; `no_prior`: the same with ε1 = 0; `pixels`")]
-    start: Annotated[float, Doc("mean of the measure at the start")]
-    value: Annotated[float, Doc("mean of the measure in the end")]
-    judged: Annotated[Share | None, Doc("part of the pictures on which the judge sees what was asked for")]
+    start: Annotated[float, Doc("mean measure at the start")]
+    value: Annotated[float, Doc("mean measure at the end")]
+    judged: Annotated[Share | None, Doc("share of the pictures on which the judge sees what was requested")]
     interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
     diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
-    prior_error: Annotated[float | None, Doc("how far the last pictures' codes are from those they were made of")]
-    sizes: Annotated[list[list[float]], Doc("mean size of the prior's and of the condition's pull on a unit")]
+    prior_error: Annotated[float | None, Doc("distance of the last pictures' codes from the codes they were made from")]
+    sizes: Annotated[list[list[float]], Doc("mean size of the steps by the prior and by the condition, per unit")]
 
 
 class Chain(TypedDict):
     way: Annotated[str, Doc("as above")]
-    file: Annotated[str, Doc("of the last picture, in the folder written")]
-    steps: Annotated[list[int], Doc("of the pictures on the page")]
-    values: Annotated[list[float], Doc("the measure on them")]
-    judged: Annotated[Verdict | None, Doc("of the last picture")]
+    file: Annotated[str, Doc("file of the last picture, in the output folder")]
+    steps: Annotated[list[int], Doc("steps of the pictures on the page")]
+    values: Annotated[list[float], Doc("measure on these pictures")]
+    judged: Annotated[Verdict | None, Doc("what the judge sees on the last picture")]
 
 
 class GenerateOutput(TypedDict):
     """The object of seewhy study generate --json."""
 
-    sentence: Annotated[str, Doc("what came of it")]
-    asked: Annotated[str, Doc("what the pictures are to show")]
+    sentence: Annotated[str, Doc("the result")]
+    asked: Annotated[str, Doc("what the pictures should show")]
     kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
     measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
-    climbed: Annotated[str, Doc("the network that the pictures were made for")]
-    generator: Annotated[dict[str, Any], Doc("what made them: its encoder, sizes, training and errors")]
-    sampler: Annotated[PPGN, Doc("the walk")]
-    start: Annotated[str, Doc("where chains begin")]
-    seed: Annotated[int, Doc("of starts and noise")]
-    judge: Annotated[JudgeOutput | None, Doc("a second network; `null` where none was named")]
-    ways: Annotated[list[Way], Doc("with the prior, then the controls")]
-    chains: Annotated[list[Chain], Doc("each walk, with the prior first")]
+    climbed: Annotated[str, Doc("the network that guided the pictures")]
+    generator: Annotated[dict[str, Any], Doc("the generator: its encoder, sizes, training and errors")]
+    sampler: Annotated[PPGN, Doc("settings of the sampler")]
+    start: Annotated[str, Doc("where the chains begin")]
+    seed: Annotated[int, Doc("seed of starts and noise")]
+    judge: Annotated[JudgeOutput | None, Doc("the second network; `null` without one")]
+    ways: Annotated[list[Way], Doc("results with the prior, then of the controls")]
+    chains: Annotated[list[Chain], Doc("each chain, those with the prior first")]

@@ -52,13 +52,13 @@ class Reader:
                 found = self(torch.zeros(1, 3, self.side, self.side))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ModelError(
-                f"The encoder {self.encoder.name!r} cannot read pictures of {self.side} pixels. Its own "
-                f"{self.encoder.transform.input_size[1]}, or a side that it takes, was expected. Leave it out."
+                f"The encoder {self.encoder.name!r} cannot read pictures of {self.side} pixels. Expected its own "
+                f"side {self.encoder.transform.input_size[1]}, or one that it takes. Leave the side out."
             ) from error
         if not found.isfinite().all():
             raise ModelError(
-                f"The encoder {self.encoder.name!r} gives no finite numbers at {self.side} pixels. A side that it "
-                "takes was expected. Leave it out."
+                f"The encoder {self.encoder.name!r} returns numbers that are not finite at {self.side} pixels. "
+                "Expected a side that it takes. Leave the side out."
             )
 
     def pixels(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -131,10 +131,10 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
     """Refuse what draws hardly better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
-            f"Nothing will come of {name}: its pictures are {facts['held_out_error']:.3f} off those held out, and the "
-            f"mean picture alone is {facts['mean_picture_error']:.3f} off (root mean square, black to white being 1). "
-            f"At most {POOR:.0%} of that was expected. Bring a decoder of such pictures, give the pictures that it was "
-            "trained on, or train it longer."
+            f"The decoder {name} cannot draw your pictures: its error on held-out ones is "
+            f"{facts['held_out_error']:.3f}, and that of the mean picture {facts['mean_picture_error']:.3f} (root "
+            f"mean square, from black 0 to white 1). Expected at most {POOR:.0%} of the mean picture's error. "
+            "Give a decoder of such pictures, give the pictures that it was trained on, or train it longer."
         )
 
 
@@ -162,8 +162,8 @@ class GeneratorNetwork(nn.Module):
         super().__init__()
         if side not in SIDES or min(n_code, width, hidden) < 1:
             raise InputError(
-                f"The generator was given side={side}, width={width}, hidden={hidden}. A side of "
-                f"{', '.join(map(str, SIDES))} pixels and numbers above 0 were expected. Change them."
+                f"The generator was given side={side}, width={width}, hidden={hidden}. Expected a side of "
+                f"{', '.join(map(str, SIDES))} pixels, and numbers above 0. Change them."
             )
         self.side = side
         n_up = SIDES.index(side) + 2
@@ -241,11 +241,12 @@ class Generator:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``folder/generator.safetensors``, which holds everything, and the same facts as JSON, for people."""
+        """Write ``folder/generator.safetensors``, which holds everything, and its facts as readable JSON."""
         if not isinstance(self.network, GeneratorNetwork):
             raise InputError(
-                f"{self.read.name} was to be saved as a generator. One of train_generator.py was expected: a decoder "
-                "of your own stays in its own folder. Bring it again, what was found of it stays in the cache."
+                f"{self.read.name} cannot be saved as a generator. Expected one that train_generator.py made; a "
+                "decoder of your own stays in its own folder. Give that folder again: the cache keeps what was "
+                "measured of it."
             )
         path = ARCHIVE.check(make_folder(folder) / FILE)
         card = {
@@ -264,7 +265,7 @@ class Generator:
 def load_generator(
     folder: str | Path, encoder: Encoder | str | None = None, *, own: Encoder | None = None, engine: str = "auto"
 ) -> Generator:
-    """Read what :meth:`Generator.save` wrote. It runs no code."""
+    """Load what :meth:`Generator.save` wrote; no code in the file is run."""
     path = Path(folder)
     path = path / FILE if path.is_dir() else path
 

@@ -138,6 +138,6 @@ def check_noise(name: str, facts: dict[str, Any]) -> None:
     if facts["noise_left"] >= 1:
         raise ModelError(
             f"The prior of {name} ({facts['prior']}) leaves {facts['noise_left']:.0%} of the noise on codes of "
-            "pictures held out. Less than 100 % was expected, as leaving them alone does that. Bring the diffusion "
-            "model of these codes with its own scheduler, give more pictures, or set another prior or noise."
+            "held-out pictures. Expected less than 100 %, which doing nothing leaves. Give the diffusion model "
+            "of these codes with its own scheduler, give more pictures, or change prior or noise."
         )

@@ -41,11 +41,12 @@ class Chains:
 class PPGN:
     """``h' = h + ε1 (R(h) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)``, one step of a chain (paper, equation 11).
 
-    ``R`` is ``E(G(h))``, or of a decoder of one's own what :class:`seewhy.generation.decoders.Bring` finds.
+    ``R`` is ``E(G(h))``; for a decoder of your own, :class:`seewhy.generation.decoders.Bring` finds it.
 
-    As in the released sampler the whole step is divided by its mean size and multiplied by a rate that goes linearly to
-    its end, and codes are clipped, here to bounds of the training codes: ``ε`` matter beside one another only. Without
-    ``normalise`` the step is the equation itself. With ``calibrate`` 1 means that prior and score pull alike at first.
+    As in the released sampler, each step is divided by its mean size and multiplied by a rate that changes linearly,
+    so only the ratios of the ``ε`` matter. Codes are clipped, here to bounds of the training codes. Without
+    ``normalise`` the step is the equation itself. With ``calibrate``, 1 means that prior and score are equally strong
+    at the start.
 
     Args:
         eps1: strength of the prior, which keeps pictures realistic, from 0; 0 leaves it out (DGN-AM).
@@ -139,7 +140,7 @@ class PPGN:
 
 @dataclass(frozen=True)
 class PixelAscent:
-    """Pixels themselves climb as many steps, ``x' = clip(x + lr · d / mean |d|)``, with no prior: the control."""
+    """The control: gradient ascent on the pixels, ``x' = clip(x + lr · d / mean |d|)``, without a prior."""
 
     like: PPGN = PPGN()
     lr: float = 1 / 30

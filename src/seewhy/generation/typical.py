@@ -107,7 +107,7 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """What the pictures are worth."""
+    """How far the pictures can be trusted."""
     told = [one.agrees for one in pictures if one.agrees is not None]
     level: Level = "not measured"
     figures = f"{climbed} guided the generator, and agrees with any picture made for it."

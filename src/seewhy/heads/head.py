@@ -81,8 +81,8 @@ class Head(nn.Module):
         read = self.feature(pooled)
         if read.shape[1] != self.weight.shape[1]:
             raise ModelError(
-                f"The head reads {self.weight.shape[1]} features a picture and the encoder gives {read.shape[1]}. "
-                "Equal numbers were expected. Fit the classifier again with this encoder."
+                f"The head reads {self.weight.shape[1]} features per picture, but the encoder gives {read.shape[1]}. "
+                "Expected equal numbers. Fit the classifier again with this encoder."
             )
         return read
 

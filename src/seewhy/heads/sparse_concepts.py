@@ -26,14 +26,14 @@ Mask = Literal["hard", "soft", "authors"]
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
     if not 0 <= sparsity < 1:
-        raise InputError(f"The sparsity is {sparsity}. A part from 0 to below 1 was expected. Take 0.9, say.")
+        raise InputError(f"The sparsity is {sparsity}. Expected a number from 0 to below 1. Use 0.9, for example.")
     if mask not in ("hard", "soft", "authors"):
-        raise InputError(f"There is no mask called {mask!r}. hard, soft or authors was expected. Take hard.")
+        raise InputError(f"There is no mask called {mask!r}. Expected hard, soft or authors. Use hard.")
     # 0.29 · 100 is 28.999…96 as a floating-point number.
     kept = n_concepts - math.floor(sparsity * n_concepts + 1e-9) - (mask == "authors")
     if kept < 1:
         raise InputError(
-            f"Of {n_concepts} concepts none is left at sparsity {sparsity:g}. At least one was expected. Take more "
+            f"A sparsity of {sparsity:g} leaves none of {n_concepts} concepts. Expected at least one. Use more "
             "concepts or a smaller sparsity."
         )
     return kept
@@ -95,8 +95,8 @@ class KeptConcepts(WordDecision):
     def __post_init__(self) -> None:
         if not 1 <= self.kept <= len(self.texts):
             raise InputError(
-                f"{self.kept} concepts are to be kept of {len(self.texts)}. From 1 to all of them were expected. Give "
-                f"more texts, or --set kept={max(1, len(self.texts) // 10)}."
+                f"kept={self.kept}, but there are {len(self.texts)} concepts. Expected a number from 1 to "
+                f"{len(self.texts)}. Give more texts, or --set kept={max(1, len(self.texts) // 10)}."
             )
 
     @property

@@ -35,7 +35,7 @@ class Votes:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise InputError(f"{self.k} neighbours were asked for. Expected 1 or more. Take 10, say.")
+            raise InputError(f"The number of neighbours is {self.k}. Expected 1 or more. Use 10, for example.")
 
     def __call__(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)

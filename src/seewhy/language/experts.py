@@ -59,7 +59,7 @@ CONTROLS = tuple(_EVERYDAY.split())
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture as the experts see it."""
+    """One picture, prepared for the experts."""
 
     name: str
     digest: str
@@ -76,7 +76,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """One thing an expert found."""
+    """One object that an expert found."""
 
     label: str
     box: FractionBox
@@ -87,7 +87,7 @@ class FoundObject:
 
 
 class Detector(Protocol):
-    """Finds objects on a picture, the surest first."""
+    """Finds objects in a picture, the highest score first."""
 
     def detect(self, scene: Scene) -> Sequence[FoundObject]: ...
 
@@ -99,19 +99,19 @@ class Segmenter(Protocol):
 
 
 class DepthEstimator(Protocol):
-    """Measures how near everything on ``scene.pixels`` is, in any unit (the paper: 255 less GLPN's depth)."""
+    """Measures how near everything on ``scene.pixels`` is, in any unit (the paper: 255 minus GLPN's depth)."""
 
     def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]: ...
 
 
 class Verifier(Protocol):
-    """Whether something on the picture bears a phrase out (the paper: Grounding DINO finds a box, or none)."""
+    """Checks whether the picture shows what a phrase says (the paper: Grounding DINO finds a box, or none)."""
 
     def supports(self, scene: Scene, phrase: str) -> bool: ...
 
 
 class BoxSegmenter:
-    """Takes the ellipse in a box for the object; what is left where nothing segments."""
+    """Takes the ellipse in a box for the object; the fallback without a segmenter."""
 
     def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
         height, width = scene.pixels.shape[:2]
@@ -124,7 +124,7 @@ class BoxSegmenter:
 
 
 def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
-    """The name that most of the pixels bear."""
+    """The most frequent colour name of the pixels."""
     flat = pixels.reshape(-1, 3)
     if not len(flat):
         return ""
@@ -146,7 +146,7 @@ def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
-    """The middle half of a box, which is the object more often than its corners are."""
+    """The middle half of a box, which shows the object more often than its corners do."""
 
     def middle(low: float, high: float, n: int) -> slice:
         inset = (high - low) / 4
@@ -199,7 +199,7 @@ class CellVerifier:
     def __post_init__(self) -> None:
         if not self.classifier.encoder.has_text:
             raise DataError(
-                f"The encoder {self.classifier.encoder.name} has no text half. One that scores words was expected. "
+                f"The encoder {self.classifier.encoder.name} cannot read words. Expected an image-text encoder. "
                 "Use lite0 or an open_clip model, or leave --check out."
             )
 
@@ -221,7 +221,7 @@ class CellVerifier:
 
 
 def look_at(classifier: Deciding, name: str) -> Encoded:
-    """One picture after the trunk, with its map and pixels."""
+    """Encode one picture by the trunk, with its map and pixels."""
     seen = next(
         encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
     )

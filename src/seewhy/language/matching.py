@@ -34,10 +34,12 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write one object a line: {FORM}.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. Expected one object per line: {FORM}. Give another file."
+        ) from error
     found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not found:
-        raise DataError(f"{path} holds no texts. One object a line was expected: {FORM}. Write some.")
+        raise DataError(f"{path} holds no texts. Expected one object per line: {FORM}. Write some.")
     return found
 
 
@@ -46,29 +48,33 @@ def _caption(line: str, where: str) -> Caption:
         row = json_value(line)
     except ValueError as error:
         said = getattr(error, "msg", str(error))
-        raise DataError(f"{where}, is not JSON: {said}. Write one object a line: {FORM}.") from error
+        raise DataError(
+            f"{where}, is not JSON: {said}. Expected one object per line: {FORM}. Correct the line."
+        ) from error
     texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise DataError(f"{where}, holds no texts. A list of texts was expected: {FORM}. Write some, or drop the line.")
+        raise DataError(f"{where}, holds no texts. Expected a list of texts: {FORM}. Write some, or drop the line.")
     if not (row.get("digest") or row.get("image")):
-        raise DataError(f"{where}, names no picture. A digest or an image was expected: {FORM}. Add one.")
+        raise DataError(f"{where}, names no picture. Expected a digest or an image: {FORM}. Add one.")
     scores = row.get("scores", [])
     if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
-        raise DataError(f"{where}, has scores that are no numbers. A list of one a text was expected. Correct it.")
+        raise DataError(
+            f"{where}, has scores that are not numbers. Expected a list with one score per text. Correct it."
+        )
     if scores and len(scores) != len(texts):
         raise DataError(
-            f"{where}, has {len(scores)} scores for {len(texts)} texts. One a text was expected. Correct it."
+            f"{where}, has {len(scores)} scores for {len(texts)} texts. Expected one score per text. Correct it."
         )
     label = row.get("label")
     if not isinstance(label, str | None):
-        raise DataError(f"{where}, has a label that is no text. The name of a class was expected. Correct it.")
+        raise DataError(f"{where}, has a label that is not text. Expected the name of a class. Correct it.")
     names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
     return Caption(texts=tuple(t.strip() for t in texts), label=label, scores=tuple(map(float, scores)), **names)
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
-    """The captions of these pictures, in order: found by their digest, or by a file name that is no other picture's."""
+    """The captions of these pictures, in order, found by digest or by a unique file name."""
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
     files = Counter(Path(name).name for name in names)
@@ -77,15 +83,17 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
         caption = by_digest.get(digest)
         if caption is None and (caption := by_name.get(Path(name).name)) is not None and files[Path(name).name] > 1:
             raise DataError(
-                f"{files[Path(name).name]} pictures are called {Path(name).name}, and its texts have no digest. One "
-                'picture was expected. Write "digest", the SHA-256 of the file, into each line.'
+                f"{files[Path(name).name]} pictures are called {Path(name).name}, and their texts have no digest. "
+                'Expected one picture of that name. Write "digest", the SHA-256 of the file, into each line.'
             )
         missing += [name] if caption is None else []
         found += [] if caption is None else [caption]
     if missing:
+        first = captions[0].image or captions[0].digest
         raise DataError(
-            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. A text for each picture "
-            "that is trained on was expected, found by the file's digest or name. Write them, or leave those out."
+            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. Expected a text for "
+            f"each, matched by the file's digest or name; the first text is of {first!r}. Write the missing texts, or "
+            "leave these pictures out."
         )
     return tuple(found)
 
@@ -96,15 +104,15 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
         known = found.setdefault(key(caption), caption)
         if known.texts != caption.texts:
             raise DataError(
-                f"{caption.image or caption.digest!r} has two lines with different texts. One line per picture was "
-                "expected. Put its texts into one list."
+                f"{caption.image or caption.digest!r} has two lines with different texts. Expected one line per "
+                "picture. Put its texts into one list."
             )
     return found
 
 
 @dataclass(frozen=True)
 class Match:
-    """How texts are chosen; the defaults are the authors'.
+    """Settings for choosing texts; the defaults are the authors'.
 
     Attributes:
         top: most texts per picture.
@@ -118,7 +126,7 @@ class Match:
         check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
-        """Positions of the texts that fit best, best first, and the probability of each among all of them."""
+        """Positions of the best texts, best first, and the probability of each among all texts."""
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
         return order[: self.top].tolist(), values[: self.top].tolist()
@@ -154,7 +162,7 @@ def match_pictures(
     *,
     store: FeatureStore | None = None,
 ) -> Iterator[Caption | Failure]:
-    """The texts of each picture, as a stream in order; one that cannot be read becomes a failure."""
+    """The texts of each picture, as a stream in order; an unreadable picture becomes a failure."""
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
     for sample, seen in zip(
         samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
@@ -163,7 +171,7 @@ def match_pictures(
 
 
 def short_prompt(text: str) -> Prompt:
-    """Asks for the traits alone: what GIST's third step does; the authors' own wording is not public."""
+    """Asks for the traits alone, as GIST's third step does; the authors' wording is not public."""
     system = (
         "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
         "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
@@ -179,23 +187,23 @@ def read_short(answer: str) -> str:
     """
     text = " ".join(answer.split()).strip(" .\"'")
     if not 1 <= len(text.split()) <= 60:
-        raise ValueError(f"it has {len(text.split())} words, and 1 to 60 were expected")
+        raise ValueError(f"it has {len(text.split())} words; expected 1 to 60")
     return text
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """The same with every text shortened; a text is asked about once, whoever it belongs to."""
+    """The same with every text shortened; a text shared by classes is asked about once."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """How much the texts say about the picture rather than about its class."""
+    """How much the texts say about the picture, and not only about its class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1
     if not best:
-        raise DataError("No picture has a text. At least one was expected. Match some first.")
+        raise DataError("No picture has a text. Expected at least one. Run seewhy describe match first.")
     shares = [[n / sum(counts.values()) for n in counts.values()] for counts in best.values()]
     found = {
         "distinct": sum(map(len, shares)) / len(shares),

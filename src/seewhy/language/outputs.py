@@ -16,18 +16,18 @@ class CorrectedOutput(TypedDict):
     """The object of seewhy check --export --json."""
 
     file: Annotated[str, Doc("the corrected table")]
-    corrected: Annotated[Count, Doc("rows that have another label")]
+    corrected: Annotated[Count, Doc("rows with another label")]
     confirmed: Annotated[Count, Doc("rows whose label was confirmed")]
-    later: Annotated[Count, Doc("rows put off")]
-    dropped: Annotated[Count, Doc("rows left out")]
-    outdated: Annotated[Count, Doc("rows with a decision on a label that the data no longer give the picture or a")]
+    later: Annotated[Count, Doc("rows postponed")]
+    dropped: Annotated[Count, Doc("rows removed")]
+    outdated: Annotated[Count, Doc("rows with a decision on a label or class that the data no longer contain")]
     n: Annotated[Count, Doc("rows of the table")]
 
 
 class DescribePairsOutput2(TypedDict):
-    file: Annotated[str | None, Doc("the file, `null` where nothing was written")]
-    written: Annotated[Count, Doc("classes, or pairs of classes, that have texts now")]
-    failed: Annotated[dict[str, str], Doc("class, or pair, → why it has none")]
+    file: Annotated[str | None, Doc("the file; `null` if nothing was written")]
+    written: Annotated[Count, Doc("classes, or pairs of classes, that now have texts")]
+    failed: Annotated[dict[str, str], Doc("for each class or pair without texts, the reason")]
 
 
 DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
@@ -41,11 +41,11 @@ PairsCheckOutput = Checked
 class DescribeMatchOutput2(TypedDict):
     file: Annotated[str, Doc("the file")]
     written: Annotated[Count, Doc("pictures with texts")]
-    distinct: Annotated[float, Doc("texts that are the best of some picture, mean over classes")]
-    commonest: Annotated[Share, Doc("part of the pictures that have the class's commonest best text")]
-    entropy: Annotated[float, Doc("of that choice in bits; 0 is one text for the class")]
-    n_pictures: Annotated[Count, Doc("pictures")]
-    n_classes: Annotated[Count, Doc("classes")]
+    distinct: Annotated[float, Doc("number of texts that are the best of some picture, mean over classes")]
+    commonest: Annotated[Share, Doc("share of the pictures that have the commonest best text of their class")]
+    entropy: Annotated[float, Doc("entropy of the best texts in bits; 0 means one text for the whole class")]
+    n_pictures: Annotated[Count, Doc("number of pictures")]
+    n_classes: Annotated[Count, Doc("number of classes")]
 
 
 DescribeMatchOutput = DryRunOutput | DescribeMatchOutput2
@@ -56,54 +56,54 @@ class Judgement(TypedDict):
     author: Annotated[str, Doc("who judged")]
     first: Annotated[str, Doc("one text")]
     second: Annotated[str, Doc("the other")]
-    swapped: Annotated[bool, Doc("the second stood on the left")]
-    answers: Annotated[dict[str, int], Doc("by question, from 2 to −2 for the first text")]
-    seconds: Annotated[float, Doc("active time")]
-    made: Annotated[str, Doc("UTC, ISO 8601")]
+    swapped: Annotated[bool, Doc("whether the second text was on the left")]
+    answers: Annotated[dict[str, int], Doc("for each question, from 2 to −2 for the first text")]
+    seconds: Annotated[float, Doc("active time in seconds")]
+    made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
 class AnnotationOutput(TypedDict):
     """A line of seewhy app --annotate --export FILE.jsonl."""
 
-    format: Annotated[Count, Doc("1")]
+    format: Annotated[Count, Doc("version of the format, 1")]
     image: Annotated[str, Doc("file name as given")]
-    digest: Annotated[str, Doc("SHA-256 of its bytes")]
-    width: Annotated[Count, Doc("upright, in pixels")]
-    height: Annotated[Count, Doc("upright, in pixels")]
-    objects: Annotated[list[BoxedObject], Doc("of the last version")]
-    text: Annotated[str, Doc("on the whole picture, of the last version")]
-    left_out: Annotated[list[str], Doc("labels of objects that the text does not name")]
+    digest: Annotated[str, Doc("SHA-256 of the file")]
+    width: Annotated[Count, Doc("width of the upright picture in pixels")]
+    height: Annotated[Count, Doc("height of the upright picture in pixels")]
+    objects: Annotated[list[BoxedObject], Doc("objects of the last version")]
+    text: Annotated[str, Doc("text on the whole picture, from the last version")]
+    left_out: Annotated[list[str], Doc("objects that the text does not name")]
     finished: Annotated[str | None, Doc("why it counts as finished")]
-    versions: Annotated[list[Version], Doc("all")]
-    judgements: Annotated[list[Judgement], Doc("the last of each person on each pair of texts")]
+    versions: Annotated[list[Version], Doc("all versions")]
+    judgements: Annotated[list[Judgement], Doc("the last judgement of each person on each pair of texts")]
 
 
 class AnnotateOutput(TypedDict):
     """The object of seewhy app --annotate --json: what was written or taken in, or where the page is."""
 
-    file: NotRequired[Annotated[str, Doc("with `--export`; the file")]]
-    address: NotRequired[Annotated[str, Doc("of the page, without them")]]
-    pictures: Annotated[Count, Doc("how many")]
+    file: NotRequired[Annotated[str, Doc("with `--export`: the file")]]
+    address: NotRequired[Annotated[str, Doc("address of the page, without `--export`")]]
+    pictures: Annotated[Count, Doc("number of pictures")]
 
 
 class DescribeImagesOutput2(TypedDict):
     image: Annotated[str, Doc("file name as given")]
-    digest: Annotated[str, Doc("SHA-256 of its bytes")]
-    width: Annotated[Count, Doc("upright, in pixels")]
-    height: Annotated[Count, Doc("upright, in pixels")]
+    digest: Annotated[str, Doc("SHA-256 of the file")]
+    width: Annotated[Count, Doc("width of the upright picture in pixels")]
+    height: Annotated[Count, Doc("height of the upright picture in pixels")]
     draft: Annotated[str, Doc("the text before")]
     description: Annotated[str, Doc("the text after")]
     obj_from_desc: Annotated[list[str], Doc("objects that the draft names")]
-    del_obj_from_desc: Annotated[list[str], Doc("of them, those that nothing on the picture bears out")]
-    extr_obj_from_img: Annotated[list[str], Doc("objects found, with their colours, the surest first")]
+    del_obj_from_desc: Annotated[list[str], Doc("those of them that the picture does not confirm")]
+    extr_obj_from_img: Annotated[list[str], Doc("objects found with their colours, highest score first")]
     bounding_boxes: list[tuple[float, float, float, float]]
-    size: Annotated[list[Count | None], Doc("of each, in pixels")]
-    object_depth: Annotated[list[Share | None], Doc("of each, 0 far to 1 near")]
-    score: Annotated[list[Share], Doc("of each, by the detector, 0…1")]
-    added: Annotated[list[str], Doc("labels of those the draft did not name")]
-    kept: Annotated[str, Doc("why the draft was left as it is, or empty")]
-    made_by: Annotated[str, Doc("names the model, the drafts and the settings")]
-    known: NotRequired[Annotated[bool, Doc("true for a line that was there already")]]
+    size: Annotated[list[Count | None], Doc("size of each object in pixels")]
+    object_depth: Annotated[list[Share | None], Doc("depth of each object, from 0 (far) to 1 (near)")]
+    score: Annotated[list[Share], Doc("score of each object by the detector, 0…1")]
+    added: Annotated[list[str], Doc("objects that the draft did not name")]
+    kept: Annotated[str, Doc("why the draft was not changed, or empty")]
+    made_by: Annotated[str, Doc("the model, the drafts and the settings")]
+    known: NotRequired[Annotated[bool, Doc("whether the line existed already")]]
 
 
 DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2
@@ -113,8 +113,8 @@ DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2
 class PairsCleanOutput(TypedDict):
     """The object of seewhy check --texts -o --json."""
 
-    file: Annotated[str, Doc("the kept pairs")]
-    removed_file: Annotated[str, Doc("the others, with the reasons")]
-    pictures: Annotated[Count, Doc("that are kept")]
-    pairs: Annotated[Count, Doc("that are kept")]
-    removed: Annotated[Count, Doc("pairs that are taken out")]
+    file: Annotated[str, Doc("file of the pairs kept")]
+    removed_file: Annotated[str, Doc("file of the removed pairs, with reasons")]
+    pictures: Annotated[Count, Doc("pictures kept")]
+    pairs: Annotated[Count, Doc("pairs kept")]
+    removed: Annotated[Count, Doc("pairs removed")]

@@ -54,20 +54,20 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """The lines of a list, each once, without marks; small models repeat the worked examples, which are left out."""
+    """The lines of a list, each once, without marks; repetitions of the worked examples are left out."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
     if len(texts) < 2:
         what = "repeats the examples" if shown & set(found) else f"has {len(texts)} lines that begin with '- '"
-        raise ValueError(f"it {what}, and at least two lines of its own, each beginning with '- ', were expected")
+        raise ValueError(f"it {what}; expected at least two lines of its own, each beginning with '- '")
     return texts
 
 
 def write_classes(
     desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
-    """Descriptors of each class, in order; where there are none, the reason."""
+    """Descriptors of each class, in order, or the reason why there are none."""
     answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
     yield from zip(classes, answers, strict=True)
 
@@ -117,7 +117,7 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
         if one and other and one != other and (one, other) not in echo and not names & {_plain(one), _plain(other)}:
             found.append(Difference(attribute, caption(first, one), caption(second, other)))
     if not found:
-        raise ValueError("it names no difference of these two")
+        raise ValueError("it names no difference of these two classes")
     return Pair((first, second), tuple(dict.fromkeys(found)))
 
 
@@ -133,7 +133,7 @@ def _plain(text: str) -> str:
 
 
 def read_json(answer: str) -> Any:
-    """The first JSON object or list in a text: models like to say something around it."""
+    """The first JSON object or list in a text, which may have words around it."""
     start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
     if start < 0:
         raise ValueError("it holds no JSON")
@@ -146,7 +146,7 @@ def read_json(answer: str) -> Any:
 def write_pairs(
     desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
-    """What parts each pair, in order; where nothing is had, the reason."""
+    """The differences of each pair, in order, or the reason why there are none."""
     pairs = list(pairs)
     questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
     yield from zip(pairs, desk.ask_all(questions), strict=True)
@@ -165,16 +165,16 @@ def read_pairs(path: str | Path) -> list[Pair]:
     try:
         rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Write {FORM}.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Expected {FORM}. Give another file.") from error
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path} holds no pairs. Write {FORM}.")
+        raise DataError(f"{path} holds no pairs of classes. Expected {FORM}. Write some.")
     return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]
 
 
 def _pair(row: Any, place: str) -> Pair:
     names = row.get("classes") if isinstance(row, dict) else None
     if not isinstance(names, list) or len(names) != 2 or not all(isinstance(n, str) and n.strip() for n in names):
-        raise DataError(f"{place} does not name two classes. Write {FORM}.")
+        raise DataError(f"{place} does not name two classes. Expected {FORM}. Correct it.")
     first, second = (n.strip() for n in names)
     if first == second:
         raise DataError(f"{place} names {first!r} twice. Name two classes.")
@@ -184,7 +184,9 @@ def _pair(row: Any, place: str) -> Pair:
         given = [one.get(k) for k in _KEYS] if isinstance(one, dict) else []
         texts = [t.strip() for t in given if isinstance(t, str)]
         if len(texts) < 3 or not all(texts[1:]):
-            raise DataError(f"{place} has a difference without attribute, first or second. Write {FORM}.")
+            raise DataError(
+                f"{place} has a difference without attribute, first or second. Expected {FORM}. Correct it."
+            )
         found.append(Difference(*texts))
     if not found:
         raise DataError(f"{place} has no differences. Write at least one, or leave the pair out.")
@@ -192,12 +194,12 @@ def _pair(row: Any, place: str) -> Pair:
 
 
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
-    """Keep pairs as a file, over one that SeeWhy wrote and nobody has edited since, or with ``force`` over any."""
+    """Write pairs to a file; overwrites a file that SeeWhy wrote and nobody edited, or any file with ``force``."""
     return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), force=force)
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Pairs of classes, by the probability of the less likely of the two, summed over pictures with both on top."""
+    """Pairs of classes by confusability: the lower of the two probabilities, summed over pictures with both on top."""
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

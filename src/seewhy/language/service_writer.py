@@ -43,13 +43,13 @@ _PIECE = 6
 
 @dataclass(frozen=True)
 class ServiceWriter(Writer):
-    """Asks a chat model over HTTP, through the official client.
+    """Asks a chat model over HTTP, by the official OpenAI client.
 
-    A busy service (429, 503) is asked again, when it says; after a first answer, one that breaks off or fails too.
-    Nothing is sent before the first prompt, and nowhere else than to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
-    OpenAI). The key, in ``key_variable`` of the environment, is in no log, error, card or file. ``left_out`` are
-    :data:`PARAMETERS` that the service refuses. ``timeout_s`` is for one answer, all in all, but for the waits that a
-    busy service asks for.
+    A busy service (429, 503) is asked again when it says so; after a first answer, so is one that breaks off or
+    fails. Nothing is sent before the first prompt, and only to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
+    OpenAI). The key is read from the environment variable ``key_variable`` and appears in no log, error, card or
+    file. ``left_out`` names :data:`PARAMETERS` that the service refuses. ``timeout_s`` limits one whole answer,
+    without the waits that a busy service asks for.
     """
 
     name: str
@@ -64,17 +64,17 @@ class ServiceWriter(Writer):
         url = urlsplit("https://openai" if self.base_url is None else self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise InputError(
-                f"{self.base_url!r} was given as --base-url. A URL like http://localhost:11434/v1 was expected."
+                f"--base-url is {self.base_url!r}. Expected a URL like http://localhost:11434/v1. Correct it."
             )
         if url.username or url.password or url.query:  # it is shown in messages and kept beside answers
             raise InputError(
-                "--base-url was given with a user's name or a query in it. A bare URL was expected, since it is shown "
-                "and kept. Put the key into the environment and name its variable with --set key_variable."
+                "--base-url contains a user name or a query. Expected a bare URL, because SeeWhy shows and "
+                "stores it. Put the key into the environment, and name the variable: --set key_variable=NAME."
             )
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
             raise InputError(
-                f"{unknown[0]!r} was to be left out of requests. One of {', '.join(PARAMETERS)} was expected. "
-                "Correct --set leave_out."
+                f"The parameter {unknown[0]!r} cannot be left out of requests. Expected one of "
+                f"{', '.join(PARAMETERS)}. Correct --set leave_out."
             )
 
     @property
@@ -100,8 +100,8 @@ class ServiceWriter(Writer):
             raise MissingExtraError("writers", "A writer behind an endpoint")
         if not self._key and self.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
             raise NoWriterError(
-                f"The service needs a key and {self.key_variable} is not set. A key in the environment was expected. "
-                f"Set it, or name your own server with --base-url."
+                f"The service needs a key, and {self.key_variable} is not set. Expected the key in that "
+                "environment variable. Set it, or name your own server with --base-url."
             )
         client = make_client(self._key or "none", self.base_url, self.timeout_s)
         weakref.finalize(self, client.close)
@@ -116,8 +116,8 @@ class ServiceWriter(Writer):
         except TimeoutError:
             kind = WriterError if self._answered.is_set() else NoWriterError
             raise kind(
-                f"{self.model} gave no whole answer within {self.timeout_s:g} seconds. One was expected by then. "
-                "Raise --set timeout, or take a faster service."
+                f"{self.model} gave no complete answer within {self.timeout_s:g} seconds. Expected one within "
+                "that time. Raise --set timeout, or use a faster service."
             ) from None
         except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
@@ -131,12 +131,12 @@ class ServiceWriter(Writer):
             text = None
         if not isinstance(text, str):
             raise WriterError(
-                f"{self.model} gave an answer that is no chat completion. One with text in choices[0].message.content "
-                "was expected. Check --base-url, or take another service."
+                f"{self.model} gave an answer that is not a chat completion. Expected text in "
+                "choices[0].message.content. Check --base-url, or use another service."
             )
         if not text:
             raise WriterError(
-                f"{self.model} gave an empty answer. Text was expected. Ask again or raise --set max_tokens."
+                f"{self.model} gave an empty answer. Expected text. Try again, or raise --set max_tokens."
             )
         if self._key:
             text = text.replace(self._key, "(the key)")
@@ -180,7 +180,7 @@ class ServiceWriter(Writer):
         message = mask_key(clean, self._key)[:300].rstrip(".")
         if isinstance(rule, BrokenRuleError):
             return NoWriterError(
-                f"{self.model} is not asked any further: {message}. A service that answers by itself was expected. "
+                f"SeeWhy stopped asking {self.model}: {message}. Expected a service that answers directly. "
                 "Correct --base-url."
             )
         if status in (400, 422):
@@ -188,17 +188,17 @@ class ServiceWriter(Writer):
             named = [p for p in PARAMETERS if p in message or (p == "response_format" and "json_schema" in message)]
             if named := [p for p in named if p not in self.left_out]:
                 return NoWriterError(
-                    f"{self.model} refuses a parameter: {message}. A service that takes {', '.join(named)} was "
-                    f"expected. Add --set leave_out={','.join(named)}, or change it."
+                    f"{self.model} refuses a parameter: {message}. Expected a service that takes "
+                    f"{', '.join(named)}. Add --set leave_out={','.join(named)}, or change it."
                 )
             return WriterError(
-                f"{self.model} refuses the question: {message}. One that it takes was expected. Lower --set "
-                "max_tokens, or take another model."
+                f"{self.model} refuses the question: {message}. Expected a service that accepts it. Lower --set "
+                "max_tokens, or use another model."
             )
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
         kind = NoWriterError if hopeless else WriterError
         return kind(
-            f"{self.model} did not answer: {message}. A running service and a model it has were expected. "
+            f"{self.model} did not answer: {message}. Expected a running service that has the model. "
             "Check --base-url, --writer and the key."
         )
 
@@ -219,11 +219,11 @@ class ServiceWriter(Writer):
 
 
 class BrokenRuleError(Exception):
-    """A service did what none may: sent the question on, or more bytes than an answer can have."""
+    """A service broke a rule: it redirected the question, or sent more bytes than an answer can have."""
 
 
 class Allowance:
-    """Seconds that are left for one answer, over all its tries; waits that a busy service asks for are not counted."""
+    """Seconds left for one answer, over all tries, without the waits that a busy service asks for."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = self.left = seconds
@@ -248,14 +248,14 @@ class Allowance:
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, which tries once, follows no redirect, and reads no endless answer."""
+    """The official client, set to try once, follow no redirect, and limit the size of an answer."""
     from openai import DefaultHttpxClient, OpenAI
 
     def before_reading(response: Any) -> None:
         if response.has_redirect_location:
-            raise BrokenRuleError(f"it sends the question on to {response.headers['location']}")
+            raise BrokenRuleError(f"it redirects the question to {response.headers['location']}")
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-            raise BrokenRuleError("its answer is packed, which was not asked for")
+            raise BrokenRuleError("its answer is compressed, which SeeWhy did not ask for")
         response.stream = _bounded(response.stream, time.monotonic() + timeout_s + 1)  # left to itself by then
 
     return OpenAI(

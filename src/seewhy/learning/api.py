@@ -43,9 +43,7 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 
 class InstructedTask(PairTask):
-    """Pictures under instructions find their answers: a few through the layers that are changed, all others as the
-    encoder pools them, which costs next to nothing; behind both stands the projection.
-    """
+    """Pictures under instructions must find their answers, through the changed layers or by the projection alone."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -68,9 +66,9 @@ class InstructedTask(PairTask):
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """Of each picture some of what it is asked, each in one of its wordings: instruction, answer, the answer's number.
+    """For each picture some of its questions, each in one wording: instruction, answer, the answer's number.
 
-    ``known`` has, of each picture, the question and the answer's number of everything that is known of it.
+    ``known`` lists for each picture every known answer, as the question and the answer's number.
     """
 
     known: Sequence[Sequence[tuple[int, int]]]
@@ -92,13 +90,13 @@ class Triplets:
 
 
 def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: int) -> tuple[list[int], Triplets]:
-    """The pictures of which any answer is known, and what they are asked, ``n`` times in each batch."""
+    """The pictures with any known answer, and their questions, ``n`` of them in each batch."""
     given = [len(answers) for _, answers in questions]
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            f"Pictures were given with {given} answers, {len(words)} of them different. An instruction or more for "
-            "each list of answers, an answer for each picture, and two different ones were expected. Give those."
+            f"{given} answers were given, {len(words)} of them different. Expected one answer per picture in each "
+            "list, at least two different answers, and at least one instruction per list. Correct the lists."
         )
     number = {word: i for i, word in enumerate(words)}
     known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
@@ -189,15 +187,15 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """A pair for each picture with a class, and for each with captions; those of one class or caption share a label."""
+    """One pair per picture with a class, and one per picture with captions; equal classes or captions share a label."""
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
     if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(told)) < 2:
         raise DataError(
-            f"{len(pooled)} pictures were given with {len(classes)} classes, {len(named)} of them named, and "
-            f"{len(captions)} lists of captions, {len(told)} of them with one. As many of each, and two named and two "
-            "captioned or more, were expected. Give those."
+            f"{len(pooled)} pictures were given with {len(classes)} classes ({len(named)} named) and "
+            f"{len(captions)} lists of captions ({len(told)} not empty). Expected one class and one list per "
+            "picture, at least two named and two not empty. Correct them."
         )
     choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
     choices += [[(1, caption) for caption in captions[i]] for i in told]
@@ -216,7 +214,7 @@ def two_kinds(
 
 @dataclass(frozen=True)
 class ByClassesAndCaptions(FromColumns):
-    """One column names classes, others are captions; a picture may have either or both. Pictures stay where they are.
+    """One column names classes, others hold captions; a picture may have either or both.
 
     Args:
         label: the column of classes.
@@ -299,14 +297,14 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """How an encoder is taught by an objective, with as much as can be trained and kept where ``all_of_it``."""
+    """The training that an objective needs; with ``all_of_it``, everything that can be trained is trained and kept."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]
     if unused := unused or [name for name in columns if name not in found.columns]:
         raise InputError(
-            f"{spelt(unused[0])} was given with the objective {objective!r}, which has no use for it. An objective "
-            "that has, or none of it, was expected. Drop it, or take another objective."
+            f"{spelt(unused[0])} was given with the objective {objective!r}, which does not use it. Expected "
+            "options of that objective. Drop this one, or take another objective."
         )
     return found.of(objective, {**(found.all_of_it if all_of_it else {}), **settings}, columns)
 
@@ -335,37 +333,37 @@ def adapt(
     progress: Progress | None = None,
     **parameters: Unpack[TeachKeywords],
 ) -> Adapted | Taught | Classifier:
-    """Teach an encoder pictures with texts (:class:`seewhy.learning.adapt.Adapt`), a table's columns, or a few classes.
+    """Adapt an encoder to pictures with texts (:class:`seewhy.learning.adapt.Adapt`), columns of a table, or classes.
 
-    With a method, such as :class:`~seewhy.learning.adaptation.word_prompts.CoOp`, classes are learnt by their names.
-    Columns are learnt from with ``objective="focallens"`` and ``instructions``
+    With a method, such as :class:`~seewhy.learning.adaptation.word_prompts.CoOp`, it learns classes by their names.
+    It learns from columns with ``objective="focallens"`` and ``instructions``
     (:class:`seewhy.learning.api.ByInstructions`), and with ``objective="prefix"`` and ``label``
     (:class:`seewhy.learning.api.ByClassesAndCaptions`).
 
     Args:
-        pairs: what :func:`seewhy.load_pairs` takes; to learn from columns, something that has them.
-        encoder: an encoder with words, or its name.
-        method: what learns classes by their names: ``"coop"``, or ``CoOp(shots=4)``; of what ``fit`` takes.
-        image, text, label, group: columns of pictures, of texts, of classes and of what belongs together; left out,
-            those that are called so or alike.
-        validation: the same as ``pairs``, to choose ``keep`` and to measure on; left out, a tenth of ``pairs``.
-        base_to_new: with a method: learn the first half of the classes, and measure the rest by name.
-        new_names: with a method: names to learn for without pictures; left out, the method's own choice.
-        also: with a method: pictures of other classes by a name for each set, told by name before and after.
-        store: where looks are kept between runs; left out, nothing is kept.
+        pairs: anything that :func:`seewhy.load_pairs` takes; to learn from columns, a table or shards.
+        encoder: an image-text encoder, or its name.
+        method: a method that learns classes by their names, ``"coop"`` or ``CoOp(shots=4)``; data as for ``fit``.
+        image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong together;
+            left out, columns with such names.
+        validation: data like ``pairs`` that chooses ``keep`` and gives the figures; left out, a tenth of ``pairs``.
+        base_to_new: with a method: train on the first half of the classes, and measure the rest by name.
+        new_names: with a method: names of classes without pictures to protect; left out, the method chooses.
+        also: with a method: named sets of pictures of other classes, measured by name before and after.
+        store: where encoded pictures are kept between runs; left out, nothing is kept.
         progress: callback for progress and failures.
         **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
             ``instructions={"colour": "the colour"}``.
 
     Returns:
-        Its ``encoder`` is one like any other; ``save(folder)`` keeps it, and ``seewhy.encoder(folder)`` brings it back.
-        :func:`seewhy.studies.adapting.run_report` makes the page of the run.
-        With a method, a classifier like any other; ``measures["forgetting"]`` is what was gained and lost.
+        The finished training. Its ``encoder`` works like any other; ``save(folder)`` writes it, and
+        ``seewhy.encoder(folder)`` loads it. :func:`seewhy.studies.adapting.run_report` makes the page of the run.
+        With a method, a classifier; ``measures["forgetting"]`` says what was gained and lost.
 
     Raises:
-        DataError: there is nothing that can be used, too little, or no such column.
-        ModelError: the encoder has no words, or none that can be trained.
-        InputError: the objective needs columns that were not named, or has no use for a parameter.
+        DataError: the data is unusable or too little, or has no such column.
+        ModelError: the encoder cannot read words, or its text encoder cannot be trained.
+        InputError: the objective needs columns that were not named, or does not use a parameter.
     """
     if method is not None:
         from ..studies.forgetting import AdaptingData, adapt_names, recipe_named
@@ -396,13 +394,13 @@ def pretrain(
     progress: Progress | None = None,
     **parameters: Unpack[PretrainKeywords],
 ) -> Adapted | Pretrained | Taught:
-    """Train an encoder, all of it kept, on pictures with texts or, by objectives without words, on pictures alone.
+    """Train a whole encoder on pictures with texts or, by objectives without words, on pictures alone.
 
     Args:
-        pairs: pictures with texts, as for :func:`adapt`; by an objective that needs no words
-            (:class:`seewhy.learning.pretrain.Pretrain`) class folders, a table, a folder of pictures, pictures, or
-            what :func:`fit` takes.
-        encoder: where it begins; ``"new:resnet"`` and ``"new:vit"`` have learnt nothing yet.
+        pairs: pictures with texts, as for :func:`adapt`. For an objective without words
+            (:class:`seewhy.learning.pretrain.Pretrain`): class folders, a table, a folder of pictures, pictures, or
+            anything that :func:`fit` takes.
+        encoder: the encoder to start from; ``"new:resnet"`` and ``"new:vit"`` have random weights.
         image, text, label, group, validation, store, progress: as for :func:`adapt`.
         **parameters: those of the method.
     """

@@ -58,7 +58,7 @@ class PairTask(Task):
 
 
 class Contrast(PairTask):
-    """Two networks that are to bring each picture and its text to one place.
+    """Two networks that bring each picture and its text together.
 
     ``column`` is of the pictures; ``"text"`` a tensor, or a tuple such as tokens and their mask, of each text or of
     ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
@@ -108,7 +108,7 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column of which each sample has several, one drawn at every step from the seed, the step and its place."""
+    """A column with several values per sample, of which each step draws one."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
@@ -132,7 +132,7 @@ class Drawn(Generic[One]):
 
 
 class RegionalContrast(PairTask):
-    """Two networks that bring each picture and its text to one place, and what a text says to where it is seen."""
+    """Two networks that bring each picture and its text together, and their parts too."""
 
     objective: Regional
 
@@ -203,7 +203,7 @@ class TextWords(nn.Module):
 
 
 class BoxContrast(PairTask):
-    """A trunk, and a detector's heads on it, that bring a picture and what is in its boxes to the picture's text."""
+    """A trunk with a detector's heads, which bring a picture and its boxes near the picture's text."""
 
     objective: RandomBoxes
 
@@ -257,7 +257,7 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """How many others are as near as what belongs together; 0 is the first place."""
+    """For each picture and text, how many rivals are at least as near as the right match; 0 is the first place."""
 
     image_to_text: Int[Tensor, " p"]
     text_to_image: Int[Tensor, " m"]
@@ -287,6 +287,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Part of the pictures whose nearest text is as near as their own; 1 is best, ``1 / n`` by chance."""
+    """Share of the pictures that have no text nearer than their own; 1 is best, ``1 / n`` is chance."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

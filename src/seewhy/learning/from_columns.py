@@ -89,7 +89,7 @@ class Taught(Finished[PooledSet, Right]):
 
 @dataclass(frozen=True, kw_only=True)
 class FromColumns(Way[PooledSet, Right]):
-    """How an encoder is taught by a table; the method says which columns, and what of them it learns.
+    """Trains an encoder on a table; the method says which columns it reads, and what it learns from them.
 
     Args:
         objective: loss to train with.
@@ -211,12 +211,12 @@ class FromColumns(Way[PooledSet, Right]):
 def read_columns(
     source: Any, columns: Mapping[str, Any], image: str | None, group: str | None, progress: Progress
 ) -> Columns:
-    """What each column says of which picture."""
+    """The value of each column for each picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)
         raise DataError(
-            f"{given} has no columns. A table, or shards with JSON, was expected, with a row per picture and the "
+            f"{given} has no columns. Expected a table, or shards with JSON, with one row per picture and the "
             f"columns {', '.join(str(c) for c in columns.values() if c)}. Give one."
         )
     found: dict[str, dict[str, Sample]] = {}
@@ -234,28 +234,28 @@ def read_columns(
 
 
 def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress) -> None:
-    """Refuse a column from which nothing can be learnt, and say where captions seem to stand in the place of names."""
+    """Refuse a column that teaches nothing, and note a column of names that seems to hold captions."""
     values = own.first(name)
     different = sorted({*values} - {""})
     if len(different) < 2:
         raise DataError(
-            f"The column for {name!r} has {len(different)} value{'s' * (len(different) != 1)} in the pictures to train "
-            f"on{''.join(f': {value!r}' for value in different)}. Two or more were expected, as one is learnt by being "
-            "told from others. Name another column, or give more pictures."
+            f"The column for {name!r} has {len(different)} value{'s' * (len(different) != 1)} in the pictures to "
+            f"train on{''.join(f': {value!r}' for value in different)}. Expected at least 2: there must be "
+            "something to distinguish. Name another column, or give more pictures."
         )
     if not are_names:
         return
     for value, item in zip(values, own.items, strict=True):
         if len(value) > LONGEST:
             raise DataError(
-                f"The column for {name!r} holds a text of {len(value)} signs for {item.image}, which begins with "
-                f"{value[:30]!r}. Names of at most {LONGEST} signs were expected. Shorten it, or name another column."
+                f"The column for {name!r} holds a text of {len(value)} characters for {item.image}; it begins with "
+                f"{value[:30]!r}. Expected names of at most {LONGEST} characters. Shorten it, or name another column."
             )
     n = sum(map(bool, values))
     if n >= FEW and len(different) > 0.8 * n:
         progress.note(
             f"the column for {name!r} has {len(different)} different values in {n} pictures, such as "
-            f"{different[0]!r}: where these are captions, name another column"
+            f"{different[0]!r}; if these are captions, name another column"
         )
 
 
@@ -270,10 +270,10 @@ def cosines(
 
 
 def needs(objective: type[Contrastive]) -> str:
-    """What an objective was not given, and how to give it."""
+    """The error of an objective without the columns it needs, and how to name them."""
     return (
-        f"The objective {objective.name!r} needs {objective.needs}, and none was named. Columns of a table were "
-        f"expected. Give {objective.options}."
+        f"The objective {objective.name!r} needs {objective.needs}, and no columns were named. Expected columns of "
+        f"a table. Give {objective.options}."
     )
 
 

@@ -22,17 +22,17 @@ from .objectives.regional import GLoRIA
 @attributions.register
 @dataclass(frozen=True)
 class GLoRIAAttention(Attribution):
-    """Shows where the words of a class's name are attended to, among the words of a sentence about it.
+    """Shows which places the words of a class's name attend to, within a sentence about it.
 
-    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, 1 over all of them) and ``c_t`` what it
-    gathers, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale cos(c_t,
-    w_t))``: a word counts as it does in the paper's likeness, and 0 is a look that is even. With a contrast it is the
-    difference of two maps. The words around the name compete for regions and are not shown: a sentence of one token
-    has nothing to compete with, and its map is zero.
+    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, summing to 1) and ``c_t`` the regions
+    weighed by it, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale
+    cos(c_t, w_t))``: each word weighs as in the paper's similarity, and 0 is even attention. With a contrast it is the
+    difference of two maps. The words around the name compete for regions and are not shown. A sentence of one token has
+    no competitors, and its map is zero.
 
-    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. It reads the class's name alone, so that it
-    explains a sentence more than a decision, and says as much as cells and words have in common: an encoder trained
-    with ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt that, others did not.
+    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. The map depends on the class's name and
+    not on the decision. It is only as good as the match of cells and words, which an encoder learns with ``seewhy adapt
+    --objective gloria`` or ``dreamlip``.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher makes
@@ -46,7 +46,7 @@ class GLoRIAAttention(Attribution):
     name: ClassVar[str] = "gloria_attention"
     spelt: ClassVar[str] = "GLoRIA attention"
     paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
-    needs: ClassVar[str] = "an encoder that shows single words, best one trained with words and regions"
+    needs: ClassVar[str] = "an encoder that gives single words, best trained with words and regions"
     cost: ClassVar[str] = "0"
     needs_words: ClassVar[bool] = True
 
@@ -58,30 +58,31 @@ class GLoRIAAttention(Attribution):
         scales = (self.attention_scale, self.word_scale)
         if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
             raise InputError(
-                f"gloria_attention was given attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g}, "
-                f"sentence={self.sentence!r}. Scales above zero, and a sentence with {{}} for the class's name, were "
-                "expected. Change them."
+                f"gloria_attention was given attention_scale={self.attention_scale:g}, "
+                f"word_scale={self.word_scale:g}, sentence={self.sentence!r}. Expected scales above 0, and a "
+                f"sentence with {{}} for the class's name. Change them."
             )
 
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
-                "gloria_attention has maps of classes only. A class was expected as target. Use grad_cam or rise."
+                "gloria_attention can only explain a class, and the target is not one. Expected a class. Give "
+                "one, or use grad_cam or rise."
             )
         encoder = model.encoder
         tower, grid = encoder.text if encoder.has_text else None, encoder.layout.to_grid(look.features)
         if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
             raise InputError(
-                f"gloria_attention reads words one by one, and {encoder.name!r} shows none. An encoder of seewhy adapt "
-                "--objective gloria --train towers, or one whose words can be trained, was expected. Use grad_cam, "
-                "rise or occlusion."
+                f"gloria_attention reads words one by one, and {encoder.name!r} does not expose them. Expected an "
+                "encoder from seewhy adapt --objective gloria --train towers, or one whose words can be trained. "
+                "Use grad_cam, rise or occlusion."
             )
         if grid.shape[1] != look.pooled.shape[1]:
             raise InputError(
-                f"gloria_attention compares cells with words, and the cells of {encoder.name!r} have {grid.shape[1]} "
-                f"numbers, its pooled vectors {look.pooled.shape[1]}. Equal numbers were expected. Use grad_cam, rise "
-                "or occlusion."
+                f"gloria_attention compares cells with words. The cells of {encoder.name!r} have {grid.shape[1]} "
+                f"numbers, and its pooled vectors {look.pooled.shape[1]}; expected as many. Use grad_cam, rise or "
+                "occlusion."
             )
         regions = tower.project(grid.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (len(look), -1))
         maps = self._maps(model, tower, regions, target.index)

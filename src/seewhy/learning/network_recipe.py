@@ -15,7 +15,7 @@ from ..heads.head import Head
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe(PictureRecipe):
-    """Learns a network, through which the classifier looks; its fields have their bounds in their types.
+    """Trains a network that the classifier then uses; the types of its fields hold their bounds.
 
     Args:
         held_out: share of the pictures to hold out and measure on, 0 to 1.
@@ -36,7 +36,7 @@ class NetworkRecipe(PictureRecipe):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that do not go together; most have none."""
+        """Refuse fields that do not go together; most methods have none."""
         return
 
     def classifier(

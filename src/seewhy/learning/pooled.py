@@ -129,8 +129,8 @@ def encode_pictures(
     if not kept:
         reason = f"; the first: {progress.failures[0].error}" if progress.failures else ""
         raise DataError(
-            f"None of the {len(items)} pictures can be read{reason}. Files of pictures were expected, relative to "
-            "their table. Check the column of images."
+            f"None of the {len(items)} pictures can be read{reason}. Expected files of pictures, with paths "
+            "relative to their table. Check the column of images."
         )
     return PooledSet(tuple(kept), tuple(digests), torch.stack(pooled))
 
@@ -145,7 +145,8 @@ def encode_pairs(
         cut = [image for image, text in long if tower.n_cut([text])]
         if cut:
             progress.note(
-                f"{len(cut)} text(s) are longer than is read, and what lies beyond is not; the first is of {cut[0]}"
+                f"{len(cut)} text(s) are longer than the text encoder reads, and their ends are ignored; the "
+                f"first is of {cut[0]}"
             )
     texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)
     return PooledPairs(pictures.items, pictures.digests, pictures.pooled, *texts)

@@ -46,7 +46,7 @@ class Pretrained(Finished[PooledSet, Any]):
 
 @dataclass(frozen=True)
 class Pretrain(Way[PooledSet, Any]):
-    """How an encoder is trained on pictures alone, or on pictures with classes.
+    """Trains an encoder on pictures alone, or on pictures with classes.
 
     Args:
         objective: loss to train with, one that needs no words.
@@ -101,8 +101,8 @@ class Pretrain(Way[PooledSet, Any]):
         if unfit:
             sees, expected = ("cells", "whole views") if dense else ("whole views", "cells")
             raise InputError(
-                f"pretrain was given {unfit}=True with the objective {name!r}, which is of {sees}. An objective of "
-                f"{expected} was expected. Leave {unfit} out, or take another objective."
+                f"pretrain was given {unfit}=True with the objective {name!r}, which learns from {sees}. Expected "
+                f"an objective of {expected}. Leave {unfit} out, or take another objective."
             )
         _ = self.head(), self.views()
 
@@ -125,7 +125,7 @@ class Pretrain(Way[PooledSet, Any]):
         twice = under_two_classes([item.label for item in own.items], own.digests)
         names = [item.image for item, both in zip(own.items, twice, strict=True) if both]
         if names:
-            progress.note(f"the same picture lies under two classes, which no objective can learn: {some(names, 3)}")
+            progress.note(f"the same picture has two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
         """The objective."""
@@ -135,7 +135,7 @@ class Pretrain(Way[PooledSet, Any]):
         if not issubclass(found, PictureObjective):
             able = ", ".join(name for name in objectives if is_of_pictures(name))
             raise InputError(
-                f"The objective {self.objective!r} needs {found.needs}. One that needs pictures alone was expected: "
+                f"The objective {self.objective!r} needs {found.needs}. Expected one that needs pictures alone: "
                 f"{able}. Take one of those, or give pictures with texts."
             )
         known = [one.name for one in fields(cast(Any, found))]
@@ -200,26 +200,28 @@ def is_of_pictures(objective: str) -> bool:
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """See that pictures have the classes that an objective needs."""
+    """Check that pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]
     if without:
         raise DataError(
-            f"{len(without)} of {len(items)} pictures have no class: {some(without, 3)}. The objective "
-            f"{objective.name} needs one of each. Name the column of classes, or take an objective without."
+            f"{len(without)} of {len(items)} pictures have no class: {some(without, 3)}. Expected a class for "
+            f"each, which the objective {objective.name} needs. Name the column of classes, or take an objective "
+            "without classes."
         )
     counts = Counter(item.label for item in items)
     if len(counts) < 2:
         raise DataError(
-            f"All {len(items)} pictures are of one class, {next(iter(counts), '')!r}. Two or more were expected, as "
-            f"the objective {objective.name} learns what parts them. Add another class, or take an objective without."
+            f"All {len(items)} pictures have one class, {next(iter(counts), '')!r}. Expected at least 2, because "
+            f"the objective {objective.name} learns how classes differ. Add another class, or take an objective "
+            "without classes."
         )
     if max(counts.values()) == 1:
         raise DataError(
-            f"Each of the {len(counts)} classes has one picture, as {next(iter(counts))!r} has. Two or more of some "
-            f"class were expected, as the objective {objective.name} learns what those have in common. Add pictures, "
-            "or take an objective without classes."
+            f"Each of the {len(counts)} classes has one picture, for example {next(iter(counts))!r}. Expected at "
+            f"least 2 pictures of some class, because the objective {objective.name} learns what they share. Add "
+            "pictures, or take an objective without classes."
         )
 
 
@@ -337,7 +339,7 @@ class Cells(nn.Module):
 
 
 class Branch(nn.Module):
-    """Pixels → projected cells of each level, and a projected map of the coarsest for the whole where there is one."""
+    """Pixels → projected cells of each level, and optionally a projected map of the coarsest for the whole view."""
 
     def __init__(self, maps: nn.Module, cells: nn.Module, whole: nn.Module | None) -> None:
         super().__init__()
@@ -350,7 +352,7 @@ class Branch(nn.Module):
 
 
 class DenseViews(Task):
-    """Views look for one another's cells: each learns from the slow copy's look at the other.
+    """Views predict each other's cells: each learns from the slow copy's view of the other.
 
     Levels share heads and count alike. Batch normalisations of the trunk stay as in evaluation; those of the heads take
     the statistics of each view, without which small batches may collapse.
@@ -400,7 +402,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """A copy of an encoder's picture half, with a pyramid on it where asked, and the task that trains its cells."""
+    """A copy of an encoder's image half, with a pyramid if wanted, and the task that trains its cells."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)

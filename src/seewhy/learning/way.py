@@ -203,13 +203,13 @@ class Way(ABC, Generic[S, T]):
             both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
             if both:
                 progress.note(
-                    f"{len(both)} picture(s) are trained on and chosen on, which flatters what is chosen: "
-                    f"{both[0][1].image} is {both[0][0].image}"
+                    f"{len(both)} picture(s) are both trained on and used to choose keep, which flatters the "
+                    f"choice: {both[0][1].image} is {both[0][0].image}"
                 )
         if len(own) < 2:
             raise DataError(
-                f"{len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Two or more were "
-                "expected, as they are told from one another. Give more pictures."
+                f"Only {len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Expected "
+                "at least 2: there must be something to distinguish. Give more pictures."
             )
         return own, held
 
@@ -228,8 +228,8 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
         return held, held
     if len(held) < N_APART:
         progress.note(
-            f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters it a little; "
-            f"from {N_APART} on they are parted"
+            f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters the figure a "
+            f"little; with {N_APART} or more, separate ones are used"
         )
         return held, held
     return held.split(0.5, seed)

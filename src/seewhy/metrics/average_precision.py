@@ -1,4 +1,5 @@
-"""Average precision of boxes as COCO has it (Lin et al. 2014, arXiv:1405.0312), by pictures that can be drawn anew."""
+"""Average precision of boxes, as in COCO (Lin et al. 2014, arXiv:1405.0312), per picture so that pictures can be
+resampled."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ MOST = 100
 
 @dataclass(frozen=True, eq=False)
 class PictureBoxes:
-    """What is in one picture, or what was found in it."""
+    """The boxes in one picture, true or detected."""
 
     boxes: Float[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
@@ -57,7 +58,7 @@ def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The boxes found of one class in all pictures, surest first."""
+    """The detected boxes of one class in all pictures, surest first."""
 
     picture: Int[np.ndarray, " d"]
     score: Float[np.ndarray, " d"]
@@ -88,7 +89,7 @@ class Matched:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """How good the boxes found are."""
+    """How good detected boxes are."""
 
     classes: tuple[str, ...]
     matched: tuple[Matched, ...] = field(repr=False)

@@ -1,4 +1,4 @@
-"""The base of every metric: what a map is judged on, how the verdict is written down, and the checking."""
+"""The base of every metric: what a map is judged on, its score, and the checks."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
 
 
 class Explain(Protocol):
-    """What makes maps: every attribution, every control, and any callable of this form."""
+    """Makes maps: every attribution, every control, and any callable of this form."""
 
     def __call__(self, model: Explainable, look: EncoderOutput, target: Target, /) -> Float[Tensor, "b h w"]: ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """One map's mark; ``sums`` are averaged over pictures first, ``settings`` are all that it depends on."""
+    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` are all that it depends on."""
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the target as more and more of the picture is changed, from none of it (0) to all (1)."""
+    """Probability of the target as ever more of the picture changes, from nothing (0) to all (1)."""
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
@@ -75,14 +75,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, one model, one class: all that maps are judged on.
+    """One picture, one model and one class, on which maps are judged.
 
     Attributes:
         probability: the model, on normalised pixels; ``logits``, the same before its softmax.
-        target: the class the maps explain; ``mask``, where it is, at the picture's size.
-        transform: the model's preprocessing; needed for a black fill and for raw pixels.
-        model: what the methods explain, and ``methods``, what made each map; needed to explain again.
-        memo: what one metric has looked at and another can use; copies made with ``replace`` share it.
+        target: class that the maps explain; ``mask`` is where it is, at the picture's size.
+        transform: preprocessing of the model; needed for a black fill and for raw pixels.
+        model: what the methods explain; ``methods`` made each map. Needed to explain again.
+        memo: results that several metrics can share; copies by ``replace`` share it too.
     """
 
     probability: Probability
@@ -148,21 +148,21 @@ class Metric(ABC):
     """A number for a map.
 
     Class attributes:
-        name: registered name; ``paper`` is where it is from.
+        name: registered name; ``paper`` is its source.
         family: faithfulness, localisation, randomisation, robustness or complexity.
-        needs: what it asks for beside the map; ``requires``, the fields of :class:`Case` that must be there.
-        cost: in forward passes a map.
+        needs: what it needs besides the map; ``requires`` are the fields of :class:`Case` that must be there.
+        cost: forward passes per map.
         higher_is_better: which way is good, between the ``bounds``.
         reads: ``"probability"``, ``"logit"`` or ``"map"``.
-        sign: what is done to a signed map.
-        of_mosaics: whether it takes mosaics of several pictures, and none of a data set.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+        sign: what it does with a signed map.
+        of_mosaics: whether it takes mosaics of several pictures, and no data set.
+        small: settings for tests and quick trials: ``cls(**cls.small)``.
 
     Args:
-        fill: what takes a removed pixel's place.
-        of: output read.
-        batch_size: pictures that a forward pass sees; bounds memory.
-        seed: of what is drawn, and of the order of what is tied.
+            fill: value of removed pixels.
+        of: the output to read: ``"logit"`` or ``"probability"``.
+        batch_size: pictures in memory at once.
+        seed: seed of random draws, and of the order of equal values.
     """
 
     name: ClassVar[str]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bin:
-    """Decisions of about the same confidence: do they hold as often as they claim?"""
+    """Decisions of similar confidence: are they right as often as they claim?"""
 
     confidence: float
     accuracy: float

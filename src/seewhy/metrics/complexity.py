@@ -21,9 +21,9 @@ class Compactness(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Complexity(Compactness):
-    """Entropy, in nats, of where the map's absolute values lie: log m for a uniform map, 0 for a single pixel.
+    """How spread out the map is: entropy, in nats, of its absolute values; low is compact.
 
-    ``-Σ_i q_i log q_i`` with ``q = |R| / Σ|R|`` over ``m`` pixels; low is compact. A map of zeros counts as uniform.
+    ``-Σ_i q_i log q_i`` with ``q = |R| / Σ|R|`` over ``m`` pixels: log m if uniform or all zeros, 0 for a single pixel.
     """
 
     name = "complexity"
@@ -41,9 +41,9 @@ class Complexity(Compactness):
 @metrics.register
 @dataclass(frozen=True)
 class Sparsity(Compactness):
-    """Gini index of the map's absolute values: 0 for a uniform map, near 1 for a single pixel; high is compact.
+    """How compact the map is: Gini index of its absolute values; high is compact.
 
-    ``Σ_i (2i - m - 1) a_(i) / (m Σ a)``, ``a`` ascending. A map of zeros counts as uniform.
+    ``Σ_i (2i - m - 1) a_(i) / (m Σ a)`` with ``a`` ascending: 0 if uniform or all zeros, near 1 for a single pixel.
     """
 
     name = "sparsity"

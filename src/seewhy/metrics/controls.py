@@ -1,4 +1,4 @@
-"""Maps that know nothing of the model, called like attributions: what every number has to be better than."""
+"""Maps that know nothing of the model, called like attributions: what every method has to beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of localisation: they compare a map, or a box made of it, with the object's mask and ask no model."""
+"""Localisation: these compare a map, or a box from it, with the mask of the object, and ask no model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Localisation is not faithfulness: a model that uses the background should get a low score."""
+    """Localisation is not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -58,9 +58,9 @@ def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
 @metrics.register
 @dataclass(frozen=True)
 class EnergyPointingGame(MaskedMap):
-    """Part of the positive evidence that lies on the object; high is good.
+    """Share of the positive evidence that lies on the object; high is good.
 
-    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence gets 0.
+    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence scores 0.
     """
 
     name = "energy_pointing_game"
@@ -74,14 +74,14 @@ class EnergyPointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MosaicFocus(MaskedMap):
-    """Part of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
+    """Share of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
 
-    Make picture and mask with :func:`mosaic`. No annotation is needed: a quadrant of another class holds no evidence.
+    Make picture and mask with :func:`mosaic`. It needs no annotation: a quadrant of another class has no evidence.
     """
 
     name = "mosaic_focus"
     paper = "Arias-Duart et al. 2022, arXiv:2109.15035"
-    needs = "a map of a mosaic and its target's quadrants"
+    needs = "a map of a mosaic, and the target's quadrants"
     of_mosaics = True
 
     def score(self, case: Case, maps: Maps) -> list[Score]:
@@ -114,10 +114,10 @@ def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tup
 class PointingGame(MaskedMap):
     """Whether the hottest pixel lies on the object; high is good.
 
-    With several hottest pixels it is the share of them on the object, which is what breaking ties at random gives.
+    With several hottest pixels, the share of them on the object: the expectation of breaking ties at random.
 
     Args:
-        tolerance: pixels by which the object is widened on every side; the authors' code uses 15.
+        tolerance: pixels by which to widen the object on every side (authors' code: 15).
     """
 
     name = "pointing_game"
@@ -136,13 +136,13 @@ class PointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class IoULocalisation(MaskedMap):
-    """Whether the box of the map's largest hot piece overlaps the object's box enough; high is good.
+    """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
 
     Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
     Args:
-        threshold: 0.15, as in the paper.
-        iou: overlap that counts as a hit, 0.5 as in ILSVRC.
+            threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
+        iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
     """
 
     name = "iou_localisation"
@@ -161,14 +161,14 @@ class IoULocalisation(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MaxBoxAcc(Localisation):
-    """Part of the pictures whose box is found, at the one threshold that suits the set best; high is good.
+    """On how many pictures the map's box finds the object, at the best single threshold for the set; high is good.
 
-    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. One picture's own value takes its own
-    best threshold and so is too kind; only the set's number is the published one.
+    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. A single picture's value uses its own
+    best threshold and is too high; only the set's number is the published metric.
 
     Args:
-        ious: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) are the overlaps of its second version.
-        n_thresholds: 0, 1/n, …
+        ious: overlaps that count as a hit: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) is its second version.
+        n_thresholds: number of thresholds tried: 0, 1/n, …
     """
 
     name = "max_box_acc"
@@ -196,12 +196,12 @@ class MaxBoxAcc(Localisation):
 @metrics.register
 @dataclass(frozen=True)
 class PixelAP(Localisation):
-    """Average precision of finding the object's pixels by the map, pixels of all pictures pooled; high is good.
+    """Average precision of finding the object's pixels by the map, over the pixels of all pictures; high is good.
 
     ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
 
     Args:
-        n_thresholds: the paper's code takes 1000; 100 differ from it by less than 0.01.
+        n_thresholds: number of thresholds (paper's code: 1,000, which differs from 100 by less than 0.01).
     """
 
     name = "pixel_ap"

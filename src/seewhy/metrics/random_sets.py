@@ -1,4 +1,4 @@
-"""Metrics that change parts of a picture, at random or by a map, and see what the output loses."""
+"""Metrics that change parts of a picture, at random or by a map, and measure what the output loses."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def _correlation(
 @metrics.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(AveragedMetric):
-    """Correlation of the evidence in random sets of one size with what the output loses without them; high is good.
+    """Correlation between the evidence in random sets of pixels and what the output loses without them; high is good.
 
     ``corr_S(Σ_{i in S} R_i, f(x) - f(x without S))``. µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9,
     fill="mean", of="logit", correlation="spearman")``.
 
     Args:
-        n_sets: sets drawn.
-        size: pixels a set; below 1, the part of the cells.
-        grid: sets are made of the cells of a ``grid`` × ``grid`` raster; 0 takes single pixels.
-        correlation: of values or of ranks.
+        n_sets: number of random sets.
+        size: pixels per set; below 1, a share of the cells.
+        grid: draw the cells of a ``grid`` × ``grid`` raster; 0 draws single pixels.
+        correlation: ``"pearson"`` (of values) or ``"spearman"`` (of ranks).
     """
 
     name = "faithfulness_correlation"
@@ -110,16 +110,16 @@ class FaithfulnessCorrelation(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class SensitivityN(AveragedMetric):
-    """Correlation of the evidence in random pixel sets with what the output loses without them; high is good.
+    """Correlation between the evidence in random pixel sets and what the output loses without them; high is good.
 
     For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
-    ``y(x) - y(x without S)``; the value is the mean over sizes, ``parts`` has the curve. Made for maps in units of
-    the output, of which it is 1 on a linear model; of others only the correlation's sign and size can be read.
+    ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is made for maps in units
+    of the output: on a linear model they score 1. For other maps read only its sign and size.
 
     Args:
-        fractions: set sizes as parts of the pixels; the paper goes from 1 to 80 %.
-        n_sets: sets a size.
-        of: output read; the paper's is the logit.
+        fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
+        n_sets: number of sets per size.
+        of: the output to read (paper: the logit).
     """
 
     name = "sensitivity_n"
@@ -148,19 +148,19 @@ class SensitivityN(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Infidelity(AveragedMetric):
-    """Mean squared gap between the change a map predicts and the change that comes; low is good.
+    """Mean squared gap between the change that the map predicts and the change of the output; low is good.
 
-    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``; with ``normalised`` the map is first scaled by the factor that suits it best,
-    ``β = E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units than the output's can be judged. ``parts`` has both.
+    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``. With ``normalised`` the map is first multiplied by the best factor, ``β =
+    E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units can be judged. ``parts`` has both values.
 
     Args:
-        perturbation: ``"square"``, a random square of the picture set to the mean colour, for maps that share out the
-            output (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for maps that
-            are gradients (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
-        n_samples: perturbations.
-        side: of the square, as a part of the picture's.
+        perturbation: ``"square"``, a random square set to the mean colour, for maps that share out the output
+            (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for gradient maps
+            (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
+        n_samples: number of perturbations.
+        side: side of the square, as a share of the picture's side.
         noise: standard deviation of the Gaussian, in normalised units.
-        normalised: which of the two is the value.
+        normalised: report the value of the scaled map.
     """
 
     name = "infidelity"
@@ -216,13 +216,13 @@ EQUAL = 1e-6  # two passes of one picture may differ in the last bit, which is n
 
 @dataclass(frozen=True)
 class MaskedConfidence(AveragedMetric):
-    """Multiplies the picture with the map, scaled to 0…1, and reads the target's probability again.
+    """Multiplies the picture by the map, scaled to 0…1, and reads the probability of the target again.
 
     Args:
-        keep: part of the pixels kept; values under the ``1 - keep`` quantile become 0, the others stay soft. T-TAME
-            reports 1, 0.5 and 0.15.
-        space: where the product is taken: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and
-            pytorch-grad-cam) or ``"raw"`` (0 is black, T-TAME).
+        keep: share of the pixels to keep, 0 to 1: values below the ``1 - keep`` quantile become 0, the others stay
+            soft. T-TAME reports 1, 0.5 and 0.15.
+        space: where to multiply: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and pytorch-grad-cam)
+            or ``"raw"`` (0 is black, T-TAME).
     """
 
     cost = "1"
@@ -275,10 +275,10 @@ class MaskedConfidence(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class AverageDrop(MaskedConfidence):
-    """Per cent of its confidence the model loses on the picture times the map; low is good.
+    """How much of its confidence the model loses on the picture times the map, in per cent; low is good.
 
-    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, m the map scaled to 0…1. A map that keeps
-    everything has 0, so read ``mean_map`` beside it.
+    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, with ``m`` the map scaled to 0…1. A map that keeps everything scores
+    0, so read ``mean_map`` beside it.
     """
 
     name = "average_drop"
@@ -292,9 +292,9 @@ class AverageDrop(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageGain(MaskedConfidence):
-    """Per cent of the missing confidence that the picture times the map wins; high is good.
+    """How much of its missing confidence the model gains on the picture times the map, in per cent; high is good.
 
-    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, m the map scaled to 0…1. The counterpart of average drop.
+    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. See average drop.
     """
 
     name = "average_gain"
@@ -308,9 +308,9 @@ class AverageGain(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageIncrease(MaskedConfidence):
-    """Per cent of pictures whose confidence rises on the picture times the map; high is good.
+    """On how many pictures, in per cent, confidence rises when the picture is multiplied by the map; high is good.
 
-    ``IC = 100 · [p(x · m) > p(x)]``, m the map scaled to 0…1. Also called increase in confidence.
+    ``IC = 100 · [p(x · m) > p(x)]``, with ``m`` the map scaled to 0…1. Also called increase in confidence.
     """
 
     name = "average_increase"

@@ -1,4 +1,4 @@
-"""Metrics that explain again: with a model that forgot what it learned, for another class, or other pixels."""
+"""Metrics that explain again: with a model that forgot what it learned, for another class, or with other pixels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class RandomisedModel:
-    """A model of its own: nothing in it is shared with the one it was copied from."""
+    """A separate copy of the model, which shares nothing with it."""
 
     encoder: Encoder
     head: Head
@@ -98,10 +98,10 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """Asks the methods for maps once more; the model itself is never touched."""
+    """Makes maps again; the model itself never changes."""
 
     family = "randomisation"
-    needs = "the method"
+    needs = "the attribution method"
     reads = "map"
     sign = "as it is"
     requires = ("model", "methods")
@@ -109,9 +109,9 @@ class Again(AveragedMetric):
 
 @dataclass(frozen=True)
 class Forgetting(Again):
-    """Explains copies of the model, compared by rank with what was before."""
+    """Explains copies of the model, and compares the ranks of the maps."""
 
-    needs = "the method and the torch model"
+    needs = "the attribution method and the model in torch"
     higher_is_better = False
     bounds = (-1.0, 1.0)
     sign = "as it is; of absolute values beside it"
@@ -133,15 +133,15 @@ class Forgetting(Again):
 @metrics.register
 @dataclass(frozen=True)
 class ModelRandomisation(Forgetting):
-    """Rank correlation of a map with those of the model as it forgets layer by layer; low is good.
+    """Rank correlation of the map with maps of the model as its layers become random; low is good.
 
-    Layers are reset cumulatively from the output downwards; the value is the mean Spearman correlation over the
-    steps. An edge filter stays near 1, which is how it is found out. ``parts`` has the curve, and the same of absolute
-    values, which for signed maps is another number.
+    Layers are reset one after another, from the output downwards. The value is the mean Spearman correlation over the
+    steps. A map that only shows edges stays near 1. ``parts`` has the curve, and the same for absolute values, which
+    for signed maps is another number.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
-        reset: ``"initialise"`` (the paper's) or ``"shuffle"`` the weights.
+        n_steps: number of steps, each with more reset layers.
+        reset: ``"initialise"`` (paper) or ``"shuffle"`` the weights.
     """
 
     name = "model_randomisation"
@@ -161,12 +161,12 @@ class ModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class SmoothModelRandomisation(Forgetting):
-    """Model randomisation of maps averaged over noisy pictures, so that grain alone counts for nothing.
+    """Model randomisation with maps averaged over noisy pictures, so that the maps' grain does not count.
 
     Args:
-        n_steps: copies explained, of ever more reset layers.
-        n_samples: noisy pictures a map.
-        noise: standard deviation, in normalised units.
+        n_steps: number of steps, each with more reset layers.
+        n_samples: noisy pictures per map.
+        noise: standard deviation of the noise, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
@@ -200,18 +200,18 @@ class SmoothModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class EfficientModelRandomisation(Again):
-    """How much more disordered the map becomes when the whole model has forgotten; high is good.
+    """How much more disordered the map becomes when all weights are random; high is good.
 
-    ``(H(R') - H(R)) / H(R)``, ``H`` the entropy of the histogram of a map's values.
+    ``(H(R') - H(R)) / H(R)``, with ``H`` the entropy of the histogram of a map's values.
 
     Args:
-        n_bins: of the histogram.
+        n_bins: bins of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
     name = "efficient_model_randomisation"
     paper = "Hedström et al. 2024, arXiv:2401.06465"
-    needs = "the method and the torch model"
+    needs = "the attribution method and the model in torch"
     cost = "one explanation, in torch"
     higher_is_better = True
     bounds = (-1.0, float("inf"))
@@ -239,10 +239,10 @@ class EfficientModelRandomisation(Again):
 @metrics.register
 @dataclass(frozen=True)
 class RandomLogit(Again):
-    """Structural similarity of the map with that of another class drawn at random; low is good.
+    """Structural similarity of the map with that of another class, drawn at random; low is good.
 
     Args:
-        n_classes: other classes drawn, of which the mean is taken; 1 in the paper.
+        n_classes: number of other classes to average over (paper: 1).
     """
 
     name = "random_logit"
@@ -272,12 +272,12 @@ class RandomLogit(Again):
 @metrics.register
 @dataclass(frozen=True)
 class MaxSensitivity(Again):
-    """Largest relative change of the map under small changes of the picture, the class held; low is good.
+    """Largest relative change of the map under small changes of the picture, for the same class; low is good.
 
     ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
 
     Args:
-        radius: ``r``, in normalised units.
+        radius: largest change of a pixel, ``r``, in normalised units.
         n_samples: changes tried; more find larger values.
     """
 

@@ -1,4 +1,4 @@
-"""Metrics that remove pixels, or superpixels, in the order of a map and watch the output."""
+"""Metrics that remove pixels or superpixels in the order of a map, and follow the output."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ N_FIRST = 8
 
 @dataclass(frozen=True)
 class PixelCurve(AveragedMetric):
-    """Changes pixels by falling value of a map.
+    """Changes pixels from the hottest to the coldest.
 
     Args:
-        n_steps: how many times a further part of the picture is changed. RISE changes 224 pixels a time
-            (``n_steps=224`` at 224 px); fewer steps give the same area to within the curve's roughness.
-        tolerance: 0 looks at every step. Above 0, stretches are halved while the probability in their middle is further
-            than this from the straight line. Ours, not the authors'; its error is on the page of deletion.
+        n_steps: number of steps. RISE changes 224 pixels a time (``n_steps=224`` at 224 px); fewer steps give the
+            same area to within the curve's roughness.
+        tolerance: 0 reads every step. Above 0, a stretch is halved while the probability in its middle is further
+            than this from the straight line. SeeWhy's addition.
     """
 
     cost = "one per step"
@@ -103,12 +103,12 @@ def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 @metrics.register
 @dataclass(frozen=True)
 class Deletion(PixelCurve):
-    """Area under the target's probability as the hottest pixels are replaced by the mean colour; low is good.
+    """Area under the target's probability while the hottest pixels are replaced by the mean colour; low is good.
 
-    The mean colour is 0 in the network's normalised space, as in the authors' code.
+    The mean colour is 0 in the normalised space of the network, as in the authors' code.
 
     Args:
-        fill: what takes their place: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
+        fill: value of removed pixels: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
     """
 
     name = "deletion"
@@ -124,12 +124,12 @@ class Deletion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class Insertion(PixelCurve):
-    """Area under the target's probability as the hottest pixels return to a blurred picture; high is good.
+    """Area under the target's probability while the hottest pixels return to a blurred picture; high is good.
 
-    The blur is the authors': an 11 px kernel from σ = 5 px, zeros beyond the border.
+    The blur is the authors': an 11 px kernel with σ = 5 px, zeros beyond the border.
 
     Args:
-        fill: what the picture starts as: ``"blur"``, ``"blur_reflected"``, whose border is not darker, ``"mean"`` or
+        fill: the picture at the start: ``"blur"``, ``"blur_reflected"`` (without the darker border), ``"mean"`` or
             ``"black"``.
     """
 
@@ -146,13 +146,13 @@ class Insertion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class PixelFlipping(AveragedMetric):
-    """Mean fall of the target's output as the hottest pixels are flipped, one part after another; high is good.
+    """How far the target's output falls, on average, while the hottest pixels are replaced; high is good.
 
     ``AOPC = 1 / (L + 1) · Σ_{k=0…L} (f(x_0) - f(x_k))``, ``x_k`` with the hottest ``k/L`` of the pixels replaced.
 
     Args:
-        n_steps: ``L``.
-        of: output read; the papers' is the logit, probabilities compare better between pictures.
+        n_steps: number of steps, ``L``.
+        of: the output to read (papers: the logit); probabilities compare better between pictures.
     """
 
     name = "pixel_flipping"
@@ -186,13 +186,13 @@ class PixelFlipping(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class IROF(AveragedMetric):
-    """Area over the curve of the target's probability as superpixels go, by falling mean of the map; high is good.
+    """Area over the target's probability while superpixels are removed, hottest first; high is good.
 
-    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``.
+    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. The order is that of the map's mean in a segment.
 
     Args:
-        n_segments: about how many superpixels.
-        fill: what takes their place; the paper's is the mean colour.
+        n_segments: approximate number of superpixels.
+        fill: value of removed superpixels (paper: the mean colour).
     """
 
     name = "irof"
@@ -268,11 +268,11 @@ def superpixels(
 class ROAD(AveragedMetric):
     """Half the gap in probability between removing the least and the most relevant pixels; high is good.
 
-    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``, removed pixels filled in linearly
-    from their neighbours plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
+    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``. Removed pixels are interpolated
+    linearly from their neighbours, plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
 
     Args:
-        fractions: parts of the pixels removed.
+        fractions: shares of the pixels to remove.
         noise: standard deviation of the noise, in normalised units.
     """
 

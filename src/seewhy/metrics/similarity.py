@@ -1,4 +1,4 @@
-"""How alike two maps are: correlation of values, of ranks, and of structure."""
+"""How similar two maps are: correlation of values, of ranks, and of structure."""
 
 from __future__ import annotations
 

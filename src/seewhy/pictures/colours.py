@@ -41,7 +41,7 @@ def greatest(name: str, high: int, stated: int | None) -> int:
         return stated
     bits = 8 if high <= 255 else 12 if high <= 4095 else 16
     if bits < 16 and high > 0:
-        what = f"has values up to {high:,} of {FULL:,}; it is read as one of {bits} bits, and so is every other like it"
+        what = f"has values up to {high:,} of {FULL:,}; SeeWhy reads it, and all others like it, as {bits}-bit pictures"
         _say(f"{bits} bits", f"{name}: {what}")
     return 2**bits - 1
 
@@ -51,7 +51,7 @@ def brightened(name: str, image: Image.Image) -> Image.Image:
     high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
     if not 0 < high <= 15:
         return image
-    what = "has colours of 12 bits in 16, of which 4 are read; save it, and every other like it, with 8 bits"
+    what = "has 12-bit colours in 16 bits, so only 4 bits of each can be read; save it, and all like it, with 8 bits"
     _say("colours", f"{name}: {what}")
     table = np.minimum(np.arange(256) * 17, 255).tolist()
     return image.point(table * 3 + (list(range(256)) if image.mode == "RGBA" else []))
@@ -85,7 +85,7 @@ def flatten(name: str, image: Image.Image) -> Image.Image:
             converter = _converter(profile, image.mode)
             image = ImageCms.applyTransform(image, converter) or image if converter else image
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            _logger.warning("%s: its colour profile cannot be used (%s); it is read as sRGB", name, error)
+            _logger.warning("%s: its colour profile cannot be used (%s); SeeWhy reads it as sRGB", name, error)
     if image.mode != "RGB":
         image = image.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
@@ -107,7 +107,7 @@ def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.nda
         return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
     finite = np.isfinite(values)
     if not finite.any():
-        raise ImageError(name, "holds no finite value; save it anew with 8 bits a channel")
+        raise ImageError(name, "holds no finite value; save it again with 8 bits per channel")
     values = np.where(finite, values, 0).astype(np.float64).clip(-1e300, 1e300)
     low, high = values[finite].min(), values[finite].max()
     if kind != "f" and low >= 0 and high <= FULL:

@@ -22,8 +22,8 @@ from .tables import IMAGE_COLUMNS
 
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "target")
 FORMS = (
-    "A folder with one folder per class, a table, pictures with their labels, a torch Dataset of (picture, label) or a "
-    "Hugging Face dataset was expected"
+    "Expected a folder with one folder per class, a table, pictures with their labels, a torch Dataset of (picture, "
+    "label) or a Hugging Face dataset"
 )
 
 
@@ -55,8 +55,8 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
         return load_samples(os.fspath(source), group=group)
     if group is not None and is_text:
         raise InputError(
-            f"group={group!r} was given beside pictures that are no folder and no table. A list with one group per "
-            "picture was expected. Give that, or load_samples the group."
+            f"group={group!r} was given, but the pictures are neither a folder nor a table. Expected a list with one "
+            f"group per picture. Give that list, or use seewhy.load_samples(…, group={group!r})."
         )
     if labels is not None:
         samples = _paired(source, labels)
@@ -67,8 +67,8 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
     groups = _listed(group) or []
     if len(groups) != len(samples):
         raise InputError(
-            f"{len(samples)} pictures and {len(groups)} groups were given. One group per picture was expected. "
-            "Give None for a picture that belongs to no other."
+            f"{len(samples)} pictures and {len(groups)} groups were given. Expected one group per picture. Give None "
+            "for a picture without a group."
         )
     items = [replace(s, group=None if g is None else str(g)) for s, g in zip(samples.items, groups, strict=True)]
     return replace(samples, items=tuple(items))
@@ -82,8 +82,8 @@ def pictures_of(source: Any) -> list[Any]:
     if many is None:
         cure = "Put one picture into a list" if hasattr(source, "__array__") else "Give one of them"
         raise InputError(
-            f"Several pictures cannot be {article(type(source).__name__)}. A folder or a list of pictures was "
-            f"expected. {cure}."
+            f"The pictures were given as {article(type(source).__name__)}. Expected a folder or a list of pictures. "
+            f"{cure}."
         )
     return [
         p for one in many for p in (list_pictures([os.fspath(one)]) if isinstance(one, str | os.PathLike) else [one])
@@ -115,13 +115,13 @@ def _paired(pictures: Any, labels: Any) -> Samples:
     if not isinstance(names, list) or not found:
         what = article(type(pictures if not found else labels).__name__)
         raise InputError(
-            f"{'No pictures' if not found else 'No labels'} can be read from {what}. As many pictures as labels were "
-            "expected, each as a list or an array. Write fit(pictures, labels), or give a folder by itself."
+            f"{'No pictures' if not found else 'No labels'} can be read from {what}. Expected a list or an array of "
+            "pictures, and one of labels. Write fit(pictures, labels), or give a folder by itself."
         )
     if len(found) != len(names):
         raise InputError(
-            f"{len(found)} pictures and {len(names)} labels were given. One label per picture was expected. "
-            "Leave out what has no partner."
+            f"{len(found)} pictures and {len(names)} labels were given. Expected one label per picture. Add or remove "
+            "some."
         )
     return _known(found, names)
 
@@ -147,14 +147,16 @@ def _of_dataset(source: Any) -> Samples:
         pairs = [(one, label) for label, pictures in source.items() for one in several(pictures) or [pictures]]
         return _known([one for one, _ in pairs], [label for _, label in pairs])
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
-        raise InputError("A DataLoader was given. Its pictures one by one were expected. Give loader.dataset.")
+        raise InputError("A DataLoader was given. Expected its data set. Give loader.dataset.")
     is_map = hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes)
     if not is_map or hasattr(source, "__array__"):
         cure = "Give one of them"
         if several(source) is not None:
-            cure = "Make a list of (picture, label) of it"
+            cure = "Turn it into a list of (picture, label)"
             cure = "Give the labels too: fit(pictures, labels)" if hasattr(source, "__len__") else cure
-        raise InputError(f"Pictures with classes cannot be {article(type(source).__name__)}. {FORMS}. {cure}.")
+        raise InputError(
+            f"The pictures with their classes were given as {article(type(source).__name__)}. {FORMS}. {cure}."
+        )
     labels = _labels(source)
     if isinstance(source, list | tuple):
         return _known([one[0] for one in source], labels)
@@ -171,7 +173,7 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
     parts = source if isinstance(source, Mapping) and any(hasattr(p, "column_names") for p in source.values()) else ()
     if isinstance(names, Mapping) or parts:
         splits = ", ".join(map(repr, names if isinstance(names, Mapping) else parts))
-        raise InputError(f"A data set with the splits {splits} was given. One of them was expected. Give one by name.")
+        raise InputError(f"A data set with the splits {splits} was given. Expected one split. Give one by its name.")
     if names is None or not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
         return None
     form = getattr(source, "format", None)
@@ -180,9 +182,7 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
     columns = {str(name): name for name in names}
     if len(columns) < len(names):
         twice = next(name for name in columns if sum(str(one) == name for one in names) > 1)
-        raise DataError(
-            f"What was given has two columns called {twice!r}. Every name once was expected. Rename or drop one."
-        )
+        raise DataError(f"The data has two columns called {twice!r}. Expected every name once. Rename or drop one.")
     return source, columns
 
 
@@ -218,8 +218,8 @@ def _column(columns: list[str], kinds: dict[str, str], kind: str, usual: Sequenc
     found = [c for c in columns if kinds.get(c) == kind] or [c for c in usual if c in columns]
     if not found:
         raise DataError(
-            f"No column of {what} was found among {', '.join(map(repr, columns))}. One called {usual[0]!r} was "
-            f"expected. Rename it."
+            f"None of the columns {', '.join(map(repr, columns))} holds the {what}. Expected one called {usual[0]!r}. "
+            "Rename yours."
         )
     return found[0]
 
@@ -238,8 +238,8 @@ def _labels(source: Any) -> list[Any]:
             one = source[i]
             if not isinstance(one, tuple | list) or len(one) < 2:
                 raise InputError(
-                    f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, label) was "
-                    "expected. Give the labels beside the pictures, as in fit(pictures, labels)."
+                    f"Item {i} of the data is {article(type(one).__name__)}. Expected a pair (picture, label). Or give "
+                    "the labels separately: fit(pictures, labels)."
                 )
             labels.append(one[1])
     names = getattr(source, "classes", None)
@@ -261,7 +261,7 @@ def _fetched(fetch: Callable[[int], Any], labels: list[Any]) -> Samples:
 
 def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
     if not labels:
-        raise DataError("There are no pictures in what was given. Give at least two classes with pictures.")
+        raise DataError("The data has no pictures. Expected at least two classes with pictures. Add some.")
     pairs = enumerate(zip(items, labels, strict=True), 1)
     return gathered([replace(item, label=_class_name(label, i)) for i, (item, label) in pairs])
 
@@ -284,7 +284,7 @@ def _class_name(label: Any, number: int) -> str:
         return str(int(label))
     if not isinstance(label, str) or not label.strip():
         raise DataError(
-            f"The label of picture {number} is {label!r}. A class was expected: a text or a whole number. "
-            "Fill it in, or leave the picture out."
+            f"The label of picture {number} is {label!r}. Expected the name or number of a class. Fill it in, or leave "
+            "the picture out."
         )
     return str(label)

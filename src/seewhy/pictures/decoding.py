@@ -74,10 +74,10 @@ class BoundedFile(io.BytesIO):
         self._left -= len(data)
         self._reads += 1
         if self._left < 0 or self._reads > _MOST_READS:
-            raise TooCostlyError("makes its reader go over it again and again, piece by piece; save it anew as PNG")
+            raise TooCostlyError("makes its reader go over it again and again, piece by piece; save it again as PNG")
         if time.thread_time() > self._until:
             raise TooCostlyError(
-                f"takes more than {self._seconds:g} seconds to decode; shrink it, save it anew, or set "
+                f"takes more than {self._seconds:g} seconds to decode; shrink it, save it again, or set "
                 "SEEWHY_MAX_SECONDS to a larger number"
             )
         return data
@@ -113,4 +113,4 @@ def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
 def check_scans(data: bytes) -> None:
     """Refuse a JPEG that goes over its picture more often than any program lets it."""
     if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
-        raise TooCostlyError(f"goes over its picture in more than {MAX_SCANS} scans; save it anew")
+        raise TooCostlyError(f"stores its picture in more than {MAX_SCANS} scans; save it again")

@@ -36,9 +36,9 @@ _ELEMENTS = (
 )
 _NESTED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 _DAMAGED = "is DICOM, but its header is damaged or cut off; copy or export it again"
-_EMPTY = "is DICOM without pixels: a report, a directory, or cut off; name a picture's file, or copy it again"
+_EMPTY = "is DICOM without pixels (a report, a directory or cut off); name the file of a picture, or copy it again"
 _UNREADABLE = "is DICOM whose pixels do not fit its header ({}); copy or export it again"
-_PACKED = "is deflated DICOM, which is not read; export it without deflating it"
+_PACKED = "is deflated DICOM, which SeeWhy does not read; export it without deflating it"
 _EXTRA = "is DICOM, which needs an extra; run pip install 'seewhy[dicom]', or export it as PNG"
 _LOGGERS = ("pydicom", "pydicom.pixels.utils", "pydicom.pixels.decoders.base")
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def _check_frame(name: str, dataset: Any, frames: int) -> None:
         return
     if not get_decoder(syntax).is_available:
         cure = "export it uncompressed, or pip install pylibjpeg with its plugins"
-        raise ImageError(name, f"is DICOM compressed as {syntax.name}, which nothing installed decodes; {cure}")
+        raise ImageError(name, f"is DICOM compressed as {syntax.name}, which no installed package decodes; {cure}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
     check_scans(frame)
     if syntax == _RLE:
@@ -160,7 +160,7 @@ def _check_runs(frame: bytes, n_pixels: int) -> None:
             count += 0 if head == 128 else head + 1 if head < 128 else 257 - head
             at += head + 2 if head < 128 else 1 if head == 128 else 2
             if count > n_pixels + 128:
-                raise TooCostlyError("unpacks to more pixels than its header says; export it anew uncompressed")
+                raise TooCostlyError("unpacks to more pixels than its header says; export it again uncompressed")
 
 
 def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:

@@ -48,7 +48,7 @@ _LOOKS = (
     (rb"(?i)\s*<(!doctype )?html", "is a web page, not a picture; the download failed, so fetch the picture again"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc", "is an archive, not a picture; unpack it first"),
     (rb"[\t\n\r -~]+\Z", "is text, not a picture; check what wrote it"),
-    (rb"", "is in no format read here (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG"),
+    (rb"", "is in no format that SeeWhy reads (JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, DICOM); save it as PNG"),
 )
 # Pillow's own error threshold; anything larger is refused from the header, before a pixel is decoded.
 _DEFAULT_MAX_PIXELS = 178_956_970
@@ -191,7 +191,9 @@ def _read_bytes(name: str) -> bytes:
     try:
         with open_regular(name) as (file, size):
             if size > MAX_BYTES:
-                raise ImageError(name, f"holds {size:,} bytes, more than the {MAX_BYTES:,} read; shrink it")
+                raise ImageError(
+                    name, f"holds {size:,} bytes, more than the {MAX_BYTES:,} that SeeWhy reads; shrink it"
+                )
             data = file.read()
     except (OSError, ValueError) as error:
         raise ImageError(name, _why_not_opened(name, error)) from error
@@ -210,9 +212,9 @@ def _why_not_opened(name: str, error: BaseException) -> str:
         return "may not be read (permission denied); allow reading it, for example with chmod +r"
     if isinstance(error, FileNotFoundError):
         if os.path.islink(name):
-            return f"is a link to {os.readlink(name)!r}, which is not there; restore that file or remove the link"
+            return f"is a link to {os.readlink(name)!r}, which does not exist; restore that file or remove the link"
         if "://" in name:
-            return "is an address, which --parquet alone reads; copy the picture to this machine"
+            return "is an address, which only --parquet reads; copy the picture to this machine"
         return "does not exist; check the spelling and the folder"
     if getattr(error, "errno", None) == errno.ELOOP:
         return "is a link that leads back to itself; remove the link"
@@ -255,7 +257,7 @@ def _why_not_decoded(error: Exception) -> str:
         return "needs more memory than there is; shrink it"
     if "truncated" in detail.lower() or isinstance(error, EOFError):
         return f"is cut off before its end ({detail}); copy or download it again"
-    return f"cannot be decoded ({detail}); if it is damaged, copy or download it again, else save it anew as PNG"
+    return f"cannot be decoded ({detail}); if it is damaged, copy or download it again; otherwise save it again as PNG"
 
 
 def _too_many(count: int | None) -> str:
@@ -345,7 +347,7 @@ def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
         width, height = opened.size
         _check_size(name, width, height)
         if longest is not None and max(width, height) > longest * min(width, height):
-            times = f"one side may be {longest} times the other where a picture is cut into windows"
+            times = f"one side may be at most {longest} times the other where a picture is cut into windows"
             raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
         return (height, width) if _orientation(opened) >= 5 else (width, height)
 

@@ -38,7 +38,7 @@ def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
         return np.asarray(opened.convert("RGB"))
     except Exception as error:
         raise WeightsError(
-            f"The view kept of {name!r} cannot be read: {error}. A JPEG picture was expected. Fit the model again."
+            f"The saved view of {name!r} cannot be read: {error}. Expected a JPEG picture. Fit the model again."
         ) from error
 
 

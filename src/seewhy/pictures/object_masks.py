@@ -57,9 +57,13 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
     """The mask, if there is an object and a background."""
     part = float(mask.float().mean())
     if part == 0:
-        raise ImageError(name, f"{what} is empty where the model looks; draw the object, or leave the picture out")
+        raise ImageError(
+            name,
+            f"{what} is empty in the part of the picture that the model sees; draw the object, or leave the "
+            "picture out",
+        )
     if part > FULL:
-        raise ImageError(name, f"{what} covers {part:.0%} of what the model sees, so there is no background")
+        raise ImageError(name, f"{what} covers {part:.0%} of the part that the model sees, so there is no background")
     return mask
 
 
@@ -91,12 +95,14 @@ class MaskFiles:
     def of(cls, place: Path, transform: Transform, pictures: Iterable[str]) -> MaskFiles:
         """For these pictures."""
         if not place.exists():
-            raise DataError(f"The masks {place} are not there. A folder of masks, or one, was expected. Name it.")
+            raise DataError(
+                f"There are no masks at {place}. Expected a folder of masks, or one mask file. Check the path."
+            )
         counts = Counter(Path(name).stem for name in pictures)
         if place.is_file() and counts.total() > 1:
             raise DataError(
-                f"One mask, {place}, was given for {counts.total()} pictures. A folder with a mask of each was "
-                "expected. Name the folder."
+                f"One mask, {place}, was given for {counts.total()} pictures. Expected a folder with one mask per "
+                "picture. Name that folder."
             )
         return cls(place, transform, frozenset(name for name, n in counts.items() if n > 1))
 
@@ -115,8 +121,8 @@ class MaskFiles:
         if (width, height) != size:
             raise ImageError(
                 sample.image,
-                f"has {size[0]} by {size[1]} pixels, and its mask {file.name} {width} by {height}; save the mask in "
-                "the size of the picture",
+                f"has {size[0]} by {size[1]} pixels, but its mask {file.name} has {width} by {height}; save the mask "
+                "in the size of the picture",
             )
         return usable(_bright(file, self.transform), sample.image, f"the mask {file.name}")
 
@@ -132,8 +138,8 @@ class MaskFiles:
         if name.stem in self.shared:
             raise ImageError(
                 sample.image,
-                f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of all; "
-                "put masks into a folder for each class",
+                f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of them all; "
+                "put the masks into one folder per class",
             )
         return found[0]
 
@@ -175,7 +181,7 @@ class BoxMasks:
 def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool[Tensor, "h w"] | None:
     """A picture's mask, cut and resized like it; ``None`` where there is none, or where it is empty or full."""
     if not folder.is_dir():
-        raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
+        raise DataError(f"{folder} is not a folder. Expected a folder with one mask per picture. Name one.")
     found = _called(folder, picture)
     if not found:
         return None
@@ -185,8 +191,8 @@ def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool
     if abs(height - factor * down) > max(1.0, factor):
         raise ImageError(
             str(found[0]),
-            f"has {width} by {height} pixels, and its picture {picture} has {across} by {down}. A mask of the "
-            "picture's shape was expected",
+            f"has {width} by {height} pixels, but its picture {picture} has {across} by {down}; save the mask in the "
+            "size of the picture",
         )
     mask = _bright(found[0], transform)
     return mask if bool(mask.any()) and not bool(mask.all()) else None

@@ -19,8 +19,8 @@ from .sources import InMemory, list_pictures
 from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, rows_of, texts_in
 
 FORMS = (
-    f"A table ({', '.join(TABLES)}), a folder of pictures with texts or of class folders, .tar shards, a data frame, a "
-    "Hugging Face data set or a list of (picture, texts) was expected"
+    f"Expected a table ({', '.join(TABLES)}), a folder of pictures with texts or of class folders, .tar shards, a data "
+    "frame, a Hugging Face data set or a list of (picture, texts)"
 )
 
 
@@ -66,17 +66,17 @@ def load_pairs(
     missing = [s.image for s in pairs.items if s.pixels is None and not os.path.exists(s.image)]
     if len(missing) == len(pairs):
         raise DataError(
-            f"None of the {len(pairs)} pictures is there; the first is {missing[0]}. File names relative to the "
-            "table, or whole ones, were expected. Correct the column, or move the table beside its pictures."
+            f"None of the {len(pairs)} pictures exists; the first is {missing[0]}. Expected full paths, or paths "
+            "relative to the table. Correct the column, or move the table beside its pictures."
         )
     gone = set(missing)
     items = [s for s in pairs.items if s.image not in gone]
     if len(items) == 1:
         raise DataError(
-            f"One picture with a text was given: {items[0].image}. At least two were expected, since a picture is "
-            "learnt by being told from others. Give more."
+            f"One picture with a text was given: {items[0].image}. Expected at least two, as pictures are compared "
+            "with each other. Give more."
         )
-    notes = [f"{len(missing)} picture(s) that are not there left out: {some(missing, 3)}"] if missing else []
+    notes = [f"left out {len(missing)} picture(s) that do not exist: {some(missing, 3)}"] if missing else []
     return gathered(items, [*pairs.notes, *notes])
 
 
@@ -101,15 +101,15 @@ def read_pairs(
         for i, one in enumerate(source):
             if not isinstance(one, tuple | list) or len(one) != 2:
                 raise InputError(
-                    f"Item {i} of what was given is {article(type(one).__name__)}. A pair (picture, text or texts) was "
-                    "expected. Give the texts beside each picture."
+                    f"Item {i} of the data is {article(type(one).__name__)}. Expected a pair (picture, text or texts). "
+                    "Give each picture with its texts."
                 )
             parts.add(sample_of(one[0], f"picture {i + 1}"), texts_in(one[1], f"Item {i}"))
     else:
         streamed = hasattr(source, "take") and not hasattr(source, "__len__")
-        cure = "Load all of it, or make one of its first rows: Dataset.from_list(list(data.take(1000)))"
+        cure = "Load all of it, or only its first rows: Dataset.from_list(list(data.take(1000)))"
         raise InputError(
-            f"Pictures with texts cannot be {article(type(source).__name__)}. {FORMS}. "
+            f"The pictures with texts were given as {article(type(source).__name__)}. {FORMS}. "
             f"{cure if streamed else 'Give one of them'}."
         )
     return parts.samples()
@@ -132,8 +132,8 @@ class Parts:
         before = self.found.setdefault(image, sample)
         if before.label and label and before.label != label:
             raise DataError(
-                f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. One was "
-                "expected. Correct it, or name another column of classes."
+                f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. Expected "
+                "one class per picture. Correct it, or name another column of classes."
             )
         if before.group and group and (one := self._root(before.group)) != (other := self._root(group)):
             self.same[other] = one
@@ -153,13 +153,14 @@ class Parts:
         notes = list(self.notes)
         if self.same:
             alike = [f"{one} = {other}" for one, other in self.same.items()]
-            notes.append(f"{len(alike)} group(s) share a picture with another and count as one: {some(alike, 3)}")
+            notes.append(
+                f"{len(alike)} group(s) share a picture with another group and were merged with it: {some(alike, 3)}"
+            )
         if silent:
-            notes.append(f"{len(silent)} picture(s) without a text left out: {some(silent, 3)}")
+            notes.append(f"left out {len(silent)} picture(s) without a text: {some(silent, 3)}")
         if not items:
             raise DataError(
-                f"{self.where} holds no picture with a text. {FORMS}. Give one with at least two pictures and their "
-                f"texts."
+                f"{self.where} holds no picture with a text. {FORMS}. Give at least two pictures with their texts."
             )
         return Samples(tuple(items), gathered(items).classes, tuple(notes))
 
@@ -174,13 +175,13 @@ def _from_path(path: Path, columns: Columns, parts: Parts) -> None:
     elif path.is_dir():
         _from_folder(path, parts)
     else:
-        raise DataError(f"{path} is nothing that holds pictures with texts. {FORMS}. Check the name.")
+        raise DataError(f"{path} holds no pictures with texts. {FORMS}. Check the name.")
 
 
 def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, folder: Path) -> None:
     """Rows of a table; its columns are chosen by the first."""
     if not rows:
-        raise DataError(f"{parts.where} has no rows. One row per picture and text was expected. Fill it in.")
+        raise DataError(f"{parts.where} has no rows. Expected one row per picture and text. Add some.")
     chosen, nameless = choose(columns, rows, parts.where), []
     for number, row in enumerate(rows, start=1):
         where = f"{parts.where}, row {number}"
@@ -193,7 +194,7 @@ def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, f
         pixels = in_shard(Path(f"{shard}.tar"), member) if member else None
         parts.add(Sample(name, pixels=pixels, **chosen.belonging(row, where)), chosen.texts_of(row, where))
     if nameless:
-        parts.notes.append(f"{len(nameless)} row(s) without a picture left out: {some(nameless)}")
+        parts.notes.append(f"left out {len(nameless)} row(s) without a picture: {some(nameless)}")
 
 
 def _from_folder(root: Path, parts: Parts) -> None:
@@ -212,9 +213,7 @@ def _text_of(path: Path) -> str:
     try:
         return read_text(path)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {reason(error)}. A text in UTF-8 was expected. Write it anew."
-        ) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Expected text in UTF-8. Save it as UTF-8.") from error
 
 
 def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:
@@ -238,7 +237,7 @@ def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> Non
 def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, parts: Parts) -> None:
     """A data frame, or a Hugging Face data set, whose pictures are fetched when they are looked at."""
     if not len(source):
-        raise DataError("What was given has no rows. One row per picture and text was expected. Fill it in.")
+        raise DataError("What was given has no rows. Expected one row per picture and text. Add some.")
     kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
     pictures = [name for name, kind in kinds.items() if kind == "Image"]
     wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns

@@ -66,7 +66,7 @@ class MaskedPictures:
         if found.shape[::-1] != size:
             raise ImageError(
                 item.mask,
-                f"has {found.shape[1]} by {found.shape[0]} pixels, and its picture {item.image} {size[0]} by "
+                f"has {found.shape[1]} by {found.shape[0]} pixels, but its picture {item.image} has {size[0]} by "
                 f"{size[1]}; save the mask in the size of the picture",
             )
         table = np.full(int(found.max(initial=0)) + 1, LEFT_OUT, np.uint8)
@@ -84,8 +84,8 @@ class MaskedPictures:
         if said != size:
             raise ImageError(
                 image,
-                f"has {size[0]} by {size[1]} pixels, and its annotations are of {said[0]} by {said[1]}; export them "
-                "anew, or use the picture that was annotated",
+                f"has {size[0]} by {size[1]} pixels, but its annotations are of {said[0]} by {said[1]}; export them "
+                "again, or use the picture that was annotated",
             )
         rest = self.classes.index(ELSE) if ELSE in self.classes else LEFT_OUT
         canvas = np.full(size[::-1], rest, np.uint8)
@@ -100,7 +100,11 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
         if isinstance(shape, Mapping):
             mask = decode(shape, f"a mask of {image}")
             if mask.shape != size[::-1]:
-                raise ImageError(image, f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels; export it anew")
+                raise ImageError(
+                    image,
+                    f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels, which is not its own size; export "
+                    "it again",
+                )
             return mask
         drawn = Image.new("1", size)
         for polygon in shape:
@@ -108,7 +112,7 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
     except DataError as error:
         raise ImageError(image, str(error)) from error
     except (TypeError, ValueError) as error:
-        raise ImageError(image, f"has a polygon that is none ({error}); export it anew") from error
+        raise ImageError(image, f"has an invalid polygon ({error}); export it again") from error
     return np.asarray(drawn)
 
 
@@ -117,11 +121,11 @@ def read_values(path: str) -> np.ndarray:
     with opening(path) as (name, opened, _):
         if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
             raise ImageError(
-                name, f"has colours ({opened.mode}); one channel with the numbers of classes was expected; convert it"
+                name, f"has colours ({opened.mode}); expected one channel with the numbers of classes; convert it"
             )
         found = np.asarray(opened)
     if found.size and (found.min() < 0 or found.max() > 65535):
-        raise ImageError(path, f"has values from {found.min()} to {found.max()}; 0 to 65535 were expected; convert it")
+        raise ImageError(path, f"has values from {found.min()} to {found.max()}; expected 0 to 65535; convert it")
     return found.astype(np.int64)
 
 
@@ -164,12 +168,12 @@ def _masks_of(root: Path) -> Path | None:
 def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, ...]) -> MaskedPictures:
     if (place := _masks_of(root)) is None:
         raise DataError(
-            f"{root} has no folder of masks beside images/. images/ and labels/, with a mask under the stem of each "
-            "picture, were expected. Make them, or give COCO's JSON."
+            f"{root} has no folder of masks beside images/. Expected labels/ with a mask for each picture: "
+            "images/a.jpg, labels/a.png. Add it, or give COCO's JSON."
         )
     names = dict(enumerate(classes)) if classes is not None else _names(root)
     if LEFT_OUT in names or len(names) > MOST:
-        raise DataError(f"{root} has {len(names)} classes. At most {MOST} were expected. Merge some.")
+        raise DataError(f"{root} has {len(names)} classes. Expected at most {MOST}. Merge some.")
     masks = {_stem(f, place): f for f in list_pictures([place])}
     items, without = [], []
     for image in list_pictures([root / "images"]):
@@ -180,11 +184,12 @@ def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, 
             items.append(MaskedPicture(image, mask))
     if not items:
         raise DataError(
-            f"No picture in {root / 'images'} has a mask of the same stem in {place}. Name them alike: a.jpg and a.png."
+            f"No picture in {root / 'images'} has a mask of the same name in {place}. Rename them, for example a.jpg "
+            "and a.png."
         )
-    notes = [f"{len(without)} picture(s) without a mask left out: {some(without)}"] if without else []
+    notes = [f"left out {len(without)} picture(s) without a mask: {some(without)}"] if without else []
     if masks:
-        notes.append(f"{len(masks)} mask(s) without a picture left out: {some([Path(m).name for m in masks.values()])}")
+        notes.append(f"left out {len(masks)} mask(s) without a picture: {some([Path(m).name for m in masks.values()])}")
     named = {v: n for v, n in names.items() if v not in ignored}
     return MaskedPictures(tuple(items), tuple(named.values()), _places(named), ignored, tuple(notes))
 
@@ -202,8 +207,8 @@ def _names(root: Path) -> dict[int, str]:
     place = next((f / n for f in (root, root.parent) for n in NAMES if (f / n).is_file()), None)
     if place is None:
         raise DataError(
-            f"{root} does not say what its masks' values are called. classes.txt with one name a line, from value 0 "
-            'on, or classes.json was expected. Write one, or give the names: --labels "sky, road, car".'
+            f"{root} does not name the classes of its masks. Expected classes.txt, with one name per line from value 0 "
+            'on, or classes.json. Write one, or give --labels "sky, road, car".'
         )
     try:
         said = read_json(place, CLASSES) if place.suffix == ".json" else read_text(place, CLASSES).splitlines()
@@ -211,7 +216,7 @@ def _names(root: Path) -> dict[int, str]:
         found = {int(value): str(name).strip() for value, name in pairs}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{place} cannot be used ({reason(error)}). One name a line, or JSON of values with names, was expected. "
+            f"{place} cannot be used ({reason(error)}). Expected one name per line, or JSON of values with names. "
             "Correct it."
         ) from error
     found = {value: name for value, name in sorted(found.items()) if name}
@@ -219,7 +224,7 @@ def _names(root: Path) -> dict[int, str]:
     if len(found) < 2 or twice or min(found) < 0:
         given = f"{twice!r} twice" if twice else f"{len(found)} class(es)"
         raise DataError(
-            f"{place} names {given}. Two or more different names of values from 0 on were expected. Mend it."
+            f"{place} names {given}. Expected two or more different names, for the values from 0 on. Correct it."
         )
     return found
 
@@ -237,11 +242,11 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
         raise DataError(
-            f"{path} cannot be used ({why}). COCO's images, categories and annotations with segmentations were "
-            "expected. Export it again."
+            f"{path} cannot be used ({why}). Expected COCO's images, categories and annotations with segmentations. "
+            "Export it again."
         ) from error
     if not 2 <= len(names) <= MOST:
-        raise DataError(f"{path} has {len(names)} categories. From 2 to {MOST} were expected. Merge some, or add one.")
+        raise DataError(f"{path} has {len(names)} categories. Expected 2 to {MOST}. Merge some, or add one.")
     roots = [pictures] if pictures is not None else [path.parent, path.parent / "images"]
     items, absent, bare = [], [], []
     for own, name, width, height in images:
@@ -255,12 +260,12 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
             items.append(MaskedPicture(str(file), ((width, height), known)))
     if not items:
         raise DataError(
-            f"None of the {len(images)} pictures of {path} is there with a mask. Pictures beside it, or in images/, "
-            "were expected. Give their folder."
+            f"None of the {len(images)} pictures of {path} exists with a mask. Expected them beside it, or in images/. "
+            "Give their folder."
         )
-    notes = [f"{len(absent)} picture(s) of {path.name} are not there: {some(absent)}"] if absent else []
-    notes += [f"{len(bare)} picture(s) without a mask left out: {some(bare)}"] if bare else []
-    notes += [f"{n_boxes} annotation(s) without a mask left out"] if n_boxes else []
+    notes = [f"{len(absent)} picture(s) of {path.name} do not exist: {some(absent)}"] if absent else []
+    notes += [f"left out {len(bare)} picture(s) without a mask: {some(bare)}"] if bare else []
+    notes += [f"left out {n_boxes} annotation(s) without a mask"] if n_boxes else []
     return MaskedPictures(tuple(items), tuple(names.values()), _places(names), (), tuple(notes))
 
 
@@ -315,14 +320,14 @@ def decode(coded: Any, name: str = "a mask") -> np.ndarray:
         lengths = _lengths(counts) if isinstance(counts, str) else [int(n) for n in counts]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{name} is no run-length mask ({type(error).__name__}: {error}). "
-            '{"size": [height, width], "counts": …} as COCO writes it was expected. Export it again.'
+            f"{name} is not a run-length mask ({type(error).__name__}: {error}). Expected COCO's "
+            '{"size": [height, width], "counts": …}. Export it again.'
         ) from error
     right = min(lengths, default=0) >= 0 and sum(lengths) == height * width
     if not right or height < 1 or width < 1 or height * width > LARGEST:
         raise DataError(
-            f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. As many as the picture has were "
-            "expected. Export it again."
+            f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. Expected as many as the picture "
+            "has. Export it again."
         )
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape((height, width), order="F")
 
@@ -333,7 +338,7 @@ def _lengths(text: str) -> list[int]:
     for letter in text:
         group = ord(letter) - 48
         if not 0 <= group < 64 or shift > 60:
-            raise ValueError(f"{letter!r} is none of its letters")
+            raise ValueError(f"{letter!r} is not one of its letters")
         x, shift = x | (group & 0x1F) << shift, shift + 5
         if not group & 0x20:
             x |= -1 << shift if group & 0x10 else 0

@@ -52,8 +52,8 @@ class Sample:
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
             raise InputError(
-                f"The sample {self.image} was given the texts {self.texts!r}. A tuple of texts was expected, be it of "
-                f"one. Write ({self.texts!r},)."
+                f"The sample {self.image} was given the texts {self.texts!r}. Expected a tuple of texts, even for one "
+                f"text. Write ({self.texts!r},)."
             )
 
     @property
@@ -98,8 +98,8 @@ class Samples:
         without = [s.image for s in self.items if not s.label]
         if without:
             raise DataError(
-                f"{len(without)} of {len(self)} pictures have no class: {some(without, 3)}. A class for each was "
-                "expected. Name the column of classes, or leave these out."
+                f"{len(without)} of {len(self)} pictures have no class: {some(without, 3)}. Expected a class for each. "
+                "Name the column of classes, or leave these pictures out."
             )
         return self
 
@@ -110,11 +110,11 @@ class Samples:
         if not items:
             raise DataError(
                 f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the {len(classes)} classes "
-                f"({_few(classes)}). Name the classes alike."
+                f"({_few(classes)}). Give the classes the same names in both."
             )
         strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
-        return items, (f"{n} picture(s) of {len(strange)} unknown class(es) left out: {strange[0]}, …",) if n else ()
+        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {strange[0]}, …",) if n else ()
 
 
 def _few(names: Sequence[str]) -> str:
@@ -153,8 +153,8 @@ def load_samples(
     if path.is_dir():
         if split is not None:
             raise DataError(
-                f"{path} is a folder, and pictures in folders have no column {split!r} of splits. Give a table with "
-                "that column, or one split as the data and the other by itself."
+                f"{path} is a folder, so it has no column {split!r} of splits. Give a table with that column, or give "
+                "each split by itself."
             )
         items, notes = _from_folders(path, group)
     elif path.suffix.lower() in TABLES:
@@ -193,15 +193,15 @@ def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
     seen: dict[str, str] = {}
     for name in counts:
         if not is_unicode(name):  # a class is written, spoken of and encoded as text
-            raise DataError(f"The class {name!r} has a name that is not UTF-8, as names must be. Rename it.")
+            raise DataError(f"The name of the class {name!r} is not UTF-8. Rename it.")
         # Two names that a person would read as one must not become two classes.
         folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
         if folded in seen:
-            raise DataError(f"Two classes are called alike: {seen[folded]!r} and {name!r}. Rename or merge them.")
+            raise DataError(f"Two classes have the same name: {seen[folded]!r} and {name!r}. Rename or merge them.")
         seen[folded] = name
     single = [c for c, n in counts.items() if n == 1]
     if single:
-        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
+        notes.append(f"{len(single)} class(es) have only one picture, so it is never held out: {some(single)}")
     return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
 
 
@@ -213,7 +213,10 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
     folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
     folders.sort(key=lambda p: natural_key(p.name))
     if not folders:
-        raise DataError(f"{root} has no folders in it. Put the pictures of each class into a folder of its own.")
+        raise DataError(
+            f"{root} has no folders in it. Expected one folder per class. Put the pictures of each class into a "
+            "folder of its own."
+        )
     if {f.name.lower() for f in folders} <= _SPLITS:
         raise DataError(
             f"{root} holds the splits {', '.join(f.name for f in folders)}, not classes. "
@@ -226,17 +229,20 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
         except EmptyFolderError:
             empty.append(folder.name)
     if not items:
-        raise DataError(f"No picture lies in the folders of {root}. Looked for {', '.join(sorted(SUFFIXES))}.")
-    notes = [f"{len(empty)} folder(s) without pictures left out: {some(empty)}"] if empty else []
+        raise DataError(
+            f"The folders of {root} hold no pictures. Expected files ending in {', '.join(sorted(SUFFIXES))}. Add "
+            "some, or give another folder."
+        )
+    notes = [f"left out {len(empty)} folder(s) without pictures: {some(empty)}"] if empty else []
     loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
     if loose:
-        notes.append(f"{loose} picture(s) directly in {root} have no class and were left out")
+        notes.append(f"left out {loose} picture(s) directly in {root}, as they have no class")
     if group is None:
         return items, notes
     if group != "folder":
         raise DataError(
-            f"{root} is a folder, and pictures in folders have no column {group!r}. Give 'folder', by which those of "
-            "one folder below a class belong together, or a table with that column."
+            f"{root} is a folder, so it has no column {group!r}. Give 'folder' to group pictures by the folders below "
+            "each class, or give a table with that column."
         )
     return [replace(s, group=str(Path(s.image).parent)) for s in items], notes
 
@@ -250,9 +256,8 @@ def _from_table(
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in needed if c not in row]:
             raise DataError(
-                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; "
-                f"it has {', '.join(map(repr, row))}. Name the columns, or pass --column image=NAME --column "
-                "label=NAME."
+                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; it has "
+                f"{', '.join(map(repr, row))}. Name the columns with --column image=NAME --column label=NAME."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):
@@ -271,7 +276,7 @@ def _from_table(
     whole = whole_numbers([s.label for s in items])
     items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
     what = "picture" if label is None else "picture or class"
-    return items, [f"{len(incomplete)} row(s) without {what} left out: {some(incomplete)}"] if incomplete else []
+    return items, [f"left out {len(incomplete)} row(s) without {what}: {some(incomplete)}"] if incomplete else []
 
 
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
@@ -330,8 +335,8 @@ def check_apart(train: Samples, test: Samples) -> None:
     both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
     if both:
         raise DataError(
-            f"{len(both)} picture(s) are among those that are learnt from and among those that are tested on: "
-            f"{some(both, 3)}. Each on one side was expected. Remove them from one."
+            f"{len(both)} picture(s) are in both the training and the test pictures: {some(both, 3)}. Expected each in "
+            "only one of them. Remove them from one."
         )
 
 

@@ -59,7 +59,7 @@ def in_shard(shard: Path, member: str) -> InMemory:
 
     def load() -> Any:
         if (picture := _pictures(shard, shard.stat().st_mtime_ns).get(name)) is None:
-            raise ImageError(name, "is not in the shard; name a picture that is")
+            raise ImageError(name, "is not in the shard; name a picture that it holds")
         return picture.load()
 
     return InMemory(name, load)
@@ -96,12 +96,12 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:
         # What tarfile makes of a damaged header is of many kinds.
         raise DataError(
-            f"{shard} cannot be read: {reason(error)}. An uncompressed tar of pictures and texts was expected. Copy it "
-            "again, or unpack a compressed one and pack it without."
+            f"{shard} cannot be read: {reason(error)}. Expected an uncompressed tar of pictures and texts. Copy it "
+            "again, or repack a compressed one without compression."
         ) from error
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        notes.append(f"{len(odd)} member(s) of {shard} were left out: {', '.join(odd[:3])}{more}")
+        notes.append(f"left out {len(odd)} member(s) of {shard}: {', '.join(odd[:3])}{more}")
     yield from records.items()
 
 
@@ -113,7 +113,9 @@ class _Headers:
 
     def read(self, size: int) -> bytes:
         if size > HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes is announced, and at most {HEADER_BYTES:,} are read")
+            raise tarfile.ReadError(
+                f"it announces a header of {size:,} bytes, but SeeWhy reads at most {HEADER_BYTES:,}"
+            )
         return self.file.read(size)
 
 
@@ -128,11 +130,11 @@ def _refused(member: tarfile.TarInfo, ending: str) -> str:
     """Why a member is not read; empty where it is."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
-        return "its name leads out of the shard"
+        return "its name leads outside the shard"
     if not member.isreg() or member.issparse():
         return "it is a link, a device or sparse, not a plain file"
     if member.size > (most := TEXT_BYTES if ending in TEXTS else MAX_BYTES):
-        return f"it has {member.size:,} bytes, and at most {most:,} are read"
+        return f"it has {member.size:,} bytes, but SeeWhy reads at most {most:,}"
     return ""
 
 
@@ -141,7 +143,7 @@ def _bytes(shard: Path, name: str, start: int, size: int) -> bytes:
         file.seek(start)
         data = file.read(size)
     if len(data) < size:
-        raise ImageError(f"{shard}/{name}", "is cut off, as the shard has changed; read the shard again")
+        raise ImageError(f"{shard}/{name}", "is cut off, because the shard has changed; read the shard again")
     return data
 
 
@@ -150,4 +152,6 @@ def _fact(shard: Path, name: str, data: bytes) -> Any:
         text = data.decode("utf-8-sig")
         return json_value(text) if name.lower().endswith(".json") else text.strip()
     except ValueError as error:
-        raise DataError(f"{shard}, {name}, cannot be read: {error}. UTF-8 was expected. Write it anew.") from error
+        raise DataError(
+            f"{shard}, {name}, cannot be read: {error}. Expected text in UTF-8. Save it as UTF-8."
+        ) from error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Plain = str | Path | bytes | Image.Image | np.ndarray
 CHANNELS = (1, 3, 4)
-FORMS = "A file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w)"
+FORMS = "a file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, h, w)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,10 @@ def plain(source: Any) -> Plain:
         except InputError:
             raise
         except Exception as error:  # somebody else's data set raises anything
-            reason = f"cannot be fetched ({type(error).__name__}: {error}); correct what gives it, or leave it out"
+            reason = (
+                f"cannot be loaded ({type(error).__name__}: {error}); correct the data set that gives it, or leave it "
+                "out"
+            )
             raise ImageError(source.name, reason) from error
     if isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
         return source
@@ -72,7 +75,7 @@ def plain(source: Any) -> Plain:
     array = _as_array(source)
     if array is None or array.ndim < 2:
         raise InputError(
-            f"A picture cannot be {article(type(source).__name__)}. {FORMS} was expected. Convert it first."
+            f"A picture was given as {article(type(source).__name__)}. Expected {FORMS}. Convert it first."
         )
     return array
 
@@ -111,8 +114,8 @@ def _from_tensor(tensor: Any) -> np.ndarray:
     array = (array.float() if array.is_floating_point() else array).numpy()
     if array.dtype.kind == "f" and array.size and not (np.nanmin(array) >= 0 and np.nanmax(array) <= 1):
         low, high = float(np.nanmin(array)), float(np.nanmax(array))
-        cure = "give it as it was before it was normalised, or divide 0…255 by 255"
-        raise ImageError(name, f"holds numbers from {low:.3g} to {high:.3g}; floats from 0 to 1 were expected; {cure}")
+        cure = "undo its normalisation, or divide numbers from 0 to 255 by 255"
+        raise ImageError(name, f"holds numbers from {low:.3g} to {high:.3g}; expected floats from 0 to 1; {cure}")
     if array.dtype.kind == "i" and array.size and array.min() >= 0 and array.max() <= 255:
         array = array.astype(np.uint8)
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
@@ -134,7 +137,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         first = next(names, None)
         if first is None:
             raise EmptyFolderError(
-                f"No picture is in the folder {os.fspath(path)} or below. Expected files ending in "
+                f"The folder {os.fspath(path)} and those below it hold no pictures. Expected files ending in "
                 f"{', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
             )
         yield first
@@ -197,8 +200,8 @@ def is_unicode(name: str) -> bool:
 def unlistable(folder: str | Path, error: OSError) -> DataError:
     """What is said of a folder whose entries the system does not give."""
     return DataError(
-        f"The folder {folder} cannot be listed ({error.strerror}). Expected a folder whose files may be listed. Allow "
-        "reading it, or leave it out."
+        f"The folder {folder} cannot be listed ({error.strerror}). Expected a folder that you may read. Allow reading "
+        "it, or leave it out."
     )
 
 

@@ -49,7 +49,7 @@ def parquet_batches(
                     raise _bomb(where, size, f"more than {FREE_BYTES + BYTES_PER_BYTE * size:,} bytes")
                 yield rows
     except (ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{where} cannot be read: {reason(error)}. Give a Parquet file.") from error
+        raise DataError(f"{where} cannot be read: {reason(error)}. Expected a Parquet file. Write it again.") from error
 
 
 def _check(metadata: Any, columns: Sequence[str] | None, size: int, where: PurePath) -> int:
@@ -79,14 +79,14 @@ def _plain(column: Any, where: PurePath) -> Any:
         kind = pending.pop()
         pending += [kind.field(i).type for i in range(kind.num_fields)]
         if hasattr(kind, "index_type"):
-            raise DataError(f"{where} has lists of categories. Lists of texts were expected. Write them as texts.")
+            raise DataError(f"{where} has lists of categories. Expected lists of texts. Write them as texts.")
     return column
 
 
 def _bomb(where: PurePath, size: int, what: str) -> DataError:
     return DataError(
-        f"{where} has {size:,} bytes, which unpack to {what}. A table whose rows are not all the same was expected. "
-        "Write it anew, or give it as CSV."
+        f"{where} has {size:,} bytes, which unpack to {what}. Expected a table that does not grow so much. Write it "
+        "again, or give it as CSV."
     )
 
 
@@ -109,7 +109,9 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             with open_lines(path, newline="") as lines:
                 yield from _separated(path, csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Give a table in UTF-8.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. Expected a table in UTF-8. Save it as UTF-8."
+        ) from error
 
 
 def cell_text(value: Any, where: str) -> str:
@@ -119,11 +121,11 @@ def cell_text(value: Any, where: str) -> str:
     odd = isinstance(value, float) and not math.isfinite(value)
     if odd or (isinstance(value, str) and value.strip().lower() in _NOT_A_NUMBER):
         raise DataError(
-            f"{where} holds {str(value)!r}, which stands for a missing number. A name was expected. "
-            "Fill the cell in, or leave it empty to leave the row out."
+            f"{where} holds {str(value)!r}, which stands for a missing number. Expected a name. Fill the cell in, or "
+            "empty it to leave the row out."
         )
     if isinstance(value, list | dict | bytes | tuple | set):
-        raise DataError(f"{where} holds a {type(value).__name__}. A name or a number was expected. Write one value.")
+        raise DataError(f"{where} holds a {type(value).__name__}. Expected a name or a number. Write one value.")
     return str(value)
 
 
@@ -149,8 +151,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if twice is not None:
         places = [str(i) for i, name in enumerate(columns, start=1) if name == twice]
         raise DataError(
-            f"{path}, row of headings, names {twice!r} {len(places)} times (columns {', '.join(places)}). "
-            "Every name once was expected. Rename or remove one."
+            f"{path} has {len(places)} columns called {twice!r} (columns {', '.join(places)}). Expected every name "
+            "once. Rename or remove one."
         )
 
 
@@ -178,8 +180,8 @@ def _row(where: str, columns: Sequence[str], cells: Sequence[str]) -> dict[str, 
     for name, cell in zip_longest(columns, cells):
         if (name is None and cell.strip()) or (cell is None and name.strip()):
             raise DataError(
-                f"{where} has {len(cells)} cells, and there are {len(columns)} columns. One cell for each column was "
-                "expected. Put names with commas into quotes, and keep empty cells."
+                f"{where} has {len(cells)} cells, but there are {len(columns)} columns. Expected one cell per column. "
+                "Put names with commas into quotes, and keep empty cells."
             )
         if name is not None:
             row[name] = None if cell is None else from_spreadsheet(cell)
@@ -198,15 +200,15 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise
             except ValueError as error:
                 said = getattr(error, "msg", str(error))
-                raise DataError(f"{where} is not JSON: {said}. Write one object a line.") from error
+                raise DataError(f"{where} is not JSON: {said}. Write one object per line.") from error
             if not isinstance(row, dict):
-                raise DataError(f"{where} is not an object. Write one object a line.")
+                raise DataError(f"{where} is not an object. Write one object per line.")
             yield row
 
 
 def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     if (twice := first_repeated(name for name, _ in pairs)) is not None:
-        raise DataError(f"{where} names {twice!r} twice. Every name once was expected. Remove one.")
+        raise DataError(f"{where} names {twice!r} twice. Expected every name once. Remove one.")
     return dict(pairs)
 
 
@@ -262,8 +264,8 @@ def _usual(names: Sequence[str], usual: Sequence[str], what: str, option: str, w
     near = next((m for u in usual[:4] for m in nearest(u, names)), None)
     meant = f" Did you mean {near!r}?" if near else ""
     raise DataError(
-        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} One called {usual[0]!r} was "
-        f"expected. Rename it, or name it with {option}."
+        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} Expected one called "
+        f"{usual[0]!r}. Rename yours, or name it with {option}."
     )
 
 
@@ -287,7 +289,6 @@ def texts_in(value: Any, where: str) -> list[str]:
         return []
     if not isinstance(value, str):
         raise DataError(
-            f"{where} holds {value!r}. A text, or a list of texts, was expected. Name the column of texts, or "
-            f"correct it."
+            f"{where} holds {value!r}. Expected a text or a list of texts. Correct it, or name another column."
         )
     return [value]

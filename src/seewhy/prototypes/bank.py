@@ -177,7 +177,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 def check_index(name: str, index: Tensor, n: int) -> None:
     """Refuse an index that is not a row of whole numbers from 0 to ``n - 1``."""
     if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
-        raise ValueError(f"{name}: whole numbers below {n} were expected")
+        raise ValueError(f"{name}: expected whole numbers below {n}")
 
 
 def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, " c"]:

@@ -70,8 +70,7 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
                 return candidate
     raise InputError(
         f"{encoder.name!r} does not pool its cells by a mean, with or without a layer norm, but by "
-        f"{type(encoder.head).__name__}. EPIC needs such a mean: its rotation passes through nothing else. "
-        "Use --like nearest, which asks nothing of the head."
+        f"{type(encoder.head).__name__}. EPIC needs such a mean. Use --like nearest, which works with any head."
     )
 
 
@@ -105,8 +104,8 @@ class CellMaps:
     def __setitem__(self, index: int, cells: Float[Tensor, "s d"]) -> None:
         if not bool(cells.abs().max() < torch.finfo(torch.float16).max):
             raise InputError(
-                f"Picture {index + 1} has features beyond half precision (65,504). A network in ordinary units was "
-                "expected. Divide its last features by a constant."
+                f"Picture {index + 1} has features beyond half precision (65,504). Expected smaller features. Divide "
+                "the last features by a constant."
             )
         half = cells.half()
         self._cells[index] = half.numpy()

@@ -111,7 +111,9 @@ class Sums:
     def means(self, strengths: str) -> GlobalInfluences:
         """What the sums come to."""
         if not self.n:
-            raise InputError("No picture was given. At least one was expected. Give those the prototypes come from.")
+            raise InputError(
+                "No picture was given. Expected at least one. Give the pictures that the prototypes come from."
+            )
         weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
         total = weight[:, None].clamp(min=1e-12)
@@ -131,23 +133,23 @@ class Changed:
 @reasons.register
 @dataclass(frozen=True)
 class Characteristics:
-    """How much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
+    """Measures how much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
 
-    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). One property ``m`` of a picture ``x`` is changed, and the
-    similarity ``g`` to a prototype ``p`` is read again in the cell where it was highest before::
+    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). It changes one property ``m`` of a picture ``x`` and reads
+    the similarity ``g`` to a prototype ``p`` again, in the cell where it was highest before::
 
         local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
 
-    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`, but
-    for JPEG in between, and negative similarities weigh nothing in the global mean. Ours is
-    :class:`~seewhy.prototypes.perturbations.EqualChanges`, the default, by which properties can be compared.
+    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`.
+    There is no JPEG in between, and negative similarities weigh nothing in the global mean. The default,
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, is SeeWhy's: with it properties can be compared.
 
-    Cost: 7 forward passes a picture, whatever the number of prototypes; 0.3 to 0.6 s a picture on one core for the
-    changes. Range: that of the similarity.
+    Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.
+    Range: that of the similarity.
 
     Args:
-        changes: what is changed and how strongly.
+        changes: which properties to change, and how strongly.
 
     Example:
         >>> Characteristics().changes.name, len(PROPERTIES)
@@ -156,7 +158,7 @@ class Characteristics:
 
     name = "characteristics"
     paper = "Nauta et al. 2020, arXiv 2011.02863"
-    needs = "prototypes that are compared with cells of the feature map"
+    needs = "prototypes compared with cells of the feature map"
     cost = "7"
 
     changes: Changes = field(default_factory=EqualChanges)

@@ -20,7 +20,7 @@ def find_prototypes(
     method = methods[0]
     if name is not None and place is not None and not method.fitted_by:
         able = " or ".join(f"--like {known}" for known in prototypes if prototypes[known].fitted_by)
-        raise InputError(f"{name} needs no prototypes, and {str(place)!r} was given. Use {able}, or drop it.")
+        raise InputError(f"{name} needs no prototypes, but {str(place)!r} was given. Use {able}, or leave it out.")
     for one in methods:
         if (name is not None or one.of_places or not of_place) and (bank := one.bank_for(model, place)) is not None:
             return one(), bank

@@ -112,8 +112,8 @@ class FittedBank(Patches, ABC):
         bank: Self = _loaded(cls, path, status.st_mtime_ns, status.st_size, len(model.head.bias))
         if bank.classifier != classifier_digest(model):
             raise InputError(
-                f"{path} was made for another classifier than this one, whose logits it would not divide. "
-                "Make it again with: seewhy fit --task prototypes DATA. Or leave it out: --like nearest."
+                f"{path} was made for another classifier. Make it again with: seewhy fit --task prototypes DATA. Or "
+                "use --like nearest."
             )
         try:
             bank.check(model)

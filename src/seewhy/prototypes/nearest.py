@@ -24,14 +24,14 @@ FIRST = 8
 @prototypes.register
 @dataclass(frozen=True)
 class NearestPatches(Prototypes):
-    """For each region of a picture, the nearest patches of other pictures, of whatever class.
+    """For each region of a picture, the most similar patches of your pictures, of any class.
 
-    Nearness is the cosine of the features around the cells (:func:`seewhy.prototypes.bank.patch_vector`).
+    Similarity is the cosine of the features around the cells (:func:`seewhy.prototypes.bank.patch_vector`).
 
     Args:
-        n_neighbours: patches a region.
-        duplicate: pooled cosine at which two pictures count as one; a near-duplicate of the query, or of a
-            picture already shown, is passed over.
+        n_neighbours: patches per region.
+        duplicate: pooled cosine from which two pictures count as one; near-copies of the query, or of a picture
+            already shown, are skipped.
     """
 
     name = "nearest"

@@ -256,5 +256,5 @@ def find_changes(name: str) -> Changes:
     """Strengths by name."""
     known: dict[str, type[Changes]] = {kind.name: kind for kind in (EqualChanges, PaperChanges)}
     if name not in known:
-        raise InputError(f"The strengths {name!r} were given. Expected calibrated or paper. Choose one of them.")
+        raise InputError(f"The strengths are {name!r}. Expected calibrated or paper. Choose one of them.")
     return known[name]()

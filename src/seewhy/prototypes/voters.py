@@ -37,22 +37,22 @@ EQUAL = 2e-3
 @prototypes.register
 @dataclass(frozen=True)
 class Voters(Prototypes):
-    """The pictures that voted, class by class, each with its likeness and its part of the vote.
+    """The pictures that voted, class by class, each with its similarity and its share of the vote.
 
-    For a classifier whose decision *is* a vote of the user's pictures
+    For a classifier whose decision *is* a vote of your pictures
     (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a picture that is itself among those
     fitted on is shown voting for itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
 
-        share_i = exp(s_i) / Σ_j exp(s_j)           over the pictures that vote; its crops count with a picture
+        share_i = exp(s_i) / Σ_j exp(s_j) over the pictures that vote; a picture's crops count with it
 
-    The places marked are no part of the vote: of all cells of the picture, the one nearest to the patches kept of the
-    class's voters, each weighed by its share; on each voter, the patch nearest to that cell. Range of a share: 0…1. A
-    voter of which no patches are kept cannot be shown; its part is in the remainder.
+    The marked places are no part of the vote. On the picture it is the cell nearest to the patches of the class's
+    voters, each weighed by its share; on each voter, the patch nearest to that cell. A voter without patches cannot be
+    shown; its share is in the remainder. Range of a share: 0…1.
 
     Args:
-        n_classes: classes shown, those with the largest parts, the explained one among them.
-        n_pictures: voters of a class.
-        least: smaller parts are not shown.
+        n_classes: classes to show, those with the largest shares; the explained class is always shown.
+        n_pictures: voters per class.
+        least: smallest share to show.
     """
 
     name = "voters"

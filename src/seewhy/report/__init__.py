@@ -1,4 +1,4 @@
-"""One explanation, shown: as a page, a still picture, in a notebook, and as one of many on an index."""
+"""Explanations as pages, as still pictures, in notebooks, and on an index."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def render_notebook(explanation: Explanation) -> str:
-    """The same card in a frame of its own, so that neither style sheet touches the other."""
+    """The card in a frame of its own, so that style sheets stay separate."""
     return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
 
 
@@ -34,7 +34,7 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
-    """The path, if a card can be saved there; asked before the work begins."""
+    """The path, if a card can be saved there; checked before the work begins."""
     if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
         raise DataError(
             f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "

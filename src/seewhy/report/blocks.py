@@ -1,4 +1,4 @@
-"""What a page is made of. Pages, still pictures and the terminal are three renderers of the same blocks."""
+"""The blocks of a page. Pages, still pictures and the terminal are three renderers of the same blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..explanation.verdict import Level
 from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
-"""By its name in the palette."""
+"""A colour's name in the palette."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Span:
 
 
 class Strong(Span):
-    """Words that stand out."""
+    """Bold text."""
 
 
 class Code(Span):
-    """What to type."""
+    """Text to type: a command or an option."""
 
     tags = ("<code>", "</code>")
 
@@ -47,7 +47,7 @@ class Badge(Span):
 
 
 class Unseen(Span):
-    """Words for who cannot see the page."""
+    """Text for screen readers only."""
 
     tags = ('<span class="unseen">', "</span>")
 
@@ -86,7 +86,7 @@ Text = str | Span | Def | Line
 @dataclass(frozen=True)
 class Note:
     text: Text
-    kind: Literal["lead", "said", "rest", "aside"] = "lead"
+    kind: Literal["lead", "said", "rest", "aside", "next"] = "lead"
 
 
 class Figure(NamedTuple):
@@ -104,7 +104,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement in one sentence; ``word`` stands before it, with the sign of the level."""
+    """A judgement in one sentence, after ``word`` and the mark of its level."""
 
     level: Level
     word: str
@@ -132,7 +132,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that is more than text: lines below in small, a colour, a background, a bar."""
+    """A cell of a table with more than text: small lines below, a colour, a background, a bar."""
 
     text: Text = ""
     small: Sequence[str] = ()
@@ -149,17 +149,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; what is ``None`` is a dash, whole numbers have their thousands parted."""
+    """A table. ``None`` is shown as a dash; whole numbers have thousands separators."""
 
     columns: Sequence[Text]
     rows: Sequence[Sequence[Any]]
     kind: Literal["plain", "matrix", "sentences"] = "plain"
     title: str = ""
     idle: Sequence[bool] = ()
-    """Which rows step back."""
+    """Which rows are pale."""
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers, which stand to the right."""
+        """Whether a column holds numbers, which are aligned to the right."""
         texts = [text_of(row[column]).strip() for row in self.rows]
         return column > 0 and all(not t or t[0] in "–−-+<>±" or t[0].isdigit() for t in texts) and any(texts)
 
@@ -190,33 +190,33 @@ class Chart:
     """x, low, high."""
     dots: Sequence[Dot] = ()
     across: str = ""
-    """What the axis to the right shows."""
+    """Label of the horizontal axis."""
     upwards: str = ""
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     log: bool = False
-    """Whether the axis to the right is logarithmic, in whole numbers."""
+    """Whether the horizontal axis is logarithmic, with whole numbers."""
     plain_x: bool = False
-    """Whether the axis to the right shows numbers; else per cents."""
+    """Whether the horizontal axis shows numbers rather than per cent."""
     plain_y: bool = False
     levels: Sequence[tuple[float, Colour]] = ()
-    """Lines across, at these heights."""
+    """Heights of horizontal lines."""
     edges: Sequence[float] = ()
-    """Dashed lines upwards, at these places."""
+    """Places of dashed vertical lines."""
     small: bool = False
     alt: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with lines below it, from its pixels, a JPEG, or an address; without them, a blank place."""
+    """A picture with lines below it, from pixels, a JPEG or an address; blank without any."""
 
     pixels: np.ndarray | bytes | str | None
     alt: str
     caption: Sequence[Text] = ()
     frame: FractionBox | None = None
     kind: Literal["", "other", "known"] = ""
-    """One that steps back, or one that stands out."""
+    """Empty, ``other`` (pale) or ``known`` (outlined)."""
     title: str = ""
     href: str = ""
     bars: Bars | None = None
@@ -225,7 +225,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures side by side; with ``query``, the place that they are like stands before them."""
+    """Pictures side by side; with ``query``, the place that they resemble comes first."""
 
     pictures: Sequence[Picture]
     kind: Literal["patches", "places", "pixels", "sheet", "row"] = "patches"
@@ -263,7 +263,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Fold:
-    """What is one click away."""
+    """Content behind one click."""
 
     title: Text
     blocks: Sequence[Block]
@@ -285,7 +285,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One kind of evidence on a card: a verdict in one sentence, one picture, and what is one click away."""
+    """One kind of evidence on a card: a verdict in one sentence, one picture, and content behind a click."""
 
     key: str
     title: str
@@ -308,7 +308,7 @@ class Document:
 
 
 def text_of(value: Any) -> str:
-    """A cell in words: what is ``None`` is a dash, whole numbers have their thousands parted."""
+    """A cell as text: a dash for ``None``; whole numbers have thousands separators."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -338,7 +338,7 @@ def notes(lines: Sequence[str], title: str = "What else is to be said") -> list[
 
 
 def closing(data: Mapping[str, Any], title: str = "What else is to be said") -> list[Block]:
-    """What stands at the end of most pages: remarks, what could not be read, the model."""
+    """The end of most pages: remarks, files that could not be read, the model."""
     failures, model = data.get("failures") or (), data.get("model") or {}
     blocks = notes(data.get("notes") or (), title)
     if failures:

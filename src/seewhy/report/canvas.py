@@ -54,7 +54,7 @@ def _has(name: str | None, sign: str) -> bool:
 
 @cache
 def _fitted(text: str) -> tuple[str, str | None]:
-    """The text as it can be drawn, and the font that can."""
+    """The text as a font can draw it, and that font."""
     text = " ".join(unicodedata.normalize("NFC", text.translate(_PLAIN)).split(" "))
     text = "".join(sign if sign.isprintable() else " " for sign in text)
     names: tuple[str | None, ...] = (None, *_SYSTEM_FONTS)
@@ -74,7 +74,7 @@ def _length(drawn: str, name: str | None, size: int) -> float:
 
 
 class Canvas:
-    """A sheet of paper that grows downwards until :meth:`cut`."""
+    """A drawing surface of fixed width; :meth:`cut` sets its height."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), PAPER)
@@ -99,7 +99,7 @@ class Canvas:
         return left + width
 
     def clipped(self, text: str, width: float, size: int, bold: bool = False) -> str:
-        """The text, cut with an ellipsis where it would leave ``width``."""
+        """The text, cut with an ellipsis if it is wider than ``width``."""
         if self.measure(text, size, bold) <= width:
             return text
         low, high = 0, len(text)

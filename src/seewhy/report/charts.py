@@ -1,4 +1,4 @@
-"""Charts as shapes: worked out once, then written as SVG or painted on a still picture."""
+"""Charts as shapes, which are written as SVG or painted on a still picture."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def _facts(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def edit_document(study: dict[str, Any]) -> Document:
-    first, _, rest = study["sentence"].partition("; ")
+    first, _, rest = study["sentence"].partition(". ")
     changes = [
         (c["label"], c["before"] or "new", "taken out" if c["after"] is None else c["after"]) for c in study["changes"]
     ]

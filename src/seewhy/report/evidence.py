@@ -333,7 +333,7 @@ def _part(outside: Outside, e: Explanation) -> Shown:
         Figure("odds-fall", "as much elsewhere", figure(outside.fall_elsewhere)),
         Figure("odds-fall", "all else hidden", figure(outside.fall_outside)),
     ]
-    return [Bars(bars)], figures, [Note(lead)]
+    return [Bars(bars, title=f"Probability of {part.label}")], figures, [Note(lead)]
 
 
 def _typical(typical: Typical, e: Explanation) -> Shown:

@@ -1,4 +1,4 @@
-"""Many pictures on one page: cards with the doubtful first, boxes and masks drawn over, and what a check found."""
+"""Pages of many pictures: the index of cards, boxes and masks over pictures, and the findings of a check."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ THUMBNAIL_SIDE = 256
 QUESTIONS = ("Where it looked", "What it looks like", "In words")
 SHORT = ("where", "like", "words")
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
-"""Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
+"""Verdicts from most to least doubtful; missing evidence counts as not measured."""
 MOST_SHOWN = 200
-"""Pictures on one page."""
+"""Most pictures on one page."""
 MOST_BOXES = 300
-"""Boxes drawn on one picture."""
+"""Most boxes drawn on one picture."""
 LAYER_SIDE, OPACITY = 900, 150
-"""Pixels of the longer side of what is laid over a picture, and how opaque it is, of 255."""
+"""The longer side of a mask's layer, in pixels, and its opacity, of 255."""
 FINDINGS_SHOWN = 200
-"""Findings of one kind on the page; the JSON and the table have them all."""
+"""Most findings of a kind on the page; the JSON and the table have all."""
 FINDING_SIDE = 128
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """What the index keeps of one explanation, so that a large batch need not stay in memory."""
+    """The part of an explanation that the index needs, so that a large batch does not stay in memory."""
 
     href: str
     image: str
@@ -50,20 +50,20 @@ class IndexEntry:
     aside: str = ""
     verdict: Certainty = "not measured"
     sign: tuple[Level, str] = ("not measured", LEVELS["not measured"])
-    """Of the decision: a level, and a word or two."""
+    """The decision's level, with its short text."""
     probability: float | None = None
     is_measured: bool = False
     trouble: float | None = None
 
     @property
     def doubt(self) -> tuple[float, int, float]:
-        """Sorts the most doubtful first: by the decision where that was measured, else by the worst evidence."""
+        """Sorts the most doubtful first: by the decision if it was measured, otherwise by the worst evidence."""
         worst = min(DOUBT.index(level) for level in self.levels)
         return -(1.0 if self.trouble is None else self.trouble), worst, self.score
 
 
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
-    """Shrink an explanation to its place on the index; ``href`` leads to its card."""
+    """An explanation's entry on the index; ``href`` leads to its card."""
     e = explanation
     picture = Image.fromarray(e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7))
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
@@ -93,7 +93,7 @@ def render_index(
     title: str = "Explanations",
     nouns: tuple[str, str] = ("picture", "pictures"),
 ) -> str:
-    """The index page of a batch, complete without a script, which only sorts and filters anew."""
+    """The index page of a batch. It works without its script, which only sorts and filters."""
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
@@ -158,7 +158,7 @@ def _boxes(result: Any) -> dict[str, Any]:
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, tuple[str, str]], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
-    """What the page of a check shows."""
+    """The template's variables for the page of a check."""
 
     @cache
     def uri(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The paper all pages are printed on: one environment, one style sheet, pictures inside the file."""
+"""What all pages share: one template environment, one style sheet, and pictures inside the file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ LEVELS: dict[Level, str] = {
     "do not rely": "Do not rely on it",
     "not measured": "Not measured",
 }
-"""How each level is said."""
+"""The words for each level."""
 
 NARROW_SPACE = "\u202f"
 OVERLAY_SIDE = 256
 SMALL = 64
-"""Pictures up to this size are shown as the pixels they are."""
+"""Pictures up to this size are shown pixel by pixel."""
 
 
 class Term(NamedTuple):
@@ -46,33 +46,33 @@ class Term(NamedTuple):
     name: str
     text: str
     phrases: tuple[str, ...] = ()
-    """How sentences mention it."""
+    """Phrases that mention the term."""
 
 
 @cache
 def terms() -> tuple[Term, ...]:
-    """What each number on a card or report means; the numbers lead here."""
+    """The glossary: what each number on a card or report means."""
     text = files(__package__).joinpath("templates/glossary.toml").read_text("utf-8")
     rows = tomllib.loads(text).items()
     return tuple(Term(key, t["name"], t["text"], tuple(t.get("phrases", ()))) for key, t in rows)
 
 
 def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
-    """Those of these keys, in the glossary's order."""
+    """The terms with these keys, in the glossary's order."""
     wanted = set(keys)
     return tuple(term for term in terms() if term.key in wanted)
 
 
 @cache
 def _mentions() -> tuple[dict[str, str], re.Pattern[str]]:
-    """Phrase → key of the term it mentions, and what finds them, or a command, in a text."""
+    """Phrase → key of its term, and a pattern that finds phrases and commands in a text."""
     keys = {phrase: term.key for term in terms() for phrase in term.phrases}
     longest_first = sorted(keys, key=len, reverse=True)
     return keys, re.compile(rf"(\b(?:{'|'.join(map(re.escape, longest_first))})\b|\bseewhy [a-z][^.,;:]*)")
 
 
 def linked(text: str) -> Line:
-    """A sentence whose terms lead to their definitions, each where it first stands, and whose commands look so."""
+    """A sentence in which the first mention of each term links to its definition, and commands are set as code."""
     keys, found = _mentions()
     parts: list[Any] = []
     new = dict(keys)
@@ -88,12 +88,12 @@ def linked(text: str) -> Line:
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
-    """As :func:`seewhy.printable.percent`, with the space that typographers put before the sign."""
+    """Like :func:`seewhy.printable.percent`, with a narrow space before the sign."""
     return plainly(value, space)
 
 
 def figure(value: float | None) -> str:
-    """Two decimals with a real minus sign, a dash when there is none."""
+    """Two decimals with a real minus sign; a dash for ``None``."""
     if value is None or value != value:
         return "–"
     text = f"{value:.2f}"
@@ -101,12 +101,12 @@ def figure(value: float | None) -> str:
 
 
 def file_name(path: str) -> str:
-    """Without its folders, which say more of a machine than of a picture."""
+    """A file's name without its folders."""
     return re.split(r"[/\\]", path)[-1] or path
 
 
 def method_name(name: str) -> str:
-    """A registered name, and what was set, as people write it."""
+    """A registered name with its settings, in its usual spelling."""
     own, *rest = name.split(" ", 1)
     return " ".join([spelling(own), *rest])
 
@@ -169,7 +169,7 @@ class _Column(NamedTuple):
 
 
 def _columns(table: Table) -> list[_Column]:
-    """How each column of a table is drawn: numbers to the right, bars over its whole width."""
+    """How to draw each column of a table: numbers to the right, bars over the full width."""
     columns = []
     for number in range(len(table.columns)):
         is_wide = any(isinstance(row[number], Cell) and row[number].bar for row in table.rows)
@@ -178,7 +178,7 @@ def _columns(table: Table) -> list[_Column]:
 
 
 def place(box: FractionBox) -> str:
-    """Where a box lies on what it is drawn over, as a style."""
+    """A box's position as CSS."""
     left, top, right, bottom = box
     return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
 
@@ -202,7 +202,7 @@ def _overlay_uri(block: Heat) -> str | None:
 
 
 def document_context(document: Document) -> dict[str, Any]:
-    """What the template of a document shows, for every page that has one on it."""
+    """The template's variables for a document."""
     return {"document": document, "terms": terms_of(terms_in(document))}
 
 

@@ -1,4 +1,4 @@
-"""Figures with a page: the same data as JSON, as an HTML file and in a notebook."""
+"""Results with a page: the same data as JSON, as an HTML file and in a notebook."""
 
 from __future__ import annotations
 
@@ -18,28 +18,36 @@ from .blocks import Document
 
 ENDINGS = (".html", ".json")
 NOTEBOOK_HEIGHT = 820
-"""Of a page in a notebook that runs no scripts; where they run, the frame is as high as the page."""
+"""Height of the frame in a notebook without scripts; with scripts, the frame is as high as the page."""
 
 _TELL = (
     "{const tell=()=>parent.postMessage({seewhyHeight:"
-    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*');"
-    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',tell)}"
+    "Math.ceil(document.documentElement.getBoundingClientRect().height)},'*'),"
+    "dark=[...document.styleSheets].flatMap(s=>[...s.cssRules]).map(r=>r.media)"
+    ".filter(m=>m&&m.mediaText.includes('color-scheme: dark'));"
+    "new ResizeObserver(tell).observe(document.documentElement);addEventListener('message',e=>{"
+    "if(e.data&&'seewhyDark'in e.data){for(const m of dark)m.mediaText=e.data.seewhyDark?'all':'not all';"
+    "document.documentElement.style.colorScheme=e.data.seewhyDark?'dark':'light'}tell()})}"
 )
+"""In the frame: says how high the page is, and takes the theme of the notebook rather than that of the system."""
 _HEAR = (
-    "const f=this;window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
-    "f.style.height=e.data.seewhyHeight+'px'});f.contentWindow.postMessage('','*')"
+    "const f=this,say=()=>{let n=f,c;while(n&&!c){c=getComputedStyle(n).backgroundColor.match(/[.\\d]+/g);"
+    "c=c&&c[3]!=='0'?c:0;n=n.parentElement}f.contentWindow&&f.contentWindow.postMessage("
+    "c?{seewhyDark:c[0]*.3+c[1]*.6+c[2]*.1<128}:'','*')};"
+    "window.addEventListener('message',e=>{if(e.source===f.contentWindow&&e.data&&e.data.seewhyHeight>0)"
+    "f.style.height=e.data.seewhyHeight+'px'});new MutationObserver(say).observe(document.body,{attributes:true});say()"
 )
 
 
 @dataclass(frozen=True)
 class Page(ABC):
-    """What a long measurement found; ``data`` is its JSON."""
+    """The result of a long measurement; ``data`` is its JSON."""
 
     data: dict[str, Any]
 
     @abstractmethod
     def document(self) -> Document:
-        """What its page shows, and what it says in a terminal."""
+        """The content of its page and of its terminal output."""
 
     def to_html(self) -> str:
         from .page import render_document
@@ -51,7 +59,7 @@ class Page(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write as ``.html`` or ``.json``, by the ending."""
+        """Write ``.html`` or ``.json``, by the ending."""
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
         return write(path, data, force=force)
@@ -66,7 +74,7 @@ class Page(ABC):
 
 
 def framed(page: str, title: str) -> str:
-    """A page for a notebook, in a frame of its own: no style sheet touches the other, its scripts reach nothing."""
+    """A page in a sandboxed frame for a notebook, so that styles and scripts stay separate."""
     digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
     allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
     allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)
@@ -79,8 +87,8 @@ def framed(page: str, title: str) -> str:
 
 
 def check_ending(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if a page can be written there; asked before the work begins."""
+    """The path, if a page can be written there; checked before the work begins."""
     path = Path(path)
     if path.suffix not in ENDINGS:
-        raise DataError(f"A report is written as .html or .json, not as {path.suffix!r}. Change the ending of {path}.")
+        raise DataError(f"{path} ends in {path.suffix!r}. Expected .html or .json for a report. Change the ending.")
     return check_file(path, force=force)

@@ -58,7 +58,7 @@ LIGHT: Mapping[str, str] = {
     "idle": "#94886f",
     "on": "#fffefb",
 }
-"""By day, on paper, and on the still picture."""
+"""Light mode, print and the still picture."""
 
 DARK: Mapping[str, str] = {
     "paper": "#131210",
@@ -74,7 +74,7 @@ DARK: Mapping[str, str] = {
     "idle": "#7d7466",
     "on": "#131210",
 }
-"""By night."""
+"""Dark mode."""
 
 OVER_PHOTO: Mapping[str, str] = {
     "mark": "#fff",
@@ -86,7 +86,7 @@ OVER_PHOTO: Mapping[str, str] = {
 """On photographs, which are neither light nor dark: frames, the letters in them, what sets them off, what is chosen."""
 
 STOPS = (0, 26, 50, 76, 100)
-"""Per cent of the heat's scale at which the page's gradient has its colours."""
+"""Stops of the page's gradient, in per cent of the heat's scale."""
 
 
 def rgb(colour: str) -> Colour:
@@ -97,13 +97,13 @@ def rgb(colour: str) -> Colour:
 
 
 def heat_gradient() -> str:
-    """The heat's colours, weak to strong, as a gradient of a style sheet."""
+    """The heat's colours from weak to strong, as a CSS gradient."""
     last = len(COLOURS) - 1
     return ", ".join(f"#{bytes(COLOURS[round(at / 100 * last)]).hex()} {at}%" for at in STOPS)
 
 
 def coloured(style: str) -> str:
-    """A style sheet with the names of sets of colours, ``/* light */`` and the like, replaced by the colours."""
+    """A style sheet in which placeholders such as ``/* light */`` are replaced by colours."""
     for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", LIGHT)):
         properties = " ".join(f"--{key}: {colour};" for key, colour in colours.items())
         style = style.replace(f"/* {name} */", properties)
@@ -111,7 +111,7 @@ def coloured(style: str) -> str:
 
 
 def class_colours(n: int) -> list[Colour]:
-    """Colours for so many classes, each far from those before it: hues by the golden angle, two depths in turn."""
+    """Colours for ``n`` classes, each unlike the ones before: hues by the golden angle, in varying lightness."""
     found = []
     for i in range(n):
         light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
@@ -121,12 +121,12 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Each class with its colour, as a style sheet takes it."""
+    """Each class with its colour in CSS."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}
 
 
 def positive_part(heat: np.ndarray) -> np.ndarray | None:
-    """What speaks for the target, scaled to 0…1, or None when nothing does."""
+    """The positive part of a map, scaled to 0…1, or ``None`` if there is none."""
     positive = np.nan_to_num(np.asarray(heat, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0.0)
     peak = float(positive.max(initial=0.0))
     return positive / peak if peak > 0 else None

@@ -35,11 +35,11 @@ RIGHT = WIDTH - MARGIN - RIGHT_X
 TALLEST = 5500
 N_ROWS, N_PATCHES, N_WORDS = 4, 4, 6
 SIDE = 112
-"""Of a patch."""
+"""Side of a patch, in pixels."""
 
 
 def render_png(explanation: Explanation) -> bytes:
-    """The card as PNG bytes, 1400 pixels wide and as high as its evidence."""
+    """The card as PNG bytes, 1400 pixels wide and as high as needed."""
     card, view = card_of(explanation), explanation.view
     c = Canvas(WIDTH, TALLEST + round(LEFT * view.shape[0] / view.shape[1]))
     y = max(draw_blocks(c, card.picture, MARGIN, 56, LEFT), _decision(c, card)) + 20
@@ -59,7 +59,7 @@ def render_png(explanation: Explanation) -> bytes:
 
 
 def draw_blocks(c: Canvas, blocks: Sequence[Block], x: float, y: float, width: float) -> float:
-    """Blocks one below the other; what is one click away on a page is left out. Returns where they end."""
+    """Draw blocks one below the other, without what a page hides behind a click. Returns the y where they end."""
     rows = 0
     for block in blocks:
         paint = PAINTERS.get(type(block))
@@ -96,7 +96,7 @@ def _decision(c: Canvas, card: Card) -> float:
 
 
 def _said(c: Canvas, one: Evidence, x: float, y: float, width: float) -> float:
-    """What is said of one kind of evidence; where it ends."""
+    """Draw the title and verdict of one kind of evidence. Returns the y where they end."""
     c.text(x, y, c.clipped(one.title, width, 30, True), 30, INK, True)
     c.glyph(x, y + 22, one.verdict.level, 26)
     level, indent = f"{one.verdict.word}.", 38.0
@@ -165,7 +165,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
 
 
 def _photo(c: Canvas, p: Picture, x: float, y: float, side: int, how: Any = Image.Resampling.BICUBIC) -> None:
-    """A square with round corners; what is of another class steps back, and a place is framed."""
+    """A square with round corners; pictures of another class are pale, and a place is framed."""
     if not isinstance(p.pixels, np.ndarray):
         return
     picture = Image.fromarray(p.pixels).convert("RGB")

@@ -1,4 +1,4 @@
-"""A document in a terminal: headings, sentences and tables; pictures and charts are for pages."""
+"""A document in a terminal: headings, sentences and tables, without pictures and charts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _grid(table: Table, **how: Any) -> Grid:
         box=None, title=_words(table.title) if table.title else None, title_justify="left", padding=(0, 2, 0, 0)
     )
     for number, name in enumerate(table.columns):
-        grid.add_column(_words(name), justify="right" if table.is_number(number) else "left")
+        grid.add_column(_words(name), justify="right" if table.is_number(number) else "left", overflow="fold")
     for row in table.rows:
         grid.add_row(*(_words(text_of(value)) for value in row))
     return grid

@@ -95,7 +95,9 @@ def check(key: str, value: Any) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         place = " ".join(map(str, (key, *first["loc"])))
-        raise ValueError(f"its {place} is {str(first['input'])[:60]!r}, none of its own: {first['msg']}") from None
+        raise ValueError(
+            f"its {place} is {str(first['input'])[:60]!r}, which SeeWhy does not write: {first['msg']}"
+        ) from None
     if key == "settings":
         kinds = {f.name: type(f.default) for f in fields(Settings)}
         for name, setting in value.items():
@@ -155,12 +157,12 @@ class Catalogue:
     def _problem(self, error: Exception | str) -> DataError:
         if "locked" in str(error):
             return DataError(
-                f"The index {self.folder} is being written by another process, which did not finish within "
-                f"{self._wait:g} s. Searching goes on meanwhile; add again when it is done."
+                f"Another process is writing to the index {self.folder} and did not finish within {self._wait:g} "
+                "s. You can search meanwhile. Add the pictures when it has finished."
             )
         return DataError(
-            f"The index {self.folder} cannot be used: {error}. "
-            f"Free some disk space, or make it again from the pictures with: seewhy index PHOTOS -o {self.folder}"
+            f"The index {self.folder} cannot be used: {error}. Free some disk space, or make it again from the "
+            f"pictures: seewhy index PHOTOS -o {self.folder}"
         )
 
     @contextmanager
@@ -209,7 +211,7 @@ class Catalogue:
             text = rows[0][0]
             if _SEAL.search(text) is not None:  # an earlier version wrote none
                 if _sealed(text[:-33]) != text:
-                    raise ValueError("it is not as it was written")
+                    raise ValueError("its contents are not what SeeWhy wrote")
                 text = text[:-33]
             value = parse_json(text)
             check(key, value)
@@ -220,7 +222,7 @@ class Catalogue:
     def need(self, key: str) -> Any:
         """The same, of what every index says."""
         if (value := self.get(key)) is None:
-            raise self._problem(f"it does not say its {key}")
+            raise self._problem(f"it has no entry {key}")
         return value
 
     def set(self, **facts: Any) -> None:
@@ -245,7 +247,7 @@ class Catalogue:
         """Items by row, of rows in use."""
         items = {item.row: item for item in self._items("row", rows)}
         if missing := set(rows) - items.keys():
-            raise self._problem(f"the picture of row {min(missing)} is not there")
+            raise self._problem(f"the picture of row {min(missing)} is missing")
         return items
 
     def items(self) -> Iterator[Item]:
@@ -265,7 +267,7 @@ class Catalogue:
             raise self._problem(f"a picture is kept as {str(values)[:60]}")
         item = Item(*values)
         if kept != item.sum and self.has_sums:
-            raise self._problem(f"what is kept of {item.name!r:.80} is not as it was written")
+            raise self._problem(f"the entry of {item.name!r:.80} is not what SeeWhy wrote")
         return item
 
     def _scan(self) -> tuple[np.ndarray, list[str]]:
@@ -277,9 +279,9 @@ class Catalogue:
         if self._scanned is None or self._scanned[0] != version:
             pairs, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
             if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in pairs):
-                raise self._problem(f"a picture is of no row from 0 to {n - 1}, or its class is no text")
+                raise self._problem(f"a picture has no row from 0 to {n - 1}, or its class is not text")
             if (totals := self.get("totals")) is not None and totals != _totals(pairs):
-                raise self._problem("pictures are missing, or not as they were written")
+                raise self._problem("pictures are missing, or are not what SeeWhy wrote")
             pairs.sort()
             self._scanned = version, np.array([row for row, _ in pairs], np.int64), [label for _, label in pairs]
         return self._scanned[1:]
@@ -302,7 +304,7 @@ class Catalogue:
         rows = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
         for item, jpeg, kept in rows:
             if not isinstance(jpeg, bytes | None) or (kept != _jpeg_sum(jpeg) and self.has_sums):
-                raise self._problem(f"the small picture {item} is not as it was written")
+                raise self._problem(f"the thumbnail {item} is not what SeeWhy wrote")
         return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:

@@ -58,7 +58,7 @@ def _check_rows(column: Column, catalogue: Catalogue) -> None:
     if wrong:
         more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
-        raise DataError(f"row {named}{more} is not as it was written, or its sum in {column.sums.name} is not")
+        raise DataError(f"row {named}{more} is not what SeeWhy wrote, or its checksum in {column.sums.name} is not")
 
 
 def _reason(read: Callable[[], object]) -> str:
@@ -71,18 +71,20 @@ def _reason(read: Callable[[], object]) -> str:
 
 
 def check_place(folder: str | Path) -> Path:
-    """The folder, if an index is there or can be made there; asked before the work begins."""
+    """The folder, if it holds an index or can hold one; checked before the work begins."""
     folder = check_folder(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
-        raise ForeignFileError(f"{folder} exists and is not a SeeWhy index. Give another name.")
+        raise ForeignFileError(
+            f"{folder} exists and is not a SeeWhy index. Expected an index or a new name. Give another name."
+        )
     return folder
 
 
 class Index:
-    """Pictures, found again by what is on them.
+    """An index of pictures that can be searched by picture and by words.
 
-    A search compares every picture. One process may write while any number search; what :meth:`add` has returned is on
-    the disk.
+    A search compares all pictures. One process may write while others search; when :meth:`add` returns, its pictures
+    are on disk.
 
     """
 
@@ -106,19 +108,19 @@ class Index:
         width: int = 0,
         fingerprint: str = "",
     ) -> Index:
-        """Make an empty index, or open the one that is there if it was made alike.
+        """Make an empty index, or open an existing one with the same settings.
 
         Args:
-            folder: where; made if it is not there.
-            encoder: what looks at the pictures; left out, vectors made elsewhere are added.
+            folder: its folder, made if missing.
+            encoder: the encoder of the pictures; left out, the index takes vectors made elsewhere.
             settings: what is kept of each picture.
-            width: numbers a vector, where there is no encoder.
-            fingerprint: of whatever made the vectors, where there is no encoder.
+            width: numbers per vector, if there is no encoder.
+            fingerprint: of whatever made the vectors, if there is no encoder.
 
         """
         folder, settings = check_place(folder), settings or Settings()
         if encoder is None and width < 1:
-            raise InputError("Neither an encoder nor a width was given. An index needs one of them. Pass encoder=….")
+            raise InputError("Neither an encoder nor a width was given. Expected one of them. Pass encoder=….")
         catalogue = Catalogue(make_folder(folder))
         with catalogue.writing():
             if catalogue.get("format") is None:
@@ -133,9 +135,9 @@ class Index:
         there, asked = asdict(Settings.kept(catalogue.need("settings"))), asdict(settings)
         if other := [k for k in asked if there[k] != asked[k]]:
             raise DataError(
-                f"{folder} was made with {', '.join(f'{k}={there[k]!r}' for k in other)}, now "
-                f"{', '.join(f'{k}={asked[k]!r}' for k in other)} is asked for. "
-                "Add with the settings it has, or make another index."
+                f"{folder} was made with {', '.join(f'{k}={there[k]!r}' for k in other)}, not "
+                f"{', '.join(f'{k}={asked[k]!r}' for k in other)}. Expected the index's own settings. Use those, "
+                "or make another index with -o."
             )
         catalogue.close()
         return cls.open(folder, encoder)
@@ -145,27 +147,29 @@ class Index:
         """Open an index.
 
         Args:
-            folder: what :meth:`create` made.
-            encoder: what looks at pictures, or its name; left out, the embedded one that the index names, when it is
-                needed. An index never chooses another.
-            engine: what runs it; without a precision, an index made in float32 is searched and added to in float32.
+            folder: a folder that :meth:`create` made.
+            encoder: the encoder or its name; left out, the embedded one that the index names, opened when needed.
+            engine: the engine that runs it; without a precision, an index made in float32 stays in float32.
         """
         folder = Path(folder)
         if not (folder / FILE).is_file():
-            raise DataError(f"{folder} is not a SeeWhy index. Make one with: seewhy index PHOTOS -o {folder}")
+            raise DataError(
+                f"{folder} is not a SeeWhy index. Expected a folder made by seewhy index. Make one: seewhy index "
+                f"PHOTOS -o {folder}"
+            )
         catalogue = Catalogue(folder)
         written = catalogue.get("format")
         if written != FORMAT:
             raise DataError(
-                f"{folder} has the index format {written!r}; this SeeWhy reads {FORMAT}. "
-                "Update SeeWhy with: pip install -U seewhy, or make the index again."
+                f"{folder} has the index format {written!r}, and this SeeWhy reads {FORMAT}. Update SeeWhy (pip "
+                "install -U seewhy), or make the index again."
             )
         check_names(catalogue)
         return cls(folder, catalogue, encoder, engine)
 
     @property
     def encoder(self) -> Encoder:
-        """What looks at pictures."""
+        """The encoder of the pictures."""
         if self._encoder is None:
             self._encoder = self._find_encoder()
         return self._encoder
@@ -173,7 +177,10 @@ class Index:
     def _find_encoder(self) -> Encoder:
         about = self._catalogue.need("encoder")
         if about["encoder"] is None and not isinstance(self._named, Encoder):
-            raise ModelError(f"{self.folder} holds vectors made elsewhere. Search with vectors, not with pictures.")
+            raise ModelError(
+                f"{self.folder} holds vectors that were made elsewhere, so SeeWhy cannot encode a picture for it. "
+                "Expected vectors. Search with a vector instead."
+            )
         exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
         return saved_encoder(
             {**about, "encoder": about["encoder"] or "vectors made elsewhere"},
@@ -192,17 +199,16 @@ class Index:
         progress: Progress | None = None,
         total: int | None = None,
     ) -> Change:
-        """Add pictures; those there already are not looked at again.
+        """Add pictures; those already in the index are not encoded again.
 
-        A picture is known by the bytes of its file. The same bytes under another name are a copy, which changes
-        nothing, or, where the first file is gone, a file that was renamed. Other bytes under a known name take the
-        place of the old ones.
+        A picture is identified by the bytes of its file. The same bytes under another name are a copy, which changes
+        nothing, or a renamed file if the first one is gone. Other bytes under a known name replace the old ones.
 
         Args:
             entries: pictures, or entries with classes.
-            store: where looks are found and kept.
+            store: where encoded pictures are kept and found.
             progress: callback for progress and unreadable pictures.
-            total: how many there are, for the progress bar.
+            total: number of pictures, for the progress bar.
         """
         adding = Adding(self._catalogue, self.encoder, self.settings, store, progress or Progress())
         done = adding.add((e if isinstance(e, Entry) else Entry(e) for e in entries), total)
@@ -210,18 +216,18 @@ class Index:
         return done
 
     def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
-        """Add pictures that were looked at already, with this index's encoder; those there already stay."""
+        """Add pictures that this index's encoder has already encoded; existing ones stay."""
         done = Adding(self._catalogue, self.encoder, self.settings, None, progress or Progress()).add_seen(seen)
         tidy(self._catalogue, self.settings)
         return done
 
     def add_vectors(self, vectors: Float[Tensor, "n d"], names: Sequence[str], labels: Sequence[str] = ()) -> None:
-        """Add vectors made elsewhere, to an index without an encoder; names that are there get the new vectors."""
+        """Add vectors made elsewhere to an index without an encoder; known names get the new vectors."""
         width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
             raise InputError(
-                f"{tuple(vectors.shape)} vectors and {len(set(names))} names were given. "
-                f"As many different names as vectors were expected, and {width} numbers a vector."
+                f"{tuple(vectors.shape)} vectors and {len(set(names))} different names were given. Expected one "
+                f"different name per vector, and {width} numbers per vector. Correct them."
             )
         labels = labels or [""] * len(names)
         with self._catalogue.writing():
@@ -233,7 +239,7 @@ class Index:
         tidy(self._catalogue, self.settings)
 
     def remove(self, names: Iterable[str | Path]) -> int:
-        """Forget pictures, by file name or by the folder they lie in."""
+        """Remove pictures, by file name or by folder."""
         asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():
@@ -243,16 +249,16 @@ class Index:
         return len(found)
 
     def remove_missing(self) -> int:
-        """Forget pictures whose files are gone."""
+        """Remove pictures whose files are gone."""
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
         return self.remove(gone) if gone else 0
 
     def rebuild(self) -> None:
-        """Clear away what was deleted, and fit whitening anew."""
+        """Reclaim the space of removed pictures, and fit whitening again."""
         tidy(self._catalogue, self.settings, rebuild=True)
 
     def verify(self) -> Verification:
-        """Read every byte that an answer can hang on; a search checks only what it reads, once in a process."""
+        """Check every byte that an answer can depend on; a search checks only what it reads, once per process."""
         with self._catalogue.reading():
             return Verification(str(self.folder), tuple(_files(self._catalogue)))
 
@@ -269,14 +275,16 @@ class Index:
 
         Args:
             query: a picture, or a question with words and several pictures.
-            k: how many to show.
-            labels: only pictures of these classes.
-            collapse: cosine above which a picture counts as a copy of one shown and is listed under it; ``None``
-                shows all. The query's own file is never shown.
+            k: number of results.
+            labels: search only pictures of these classes.
+            collapse: cosine above which a picture counts as a copy of a result and is listed under it; ``None`` shows
+                all. The query's own file is never shown.
             levels: of the query's spatial parts, in an index with parts; the paper takes 3 to the index's 4.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
-            raise InputError(f"k is {k} and collapse {collapse}. Expected 1 or more, and a cosine. Change them.")
+            raise InputError(
+                f"k is {k} and collapse is {collapse}. Expected k from 1, and a cosine for collapse. Change them."
+            )
         asked = query if isinstance(query, Query) else Query(query)
         with self._reading() as snapshot:
             searching = Searching(self._catalogue, snapshot, self.encoder, self.settings)
@@ -306,15 +314,17 @@ class Index:
                 yield self._snapshot
                 return
         raise DataError(
-            f"A file of the index {self.folder} is missing. "
-            f"Make it again from the pictures with: seewhy index PHOTOS -o {self.folder}"
+            f"A file of the index {self.folder} is missing. Make the index again from the pictures: seewhy index "
+            f"PHOTOS -o {self.folder}"
         )
 
     def vectors(self, column: str = "look") -> Float[Tensor, "n d"]:
         """The vectors of a column, in the order of :meth:`names`."""
         with self._reading() as snapshot:
             if column not in snapshot.matrices:
-                raise InputError(f"There is no column {column!r}. The index has {', '.join(snapshot.matrices)}.")
+                raise InputError(
+                    f"There is no column {column!r}. Expected one of {', '.join(snapshot.matrices)}. Name one of them."
+                )
             return torch.from_numpy(np.array(snapshot.matrices[column][snapshot.rows]))
 
     def names(self) -> list[str]:
@@ -324,7 +334,7 @@ class Index:
             return [items[r].name for r in snapshot.rows.tolist()]
 
     def labels(self) -> dict[str, int]:
-        """Classes and how many pictures each has; pictures without a class are under the empty name."""
+        """Classes with their numbers of pictures; pictures without a class are under the empty name."""
         return self._catalogue.labels()
 
     def describe(self) -> dict[str, Any]:
@@ -347,7 +357,7 @@ class Index:
         return f"Index({str(self.folder)!r}, {len(self)} pictures, {self._catalogue.need('encoder')['encoder']!r})"
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._snapshot = None
         self._catalogue.close()
 

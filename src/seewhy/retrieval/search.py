@@ -40,18 +40,18 @@ N_SPATIAL = 500
 class Query:
     """A question to an index.
 
-    With pictures alone, ``q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))`` with ``u`` for unit length, where
-    the index's mean picture is first subtracted from both sides if there is something it should not be like
-    (Rocchio's formula). With words, ``q = u(u(x) + weight · u(y))`` in the space shared with text (ALIGN, Jia et al.
-    2021, arXiv 2102.05918, section 5.4), where words and pictures it should not be like are subtracted.
+    With pictures alone, ``q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))`` with ``u`` for unit length. If the
+    query has pictures to avoid, the index's mean picture is first subtracted from both sides (Rocchio's formula).
+    With words, ``q = u(u(x) + weight · u(y))`` in the space shared with text (ALIGN, Jia et al. 2021, arXiv
+    2102.05918, section 5.4), and words and pictures to avoid are subtracted.
 
     Attributes:
         like: pictures that results should resemble: file names or pixels, one or several.
         text: words that results should match; empty for none.
         unlike: pictures that results should not resemble.
         without: words that results should not match.
-        weight: of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the embedded
-            encoder 1 was better than 2 (docs/search.md).
+        weight: weight of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the
+            embedded encoder 1 was better than 2 (docs/search.md).
         unlike_weight: weight of what results should not resemble.
 
     """
@@ -65,10 +65,12 @@ class Query:
 
     def __post_init__(self) -> None:
         if not self.pictures and not self.text.strip():
-            raise InputError("Nothing was asked for. A picture, words, or both were expected. Give --image or --text.")
+            raise InputError(
+                "Nothing to search for was given. Expected a picture, words, or both. Give --image or --text."
+            )
         if self.weight < 0 or self.unlike_weight < 0:
             raise InputError(
-                f"A weight is below 0 ({self.weight}, {self.unlike_weight}). Expected 0 or more. Raise it."
+                f"A weight is negative ({self.weight}, {self.unlike_weight}). Expected numbers from 0. Change it."
             )
 
     @property
@@ -99,7 +101,7 @@ def _names(pictures: Sequence[One]) -> list[str]:
 def by_pictures(
     like: Float[Tensor, "a d"], unlike: Float[Tensor, "b d"], weight: float, mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """The query of pictures alone, of unit vectors; the index's mean is used only with ``unlike``."""
+    """The query vector from pictures alone; the index's mean is used only with ``unlike``."""
     if not len(unlike):
         return normalize(like.mean(0), dim=0)
     wanted, unwanted = (like - mean).mean(0), (unlike - mean).mean(0)
@@ -111,7 +113,7 @@ def composed(
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
 ) -> Float[Tensor, " d"]:
-    """The query of words, and of words and pictures: unit vectors of what it should, and should not, be like."""
+    """The query vectors from words, or words and pictures: unit vectors to resemble, and to avoid."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
     text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
@@ -120,16 +122,16 @@ def composed(
 
 @dataclass(frozen=True)
 class Hit(Result):
-    """One picture that was found, with its thumbnail as JPEG where the index keeps one."""
+    """One result, with its thumbnail as JPEG if the index keeps one."""
 
     id: Annotated[Count, Doc("number in the index")]
     image: Annotated[str, Doc("file name")]
     label: Annotated[str, Doc("its class; may be empty")]
-    cosine: Annotated[float, Doc("of the two"), Json(digits=6)]
-    distance: Annotated[float | None, Doc("with parts, 0…2; it decides the order"), Json(digits=6, optional=True)] = (
-        None
-    )
-    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not shown beside it")] = ()
+    cosine: Annotated[float, Doc("cosine with the query"), Json(digits=6)]
+    distance: Annotated[
+        float | None, Doc("with parts, the distance from 0 to 2 that decides the order"), Json(digits=6, optional=True)
+    ] = None
+    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not listed")] = ()
     thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
 
 
@@ -179,7 +181,7 @@ class Searching:
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
-            raise DataError("The index is empty. Add pictures with: seewhy index PHOTOS -o IDX")
+            raise DataError("The index has no pictures. Expected at least one. Add some: seewhy index PHOTOS -o IDX")
         if labels is None:
             return None
         known = self.catalogue.labels()
@@ -212,8 +214,9 @@ class Searching:
             return column, by_pictures(ours, others, query.unlike_weight, mean)
         if "words" not in self.snapshot.matrices:
             raise ModelError(
-                f"The index was made with {self.encoder.name!r} without words, so it cannot be searched by them. "
-                "Index the pictures with an image-text encoder: lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:."
+                f"The index was made with {self.encoder.name!r}, which cannot read words. Expected an image-text "
+                "encoder: lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:. Search with a picture, or index "
+                "the pictures again with one of these."
             )
         text = self.encoder.text
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))

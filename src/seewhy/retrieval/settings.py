@@ -27,7 +27,10 @@ def sub_patches(levels: int) -> list[Crop]:
         [(0.0, 0.0, 0.67, 0.67), (0.33, 0.0, 1.0, 0.67)]
     """
     if levels < 1:
-        raise InputError(f"{levels} levels were asked for. Expected one or more. The paper takes 4 and, to ask, 3.")
+        raise InputError(
+            f"levels is {levels}. Expected a number from 1; the paper takes 4 for the pictures and 3 for the "
+            "query. Change it."
+        )
     crops = []
     for level in range(1, levels + 1):
         side = 2 / (level + 1)
@@ -59,15 +62,15 @@ GONE = ("approximate_from", "recall")
 
 @dataclass(frozen=True)
 class Settings:
-    """What an index keeps of each picture.
+    """What an index stores for each picture.
 
     Attributes:
         parts: ``"spatial"`` keeps overlapping sub-patches of each picture, ``"jitter"`` its crops and mirror images,
             for the distance of Razavian et al. (2014); ``"none"`` keeps the picture as a whole.
-        levels: of spatial parts: 1, 5, 14 or 30 parts for 1, 2, 3 or 4. A picture costs a forward pass a part, and
-            with 30 parts of 1,280 numbers 150 kB.
+        levels: levels of spatial parts: 1, 2, 3 or 4 make 1, 5, 14 or 30 parts. Each part costs a forward pass, and 30
+            parts of 1,280 numbers take 150 kB.
         whiten: components of PCA whitening, fitted on the index's pictures; 0 for none.
-        floor: see :class:`~seewhy.retrieval.vectors.Whitening`.
+        floor: part of the largest variance that is added to each; see :class:`~seewhy.retrieval.vectors.Whitening`.
         power: exponent of the signed power after whitening; the paper's is 2.
         words: also keep vectors in the space shared with text, if the encoder has one.
         thumbnail: longest side of kept thumbnails in pixels; 0 keeps none.

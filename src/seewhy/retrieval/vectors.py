@@ -74,7 +74,7 @@ class Column:
         try:
             with open_regular(path) as (_, size):
                 if size < n * width * 4:
-                    raise UnreadableError(f"it is cut short: {n} rows were expected")
+                    raise UnreadableError(f"it is cut short: it should have {n} rows")
         except UnreadableError as error:
             raise DataError(f"{path} is damaged ({error}). Make the index again from the pictures.") from error
         # A reader who meant to write would be a mistake; mode "c" lets torch wrap the pages without a warning.
@@ -116,7 +116,7 @@ class Rows:
             wanted = np.unique(np.arange(len(self))[rows])
             if len(wrong := self.check(wanted[self._unchecked[wanted]])):
                 raise DataError(
-                    f"{self.path} is damaged (its row {wrong[0] + 1} is not as it was written). Make the index again "
+                    f"{self.path} is damaged: row {wrong[0] + 1} is not what SeeWhy wrote. Make the index again "
                     "from the pictures."
                 )
         return self._vectors[rows]
@@ -140,7 +140,7 @@ def exact_top(
     k: int,
     rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """The ``k`` largest inner products, every row looked at: block by block, so memory does not grow with ``n``.
+    """The ``k`` largest inner products over all rows, block by block, so memory does not grow with ``n``.
 
     Example:
         >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)
@@ -189,9 +189,13 @@ class Whitening:
     ) -> Whitening:
         """Fit on unit vectors of the reference pictures."""
         if len(vectors) < 3:
-            raise InputError(f"{len(vectors)} vectors were given. Whitening needs three or more. Add pictures first.")
+            raise InputError(
+                f"Only {len(vectors)} vectors were given. Expected at least 3 for whitening. Add pictures first."
+            )
         if floor < 0 or power <= 0:
-            raise InputError(f"The floor is {floor} and the power {power}. Expected 0 or more, and more than 0.")
+            raise InputError(
+                f"The floor is {floor} and the power {power}. Expected a floor from 0 and a power above 0. Change them."
+            )
         mean = vectors.mean(0)
         centred = vectors - mean
         variance, axes = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))
@@ -206,7 +210,7 @@ class Whitening:
         return white if self.power == 1 else normalize(signed_power(white, self.power), dim=-1)
 
     def save(self, path: Path, *, force: bool = False) -> Path:
-        """Write to a file, whole or not at all; over a file that SeeWhy did not make only with ``force``."""
+        """Write to a file, whole or not at all; ``force`` overwrites a file that SeeWhy did not make."""
         tensors = {"mean": self.mean, "matrix": self.matrix, "power": torch.tensor(self.power)}
         return ARCHIVE.save(path, tensors, force=force)
 
@@ -224,7 +228,7 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
     check_kinds(found, {"mean": "float1", "matrix": "float2"})
     check_finite(found)
     if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
-        raise ValueError(f"shapes {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
+        raise ValueError(f"its shapes are {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
     return Whitening(mean.float(), matrix.float(), float(power))
 
 
@@ -235,7 +239,7 @@ N_MEAN = 20_000
 
 @dataclass(frozen=True)
 class Nearest:
-    """What a search found: inner products, falling, and their rows."""
+    """The result of a search: inner products in falling order, and their rows."""
 
     scores: Float[Tensor, " j"]
     rows: Int[Tensor, " j"]
@@ -274,8 +278,8 @@ class Snapshot:
             white = Whitening.load(path)
             if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
                 raise DataError(
-                    f"{path} is of other vectors than those of the index: {tuple(white.matrix.shape)}. Make the index "
-                    "again from the pictures."
+                    f"{path} does not fit the vectors of the index: its shape is {tuple(white.matrix.shape)}. "
+                    "Make the index again from the pictures."
                 )
         return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
 
@@ -285,8 +289,8 @@ class Snapshot:
         if own != width:
             folder = self.columns["look"].folder
             raise DataError(
-                f"The index {folder} has rows of {own} numbers in {column!r}, and its encoder makes {width}. It is "
-                "damaged: make it again from the pictures."
+                f"The index {folder} is damaged: its rows have {own} numbers in {column!r}, and its encoder makes "
+                f"{width}. Make it again from the pictures."
             )
 
     @property

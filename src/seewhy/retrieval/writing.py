@@ -46,7 +46,7 @@ DEAD = 0.25
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to add: a file name or pixels; in the index it is called by its name, or the absolute file name."""
+    """One picture to add: a file name or pixels. The index knows it by its name, or by the absolute file name."""
 
     source: One
     label: str = ""
@@ -59,12 +59,14 @@ class Entry:
             return self.name
         if isinstance(self.source, str | Path):
             return os.path.abspath(self.source)
-        raise InputError("Pixels in memory were given without a name. An index needs one. Pass Entry(pixels, name=…).")
+        raise InputError(
+            "Pixels in memory were given without a name. Expected a name for each entry. Pass Entry(pixels, name=…)."
+        )
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an addition came to; exact copies of pictures that are there under another name count as unchanged."""
+    """The result of an addition; exact copies of pictures in the index count as unchanged."""
 
     added: int = 0
     updated: int = 0
@@ -201,8 +203,8 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     for name, column in columns.items():
         if name not in rows or rows[name].shape[1] != column.width:
             raise DataError(
-                f"The index {catalogue.folder} has rows of {column.width} numbers in {name!r}, which its encoder does "
-                "not make. It is damaged: make it again from the pictures."
+                f"The index {catalogue.folder} is damaged: its rows have {column.width} numbers in {name!r}, and "
+                "its encoder makes another number. Make it again from the pictures."
             )
     if not catalogue.has_sums:
         for column in columns.values():

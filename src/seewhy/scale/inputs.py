@@ -108,7 +108,7 @@ class Named(Shard):
         for name in self.names:
             yield Item(name, os.path.join(self.place, name))
         if not os.path.isdir(self.place):
-            raise DataError(f"{self.place} is gone. The folder of the pictures was expected. Bring it back.")
+            raise DataError(f"{self.place} is gone. Expected the folder of the pictures. Put it back.")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,9 @@ class Packed(Shard):
             try:
                 cells = batch.column(0).to_pylist()
             except UnicodeDecodeError as error:
-                raise DataError(f"{path} cannot be read: {reason(error)}. Give a Parquet file.") from error
+                raise DataError(
+                    f"{path} cannot be read: {reason(error)}. Expected a Parquet file. Give another file."
+                ) from error
             for value in cells:
                 yield self._row(path, number, value)
                 number += 1
@@ -171,8 +173,8 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
     column = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
     if column is None:
         raise DataError(
-            f"{path} has no column of pictures among {', '.join(map(repr, names))}. One called {IMAGE_COLUMNS[0]!r} "
-            "was expected. Name it with --column image."
+            f"{path} has no column of pictures among {', '.join(map(repr, names))}. Expected one called "
+            f"{IMAGE_COLUMNS[0]!r}. If another holds them, name it with --column."
         )
     return column
 
@@ -223,7 +225,7 @@ class Table(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        empty = DataError(f"{path} names no pictures. A row for each was expected. Fill it in.")
+        empty = DataError(f"{path} names no pictures. Expected one row per picture. Fill it in.")
         yield from self._of_names(str(path.parent), names_in_table(path, self.column), empty)
 
 
@@ -261,7 +263,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     """What was given, by what lies there."""
     text = os.fspath(place)
     if per_shard < 1:
-        raise InputError(f"Shards of {per_shard} pictures were asked for. A number above 0 was expected. Give one.")
+        raise InputError(f"The number of pictures per shard is {per_shard}. Expected a number above 0. Change it.")
     if "://" in text:
         from .places import RemoteInput  # which is made of what is here
 
@@ -277,7 +279,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if kind is None or not (path.exists() or kind is Tars):
         is_there = "is neither a folder, a table nor a shard" if path.exists() else "does not exist"
         raise DataError(
-            f"{text} {is_there}. A folder of pictures, a table ending in {', '.join(TABLES)}, or .tar shards were "
-            "expected. Give one of them."
+            f"{text} {is_there}. Expected a folder of pictures, a table ending in {', '.join(TABLES)}, or .tar "
+            "shards. Give one of them."
         )
     return kind(text, per_shard, column)

@@ -130,8 +130,8 @@ class Job:
             raise
         except OSError as error:
             raise DataError(
-                f"{self.place.at(name)} cannot be read: {reason(error)}. A shard of the run was expected. Delete it, "
-                "and run the same command again."
+                f"{self.place.at(name)} cannot be read: {reason(error)}. Expected a shard of this run. Delete it, "
+                "then run the same command again."
             ) from error
         return end
 
@@ -145,8 +145,8 @@ class Job:
 
     def _foreign(self, name: str) -> ForeignFileError:
         return ForeignFileError(
-            f"{self.place.at(name)} is not SeeWhy's. Nothing, or a shard of this run, was expected under that name. "
-            "Move it away, or choose another place for the run."
+            f"{self.place.at(name)} was not written by SeeWhy. Expected a shard of this run under that name, or "
+            "no file. Move it away, or choose another folder for the run."
         )
 
     def is_of(self, shard: Shard, there: Written) -> bool:
@@ -196,7 +196,7 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     names = place.names()
     if names and MANIFEST not in names:
         raise ForeignFileError(
-            f"{place} holds files that are not of such a run. A new folder, or that of a run, was expected. "
+            f"{place} holds files that do not belong to a run. Expected a new folder, or the folder of a run. "
             "Choose another name."
         )
     text = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
@@ -204,8 +204,8 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     job = read_job(place)
     if job.digest != facts["digest"]:
         raise ForeignFileError(
-            f"{place} was begun with {'; '.join(_differences(job.facts, facts))}. The same was expected, so that rows "
-            "are not mixed. Choose another folder, or run what it was begun with."
+            f"{place} was started with {'; '.join(_differences(job.facts, facts))}. Expected the same, so that "
+            "rows are not mixed. Choose another folder, or repeat the first command."
         )
     return job
 
@@ -237,16 +237,19 @@ def read_job(output: Where) -> Job:
         whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
     except FileNotFoundError as error:
         raise DataError(
-            f"{place} has no {MANIFEST}. The folder of a run was expected, as seewhy index --parquet -o makes it. Look "
-            "for another name."
+            f"{place} has no {MANIFEST}. Expected the folder of a run, as seewhy index --parquet -o makes it. "
+            "Give that folder."
         ) from error
     except SeeWhyError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{manifest} cannot be read: {reason(error)}. Choose another folder for the run.") from error
+        raise DataError(
+            f"{manifest} cannot be read: {reason(error)}. Expected the manifest of a run. Choose another folder "
+            "for the run."
+        ) from error
     if not whole:
         raise ForeignFileError(
-            f"{manifest} is not as SeeWhy wrote it. The manifest of a run of this version was expected. Choose another "
+            f"{manifest} is not what SeeWhy wrote. Expected the manifest of a run of this version. Choose another "
             "folder for the run."
         )
     return Job(place, facts)

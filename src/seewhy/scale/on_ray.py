@@ -91,9 +91,9 @@ class Cluster:
         address = os.environ.get("RAY_ADDRESS") or "auto" if self.address == "auto" else self.address
         if not _ADDRESS.fullmatch(address):
             raise InputError(
-                f"The cluster is {address}. local, auto, or HOST:PORT of a cluster that this machine belongs to was "
-                "expected, as files are written from inside, not by ray://. Run the command on a machine of the "
-                "cluster with --cluster auto: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto."
+                f"The cluster is {address}, from where files cannot be written. Expected local, auto, or "
+                "HOST:PORT of a cluster that this machine belongs to. Run the command on a machine of the "
+                "cluster: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto."
             )
         return address
 
@@ -111,8 +111,8 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
             ours.init(address, **quiet)
     except Exception as error:  # its errors are of many kinds, and some of the network's
         raise ModelError(
-            f"The cluster {address} does not answer ({type(error).__name__}: {error}). One that runs was "
-            "expected. Start it, or give --cluster local."
+            f"The cluster {address} does not answer ({type(error).__name__}: {error}). Expected a running "
+            "cluster. Start it, or use --cluster local."
         ) from error
     with redirect_stdout(sys.stderr):  # where Ray says what died, which is no part of --json
         try:
@@ -146,8 +146,8 @@ class RemoteActor:
                 raise cause from error
             last = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
             raise Died(
-                f"An actor died while it {doing} ({last.strip()}). Machines that live and open the same model were "
-                "expected. Look at Ray's logs for memory, and run the same command again."
+                f"A Ray actor died while it {doing} ({last.strip()}). Expected machines that keep running and can "
+                "open the same model. Look for memory in Ray's logs, then run the same command again."
             ) from error
 
     def end(self) -> None:

@@ -43,7 +43,7 @@ class Remote:
 
     def __init__(self, address: str) -> None:
         if not _ADDRESS.fullmatch(address) or "::" in address:
-            raise DataError(f"{address} is no address. One such as s3://bucket/photos was expected. Write it so.")
+            raise DataError(f"{address} is not an address. Expected the form s3://bucket/photos. Correct it.")
         try:
             from fsspec.core import url_to_fs
 
@@ -142,8 +142,8 @@ def _missing(message: str) -> bytes:
 def unreadable(address: str, error: Exception) -> DataError:
     """What is said where a place does not answer as one that is there and may be read."""
     return DataError(
-        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. A place that is there, and "
-        "credentials that may read it, were expected. Check its name, and for s3:// what the AWS tools are set up with."
+        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that exists, "
+        "and credentials that may read it. Check the name; for s3://, check the settings of the AWS tools."
     )
 
 
@@ -208,7 +208,7 @@ class RemoteInput(Input):
 
 
 def _empty(what: str) -> EmptyFolderError:
-    return EmptyFolderError(f"{what}. Files ending in {', '.join(SUFFIXES)} were expected. Give another place.")
+    return EmptyFolderError(f"{what}. Expected files ending in {', '.join(SUFFIXES)}. Give another place.")
 
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -266,8 +266,8 @@ class LocalFolder:
 
 def _unwritten(path: str, error: OSError) -> DataError:
     return DataError(
-        f"{path} could not be written: {reason(error).lower()}. What is there is whole. Free some space or allow "
-        "writing there, and run the same command again."
+        f"{path} could not be written: {reason(error).lower()}. Files already written are complete. Free some "
+        "space or allow writing there, then run the same command again."
     )
 
 
@@ -297,8 +297,8 @@ class ObjectStore:
                 self._remote.files.info(bucket)
             except FileNotFoundError as error:
                 raise DataError(
-                    f"{self.address} cannot be written to: there is no {bucket}. A bucket that is there was expected. "
-                    "Make it, or correct its name."
+                    f"{self.address} cannot be written to: there is no bucket {bucket}. Expected an existing "
+                    "bucket. Make it, or correct its name."
                 ) from error
             except Exception:  # listing was allowed below the address alone
                 return
@@ -351,9 +351,9 @@ class ObjectStore:
 
     def _unwritten(self, name: str, error: Exception) -> DataError:
         return DataError(
-            f"{self.at(name)} could not be written: {type(error).__name__}: {reason(error).rstrip('.')}. What is there "
-            "is whole. A bucket that answers, and credentials that may write to it, were expected. Check them, and run "
-            "the same command again."
+            f"{self.at(name)} could not be written: {type(error).__name__}: {reason(error).rstrip('.')}. Expected "
+            "a bucket that answers, and credentials that may write to it; files already written are complete. "
+            "Check both, then run the same command again."
         )
 
 
@@ -370,8 +370,8 @@ def find_place(output: Where) -> Place:
         return LocalFolder(Path(output))
     if address.partition("://")[0] not in STORES:
         raise DataError(
-            f"{address} is no object storage, in which files appear whole. An address that begins with "
-            f"{', '.join(f'{one}://' for one in STORES[:-1])}, or a folder, was expected. Mount it, and "
+            f"{address} cannot be used: files must appear there whole, as in object storage. Expected a folder, "
+            f"or an address that begins with {', '.join(f'{one}://' for one in STORES[:-1])}. Mount the place and "
             "name the folder."
         )
     return ObjectStore(address.rstrip("/"))

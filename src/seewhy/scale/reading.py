@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 class Input(TypedDict):
     kind: Annotated[str, Doc("folder, table, tars, parquet")]
-    digest: Annotated[str, Doc("of the names of all pictures, or of all shards")]
+    digest: Annotated[str, Doc("digest of the names of all pictures, or of all shards")]
     place: Annotated[str, Doc("as it was given")]
-    n_pictures: Annotated[Count | None, Doc("`null` where shards are not opened to count them")]
-    per_shard: Annotated[int | None, Doc("pictures of a shard; `null` where the input has its own")]
+    n_pictures: Annotated[Count | None, Doc("number of pictures; `null` if shards are not opened to count them")]
+    per_shard: Annotated[int | None, Doc("pictures per shard; `null` if the input has its own shards")]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,16 @@ class Status:
     """The object of seewhy index --parquet --status --json."""
 
     output: Annotated[str, Doc("the run's folder")]
-    n_shards: Annotated[Count, Doc("in all")]
-    n_missing: Annotated[Count, Doc("of them that are not there")]
-    missing: Annotated[list[str], Doc("which, from 0, in spans such as `3-7`")]
-    rows: Annotated[Count, Doc("of the shards that are there")]
+    n_shards: Annotated[Count, Doc("number of shards")]
+    n_missing: Annotated[Count, Doc("shards still missing")]
+    missing: Annotated[list[str], Doc("their numbers from 0, in ranges such as `3-7`")]
+    rows: Annotated[Count, Doc("rows of the shards written")]
     failed: Annotated[Count, Doc("pictures among them that could not be read")]
-    verb: Annotated[str, Doc("what was done")]
-    seewhy: Annotated[str, Doc("version that began it")]
-    model: Annotated[dict[str, str | float | bool | None], Doc("what the rows hang on")]
-    columns: Annotated[list[str], Doc("of the Parquet files")]
-    input: Annotated[Input, Doc("what it was begun with")]
+    verb: Annotated[str, Doc("the command")]
+    seewhy: Annotated[str, Doc("version of SeeWhy that started it")]
+    model: Annotated[dict[str, str | float | bool | None], Doc("the model")]
+    columns: Annotated[list[str], Doc("columns of the Parquet files")]
+    input: Annotated[Input, Doc("the input")]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -117,7 +117,7 @@ def add_run(index: Index, run: Where, progress: Progress) -> Change:
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:
         of = f"{missing} of {job.n_shards} shards of {job.place}"
-        progress.note(f"{of} are missing; add it again when they are there.")
+        progress.note(f"{of} are missing. Add the run again when they are there.")
     return index.add_seen(
         progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing pictures")
     )
@@ -128,17 +128,18 @@ def _fitting(index: Index, run: Where) -> Job:
     place, made = job.place, job.facts["model"]
     if made.get("space") != "features":
         raise DataError(
-            f"{place} has no pooled vectors. A run of seewhy index --parquet  was expected. Make one from the pictures."
+            f"{place} has no vectors of whole pictures. Expected a run of seewhy index --parquet. Make one from "
+            "the pictures."
         )
     if made.get("fingerprint") != index.encoder.fingerprint:
         raise ModelError(
             f"{place} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
-            "differ. The same were expected. Name the encoder of the run with --encoder, for an index of its own."
+            "differ. Expected the same encoder. For an index of its own, name the run's encoder with --encoder."
         )
     if index.settings.parts != "none":
         raise DataError(
-            f"The index keeps parts of pictures, and {place} has whole ones. An index without parts was expected. Add "
-            "the pictures themselves."
+            f"The index keeps parts of pictures, and {place} has vectors of whole pictures. Expected an index "
+            "without parts. Add the pictures themselves."
         )
     return job
 
@@ -174,8 +175,8 @@ def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
                 raise
             why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
             raise DataError(
-                f"{job.place.at(job.name(number))} is damaged ({why}). A shard as the run wrote it was expected. "
-                "Delete it, and run the same command again."
+                f"{job.place.at(job.name(number))} is damaged ({why}). Expected a shard as the run wrote it. "
+                "Delete it, then run the same command again."
             ) from error
 
 
@@ -186,13 +187,13 @@ def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
 
     image, digest, error = row["image"], row["digest"], row["error"]
     if not isinstance(image, str) or not isinstance(error, str | None):
-        raise ValueError("a picture's name or error is no text")
+        raise ValueError("a picture's name or error is not text")
     name = os.path.join(root, image)
     if error is not None:
         return Failure(name, error)
     pooled = torch.tensor([row["embedding"]], dtype=torch.float32)
     if not isinstance(digest, str) or pooled.shape != (1, width) or not bool(pooled.isfinite().all()):
-        raise ValueError(f"{image!r:.80} has no digest, or not {width} numbers")
+        raise ValueError(f"{image!r:.80} has no digest, or does not have {width} numbers")
     return Encoded(name, digest, pooled)
 
 

@@ -93,8 +93,8 @@ class LocalProcess:
             code = self._process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             raise Died(
-                f"A process {how} while it {doing}. Processes that live were expected. Look at what the system says of "
-                "memory, and run the same command again with fewer --workers."
+                f"A process {how} while it {doing}. Expected processes that keep running; memory often ran out. "
+                "Check the system's log, then run the same command again with fewer --workers."
             ) from None
         if isinstance(answer, SeeWhyError) and not isinstance(answer, ShardError):
             raise answer
@@ -119,7 +119,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
 
 
 class Workers(AbstractContextManager["Workers"]):
-    """Processes that share the shards of a run; a thread asks each of them, and one that died gives way to another."""
+    """Processes that share the shards of a run, each with its thread; a new process replaces one that died."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
         self._start, self._n = start, n
@@ -178,8 +178,8 @@ class Workers(AbstractContextManager["Workers"]):
         model = worker.model()
         if self._model is not None and model != self._model:
             raise ModelError(
-                f"Two processes opened different models, {dict(self._model.identity)} and {dict(model.identity)}. One "
-                "model was expected. Leave its files as they are while it runs, and run the same command again."
+                f"Two processes opened different models: {dict(self._model.identity)} and {dict(model.identity)}. "
+                "Expected one model. Do not change its files during the run, and run the same command again."
             )
         self._model = model
         return worker, model
@@ -215,7 +215,7 @@ class Workers(AbstractContextManager["Workers"]):
 
 @dataclass(frozen=True)
 class Part:
-    """Which shards are meant: those of one of several runs that share an input."""
+    """The shards of one of several runs that share an input."""
 
     number: int = 1
     of: int = 1
@@ -233,12 +233,12 @@ class Part:
             if 1 <= int(number) <= int(of):
                 return cls(int(number), int(of))
         raise InputError(
-            f"The shard is {text!r}. A part and how many there are was expected, from 1/16 to 16/16. Write it so; in a "
-            "Slurm array of 1-16 it is $SLURM_ARRAY_TASK_ID/16."
+            f"The shard is {text!r}. Expected a part and the number of parts, from 1/16 to 16/16. In a Slurm "
+            "array of 1-16, write $SLURM_ARRAY_TASK_ID/16."
         )
 
     def has(self, index: int) -> bool:
-        """Whether a shard is meant; by its place alone, so whoever asks gets the same answer."""
+        """Whether a shard belongs to the part; it depends on its place alone, so all runs agree."""
         return index % self.of == self.number - 1
 
 
@@ -275,7 +275,7 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Do what is missing of a part of the input; whatever stopped an earlier run, each picture has one row."""
+    """Process the missing shards of a part of the input; each picture gets one row, however often a run stopped."""
     progress = progress or Progress()
     place = find_place(output)
     place.check()
@@ -288,7 +288,7 @@ def run(
         for shard, result in progress.track(results, "Working through shards", report.n_part):
             if isinstance(result, ShardError):
                 report.unread.append((shard.name, str(result)))
-                progress.note(f"The shard {shard.name} was left out: {result}")
+                progress.note(f"The shard {shard.name} was skipped: {result}")
                 continue
             report.done += 1
             report.rows += result.n
@@ -310,16 +310,18 @@ def _doing(
 
         return on_ray(work, cluster)
     if workers < 1:
-        raise InputError(f"{workers} workers were asked for. A whole number above 0 was expected. Give at least 1.")
+        raise InputError(
+            f"The number of workers is {workers}. Expected a whole number above 0. Use --workers 1 or more."
+        )
     most = threads or n_cores()
     if workers > most:
-        progress.note(f"{workers} workers were asked for, and there are {most} threads for them: {most} work.")
+        progress.note(f"{workers} workers were requested, and there are threads for {most}: {most} will work.")
     n = min(workers, most)
     return nullcontext(Alone(work, threads)) if n == 1 else Workers(partial(LocalProcess, work, most // n), n)
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """The shards that are meant and not there yet."""
+    """The shards of the part that are not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):
@@ -340,6 +342,6 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
 
 def _changed(given: Input) -> InputError:
     return InputError(
-        f"The files of {given.place} have changed while they were read. The same ones were expected, so that none is "
-        "missed. What is written is whole; run again when nothing is copied there any more, into another folder."
+        f"The files of {given.place} changed while they were read. Expected the same files throughout, so that none is "
+        "missed. When copying there has ended, run again into another folder; what is written is complete."
     )

@@ -73,10 +73,10 @@ class Embed(Work):
     """Pooled vectors.
 
     Attributes:
-        encoder: its name.
-        engine: what runs it.
+        encoder: name of the encoder.
+        engine: engine for the encoder.
         space: ``"features"``, the pooled vectors, or ``"words"``, unit vectors in the space of the encoder's sentences.
-        dtype: of the numbers that are kept.
+        dtype: type of the stored numbers.
         batch_size: pictures per batch.
     """
 

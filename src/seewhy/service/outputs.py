@@ -58,7 +58,7 @@ class ServeVersionOutput(TypedDict):
 
 
 class TensorOutput(TypedDict):
-    name: Annotated[str, Doc("of the tensor")]
+    name: Annotated[str, Doc("name of the tensor")]
     datatype: Annotated[str, Doc("`BYTES` or `FP32`")]
     shape: Annotated[list[int], Doc("of the tensor; −1 for any number")]
     data: NotRequired[Annotated[list[str | float], Doc("flat; `label` is empty for a picture that could not be read")]]
@@ -91,7 +91,7 @@ class ExportOutput(TypedDict):
     format: Annotated[int, Doc("of the card")]
     seewhy: Annotated[str, Doc("its version")]
     to: Annotated[Literal["onnx"], Doc("format of the graph")]
-    opset: Annotated[int, Doc("of ONNX")]
+    opset: Annotated[int, Doc("opset of ONNX")]
     made_with: Annotated[dict[str, str], Doc("package → version")]
     precision: Annotated[str, Doc("of the graph's numbers")]
     recipe: Annotated[str, Doc("of the classifier")]

@@ -144,8 +144,8 @@ class FolderArchive:
             data = read_file(folder / self.card, self.most)
             if not self.facts.is_whole(data):
                 raise ModelError(
-                    f"{folder / self.card} is damaged: it is not as it was written. If you changed it, delete its last "
-                    f"entry, sha256; else copy the whole folder again, or {self.again}."
+                    f"{folder / self.card} was changed or damaged. If you changed it, delete its last entry, sha256. "
+                    f"Otherwise copy the whole folder again, or {self.again}."
                 )
             card = parse_json(data)
         except (OSError, ValueError) as error:

@@ -28,10 +28,8 @@ def refuse_address(path: str | Path) -> None:
     """Refuse an address, of which a folder called ``s3:`` would be made."""
     if (address := address_of(path)) is not None:
         raise DataError(
-            f"{address} is an address. The name of a file or folder on this machine was expected: object storage is "
-            "read and written by seewhy index --parquet, by predict and explain with --parquet, and read by "
-            "index. Choose a name "
-            "here."
+            f"{address} is an address. Expected a file or folder on this machine: only predict, explain and index with "
+            "--parquet write to object storage. Choose a local name."
         )
 
 
@@ -52,7 +50,7 @@ def cache_dir(*parts: str) -> Path:
         said = (error.strerror or str(error)).lower()
         raise DataError(f"The cache folder {folder} cannot be used: {said}. {_CURE}") from error
     except RuntimeError as error:  # pathlib's, where a user has no home
-        raise DataError(f"There is no place for a cache: {str(error).rstrip('.')}. {_CURE}") from error
+        raise DataError(f"No folder for a cache was found: {str(error).rstrip('.')}. {_CURE}") from error
     return folder
 
 

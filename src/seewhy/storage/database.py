@@ -78,9 +78,7 @@ def memory(kind: DatabaseKind) -> sqlite3.Connection:
 def check(path: Path, kind: DatabaseKind) -> bool:
     """Whether there is such a database; asked before the work begins, and nothing is touched."""
     if special(path) or path.is_dir():
-        raise ForeignFileError(
-            f"{path} is no file that {kind.what} can be kept in. The name of a file was expected. Give one."
-        )
+        raise ForeignFileError(f"{path} cannot hold {kind.what}. Expected the name of a file. Give one.")
     target = Path(os.path.realpath(path))
     with _guard:
         if target.exists() and _identity(target) in _opened:
@@ -90,8 +88,8 @@ def check(path: Path, kind: DatabaseKind) -> bool:
             number = _number(target) if target.exists() else None
     if number is not None and number != kind.number:
         raise ForeignFileError(
-            f"{path} exists and is not {kind.what} that SeeWhy made. Such a file or a new name was expected. "
-            "Choose another name; the file was left as it is."
+            f"{path} exists and is not {kind.what} of SeeWhy. Expected such a file or a new name. Choose another name; "
+            "the file was not changed."
         )
     return number is not None
 
@@ -131,8 +129,8 @@ def _check_beside(path: Path, target: Path) -> None:
             begins = not starts or not head or head in starts
         if not begins:
             raise ForeignFileError(
-                f"{beside} lies where SQLite would keep what belongs to {path.name}, and is something else. "
-                "Choose another name, or move that file away; nothing was changed."
+                f"{beside} is in the way: SQLite needs that name for {path.name}. Choose another name, or move that "
+                "file away; nothing was changed."
             )
 
 

@@ -71,13 +71,14 @@ class FeatureStore:
         except ForeignFileError as error:
             if self._named:
                 raise
-            raise self._problem("it is damaged, or no feature store") from error
+            raise self._problem("it is damaged, or not a feature store") from error
         except (sqlite3.Error, OSError) as error:
             raise self._problem(error) from error
 
     def _problem(self, error: Exception | str) -> DataError:
         return DataError(
-            f"The feature store {self.path} cannot be used: {error}. It only holds what can be computed again: {_CURE}"
+            f"The feature store {self.path} cannot be used: {error}. It holds only what can be computed again. To go "
+            f"on, {_CURE}"
         )
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
@@ -126,7 +127,7 @@ class FeatureStore:
         for table, what in (("looks_2", "look"), ("texts_2", "sentence")):
             if n[table]:
                 said = f"1 kept {what} was" if n[table] == 1 else f"{n[table]} kept {what}s were"
-                _log.warning("%s damaged and made again (in %s).", said, self.path)
+                _log.warning("%s damaged and was computed again (in %s).", said, self.path)
 
     def _forget(self, table: str, keys: Sequence[bytes]) -> None:
         """Drop damaged rows, so that what is made again takes their place."""
@@ -162,8 +163,8 @@ class FeatureStore:
         """The run goes on without the store; said once."""
         if self._writes:
             _log.warning(
-                "The feature store %s cannot be used any more: %s. The run goes on without it, as it only holds what "
-                "can be computed again. Before the next, %s",
+                "The feature store %s cannot be used any more: %s. The run goes on without it, as it holds only what "
+                "can be computed again. Before the next run, %s",
                 self.path,
                 error,
                 _CURE,

@@ -23,8 +23,8 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
     """A file of a folder of SeeWhy's own, by a name that data gave."""
     if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
         raise ForeignFileError(
-            f"{folder} names {name!r} as a file of its own. A name of the form {pattern} inside that folder was "
-            "expected. Somebody may have tampered with it: make it again."
+            f"{folder} names {name!r} as a file of its own. Expected a name of the form {pattern} inside that folder. "
+            "Somebody may have tampered with it. Make it again."
         )
     return folder / name
 
@@ -104,8 +104,8 @@ def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
     """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk."""
     if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
         raise ForeignFileError(
-            f"{path} is linked to another place, where it would change too. A file of its own was expected. "
-            f"Copy {path.parent} without links first."
+            f"{path} is a link, so writing would change another file too. Expected a plain file. Copy {path.parent} "
+            "without links first."
         )
     with open(path, "r+b" if path.exists() else "xb") as file:
         file.seek(place)

@@ -31,10 +31,10 @@ class Journal(AbstractContextManager["Journal"]):
         if self._read():
             return
         if not force:
-            cure = "Choose another name" + (", or --force to begin it anew." if force is False else ".")
+            cure = "Choose another name" + (", or --force to begin it again." if force is False else ".")
             raise ForeignFileError(
-                f"{path} exists and holds something else than what SeeWhy wrote. A new name was expected, or a file "
-                f"that this very command left. {cure}"
+                f"{path} exists and was not written by this command. Expected a new name, or a file that the same "
+                f"command left. {cure}"
             )
         self.rows, self._cut, self._anew = [], None, True
 

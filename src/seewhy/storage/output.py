@@ -52,8 +52,8 @@ def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
-            f"{path} exists and is not such a file that SeeWhy wrote. A new name was expected, or one of its own files "
-            f"as it left it. {cure}"
+            f"{path} exists, and SeeWhy did not write it or it was changed since. Expected a new name, or an unchanged "
+            f"file of SeeWhy. {cure}"
         )
     return path
 
@@ -63,8 +63,8 @@ def check_checkpoint(path: Path) -> Path:
     path = check_target(path)
     if path.exists() and not is_own(path, CHECKPOINT):
         raise ForeignFileError(
-            f"{path} lies where the work is kept while it runs, and is damaged or not of SeeWhy's. Nothing, or what a "
-            "stopped run left, was expected. Move it away."
+            f"{path} is damaged or not from SeeWhy, but this run keeps its work there. Expected nothing, or the work "
+            "of a stopped run. Move it away."
         )
     return path
 
@@ -79,8 +79,8 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
             if os.path.samestat(path.stat(), written):
                 also = "" if path == output else f", as {path}"
                 raise ForeignFileError(
-                    f"{output} is also read{also}, and would be written over. A file of its own was expected. "
-                    "Choose another name; here --force does not help."
+                    f"{output} is also read{also}, and would be overwritten. Expected another file. Choose another "
+                    "name; --force does not help here."
                 )
 
 
@@ -158,9 +158,7 @@ def check_target(path: Path) -> Path:
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         code = errno.EACCES
     elif target.exists() and not target.stat().st_mode & 0o222:  # root may, but was told not to
-        raise DataError(
-            f"{path} is write-protected. A file that may be written over was expected. Choose another name."
-        )
+        raise DataError(f"{path} is write-protected. Expected a file that you may overwrite. Choose another name.")
     else:
         return path
     raise _problem(path, OSError(code, os.strerror(code)))
@@ -173,7 +171,9 @@ def check_folder(path: Path) -> Path:
     there = next(p for p in (whole, *whole.parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         said = "may not be written to" if there.is_dir() else "is a file"
-        raise DataError(f"{path} was to be a folder, and {there} {said}. Choose another place.")
+        raise DataError(
+            f"{path} cannot be made, because {there} {said}. Expected a folder you may write to. Choose another place."
+        )
     return path
 
 

@@ -94,7 +94,7 @@ def sealed_metadata(file: BinaryIO, size: int) -> Any:
     file.seek(start)
     footer = file.read()
     if digests and hashlib.sha256(footer).digest() != digests[32:]:
-        raise ValueError("its footer is not as it was written")
+        raise ValueError("its footer was changed")
     file.seek(0)
     found = read_metadata(file)
     if not digests and SEALED.encode() in (found.metadata or {}):

@@ -111,7 +111,7 @@ def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
     if len(data) > limit:
-        raise UnreadableError(f"it has more than the {limit:,} bytes that are read")
+        raise UnreadableError(f"it has more than {limit:,} bytes, the most that SeeWhy reads")
     return data
 
 
@@ -119,7 +119,7 @@ def read_text(path: str | Path, limit: int = MAX_JSON) -> str:
     try:
         return StringIO(read_file(path, limit).decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
-        raise UnreadableError("it is no text in UTF-8") from error
+        raise UnreadableError("it is not text in UTF-8") from error
 
 
 @contextmanager
@@ -129,7 +129,9 @@ def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterato
         def lines() -> Iterator[str]:
             while line := text.readline(MAX_LINE + 1):
                 if len(line) > MAX_LINE:
-                    raise UnreadableError(f"one of its lines has more than the {MAX_LINE:,} signs that are read")
+                    raise UnreadableError(
+                        f"one of its lines has more than {MAX_LINE:,} characters, the most that SeeWhy reads"
+                    )
                 yield line
 
         yield lines()
@@ -137,7 +139,7 @@ def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterato
 
 def _read(file: BufferedReader, size: int, limit: int) -> bytes:
     if size > limit:
-        raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
+        raise UnreadableError(f"it has {size:,} bytes, but SeeWhy reads at most {limit:,}")
     try:
         data = file.read(size + 1)
     except MemoryError as error:
@@ -152,7 +154,7 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
 def file_sha256(path: str | Path, limit: int | None = None) -> str:
     with open_regular(path) as (file, size):
         if limit is not None and size > limit:
-            raise UnreadableError(f"it has {size:,} bytes, and no more than {limit:,} are read")
+            raise UnreadableError(f"it has {size:,} bytes, but SeeWhy reads at most {limit:,}")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -166,9 +168,9 @@ def parse_json(data: bytes | str) -> Any:
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error.msg} at line {error.lineno}") from error
+        raise ValueError(f"it is not JSON: {error.msg} at line {error.lineno}") from error
     except UnicodeDecodeError as error:
-        raise ValueError("it is no text in UTF-8") from error
+        raise ValueError("it is not text in UTF-8") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, 
     """The tensors of a safetensors file, and the texts in its header; both checked where they have a sum."""
     tensors, texts = tensors_of(read_tensor_bytes(path, limit))
     if SUM in texts and texts[SUM] != tensors_sum(tensors, texts):
-        raise ValueError("its numbers or texts are not as they were written")
+        raise ValueError("its numbers or texts were changed")
     return tensors, texts
 
 

@@ -65,7 +65,7 @@ def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tenso
 
 
 def _unkept(made: Mapping[str, Tensor], error: DataError) -> dict[str, Tensor]:
-    _log.warning("%s What belongs there is made anew in every run until then.", error)
+    _log.warning("%s Until then, SeeWhy makes it again in every run.", error)
     return {key: value.contiguous() for key, value in made.items()}
 
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         found, texts = read_tensors(path)
     except (OSError, ValueError):
-        _log.warning("%s was damaged and is made again.", path)
+        _log.warning("%s was damaged; SeeWhy makes it again.", path)
         return None
     return found if SUM in texts else None  # without a sum it is not damaged but from an earlier version
 

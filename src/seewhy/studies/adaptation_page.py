@@ -31,21 +31,21 @@ N_POINTS = 200
 def adaptation_page(data: dict[str, Any]) -> Document:
     run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
     said = (
-        "In per cent of the pictures whose value is known: the nearest of all values of the column is their own. By "
-        "name: the nearest class name is the one that the encoder's own last layer says."
+        "In per cent of the pictures whose value is known: how often the nearest of all values in the column is the "
+        "picture's own. By name: how often the nearest class name is the one that the encoder's own last layer "
+        "predicts."
     )
     if finds:
         said = (
-            "In per cent. R@5: what belongs together is among the first five. By name: the nearest class name is the "
-            "right one."
+            "In per cent. R@5: the right one is among the first five. By name: the nearest class name is the right one."
         )
         if run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False):
             said += (
-                " The encoder's own names keep their place, so that they are no measure of what is forgotten: “names "
-                "read as new” reads each as if it were none of its own, as names of other things are, and what is kept "
-                "is chosen by that."
+                " The encoder's own class names keep their place, so they cannot show what it forgets. The measure "
+                "“names read as new” reads each as the name of another class. SeeWhy chooses how much to keep by "
+                "that measure."
             )
-    title = "What was gained, what was forgotten" if before else "How often they find one another"
+    title = "What it gained and forgot" if before else "How often texts and pictures find each other"
     blocks: list[Block] = [Section(title, [_measures(data["measures"]), Note(said)])]
     if run is not None:
         p = run["provenance"]
@@ -55,21 +55,20 @@ def adaptation_page(data: dict[str, Any]) -> Document:
             f"{p['n_texts']} texts."
         )
         blocks.append(Section("The training", [Note(told), *_curves(run["history"]), *_kept(run)]))
-    shown = f"{'Texts' if finds else 'Values'}, drawn at random, and the pictures nearest to them"
+    shown = f"{'Texts' if finds else 'Values'}, drawn at random, and their nearest pictures"
     blocks.append(Section(shown, [*_examples(data["examples"], bool(before))]))
     counted = f"{data['n_pictures']} pictures with {data['n_texts']} texts"
-    return _document("What was gained and what was forgotten", _headline(data["measures"]), data, blocks, counted)
+    return _document("What the training gained and forgot", _headline(data["measures"]), data, blocks, counted)
 
 
 def pretraining_page(data: dict[str, Any]) -> Document:
     said = (
-        "In per cent, on held-out pictures. By neighbours: the nearest pictures trained on vote. By a linear probe: a "
-        "logistic regression on the encoder's vectors of the pictures trained on, its strength chosen on a part of "
-        "these."
+        "In per cent, on held-out pictures. By neighbours: the nearest training pictures vote. By a linear probe: a "
+        "logistic regression on the encoder's vectors of training pictures, with a strength chosen on a part of them."
     )
     blocks: list[Block] = []
     if data["measures"]:
-        blocks.append(Section("What was gained, what was forgotten", [_measures(data["measures"]), Note(said)]))
+        blocks.append(Section("What it gained and forgot", [_measures(data["measures"]), Note(said)]))
     p = data["run"]["provenance"]
     n_views = p["settings"]["n_views"]
     told = (
@@ -80,18 +79,18 @@ def pretraining_page(data: dict[str, Any]) -> Document:
     blocks.append(Section("The training", [Note(told), *_curves(data["run"]["history"])]))
     classes = f", {len(data['classes'])} classes" if data["classes"] else ""
     counted = f"{data['n_pictures']} pictures trained on, {data['n_held_out']} held out{classes}"
-    headline = f"Trained on {data['n_pictures']} pictures; how good it is was not measured, as they have no classes."
+    headline = f"Trained on {data['n_pictures']} pictures. Its accuracy was not measured, since they have no classes."
     if data["measures"]:
         headline = _headline(data["measures"])
-    return _document("What the pictures taught", headline, data, blocks, counted)
+    return _document("What the training taught", headline, data, blocks, counted)
 
 
 def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequence[Block], counted: str) -> Document:
     before = data["before"]
     above = f"{data['encoder']['encoder']}{', beside ' + before['encoder'] if before else ''} · {counted}"
     real = (
-        "A difference is real where its bootstrap interval at 95 % over pictures leaves out 0. Of differences that do "
-        "not exist, one in twenty is called real by luck."
+        "A difference is real when its 95 % bootstrap interval over pictures excludes 0. By chance, 1 in 20 "
+        "comparisons of equal encoders is called real."
     )
     return Document(title, headline, [*blocks, *closing(data, "Notes")], above, (real if before else "",))
 
@@ -103,7 +102,7 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
     told = []
     for row in rows:
         verdict: tuple[str, Colour] = ("gained", "good") if row["difference"] > 0 else ("forgotten", "bad")
-        verdict = verdict if row["real"] else ("not real", "")
+        verdict = verdict if row["real"] else ("no real difference", "")
         change = Cell(points(row["difference"], True), [pair(row["difference_interval"], True)])
         both = points(row["before"]), points(row["after"])
         told.append((row["measure"], *both, change, Cell(verdict[0], colour=verdict[1]), row["n"]))
@@ -116,7 +115,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
     >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
     'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
     >>> _headline([{"measure": "class by 20 neighbours", "after": 0.9, "before": 0.6, "real": False}])
-    'Neighbours tell 90 of 100 held-out pictures right; before, 60: no real difference.'
+    'Neighbours predict 90 of 100 held-out pictures correctly; before, 60: no real difference.'
     """
     row = next((r for r in rows if r["measure"] == "text to picture R@5"), rows[0])
     after, name = f"{100 * row['after']:.0f}", row["measure"]
@@ -124,7 +123,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
     if name == "text to picture R@5":
         said, to = f"Texts find their picture among the first five in {after} of 100 cases", "in "
     elif name.startswith("class by "):
-        said, to = f"Neighbours tell {after} of 100 held-out pictures right", ""
+        said, to = f"Neighbours predict {after} of 100 held-out pictures correctly", ""
     if "before" not in row:
         return f"{said}."
     return f"{said}; before, {to}{100 * row['before']:.0f}{'' if row.get('real', True) else ': no real difference'}."
@@ -136,13 +135,13 @@ def _kept(run: Mapping[str, Any]) -> Iterator[Block]:
     rows = []
     for one in run["tried"]:
         keep, values = one["keep"], one.get("right", one)
-        chosen = "chosen" if p["keep_chosen"] else "asked for"
-        why = chosen if keep == p["keep"] else "as it was" if keep == 0 else ""
+        chosen = "chosen" if p["keep_chosen"] else "as you set it"
+        why = chosen if keep == p["keep"] else "before training" if keep == 0 else ""
         numbers = (*(values[name] for name in right), one["named"])
         rows.append((Cell(f"{keep:g}", [why] if why else []), *map(points, numbers)))
     columns = ("kept", *(HEADINGS.get(name, name) for name in right), run["tried_named"])
     which = "others than those of the table above" if run["tried_apart"] else "those of the table above"
-    yield Table(columns, rows, title="How much is kept")
+    yield Table(columns, rows, title="How much to keep")
     yield Note(f"On {p['n_chosen_on']} held-out pictures, {which}, in per cent.")
 
 
@@ -153,7 +152,7 @@ def _curves(history: Sequence[Mapping[str, float]]) -> Iterator[Block]:
         size = -(-len(values) // N_POINTS)
         parts = [values[i : i + size] for i in range(0, len(values), size)]
         line = [(float(i * size), sum(part) / len(part)) for i, part in enumerate(parts)]
-        title = f"{name.replace('_', ' ')}: {line[0][1]:.3g} at first, {line[-1][1]:.3g} in the end"
+        title = f"{name.replace('_', ' ')}: {line[0][1]:.3g} at the start, {line[-1][1]:.3g} at the end"
         yield Chart(title, [Curve(line)], across="steps", plain_x=True, plain_y=True, small=True)
 
 
@@ -165,7 +164,7 @@ def _examples(examples: Sequence[Mapping[str, Any]], compared: bool) -> Iterator
         shown = [Picture(views.get(e["picture"]), e["picture"], ("its own",), kind="known")]
         for when in ("before", "after"):
             if when in e:
-                told = f"{when if compared else 'nearest'}, own at place {e[when]['place']}"
+                told = f"{when if compared else 'nearest'}, its own is number {e[when]['place']}"
                 for i, name in enumerate(e[when]["nearest"]):
                     own = name in e.get("own", [e["picture"]])
                     shown.append(Picture(views.get(name), name, ("" if i else told,), kind="known" if own else ""))

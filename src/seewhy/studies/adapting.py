@@ -71,10 +71,10 @@ def measure_retrieval(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """R@1, R@5 and R@10 both ways, classes by name, and the same before.
+    """R@1, R@5 and R@10 both ways, classes by name, and the same before training.
 
-    Intervals come from resampling pictures, the same ones before and after; with groups, whole groups. A difference is
-    real where its interval leaves out 0.
+    Intervals come from resampling pictures (or whole groups), the same ones before and after. A difference is real when
+    its interval excludes 0.
 
     Args:
         encoder: with words.
@@ -98,7 +98,9 @@ def measure_retrieval(
     seen, groups = told[-1].seen, groups_of(told[-1].seen.items)
     known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in set(trained_on)]
     if known:
-        progress.note(f"{len(known)} picture(s) are among those it was trained on, which flatters it: {known[0]}, …")
+        progress.note(
+            f"The encoder was trained on {len(known)} of these pictures, so its figures are too good: {known[0]}, …"
+        )
     rows = [measure_row(name, [t.hits[name] for t in told], groups, seed) for name in told[-1].hits]
     if told[-1].named is not None:
         rows += told_rows("these classes by name", [t.named for t in told if t.named is not None], groups, seed)
@@ -176,8 +178,7 @@ def run_report(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """The page of a training that :func:`seewhy.adapt` or :func:`seewhy.pretrain` gave, of an encoder of this name;
-    ``save("run.html")`` writes it."""
+    """The page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes it."""
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
@@ -255,8 +256,8 @@ def title_of(provenance: Mapping[str, Any]) -> str:
 def measure_pretraining(
     done: Pretrained, encoder: Encoder, *, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Findings:
-    """How often held-out pictures are told right by neighbours and a probe of those trained on, before and after, where
-    all have classes."""
+    """Accuracy of neighbours and of a linear probe on held-out pictures, before and after training. Empty without
+    classes."""
     progress = progress or Progress()
     rows: list[Row] = []
     own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))
@@ -289,14 +290,14 @@ def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -
 def neighbours(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, k: int = K
 ) -> Int[Tensor, " m"]:
-    """The class with the most weight among the nearest, by cosines."""
+    """The class with the largest weight among the nearest pictures, by cosine."""
     return Votes(labels, n_classes, k)(normalize(asked, dim=1) @ normalize(known, dim=1).T / TEMPERATURE).argmax(1)
 
 
 def probe(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, inner: Tensor
 ) -> Int[Tensor, " m"]:
-    """The class by logistic regression on standardised vectors."""
+    """The class predicted by logistic regression on standardised vectors."""
     mean, scale = known.mean(0), known.std(0, unbiased=False).clamp(min=1e-6)
     x, z = (known - mean) / scale, (asked - mean) / scale
     best = CS[1]

@@ -24,6 +24,7 @@ from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
 from ..progress import Progress, shown
+from ..report.blocks import points
 from ..types import Failure
 from .background_verdict import (
     ALL,
@@ -268,8 +269,8 @@ def sentence(data: dict[str, Any]) -> str:
     if not masks["by_hand"] and not masks["check"]["hit"]:
         doubt = "The masks may miss the object: painting over them costs no more than painting over as much elsewhere. "
     return (
-        f"On {data['n']} pictures, {lead[data['verdict']]}. It is right on {same['accuracy']['value']:.1%} of objects "
-        f"that SeeWhy lays on other backgrounds of their class, and on {other['accuracy']['value']:.1%} on backgrounds "
-        f"of other classes. The score of the true class differs by {row['difference']['value']:+.3f} ({low:+.3f} to "
+        f"On {data['n']} pictures, {lead[data['verdict']]}. It is right on {points(same['accuracy']['value'])} % of "
+        f"objects on other backgrounds of their class, and on {points(other['accuracy']['value'])} % on backgrounds of "
+        f"other classes. The score of the true class differs by {row['difference']['value']:+.3f} ({low:+.3f} to "
         f"{high:+.3f}). By class: {classes}. {doubt}Masks: {masks['source']}."
     )

@@ -225,7 +225,7 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     classes = [
         (
             row["label"], row["n"], Cell(row["verdict"], colour=colours[row["verdict"]]),
-            Cell(f"{row['difference']['value']:+.3f}", [between(row["difference"]["interval"], "+.3f")]),
+            Cell(between([row["difference"]["value"]], "+.3f"), [between(row["difference"]["interval"], "+.3f")]),
             f"{row['p_leans']:.2g}", f"{row['p_leans_not']:.2g}",
         )
         for row in rows
@@ -246,6 +246,7 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         Section("Accuracy, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
         Section("Score of the true class, in per cent", [_versions_table(rows, "score")]),
         Section("Who drew the masks", [*_masks(masks)]),
+        Section("How SeeWhy judges", [Note(study["rule"])]),
     ]
     left = {row["image"]: row["error"] for row in study["left_out"][:50]}
     if left or study["classes_left_out"]:
@@ -254,8 +255,8 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         sections.append(Section("Left out", [*alone, Facts(left)], kind="failed"))
     first, rest = parted(study["sentence"])
     above = f"{study['n']:,} pictures of {len(study['classes'])} classes"
-    below = (rest, study["rule"])
-    return Document("Does the model rely on the background?", first, [*sections, *closing(study)], above, below)
+    title = "Does the model rely on the background?"
+    return Document(title, first, [*sections, *closing(study)], above, (rest,))
 
 
 def _examples(examples: Sequence[Any]) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""What does learning some classes by their names bring these, and cost all others? Methods, by pictures and seeds."""
+"""What does prompt learning gain on the classes it learns, and lose on others?"""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class ClassHalves:
 
 @dataclass(frozen=True)
 class BaseToNewStudy:
-    """Learn the first half of the classes, name the rest, and measure both.
+    """Learns the first half of the classes, names the rest, and measures both.
 
-    The protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557): a few pictures of each class of the first half are
-    learnt from; the learnt classes are told among themselves, the new ones among themselves, with the harmonic mean of
-    both. Beside it all classes are told together, which that protocol leaves out and which is harder. All that is
-    learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
+    This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). A method learns from a few pictures per class
+    of the first half. Learnt classes are then predicted among themselves, new ones among themselves, with the harmonic
+    mean of both. The study adds the accuracy among all classes together, which is harder and which that protocol leaves
+    out. Everything that was learnt is kept. :func:`.bootstrap.compared` judges the differences.
 
     Args:
         methods: registered methods that learn classes by name, with commas.
@@ -113,7 +113,7 @@ class BaseToNewStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, learn every cell that is not in the journal yet, and compare."""
+        """Encode, learn what is not in the journal yet, and compare."""
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
@@ -266,17 +266,22 @@ def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, 
 
 def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
     """What each method brings and costs at most pictures per class."""
-    told = []
+    told, found = [], []
     for name in methods:
-        parts = []
+        parts, real = [], []
         for measure, where in ((LEARNT, "on learnt classes"), (NEW, "on new ones"), (HARMONIC, "in the harmonic mean")):
             table = next(t for t in tables if t["family"] == f"{shots} per class" and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
             points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
-            parts.append(f"{points} points {where}{'' if d['real'] else ' (not shown)'}")
-        told.append(f"{name} changes accuracy by {', '.join(parts)}.")
+            parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")
+            if d["real"] and measure != HARMONIC:
+                real.append(
+                    f"{'loses' if d['difference'] > 0 else 'gains'} {abs(100 * d['difference']):.1f} points {where}"
+                )
+        found.append(f"{name} {' and '.join(real) or 'shows no real change'}.")
+        told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(told)} That is against the names alone, with up to {shots} pictures per class, at {level:.0%}, "
-        f"corrected for {n} comparisons."
+        f"{' '.join(found)} Points of accuracy more than the names alone, with up to {shots} pictures per class: "
+        f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
     )

@@ -1,4 +1,4 @@
-"""Do the claims of papers hold for one encoder, on these pictures? Each beside the paper's figure, with an interval."""
+"""Do the claims of papers hold for one encoder on these pictures? Each stands beside the paper's figure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """A claim, and how it is measured with weights that a user has.
+    """A claim, and how to measure it with the user's weights.
 
     Args:
         name: what ``--only`` takes.
@@ -91,7 +91,7 @@ class PaperClaim:
 
 @dataclass(frozen=True)
 class ClaimData:
-    """What a user has; each thing beside the class folders opens more claims."""
+    """What the user gives; each item beside the class folders allows more claims."""
 
     samples: Samples
     test: Samples | None = None
@@ -180,18 +180,18 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Every claim; a package adds some by an entry point in the group ``seewhy.claims`` that names a tuple of them."""
+    """Every claim. A package adds some by an entry point in the group ``seewhy.claims`` that names a tuple of them."""
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 
 
 @dataclass(frozen=True)
 class ClaimsStudy:
-    """Measure claims of papers with one encoder: whether they show, do not, or are too small to tell.
+    """Measures claims of papers with one encoder, and says whether each is shown, not shown, or too small to tell.
 
-    A claim is a difference on the same test pictures. It shows where its whole 95 % interval lies above 0, and does
-    not where the interval ends below the paper's effect or, where the paper gives none of the same kind, below 0.
-    What was measured on fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures is too small to tell.
+    A claim is a difference on the same test pictures. It is shown when its 95 % interval lies above 0. It is not shown
+    when the interval ends below the paper's effect, or below 0 if the paper gives no effect of the same kind. With
+    fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures it is too small to tell.
 
     Args:
         only: names of the claims to measure; default: all that your pictures and texts allow.
@@ -242,7 +242,7 @@ class ClaimsStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, measure every claim that is not in the journal yet, and judge."""
+        """Encode, measure every claim that is not in the journal yet, and judge."""
         progress = progress or Progress()
         _ = encoder.text  # claims compare pictures with words
         claims = self.asked(data)
@@ -273,7 +273,7 @@ class ClaimsStudy:
         )  # fmt: skip
 
     def cost(self, encoder: Encoder, data: ClaimData) -> str:
-        """Time and memory of what is asked, predicted from a look at a few pictures and a reading of their names."""
+        """Predicted time and memory, from encoding a few pictures and their names."""
         claims = [claim for claim in self.asked(data) if not claim.lacks(data)]
         needs, work = {claim.needs for claim in claims}, {claim.work for claim in claims}
         others = [data.test, *(getattr(data, name) for name in ("captions", "masks") if name in needs)]
@@ -281,7 +281,7 @@ class ClaimsStudy:
         some = [s.source for s in data.samples.items[:8]]
         look = _seconds(lambda: list(encode_stream(encoder, some)))[0] / len(some)
         read, vectors = _seconds(lambda: encoder.text.encode_text(list(data.samples.classes)))
-        minutes = {"looking": n * look / 60}
+        minutes = {"encoding": n * look / 60}
         if "explaining" in work:
             minutes["explaining"] = self.n_explained * PASSES * look / 60
         if "learning prompts" in work:
@@ -290,7 +290,7 @@ class ClaimsStudy:
         if torch.cuda.is_available():
             memory += f", {torch.cuda.mem_get_info()[0] / 2**30:.1f} GB free on the GPU"
         times = ", ".join(f"{value:.1f} minutes of {what}" for what, value in minutes.items())
-        return f"about {times} where nothing is kept yet; {memory}"
+        return f"This takes about {times} if nothing is cached; {memory}"
 
     def _measured(
         self, claims: Sequence[PaperClaim], material: ClaimMaterial, folder: Path | None

@@ -1,4 +1,4 @@
-"""Concept libraries, and the accuracy that is left when only a few concepts of a picture may be used (IIS)."""
+"""Concept libraries, and the accuracy that remains with only a few concepts per picture (IIS)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """A linear layer under cross entropy, trained by Adam as in the authors' scripts; what is not said here is of the
-    authors.
+    """A linear layer with cross entropy, trained by Adam; defaults follow the authors' scripts.
 
-    Unlike theirs, the rate (of ``rates``, their grid) and the epoch are chosen on pictures of their own rather than
-    on those reported, and a small set has at least ``least_steps``: 30 epochs of 1,000 pictures are 30 steps, which
-    train nothing. The rate is multiplied by ``decay`` each epoch; weights are from a normal distribution cut at two
-    units.
+    Unlike theirs, the rate (of ``rates``, their grid) and the epoch are chosen on separate pictures. A small set trains
+    for at least ``least_steps``: 30 epochs of 1,000 pictures are 30 steps, which train nothing. The rate is multiplied
+    by ``decay`` each epoch. Weights start from a normal distribution cut at two units.
     """
 
     rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)

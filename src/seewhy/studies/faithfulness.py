@@ -1,4 +1,4 @@
-"""Which way of showing where a model looked can be believed? Methods × metrics × pictures, beside controls."""
+"""Which attribution methods can you believe? Methods × metrics × pictures, beside controls."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ SAME = 1e-5
 
 @dataclass(frozen=True)
 class FaithfulnessStudy:
-    """Measures every method and every control on the same pictures, for the class predicted on each.
+    """Measures every method and every control on the same pictures, for the predicted class of each.
 
-    Stopped in any way, the same study in the same folder goes on. Give the pictures in random order: what has a
-    limit is measured on the first of them, and so on a sample.
+    A stopped study continues in the same folder. Give the pictures in random order: a method with a limit is measured
+    on the first of them.
 
     Args:
         methods: methods that make maps.
@@ -170,7 +170,7 @@ class FaithfulnessStudy:
         masks: Path | None = None,
         seed: int = 0,
     ) -> FaithfulnessStudy:
-        """A study of methods and metrics by name; ``rise:50`` is measured on 50 pictures at most."""
+        """A study of methods and metrics by name; ``rise:50`` measures on at most 50 pictures."""
         method_names, of_methods = named(methods)
         metric_names, of_metrics = named(metrics)
         makes = chosen_methods(method_names)
@@ -182,7 +182,7 @@ class FaithfulnessStudy:
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
-        """Measure what is not measured yet, and say what follows."""
+        """Measure what is not measured yet, and conclude."""
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
@@ -385,7 +385,7 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """Which explanations of this model can be believed? What ``seewhy study faithfulness`` measures."""
+    """Which explanations of this model can you believe? The same as ``seewhy study faithfulness``."""
     asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
     if isinstance(model, nn.Module):
         model = from_module(model, transform=transform)

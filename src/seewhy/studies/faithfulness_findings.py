@@ -1,4 +1,4 @@
-"""From a study's numbers to its tables, its ranking and its sentence."""
+"""From the numbers of a study to its tables, its ranking and its sentence."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]],
     else:
         first = f"{len(real)} of {len(pairs)} differences between methods are real"
     named = _named(real) if real and len(ranked) <= N_NAMED else ""
-    return f"On {n} pictures, {first}.{named} {_against_random(ranked, together)}."
+    return f"{named}On {n} pictures, {first}. {_against_random(ranked, together)}."
 
 
 def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -191,7 +191,7 @@ def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
     for label, d in real:
         by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)
     ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
-    return "".join(f" {a} is better than {b} on {', '.join(labels)}." for (a, b), labels in ordered)
+    return "".join(f"{a} is better than {b} on {', '.join(labels)}. " for (a, b), labels in ordered)
 
 
 def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What an adaptation gained and what it lost: the same pictures before and after, for every task it may touch."""
+"""What an adaptation gained and lost: the same pictures before and after, for every task it may affect."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """A line per measure: before, after, the difference and its interval by resampling pictures, the same for both.
+    """A row per measure: before, after, and the difference with its interval, by resampling the same pictures for both.
 
-    Of the classes that were learnt, on the held-out pictures that nothing was chosen on; of other classes by their
-    names; of both together, with the harmonic mean; of the encoder's own classes; and of the calibration of each.
+    The measures are accuracy on the learnt classes (held-out pictures that chose nothing), on other classes by name, on
+    both together with the harmonic mean, on the encoder's own classes, and the calibration of each.
     """
     progress = progress or Progress()
     network = after.network
@@ -99,7 +99,7 @@ def forgetting(
         if looks[0].looks == looks[1].looks:
             tasks += Told.held("the model's own classes", old)
         else:
-            progress.note("pictures are seen otherwise now: the model's own classes are measured where --also has them")
+            progress.note("the encoder changed, so the model's own classes are measured only where --also has them")
     rows = []
     for task in tasks:
         found = [logits.softmax(1).max(1) for logits in task.logits(both)]
@@ -158,7 +158,7 @@ def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
 
 @dataclass(frozen=True)
 class AdaptingData:
-    """What is learnt from, and what it is measured on."""
+    """Training pictures, and pictures to measure on."""
 
     samples: Samples
     validation: Samples | None = None
@@ -211,14 +211,14 @@ def adapt_names(
     rows += (beside := _beside_fit(made, on, parts.samples, store, recipe.seed))
     if beside and beside[0]["real"] and beside[0]["difference"] > 0:
         progress.note(
-            f"seewhy fit with the same pictures, even without its crops, is right for {100 * beside[0]['after']:.1f} % "
-            f"where this is for {100 * beside[0]['before']:.1f} %: take fit, unless other classes are to be named"
+            f"seewhy fit on the same pictures, even without crops, is right on {100 * beside[0]['after']:.1f} %; this "
+            f"is right on {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
         )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
         told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
-        progress.note("by the new names: before is the same without them, after is with them")
+        progress.note("by the new names: before is without them, after is with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
 
 

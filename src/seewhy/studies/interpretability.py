@@ -1,4 +1,4 @@
-"""How much of what an encoder knows can be said with few concepts? The Inherent Interpretability Score, compared."""
+"""How much of an encoder's knowledge do a few concepts express? Compares Inherent Interpretability Scores."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class InterpretabilityStudy:
-    """Accuracy that is left when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025).
+    """Accuracy that remains when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025,
+    arXiv:2510.24105).
 
-    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts a picture, by the accuracy of a linear layer
-    on all features; the score is its integral over the grid of sparsities (:func:`~seewhy.studies.concepts.iis`;
-    arXiv:2510.24105). Beside it stand the accuracies themselves, since a ratio is high where little is lost *or
-    little was known*, the same for random directions, and how the score goes with accuracy over the encoders.
-    Pictures to train on, to choose the learning rate on, and to report on are three sets. Each picture keeps
-    concepts of its own, so a classifier may still use all of them: both counts are told. Whether people understand
-    the numbers is not measured.
+    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a linear
+    layer on all features. The score is its integral over the sparsities (:func:`~seewhy.studies.concepts.iis`). A ratio
+    is high if little is lost *or little was known*. So the accuracies stand beside it, with the same for random
+    directions and the correlation of score and accuracy over encoders. Pictures to train on, to choose the learning
+    rate on, and to report on are three sets. Each picture keeps its own concepts, so a classifier may still use all of
+    them; both counts are reported. The score does not measure whether people understand the numbers.
 
     Args:
         libraries: where concepts come from: ``prototype``, ``cluster``, ``text`` or ``random``, with commas;
@@ -109,7 +109,7 @@ class InterpretabilityStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was."""
+        """Measure what is not measured yet, and conclude. A stopped study continues where it stopped."""
         progress = progress or Progress()
         if not encoders:
             raise InputError("No encoder was given. Expected one or more. Add -e lite0, for example.")
@@ -268,5 +268,5 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
                 "more. Add pictures."
             )
         if absent := [c for i, c in enumerate(classes) if i not in there]:
-            progress.note(f"The class {absent[0]} has no picture to {what}: what is said is said of the others.")
+            progress.note(f"The class {absent[0]} has no picture to {what}: results are for the other classes.")
     return parts

@@ -1,4 +1,4 @@
-"""Figures of the study of interpretability, how they go together over encoders, and what they say."""
+"""Figures of the study of interpretability, their correlations over encoders, and its sentence."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ NUMBERS = {
     "neighbours": "accuracy of nearest neighbours, on other pictures",
     "iis of random": "score of random directions",
 }
+COLUMNS = (
+    "encoder", "score", "interval", "score − random", "mean sparse accuracy", "accuracy, all features",
+    "fewest concepts kept",
+)  # fmt: skip
 CAVEAT = "The score says how much accuracy a few numbers carry, not whether people understand them."
 
 
@@ -205,10 +209,10 @@ def answer(data: dict[str, Any]) -> str:
     last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
     low, high = best["iis"]["interval"]
     first = (
-        f"{best['encoder']} with {best['library']} concepts has the highest score, {best['iis']['value']:.3f} "
-        f"({low:.3f} to {high:.3f}) of {SPARSITIES[-1]}. With {last['kept']} of {best['n_concepts']} concepts per "
-        f"picture ({last['used']} different ones in all), {last['accuracy']['value']:.1%} of pictures are right. With "
-        f"all features, {accuracy:.1%} are."
+        f"{best['encoder']} with {best['library']} concepts has the highest score: {best['iis']['value']:.3f}, where "
+        f"{SPARSITIES[-1]} loses nothing. Its interval is {low:.3f} to {high:.3f}. With {last['kept']} of "
+        f"{best['n_concepts']} concepts per picture ({last['used']} different ones in all), "
+        f"{points(last['accuracy']['value'])} % of pictures are right; with all features, {points(accuracy)} %."
     )
     told = [first]
     if judged := [r["less_random"] for r in above if "less_random" in r]:
@@ -237,22 +241,13 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     for library in dict.fromkeys(row["library"] for row in study["rows"]):
         title, lead = LIBRARIES.get(library, (library, ""))
         rows = [row for row in study["rows"] if row["library"] == library]
-        last = "fewest concepts kept"
-        columns = (
-            "encoder",
-            "score",
-            "interval",
-            "score − random",
-            "mean sparse accuracy",
-            "accuracy, all features",
-            last,
-        )
-        table = Table(columns, [_library_line(r, whole[r["encoder"]]) for r in rows])
+        table = Table(COLUMNS, [_library_line(r, whole[r["encoder"]]) for r in rows])
         curves = []
         for i, row in enumerate(rows):
             kept = [(float(p["kept"]), p["accuracy"]["value"]) for p in row["points"]]
             own = whole[row["encoder"]]["accuracy"]["value"]
-            said = f"all features {own:.1%}; {kept[-1][0]:.0f} concepts {kept[-1][1]:.1%}"
+            n = f"{kept[-1][0]:.0f} concept{'s' * (kept[-1][0] != 1)}"
+            said = f"all features {points(own)} %; {n} {points(kept[-1][1])} %"
             curves.append(Curve(kept, row["encoder"], said, colour_of(i), dashed=i >= 6))
         chart = Chart("Accuracy by concepts kept", curves, across="concepts kept per picture", log=True)
         sections.append(Section(title, [Note(lead), table, chart]))
@@ -263,9 +258,6 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         f"{how['n_concepts']} concepts, mask {how['mask']}, {over}, pieces of a {how['grid']} × {how['grid']} grid, "
         f"seed {how['seed']}"
     )
-    sections += closing(study, "Notes on these figures")
-    sections.append(Section("The encoders", [Facts(facts)], kind="provenance"))
-    first, rest = parted(study["sentence"], ". ")
     rule = (
         "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
         f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
@@ -274,11 +266,15 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         "difference is real, and coloured, when its paired bootstrap interval over test pictures at "
         f"{how['level'] * 100:g} % excludes 0."
     )
+    sections.append(Section("How the score works", [Note(rule)]))
+    sections += closing(study, "Notes on these figures")
+    sections.append(Section("The encoders", [Facts(facts)], kind="provenance"))
+    first, rest = parted(study["sentence"], ". ")
     above = (
         f"{study['n']} test pictures of {study['n_classes']} classes; {study['n_train']} pictures to train on, "
         f"{study['n_selection']} to choose settings on"
     )
-    return Document("How much do a few concepts say?", first, sections, above, (rest, rule))
+    return Document("How much do a few concepts say?", first, sections, above, (rest,))
 
 
 def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""A learning curve with its doubt: which form predicts larger sizes, and how far that can be trusted."""
+"""Forms of learning curves: which one predicts larger sizes, and how far to trust it."""
 
 from __future__ import annotations
 

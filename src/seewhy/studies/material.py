@@ -1,4 +1,4 @@
-"""Pictures as several encoders saw them, once each, and classifiers fitted on parts of them."""
+"""Pictures encoded once by each of several encoders, and classifiers fitted on parts of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEAST_PER_CLASS = 2
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures to learn from and pictures to test on, as one encoder saw them."""
+    """Training and test pictures, encoded by one encoder."""
 
     encoder: Encoder
     pictures: EncodedSet
@@ -110,8 +110,8 @@ def look_with_each(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Material]:
-    """All pictures once by each encoder, the same held out for all: ``test``, or a part of ``samples``, with what looks
-    alike to the first encoder."""
+    """Encode all pictures once with each encoder, with the same test pictures for all: ``test``, or a part of
+    ``samples``. Pictures that look alike to the first encoder stay together."""
     progress = progress or Progress()
     if test is not None:
         check_apart(samples, test)

@@ -183,9 +183,9 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
         f"{wanted}"
     )
     yield Note(
-        f"Doubling the pictures changed accuracy by {points(slope['value'], True)} points (90 %: "
-        f"{pair(slope['interval_90'])}; 95 %: {pair(slope['interval_95'])}). The error that more pictures cannot "
-        f"remove is {points(floor['value'])} % (90 %: {pair(floor['interval_90'])})."
+        f"Doubling the pictures changed accuracy by {points(slope['value'], True)} points (95 %: "
+        f"{pair(slope['interval_95'])}). The error that more pictures cannot remove is {points(floor['value'])} % "
+        f"(90 %: {pair(floor['interval_90'])})."
     )
     rows = [
         (p["n"], f"{points(p['accuracy'])} %", pair(p["interval_90"]), pair(p["interval_95"]), kind)
@@ -249,7 +249,7 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
         real = [(d["better"], d["b"] if d["better"] == d["a"] else d["a"]) for d in table["differences"] if d["real"]]
         rows.append((table["measure"], *values, table["n"], "; ".join(f"{a} > {b}" for a, b in real) or "–"))
-    yield Table(("measure", *names, "pictures", "real difference"), rows)
+    yield Table(("measure", *names, "pictures", "better"), rows)
     differences = [
         (
             t["measure"], f"{d['a']} − {d['b']}",
@@ -268,14 +268,14 @@ def claims(study: dict[str, Any]) -> Document:
     colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
     rows = [
         (
-            c["claim"], c["paper"], c["figure"] or "not verified",
+            c["claim"], Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
             Cell(points(c["difference"], True), [pair(c["interval"], True)]),
-            Cell(c["verdict"], colour=colours.get(c["verdict"], ""), strong=True),
+            c["figure"] or "not verified", c["paper"],
         )
         for c in study["claims"]
     ]  # fmt: skip
-    head = ("claim", "paper", "figure in the paper", "difference here, in points", "verdict")
-    columns = ("name", "figures here", "pictures", "“not shown” below, in points")
+    head = ("claim", "verdict", "difference here, in points", "figure in the paper", "paper")
+    columns = ("name", "figures here", "pictures", "paper's effect, in points")
     told = [(c["name"], c["measured"], c["n"], points(c["effect"])) for c in study["claims"]]
     left = {row["claim"]: row["reason"] for row in study["left_out"]}
     facts = {

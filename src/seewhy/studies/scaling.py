@@ -1,4 +1,4 @@
-"""How many more pictures are needed? A classifier fitted on ever more, and the curve of what it gets right."""
+"""How many more pictures are needed? Fits a classifier on ever more pictures, and draws the curve of its accuracy."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """Fit on growing parts of the pictures, test always on the same others, and predict what more would bring.
+    """Fits the linear classifier of ``seewhy fit`` on growing parts of the pictures, tests it on the same others, and
+    predicts what more pictures would bring.
 
-    What is fitted is the linear classifier of ``seewhy fit``, its regularisation chosen at every size on parts of
-    the first subset. The form of the curve is chosen by how well it predicts larger sizes that it was not fitted on
-    (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that predict about as well.
+    Regularisation is chosen at every size, on parts of the first subset. The form of the curve is chosen by how well it
+    predicts larger, held-out sizes (:mod:`.learning_curve`). Intervals cover seeds, subsets, test pictures, and forms
+    that predict about equally well.
 
     Args:
         target: accuracy you want, 0 to 1; default: none, and the study says what doubling brings.
@@ -105,7 +106,7 @@ class ScalingStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Look, fit every cell that is not in the folder yet, and conclude; the first encoder answers the question."""
+        """Encode, fit what is not in the folder yet, and conclude; the first encoder answers the question."""
         progress = progress or Progress()
         self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store=store, progress=progress)

@@ -1,4 +1,4 @@
-"""What every study does alike: it measures cell by cell, in a journal that a killed run goes on from; and its page."""
+"""What studies share: they measure cell by cell, in a journal that a stopped run continues from, and make a page."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def _plain(data: Row) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Page):
-    """What a study found; ``data`` is the documented JSON (docs/json.md), and ``page`` makes the blocks of it."""
+    """Results of a study: ``data`` is the documented JSON (docs/json.md), and ``page`` turns it into a page."""
 
     page: Callable[[Row], Document] = field(default=_plain, compare=False)
 
     @property
     def sentence(self) -> str:
-        """The answer, in a sentence."""
+        """The answer in words."""
         return str(self.data["sentence"])
 
     def document(self) -> Document:

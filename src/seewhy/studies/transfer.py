@@ -1,4 +1,4 @@
-"""Would another representation help? Several encoders on the same pictures, and which differences are real."""
+"""Would another encoder be better? Compares several on the same pictures, and says which differences are real."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class _Probe(Task):
 
 @dataclass(frozen=True)
 class FewShot(_Probe):
-    """So many pictures of each class, drawn; smaller draws lie in larger ones."""
+    """A linear classifier on a few pictures per class; smaller draws lie in larger ones."""
 
     family: ClassVar[str] = "few-shot"
     drawn: ClassVar[bool] = True
@@ -170,7 +170,7 @@ class FewShot(_Probe):
 
 @dataclass(frozen=True)
 class LabelPart(_Probe):
-    """A part of the labelled pictures, drawn with the classes in their shares; all of them at 1."""
+    """A linear classifier on a part of the labels, with the classes in their proportions; 1 takes all."""
 
     family: ClassVar[str] = "part of the labels"
 
@@ -211,8 +211,10 @@ class Neighbours(Task):
 
 @dataclass(frozen=True)
 class OwnClass(Task):
-    """Each test picture looks for others of its class among those learnt from, by cosine: R@k, one of the first k is;
-    mAP, mean over pictures of the average precision of the whole order."""
+    """Each test picture retrieves training pictures of its class, by cosine.
+
+    R@k: one of the first k has the class. mAP: mean over pictures of the average precision over the whole order.
+    """
 
     family: ClassVar[str] = "retrieval"
 
@@ -235,8 +237,10 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 
 @dataclass(frozen=True)
 class Corrupted(Task):
-    """The classifier on all labels, asked about corrupted test pictures, the same for all encoders: of each kind the
-    mean over its levels; ``kept`` is the mean over kinds less what is right of the same pictures uncorrupted."""
+    """The classifier on all labels, tested on corrupted pictures, the same for all encoders.
+
+    Each kind is the mean over its levels. ``kept`` is the mean over kinds less the accuracy on the original pictures.
+    """
 
     family: ClassVar[str] = "corrupted"
 
@@ -298,12 +302,12 @@ def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_
 
 @dataclass(frozen=True)
 class TransferStudy:
-    """Ask several encoders the same, on the same pictures, and tell which differences are real.
+    """Measures several encoders in the same ways, on the same pictures, and says which differences are real.
 
-    Linear classifiers on few pictures per class, on parts of the labels and on all of them, the vote of the nearest,
-    retrieval of the own class, and corrupted pictures: the protocol of transfer of ConVIRT (Zhang et al. 2020,
-    arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen features. See
-    :func:`.bootstrap.compared` for how differences are judged.
+    The measures are linear classifiers on few pictures per class, on parts of the labels and on all of them, the vote
+    of the nearest pictures, retrieval of the own class, and corrupted pictures. This is the transfer protocol of
+    ConVIRT (Zhang et al. 2020, arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen
+    features. :func:`.bootstrap.compared` judges the differences.
 
     Args:
         shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller
@@ -353,7 +357,7 @@ class TransferStudy:
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
     ) -> Findings:
-        """Look, measure every cell that is not in the journal yet, and compare."""
+        """Encode, measure what is not in the journal yet, and compare."""
         if not encoders:
             raise InputError("No encoder was given. Expected one or more. Add -e lite0 -e lite2, for example.")
         progress = progress or Progress()
@@ -376,10 +380,11 @@ class TransferStudy:
         groups = material.pictures.groups[material.test]
         tables = compared(self._measured(tasks, materials, folder, progress), names, groups, self.level, pairs)
         n_compared = sum(len(t["differences"]) for t in tables)
+        judged = f" Level: {self.level:.0%}, corrected for {n_compared} comparisons."
         settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
         data = {
             "study": "transfer",
-            "sentence": f"{said_of(tables, names)}. Level: {self.level:.0%}, corrected for {n_compared} comparisons.",
+            "sentence": f"{said_of(tables, names)}.{judged if n_compared else ''}",
             "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
             "n_groups": len(groups.unique()), "n_classes": len(material.classes),
             "encoders": [

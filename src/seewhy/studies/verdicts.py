@@ -1,5 +1,5 @@
-"""Whether a claim shows: a difference with its interval, and the word for it. Reproductions and the study of claims
-judge by the same rule."""
+"""Whether a claim is shown: a difference with its interval, and its verdict. Reproductions and the study of claims use
+the same rule."""
 
 from __future__ import annotations
 

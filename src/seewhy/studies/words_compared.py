@@ -1,4 +1,4 @@
-"""Words as they were beside words as they are: accuracy, for classes and groups, and every picture that turns over."""
+"""Old and new descriptions compared: accuracy, classes, groups, and every picture whose decision changes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from .bootstrap import Combine, paired, rounded
 
 @dataclass(frozen=True)
 class WordsCompared:
-    """What two sets of words decide on the same pictures.
+    """What two sets of descriptions decide on the same pictures.
 
-    Where the words decide (zero_shot, described), the decision is compared; elsewhere what the words alone choose.
+    If the descriptions decide (zero_shot, described), decisions are compared; otherwise, what the descriptions alone
+    choose.
     """
 
     n_draws: int = 2000
@@ -109,17 +110,19 @@ def _flips(classes: Sequence[str], kept: Sequence[Sample], old: Tensor, new: Ten
 
 def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
     told, gap, kinds = data["accuracy"], data["gap"], [f["kind"] for f in data["flips"]]
-    verb, luck = "raises" if told["difference"] > 0 else "lowers", "" if told["real"] else " that can be told from luck"
-    effect = f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "moves no accuracy"
+    verb, luck = "raises" if told["difference"] > 0 else "lowers", "" if told["real"] else " beyond chance"
+    effect = (
+        f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "does not change accuracy"
+    )
     low, high = told["interval"]
-    subject = "The edit" if data["decides"] else "The edit, judged by what the words alone choose,"
+    subject = "The edit" if data["decides"] else "The edit, judged by the words alone,"
     said = (
         f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({told['before']:.1%} to "
-        f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures); "
-        f"{len(kinds)} decision(s) turn over, {kinds.count('mended')} mended and {kinds.count('broken')} broken."
+        f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures). "
+        f"{len(kinds)} decision(s) change: {kinds.count('mended')} become right and {kinds.count('broken')} wrong."
     )
     if gap is None:
         return said
     shown = "narrows" if gap["difference"] < 0 else "widens"
     how = f"{shown} it" if gap["real"] else "is not shown to change it"
-    return f"{said} The gap between groups is {gap['before']:.1%} before and {gap['after']:.1%} after; the edit {how}."
+    return f"{said} The gap between groups is {gap['before']:.1%} before and {gap['after']:.1%} after. The edit {how}."

@@ -136,14 +136,14 @@ class Augmentation:
         check_fields(self, "The augmentation")
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]):
             raise InputError(
-                f"The augmentation was given scale={self.scale}, aspect={self.aspect}. Parts above 0 to 1 of a "
-                "picture's area, and ratios above 0, the smaller first, were expected. Change them."
+                f"The augmentation was given scale={self.scale}, aspect={self.aspect}. Expected parts of a picture's "
+                "area above 0 and at most 1, and ratios above 0, the smaller first. Change them."
             )
         parts = (*self.blur, *self.solarise)
         if not self.blur or not self.solarise or not all(0 <= part <= 1 for part in parts):
             raise InputError(
-                f"The augmentation was given blur={self.blur}, solarise={self.solarise}. How often, 0 to 1, was "
-                "expected for a view or more. Change them."
+                f"The augmentation was given blur={self.blur}, solarise={self.solarise}. Expected a probability from 0 "
+                "to 1 for one view or more. Change them."
             )
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:

@@ -63,8 +63,8 @@ class Processes:
         steps = sizes_of(step)
         if len(set(steps)) > 1:
             raise DataError(
-                f"The processes would go on from different steps: {', '.join(map(str, steps))}. One checkpoint that "
-                "all of them can read was expected. Keep it where every machine sees it."
+                f"The processes would go on from different steps: {', '.join(map(str, steps))}. Expected one "
+                "checkpoint that all of them can read. Keep it where every machine sees it."
             )
         for value in tensors.values():
             dist.broadcast(value, 0)
@@ -196,18 +196,18 @@ class TrainingData:
     def check(self, task: Task) -> None:
         """Raise an ``InputError`` where there are no samples, not what the task needs of them, or nothing learns."""
         if self.n_samples < 1:
-            raise InputError("There is nothing to train on: 0 samples were given. Give at least one.")
+            raise InputError("There is nothing to train on. Expected at least one sample. Give some.")
         if not any(p.requires_grad for p in task.parameters()):
             raise InputError(
-                f"{type(task).__name__} has no weight that may change. At least one was expected; a training leaves "
-                "all of them frozen. Call requires_grad_(True) on what is to learn."
+                f"{type(task).__name__} has no weight that may change. Expected at least one. Call "
+                "requires_grad_(True) on the weights that should learn."
             )
         known = [*self.columns, *(("views", "boxes", "flipped") if self.pictures is not None else ())]
         missing = [name for name in task.needs if name not in known]
         if missing:
             raise InputError(
-                f"{type(task).__name__} was given {', '.join(known) or 'nothing'} of each sample. "
-                f"{', '.join(task.needs)} were expected. Add {', '.join(missing)}."
+                f"{type(task).__name__} was given {', '.join(known) or 'nothing'} of each sample. Expected "
+                f"{', '.join(task.needs)}. Add {', '.join(missing)}."
             )
 
     def batch(

@@ -135,16 +135,16 @@ def train(
     size = min(how.batch_size, data.n_samples)
     if size < among.world:
         raise InputError(
-            f"{among.world} processes were given batches of {size}. At least one sample for each was expected. Start "
-            "fewer processes, or give a larger batch_size."
+            f"{among.world} processes were given batches of {size}. Expected at least one sample for each. Start fewer "
+            "processes, or give a larger batch_size."
         )
     progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
     if how.precision == "bf16" and device.type != "cuda":
         raise InputError(
-            f"precision='bf16' was given, and the training runs on {device.type}. A graphics card was expected: "
-            "elsewhere it is slower. Leave precision out."
+            f"precision='bf16' was given, but the training runs on {device.type}. Expected a GPU, as bf16 is slower "
+            "elsewhere. Leave precision out."
         )
     run = _Run(task.to(device), data, how, among, progress, checkpoint)
     first = run.resume()
@@ -227,8 +227,8 @@ class History:
         self.names = self.names or list(terms)
         if not set(self.names) <= set(terms):
             raise DataError(
-                f"The checkpoint has numbers of {', '.join(self.names):.200}. Those of {', '.join(terms)} were "
-                "expected. It is damaged, or of another version: delete it and begin again."
+                f"The checkpoint has numbers of {', '.join(self.names):.200}. Expected numbers of {', '.join(terms)}. "
+                "It is damaged, or of another version: delete it and begin again."
             )
         self.waiting.append([terms[name].detach() for name in self.names])
         if not any(term.is_cuda for term in self.waiting[-1]):
@@ -292,8 +292,8 @@ class _Run:
         """Why the samples of a batch are not computed together, if they are not."""
         if self.how.micro_batch is not None and len(self.players) > 1:
             raise InputError(
-                f"{type(self.task).__name__} is a game of {len(self.players)} players, and micro_batch was given. One "
-                "loss was expected. Leave micro_batch out."
+                f"{type(self.task).__name__} has {len(self.players)} losses, but micro_batch was given. Expected one "
+                "loss. Leave micro_batch out."
             )
         if self.among.world > 1:
             return f"{self.among.world} processes compute a part of each batch"
@@ -357,8 +357,8 @@ class _Run:
             history.numbers.extend(round(float(term), 6) for term in terms)
             if not all(math.isfinite(terms[history.names.index(name)]) for name in self.players):
                 raise InputError(
-                    f"The loss is not finite at step {len(history)}{self.kept}. A smaller learning rate was expected: "
-                    f"lr is {self.how.lr:g}. Give a tenth of it."
+                    f"The loss is not finite at step {len(history)}{self.kept}. The learning rate, {self.how.lr:g}, "
+                    "may be too large. Try a tenth of it."
                 )
         history.waiting.clear()
 
@@ -379,7 +379,7 @@ class _Run:
     def stop(self, *, act: bool = True) -> None:
         """Say where it stands, and let a signal do what it does."""
         done, n = len(self.history), self.how.n_steps
-        self.progress.note(f"stopped after step {done} of {n}{self.kept}; run it again to go on")
+        self.progress.note(f"stopped after step {done} of {n}{self.kept}; run the same command to go on")
         if act:
             self.interrupt.act()
 
@@ -443,5 +443,5 @@ class _Run:
         done, n = len(self.history), self.how.n_steps
         self.kept = f"; {path} holds step {done}"
         rest = f"going on at step {done + 1}, where an earlier run was stopped"
-        note(rest if done < n else f"an earlier run made all {done} steps; none is made again")
+        note(rest if done < n else f"an earlier run finished all {done} steps, so nothing is left to do")
         return done

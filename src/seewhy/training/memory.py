@@ -64,14 +64,14 @@ class StepMemory:
         if need > self.free:
             parts = "even one sample at a time" if size == 1 else f"with {size or n} samples computed at once"
             raise InputError(
-                f"A step of {n} samples needs about {gigabytes(need)} of memory {parts}, and {free}. Less than is free "
-                "was expected. Give a smaller batch size, smaller pictures, or a machine with more."
+                f"A step of {n} samples needs about {gigabytes(need)} of memory {parts}, and {free}. Give a smaller "
+                "batch size, smaller pictures, or a machine with more memory."
             )
         if size is not None:
             whole, part = gigabytes(self.of(n)), gigabytes(need)
             return (
-                f"a step of {n} samples would take about {whole} of memory, and {free}: {size} are computed at once, "
-                f"in about {part}, with the same gradient and one more pass forward"
+                f"a step of {n} samples would take about {whole} of memory, but {free}: SeeWhy computes {size} at "
+                f"once, in about {part}, with the same gradient and one more forward pass"
             )
         return f"a step of {n} samples takes about {gigabytes(need)} of memory; {free}" if need > WORTH_A_NOTE else None
 
@@ -184,9 +184,9 @@ def cached_gradients(
             if not has_rows(found[-1], len(part)):
                 given = ", ".join(str(tuple(value.shape)) for value in tensors_in(found[-1])) or "nothing"
                 raise InputError(
-                    f"{type(task).__name__} was given micro_batch, and made features of the shapes {given} of "
-                    f"{len(part)} samples. One row a sample was expected. Leave micro_batch out, or move what needs "
-                    "the whole batch into the loss."
+                    f"{type(task).__name__} was given micro_batch, but makes features of the shapes {given} for "
+                    f"{len(part)} samples. Expected one row per sample. Leave micro_batch out, or move what needs the "
+                    "whole batch into the loss."
                 )
     flat, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
     rows = [torch.cat(one) if isinstance(one[0], Tensor) else one[0] for one in zip(*flat, strict=True)]
@@ -217,9 +217,9 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
     def refuse(module: nn.Module, _: Any) -> None:
         if normalises(module):
             raise InputError(
-                f"{type(task).__name__} normalises by the statistics of what is computed together, and {reason}. "
-                "Statistics that are held, or a normalisation of each sample, were expected. Put its batch "
-                "normalisations into evaluation mode, or train in one piece."
+                f"{type(task).__name__} normalises over the samples that are computed together, but {reason}. Expected "
+                "fixed statistics, or a normalisation of each sample. Put its batch normalisation into evaluation "
+                "mode, or train in one piece."
             )
 
     normal = [m for m in task.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -1,1 +1,1 @@
-"""When not to trust a decision: how probable it is, which classes it may be, and whether the picture is of any."""
+"""When to trust a decision: how probable it is, which classes are possible, and whether the picture shows any."""

@@ -1,4 +1,4 @@
-"""Trust: what held-out pictures say of decisions, and what it makes of one more."""
+"""Trust: what held-out pictures say about decisions, applied to a new one."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tenso
 
 @dataclass(frozen=True)
 class Signs:
-    """The class decided for, log odds of it by the classifier and by the second opinion, and probabilities of all
-    classes, the two opinions weighing alike."""
+    """The predicted class, its log odds by the classifier and by the second opinion, and the probabilities of all
+    classes with both opinions weighing equally."""
 
     decided: Int[Tensor, " b"]
     signs: Float[Tensor, "b 2"]
@@ -172,9 +172,9 @@ class Signs:
 
 @dataclass(frozen=True)
 class HeldOutSigns:
-    """What was measured on held-out pictures: ``score`` is that of :class:`ConformalLines`, ``rivals`` the pooled
-    probabilities of the most probable classes beside the one decided for; ``strangeness`` and ``unusual`` are by scores
-    that saw nothing of the picture's fold."""
+    """Measurements on held-out pictures. ``score`` is that of :class:`ConformalLines`; ``rivals`` are the pooled
+    probabilities of the most probable other classes; ``strangeness`` and ``unusual`` come from scores that never saw
+    the picture's fold."""
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, " n"]
@@ -188,9 +188,12 @@ class HeldOutSigns:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of a batch: conformal sets and the probabilities that order them, the probability of being right with its 95 %
-    interval (of another day too), the part of held-out pictures at least as strange (``fit``), how ``unusual`` for the
-    class, and whether decisions are ``sure`` and pictures ``unknown``."""
+    """Of a batch: conformal sets with the probabilities that order them, and the probability of being right with its 95
+    % interval (also on another day).
+
+    ``fit`` is the share of held-out pictures that are at least as strange, ``unusual`` how unusual the picture is for
+    its class. Then whether decisions are ``sure`` and pictures ``unknown``.
+    """
 
     sets: Bool[Tensor, "b k"]
     order: Float[Tensor, "b k"]
@@ -210,9 +213,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Trust:
-    """What :func:`~seewhy.trust.measure.measure_trust` found: the second opinion's logits are multiplied by
-    ``temperature``, pooled log probabilities by ``sharpness``; ``right`` takes log odds to those of being right, which
-    may fall and rise by ``shift`` on another day."""
+    """Results of :func:`~seewhy.trust.measure.measure_trust`. ``temperature`` multiplies the logits of the second
+    opinion, ``sharpness`` the pooled log probabilities. ``right`` turns log odds into the probability of being
+    right, which may shift by ``shift`` on another day."""
 
     strangeness: Strangeness
     temperature: float

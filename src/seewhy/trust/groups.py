@@ -1,4 +1,4 @@
-"""Which of the user's pictures show the same thing, and parts of them that keep such pictures together."""
+"""Which of the user's pictures show the same object, and splits that keep such pictures together."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_LINKED = 4000
 
 @dataclass(frozen=True)
 class Grouping:
-    """Pictures of the same thing have the same number, by ``"looks"`` (from a cosine of ``threshold`` on), ``"given"``
-    or ``"copies"``; classes of ``one_thing`` may show one only, as far as looks tell."""
+    """Pictures of the same object have the same number, by ``"looks"`` (from a cosine of ``threshold``), ``"given"`` or
+    ``"copies"``. Classes in ``one_thing`` may show one object only, judged by appearance."""
 
     groups: Int[Tensor, " n"]
     by: str

@@ -1,5 +1,5 @@
-"""Measuring trust: by held-out pictures, with parts of the classes left out in turn to be unknown ones; and how well a
-number tells right from wrong, or known from unknown."""
+"""Measuring trust: by held-out pictures, with parts of the classes left out in turn as unknown ones. Also how well a
+number separates right from wrong, or known from unknown."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """What is wrong (``risk``) among the decisions kept, as more and more are kept (``coverage``), the least doubtful
-    first (Geifman & El-Yaniv 2017, arXiv:1705.08500): ``area`` is the mean risk (AURC), ``best`` that of a perfect
+    """Share of wrong decisions (``risk``) among those kept, as ever more are kept (``coverage``), the least doubtful
+    first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` that of a perfect
     order."""
 
     coverage: tuple[float, ...]

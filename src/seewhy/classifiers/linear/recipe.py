@@ -94,24 +94,24 @@ class Choice:
 class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
-    Every picture is seen as itself and as ``n_crops`` random crops and flips; features get a signed power and unit
+    Every picture is used whole and as ``n_crops`` random crops and flips; features get a signed power and unit
     length; regularisation and temperature are chosen on held-out pictures. The final fit uses all pictures, or all but
     the user's validation pictures. The paper crops at fixed places and squares its features, which did worse
     (benchmarks/grocery.py).
 
     Args:
         solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
-        n_crops: random crops a picture.
+        n_crops: random crops per picture.
         power: exponent of the signed power.
-        l2: whether features get unit length.
+        l2: whether features are scaled to unit length.
         class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-        held_out: part of the pictures on which C, temperature and evidence are measured; each part in turn, so that
-            every picture is measured on once, and there are as many fits as parts.
+        held_out: share of the pictures that measures C, temperature and evidence, 0 to 1. Each part takes a turn, so
+            every picture is measured once; there are as many fits as parts.
     """
 
     name = "linear"
     paper = "Razavian et al. 2014, arXiv:1403.6382"
-    needs = "pictures in classes"
+    needs = "labelled pictures"
     small = {"n_crops": 1}
 
     solver: Solver = "logistic"

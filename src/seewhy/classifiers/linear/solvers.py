@@ -317,7 +317,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
     """
     if not len(y) or not bool(torch.isfinite(logits).all()):
         raise DataError(
-            "The logits are empty or not finite. Expected (n, k) finite numbers. Check the validation split."
+            "The logits are empty or not finite. Expected finite numbers (n, k). Check the validation split."
         )
     z = logits.double()
     own = z.gather(1, y[:, None])

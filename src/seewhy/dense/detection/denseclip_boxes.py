@@ -42,20 +42,20 @@ TEMPERATURE = 0.1
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """Places, then classes, read off ``[features; s / τ]``, where ``s`` is the map of cosines of cells and texts.
+    """A two-stage detector that reads the scores of your names beside the encoder's map: ``[features; s / τ]``.
 
-    Texts look at the picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages stands
-    ``BCE(s / τ)`` with maps that boxes fill, within the boxes, as the authors have it for Mask R-CNN; that loss, ``s``
-    and its place before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
+    ``s`` is the map of cosines of cells and texts, which are adapted to the picture as in
+    :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
+    maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place
+    before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
 
-    Differs: the encoder is frozen, and the authors' learns; the two stages are
+    Differences: the encoder is frozen, where the authors' learns; the two stages are
     :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
-    sentences; masks of instances are not learnt. On drawn things the map cost 8 points of AP50
-    (docs/reproductions/denseclip_encoder.md): ``texts=none`` beside it tells for your pictures, and ``auto`` does not
-    try it.
+    sentences; instance masks are not learnt. On drawn objects the map cost 8 points of AP50
+    (docs/reproductions/denseclip_encoder.md): compare with ``texts=none``. ``auto`` does not try this detector.
 
     Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
-    at half precision in memory.
+    in half precision in memory.
 
     Args:
         texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"``, the two stages alone.

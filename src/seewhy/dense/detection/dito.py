@@ -43,26 +43,24 @@ FAINT = 1e-12
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """Places, then names by the cosine with texts, then a geometric mean with what the frozen encoder says of the box.
+    """Proposes boxes, scores them by texts, and blends that with the frozen encoder's own score of the box.
 
-    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` the same of the mean of the encoder's own cells in the box,
-    made smaller by ``shrink``; names that were trained on score ``p^(1-alpha) z^alpha``, all others ``p^(1-beta)
-    z^beta``, times the objectness to its power (:class:`~seewhy.dense.two_stage.Blend`). As the authors do, the frozen
-    words are read where a box was proposed, and the box that is given is the one that was moved. Other names can be
-    given when detecting: those that no box was drawn of are the others. Heads go on from where ``seewhy pretrain
-    --objective dito`` left them, where the encoder has some.
+    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
+    box, shrunk by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names that are given
+    when detecting ``p^(1-beta) z^beta``; both times a power of the objectness (:class:`~seewhy.dense.two_stage.Blend`).
+    As in the authors' code, ``z`` is read where a box was proposed, and the result is the moved box. Training starts
+    from the heads that ``seewhy pretrain --objective dito`` saved with the encoder, if there are any.
 
-    With ``trunk_lr`` a copy of the trunk learns with the heads (at .6 of their rate, as DITO's does); the encoder stays
-    as it was, for the frozen words. At 0 the trunk is frozen, as F-VLM's is, and one look gives both sides.
+    With ``trunk_lr`` a copy of the trunk learns with the heads (DITO: at .6 of their rate), and ``z`` still uses the
+    original encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
 
-    Differs: three levels on the last map; heads are smaller than the authors', the background is a word, AdamW takes
-    the place of momentum, and pictures are not jittered in scale. Frozen words are the mean of the cells in the box by
-    the part of each that is covered, where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z``
-    is theirs to five digits.
+    Differences: three levels on the last map; heads are smaller than the authors'; the background is a word; AdamW
+    instead of momentum; no scale jitter. ``z`` uses the mean of the cells in the box, weighed by their covered part,
+    where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z`` equals theirs to five digits.
 
-    Cost: one pass of the trunk for each window, two where it learnt; the heads of ``n_proposed`` boxes. Training: the
-    maps of all pictures at half precision in memory; where the trunk learns, its passes forward and back for each
-    picture of each step, read anew, which is said in minutes before it begins.
+    Cost: one pass of the trunk for each window, two if it learnt; the heads of ``n_proposed`` boxes. Training: the
+    maps of all pictures in half precision in memory; if the trunk learns, forward and backward passes for each picture
+    of each step, whose minutes are printed first.
 
     Args:
         alpha: exponent of the frozen words for trained names, 0 to 1 (paper: .35).
@@ -88,7 +86,7 @@ class DITO:
     spelt: ClassVar[str] = "DITO"
     paper: ClassVar[str] = "Kim et al. 2023, arXiv:2310.00161"
     needs: ClassVar[str] = "pictures with boxes and an image-text encoder"
-    cost: ClassVar[str] = "one per window; two where the trunk learnt"
+    cost: ClassVar[str] = "one per window; two if the trunk learnt"
     takes_folder: ClassVar[bool] = False
     needs_words: ClassVar[bool] = True
 
@@ -139,7 +137,7 @@ class DITO:
             return None
         task, given = self._prepared(reader, data, Progress())
         said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
-        return f"the trunk learns: {said}; every look at a picture is then two, as the frozen words need it as it was"
+        return f"the trunk is trained too: {said}; each picture then takes two passes, one of them for the frozen words"
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
         """What is trained, and what it learns from."""
@@ -159,7 +157,7 @@ class DITO:
             if encoder.region_heads is not None and encoder.region_heads.sizes == heads.sizes:
                 heads.load_state_dict(encoder.region_heads.state_dict())
             elif encoder.region_heads is not None:
-                progress.note(f"{encoder.name} has heads of other sizes: these begin from nothing")
+                progress.note(f"{encoder.name} has heads of other sizes, so these are trained from random weights")
             network = TwoStage(heads, texts, self.temperature)
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 

@@ -54,29 +54,28 @@ def fit_detector(
     checkpoint: Path | None = None,
     **parameters: Any,
 ) -> TrainedDetector:
-    """Train a detector on pictures with boxes, and measure it on all of them, each by one that has not learnt from it.
+    """Train a detector on pictures with boxes, and measure it on each picture by cross-validation.
 
-    Boxes out of fold give the figures, the threshold of each class and, for ``"auto"``, the method; then all pictures
-    are learnt from. Cost: one look at each picture, and ``folds + 1`` trainings of each method.
+    The boxes predicted out of fold give the figures, each class's threshold and, for ``"auto"``, the method. Then the
+    detector is trained on all pictures. Cost: one pass per picture, and ``folds + 1`` trainings per method.
 
     Args:
-        data: boxes that were loaded, or where they are (:func:`seewhy.load_boxes`).
-        encoder: what looks, frozen, or its name.
-        method: a registered name; ``"auto"`` is whichever has the largest AP50 out of fold.
-        pictures: the folder of the pictures of a file of boxes; left out, they are looked for nearby.
-        folds: parts of the pictures; copies stay together.
-        precision: that boxes of a class are to have on new pictures; left out, F1 is to be largest.
+        data: loaded boxes, or the path of their file (:func:`seewhy.load_boxes`).
+        encoder: the frozen encoder, or its name.
+        method: a registered name; ``"auto"`` takes the one with the highest AP50 out of fold.
+        pictures: the folder of the pictures; left out, SeeWhy looks near the file of boxes.
+        folds: number of folds, at least 2; copies of a picture stay in one fold.
+        precision: wanted precision of each class on new pictures, between 0 and 1; left out, F1 is maximised.
         seed: of the folds.
         progress: callback for progress, notes and failures.
-        checkpoint: where a method that trains in steps goes on from after it was stopped; boxes of folds that are
-            done lie beside it.
+        checkpoint: file from which a stopped training goes on; the boxes of finished folds lie beside it.
         **parameters: those of the method, for example ``zoom=4``.
     """
     progress = progress or Progress()
     if folds < 2 or (precision is not None and not 0 < precision < 1):
         raise InputError(
-            f"fit_detector was given folds={folds} and precision={precision}. Two folds or more, and a precision "
-            "above 0 and below 1, were expected. Change them."
+            f"fit_detector was given folds={folds} and precision={precision}. Expected at least 2 folds and a "
+            "precision between 0 and 1. Change them."
         )
     every = methods_for(method, parameters)
     given = data if isinstance(data, BoxData) else load_boxes(data, pictures=pictures)
@@ -121,8 +120,8 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
     if name != AUTO and name not in able:
         _ = detectors[name]
         raise InputError(
-            f"The detector {name} is not trained. One of {AUTO}, {', '.join(able)} was expected. Use it with detect "
-            f"--method {name}."
+            f"The detector {name} cannot be trained. Expected one of {AUTO}, {', '.join(able)}. Use {name} "
+            f"without training: seewhy detect --method {name}."
         )
     tried = [n for n in able if getattr(detectors[n], "in_auto", True)]
     classes: list[Any] = [detectors[n] for n in (tried if name == AUTO else [name])]
@@ -139,8 +138,7 @@ def usable(data: BoxData) -> BoxData:
     known = {b.label for p in data.pictures for b in p.boxes if not b.ignored}
     if not known:
         raise DataError(
-            f"There is no box on the {len(data)} picture(s) that are there. At least one was expected. Give pictures "
-            "with boxes."
+            f"The {len(data)} readable picture(s) have no boxes. Expected at least one box. Give pictures with boxes."
         )
     return replace(data, classes=tuple(c for c in data.classes if c in known))
 
@@ -218,8 +216,8 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
     n_boxed = len({f for f, one in zip(fold, has, strict=True) if one})
     if n_boxed < 2:
         raise DataError(
-            f"{sum(has)} picture(s) with boxes were given, copies of one. Two or more that are no copies were "
-            "expected, as each is measured by a detector that has not learnt from it. Give more pictures."
+            f"Only {sum(has)} picture(s) with boxes were given, or all are copies of one. Expected at least 2 "
+            "different pictures: each is measured by a detector that did not learn from it. Give more pictures."
         )
     return [f % n_boxed for f in fold]
 

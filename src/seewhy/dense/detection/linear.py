@@ -112,7 +112,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """Spans across and down of the ``n`` by ``n`` parts of each box, row by row, and of it with what is around it."""
+    """Spans across and down of each box's ``n`` by ``n`` parts, row by row, and of the box with its surroundings."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -181,16 +181,16 @@ Fit = tuple[LinearFit, Tensor]
 @detectors.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a region's features to its class or to nothing.
+    """Multinomial logistic regression from a region's features to its class or to nothing: the baseline.
 
-    A region is seen as the means of the map in its ``parts x parts`` equal parts and in the box with its surroundings,
-    with the logarithms of its sides; the map is first brought to its ``width`` largest principal components, each of
-    spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's softmax; parts as
-    in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored: no proposals miss a
-    thing. Windows that are surely wrong are learnt from in rounds (hard negatives, Felzenszwalb et al. 2010). Boxes are
-    moved by a ridge regression on the same features, then scored once more. It is the baseline of trained detectors.
+    A region's features are the means of the map in its ``parts x parts`` equal parts and in the box with its
+    surroundings, and the logarithms of its sides. The map is first reduced to its ``width`` largest principal
+    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's
+    softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored
+    and no proposal can miss an object. Hard negatives are added in rounds (Felzenszwalb et al. 2010). A ridge
+    regression on the same features moves the boxes, which are then scored once more.
 
-    Cost: one pass of the trunk for each window of a picture, to train as to detect.
+    Cost: one pass of the trunk for each window of a picture, in training and in use.
 
     Args:
         width: principal components of the map to keep.
@@ -303,7 +303,7 @@ class RegionProbe:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
         pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
         if not pairs or not bool(((self.shapes > 0) & (self.shapes <= WIDEST)).all()):
-            raise ValueError("the shapes of its windows are no parts of a picture")
+            raise ValueError("the shapes of its windows are not parts of a picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         """What is learnt from: one row per box, in cells."""
@@ -346,7 +346,7 @@ class RegionProbe:
         return Regions(boxes / corners_of(grid), scores)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """How likely each class is in a box, as a layer on the means of its parts and of its surroundings."""
+        """The class scores of a box, as a layer on the means of its parts and surroundings."""
         n = len(classes) + 1
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector(Detector):
-    """Finds what it was shown boxes of."""
+    """A detector that was trained on boxes."""
 
     method: str
     parameters: dict[str, Any] = field(repr=False)
@@ -65,8 +65,8 @@ class TrainedDetector(Detector):
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
             raise InputError(
-                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. A number from "
-                "0 to 1 for each was expected. Change them."
+                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. Expected "
+                "one number from 0 to 1 per class. Change them."
             )
 
     @cached_property
@@ -77,7 +77,7 @@ class TrainedDetector(Detector):
 
     @property
     def reads_words(self) -> bool:
-        """Whether it can be given other names."""
+        """Whether it takes other names."""
         return hasattr(self.finder, "named")
 
     def keeping(
@@ -95,8 +95,8 @@ class TrainedDetector(Detector):
             return self
         if not self.reads_words:
             raise InputError(
-                f"The detector {self.method} was given other names, and it finds only what it was shown: "
-                f"{', '.join(self.classes)}. Leave the names out, or fit one that reads words."
+                f"The detector {self.method} finds only the classes it was trained on: {', '.join(self.classes)}. "
+                "Other names were given. Leave the names out, or fit a detector that reads words."
             )
         known = dict(zip(self.classes, self.thresholds, strict=True))
         mean = sum(self.thresholds) / len(self.thresholds)
@@ -124,7 +124,7 @@ class TrainedDetector(Detector):
 
     @property
     def measured(self) -> str:
-        """What it reaches on pictures that it has not learnt from, in words."""
+        """How well it does on pictures that it did not learn from, in words."""
         return expected(self.calibration) if "n_folds" in self.calibration else "Not measured."
 
     def known(self, images: Iterable[str]) -> list[str]:
@@ -133,7 +133,7 @@ class TrainedDetector(Detector):
         return [image for image in images if set(digests([image])) & own]
 
     def pooled(self) -> PooledScore:
-        """How its score of a box comes from the cells under it."""
+        """How the score of a box is computed from the cells under it."""
         if not hasattr(self.finder, "pooled"):
             return super().pooled()
         score: PooledScore = self.finder.pooled(self.reader, self.classes)
@@ -151,13 +151,15 @@ class TrainedDetector(Detector):
         }
 
     def check(self) -> None:
-        """See that it finds something of as many classes as it has, and can say how good it is."""
+        """Check that it returns scores for its classes, and that its figures are complete."""
         seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
         if isinstance(seen, Failure):
             raise ValueError(seen.error)
         boxes, scores, _ = self.finder.regions(self.reader.encoder, seen)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
-            raise ValueError(f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or none are finite")
+            raise ValueError(
+                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or some are not finite"
+            )
         _ = self.measured
 
 
@@ -169,11 +171,11 @@ def boxes_on(picture: BoxedPicture, classes: Sequence[str]) -> tuple[Float[Tenso
 
 
 def check_usable(n_boxes: int, n_pictures: int) -> None:
-    """See that there is something to learn from."""
+    """Check that there is something to learn from."""
     if not n_boxes:
         raise DataError(
-            f"None of {n_pictures} picture(s) could be used with its boxes. At least one that can be read, with a "
-            "box, was expected. Give others."
+            f"None of the {n_pictures} picture(s) could be used with its boxes. Expected at least one readable "
+            "picture with a box. Give other pictures."
         )
 
 

@@ -74,8 +74,8 @@ class Windowed:
         found = self.reader.cut(i, self.images[i])
         if isinstance(found, Failure):
             raise DataError(
-                f"{found.image} was read before the training and cannot be read now: {found.error}. The same file was "
-                "expected. Put it back, and run it again to go on."
+                f"{found.image} could be read before the training, and now it cannot: {found.error}. Expected the "
+                "same file. Put it back, then run the same command to go on."
             )
         return found
 

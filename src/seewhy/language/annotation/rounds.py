@@ -71,7 +71,12 @@ def text_of(content: Content) -> str:
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a text is finished."""
+    """When a text is finished.
+
+    Args:
+        n_rounds: a text is finished after this many rounds, from 1.
+        min_edits: or when another person changes a smaller share of its words, 0 to 1; raise it to stop earlier.
+    """
 
     n_rounds: int = 3
     min_edits: float = 0.05

@@ -26,10 +26,10 @@ def beside(path: Path) -> Path:
 
 
 def check_place(path: Path, *, force: bool = False) -> None:
-    """See that both files can be written, before the work begins."""
+    """Check that both files can be written, before the work begins."""
     if path.suffix.lower() != ".jsonl":
         raise DataError(
-            f"{path} was given as the place of cleaned pairs. A name ending in .jsonl was expected. Add it."
+            f"Cleaned pairs cannot be written to {path}. Expected a name ending in .jsonl. Add that ending."
         )
     check_file(path, force=force)
     check_file(beside(path), force=force)
@@ -39,8 +39,8 @@ def check_place(path: Path, *, force: bool = False) -> None:
 class Example:
     """A pair that breaks a rule."""
 
-    image: Annotated[str, Doc("its picture")]
-    text: Annotated[str, Doc("what is said of it")]
+    image: Annotated[str, Doc("the picture")]
+    text: Annotated[str, Doc("its text")]
     reason: Annotated[str, Doc("how it breaks the rule")]
 
 
@@ -48,23 +48,23 @@ class Example:
 class Finding:
     """What one rule found."""
 
-    rule: Annotated[str, Doc("its name")]
-    settings: Annotated[dict[str, float | str], Doc("its fields")]
+    rule: Annotated[str, Doc("name of the rule")]
+    settings: Annotated[dict[str, float | str], Doc("parameters of the rule")]
     n_pairs: Annotated[Count, Doc("pairs that break it")]
-    n_pictures: Annotated[Count, Doc("pictures that these belong to")]
-    examples: Annotated[tuple[Example, ...], Doc("the first of them, `--set n_examples=` of them")] = ()
-    missing: Annotated[str, Doc("what the rule needs and was not given; empty where it was asked")] = ""
+    n_pictures: Annotated[Count, Doc("pictures of these pairs")]
+    examples: Annotated[tuple[Example, ...], Doc("the first `--set n_examples` of them")] = ()
+    missing: Annotated[str, Doc("what the rule needs and did not get; empty if it was applied")] = ""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The object of seewhy check --texts --json: what every rule found."""
+    """What every rule found: the object of seewhy check --texts --json."""
 
     n_pictures: Annotated[Count, Doc("pictures of the set")]
     n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
     n_kept: Annotated[Count, Doc("pairs that break no rule")]
     findings: Annotated[tuple[Finding, ...], Doc("one per rule")]
-    notes: Annotated[tuple[str, ...], Doc("what was left out or is cut")] = ()
+    notes: Annotated[tuple[str, ...], Doc("what was skipped or truncated")] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -104,15 +104,15 @@ class Cleaned:
         path = Path(path)
         if not self.kept.items:
             raise DataError(
-                "Every pair breaks a rule, so nothing is left to write. Pairs that break none were expected. Leave a "
-                "rule out, or change its setting."
+                "Every pair breaks a rule, so there is nothing to write. Expected some pairs that break none. "
+                "Leave a rule out, or change its setting."
             )
         check_place(path, force=force)
         for s in self.kept.items:
             if s.pixels is not None and ".tar" not in s.image:
                 raise DataError(
-                    f"{s.image} is no file, and a table can only name files. Pictures in files or shards were "
-                    "expected. Save them first."
+                    f"{s.image} is not a file, and a table can only name files. Expected pictures in files or "
+                    "shards. Save them first."
                 )
         rows = [{"image": s.image, "texts": list(s.texts), "label": s.label, "group": s.group} for s in self.kept.items]
         write(beside(path), _lines(map(asdict, self.removed), path.parent), force=force)
@@ -140,16 +140,16 @@ def check(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Checked:
-    """What each rule finds in pictures with texts; nothing is changed.
+    """Apply rules to pictures with texts, and report what each finds; nothing is changed.
 
-    Cost: every picture is read once, for the rules about pictures; with an encoder a pass for each.
+    Cost: each picture is read once, for the rules about pictures; with an encoder, one pass per picture.
 
     Args:
         source: as for :func:`seewhy.load_pairs`.
-        with_rules: instances of rules; left out, all with their defaults.
+        with_rules: the rules to apply; left out, all with their defaults.
         encoder: scores how well text and picture fit.
-        store: where what the encoder saw is kept.
-        n_examples: of each rule.
+        store: where encoded pictures are kept between runs.
+        n_examples: number of examples per rule.
         progress: callback for progress.
         columns: ``image``, ``text``, ``label`` and ``group``, as for :func:`seewhy.load_pairs`.
     """
@@ -182,7 +182,7 @@ def clean(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Cleaned:
-    """The pairs that break no rule, and the others with the reasons; arguments as for :func:`check`."""
+    """Separate the pairs that break no rule from the others, with reasons; arguments as for :func:`check`."""
     corpus = Corpus(read_pairs(source, **columns), encoder, store, progress or Progress())
     _, reasons = _apply(corpus, with_rules)
     kept: dict[int, list[str]] = {}
@@ -203,6 +203,6 @@ def _apply(corpus: Corpus, given: Sequence[Rule] | None) -> tuple[list[Rule], di
     chosen = [rules[name]() for name in rules] if given is None else list(given)
     twice = [rule.name for i, rule in enumerate(chosen) if rule.name in [r.name for r in chosen[:i]]]
     if twice:
-        raise InputError(f"The rule {twice[0]!r} was given twice. Each once was expected. Keep one of them.")
+        raise InputError(f"The rule {twice[0]!r} was given twice. Expected each rule once. Keep one of them.")
     able = [rule for rule in chosen if rule.needs != "an encoder" or corpus.encoder is not None]
     return chosen, {rule.name: dict(rule.broken(corpus)) for rule in able}

@@ -89,7 +89,7 @@ def _glance(sample: Sample) -> Glance:
 
 
 class Rule(ABC):
-    """Names pairs that are not worth learning from: a frozen dataclass, whose fields are the paper's parameters."""
+    """Finds pairs that are not worth learning from: a frozen dataclass of the paper's parameters."""
 
     name: ClassVar[str]
     paper: ClassVar[str] = OURS
@@ -105,7 +105,7 @@ rules: Registry[Rule] = Registry("rule", __name__, ())
 
 
 def folded(text: str) -> str:
-    """A text as a person would compare it: case, width and blanks do not count."""
+    """A text for comparison: without case, width and extra blanks."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -170,7 +170,7 @@ class Elongated(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class Copy(Rule):
-    """The picture is an earlier one, byte for byte: each would be the other's wrong answer."""
+    """The picture is a byte-for-byte copy of an earlier one: each would be a wrong answer for the other."""
 
     name = "copy"
     needs = "pictures"
@@ -189,7 +189,7 @@ class Copy(Rule):
 @rules.register
 @dataclass(frozen=True)
 class ManyTexts(Rule):
-    """The picture has more than ``most`` texts, as a logo on every page has."""
+    """The picture has more than ``most`` texts, for example a logo that is on every page."""
 
     most: int = 1000
     name = "many_texts"
@@ -204,7 +204,7 @@ class ManyTexts(Rule):
 @rules.register
 @dataclass(frozen=True)
 class SharedText(Rule):
-    """The text is said of more than ``most`` pictures of the set, and so of none ("img 1920x1080")."""
+    """The text belongs to more than ``most`` pictures, so it describes none of them ("img 1920x1080")."""
 
     most: int = 10
     name = "shared_text"
@@ -222,7 +222,7 @@ class SharedText(Rule):
 @rules.register
 @dataclass(frozen=True)
 class RepeatedText(Rule):
-    """The text was said of the same picture before."""
+    """The same picture already has this text."""
 
     name = "repeated_text"
 
@@ -265,7 +265,7 @@ class TooLong(Rule):
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Less than ``part`` of the letters are of the ``script``, as Unicode names it; left out, that of most texts."""
+    """Less than ``part`` of the letters belong to the ``script`` (a Unicode name; left out, that of most texts)."""
 
     script: str = ""
     part: float = 0.5
@@ -289,8 +289,9 @@ class WrongScript(Rule):
 class PoorMatch(Rule):
     """The text fits its picture worse than others' texts do.
 
-    ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once. A
-    text of another picture has z of about 0 ± 1: the default removes what fits worse than two thirds of those do.
+    ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once.
+    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of
+    those.
     """
 
     least: float = -0.5

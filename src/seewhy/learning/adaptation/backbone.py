@@ -38,7 +38,7 @@ def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Lay
 
 
 def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """The pictures by an encoder that will be tuned; else only seen to be readable, with next to no network."""
+    """Encode the pictures by the encoder to be tuned; otherwise only check that they can be read."""
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
@@ -47,7 +47,7 @@ def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSe
 
 
 def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
-    """Crops and classes of the pictures to train on."""
+    """Crops and classes of the training pictures."""
     chosen = pictures.trained
     read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, fitting.progress)
     return {"pixels": read, "labels": pictures.labels[chosen]}
@@ -68,7 +68,7 @@ class BackboneNetwork(Network):
         return self.grown_on
 
     def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
-        """The encoder that looks through a trunk; ``whole`` is what its fingerprint covers, beside a mark."""
+        """The encoder on a trunk; its fingerprint covers ``whole`` and a mark."""
         transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
         parts: dict[str, Any] = {
             **OF_ITS_OWN,
@@ -84,7 +84,7 @@ class BackboneNetwork(Network):
         return self.grown_on.but(**{**parts, **more})
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of a small network; of an encoder what is not as it was."""
+        """All tensors of a small network; of an encoder, those that changed."""
         trunk, pool, _ = halves(self.grown_on, backbone := self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
         return state_delta(parts, before, whole=backbone == "scratch")
@@ -105,7 +105,7 @@ class BackboneNetwork(Network):
 
 
 class Predictor(nn.Module):
-    """Pixels → logits, with every weight free to be trained."""
+    """Pixels → logits, with every weight trainable."""
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, feature: Feature, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Predictor(nn.Module):
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
 
     def head(self) -> Head:
-        """The last layer, as every classifier has it."""
+        """The last layer, in the form that every classifier has."""
         return Head(self.feature, self.weight, self.bias)
 
 
@@ -152,14 +152,14 @@ class SmallResNet(nn.Module):
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:
-    """The same network on pictures of another size."""
+    """The same network for pictures of another size."""
     own = encoder.transform
     if size is None or own.input_size == (size, size):
         return encoder
     if encoder.layout.kind == "tokens":
         raise InputError(
-            f"The size {size} was given, and the tokens of {encoder.name!r} are bound to {own.input_size[0]} pixels. "
-            "Leave size out, or take a convolutional encoder."
+            f"The size {size} was given, and {encoder.name!r} reads only pictures of {own.input_size[0]} pixels. "
+            "Expected that size, or a convolutional encoder. Leave size out, or take another encoder."
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
     transform = replace(own, input_size=(size, size), resize=resize)

@@ -46,7 +46,7 @@ Form = Literal["image", "towers"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures, as kept features or as what reads them anew for every batch, and the texts of each."""
+    """Pictures, as stored features or read again for every batch, with the texts of each."""
 
     views: Any
     vectors: Float[Tensor, "m d"]
@@ -56,7 +56,7 @@ class Pairs:
 
 
 class Turns(nn.Module):
-    """A layer behind each frozen tower, at first the identity, so that training begins where the encoder was."""
+    """A layer behind each frozen encoder, initially the identity, so that training starts from the encoder."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Turns(nn.Module):
             nn.init.eye_(layer.weight)
 
     def grown(self, on: Encoder) -> Encoder:
-        """The encoder with both layers behind it; it looks by the same engine."""
+        """The encoder with both layers behind it, on the same engine."""
         head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
         parts = {"text": lambda: PlacedText(on.text, self.text), "fingerprint": digest, "engine": lambda: on.engine}
         return _among_texts(on, lambda: on.trunk, head, **parts)
@@ -94,7 +94,7 @@ def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, *
 
 
 class PlacedText:
-    """The words half of a grown encoder; pictures come out of its head in the space of the sentences."""
+    """The text encoder of a grown encoder, whose head places pictures in the space of the sentences."""
 
     def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
         self.tower, self.turn = tower, turn
@@ -118,7 +118,7 @@ def tune(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train both layers in place; of each picture in a batch a view is drawn."""
+    """Train both layers in place, with one random view per picture in each batch."""
     of, text = pairs.pairs.T
 
     def drawn(index: list[int], draw: torch.Generator) -> Tensor:
@@ -133,13 +133,13 @@ def tune(
 
 @torch.no_grad()
 def measure(turns: Turns, pairs: Pairs) -> float:
-    """Part of the pictures tuned on that are nearest to their own first text, among the first texts of all."""
+    """Share of the training pictures that are nearest to their own first text, among the first texts of all."""
     image = turns.image(torch.stack([v[0] for v in pairs.views]))
     return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
 
 
 def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
-    """Which text is the first of each picture."""
+    """The number of each picture's first text."""
     n = int(pairs[:, 0].max()) + 1
     return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]
 
@@ -162,7 +162,7 @@ def grown(towers: TunedTowers, on: Encoder) -> Encoder:
 
 
 class DistinctTexts(nn.Module):
-    """Numbers of texts → their vectors; what a batch has several times is read once."""
+    """Numbers of texts → their vectors; a text that is repeated in a batch is encoded once."""
 
     def __init__(self, words: nn.Module, tokens: Callable[[list[str]], Tokenised], texts: tuple[str, ...]) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def tune_towers(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train the copies in place; batch normalisation and dropout are held as in evaluation."""
+    """Train the copies in place; batch normalisation and dropout stay in evaluation mode."""
     of, row = pairs.pairs.T
     image = Still(nn.Sequential(*towers.image_parts()), learns=True)
     text: nn.Module = nn.Identity()
@@ -197,7 +197,7 @@ def tune_towers(
 
 @dataclass(frozen=True, eq=False)
 class GISTNetwork(Network):
-    """Two layers behind the towers, or the towers themselves."""
+    """Two layers behind the encoders, or the trained encoders themselves."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -255,7 +255,7 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Texts of a class are matched to its pictures; pictures and texts are drawn together; a linear layer decides.
+    """Matches texts of a class to each of its pictures, trains on the pairs, and fits a linear classifier.
 
     1. Each training picture gets those of its class's texts that fit it best
        (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
@@ -263,8 +263,8 @@ class GIST(NetworkRecipe):
     3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
-    By default both towers stay frozen and one linear layer on each side is trained on kept features: seconds on a CPU.
-    ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
+    By default one linear layer on each side is trained on kept features: seconds on a CPU. ``train="towers"`` is the
+    authors' form, all weights of copies of both encoders; ``"image"`` leaves the text encoder as it is.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.
@@ -281,7 +281,7 @@ class GIST(NetworkRecipe):
 
     name: ClassVar[str] = "gist"
     paper: ClassVar[str] = "Lewis et al. 2023, arXiv:2307.11315"
-    needs: ClassVar[str] = "pictures in classes, and texts of the classes or of the pictures"
+    needs: ClassVar[str] = "labelled pictures, and texts of the classes or of the pictures"
     network: ClassVar[type[Network] | None] = GISTNetwork
     takes: ClassVar = ("descriptions", "captions", "checkpoint")
     small: ClassVar = {"n_captions": 1, "n_steps": 2, "batch_size": 4, "n_crops": 1}
@@ -300,7 +300,7 @@ class GIST(NetworkRecipe):
     def check(self) -> None:
         if self.n_captions > self.top:
             raise InputError(
-                f"gist was given n_captions={self.n_captions}, top={self.top}. Captions from 1 to top were expected. "
+                f"gist was given n_captions={self.n_captions}, top={self.top}. Expected n_captions from 1 to top. "
                 "Change them."
             )
 
@@ -308,8 +308,8 @@ class GIST(NetworkRecipe):
         encoder = fitting.encoder
         if fitting.descriptions is None and fitting.captions is None:
             raise InputError(
-                "gist was given no texts. Texts of each class (--descriptions) or of each picture (--captions) were "
-                "expected. Write some, for example with: seewhy describe write"
+                "gist was given no texts. Expected texts of each class (--descriptions) or of each picture "
+                "(--captions). Write some: seewhy describe write"
             )
         if self.train != "layers":
             trainable(encoder, "layers")  # refused before anything is looked at
@@ -389,7 +389,9 @@ class GIST(NetworkRecipe):
         pairs = Pairs(read, lesson.vectors, lesson.pairs, pictures.labels[chosen], lesson.texts)
         how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
         n = sum(p.numel() for p in towers.parameters())
-        progress.note(f"training {n:,} weights: {16 * n / 1e9:.1f} GB, and what a batch leaves in the trunk")
+        progress.note(
+            f"training {n:,} weights, which takes {16 * n / 1e9:.1f} GB and what one batch needs in the encoder"
+        )
         done = tune_towers(towers, tower, pairs, objective, how, lesson.checkpoint, progress)
         network = GISTNetwork(base, towers)
         now = network.encoder()

@@ -107,11 +107,11 @@ class JointTask(PairTask):
 @classifiers.register
 @dataclass(frozen=True)
 class GPT4Image(NetworkRecipe):
-    """A network is trained by its classes and, beside them, to place each picture near a text about that very picture.
+    """Trains a classifier that also learns to place each picture near a text about that very picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
-    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. When predicting, text and projection are gone and a
-    picture costs what it cost before. So the texts are no explanation of a decision, and the card shows none.
+    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. Predicting needs neither text nor projection, and costs no
+    more. So the texts are no explanation of a decision, and the card shows none.
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
@@ -131,7 +131,7 @@ class GPT4Image(NetworkRecipe):
 
     name: ClassVar[str] = "gpt4image"
     paper: ClassVar[str] = "Ding et al. 2023, arXiv:2306.00693"
-    needs: ClassVar[str] = "pictures in classes, and a text of each"
+    needs: ClassVar[str] = "labelled pictures with a text each"
     network: ClassVar[type[Network] | None] = TunedNetwork
     takes: ClassVar = ("captions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
@@ -158,8 +158,8 @@ class GPT4Image(NetworkRecipe):
         encoder, progress = fitting.encoder, fitting.progress
         if fitting.captions is None:
             raise InputError(
-                "gpt4image was given no texts of pictures. A .jsonl with one for each was expected. Give it with "
-                "--captions, for example from: seewhy describe match"
+                "gpt4image was given no texts of pictures. Expected a .jsonl file with one text for each. Write "
+                "it with seewhy describe match, and give it with --captions."
             )
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
         pictures = encode_for(fitting, base, self.backbone)

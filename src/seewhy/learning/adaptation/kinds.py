@@ -34,7 +34,7 @@ def words_of(name: str) -> frozenset[str]:
 
 
 def last_word(name: str) -> frozenset[str]:
-    """What a name of several words is a kind of.
+    """The word that says what a name of several words is a kind of.
 
     >>> sorted(last_word("Egyptian cat")), sorted(last_word("crane (large bird)"))
     (['cat'], ['crane'])
@@ -88,9 +88,10 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
-    """Labels of ImageNet's classes that are one of these, a kind of one, or of what a name of several words ends in.
+    """Labels of ImageNet's classes that equal one of these names, or are kinds of one or of a name's last word.
 
-    Far more is found than WordNet says (a wolf for a dog, a bear for a cat), and not all: a definition may not tell.
+    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, as definitions can be
+    silent.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

@@ -55,9 +55,9 @@ class FeatureGenerator(nn.Module):
 
 
 class LocalMean(nn.Module):
-    """A running average of the last checkpoints, one per epoch, whose number grows as the training goes on.
+    """A running average of the last checkpoints, one per epoch; their number grows during the training.
 
-    After epoch ``t`` of ``T`` it is of the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
+    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
     oldest, and towards each later one by ``1 / max(m, 2)``. They are kept in half precision, as the authors train.
     """
 
@@ -71,13 +71,13 @@ class LocalMean(nn.Module):
         self.register_buffer("n_kept", torch.zeros((), dtype=torch.long))
 
     def keep(self, weights: Float[Tensor, " n"]) -> None:
-        """The checkpoint of the epoch that has ended, in place of the oldest one."""
+        """Store the checkpoint of the last epoch in place of the oldest one."""
         self.past[int(self.n_kept) % self.most] = weights.half()
         self.n_kept += 1
 
     @property
     def window(self) -> int:
-        """How many checkpoints it is of."""
+        """How many checkpoints it averages."""
         kept = int(self.n_kept)
         part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
@@ -92,7 +92,7 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """What generators are asked of a batch, the one that learns and its teacher alike."""
+    """The questions of a batch to the generator, equal for the learning one and its teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
@@ -102,7 +102,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Features, the names among which they are to find theirs, and what that counts."""
+    """Features, the names among which each must find its own, and the weights of that."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -114,7 +114,7 @@ class Answer(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The past of an epoch: its generator and its names."""
+    """An earlier state of the model: its generator and its names."""
 
     epoch: int
     generator: FeatureGenerator
@@ -122,13 +122,13 @@ class Teacher(NamedTuple):
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
-    """The ``k`` nearest other classes of each, by the product of means."""
+    """The ``k`` nearest other classes of each class, by the product of mean features."""
     near = mean @ mean.T
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
 
 class GeneratorTask(Task):
-    """The generator alone, before the prompt moves."""
+    """The task of the generator alone, before the prompt is trained."""
 
     needs = ("image", "labels")
     moves = False
@@ -171,7 +171,7 @@ class OGENTask(PromptTask):
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
     def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
-        """How far the generator is from the features that it should make."""
+        """How far the generated features are from the real ones."""
         question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
         return self.distance(question, self.answers(question, self.generator, text))
 
@@ -191,7 +191,7 @@ class OGENTask(PromptTask):
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
 
     def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
-        """A feature of each of these known classes."""
+        """One random feature for each of these known classes."""
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
@@ -227,13 +227,13 @@ class OGENTask(PromptTask):
         return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
 
     def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
-        """Of features that were made from the real ones."""
+        """The distance of generated features from real ones."""
         image, value = question.image, self.drawn(self.near[question.labels], question.draw)
         target = image.repeat_interleave(len(own[1].features) // len(image), 0)
         return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
 
     def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
-        """The loss again, with what the teacher makes and says in the place of what is so."""
+        """The loss again, with the teacher's features and answers as targets."""
         found = []
         for a, b in zip(own, past, strict=True):
             said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)
@@ -261,11 +261,11 @@ class OGENTask(PromptTask):
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
     """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
 
-    Left out is what is known to be the same as a class or as one of ``excluded``, or a kind of it: whatever has a
-    cosine of :data:`SAME` or more with it, about the mean of all names; what has all of its words in its name, in a
-    WordNet synonym or in its definition, or the other way round in a synonym; and, of ImageNet's classes, what
-    WordNet's definitions lead to it from, or to the last word of its name (:func:`~.kinds.kinds_of`). A class that is
-    no word of WordNet's, such as a brand, may still get a kind of it.
+    Names that mean the same as a class or one of ``excluded``, or a kind of it, are left out. These have a cosine of
+    :data:`SAME` or more with it, about the mean of all names; or contain all of its words in their name, a WordNet
+    synonym or definition, or the reverse in a synonym; or are ImageNet classes whose WordNet definitions lead to it,
+    or to the last word of its name (:func:`~.kinds.kinds_of`). A class that WordNet does not know, such as a brand,
+    may still get one of its kinds.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -284,8 +284,8 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
     if len(free) < 2:
         raise InputError(
-            f"Of {len(vocabulary)} names of the vocabulary, {len(free)} stand for other things than the "
-            f"{len(taken)} that were given. Two or more were expected. Give new_names, or none: new_names=()."
+            f"Only {len(free)} of the {len(vocabulary)} names of the vocabulary are of other objects than your "
+            f"{len(taken)}. Expected at least 2. Give new_names, or none: new_names=()."
         )
     ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
     return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
@@ -294,33 +294,31 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 @classifiers.register
 @dataclass(frozen=True)
 class OGEN(PromptLearning):
-    """CoOp's prompt, kept from its classes alone by made features of unknown ones, and by its own past.
+    """CoOp's prompt, trained with generated features of unknown classes, so that it works for new names too.
 
     ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` makes a picture's features of a name, from names and features of
     near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k`` classes whose
     mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
     ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
 
-    From the authors' code: ``G``, ``u1``, ``u2``; at first ``L = d MSE(u1, x) + d MSE(u2, V)`` alone, then also
-    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``; it divides by ``k`` what is a mean already, and
-    draws ``u`` from [0, 1), which is not around 0. That code makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
+    From the authors' code: ``G``, ``u1``, ``u2``. The loss is at first ``L = d MSE(u1, x) + d MSE(u2, V)``, then also
+    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides by ``k`` what is already a mean,
+    and draws ``u`` from [0, 1), which is not around 0. It makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
     unknown names ``M`` nearest to its class: ``extrapolation="released"``.
 
-    From the paper, and not in that code: unknown classes are made jointly of their nearest known ones; and the
-    teacher, the average of the whole model, prompt and generator, over past epochs, whose number ``m_t`` grows as a
-    cosine. We know the paper by its abstract, its figures' captions and reviews: the window's ends and the decay within
-    it are from memory, not verified.
+    From the paper, not in that code: unknown classes are made jointly of their nearest known classes; and the teacher
+    is the average of prompt and generator over past epochs, whose number ``m_t`` grows as a cosine. The paper was
+    known from its abstract, captions and reviews: the window's ends and the decay in it are not verified.
 
-    Ours: the form of the distillation, ``L`` once more with the teacher's features and answers in the place of what is
-    so (``KL(teacher || student)``, of real and made features, and ``d MSE(u, teacher's u)``); the unknown names, out of
-    the vocabulary (:func:`unknown_names`), where the authors give the very names that are judged on; the generator's
-    own steps, which come before the prompt's and at a higher rate (one that has learnt too little makes noise, which
-    the prompt then learns); and the prompt's rate, 4 times CoOp's, so that the real pictures' quarter moves it as far.
-    ``d`` is the encoder's width (512 there), in single precision.
+    SeeWhy's own: ``L`` once more with the teacher's features and answers as targets (``KL(teacher || student)``, of
+    real and made features, and ``d MSE(u, teacher's u)``). Unknown names come from a vocabulary
+    (:func:`unknown_names`); the authors use the very names that are tested. The generator has steps of its own, before
+    the prompt's and at a higher rate. The prompt's rate is 4 times CoOp's, so that the real pictures' quarter of the
+    loss moves it as far. ``d`` is the encoder's width (512 there), in single precision.
 
-    Cost: CoOp's, one pass more of the words half over the unknown names, and the generator's (six matrices of the
-    width); for the teacher, the generator again and ``window_max`` copies of it in memory and checkpoint, half a
-    number each. Nothing when predicting.
+    Cost: CoOp's, one more pass of the text encoder over the unknown names, and the generator's (six matrices of the
+    width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
+    checkpoint. Nothing when predicting.
 
     Args:
         new_names: names of classes without pictures to learn for; default: from the vocabulary, as many as
@@ -354,8 +352,8 @@ class OGEN(PromptLearning):
     def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
-                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. A window that does not "
-                "shrink was expected. Change them."
+                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. Expected window_max "
+                "to be window_min or more. Change them."
             )
 
     def task(self, lesson: Lesson) -> PromptTask:

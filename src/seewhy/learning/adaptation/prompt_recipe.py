@@ -33,7 +33,7 @@ from .prompts import tried as tried_on
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What a prompt is learnt from."""
+    """The data that a prompt is learnt from."""
 
     on: Encoder
     classes: tuple[str, ...]
@@ -61,7 +61,7 @@ class PromptRecipe(NetworkRecipe):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
-    needs: ClassVar[str] = "pictures in classes, and an encoder that reads words token by token"
+    needs: ClassVar[str] = "labelled pictures, and an encoder that gives word tokens"
     words_are = "names"
     needs_tokens: ClassVar[bool] = True
     column: ClassVar[str] = "image"
@@ -83,7 +83,7 @@ class PromptRecipe(NetworkRecipe):
         """What learns, at its start; torch draws from the seed."""
 
     def refuse(self, on: Encoder) -> None:
-        """Refuse an encoder in which no prompt can stand, before anything is looked at."""
+        """Refuse an encoder that cannot take a prompt, before any picture is encoded."""
         opened(on)
 
     def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> Any:
@@ -124,7 +124,9 @@ class PromptRecipe(NetworkRecipe):
             tried = tried_on(on, prompt, lesson.names, lesson.classes, known, progress)
         keep = choose(tried, self.may_forget).keep if self.keep is None else self.keep
         if self.keep is None:
-            progress.note(f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures that are not reported on")
+            progress.note(
+                f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures that are not in the figures reported"
+            )
         figures = {
             "keep": keep,
             "tried": [asdict(row) for row in tried],
@@ -143,15 +145,14 @@ class PromptRecipe(NetworkRecipe):
         chosen_on, measured = halved(pictures, self.seed) if self.keep is None else (held[:0], held)
         if self.keep is None and not len(chosen_on):
             raise DataError(
-                f"{self.name} chooses on held-out pictures how much is kept, and no class has pictures of two things. "
-                "Two or more of a class were expected. Give more pictures, other ones as validation, or keep=1."
+                f"{self.name} chooses keep on held-out pictures, and every class shows one object only. Expected "
+                "at least 2 objects in some class. Give more pictures, separate ones for validation, or keep=1."
             )
         there = set(pictures.labels[measured].tolist())
         absent = [name for k, name in enumerate(pictures.classes) if k not in there]
         if there and absent:
             progress.note(
-                f"{len(absent)} class(es) have no picture to measure on: nothing is said of them; the first: "
-                f"{absent[0]}"
+                f"{len(absent)} class(es) have no held-out picture, so they are not measured; the first: {absent[0]}"
             )
         return chosen_on, measured
 
@@ -176,7 +177,7 @@ class PromptRecipe(NetworkRecipe):
 
 @dataclass(frozen=True)
 class PromptLearning(PromptRecipe):
-    """Prompts in the words half, of which as much is kept as holds elsewhere.
+    """Learns prompts in the text encoder, and keeps as much of them as costs little on other classes.
 
     Args:
         keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on half of
@@ -201,7 +202,7 @@ class PromptLearning(PromptRecipe):
 
 
 def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:
-    """So many pictures of each class to train on, and all that are held out."""
+    """A number of pictures of each class to train on, and all held-out ones."""
     if shots is None:
         return pictures
     generator = torch.Generator().manual_seed(seed)
@@ -216,7 +217,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Held-out pictures to choose on and to measure on: half of each class, those of one thing together."""
+    """Split held-out pictures into those that choose and those that measure: half of each class, each object whole."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

@@ -35,7 +35,7 @@ STD = 0.02
 
 
 def spoken(name: str) -> str:
-    """A class's name as it is read, with blanks where file names have ``_``, as the authors do."""
+    """A class's name as the text encoder reads it, with blanks for ``_``, as the authors do."""
     return name.replace("_", " ").strip()
 
 
@@ -44,7 +44,7 @@ def _alike(name: str) -> str:
 
 
 def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes without pictures, each once, as it first stands; case, hyphens and underscores tell nothing.
+    """Names of classes without pictures, each once in its first spelling; case, hyphens and underscores are ignored.
 
     >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
     ('heron', 'grey-heron')
@@ -54,26 +54,26 @@ def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]
         if (same := own.get(_alike(name))) is not None:
             other = "" if same == name else f", as {same!r}"
             raise InputError(
-                f"The new name {name!r} is one of the {len(classes)} classes with pictures{other}. Names of other "
-                "classes were expected. Drop it."
+                f"The new name {name!r} is one of the {len(classes)} classes with pictures{other}. Expected names "
+                "of other classes. Drop it."
             )
         found.setdefault(_alike(name), name)
     return tuple(found.values())
 
 
 def opened(on: Encoder) -> TrainableText:
-    """The encoder's words half, whose vocabulary vectors of one's own can be put among."""
+    """The encoder's text encoder, if learnt vectors can stand among its tokens."""
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
-            f"The text half of {on.name!r} shows no single tokens, and a prompt is learnt among them. The embedded "
-            "encoder, or one under 'open_clip:' or 'hf:', was expected. Take one of those."
+            f"The text encoder of {on.name!r} does not expose single tokens, and a prompt is learnt among them. "
+            "Expected the embedded encoder, or one under 'open_clip:' or 'hf:'. Take one of those."
         )
     return tower
 
 
 class Names:
-    """Classes' names with what follows in the encoder's template, looked up once; like lengths are read together."""
+    """Classes' names with the rest of the encoder's template, tokenised once; equal lengths are read together."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -107,7 +107,7 @@ class Names:
 
 
 class Prompt(nn.Module, ABC):
-    """Vectors ``v`` that stand before every name: ``[mark, v_1, …, v_M, name, end]``."""
+    """Learnt vectors ``v`` before every name: ``[mark, v_1, …, v_M, name, end]``."""
 
     conditional: ClassVar[bool] = False
     """Whether what is read depends on the picture."""
@@ -147,29 +147,29 @@ def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w
     found = e.vectors[0][e.words[0]] if words else STD * torch.randn(n_tokens, e.vectors.shape[2])
     if not 0 < len(found) <= longest:
         raise InputError(
-            f"A prompt of {len(found)} vectors was asked for, and the encoder reads {longest} beside a name. From 1 to "
-            f"{longest} were expected. Give fewer words, or fewer tokens."
+            f"A prompt of {len(found)} vectors was given, and the encoder reads only {longest} beside a name. "
+            f"Expected 1 to {longest}. Give fewer words, or fewer tokens."
         )
     return found.float()
 
 
 @torch.no_grad()
 def as_it_was(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k d"]:
-    """Names in the encoder's own templates, as zero-shot classification has them."""
+    """Names in the encoder's own templates, as in zero-shot classification."""
     said = [t.replace("{}", spoken(name)) for name in names for t in tower.templates]
     vectors = tower.encode_text(said)
     return normalize(vectors.unflatten(0, (len(names), len(tower.templates))).mean(1), dim=1)
 
 
 def mixed(now: Float[Tensor, "*b k d"], before: Float[Tensor, "k d"], keep: float) -> Float[Tensor, "*b k d"]:
-    """As far from what names were towards what the prompt makes of them as ``keep`` says."""
+    """Interpolate from the names' own vectors to those behind the prompt, by ``keep``."""
     if keep in (0.0, 1.0):
         return now if keep else before.expand_as(now)
     return normalize(keep * now + (1 - keep) * before, dim=-1)
 
 
 def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[Tensor, "b k"]:
-    """Cosines of unit vectors; of each picture with texts of its own where there are such."""
+    """Cosines of unit vectors, or of each picture with its own texts if it has some."""
     return image @ text.T if text.ndim == 2 else (text @ image[:, :, None])[:, :, 0]
 
 
@@ -196,7 +196,7 @@ class PromptTask(Task):
 
 
 class PromptedText:
-    """The words half of an encoder, every text behind the prompt."""
+    """The text encoder of an encoder, with the prompt before every text."""
 
     templates: tuple[str, ...] = ("{}",)
 
@@ -245,24 +245,24 @@ class PromptNetwork(Network):
 
 
 class NamingNetwork(PromptNetwork):
-    """A prompt behind which names are read once, so that a classifier is one of names by an encoder of its own."""
+    """A prompt behind which names are read once, for a classifier by names with its own encoder."""
 
     of_names: ClassVar[str]
 
     def words(self) -> PromptedText:
-        """The words half; its fingerprint is of the encoder with what is kept of the prompt."""
+        """The text encoder; its fingerprint covers the encoder and the part of the prompt that is kept."""
         digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
         return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are."""
+        """A classifier for any classes, by their names."""
         own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
 
 @dataclass(frozen=True, eq=False)
 class PromptedNetwork(NamingNetwork):
-    """A learnt prompt before every name that the encoder's words half reads; pictures are seen as before."""
+    """A learnt prompt before every name that the text encoder reads; pictures are encoded as before."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
 
@@ -318,7 +318,7 @@ def tried(
     held: tuple[Float[Tensor, "n p"], Int[Tensor, " n"]],
     progress: Progress,
 ) -> list[Kept]:
-    """Every ``keep`` on these pictures, 0 first."""
+    """The figures of every ``keep`` on these pictures, 0 first."""
     pooled, labels = held
     image, tower = image_vectors(on, pooled), opened(on)
     now, before = prompt.texts(names, image), as_it_was(tower, classes)

@@ -34,7 +34,7 @@ from .word_prompts import Consistent, epoch_weights
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """Where vectors can be put into an encoder's two halves."""
+    """The places for learnt vectors in an encoder's two halves."""
 
     on: Encoder
     text: TrainableText
@@ -49,9 +49,9 @@ class Towers:
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
-                f"The picture tower of {on.name!r} has no tokens that prompts could stand among. A vision transformer "
-                "under 'open_clip:' or 'hf:' was expected. Take one of those, or a method that leaves pictures as they "
-                "are: --method coop."
+                f"The image encoder of {on.name!r} has no tokens that prompts can join. Expected a vision "
+                "transformer under 'open_clip:' or 'hf:'. Take one of those, or a method that does not change "
+                "the image encoder: --method coop."
             )
         words = text_stack(tower.module)
         n_text = 0 if words is None else len([*tower.module.get_submodule(words).children()])
@@ -61,22 +61,22 @@ class Towers:
         return cls(on, tower, stack, n_layers, n_text, width)
 
     def check(self, depth: int) -> None:
-        """Refuse more layers than there are."""
+        """Refuse more layers than the encoder has."""
         if depth > 1 and not self.n_text:
             raise ModelError(
-                f"The layers of the words half of {self.on.name!r} are not known, and prompts were asked for in "
-                f"{depth}. A CLIP under 'open_clip:' or 'hf:' was expected. Take one of those, or depth=1."
+                f"Prompts in {depth} layers were requested, and SeeWhy does not know the layers of the text encoder of "
+                f"{self.on.name!r}. Expected a CLIP under 'open_clip:' or 'hf:'. Take one of those, or depth=1."
             )
         deepest = min(self.n_layers, self.n_text or 1)
         if depth > deepest:
             raise InputError(
-                f"Prompts were asked for in {depth} layers, and the towers of {self.on.name!r} have {self.n_layers} "
-                f"and {self.n_text}. From 1 to {deepest} were expected. Give depth={deepest}, say."
+                f"Prompts in {depth} layers were requested, and the encoders of {self.on.name!r} have "
+                f"{self.n_layers} and {self.n_text} layers. Expected 1 to {deepest}. Give depth={deepest}, say."
             )
 
 
 class TowerPrompt(Prompt):
-    """Vectors before the names, and in each of the first layers of both towers; among patches by maps, or their own."""
+    """Learnt vectors before the names and in the first layers of both halves; among patches mapped or separate."""
 
     def __init__(
         self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
@@ -88,7 +88,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """Words at first, and torch's random numbers in deeper layers and among patches."""
+        """The initial vectors: words, and random numbers in deeper layers and among patches."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -131,16 +131,16 @@ class TowerPrompt(Prompt):
         maps = [nn.Linear(weight.shape[1], weight.shape[0]) for weight in several("maps", ".weight")]
         vectors, deeper, own = tensors["vectors"].float(), several("deeper"), several("own")
         if len({one.shape for one in (vectors, *deeper)}) > 1 or len({one.shape for one in own}) > 1:
-            raise ValueError("its vectors have several shapes")
+            raise ValueError("its vectors do not have one shape")
         found = cls(vectors, deeper, maps, own)
         found.load_state_dict(dict(tensors))
         if (len(maps) or len(own)) != found.depth or (maps and own):
-            raise ValueError(f"{len(maps)} maps and {len(own)} sets of vectors stand beside {found.depth} layers")
+            raise ValueError(f"it has {len(maps)} maps and {len(own)} sets of vectors for {found.depth} layers")
         return found
 
 
 class PromptedPictures(nn.Module):
-    """Pixels → pooled vectors, with a prompt's vectors between class token and patches; differentiable in them."""
+    """Pixels → pooled vectors, with learnt vectors between class token and patches; differentiable in these."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class PromptedPictures(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TowerPromptedNetwork(NamingNetwork):
-    """An encoder with learnt vectors in both halves; all of them are kept, or none."""
+    """An encoder with learnt vectors in both halves, of which all or none are kept."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
 
@@ -214,7 +214,7 @@ def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"])
 
 
 class TowerTask(PromptTask):
-    """Pictures and names meet behind prompts in both towers: ``CE(scale cos(image, text), label)``."""
+    """Pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text), label)``."""
 
     needs = ("pixels", "labels")
 
@@ -229,14 +229,14 @@ class TowerTask(PromptTask):
 
 @dataclass(frozen=True)
 class TowerPromptLearning(PromptRecipe):
-    """Learns vectors in both halves of an encoder, all of which are kept, or none.
+    """Learns vectors in both halves of an encoder, of which all or none are kept.
 
     Args:
         depth: layers of both towers with vectors of their own, from 1 (authors: 9 of 12).
         keep: 1 keeps all that was learnt; 0 keeps the encoder as it was.
     """
 
-    needs: ClassVar[str] = "pictures in classes, and an encoder whose halves are both transformers"
+    needs: ClassVar[str] = "labelled pictures, and an encoder of two transformers"
     network: ClassVar[type[Network] | None] = TowerPromptedNetwork
     needs_attention: ClassVar[bool] = True
     small: ClassVar[Mapping[str, Any]] = {"depth": 1, "epochs": 2, "batch_size": 4}
@@ -253,8 +253,8 @@ class TowerPromptLearning(PromptRecipe):
     def check(self) -> None:
         if self.keep not in (0, 1):
             raise InputError(
-                f"{self.name} was given keep={self.keep:g}. 0, the encoder as it was, or 1, all that was learnt, was "
-                "expected, as a tower has prompts inside or none. Change it."
+                f"{self.name} was given keep={self.keep:g}. Expected 0 (the encoder as it was) or 1 (all that was "
+                "learnt), because prompts inside an encoder cannot be mixed with none. Change it."
             )
 
     def refuse(self, on: Encoder) -> None:
@@ -277,18 +277,18 @@ class TowerPromptLearning(PromptRecipe):
 @classifiers.register
 @dataclass(frozen=True)
 class MaPLe(TowerPromptLearning):
-    """Vectors before every class's name and in deeper layers, and among a picture's patches by a linear map of these.
+    """Learns prompts in the text and the image encoder: before the class names and among the patches.
 
-    With ``P_i`` the vectors in layer ``i`` of the words half, those in layer ``i`` of the picture tower are
-    ``F_i(P_i)``, for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. What became
-    of the vectors of one layer is thrown away in the next of these, and travels on behind the last. The classifier has
-    an encoder of its own, which looks at everything anew.
+    With ``P_i`` the vectors in layer ``i`` of the text encoder, those in that of the image encoder are ``F_i(P_i)``,
+    for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
+    vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
+    encoder of its own, which encodes every picture again.
 
-    Differences: single precision; vectors stand behind the class token, theirs behind the patches, which is the same;
-    one epoch of a rising rate instead of one at 1e-5; the encoder's own template follows the name.
+    Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
+    rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
 
-    Cost: one pass of the picture tower for every picture and epoch, forwards and backwards, and one of the words half
-    over all classes per step; when predicting, as the encoder.
+    Cost: one pass of the image encoder for every picture and epoch, forward and backward, and one of the text encoder
+    over all classes per step. Predicting costs as much as with the encoder alone.
     """
 
     name: ClassVar[str] = "maple"
@@ -302,7 +302,7 @@ class MaPLe(TowerPromptLearning):
 
 
 class ConsistentTowers(TowerTask, Consistent):
-    """The cross entropy, the distances from what names and pictures were, and an average over epochs in the end."""
+    """The cross entropy, the distances from the frozen names and pictures, and a final average over epochs."""
 
     def __init__(
         self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
@@ -319,18 +319,18 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Vectors of their own in both towers, held near what the encoder made of names and pictures without them.
+    """Learns prompts in the text and the image encoder, kept close to the frozen encoders' outputs.
 
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
-    ``p_0`` of the frozen encoder on the same crop, and in the end the average of all epochs' vectors by a Gaussian
-    (sections 3.2 and 3.3). ``promptsrc`` is the same with vectors before the names alone, for any encoder with tokens
-    in its words half. The classifier has an encoder of its own, which looks at everything anew.
+    ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
+    (sections 3.2 and 3.3). ``promptsrc`` has vectors before the names alone, for any encoder with tokens in its text
+    half. The classifier has an encoder of its own, which encodes every picture again.
 
-    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors stand behind the
-    class token, theirs behind the patches, which is the same; one epoch of a rising rate instead of one at 1e-5.
+    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
+    class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).
 
-    Cost: two passes of the picture tower for every picture and epoch, one of them backwards too, and one of the words
-    half over all classes per step; when predicting, as the encoder.
+    Cost: two passes of the image encoder for every picture and epoch, one of them also backward, and one of the text
+    encoder over all classes per step. Predicting costs as much as with the encoder alone.
 
     Args:
         n_image: learnt vectors among the patches in each of these layers (authors: 4).

@@ -32,17 +32,17 @@ N_AT_ONCE = 256
 @classifiers.register
 @dataclass(frozen=True)
 class CoOp(PromptLearning):
-    """Vectors before every class's name are learnt of pictures, through the frozen words half.
+    """Learns a prompt, vectors before every class's name, from a few labelled pictures. The encoder stays frozen.
 
     ``p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))`` (equations 2 and 3), trained by its cross
-    entropy. The classes' names stay words, so any others can be named behind the same prompt; those who do so pay: what
-    is learnt of some classes may be lost on others, which the forgetting table says.
+    entropy. Class names stay words, so other classes can be named behind the same prompt. What it learns of some
+    classes may cost others; the forgetting table shows it.
 
-    Differences: pictures are looked at once, by their own crop (the authors draw a crop and a flip anew each epoch);
-    20 epochs (theirs are 50 to 200); a learning rate of its own behind the embedded encoder; and as much is kept as
-    forgets little, where theirs keeps all.
+    Differences: each picture is encoded once, by its own crop (the authors draw a crop and a flip each epoch); 20
+    epochs (theirs 50 to 200); another learning rate behind the embedded encoder; and only as much of the prompt is
+    kept as forgets little (theirs keeps all).
 
-    Cost: one pass of the words half over all classes per step, forwards and backwards; nothing when predicting.
+    Cost: one pass of the text encoder over all classes per step, forward and backward; nothing when predicting.
     """
 
     name: ClassVar[str] = "coop"
@@ -55,7 +55,7 @@ class CoOp(PromptLearning):
 
 
 class ShiftedPrompt(Prompt):
-    """``v_m(x) = v_m + h(x)``, with ``h`` two layers of which the inner one has a sixteenth of the width."""
+    """``v_m(x) = v_m + h(x)``, with ``h`` two layers, the inner one a sixteenth as wide."""
 
     conditional: ClassVar[bool] = True
 
@@ -101,7 +101,7 @@ class ShiftedFeature:
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A prompt that stands between pooled pictures and the classes' names, which are read anew for each picture."""
+    """A prompt between pooled pictures and the classes' names, which are read again for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class ShiftedNetwork(PromptNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep, classes = float(facts["keep"]), tuple(map(str, facts["classes"]))
         if not 0 <= keep <= 1 or len(classes) < 2:
-            raise ValueError(f"it keeps {keep} and tells {len(classes)} classes")
+            raise ValueError(f"it keeps {keep} and has {len(classes)} classes")
         prompt = ShiftedPrompt.restored(tensors)
         freeze(prompt)
         return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]), classes)
@@ -137,21 +137,21 @@ class ShiftedNetwork(PromptNetwork):
 @classifiers.register
 @dataclass(frozen=True)
 class CoCoOp(PromptLearning):
-    """CoOp's prompt, shifted by each picture, so that it follows what is seen where classes are new.
+    """CoOp's prompt, shifted by each picture, so that it adapts to classes it never saw.
 
-    ``v_m(x) = v_m + h(x)`` (equation 3), ``h`` two layers behind the picture's unit vector. The classes' names are read
-    anew for each picture.
+    ``v_m(x) = v_m + h(x)`` (equation 3), ``h`` two layers behind the picture's unit vector. The classes' names are
+    encoded again for each picture.
 
-    Differences: those of CoOp; the classifier's head reads the names, so that a map of the decision is of first order.
+    Differences: those of CoOp; and the classifier's head encodes the names, so a map of the decision is first-order.
 
-    Cost: one pass of the words half over all classes for every *picture*, in training forwards and backwards, and again
-    when predicting: a second or so for some forty classes on a CPU. Take few shots.
+    Cost: one pass of the text encoder over all classes for every *picture*, forward and backward in training, and again
+    when predicting: about a second for 40 classes on a CPU. Use few shots.
     """
 
     name: ClassVar[str] = "cocoop"
     spelt: ClassVar[str] = "CoCoOp"
     paper: ClassVar[str] = "Zhou et al. 2022, arXiv:2203.05557"
-    cost: ClassVar[str] = "1, and one of the words half"
+    cost: ClassVar[str] = "1, and 1 of the text encoder"
     network: ClassVar[type[Network] | None] = ShiftedNetwork
 
     epochs: Count = 10
@@ -217,13 +217,13 @@ class Consistent(PromptTask):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRC(PromptLearning):
-    """CoOp's prompt, held near the names as they were, and averaged over epochs.
+    """CoOp's prompt, kept close to the encoder's own reading of the names, and averaged over epochs.
 
-    ``L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k``, with ``T_0`` and ``p_0`` what the encoder's own templates
-    make of the names, and in the end ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
+    ``L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k``, with ``T_0`` and ``p_0`` from the encoder's own
+    templates. At the end ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
 
-    Differences: no prompts in the picture tower and none in deeper layers, so that pictures stay as they are and the
-    paper's distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
+    Differences: no prompts in the image encoder or in deeper layers, so pictures stay as they are and the paper's
+    distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
 
     Cost: as CoOp.
 

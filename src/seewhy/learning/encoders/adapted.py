@@ -37,7 +37,7 @@ ARCHIVE = FolderArchive(
     Facts(("format", "seewhy", "adapted", "base")),
     formats=(FORMAT,),
     kind="an adapted encoder",
-    make="A folder that seewhy adapt wrote was expected. Make one with: seewhy adapt PAIRS -o {folder}",
+    make="Expected a folder that seewhy adapt wrote. Make one with: seewhy adapt PAIRS -o {folder}",
     again="adapt the encoder again",
     most=16 << 20,
 )
@@ -65,9 +65,9 @@ class Trained(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """An encoder, what was trained on it, and how much of that is kept: 0 nothing, 1 all, between them a part.
+    """An encoder, what was trained on it, and how much of that is kept, from 0 (nothing) to 1 (all).
 
-    ``trained_on`` has the SHA-256 of the pictures' files, each by its first 16 digits.
+    ``trained_on`` holds the first 16 digits of the SHA-256 of each picture file.
     """
 
     base: Encoder
@@ -79,8 +79,8 @@ class Adaptation:
     def __post_init__(self) -> None:
         if not 0 <= self.keep <= 1:
             raise InputError(
-                f"keep={self.keep:g} was given. A part from 0, the encoder as it was, to 1, all that was learnt, was "
-                "expected. Change it."
+                f"keep={self.keep:g} was given. Expected a number from 0 (the encoder as it was) to 1 (all that "
+                "was learnt). Change it."
             )
 
     def encoder(self, name: str = "adapted") -> Encoder:
@@ -106,7 +106,7 @@ class Adaptation:
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an adapted encoder can be saved there; asked before the work begins."""
+    """The folder, if an adapted encoder can be saved there; checked before the work begins."""
     return ARCHIVE.check(folder)
 
 
@@ -118,7 +118,7 @@ def is_adapted(folder: str | Path) -> bool:
 
 
 def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) -> Encoder:
-    """An adapted encoder from its folder; ``@NAME`` behind it names the encoder it stands on, if no ``base`` does."""
+    """Load an adapted encoder from its folder; ``@NAME`` after it names the base encoder, if ``base`` does not."""
     folder, _, named = name.partition("@")
     return open_adaptation(folder, engine=engine, base=base or named or None).encoder(f"adapted:{name}")
 
@@ -140,11 +140,11 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
-            raise ValueError("a number of its tensors is not finite")
+            raise ValueError("a tensor holds numbers that are not finite")
         if (form := card["adapted"]["form"]) in OLDER:
             raise WeightsError(
-                f"{folder} was written by an older version, in which {OLDER[form]}. One of this version was expected. "
-                "Adapt the encoder again."
+                f"{folder} was written by an older version, in which {OLDER[form]}. Expected a folder of this "
+                "version. Adapt the encoder again."
             )
         if form not in FORMS:
             raise ValueError(f"its form is {form!r}")
@@ -156,6 +156,6 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         if isinstance(error, WeightsError):
             raise
         raise ModelError(
-            f"{folder / CARD} is damaged ({reason(error)}). A card as SeeWhy writes it was expected. Copy the whole "
+            f"{folder / CARD} is damaged ({reason(error)}). Expected the card that SeeWhy wrote. Copy the whole "
             "folder again, or adapt the encoder again."
         ) from error

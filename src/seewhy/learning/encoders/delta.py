@@ -28,7 +28,7 @@ def seeing_the_same(
     text: Callable[[], TextTower],
     conditioned: Callable[[str], Encoder] | None,
 ) -> Encoder:
-    """An encoder that sees what another sees, by the same engine and with its classes, and has words of its own."""
+    """An encoder with another's image encoder, engine and classes, and its own text encoder."""
     own = {"name": name, "fingerprint": fingerprint, "text": text, "conditioned": conditioned}
     return on.but(**own, engine=lambda: on.engine, looks=on.looks, base=on)
 

@@ -37,12 +37,12 @@ REFIT = ("coefficients", "centres", "left", "right")
 
 
 class PairedHeads(nn.Module):
-    """A second space for pictures and sentences beside the encoder's own, learnt behind its frozen towers.
+    """A second space for pictures and sentences beside the encoder's own, learnt on its frozen vectors.
 
     ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
-    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: but for lengths, a picture's cosine with a text is ``1 - keep``
-    parts of the old one and ``keep`` parts of the new. ``p`` is a picture among the texts, ``t`` a sentence there,
-    ``s`` the sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
+    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: apart from lengths, a picture's cosine with a text mixes the old
+    (``1 - keep``) and the new one (``keep``). ``p`` is a picture among the texts, ``t`` a sentence there, ``s`` the
+    sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
 
     Where the encoder's place of a sentence is a regression (:class:`RefittedText`), ``t`` is fitted anew. A sentence
     that is nearer to the name of an own class than to any that was adapted to keeps its old place.
@@ -83,7 +83,7 @@ class PairedHeads(nn.Module):
 
     @torch.no_grad()
     def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
-        """Take what tells names from them, from the sentences that are trained on."""
+        """Learn from the training sentences how to recognise own classes' names."""
         if self.names is not None:
             self.heard = whole_numbers(centres_of(sentences))
         return self
@@ -94,7 +94,7 @@ class PairedHeads(nn.Module):
         return {name: tensor for name in REFIT if (tensor := getattr(self, name)) is not None}
 
     def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
-        """``t``: where the encoder's own words half places sentences; as it was where nothing is kept."""
+        """``t``: where the encoder's own text encoder places sentences; unchanged if nothing is kept."""
         refit = self.refit
         if not refit or not keep or not isinstance(tower, RefittedText):
             return place(tower, vectors)
@@ -102,14 +102,14 @@ class PairedHeads(nn.Module):
 
     @torch.no_grad()
     def measure(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Take mean and spread from the pictures that are trained on."""
+        """Measure mean and spread on the training pictures."""
         self.mean = projected.mean(0)
         self.spread = (projected - self.mean).square().mean().sqrt().clamp(min=1e-6)
         return self.level(projected)
 
     @torch.no_grad()
     def level(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Round the weights as they are saved, and make both parts of a picture as long as one another on average."""
+        """Round the weights as they are saved, and give both parts of a picture the same mean length."""
         for weight in self.parameters():
             weight.copy_(weight.half())
         new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)
@@ -143,13 +143,13 @@ class PairedHeads(nn.Module):
         return self.guarded(tower, self.names(), keep, likest_other(self.names()))
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder with other words; it sees what it saw, its own classes among that."""
+        """The encoder with another text encoder; its view of pictures and its own classes stay."""
         fingerprint = digest_of(self.delta(on), on, keep)
         under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
         return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """All weights, each in the fewest digits that hold it."""
+        """All weights, each in the smallest type that holds it exactly."""
         return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class PairedHeads(nn.Module):
 
 
 class AdaptedText:
-    """The words half of an encoder with heads behind it; the fingerprint is of both and of how much they count."""
+    """The text encoder of an encoder with heads; the fingerprint covers both and their weight."""
 
     def __init__(self, tower: TextTower, heads: PairedHeads, keep: float, fingerprint: str) -> None:
         self.tower, self.heads, self.keep, self.fingerprint = tower, heads, keep, fingerprint
@@ -190,7 +190,7 @@ class AdaptedText:
 
 
 def fewest_digits(tensor: Tensor) -> Tensor:
-    """In eight or sixteen bits where these hold every number as it is."""
+    """In eight or sixteen bits if these hold every number exactly."""
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 

@@ -38,7 +38,7 @@ FAR = 0.4
 
 
 class Modulated(nn.Module):
-    """A convolution whose every channel is stretched and shifted, for each picture by its own numbers or for all."""
+    """A convolution whose channels are scaled and shifted, by numbers of each picture or of all."""
 
     gain: Tensor
     shift: Tensor
@@ -54,8 +54,9 @@ class Modulated(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Feature-wise modulation of the last convolutions: each gives ``(1 + γ) y + σ β``, where ``σ`` is a channel's
-    spread and ``[γ, β] = F tanh(H c)``, 0 at first (FiLM, Perez et al. 2018, arXiv 1709.07871).
+    """Feature-wise modulation of the last convolutions (FiLM, Perez et al. 2018, arXiv 1709.07871).
+
+    Each gives ``(1 + γ) y + σ β``, with ``σ`` a channel's spread and ``[γ, β] = F tanh(H c)``, 0 at first.
     """
 
     deviation: Tensor
@@ -93,7 +94,7 @@ class Modulation(nn.Module):
 
 
 class Blend(nn.Module):
-    """A part of one head and a part of another, on the same features; of the second alone nothing else is computed."""
+    """A weighted mean of two heads on the same features; with the second alone, the first is not computed."""
 
     def __init__(self, plain: nn.Module, other: nn.Module, strength: float) -> None:
         super().__init__()
@@ -106,8 +107,9 @@ class Blend(nn.Module):
 
 
 class ConditionToken(nn.Module):
-    """A token ``W c`` joined to class and patch tokens in the last block (the form of FocalLens-CLIP); what it changes
-    of the class token is scaled, so that of a token without strength nothing is left.
+    """A token ``W c`` beside class and patch tokens in the last block, as in FocalLens-CLIP.
+
+    Its effect on the class token is scaled, so that a token of strength 0 has none.
     """
 
     def __init__(self, on: Encoder, sentence_width: int) -> None:
@@ -167,21 +169,21 @@ class Projection(nn.Module):
 
 
 def refuse_long(on: Encoder, instruction: str) -> None:
-    """An instruction of which the end would not be read."""
+    """Refuse an instruction that is too long for the text encoder."""
     if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
         raise InputError(
             f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
-            f"the words half of {on.name!r} reads. A sentence was expected, such as 'the colour'. Shorten it."
+            f"the text encoder of {on.name!r} reads. Expected a short phrase, such as 'the colour'. Shorten it."
         )
 
 
 class Instructed(nn.Module):
-    """What an instruction changes: the encoder's last layers, and the projection of what they see to the words.
+    """What an instruction changes: the encoder's last layers, and the projection of their output to the words.
 
-    ``c`` is not the instruction's own sentence but those that were taught, ``Σ_k softmax(SHARPNESS cos)_k c_k``. Where
-    the likest of them is no more like it than those that ask for different things are like one another on average,
-    nothing is changed, and from half-way between there and 1 on all is: what was not taught is to be no worse than no
-    instruction. ``keep`` is a part of every change.
+    ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, instead of the
+    sentence given. If its best cosine with these is no higher than the mean cosine between different trained
+    instructions, nothing is changed; from half-way between that and 1 on, the full change applies. So an untrained
+    instruction is no worse than none. ``keep`` scales every change.
     """
 
     form = "instructed_layers"
@@ -202,7 +204,7 @@ class Instructed(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, questions: Sequence[Sequence[str]], **sizes: int) -> Self:
-        """Changes nothing yet; of each thing that is asked, the instruction in its wordings. Torch's random numbers."""
+        """The untrained module, which changes nothing yet; takes the wordings of each instruction."""
         taught = tuple(words for wordings in questions for words in wordings)
         found = cls(on, len(taught), **sizes)
         found.taught, found.sentences = taught, normalize(own_vectors(on.text, taught), dim=1).clone()
@@ -214,7 +216,7 @@ class Instructed(nn.Module):
 
     @property
     def below(self) -> Encoder:
-        """What looks below the layers that are changed; its pooled vectors are what these are given."""
+        """The encoder below the changed layers; its pooled vectors are their input."""
         return self.layers.below
 
     @torch.no_grad()
@@ -231,7 +233,7 @@ class Instructed(nn.Module):
         return pooled
 
     def read(self, instruction: Float[Tensor, "b e"]) -> tuple[Float[Tensor, "b e"], Float[Tensor, " b"]]:
-        """Sentences → as those that were taught, and how much of what they change is done."""
+        """Sentences → mixtures of the trained instructions, and how much of their change is applied."""
         cosines = normalize(instruction, dim=1) @ self.sentences.T
         near = (1 + self.far) / 2
         trust = ((cosines.amax(1) - self.far) / (near - self.far)).clamp(0, 1)
@@ -244,7 +246,7 @@ class Instructed(nn.Module):
         return seen
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder as it was, which now takes instructions."""
+        """The encoder, which now takes instructions."""
         digest = digest_of(self.delta(on), on, keep)
 
         @torch.no_grad()
@@ -280,14 +282,14 @@ class Instructed(nn.Module):
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
-        """Warn of an instruction that was not taught: it is understood by its likeness to those that were."""
+        """Warn of an instruction that was not trained: it is understood by its similarity to those that were."""
         cosines = self.sentences @ normalize(sentence, dim=0)
         best = int(cosines.argmax())
         if instruction in self.taught or float(cosines[best]) >= SAID:
             return
         _logger.warning(
-            "%s was not taught the instruction %r, and nothing was measured of it. It was taught %s; the likest of "
-            "them is %r, with a cosine of %.2f between the sentences, so that %.0f %% of what those change is changed.",
+            "%s did not learn the instruction %r, and nothing was measured for it. It learnt %s. The most similar is "
+            "%r, with a cosine of %.2f between the sentences, so %.0f %% of that instruction's change is applied.",
             *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
             100 * trust,
         )

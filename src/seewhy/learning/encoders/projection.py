@@ -22,7 +22,7 @@ FADED = 1e-6
 
 
 class Reweighted(nn.Module):
-    """``z_i = h_i / kappa^(i-1)``: nothing is learnt (Xue et al. 2024, arXiv 2403.11391)."""
+    """``z_i = h_i / kappa^(i-1)``, without learning (Xue et al. 2024, arXiv 2403.11391)."""
 
     weight: Tensor
 
@@ -58,13 +58,13 @@ class Projection:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form) or self.width < 1:
             raise InputError(
-                f"The projection was given form={self.form!r}, width={self.width}. 'none', 'linear', 'mlp' or 'fixed' "
-                "and a width of one or more were expected. Change them."
+                f"The projection was given form={self.form!r}, width={self.width}. Expected 'none', 'linear', "
+                "'mlp' or 'fixed', and a width from 1. Change them."
             )
         if (self.kappa is not None and self.kappa < 1) or (self.effective is not None and self.effective <= 0):
             raise InputError(
-                f"The projection was given kappa={self.kappa}, effective={self.effective}. A kappa of 1 or more, or a "
-                "number of coordinates above 0, was expected. Change them."
+                f"The projection was given kappa={self.kappa}, effective={self.effective}. Expected kappa from 1, "
+                "and effective above 0. Change them."
             )
 
     def kappa_for(self, width: int) -> float:
@@ -74,21 +74,20 @@ class Projection:
         if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
             most = math.floor(1e4 * math.exp(-math.log(torch.finfo(torch.float32).tiny) / (width - 1))) / 1e4
             raise InputError(
-                f"A fixed projection of {width} coordinates was given kappa={kappa:.4g}, by which the last ones weigh "
-                f"nothing in single precision. At most {most:.4f} was expected. Give a smaller kappa, or more "
-                "effective coordinates."
+                f"A fixed projection of {width} coordinates was given kappa={kappa:.4g}, which makes the last "
+                f"weights 0 in single precision. Expected at most {most:.4f}. Lower kappa, or raise effective."
             )
         return kappa
 
     def build(self, width: int, progress: Progress | None = None) -> nn.Module:
-        """The head behind an encoder whose vectors are so wide; its weights are drawn by torch."""
+        """The head for vectors of this width, with random weights."""
         if self.form == "fixed" and progress is not None:
             log_kappa = math.log(self.kappa_for(width))
             n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
             if n < width:
                 progress.note(
-                    f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the first, "
-                    "so that they get next to no gradient; a smaller kappa, or more effective coordinates, spares them"
+                    f"the fixed projection weighs {width - n} of {width} coordinates below a millionth of the "
+                    "first, so they hardly learn; lower kappa, or raise effective"
                 )
         if self.form == "none":
             return nn.Identity()
@@ -101,7 +100,7 @@ class Projection:
         return nn.Sequential(nn.Linear(width, inner), *norm, nn.ReLU(), nn.Linear(inner, self.width))
 
     def facts(self, width: int) -> dict[str, Any]:
-        """By which :func:`restored` builds it again, as JSON."""
+        """The facts from which :func:`restored` builds it again, as JSON."""
         kappa = self.kappa_for(width) if self.form == "fixed" else None
         return {"form": self.form, "width": self.width, "kappa": kappa, "behind": width}
 
@@ -111,6 +110,6 @@ class Projection:
 
 
 def restored(facts: Any) -> nn.Module:
-    """A head by its facts, without its weights."""
+    """Build a head from its facts, without its weights."""
     behind, width = sizes_of(facts, "behind", "width")
     return Projection(facts["form"], width, facts["kappa"]).build(behind)

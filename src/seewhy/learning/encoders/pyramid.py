@@ -45,15 +45,15 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
             found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
     if not found:
         raise ModelError(
-            f"A pyramid was asked for on a trunk whose maps are all {last[0]} x {last[1]} cells. One with stages, as "
-            "convolutional networks have them, was expected. Leave the pyramid out, or take another encoder."
+            f"A pyramid was requested, and all maps of this encoder have {last[0]} x {last[1]} cells. Expected an "
+            "encoder with stages, such as a convolutional network. Leave the pyramid out, or take another encoder."
         )
     finer = sorted(found.values(), key=lambda stage: stage.grid, reverse=True)
     return [*finer, Stage("", "nchw", own.shape[1], last)][-n_levels:]
 
 
 class Pyramid(nn.Module):
-    """Maps of all stages in one width, each knowing what the coarser do (FPN, Lin et al. 2017, arXiv:1612.03144)."""
+    """Maps of all stages in one width, each with the coarser ones added (FPN, Lin et al. 2017, arXiv:1612.03144)."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Pyramid(nn.Module):
 
     @classmethod
     def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:
-        """One on a copy of an encoder's trunk; its own layers are drawn by torch."""
+        """A pyramid on a copy of an encoder's trunk; its own layers start at random."""
         stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels)
         return cls(halves_of(encoder)[0], encoder.layout, stages, width)
 
@@ -77,7 +77,7 @@ class Pyramid(nn.Module):
         for stage in facts["stages"]:
             sizes_of(stage, "width")
         if not 1 < len(stages) <= 8 or stages[-1].layer:
-            raise ValueError(f"its pyramid is on {len(stages)} stages")
+            raise ValueError(f"its pyramid has {len(stages)} stages")
         for stage in stages[:-1]:
             trunk.get_submodule(stage.layer)
         made = cls(trunk, layout, stages, facts["width"])
@@ -105,12 +105,12 @@ class Pyramid(nn.Module):
         return self.levels(pixels)[0]
 
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build its layers again, as JSON."""
+        """The facts that are needed to build its layers again, beside the tensors, as JSON."""
         return {"width": self.width, "stages": [asdict(stage) for stage in self.stages]}
 
 
 def listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
-    """Keep what a layer of the trunk gives, under its name, until the handle is removed."""
+    """Keep a layer's output under its name, until the handle is removed."""
 
     def look(_: nn.Module, _given: Any, out: Tensor) -> None:
         found[layer] = out

@@ -38,14 +38,14 @@ def inside(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def image_stack(encoder: Encoder) -> str | None:
-    """Where a vision transformer's blocks but the last are found in the trunk; ``None`` where it is none."""
+    """The place of a vision transformer's blocks, except the last, in the trunk; ``None`` if it is not one."""
     if not isinstance(encoder.head, LastBlock) or encoder.layout.grid is None:
         return None
     return _stack(encoder.trunk, IMAGE_STACKS)
 
 
 def text_stack(words: nn.Module) -> str | None:
-    """Where the blocks of a words half are found; ``None`` where there are none that are known."""
+    """The place of a text encoder's blocks; ``None`` if no known ones are found."""
     return _stack(words, TEXT_STACKS)
 
 
@@ -73,7 +73,7 @@ def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
 
 
 class Placed(nn.Module):
-    """A block that finds vectors of one's own among its tokens."""
+    """A block with learnt vectors among its tokens."""
 
     def __init__(
         self, block: nn.Module, vectors: Callable[[], Float[Tensor, "p d"]], at: int, *, replaces: bool

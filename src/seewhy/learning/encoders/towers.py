@@ -30,7 +30,7 @@ SOURCES = ("class", "caption")
 
 
 class TunedHalves(nn.Module, ABC):
-    """Copies of an encoder's halves, and what is trained beside them, which the encoder has not."""
+    """Copies of an encoder's halves, and further trained parts that the encoder lacks."""
 
     added: ClassVar[str]
 
@@ -52,7 +52,7 @@ class TunedHalves(nn.Module, ABC):
         return found
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """The tensors that are not as they are in the encoder, and all of what it has not."""
+        """The tensors that differ from the encoder's, and all that it lacks."""
         before = dict(self.fresh(on).named_children())
         parts = {name: part for name, part in self.named_children() if name in before}
         more: nn.Module | None = getattr(self, self.added)
@@ -61,18 +61,18 @@ class TunedHalves(nn.Module, ABC):
 
 
 def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
-    """The encoder's words half, whose weights can be trained."""
+    """The encoder's text encoder, if its weights can be trained."""
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
-            f"The text half of {on.name!r} shows no weights to train. The embedded encoder, or one under 'open_clip:' "
-            f"or 'hf:', was expected. Take one of those, or train {instead} behind this one: train={instead!r}."
+            f"The text encoder of {on.name!r} does not expose weights to train. Expected the embedded encoder, or one "
+            f"under 'open_clip:' or 'hf:'. Take one of those, or train {instead} on top of this one: train={instead!r}."
         )
     return tower
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an encoder's halves, ``None`` where one is not trained; a detector's ``heads`` are kept with them."""
+    """Copies of an encoder's halves, ``None`` for an untrained one; a detector's ``heads`` are kept with them."""
 
     added = "heads"
 
@@ -148,7 +148,7 @@ class TunedTowers(TunedHalves):
 
 
 class TunedText(OpenedText):
-    """The words half of an encoder of tuned towers, whose weights can be trained further."""
+    """The text encoder of a tuned encoder; its weights can be trained further."""
 
     def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
         self.tower = tower
@@ -177,7 +177,7 @@ class TunedText(OpenedText):
 
 
 class TunedPictures(TunedHalves):
-    """Copies of an encoder's trunk and pooling, and what stands ``behind``; its words do not know this place."""
+    """Copies of an encoder's trunk and pooling, with layers ``behind``; its text encoder does not share this space."""
 
     added = "behind"
     form: ClassVar[str] = "pictures"
@@ -273,8 +273,8 @@ class PrefixedWords(nn.Module):
         def under(source: str) -> Encoder:
             if source not in SOURCES:
                 raise InputError(
-                    f"The prefix {source!r} was asked of {name!r}, which was trained on classes and captions. "
-                    f"{' or '.join(map(repr, SOURCES))} was expected. Take one of them, or leave it out for captions."
+                    f"The prefix {source!r} was given to {name!r}, which was trained on classes and captions. "
+                    f"Expected {' or '.join(map(repr, SOURCES))}. Take one of them, or leave it out for captions."
                 )
             return reading(source, f"{name}#{source}", other=False)
 
@@ -303,7 +303,7 @@ class PrefixedWords(nn.Module):
 
 
 class PrefixedText:
-    """The words half of an encoder with prefixes, reading one kind of text; ``keep`` is how much they count."""
+    """The text encoder of an encoder with prefixes, for one kind of text; ``keep`` is their weight."""
 
     def __init__(self, tower: TrainableText, words: PrefixedWords, source: str, keep: float, fingerprint: str) -> None:
         self.tower, self.words, self.source, self.keep = tower, words, SOURCES.index(source), keep

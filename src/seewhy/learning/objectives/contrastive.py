@@ -36,7 +36,7 @@ SameLabel = Literal["negative", "masked", "positive"]
 
 
 class Objective(ABC):
-    """A frozen dataclass whose fields are the paper's parameters; what is learnt beside the networks is ``state()``.
+    """A training objective: a frozen dataclass of the paper's parameters; ``state()`` holds its own learnt values.
 
     Class attributes:
         name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
@@ -63,13 +63,13 @@ class Objective(ABC):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that do not go together; most have none."""
+        """Refuse fields that do not go together; most objectives have none."""
         return
 
     def refusal(self, *names: str, expected: str) -> InputError:
         """The error of fields that do not go together."""
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return InputError(f"The objective {self.name} was given {given}. {expected} expected. Change them.")
+        return InputError(f"The objective {self.name} was given {given}. Expected {expected}. Change them.")
 
 
 def precise(vectors: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Divided(Temperature):
 
 
 class Contrastive(Objective):
-    """Rows of scores, of each picture over all texts and of each text over all pictures.
+    """Compares each picture with all texts and each text with all pictures, row by row.
 
     The method says what a row costs and how much each direction counts; the base makes the scores, block by block.
     """
@@ -146,7 +146,7 @@ class Contrastive(Objective):
 
     @abstractmethod
     def state(self) -> Temperature:
-        """What makes scores of cosines, new; its parameters are learnt beside the networks."""
+        """A new module that turns cosines into scores; its parameters are learnt beside the networks."""
 
     def weights(self) -> tuple[float, float]:
         """Of pictures over texts, and of texts over pictures; a direction of weight 0 is not computed."""
@@ -159,12 +159,12 @@ class Contrastive(Objective):
     def same_label_rows(
         self, scores: Scores, own: Own, labels: Sides, form: SameLabel, what: str, instead: str
     ) -> Costs:
-        """The cross entropy where others of a row's label are wrong, left out, or right in equal parts."""
+        """The cross entropy, with other pairs of the same label wrong, left out, or right in equal parts."""
         if form == "negative":
             return cross_entropy(scores, own, reduction="none")
         if labels is None:
             raise InputError(
-                f"The objective {self.name} was given no labels. {what} expected. Give labels, or take {instead}."
+                f"The objective {self.name} was given no labels. Expected {what}. Give labels, or take {instead}."
             )
         alike = labels[0][:, None] == labels[1]
         if form == "positive":
@@ -218,7 +218,7 @@ class Contrastive(Objective):
 
 @dataclass(frozen=True)
 class LearntScale(Contrastive):
-    """Scores are cosines times ``exp(theta)``, which is learnt and held between 1 and ``max_scale`` after each step.
+    """Scores are cosines times ``exp(theta)``, a learnt scale kept between 1 and ``max_scale``.
 
     Args:
         temperature: temperature at the start (CLIP: 0.07).
@@ -230,7 +230,7 @@ class LearntScale(Contrastive):
 
     def check(self) -> None:
         if self.temperature * self.max_scale < 1:
-            expected = "A temperature from the inverse of the largest scale on was"
+            expected = "a temperature of at least 1 / max_scale"
             raise self.refusal("temperature", "max_scale", expected=expected)
 
     def state(self) -> Temperature:
@@ -238,7 +238,7 @@ class LearntScale(Contrastive):
 
 
 class RandomBoxes(Contrastive):
-    """Compares whole pictures with texts, and besides what a detector's heads make of random boxes of each picture."""
+    """Compares whole pictures with texts, and also a detector's heads on random boxes of each picture."""
 
     n_boxes: int
     smallest: float
@@ -246,7 +246,7 @@ class RandomBoxes(Contrastive):
 
 
 class Regional(Contrastive):
-    """Compares wholes when called; :meth:`local` compares parts, with the same state, ``local_weight`` times."""
+    """Compares whole pictures and texts when called; :meth:`local` compares parts, with weight ``local_weight``."""
 
     parts: ClassVar[Literal["words", "texts"]]
     across: ClassVar[bool] = True
@@ -256,22 +256,21 @@ class Regional(Contrastive):
     def local(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The number of the parts, checked: words must be near the regions that they name."""
+        """The loss of the parts, checked: words must be near the regions that they name."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
             raise InputError(
-                f"{self.name} was given regions, words and which of them are said of the shapes "
-                f"{tuple(regions.shape)}, {tuple(words.shape)}, {tuple(filled.shape)}. Some regions and at least one "
-                "word for each picture, as wide as one another, were expected. Give a batch of pairs, none of them "
-                "empty."
+                f"{self.name} was given regions, words and their mask of the shapes {tuple(regions.shape)}, "
+                f"{tuple(words.shape)}, {tuple(filled.shape)}. Expected regions and at least one word per "
+                "picture, all of one width. Give a batch of pairs, none of them empty."
             )
         new = self.state().to(words.device).requires_grad_(False) if state is None else state
         return self.local_loss(regions, words, filled, new)
 
     @abstractmethod
     def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
-        """The number to make small."""
+        """The loss to minimise."""
 
 
 def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor] | None) -> None:
@@ -280,6 +279,6 @@ def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor]
         given = f"{tuple(image.shape)}, {tuple(text.shape)}"
         given += "" if labels is None else f", {' and '.join(dict.fromkeys(str(len(side)) for side in labels))}"
         raise InputError(
-            f"{name} was given pictures, texts and labels of the shapes {given}. One row of each a pair, as wide as "
-            "one another, was expected. Give a batch of pairs."
+            f"{name} was given pictures, texts and labels of the shapes {given}. Expected one row of each per "
+            "pair, all of one width. Give a batch of pairs."
         )

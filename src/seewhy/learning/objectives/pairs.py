@@ -33,12 +33,12 @@ from .contrastive import (
 @objectives.register
 @dataclass(frozen=True)
 class CLIP(LearntScale):
-    """Each picture must find its own text among those of the batch, and each text its own picture.
+    """The default: each picture must find its own text among those of the batch, and each text its picture.
 
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
 
-    Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. Two pairs with the same
-    text are wrong answers for one another, as there. A random start costs about ``ln(batch)``.
+    Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. As there, two pairs with
+    the same text count as wrong for one another. The loss of a random start is about ``ln(batch)``.
 
     Example:
         >>> round(float(CLIP(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
@@ -52,7 +52,7 @@ class CLIP(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class SigLIP(Contrastive):
-    """Every picture beside every text is one question: do they belong together?
+    """Decides for each picture and each text whether they belong together.
 
     ``s_ij = exp(t) cos(image_i, text_j) + b``; ``loss = -1/n sum_ij log sigmoid(z_ij s_ij)``, where ``z`` is 1 for a
     pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; the paper has no ``max_scale``.
@@ -74,7 +74,7 @@ class SigLIP(Contrastive):
 
     def check(self) -> None:
         if self.scale > self.max_scale:
-            raise self.refusal("scale", "max_scale", expected="A scale up to the largest was")
+            raise self.refusal("scale", "max_scale", expected="scale to be at most max_scale")
 
     def state(self) -> Temperature:
         return Learnt(self.scale, self.max_scale, self.bias)
@@ -90,12 +90,12 @@ class SigLIP(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class ALIGN(Contrastive):
-    """Each picture must find its own text and each text its own picture, and nobody is asked to be certain.
+    """Each picture must find its own text and each text its own picture, with smoothed labels.
 
     ``s_ij = cos(image_i, text_j) / sigma``; ``loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)`` (equations 1 and 2),
-    where ``q_i`` is ``label_smoothing / n`` everywhere and what is left of 1 more at ``i``. ``sigma`` is learnt.
+    where ``q_i`` is ``label_smoothing / n`` everywhere, and the rest of 1 is added at ``i``. ``sigma`` is learnt.
 
-    There is no code of the authors. Twice the loss of the port in transformers, which takes the mean of both
+    The authors published no code. The loss is twice that of the port in transformers, which takes the mean of both
     directions where the paper takes the sum.
 
     Args:
@@ -122,13 +122,13 @@ class ALIGN(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class ConVIRT(Contrastive):
-    """Each picture must find a sentence of its own report, and, which counts less, each sentence its picture.
+    """Each picture must find a sentence of its own report and, with less weight, each sentence its picture.
 
     ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations 2
-    to 4). Which sentence of a report is drawn anew at every step.
+    to 4). Every step draws a sentence of each report.
 
-    There is no training code of the authors; equal to ``NTXentLoss`` of the port that is used most, whose text side
-    gets no gradient. Two reports that say the same ("no effusion") are wrong answers for one another, as in the paper.
+    The authors published no training code. Equal to ``NTXentLoss`` of the most used port, whose text side gets no
+    gradient. As in the paper, two reports with the same words ("no effusion") count as wrong for one another.
 
     Args:
         temperature: temperature, which is fixed (paper: 0.1).
@@ -154,16 +154,16 @@ class ConVIRT(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class MedCLIP(LearntScale):
-    """Pictures and texts are to be as near one another as what is found in them is alike.
+    """Pictures and texts must be as near to one another as their findings are similar.
 
     ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
-    ``m`` those of texts, 1 present, -1 absent and 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
-    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may be classes too: alike are then those of one class. Without
+    ``m`` those of texts: 1 present, -1 absent, 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
+    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may also be classes; then those of one class are similar. Without
     labels it is CLIP's objective, as in the authors' code.
 
-    Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which leaves
-    ``targets`` that are nearly even. Its second term, of augmented texts, is left out. Pictures and texts need not be
-    pairs: ``labels`` may be two, one of each side.
+    Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which makes
+    the targets nearly even. Its second term, of augmented texts, is left out. Pictures and texts need not be pairs:
+    ``labels`` may be two, one for each side.
 
     Args:
         alike: similarity of labels: ``"dot"`` (code) or ``"cosine"`` (paper).
@@ -197,10 +197,10 @@ class GIST(Contrastive):
 
     ``s_ij = scale cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2``.
     In the authors' form the target of ``i`` is ``i`` alone, so another picture of the same class, and the same picture
-    with another of its captions, count as wrong. Two other forms do not have that: ``"masked"`` leaves pairs of one
+    with another of its captions, count as wrong. Two other forms avoid that: ``"masked"`` leaves pairs of one
     class out of the comparison, ``"positive"`` makes all of them right, with equal parts (UniCL, arXiv 2204.03610).
 
-    Differences: the scale stays as it is (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
+    Differences: the scale is fixed (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
 
     Args:
         scale: factor on the cosines (CLIP: 100).
@@ -217,25 +217,24 @@ class GIST(Contrastive):
         return Fixed(self.scale)
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "The class of each pair was"
+        what = "the class of each pair"
         return self.same_label_rows(scores, own, labels, self.same_class, what, "same_class='negative'")
 
 
 @objectives.register
 @dataclass(frozen=True)
 class FocalLens(LearntScale):
-    """Each picture, seen under an instruction, must find its answer among those of the batch, and each answer it.
+    """Each picture, seen under an instruction, must find its answer among those of the batch, and the reverse.
 
     ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
-    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and held as CLIP's. A picture comes
-    with several instructions, so that its answer to one is a wrong answer to another. ``F`` is
+    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture
+    has several instructions, so its answer to one is wrong for another. ``G`` is the frozen text encoder. ``F`` is
     :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's sentence:
-    modulated convolutions, or a token in a vision transformer's last block. ``G`` is the frozen words half. The paper's
-    other form, a multimodal language model, is the encoder ``mllm:``, as it was trained.
+    modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, a multimodal
+    language model as it was trained, use the encoder ``mllm:``.
 
-    There is no code of the authors, and this is written from the abstract and reviews. The network's own weights stay,
-    where the authors tune them. Short answers repeat ("red"), and what is done with those is ours; so is what becomes
-    of an instruction that was not taught.
+    The authors published no code; this follows the abstract and reviews. The network's own weights stay fixed, where
+    the authors tune them. How repeated short answers ("red") and untaught instructions are treated is SeeWhy's own.
 
     Args:
         same_answer: how to treat triplets with the same answer: left out (``"masked"``), right in equal parts
@@ -254,23 +253,23 @@ class FocalLens(LearntScale):
     same_answer: SameLabel = "positive"
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "The number of each triplet's answer was"
+        what = "the number of each triplet's answer"
         return self.same_label_rows(scores, own, labels, self.same_answer, what, "same_answer='negative'")
 
 
 @objectives.register
 @dataclass(frozen=True)
 class Prefix(LearntScale):
-    """Pictures find their texts, where a learnt prefix tells the words half what kind of text it reads.
+    """Pictures find their texts, and a learnt prefix says whether a text is a class name or a caption.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
     (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
     ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
-    of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch comes from one source alone, for
-    else a text can be told by its kind instead of its meaning. At test the captions' prefix is put before everything.
+    of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch has one source, because
+    otherwise a text could be recognised by its kind instead of its meaning. At test all texts get the captions' prefix.
 
-    There is no code of the authors: written from the abstract and the authors' post. Gradients reach the prefix of the
-    batch's source alone, so prefixes must not decay.
+    The authors published no code; this follows the abstract and their blog post. Only the prefix of the batch's source
+    gets gradients, so prefixes must not decay.
 
     Args:
         n_tokens: learnt vectors per prefix (paper: 1).
@@ -281,7 +280,7 @@ class Prefix(LearntScale):
 
     name: ClassVar[str] = "prefix"
     paper: ClassVar[str] = "Saito et al. 2023, arXiv:2206.01125"
-    needs: ClassVar[str] = "pictures with class names, pictures with captions, and which are which"
+    needs: ClassVar[str] = "labelled pictures and captioned pictures"
     plain_pairs: ClassVar[bool] = False
     options: ClassVar[str] = "--column label=COLUMN and --column text=COLUMN; in Python, label= and text="
 
@@ -291,7 +290,7 @@ class Prefix(LearntScale):
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         form: SameLabel = "positive" if self.same_label else "negative"
-        what = "The number of each pair's class, and one of its own for each caption, were"
+        what = "the number of each pair's class, and a number of its own for each caption"
         return self.same_label_rows(scores, own, labels, form, what, "same_label=False")
 
 
@@ -306,7 +305,7 @@ class GPT4Image(Contrastive):
     * ``"ctr"``: the first half of it
     * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``; no other text is compared with
 
-    Follows the authors' code on one device. Copies of one text in a batch are wrong answers for one another, as theirs.
+    Follows the authors' code on one device. As there, copies of one text in a batch count as wrong for one another.
 
     Args:
         form: which of the three forms (authors: ``"clip"``).
@@ -344,13 +343,14 @@ def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
 @objectives.register
 @dataclass(frozen=True)
 class FocalContrastive(LearntScale):
-    """Each picture beside each text is one question, and hard ones count most: rare things are learnt from few pairs.
+    """Decides for each picture and each text whether they belong together, and weighs hard pairs most.
 
     ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)``
-    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, ``w`` ``alpha`` and ``1 - alpha``.
+    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, and ``w`` ``alpha`` and ``1 - alpha``. So rare content
+    is learnt from few pairs.
 
-    Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are the same, so one
-    is computed. There is no bias, unlike SigLIP's.
+    Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are equal, so only
+    one is computed. There is no bias, unlike SigLIP's.
 
     Args:
         alpha: weight of right pairs, 0 to 1 (authors: 0.5).
@@ -374,15 +374,15 @@ class FocalContrastive(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class DITO(LearntScale, RandomBoxes):
-    """What a detector's heads see in random boxes must find the picture's text, on every level of their pyramid.
+    """Teaches a detector's heads from captions: features of random boxes must find the picture's text.
 
-    ``v_l = max_r head(box_r on level l)``, the largest of each number over random boxes ``r``; the loss is
-    ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, ``L`` CLIP's symmetric cross entropy over the
-    batch, or RO-ViT's focal loss, at one temperature that is learnt.
+    ``v_l = max_r head(box_r on level l)``, the elementwise maximum over random boxes ``r`` on each level ``l`` of the
+    pyramid. The loss is ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, with ``L`` CLIP's symmetric
+    cross entropy over the batch, or RO-ViT's focal loss, at one learnt temperature.
 
-    The authors published the detector and not this training, and this is written from abstracts: how many boxes are
-    drawn, how, and how the terms are weighed, is ours. The heads are saved with the encoder, for
-    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads a picture.
+    The authors published the detector but not this training. It follows their abstracts: the number of boxes, how they
+    are drawn, and the weights of the terms are SeeWhy's. The heads are saved with the encoder, for
+    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads per picture.
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).

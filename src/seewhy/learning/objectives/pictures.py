@@ -41,7 +41,7 @@ class Beside(nn.Module):
 
 
 class PictureObjective(Objective):
-    """Needs no words; ``seewhy pretrain`` takes class folders, a table or just pictures for it."""
+    """An objective without words; ``seewhy pretrain`` takes class folders, a table or just pictures for it."""
 
     needs_labels: ClassVar[bool] = False
     n_views: int = 2
@@ -54,7 +54,7 @@ class PictureObjective(Objective):
 
 
 class Vectors(PictureObjective):
-    """Sees each view of a picture as one vector; of any length, unless the objective says otherwise."""
+    """Compares views of pictures as one vector each, of any length unless the objective says otherwise."""
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
         """What is learnt or kept beside the networks, new, for vectors so wide and a training so long."""
@@ -75,8 +75,8 @@ class Vectors(PictureObjective):
         if not fits or (labels is None and self.needs_labels):
             given = "no labels" if labels is None else f"{len(labels)} labels"
             raise InputError(
-                f"{self.name} was given vectors of the shape {tuple(vectors.shape)} and {given}. At least two views in "
-                "all, and a label for each picture where it needs them, were expected. Give a larger batch."
+                f"{self.name} was given vectors of the shape {tuple(vectors.shape)} and {given}. Expected at least two "
+                "views in all, and a label per picture if the objective needs labels. Give a larger batch."
             )
         if state is None:
             n_classes = 0 if labels is None else int(labels.max()) + 1
@@ -93,7 +93,7 @@ class Vectors(PictureObjective):
 
 
 class Dense(PictureObjective):
-    """Cells of two views that show the same spot must agree."""
+    """Cells of two views that show the same place must agree."""
 
     cell_weight: float = 1.0
     instance_weight: float = 0.0
@@ -110,8 +110,8 @@ class Dense(PictureObjective):
         if first.shape != second.shape or not b or boxes.shape != (2, b, 4) or flipped.shape != (2, b):
             raise InputError(
                 f"{self.name} was given maps and boxes of the shapes {tuple(first.shape)}, {tuple(second.shape)}, "
-                f"{tuple(boxes.shape)}. Two maps of each picture, alike, and a box of four numbers for each were "
-                "expected. Give a batch of two views."
+                f"{tuple(boxes.shape)}. Expected two maps of one shape per picture, and a box of four numbers for "
+                "each. Give a batch of two views."
             )
         new = self.state(first.shape[1]).to(first.device).requires_grad_(False) if state is None else state
         with torch.autocast(first.device.type, enabled=False):
@@ -124,11 +124,11 @@ class Dense(PictureObjective):
 
     @abstractmethod
     def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-        """The number to make small of whole views: the one that learns, and the one that is followed."""
+        """The loss of whole views: the one that learns, and the one that it follows."""
 
 
 class Queue(Beside):
-    """The last vectors of pictures, with their classes and numbers; the oldest give way (MoCo, He et al. 2020)."""
+    """A queue of the last pictures' vectors, classes and numbers; the oldest leave first (MoCo, He et al. 2020)."""
 
     vectors: Tensor
     labels: Tensor

@@ -20,18 +20,18 @@ from .pictures import Boxes, Dense, Flipped, Maps
 @objectives.register
 @dataclass(frozen=True)
 class GLoRIA(Regional):
-    """Whole pictures and whole texts must find one another, and so must words and the regions they attend to.
+    """Pictures and reports must find one another, and so must words and the regions they attend to.
 
-    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)`` of the whole, and
-    ``local_weight`` times that of the parts (``local``): with ``a`` the products of words and regions, after a softmax
-    over words, a second over regions of ``attention_scale a`` weighs the regions into a context ``c_t`` for each word
-    ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` takes the place of the cosine (sections 3.2 and 3.3).
+    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)``, plus ``local_weight``
+    times the same loss for parts (``local``, sections 3.2 and 3.3). There ``a`` are the products of words and regions,
+    after a softmax over words. A second softmax over regions of ``attention_scale a`` weighs the regions into a context
+    ``c_t`` for each word ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` replaces the cosine.
 
-    Every picture is held against the words of every text: the cost grows with the square of the batch times words times
-    regions. It is made in blocks of texts, so that memory does not.
+    Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
+    times regions. Blocks of texts bound the memory.
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but for their reading one token more
-    than there are words. There a layer of its own makes the vectors of regions; here a tower's projection does.
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs read one token more
+    than there are words. Theirs has a layer for the vectors of regions; here the image encoder's projection makes them.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
@@ -43,7 +43,7 @@ class GLoRIA(Regional):
 
     name: ClassVar[str] = "gloria"
     paper: ClassVar[str] = "Huang et al. 2021, ICCV, GLoRIA"
-    needs: ClassVar[str] = "pictures with a report each; regions and words"
+    needs: ClassVar[str] = "pictures with a report each; an encoder that gives regions and words"
     parts = "words"
 
     attention_scale: Positive = 4.0
@@ -86,18 +86,18 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, each of them the picture, and each its own regions.
+    """Each picture must find several sentences of its captions, each sentence the picture and its own regions.
 
-    ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th of the sentences drawn; ``loss = mean_k (mean_i CE(s_i·, i)
-    + mean_j CE(s_·j, j)) / 2``: sentences of one picture never compete (section 3.2). Beside it ``local_weight`` times
-    the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the mean of the regions by its
-    cosines with them, stretched to [0, 1] and left out below ``sigma``; the loss is the mean of ``CE(exp(theta)
-    cos(v_k, t_·), k)`` and of the same with both sides changed, over sentences. ``theta`` is learnt.
+    ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
+    mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. Added is
+    ``local_weight`` times the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the
+    mean of the regions weighed by their cosines with it, scaled to [0, 1] and dropped below ``sigma``. The loss is the
+    mean over sentences of ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction.
 
     Equal to the plain softmax path of the authors' code, which divides by ``n_texts`` what the paper adds up. Their
     grouping code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a
-    sentence is compared with the groups of its own picture alone, and equal to theirs for one picture. Their circle
-    loss is not in the paper and not here. Costs ``n_texts`` passes of the text tower.
+    sentence is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in
+    the paper and not here. Cost: ``n_texts`` passes of the text encoder.
 
     Args:
         n_texts: texts drawn per picture and step (authors: 6).
@@ -113,7 +113,7 @@ class DreamLIP(LearntScale, Regional):
 
     name: ClassVar[str] = "dreamlip"
     paper: ClassVar[str] = "Zheng et al. 2024, arXiv:2403.17007"
-    needs: ClassVar[str] = "pictures with long captions, or several; regions"
+    needs: ClassVar[str] = "pictures with long or several captions; an encoder that gives regions"
     parts = "texts"
     across: ClassVar[bool] = False
 
@@ -145,7 +145,7 @@ EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Each cell becomes a mean of transformed cells of its own view, weighed by how like they are to it."""
+    """Each cell becomes a mean of transformed cells of its own view, weighted by their similarity to it."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -170,21 +170,20 @@ def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b 
 @objectives.register
 @dataclass(frozen=True)
 class PixPro(Dense):
-    """The same spot of a picture must agree between two crops of it, each smoothed over what is like it in its crop.
+    """The same place of a picture must agree between two crops, each smoothed over similar places of its crop.
 
-    With ``x`` and ``x'`` the projected maps of two views, ``x'`` from the slow branch, ``y_i = sum_j max(cos(x_i,
-    x_j), 0)^gamma g(x_j)``, ``g`` one learnt layer (equation 3), and the pairs ``(i, j)`` whose centres lie nearer in
-    the picture than ``threshold`` times the diagonal of the larger cell (equation 1), ``loss = -2 mean cos(y_i, x'_j)``
-    over the pairs of a picture, then over pictures; of both orders at best -4. Views without a spot in common give 0.
+    ``x`` and ``x'`` are the projected maps of two views, ``x'`` from the slow branch. ``y_i = sum_j max(cos(x_i, x_j),
+    0)^gamma g(x_j)``, with ``g`` one learnt layer (equation 3). A pair ``(i, j)`` counts if the centres lie nearer in
+    the picture than ``threshold`` times the diagonal of the larger cell (equation 1). ``loss = -2 mean cos(y_i, x'_j)``
+    over the pairs of a picture, then over pictures; with both orders at best -4. Views that share no place give 0.
 
     ``form="contrast"`` is PixContrast (equation 2): ``-log`` of the share of a cell's pairs in ``sum_j exp(cos(x_i,
-    x'_j) / temperature)`` over all cells of the other view, mean over cells that have a pair; no ``g``, no propagation.
-    ``form="plain"`` is ``y_i = g(x_i)``.
+    x'_j) / temperature)`` over all cells of the other view, averaged over cells with a pair, without ``g`` and
+    propagation. ``form="plain"`` is ``y_i = g(x_i)``.
 
     Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They count
-    fractions from the first pixel to the last (``1 / (W - 1)``); here a box goes from edge to edge, which decides
-    otherwise on 0.7 % of the pairs of random crops of 500 x 375 pixels in 7 x 7 cells, those on the threshold.
-    PixContrast they did not publish: it follows the paper.
+    fractions from the first pixel to the last (``1 / (W - 1)``), SeeWhy from edge to edge. This changes 0.7 % of the
+    pairs of random crops of 500 x 375 pixels in 7 x 7 cells, on the threshold. PixContrast follows the paper alone.
 
     Args:
         form: what is made of cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
@@ -200,8 +199,8 @@ class PixPro(Dense):
     name: ClassVar[str] = "pixpro"
     spelt: ClassVar[str] = "PixPro"
     paper: ClassVar[str] = "Xie et al. 2021, CVPR, arXiv:2011.10043"
-    needs: ClassVar[str] = "pictures alone; two views of each with their boxes"
-    cost: ClassVar[str] = "1, of the slow branch"
+    needs: ClassVar[str] = "pictures"
+    cost: ClassVar[str] = "1, of a slow copy"
 
     form: Literal["propagation", "plain", "contrast"] = "propagation"
     threshold: Positive = 0.7
@@ -213,7 +212,7 @@ class PixPro(Dense):
 
     def check(self) -> None:
         if not self.cell_weight + self.instance_weight:
-            raise self.refusal("cell_weight", "instance_weight", expected="One of two weights above zero was")
+            raise self.refusal("cell_weight", "instance_weight", expected="at least one of the two above 0")
 
     def state(self, width: int) -> nn.Module:
         if self.form == "contrast":
@@ -254,7 +253,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """How far the cells of a first view lie from those of a second, in diagonals of the larger cell of the two."""
+    """Distances between the cells of two views, in diagonals of the larger cell."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

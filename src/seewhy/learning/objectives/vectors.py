@@ -27,9 +27,10 @@ class Layer(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class CrossEntropy(Vectors):
-    """A linear layer behind the network tells each picture's class; it is left out of what is saved.
+    """A linear layer behind the network must predict each picture's class: the usual baseline.
 
-    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views. Vectors keep their length. Equal to torch's.
+    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views, equal to torch's. Vectors keep their length. The layer is
+    not saved.
 
     Args:
         label_smoothing: share of the right answer that is spread over all classes, 0 to 1.
@@ -39,7 +40,7 @@ class CrossEntropy(Vectors):
     name: ClassVar[str] = "cross_entropy"
     spelt: ClassVar[str] = "cross entropy"
     paper: ClassVar[str] = "the usual baseline"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
 
     label_smoothing: OpenPart = 0.0
@@ -80,15 +81,15 @@ class Layers(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class IIS(Vectors):
-    """A linear layer on the vectors and one on few concept similarities must both tell the class.
+    """A linear layer on the vectors, and another on a few concept similarities, must both predict the class.
 
     ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; this training is not
-    in the released code, and ``w`` is not known). Each picture keeps the ``M - floor(sM)`` concepts that are largest in
-    size; the gradient goes through those and not into the concepts. Both layers are left out of what is saved.
+    in the released code, and ``w`` is unknown). Each picture keeps the ``M - floor(sM)`` largest concepts by size; the
+    gradient goes through these, not into the concepts. Neither layer is saved.
 
-    Concepts are ``M`` training pictures, drawn once, each as the network sees it now: whenever it comes by, its concept
-    is replaced. The paper's are pieces of pictures encoded by the network, how often is not known. With
-    ``concepts="random"`` they are directions that never change: what the second term does without any concept.
+    Concepts are ``M`` training pictures, drawn once. Whenever the network sees one, its concept is updated. The paper's
+    concepts are pieces of pictures; how often they are encoded is unknown. With ``concepts="random"`` they are fixed
+    random directions: what the second term does without any concept.
 
     Args:
         n_concepts: number of concepts, ``M``; the default is the best in the paper's ablation, as a review
@@ -102,7 +103,7 @@ class IIS(Vectors):
     name: ClassVar[str] = "iis"
     spelt: ClassVar[str] = "interpretability maximisation"
     paper: ClassVar[str] = "Shen et al. 2025, arXiv:2510.24105"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
     small: ClassVar = {"n_concepts": 4}
 
@@ -148,10 +149,10 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
 @objectives.register
 @dataclass(frozen=True)
 class SimCLR(Vectors):
-    """Each view of a picture must find its other view among all views of the batch, without any class.
+    """Each view of a picture must find its other view among all views of the batch. It needs no classes.
 
     NT-Xent (equation 1): ``-log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))`` for the two views ``i``, ``j`` of a
-    picture, on average over all views; ``s`` are cosines.
+    picture, averaged over all views; ``s`` are cosines.
 
     Equal to ``SupConLoss`` of SupContrast without labels, in loss and gradients. The default temperature is that of
     SupContrast's command for SimCLR; the paper finds 0.1 to 0.5 best, by batch and epochs.
@@ -183,13 +184,13 @@ class SimCLR(Vectors):
 class SupCon(Vectors):
     """Each view must find all views of its own class among all views of the batch, or of a queue.
 
-    ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, on average over views ``i``
+    ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, averaged over views ``i``
     (equation 2, the sum outside of the logarithm); ``P(i)`` are the other views of its class, ``s`` cosines.
 
     Equal to ``SupConLoss`` of SupContrast in loss and gradients, which also multiplies by ``temperature /
-    base_temperature``. With ``n_store`` the pictures are compared with as many earlier ones by a slow copy of the
-    network (the paper's section 4.4 and MoCo): then the last view goes through the slow copy and the others must find
-    their class in the queue, their own picture's other views among it. Memory does not grow with the queue.
+    base_temperature``. With ``n_store`` the pictures are compared with that many earlier vectors by a slow copy of the
+    network (the paper's section 4.4 and MoCo). The last view goes through the slow copy; the others must find their
+    class in the queue, which includes their own picture's other views. Memory does not grow with the queue.
 
     Args:
         temperature: temperature of the cosines (paper: 0.1).
@@ -203,7 +204,7 @@ class SupCon(Vectors):
     name: ClassVar[str] = "supcon"
     spelt: ClassVar[str] = "SupCon"
     paper: ClassVar[str] = "Khosla et al. 2020, arXiv:2004.11362"
-    needs: ClassVar[str] = "pictures with a class each"
+    needs: ClassVar[str] = "labelled pictures"
     needs_labels: ClassVar[bool] = True
 
     temperature: Positive = 0.1
@@ -214,7 +215,7 @@ class SupCon(Vectors):
 
     def check(self) -> None:
         if self.n_store and self.n_views < 2:
-            raise self.refusal("n_store", "n_views", expected="Two views or more with a queue were")
+            raise self.refusal("n_store", "n_views", expected="at least 2 views with a queue")
 
     @property
     def slow_views(self) -> int:
@@ -251,7 +252,7 @@ def against_store(
 
 
 class Neighbours(Queue):
-    """The pictures that can be neighbours, how many steps went by, how many are cold, and the layer of a warm-up."""
+    """The possible neighbours, the number of steps so far, and the warm-up's layer."""
 
     steps: Tensor
 
@@ -268,19 +269,19 @@ class Neighbours(Queue):
 @objectives.register
 @dataclass(frozen=True)
 class LOOK(Vectors):
-    """Most of the nearest neighbours of a picture, itself left out, must be of its class, be it in several places.
+    """Most nearest neighbours of a picture must be of its class; a class may stay in several places.
 
     Leave-one-out soft kNN, LOOK-style: ``P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij`` with
-    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are vectors of the pictures
-    by a slow copy of the network, first in first out; those of the same picture never count. A picture of the same
-    class that is not among the k nearest gets no pull, so that a class may stay in several places.
+    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are pictures' vectors by a
+    slow copy of the network, first in first out; those of the same picture never count. A picture of the same class
+    outside the k nearest is not pulled closer.
 
-    There is no public code, and the body of the paper was not at hand: the loss is rebuilt from its abstract and from
-    what this family of methods does. How it starts, the store, k, temperature and momentum are ours. Networks that had
-    learnt nothing came to one place altogether with ``"none"`` and ``"own_class"`` on drawn shapes.
+    There is no public code, and the paper's full text was not available: the loss follows its abstract and related
+    methods. The start, the store, k, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
+    collapsed to one place with ``"none"`` and ``"own_class"``.
 
-    Cost: one pass of the slow copy a view that it sees, and one product with the store; memory does not grow with the
-    store. Slow vectors of the batch itself go into the store before it is compared with.
+    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with the
+    store. The batch's own slow vectors enter the store before it is compared with.
 
     Args:
         k: number of neighbours, from 0; 0 takes all (SupCon's inner form).
@@ -298,8 +299,8 @@ class LOOK(Vectors):
     name: ClassVar[str] = "look"
     spelt: ClassVar[str] = "LOOK"
     paper: ClassVar[str] = "Feng et al. 2021, arXiv:2110.06014"
-    needs: ClassVar[str] = "pictures with a class each"
-    cost: ClassVar[str] = "1 by the slow copy"
+    needs: ClassVar[str] = "labelled pictures"
+    cost: ClassVar[str] = "1, of a slow copy"
     needs_labels: ClassVar[bool] = True
 
     k: Natural = 20

@@ -283,11 +283,11 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """An autoencoder that has memorised the training pictures stands before a small classifier of grey pictures.
+    """Redraws the picture from memory until it settles, then classifies the redrawn picture. For small grey pictures.
 
-    A picture is observed and redrawn, again and again, until it settles: that is what the classifier sees, and it can
-    be looked at. Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the seen picture is near to a
-    training picture, which it gives away, and the authors train for 100,000 epochs.
+    The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
+    Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the redrawn picture is near to a training
+    picture, which it reveals, and the authors train for 100,000 epochs.
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
@@ -304,8 +304,8 @@ class Perceptual(NetworkRecipe):
 
     name: ClassVar[str] = "perceptual"
     paper: ClassVar[str] = "Kupeev & Nitzany 2023, arXiv:2310.05212"
-    needs: ClassVar[str] = "small pictures in classes"
-    cost: ClassVar[str] = "n_loops × n_copies of its autoencoder"
+    needs: ClassVar[str] = "small labelled pictures"
+    cost: ClassVar[str] = "n_loops × n_copies, of its autoencoder"
     network: ClassVar[type[Network] | None] = PerceptualNetwork
     takes: ClassVar = ()
     small: ClassVar = {"side": 32, "width": 8, "depth": 2, "memory_steps": 4, "judge_epochs": 2} | {

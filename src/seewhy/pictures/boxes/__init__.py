@@ -36,7 +36,7 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
     """
     path = Path(source)
     if not path.exists():
-        raise DataError(f"{path} is not there. A file or folder of boxes was expected. Check its name.")
+        raise DataError(f"{path} does not exist. Expected a file or folder of boxes. Check its name.")
     for name in [format] if format is not None else list(box_formats):
         reader = box_formats[name]()
         if reader.knows(path):
@@ -44,8 +44,8 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
             return data
     what = f"the format {format}" if format is not None else f"any of {', '.join(box_formats)}"
     raise DataError(
-        f"{path} holds no boxes in {what}. A COCO file, YOLO's labels with the names of their classes, VOC's XML or a "
-        "table was expected. Give one of these."
+        f"{path} holds no boxes in {what}. Expected a COCO file, YOLO labels with the names of their classes, VOC XML "
+        "or a table. Give one of these."
     )
 
 
@@ -147,8 +147,9 @@ class BoxData:
         kept = tuple(p for p in self.pictures if p.image not in gone)
         if not kept:
             raise DataError(
-                f"None of the {len(self)} pictures is there, such as {self.pictures[0].image if self else 'any'}. "
-                "Their files were expected. Name the folder that they are in with --pictures."
+                f"None of the {len(self)} pictures exists; the first is "
+                f"{self.pictures[0].image if self else 'unnamed'}. Expected their files. Name their folder with "
+                "--pictures."
             )
         return BoxData(kept, self.classes, self.left_out, (), self.notes)
 
@@ -213,13 +214,13 @@ class Gathering:
         others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
         if not self._pictures:
             raise DataError(
-                f"{self.source} names no picture. At least one was expected, be it without boxes. Give another file."
+                f"{self.source} names no picture. Expected at least one, with or without boxes. Give another file."
             )
         if len(others) == len(self._pictures):
             raise DataError(
-                f"{self.source} states sizes that its pictures do not have: {some(others, 3)}. Boxes on the pictures "
-                "as they are were expected. Export it again from these pictures, saved upright, or give those that it "
-                "was made of."
+                f"{self.source} states sizes that its pictures do not have: {some(others, 3)}. Expected boxes for "
+                "these pictures. Export it again from these pictures, saved upright, or give the pictures it was made "
+                "from."
             )
         fitting = [(image, one) for image, one in self._pictures.items() if not one.differs]
         pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in fitting)
@@ -227,12 +228,12 @@ class Gathering:
         classes = (*self.classes, *sorted(used - set(self.classes), key=natural_key))
         missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
         counted: list[tuple[str, Sequence[object]]] = [
-            ("picture(s) left out, as the size stated is not theirs and the boxes would lie elsewhere", others)
+            ("picture(s) left out, as their stated size is wrong and their boxes would be misplaced", others)
         ]
         reasons = dict.fromkeys(o.why for o in self._left_out)
         because = ((why, [o for o in self._left_out if o.why == why]) for why in reasons)
         counted += [(f"box(es) left out, each of which {why}", boxes) for why, boxes in because]
-        counted += [("box(es) cut at the edge of the picture", self._cut), ("picture(s) are not there", missing)]
+        counted += [("box(es) cut at the edge of their picture", self._cut), ("picture(s) do not exist", missing)]
         notes = [*self.notes, *(f"{len(of)} {what}: {some([*map(str, of)], 3)}" for what, of in counted if of)]
         if without := [c for c in classes if c not in used]:
             notes.append(f"{len(without)} class(es) have no box: {some(without)}")
@@ -243,7 +244,7 @@ def _placed(box: Corners, size: Size | None) -> tuple[str | None, Corners]:
     """What is wrong with a box, if it cannot be used; and the box within the picture."""
     left, top, right, bottom = box
     if not all(map(math.isfinite, box)):
-        return "has a number that is none", box
+        return "has a coordinate that is not a number", box
     if right <= left or bottom <= top:
         return "has no area", box
     if size is None:
@@ -307,7 +308,7 @@ def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
     for name, one in zip(names, pictures, strict=True):
         if (other := owner.setdefault(name.casefold(), one.image)) != one.image:
             raise DataError(
-                f"The pictures {other} and {one.image} are called alike but for their endings. One file of boxes for "
-                "each was expected, which is named after its picture. Rename one, or write COCO."
+                f"The names of {other} and {one.image} differ only in their endings, so their boxes would share one "
+                "file. Expected a different name for each. Rename one, or write COCO."
             )
     return names

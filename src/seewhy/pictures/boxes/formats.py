@@ -66,14 +66,14 @@ class COCO:
         found, folders = Gathering(path), near(path, pictures)
         names = {_id(path, c, "category"): str(c.get("name", "")) for c in _list(path, data, "categories")}
         if (twice := first_repeated(names.values())) is not None:
-            raise DataError(f"{path} has two categories that are called {twice!r}. Rename or merge them.")
+            raise DataError(f"{path} has two categories called {twice!r}. Rename or merge them.")
         found.classes += names.values()
         images: dict[int, str] = {}
         for one in _list(path, data, "images"):
             key, file = _id(path, one, "image"), one.get("file_name")
             if key in images or not isinstance(file, str) or not file:
                 what = "is there twice" if key in images else "has no file_name"
-                raise DataError(f"{path}: the image {key} {what}. One image for every id was expected. Mend it.")
+                raise DataError(f"{path}: the image {key} {what}. Expected one image per id. Correct it.")
             images[key] = find_picture(file, folders)
             found.picture(images[key], whole_size(one.get("width"), one.get("height")))
         for i, one in enumerate(_list(path, data, "annotations")):
@@ -107,24 +107,28 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         data = parse_json(read_file(path, LARGEST_JSON))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Give a COCO file of boxes.") from error
+        raise DataError(
+            f"{path} cannot be read: {reason(error)}. Expected a COCO file of boxes. Export it again."
+        ) from error
     if isinstance(data, dict) and "images" in data:
         return data
-    what = "a list of detections without pictures" if isinstance(data, list) else "no COCO file"
-    raise DataError(f"{path} is {what}. An object with images, categories and annotations was expected. Give one.")
+    what = "a list of detections without images" if isinstance(data, list) else "not a COCO file"
+    raise DataError(f"{path} is {what}. Expected an object with images, categories and annotations. Export it again.")
 
 
 def _list(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = data.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise DataError(f"{path}: {key!r} is no list of objects, as COCO has it. Mend it, or export it again.")
+        raise DataError(
+            f"{path}: {key!r} is not a list of objects. Expected the form of COCO. Correct it, or export it again."
+        )
     return found
 
 
 def _id(path: Path, one: dict[str, Any], what: str) -> int:
     found = one.get("id")
     if type(found) is not int:
-        raise DataError(f"{path}: a {what} has the id {found!r}. A whole number was expected. Export it again.")
+        raise DataError(f"{path}: a {what} has the id {found!r}. Expected a whole number. Export it again.")
     return found
 
 
@@ -136,7 +140,7 @@ def _annotation(
     values = [number(v) for v in given] if isinstance(given, list) else []
     image = images.get(of, "") if type(of) is int else ""
     label = names.get(kind, "") if type(kind) is int else ""
-    why = "" if len(values) == 4 else "has no bbox of four numbers"
+    why = "" if len(values) == 4 else "has no bbox with four numbers"
     why = why if label else f"is of a category that is not listed ({kind})"
     why = why if image else f"is of an image that is not listed ({of})"
     if why:
@@ -182,8 +186,8 @@ class CSV:
                     one[name] = one[there]
             if missing := [c for c in ("image", *self.edges, "label") if c not in one]:
                 raise DataError(
-                    f"{path} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. Those expected are "
-                    "image, left, top, right, bottom and label. Name them so."
+                    f"{path} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. Expected image, left, "
+                    "top, right, bottom and label. Rename the columns."
                 )
             name = cell_text(one["image"], where)
             if not name.strip():
@@ -230,7 +234,7 @@ class _Safe(TreeBuilder):
         return super().end(tag)
 
     def doctype(self, *_: object) -> None:
-        raise ValueError("it declares a document type, which files of boxes do not need")
+        raise ValueError("it declares a document type, which SeeWhy refuses")
 
 
 def parse_xml(data: bytes) -> Element:
@@ -240,7 +244,7 @@ def parse_xml(data: bytes) -> Element:
         parser.feed(data)
         root: Element = parser.close()
     except ParseError as error:
-        raise ValueError(f"it is no XML: {error}") from error
+        raise ValueError(f"it is not XML: {error}") from error
     return root
 
 
@@ -276,7 +280,7 @@ class VOC:
                 self._add(found, file, root, [*near(file, pictures), *near(path, pictures)])
         if unread:
             if len(unread) == len(files):
-                raise DataError(f"{path} cannot be read: {unread[0]}. Give files of VOC.")
+                raise DataError(f"{path} cannot be read: {unread[0]}. Expected VOC files. Export them again.")
             found.notes.append(f"{len(unread)} file(s) cannot be read: {', '.join(unread[:3])}")
         return found.done()
 
@@ -333,7 +337,7 @@ class YOLO:
         file = path if path.is_file() else next((path / n for n in self.name_files if (path / n).is_file()), None)
         if file is None:
             names_ = ", ".join(self.name_files)
-            raise DataError(f"{path} does not name its classes. One of {names_} was expected. Add one.")
+            raise DataError(f"{path} does not name its classes. Expected one of {names_}. Add one.")
         found, names, root = Gathering(path), _names(file), file.parent
         found.classes += names.values()
         texts = [p for p in root.rglob("*.txt") if p.name not in self.name_files and p != file]
@@ -352,7 +356,7 @@ class YOLO:
             except EmptyFolderError:
                 continue
         if outlines:
-            found.notes.append(f"{outlines} outline(s) were given, of which the boxes are taken")
+            found.notes.append(f"{outlines} outline(s) were replaced by the boxes around them")
         return found.done()
 
     def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
@@ -362,13 +366,13 @@ class YOLO:
         for stem, picture in zip(stems(data.pictures), data.pictures, strict=True):
             if any(b.ignored for b in picture.boxes):
                 raise DataError(
-                    f"{picture.image} has a box that is marked as a crowd or as difficult, for which YOLO has no "
-                    "place. Write COCO or VOC, or take it out."
+                    f"{picture.image} has a box marked as a crowd or as difficult, which YOLO cannot store. Write COCO "
+                    "or VOC, or remove the box."
                 )
             if picture.size is None:
                 raise DataError(
-                    f"The size of {picture.image} is not known, as the file is not there. Width and height were "
-                    "expected, since boxes are parts of them. Name the folder of the pictures with --pictures."
+                    f"The size of {picture.image} is unknown, as the file does not exist. YOLO needs it to store "
+                    "boxes. Name the folder of the pictures with --pictures."
                 )
             (width, height), lines = picture.size, []
             for b in picture.boxes:
@@ -386,13 +390,15 @@ def _names(file: Path) -> dict[int, str]:
         text = read_text(file, LARGEST)
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{file} cannot be read: {reason(error)}. Give the names of the classes.") from error
+        raise DataError(
+            f"{file} cannot be read: {reason(error)}. Expected the names of the classes. Write them again."
+        ) from error
     names = given.get("names") if isinstance(given, dict) else given
     if isinstance(names, list):
         names = {i: n for i, n in enumerate(names) if n is not None and str(n).strip()}
     plain = isinstance(names, dict) and all(type(k) is int and type(v) in (str, int) for k, v in names.items())
     if not names or not plain:
-        raise DataError(f"{file} has no names of classes. 'names:' with a list or with numbers was expected. Add it.")
+        raise DataError(f"{file} has no names of classes. Expected 'names:' with a list or with numbers. Add it.")
     found = {k: str(v).strip() for k, v in sorted(names.items())}
     if (twice := first_repeated(found.values())) is not None:
         raise DataError(f"{file} names the class {twice!r} twice. Rename or merge them.")
@@ -425,7 +431,7 @@ def _lines(found: Gathering, file: Path, image: str, size: Size | None, names: M
         label = names.get(int(cells[0])) if cells[0].isdecimal() and len(cells[0]) < 10 else None
         is_outline = len(values) >= 6 and len(values) % 2 == 0
         if label is None or size is None or not (len(values) in (4, 5) or is_outline):
-            why = "has no picture, whose size it needs" if size is None else "is no class and four numbers"
+            why = "has no picture to take its size from" if size is None else "is not a class and four numbers"
             why = why if label is not None else f"is of a class without a name ({cells[0][:20]})"
             found.leave_out(where, image, label or cells[0][:20], values, why)
             continue

@@ -118,22 +118,22 @@ class EPICBank(FittedBank):
 @prototypes.register
 @dataclass(frozen=True)
 class EPIC(Prototypes):
-    """The channels that speak most for the decision, each shown by the pictures that excite it most.
+    """The channels that speak most for the decision, each shown by the pictures that activate it most.
 
-    EPIC (arXiv 2505.12897): a square matrix ``U`` behind the last feature map, its inverse folded into the head, so
-    that no logit changes. ``U`` is fitted so that each new channel is pure: alone where it is strongest
+    EPIC (arXiv 2505.12897): a square matrix ``U`` behind the last feature map, with its inverse folded into the head,
+    so no logit changes. ``U`` is fitted so that each new channel is pure: alone where it is strongest
     (:class:`seewhy.prototypes.epic.training.FitEPIC`). A channel's prototypes are the pictures with the largest sum of
-    activation; on them and on the query its box is the cell where it is strongest::
+    activation; the box on them and on the query is the cell where it is strongest::
 
         Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
 
-    Contributions are signed and exact, so they add up (the authors' code multiplies by ``max(v_k, 0)``), and a channel
-    that speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
+    Contributions are signed and exact, so they add up (the authors' code multiplies by ``max(v_k, 0)``). A channel that
+    speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
-        n_channels: channels shown; the authors' 4.
-        n_prototypes: pictures a channel; the authors' 4.
-        duplicate: pooled cosine at which two pictures count as one.
+        n_channels: channels to show (authors: 4).
+        n_prototypes: pictures per channel (authors: 4).
+        duplicate: pooled cosine from which two pictures count as one.
     """
 
     name = "epic"
@@ -281,7 +281,7 @@ def _read(
     stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(pictures=True))
     for entry, seen in zip(entries, stream, strict=True):
         if not isinstance(seen, Encoded) or seen.picture is None or seen.digest != entry.digest:
-            raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it as it is, and run again.")
+            raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it unchanged, and run again.")
         pictures.append(BankPicture(entry.name, entry.digest, entry.label, encode_thumbnail(seen.picture.pixels)))
         originals.append([seen.picture.to_original(tuple(box)) for box in boxes.tolist()])
     return tuple(pictures), torch.tensor(originals)

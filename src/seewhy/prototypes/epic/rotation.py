@@ -224,7 +224,7 @@ def check_fold(
     difference = float((own - folded).abs().max() / own.abs().max().clamp(min=1e-12))
     if not difference < TOLERANCE:
         raise ModelError(
-            f"The folded head differs from the model by {difference:.1e} of its largest logit. Less than "
-            f"{TOLERANCE:g} was expected. Use --like nearest, which folds nothing."
+            f"The folded head differs from the model by {difference:.1e} of its largest logit. Expected less than "
+            f"{TOLERANCE:g}. Use --like nearest, which folds nothing."
         )
     return FoldCheck(difference, float((own.argmax(1) == folded.argmax(1)).float().mean()))

@@ -147,19 +147,19 @@ class FitEPIC(Fitting):
             entries[seen.digest] = Entry(seen.name, seen.digest, decided if label is None else label)
         if maps is None or len(entries) < LEAST:
             raise DataError(
-                f"{len(entries)} distinct pictures can be read. At least {LEAST} were expected, better several "
-                "hundred. Give more pictures."
+                f"{len(entries)} distinct pictures can be read. Expected at least {LEAST}, better several hundred. "
+                "Give more pictures."
             )
         if len(entries) < len(pictures) - len(progress.failures):
-            progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures are left out")
+            progress.note(f"{len(pictures) - len(progress.failures) - len(entries)} copies of pictures left out")
         return [*entries.values()], maps
 
     def _warn(self, measures: dict[str, Any], width: int, progress: Progress) -> None:
         n = measures["n_fitted"]
         if n < ENOUGH * width:
             progress.note(
-                f"{n} pictures for {width} channels are {n / width:.2f} a channel; below {ENOUGH:g} a gain in purity "
-                f"need not be real. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
+                f"{n} pictures for {width} channels are {n / width:.2f} per channel; below {ENOUGH:g} a gain in purity "
+                f"may be chance. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
             )
         if measures["held_out"]["gain_interval"][0] <= 0:
             progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")

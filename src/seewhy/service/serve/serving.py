@@ -107,7 +107,8 @@ class Answers:
         token = self.service.settings.token
         shown = self.service.models.all() if token is None else []
         models = [{**m.classifier.provenance(), "name": m.name, "classes": m.classifier.classes} for m in shown]
-        page = {"models": models, "token": token is not None, "paths": request.app.openapi()["paths"]}
+        paths = dict(sorted(request.app.openapi()["paths"].items(), key=lambda path: path[0] != "/predict"))
+        page = {"models": models, "token": token is not None, "paths": paths}
         return HTMLResponse(render("serve.html", **page, address=str(request.base_url), version=version("seewhy")))
 
     async def health(self) -> Response:

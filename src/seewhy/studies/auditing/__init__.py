@@ -1,4 +1,4 @@
-"""Audits: a contract says what a classifier must keep, and an audit says whether it does, figure by figure."""
+"""Audits: a contract sets limits for a classifier, and an audit says whether it stays within them."""
 
 from .audit import Audit, audit
 

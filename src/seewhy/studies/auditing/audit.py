@@ -1,4 +1,4 @@
-"""``seewhy.audit``: does a classifier keep what a contract asks of it?"""
+"""``seewhy.audit``: does a classifier stay within the limits of a contract?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...pictures.object_masks import MaskSource
 from ...pictures.samples import Sample, Samples, load_samples, some
 from ...printable import printable
 from ...progress import Progress
-from ...report.blocks import Block, Cell, Colour, Document, Facts, Note, Section, Table, closing, pair, points
+from ...report.blocks import Block, Cell, Colour, Document, Facts, Fold, Note, Section, Table, closing, pair, points
 from ...storage.features import FeatureStore
 from ..pages import between, parted
 from ..study import Findings, beside
@@ -31,16 +31,24 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """Does it keep the contract: every figure with its interval, limit, state and what it means."""
-    headline, rest = parted(data["sentence"], "; " if data["audit"] == "pass" else ": ")
+    """The result of each figure in a sentence, what to do where it failed, and the numbers behind a click."""
+    headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
-    columns = ("figure", "state", "measured", "judged", "asked for", "what it means")
-    blocks: list[Block] = [Section("Figure by figure", [Table(columns, [_figure_line(row) for row in rows])])]
+    columns = ("name in the contract", "measured", "95 % interval", "pictures", "judged by", "limit")
+    blocks: list[Block] = [
+        Section(
+            "Results",
+            [
+                Table(("figure", "result", "what was found"), [_result(row) for row in rows]),
+                Fold("Figures", [Table(columns, [_figure_line(row) for row in rows])]),
+            ],
+        )
+    ]
     if data["groups"]:
         lead = (
             "In per cent. Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected over "
-            "the groups (Holm). Groups that are too small have neither."
+            "the groups (Holm). Small groups have neither."
         )
         lines = [
             (
@@ -50,48 +58,53 @@ def audit_page(data: dict[str, Any]) -> Document:
             )
             for row in data["groups"]
         ]  # fmt: skip
-        head = ("group", "pictures", "right", "right on all others", "others less this group", "p")
-        blocks.append(Section("Group by group", [Note(lead), Table(head, lines)]))
+        head = ("group", "pictures", "correct", "correct in others", "others minus this group", "p")
+        blocks.append(Section("Groups", [Note(lead), Table(head, lines)]))
     if copies := data["copies"]:
         facts = {}
         for one in copies[:MOST_SHOWN]:
-            agree = "" if one["agreement"] is None else f", agreement {one['agreement']:.3f}"
-            how = "the same file as" if one["same_bytes"] else "a near copy of"
+            agree = "" if one["agreement"] is None else f" (agreement {one['agreement']:.3f} of 1)"
+            how = "same file as" if one["same_bytes"] else "near copy of"
             facts[one["image"]] = f"{how} {one['fitted_on']}{agree}"
         more = len(copies) - MOST_SHOWN
-        rest_of = [Note(f"and {more} more, in the JSON.")] if more > 0 else []
-        blocks.append(Section("Pictures that it was fitted on", [Facts(facts), *rest_of]))
-    n = data["n"]
-    state = "Passed" if data["audit"] == "pass" else "Failed"
-    above = f"Audit on {n:,} picture{'s' * (n != 1)}"
-    below = (rest, f"Contract: {data['contract']}. Intervals at 95 %.")
-    return Document("Audit", f"{state}. {headline}", [*blocks, *closing(data)], above, below)
+        rest_of = [Note(f"{more} more are in the JSON.")] if more > 0 else []
+        blocks.append(Section("Training pictures among these", [Facts(facts), *rest_of]))
+    above = f"Audit on {data['n']:,} picture{'s' * (data['n'] != 1)} · contract: {data['contract']}"
+    return Document("Audit", headline, [*blocks, *closing(data, "Notes")], above, (rest,))
+
+
+def _result(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A figure in words; one that did not pass says by how much, and what to do."""
+    colour: Colour = "bad" if row["broken"] else "good" if row["state"] == "pass" else ""
+    optional = [] if row["state"] == "pass" or row["broken"] else ["(not required)"]
+    missed = []
+    if row["state"] == "fail":
+        end, _, judged = row["judged_by"].rpartition(", ")
+        missed = [f"The limit is {_limit(row)}; {end} is {judged}.", f"What to do: {CHECKS[row['name']].cure}"]
+    return row["title"], Cell(row["state"], optional, colour), Cell(row["meaning"], missed)
+
+
+def _limit(row: Mapping[str, Any]) -> str:
+    return str(row["asked"].partition(",")[0])
 
 
 def _figure_line(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    colour: Colour = "bad" if row["broken"] else "good" if row["state"] == "pass" else ""
-    required = [] if row["state"] == "pass" else ["and required" if row["broken"] else "and not required"]
-    measured = None
-    if row["value"] is not None:
-        around = [between(row["interval"])] if row["interval"] else []
-        measured = Cell(f"{row['value']:.3f}".replace("-", "−"), [*around, f"n = {row['n']}"])
     level = [f"verdict {row['limit']['level']} or better"] if "level" in row["limit"] else []
-    return (
-        Cell(row["title"], [row["name"]]), Cell(row["state"], required, colour), measured, row["judged_by"] or "–",
-        Cell(row["asked"].partition(",")[0], level), row["meaning"],
-    )  # fmt: skip
+    value = None if row["value"] is None else f"{row['value']:.3f}".replace("-", "−")
+    interval = between(row["interval"]) if row["interval"] else None
+    return row["name"], value, interval, row["n"], row["judged_by"] or None, Cell(_limit(row), level)
 
 
 @dataclass(frozen=True, repr=False)
 class Audit(Findings):
-    """What an audit found; ``data`` is the documented JSON (docs/json.md)."""
+    """The result of an audit; ``data`` is the documented JSON (docs/json.md)."""
 
     @property
     def passed(self) -> bool:
         return bool(self.data["audit"] == "pass")
 
     def to_junit(self) -> str:
-        """As JUnit XML, one test case a figure."""
+        """As JUnit XML, one test case per figure."""
         return junit(self.data)
 
 
@@ -109,23 +122,23 @@ def audit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
-    """Does a classifier keep what a contract asks of it, on pictures that it was not fitted on?
+    """Compare a classifier with the limits of a contract, on labelled pictures that it was not fitted on.
 
     Args:
-        classifier: what is audited.
-        samples: labelled pictures, or where they are.
-        contract: what it must keep, or the TOML file that says so; left out, :meth:`Contract.preset`, in which what
-            ``group``, ``train`` and ``masks`` are given for is required.
-        group: a table's column that names a part of the pictures; for class folders ``"folder"``.
-        train: the pictures that it was fitted on, where it does not know them itself.
-        masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to ask about the background.
-        n_explained: pictures drawn at random whose explanations are measured.
-        store: where looks are kept.
-        seed: of every draw.
+        classifier: the classifier to audit.
+        samples: labelled test pictures, or their folder or table.
+        contract: the limits, or their TOML file. The default is :meth:`Contract.preset`; the figures that ``group``,
+            ``train`` and ``masks`` are for become required when they are given.
+        group: a table's column that groups the pictures; for class folders ``"folder"``.
+        train: the training pictures, if the classifier does not know them itself.
+        masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to measure the influence of the background.
+        n_explained: number of random pictures whose explanations are measured.
+        store: keeps the features of pictures.
+        seed: seed of every random draw.
         progress: callback for progress and failures.
 
     Raises:
-        DataError: a label is none of its classes, no picture can be read, or the contract makes no sense.
+        DataError: if a label is none of its classes, no picture can be read, or the contract is not valid.
     """
     progress = progress or Progress()
     if not isinstance(contract, Contract):
@@ -150,7 +163,7 @@ def audit(
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
-    """The pictures, if every label is one of the classes: an audit leaves nothing out."""
+    """The pictures, if every label is one of the classes; an audit leaves no picture out."""
     items, _ = samples.of(classifier.classes)
     known = set(classifier.classes)
     strange = [s for s in samples.items if s.label not in known]
@@ -158,14 +171,14 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
         names = list(dict.fromkeys(s.label for s in strange))
         raise DataError(
             f"{len(strange)} of {len(samples)} pictures have labels that are none of its {len(classifier.classes)} "
-            f"classes: {some(list(map(repr, names)), 3)}. Its classes were expected, such as "
-            f"{some(list(map(repr, classifier.classes)), 3)}. Name them alike, or leave these pictures out."
+            f"classes: {some(list(map(repr, names)), 3)}. Expected names such as "
+            f"{some(list(map(repr, classifier.classes)), 3)}. Rename the labels, or leave these pictures out."
         )
     return items
 
 
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
-    """It with what is kept of pictures that it was fitted on, where somebody says which those are."""
+    """The classifier with features of its training pictures, if somebody says which those are."""
     data = train if isinstance(train, Samples) else load_samples(train)
     _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
     names, digests, small = zip(*files, strict=True)
@@ -187,23 +200,25 @@ def _told(material: Material, contract: Contract, found: Mapping[str, Figure]) -
 
 
 def _sentence(rows: list[dict[str, Any]], n: int) -> str:
-    on, broken = f"on {n} picture{'s' * (n != 1)}", []
-    for row in rows:
-        if row["broken"]:
-            end, _, judged = row["judged_by"].rpartition(", ")
-            why = judged if end == ENDS["value"] else f"{row['value'] or 0:.3g}, {end} {judged}"
-            why = f"{why}; asked for: {row['asked'].partition(',')[0]}"
-            broken.append(f"{row['name']} ({'not measured, and required' if row['state'] == 'not measured' else why})")
+    on, broken = f"on {n:,} picture{'s' * (n != 1)}", [row for row in rows if row["broken"]]
     if broken:
-        return f"The contract is broken {on}, in {len(broken)} of {len(rows)} figures: {', '.join(broken)}."
-    others = {"fail": "not kept", "not measured": "not measured"}
+        said = []
+        for row in broken:
+            end, _, judged = row["judged_by"].rpartition(", ")
+            value = judged if end == ENDS["value"] else f"{row['value'] or 0:.3g} ({end}: {judged})"
+            measured = f"is {value}, and the limit is {_limit(row)}"
+            why = "was not measured, but is required" if row["state"] == "not measured" else measured
+            said.append(f"{row['name']} {why}.")
+        return f"Failed: {len(broken)} of {len(rows)} figures broke the contract {on}. {' '.join(said)}"
+    others = {"fail": "Missed", "not measured": "Not measured"}
     aside = {said: [row["name"] for row in rows if row["state"] == state] for state, said in others.items()}
-    rest = "".join(f"; {said}, and not required: {', '.join(names)}" for said, names in aside.items() if names)
-    return f"The contract is kept {on}, in all of {len(rows) - sum(map(len, aside.values()))} figures{rest}."
+    rest = "".join(f" {said}, but not required: {', '.join(names)}." for said, names in aside.items() if names)
+    kept = len(rows) - sum(map(len, aside.values()))
+    return f"Passed: {kept} figure{'s' * (kept != 1)} within {'their limits' if kept != 1 else 'its limit'} {on}.{rest}"
 
 
 def junit(data: dict[str, Any]) -> str:
-    """One test case a figure: a failure where the contract is broken, skipped where it need not be kept."""
+    """One test case per figure: a failure if it breaks the contract, skipped if it need not pass."""
     rows = data["figures"]
     broken = [row for row in rows if row["broken"]]
     skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
@@ -216,7 +231,7 @@ def junit(data: dict[str, Any]) -> str:
         if row["value"] is not None:
             between = "" if row["interval"] is None else f" ({row['interval'][0]:g} to {row['interval'][1]:g})"
             measured = f"{row['value']:g}{between}, judged by {row['judged_by']}"
-        short = f"{row['title']}: {measured}; asked for: {row['asked'].partition(',')[0]}."
+        short = f"{row['title']}: {measured}; limit: {_limit(row)}."
         if row in broken:
             kind = "broken" if row["state"] == "fail" else "not measured"
             ET.SubElement(case, "failure", {"message": _clean(short), "type": kind}).text = _clean(row["meaning"])
@@ -230,7 +245,7 @@ def junit(data: dict[str, Any]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what no XML may hold, such as a control character in a file's name."""
+    """Without characters that XML cannot hold, such as control characters in a file's name."""
     return "".join(
         c if c not in "\ufffe\uffff" and not "\ud800" <= c <= "\udfff" else "\ufffd" for c in printable(text)
     )

@@ -39,7 +39,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured; without a value, ``meaning`` is why not."""
+    """What was measured; if there is no value, ``meaning`` says why."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -54,13 +54,13 @@ def missing(reason: str) -> Figure:
 
 
 def share(inside: Bool[Tensor, " n"], meaning: str) -> Figure:
-    """A part of pictures, with Wilson's interval."""
+    """A share of the pictures, with Wilson's interval."""
     return Figure(float(inside.float().mean()), accuracy_interval(inside), len(inside), meaning)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What a figure must keep."""
+    """The limit of a figure."""
 
     side: Side
     value: float
@@ -69,7 +69,7 @@ class Limit:
     level: str = ""
 
     def judged(self, figure: Figure) -> float | None:
-        """The number that is held against the limit."""
+        """The number that is compared with the limit."""
         if figure.value is None or figure.interval is None or self.bound == "value":
             return figure.value
         return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
@@ -86,7 +86,7 @@ class Limit:
         return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
 
     def said(self, figure: Figure) -> str:
-        """What is held against the limit, by its name, with as many digits as tell the two apart."""
+        """What is compared with the limit, and its value with enough digits to differ from the limit."""
         value = self.judged(figure)
         if value is None:
             return ""
@@ -96,7 +96,7 @@ class Limit:
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def row(self, name: str, figure: Figure) -> dict[str, Any]:
-        """A figure held against it, as JSON; it breaks the contract where it is required and not kept."""
+        """A figure beside its limit, as JSON; it breaks the contract if it is required and does not pass."""
         state = self.state(figure)
         return {
             "name": name, "title": CHECKS[name].title, "state": state, "broken": self.required and state != "pass",
@@ -110,7 +110,7 @@ class Limit:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A classifier and what it said of labelled pictures that it should not have been fitted on."""
+    """A classifier and its predictions for labelled test pictures."""
 
     classifier: Classifier
     items: tuple[Sample, ...]
@@ -132,7 +132,7 @@ class Material:
 
     @cached_property
     def explained(self) -> list[Explanation]:
-        """Cards of pictures drawn at random; made when a figure first asks for them."""
+        """Cards of pictures drawn at random, made when a figure first needs them."""
         return explained_of(self.classifier, self.items, self.n_explained, self.seed, self.store, self.progress)
 
 
@@ -141,12 +141,13 @@ Measure = Callable[[Material, Limit], Figure]
 
 @dataclass(frozen=True)
 class Check:
-    """One figure: its name in contracts, its title on pages, what it is and its limit for the contract that is written,
-    how it is measured, and between which numbers a limit makes sense."""
+    """One figure: its name in contracts, its title and meaning on pages, what to do if it fails, its default limit,
+    how it is measured, and the range of its limits."""
 
     name: str
     title: str
     told: str
+    cure: str
     limit: Limit
     measure: Measure
     low: float = 0.0
@@ -157,29 +158,31 @@ CHECKS: dict[str, Check] = {}
 """Every figure that a contract can name, in the order of reports."""
 
 
-def check(title: str, told: str, limit: Limit, *, name: str = "", low: float = 0.0, high: float = 1.0) -> Any:
-    """Register what measures a figure, under its name."""
+def check(
+    title: str, told: str, cure: str, limit: Limit, *, name: str = "", low: float = 0.0, high: float = 1.0
+) -> Any:
+    """Register a function that measures a figure, under its name."""
 
     def register(measure: Measure) -> Measure:
         key = name or measure.__name__
-        CHECKS[key] = Check(key, title, told, limit, measure, low, high)
+        CHECKS[key] = Check(key, title, told, cure, limit, measure, low, high)
         return measure
 
     return register
 
 
 LARGEST = 2**20
-"""Bytes of a contract, at most."""
+"""Largest contract, in bytes."""
 HEAD = """\
-# What a model must keep, for seewhy evaluate DATA -m MODEL --contract FILE. Delete what you do not ask for.
+# Limits for seewhy evaluate DATA -m MODEL --contract FILE. Delete the figures that you do not need.
 #
 # at_least or at_most   the limit
-# bound                 what is held against it: "value", the figure itself; "worst", the end of its 95 % interval that
-#                       is worse, so that it passes only where the limit is shown to be kept; "best", the better end,
-#                       so that it fails only where the limit is shown to be broken
-# required              whether the contract is broken where the limit is not kept, or the figure cannot be measured;
-#                       with false it is measured and told, and breaks nothing
-# level                 of verdicts: the least that counts, "partly" or "believable"
+# bound                 what is compared with it: "value", the figure itself; "worst", the worse end of its 95 %
+#                       interval, which passes only if the figure surely passes; "best", the better end, which fails
+#                       only if the figure surely fails
+# required              true: the audit fails if the figure misses its limit or cannot be measured; false: the figure is
+#                       only reported
+# level                 the lowest verdict that counts, "partly" or "believable"
 """
 
 
@@ -188,11 +191,11 @@ class Contract:
     """Limits by the name of their figure."""
 
     limits: Mapping[str, Limit]
-    source: str = "the one of this version"
+    source: str = "default"
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """What is asked for where nobody says otherwise."""
+        """The default contract; the figures named in ``required`` become required."""
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
@@ -202,22 +205,20 @@ class Contract:
             text = read_text(path, LARGEST)
         except OSError as error:
             raise DataError(
-                f"The contract {path} cannot be read: {reason(error)}. A TOML file was expected. Write one with "
+                f"The contract {path} cannot be read: {reason(error)}. Expected a TOML file. Write one with "
                 "seewhy evaluate --write-contract FILE."
             ) from None
         try:
             tables = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # beside TOMLDecodeError, numbers of thousands of digits
-            raise DataError(f"The contract {path} is no TOML: {reason(error)}. Correct it there.") from None
+            raise DataError(f"The contract {path} is not valid TOML: {reason(error)}. Correct it there.") from None
         if not tables:
-            raise DataError(
-                f"The contract {path} asks for nothing. A figure, at least, was expected, such as [accuracy]. Add one."
-            )
+            raise DataError(f"The contract {path} is empty. Expected at least one figure. Add [accuracy], for example.")
         limits = {name: _limit(name, table, f"The contract {path}") for name, table in tables.items()}
         return cls({name: limits[name] for name in CHECKS if name in limits}, str(path))
 
     def to_toml(self) -> str:
-        """With a comment on everything."""
+        """The contract with a comment on every figure."""
         text = HEAD
         for name, limit in self.limits.items():
             text += f"\n# {CHECKS[name].told}\n[{name}]\n{limit.side} = {limit.value:g}\n"
@@ -228,32 +229,32 @@ class Contract:
 
 def _limit(name: str, table: Any, lead: str) -> Limit:
     if name not in CHECKS:
-        raise DataError(f"{lead} names the figure {name!r}, which there is not. {_near(name, CHECKS)}")
+        raise DataError(f"{lead} names {name!r}, which is not a figure. {_near(name, CHECKS)}")
     check, preset = CHECKS[name], CHECKS[name].limit
     side, example = preset.side, f"{preset.side} = {preset.value:g}"
     if not isinstance(table, dict):
         raise DataError(
-            f"{lead} says {name} = {_shown(table)}. A table was expected. Write [{name}], and {example} below."
+            f"{lead} sets {name} = {_shown(table)}. Expected a table. Write [{name}], and {example} below it."
         )
     levels = tuple(RANK)[2:] if preset.level else ()
     good: dict[str, tuple[Callable[[Any], bool], str]] = {
         "at_least": (lambda v: type(v) in (int, float) and check.low <= v <= check.high,
-                     f"A number from {check.low:g} to {check.high:g}"),
-        "bound": (lambda v: v in BOUNDS, f"One of {', '.join(BOUNDS)}"),
-        "level": (lambda v: v in levels, f"One of {', '.join(levels)}"),
+                     f"a number from {check.low:g} to {check.high:g}"),
+        "bound": (lambda v: v in BOUNDS, f"one of {', '.join(BOUNDS)}"),
+        "level": (lambda v: v in levels, f"one of {', '.join(levels)}"),
         "required": (lambda v: isinstance(v, bool), "true or false"),
     }  # fmt: skip
     known = ("at_least", "at_most", "bound", "required", *(("level",) if levels else ()))
     for key in table:
         if key not in known:
-            raise DataError(f"{lead} says {key!r} of {name}, which there is not. {_near(key, known)}")
+            raise DataError(f"{lead} sets {key!r} in [{name}], which is not an option. {_near(key, known)}")
     if (sides := [key for key in known[:2] if key in table]) != [side]:
         given = " and ".join(sides) or "no limit"
-        raise DataError(f"{lead} gives {name} {given}. {side} was expected. Write {example}.")
+        raise DataError(f"{lead} gives {name} {given}. Expected {side}. Write {example}.")
     for key, value in sorted(table.items(), key=lambda item: [side, "bound", "level", "required"].index(item[0])):
         fits, expected = good["at_least" if key == side else key]
         if not fits(value):
-            raise DataError(f"{lead} says {key} = {_shown(value)} of {name}. {expected} was expected. Correct it.")
+            raise DataError(f"{lead} sets {key} = {_shown(value)} in [{name}]. Expected {expected}. Correct it.")
     bound, level = table.get("bound", preset.bound), table.get("level", preset.level)
     return Limit(side, float(table[side]), bound, table.get("required", True), level)
 
@@ -269,4 +270,4 @@ def _shown(value: Any) -> str:
 
 def _near(name: str, known: Any) -> str:
     near = nearest(name, known, n=2, cutoff=0.5)
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are {', '.join(known)}."
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Expected one of {', '.join(known)}."

@@ -1,11 +1,12 @@
-"""Do new pictures come from where the training pictures came from? By what a classifier keeps of these."""
+"""Drift: do new pictures differ from the pictures that a classifier was fitted on?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -17,17 +18,35 @@ from ...classifiers.known_pictures import KnownPictures, compact
 from ...errors import DataError, InputError
 from ...evaluation.figures import look_at
 from ...metrics.calibration import accuracy_interval
-from ...pictures.samples import Sample
+from ...pictures.samples import Sample, some
 from ...progress import Progress
-from ...report.blocks import Document, Note, Section, Table, closing, points
+from ...report.blocks import (
+    Block,
+    Document,
+    Facts,
+    Fold,
+    Note,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    closing,
+    points,
+)
+from ...report.page import file_name, render_document
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
+from ..inspection.check import reader
 from ..pages import parted
 from ..study import Findings, beside
 
 FAR = 0.05
-"""Part of the training pictures that count as far from the others; as many new ones would, had nothing changed."""
+"""Share of the training pictures that count as unlike the others, and of new ones if nothing has changed."""
 N_SHOWN = 50
+"""Strangest pictures in the JSON and on the page."""
+N_LISTED = 10
+"""Strangest pictures in a terminal."""
+Read = Callable[[str], np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -45,19 +64,19 @@ class Drifted:
 
 @dataclass(frozen=True)
 class DriftTest:
-    """Energy distance (Székely & Rizzo 2013) of kept features, with a p value from permutations.
+    """Energy distance (Székely & Rizzo 2013) between features, with a p value from permutations.
 
-    ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors, the 128 numbers that a classifier keeps of every training
-    picture (:mod:`seewhy.classifiers.known_pictures`), is compared with what it is when pictures change sides at
-    random, so that at most ``alpha`` of sets from the same source are called changed. Pictures of one thing, all on
-    one side, are not from the same source in this sense. Cost: one forward pass a picture, and a matrix of at most
-    twice ``most`` pictures.
+    The distance is ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors. A classifier keeps such a vector, of 128
+    numbers, for every training picture (:mod:`seewhy.classifiers.known_pictures`). The p value compares the distance
+    with its values when pictures change sides at random. So at most ``alpha`` of sets from the same source are called
+    changed; a series of shots of one object is not from the same source. Cost: one forward pass per picture, and a
+    matrix of at most twice ``most`` pictures.
 
     Args:
-        alpha: p value below which drift is reported.
+        alpha: report drift if p is below this.
         n_permutations: permutations of the test; the smallest possible p value is 1 / (n + 1).
-        most: most pictures per side to use in the test.
-        n_near: number of nearest training pictures whose cosines are averaged.
+        most: largest number of pictures per side in the test.
+        n_near: number of most similar training pictures whose cosines are averaged.
         seed: seed for the permutations.
     """
 
@@ -70,10 +89,12 @@ class DriftTest:
     def __post_init__(self) -> None:
         check_fields(self, "The test")
         if self.alpha < (least := 1 / (self.n_permutations + 1)):
-            raise InputError(f"alpha={self.alpha:g} was given. {least:g}, the least p value, was expected. Give more.")
+            raise InputError(
+                f"alpha={self.alpha:g} was given. Expected at least {least:g}, the smallest p value. Increase it."
+            )
 
     def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
-        """Features of new pictures beside those that were fitted on."""
+        """Compare features of new pictures with those of the training pictures."""
         generator = torch.Generator().manual_seed(self.seed)
         ours, places = _drawn(normalize(known.features.float(), dim=1), 4 * self.most, generator)
         new = normalize(compact(pooled).float(), dim=1)
@@ -99,15 +120,15 @@ class DriftTest:
         *,
         store: FeatureStore | None = None,
         progress: Progress | None = None,
-    ) -> Findings:
-        """Compare new pictures, whose classes need not be known, with those that a classifier was fitted on."""
+    ) -> Drift:
+        """Compare new pictures with a classifier's training pictures; their classes need not be known."""
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
         if min(len(known.names), len(items)) < 10:
             raise DataError(
-                f"{len(items)} pictures were given, and the classifier was fitted on {len(known.names)}. Ten of each, "
-                "at least, were expected. Give more."
+                f"{len(items)} new picture(s) and {len(known.names)} training pictures were given. Expected at "
+                "least 10 of each. Add pictures, or use seewhy explain for single ones."
             )
         found, decided = self.compare(known, pooled), logits.argmax(1)
         farthest = [
@@ -125,36 +146,59 @@ class DriftTest:
             "classes": _classes(classifier, decided), "pictures": farthest,
             "settings": asdict(self), "model": classifier.provenance(), **beside(progress),
         }  # fmt: skip
-        return Findings({"sentence": sentence(data), **data}, drift_page)
+        return Drift({"sentence": sentence(data), **data}, read=reader(classifier.encoder))
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
-    """What a classifier keeps of its training pictures, if it can be compared."""
+    """What a classifier keeps of its training pictures, if new ones can be compared with it."""
     if (known := classifier.known) is None:
         raise DataError(
-            "The classifier keeps nothing of pictures that it was fitted on. One fitted on pictures was expected. Give "
-            "those pictures with --against."
+            "The classifier keeps no features of its training pictures. Expected one that was fitted on pictures. Name "
+            "its training pictures with --against."
         )
     if known.encoder != classifier.encoder.fingerprint:
         raise DataError(
-            "The pictures that the classifier was fitted on were looked at by another network, as its own was trained. "
-            "Features of the same network were expected. Give those pictures with --against."
+            "The classifier keeps features of its training pictures from before its network was trained. Expected "
+            "features of the network as it is now. Name the training pictures with --against."
         )
     return known
 
 
 def sentence(data: dict[str, Any]) -> str:
-    far = data["far"]
-    changed = [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]]
-    low, high = far["interval"]
-    lead = "differ from" if data["drift"] == "yes" else "do not show to differ from"
-    most = "".join(f"; {c['label']}: {c['share']:.1%}, then {c['expected']:.1%}" for c in changed[:3])
-    return (
-        f"{data['n']} pictures {lead} the {data['n_known']} that it was fitted on (p = {data['p']:.3g}): "
-        f"{far['value']:.1%} of them ({low:.1%} to {high:.1%}) are farther from these than {1 - FAR:.0%} of these are "
-        f"from one another; {'no class is' if not changed else f'{len(changed)} classes are'} decided for more or less "
-        f"often than it was there{most}."
+    far, (low, high) = data["far"], data["far"]["interval"]
+    new, known = f"the {data['n']:,} new pictures", f"the {data['n_known']:,} training pictures"
+    said = [
+        f"T{new[1:]} differ from {known}."
+        if data["drift"] == "yes"
+        else f"No difference was found between {new} and {known}."
+    ]
+    said.append(
+        f"{points(far['value'])} % of the new pictures ({points(low)} to {points(high)} %) are unlike the training "
+        f"pictures; {FAR * 100:.0f} % would be usual."
     )
+    if any(c["p"] is not None for c in data["classes"]):
+        changed = [f"{c['label']} ({points(c['share'])} %, then {points(c['expected'])} %)" for c in _changed(data)]
+        which = some(changed, 3) if changed else "none"
+        said.append(f"Classes predicted more or less often than in training: {which}.")
+    said.append(f"A difference as large arises by chance with a probability of p = {data['p']:.3g}.")
+    return " ".join(said)
+
+
+def _changed(data: dict[str, Any]) -> list[dict[str, Any]]:
+    return [c for c in data["classes"] if c["p"] is not None and c["p"] < data["settings"]["alpha"]]
+
+
+def todo(data: dict[str, Any]) -> str:
+    if data["drift"] == "yes":
+        return (
+            "Look at the strangest pictures. If they show your classes, label some of them and fit again with them. If "
+            "not, keep such pictures away from the model."
+        )
+    if _changed(data):
+        return "Check whether these classes really come more or less often now, or are predicted wrongly."
+    if data["far"]["interval"][0] > FAR:
+        return "More pictures than usual are unlike training. Check the predictions for the first ones below."
+    return "Nothing has to be done."
 
 
 def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -163,7 +207,7 @@ def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor,
 
 
 def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[str, Any]]:
-    """How often each class is decided for, and how often it was there where trust was measured."""
+    """How often each class is predicted now, and how often it occurred among the held-out pictures."""
     trust, k = classifier.measured_trust, len(classifier.classes)
     n, counts = len(decided), decided.bincount(minlength=k).tolist()
     then = None if trust is None else trust.held.labels.bincount(minlength=k).tolist()
@@ -181,33 +225,74 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
     return sorted(rows, key=lambda row: (1.0 if row["p"] is None else row["p"], -row["n"]))
 
 
-def drift_page(data: dict[str, Any]) -> Document:
-    how, (headline, rest) = data["settings"], parted(data["sentence"], ": ")
-    farthest = [
-        (row["image"], row["label"], f"{row['cosine']:.3f}", "far" if row["far"] else "", row["nearest"])
+def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
+    """The strangest pictures as a grid; without ``read``, the first of them as a list for a terminal."""
+    headline, rest = parted(data["sentence"], ". ")
+    shown = data["pictures"] if read else data["pictures"][:N_LISTED]
+    most = f"The {len(shown)} strangest of {data['n']:,} pictures. " if len(shown) < data["n"] else ""
+    lead = Note(f"{most}Strangest first. In brackets: similarity to the training pictures, 1 at most.")
+    if read is None:
+        listed = Facts({row["image"]: ", ".join(_reason(row)) for row in shown})
+        sections = [Section("The strangest pictures", [lead, listed])]
+        sections += [Section("Predicted classes", _by_class(data))] if _changed(data) else []
+    else:
+        tiles = [
+            Picture(read(row["image"]), row["image"], (file_name(row["image"]), *_reason(row)), title=row["image"])
+            for row in shown
+        ]
+        by_class = Fold("How often each class is predicted", _by_class(data), bool(_changed(data)))
+        sections = [
+            Section("The strangest pictures", [lead, Pictures(tiles, "sheet"), Fold("Figures", _figures(data))]),
+            Section("Predicted classes", [by_class]),
+        ]
+    above = f"Drift of {data['n']:,} pictures against {data['n_known']:,}"
+    return Document("Drift", headline, [Note(todo(data), "next"), *sections, *closing(data, "Notes")], above, (rest,))
+
+
+def _reason(row: dict[str, Any]) -> tuple[str, str]:
+    kind = "unlike" if row["far"] else "like"
+    return f"{kind} training ({row['cosine']:.2f})", f"predicted {row['label']}"
+
+
+def _figures(data: dict[str, Any]) -> list[Block]:
+    how = data["settings"]
+    columns = ("picture", "prediction", "similarity", "", "most similar training picture")
+    rows = [
+        (row["image"], row["label"], f"{row['cosine']:.3f}", "unlike" if row["far"] else "", row["nearest"])
         for row in data["pictures"]
     ]
-    classes = [
+    near = (
+        f"Similarity is the mean cosine with the {how['n_near']} most similar training pictures. A picture is unlike "
+        f"training if {1 - FAR:.0%} of the training pictures are more similar to one another."
+    )
+    rule = (
+        f"p compares the energy distance of the features with that of {how['n_permutations']} permutations. Below "
+        f"{how['alpha']}, the pictures differ."
+    )
+    return [Note(near), Note(rule), Table(columns, rows)]
+
+
+def _by_class(data: dict[str, Any]) -> list[Block]:
+    rows = [
         (
             row["label"], row["n"], points(row["share"]), points(row["expected"]),
             None if row["p"] is None else f"{row['p']:.2g}",
         )
         for row in data["classes"]
     ]  # fmt: skip
-    near = f"By the mean cosine with the {how['n_near']} nearest training pictures."
     then = (
-        "How often each class is decided for, in per cent, and how often it was there among the pictures held out "
-        "while fitting. Fisher's p values, corrected over all classes (Holm). A class may also change as "
-        "decisions are wrong."
+        "Share of the pictures predicted as each class, in per cent: now, and among the pictures held out during fit. "
+        "The p values are Fisher's, corrected over all classes (Holm). Wrong predictions change these shares too."
     )
-    columns = ("picture", "decided for", "cosine", "far", "nearest of training")
-    sections = [
-        Section("The farthest pictures", [Note(near), Table(columns, farthest)]),
-        Section("Class by class", [Note(then), Table(("class", "pictures", "now", "then", "p"), classes)]),
-    ]
-    rule = (
-        f"Features that the model keeps of its training pictures, by energy distance with {how['n_permutations']} "
-        f"permutations. There is drift where p is below {how['alpha']}."
-    )
-    above = f"Drift of {data['n']:,} pictures against {data['n_known']:,}"
-    return Document("Drift", headline, [*sections, *closing(data)], above, (rest, rule))
+    return [Note(then), Table(("class", "pictures", "now, %", "in training, %", "p"), rows)]
+
+
+@dataclass(frozen=True, repr=False)
+class Drift(Findings):
+    """How new pictures compare with the training pictures; ``read`` loads a picture for the page by its name."""
+
+    page: Callable[[dict[str, Any]], Document] = field(default=drift_page, compare=False)
+    read: Read = field(default=lambda _name: None, compare=False)
+
+    def to_html(self) -> str:
+        return render_document(drift_page(self.data, self.read))

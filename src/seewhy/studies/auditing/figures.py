@@ -1,4 +1,4 @@
-"""The figures of an audit: decisions, groups of pictures, what was fitted on, explanations, shortcuts, drift."""
+"""The figures of an audit: predictions, groups, copies of training pictures, explanations, shortcuts, drift."""
 
 from __future__ import annotations
 
@@ -32,33 +32,39 @@ from .drift import FAR, Drifted, DriftTest, known_of
 
 N_DRAWS = 500
 FEWEST = 10
-"""Pictures that a group, or cards that a place of the frame, needs to be judged."""
+"""Fewest pictures of a group, and fewest cards for a place of the frame."""
 ALPHA = 0.05
-NO_CARDS = "No card was made; explain one picture at least."
+NO_CARDS = "No card was made. Explain at least one picture."
 GRID, WINDOW = 8, 2
 """The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""
 N_ELSEWHERE = 3
-"""Other places that are exchanged beside it, for each picture."""
+"""Other places that are swapped for comparison, per picture."""
 _ROWS, _MIDDLE = range(GRID - WINDOW + 1), range(GRID // 4, GRID - GRID // 4 - WINDOW + 1)
 BORDER = [(r, c) for r in _ROWS for c in _ROWS if r not in _MIDDLE or c not in _MIDDLE]
-"""Places that are not in the middle half of the frame, both ways, where objects are."""
+"""Places outside the middle half of the frame, where objects mostly are."""
 Place = tuple[int, int]
 
 
-@check("Accuracy", "Part of the pictures that are decided rightly.", Limit("at_least", 0.8, "worst"))
+@check(
+    "Accuracy",
+    "Share of the pictures that are predicted correctly.",
+    "Correct wrong labels (seewhy check) and add training pictures of the classes that it confuses.",
+    Limit("at_least", 0.8, "worst"),
+)
 def accuracy(material: Material, limit: Limit) -> Figure:
     right = material.right
-    return share(right, f"{int(right.sum())} of {len(right)} pictures are decided rightly.")
+    return share(right, f"{int(right.sum())} of {len(right)} pictures are predicted correctly.")
 
 
 @check(
     "Calibration error",
-    "Mean gap between how sure decisions are and how often they are right (ECE); few pictures make it larger.",
+    "Mean gap between the probability of predictions and the share that is correct (ECE).",
+    "Fit again with more pictures that resemble these.",
     Limit("at_most", 0.15), name="calibration_error",
 )  # fmt: skip
 def calibration_gap(material: Material, limit: Limit) -> Figure:
-    """Interval by resampling pictures. It is never 0 on few pictures, so what a perfectly calibrated model with these
-    confidences would show stands beside it."""
+    """Interval by resampling pictures. On few pictures the error is never 0, so the report also says what a perfectly
+    calibrated model would show."""
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
     generator = torch.Generator().manual_seed(material.seed)
@@ -67,8 +73,8 @@ def calibration_gap(material: Material, limit: Limit) -> Figure:
     lucky = _errors(confidence.expand(N_DRAWS, n), torch.rand(N_DRAWS, n, generator=generator) < confidence)
     low, high = torch.quantile(again, torch.tensor([0.025, 0.975])).tolist()
     said = (
-        f"How sure a decision is and how often it is right differ by {value:.3f} on average; on {n} pictures a "
-        f"perfectly calibrated model would show {float(lucky.mean()):.3f}."
+        f"Probabilities are {value:.3f} off on average. On {n} pictures, a perfectly calibrated model would show "
+        f"{float(lucky.mean()):.3f}."
     )
     return Figure(value, (min(low, value), max(high, value)), n, said)
 
@@ -82,33 +88,38 @@ def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Flo
 
 @check(
     "Promise kept",
-    "How often the true class is among those that a decision names; the limit is also the promise, 0.5 to 0.99.",
+    "How often the classes named include the true one. The limit is also the promise, from 0.5 to 0.99.",
+    "Fit again with pictures that resemble these.",
     Limit("at_least", 0.9, "best"), low=0.5, high=0.99,
 )  # fmt: skip
 def coverage(material: Material, limit: Limit) -> Figure:
     found = trust_figures(material.classifier, material.pooled, material.logits, material.labels, level=limit.value)
     low, high = found["coverage_interval"]
-    by = "on held-out pictures" if found["by"] == "held-out pictures" else "by its own probability"
-    said = f"{limit.value:.0%} were promised {by}; a decision names {found['set_size']:.2f} classes on average."
+    by = "from held-out pictures" if found["by"] == "held-out pictures" else "from its own probabilities"
+    said = (
+        f"The named classes include the true one for {found['coverage']:.1%}; the promise, {by}, is {limit.value:.0%}. "
+        f"A prediction names {found['set_size']:.2f} classes on average."
+    )
     return Figure(found["coverage"], (low, high), len(material.labels), said)
 
 
 @check(
-    "Sure of what it never saw",
-    "Part of the pictures of a class left out of the fit that are called sure; measured when it was fitted.",
+    "Sure of unknown classes",
+    "Share of pictures of a class left out of training that are called sure. It is measured during fit.",
+    "Let people check predictions on new kinds of pictures.",
     Limit("at_most", 0.3, "best", required=False),
 )
 def unseen_sure(material: Material, limit: Limit) -> Figure:
     trust = material.classifier.measured_trust
     found = None if trust is None else trust.unknowns
     if found is None or found.near_found is None:
-        return missing("It was fitted on too few pictures, or on fewer than three classes.")
-    said = f"{found.near_found:.0%} of them are noticed."
+        return missing("The classifier was fitted on too few pictures, or on fewer than three classes.")
+    said = f"Of pictures of an unknown class, {found.near_sure:.0%} are called sure and {found.near_found:.0%} unknown."
     return Figure(found.near_sure, found.near_sure_interval, found.n_near, said)
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Newcombe's interval (1998, method 10) of the rest's share less this part's: right and all of each."""
+    """Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from correct and all of each."""
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts
@@ -121,36 +132,37 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
 
 @check(
     "Groups treated alike",
-    "Accuracy of all other groups less that of the worst group (--group COLUMN); intervals hold for all groups.",
+    "Accuracy on all other groups minus that on the worst group (--group COLUMN).",
+    "Add training pictures of this group.",
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def group_gap(material: Material, limit: Limit) -> Figure:
     """Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected by Holm's rule."""
     if not material.grouped:
-        return missing("No groups are known. Name the column that has them with --group.")
+        return missing("No groups are known. Name their column with --group.")
     names = [s.group for s in material.items]
     if empty := [s.image for s in material.items if s.group is None]:
         raise DataError(
-            f"{len(empty)} of {len(names)} pictures are of no group: {some(empty, 3)}. A group for each was "
-            "expected. Fill the column, or leave these out."
+            f"{len(empty)} of {len(names)} pictures have no group: {some(empty, 3)}. Expected a group for each. Fill "
+            "the column, or leave these pictures out."
         )
     rows = group_rows(list(map(str, names)), material.right)
     judged = [row for row in rows if row["gap"] is not None]
     if len(judged) < 2:
         return missing(
-            f"{len(judged)} of {len(rows)} groups have {FEWEST} pictures. Two such groups, at least, are needed."
+            f"{len(judged)} of {len(rows)} groups have {FEWEST} pictures or more. At least two such groups are needed."
         )
     worst = max(judged, key=lambda row: limit.judged(Figure(row["gap"], tuple(row["interval"]))) or -1.0)
     few = len(rows) - len(judged)
     said = (
-        f"On {worst['group']} ({worst['n']} pictures) it is right on {worst['accuracy']:.1%}, on all others on "
+        f"On {worst['group']} ({worst['n']} pictures) {worst['accuracy']:.1%} are correct, on all others "
         f"{worst['accuracy_rest']:.1%} (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
     ) + (f" {few} groups with fewer than {FEWEST} pictures are not judged." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
 
 
 def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
-    """Each group's accuracy beside that of all others; groups that are too small have no gap."""
+    """Accuracy of each group beside that of all others; groups that are too small have no gap."""
     rows, judged = [], []
     for group in sorted(set(names)):
         mine = torch.tensor([n == group for n in names])
@@ -170,55 +182,58 @@ def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, An
 
 
 @check(
-    "Pictures it was fitted on",
-    "Part of the pictures that the classifier was fitted on: the same file, or a near copy of one.",
+    "Training pictures among these",
+    "Share of the pictures that are training pictures or near copies of them.",
+    "Remove these pictures from the test.",
     Limit("at_most", 0.0, required=False),
 )
 def copies(material: Material, limit: Limit) -> Figure:
     found = find_copies(material.classifier, material.files, material.pooled, material.right)
     if found is None:
-        return missing("It does not know what it was fitted on. Give those pictures with --against.")
+        return missing("The classifier does not know its training pictures. Name them with --against.")
     same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
     left = found["accuracy_without"]
-    rest = "" if not same + near or left is None else f" On the others it is right on {left:.1%}."
-    looked = "" if found["n_compared"] else " Near copies are not sought: it was saved before they could be."
-    said = f"{same} of {n} pictures are the same file as one that it was fitted on, {near} are near copies."
+    rest = "" if not same + near or left is None else f" Of the others, {left:.1%} are correct."
+    looked = "" if found["n_compared"] else " An older version saved this classifier, so near copies are not found."
+    said = f"{same} of {n} pictures are training pictures (same file), {near} are near copies."
     return Figure((same + near) / n, None, n, said + rest + looked, found["pictures"])
 
 
-def _verdicts(material: Material, limit: Limit, *, evidence: str, cure: str) -> Figure:
-    """Part of the cards that have the evidence whose verdict is the contract's level at least."""
+def _verdicts(material: Material, limit: Limit, *, evidence: str, needed: str) -> Figure:
+    """Share of the cards with this evidence whose verdict reaches the contract's level."""
     every = [getattr(card, evidence) for card in material.explained]
     levels = [one.verdict.level for one in every if not isinstance(one, Missing)]
     if not levels:
-        return missing(f"No card has this evidence. {cure}" if every else NO_CARDS)
+        return missing(f"No card has this evidence. {needed}" if every else NO_CARDS)
     kept = torch.tensor([RANK[level] >= RANK[limit.level] for level in levels])  # type: ignore[index]
     counts = ", ".join(f"{level} {levels.count(level)}" for level in RANK if level in levels)
-    return share(kept, f"Of {len(levels)} cards: {counts}.")
+    return share(kept, f"Verdicts on {len(levels)} cards: {counts}.")
 
 
 _PARTLY = Limit("at_least", 0.5, required=False, level="partly")
-for _evidence, _title, _told, _cure, _limit in (
-    ("where", "Heat maps to be believed",
-     "Part of the cards whose heat map gets this verdict at least: partly, or believable.",
-     "Another way of showing where is needed.", replace(_PARTLY, required=True)),
-    ("like", "Likenesses to be believed", "The same of the user's own pictures that it is shown to look like.",
+for _evidence, _of, _told, _needed, _limit in (
+    ("where", "heat maps", "Share of the cards whose heat map has this verdict or better.",
+     "Use another kind of heat map.", replace(_PARTLY, required=True)),
+    ("like", "similar pictures", "The same for the similar training pictures on the card.",
      "Fit on pictures of your own.", _PARTLY),
-    ("words", "Descriptions to be believed", "The same of descriptions.",
+    ("words", "descriptions", "The same for the descriptions on the card.",
      "Give descriptions with --descriptions FILE.", _PARTLY),
 ):  # fmt: skip
-    check(_title, _told, _limit, name=f"{_evidence}_verdict")(partial(_verdicts, evidence=_evidence, cure=_cure))
+    check(f"Believable {_of}", _told, f"Do not rely on its {_of}.", _limit, name=f"{_evidence}_verdict")(
+        partial(_verdicts, evidence=_evidence, needed=_needed)
+    )
 
 
 @check(
-    "Words say more than noise",
-    "Accuracy of the descriptions alone, less that of meaningless words in equal number (WaffleCLIP).",
+    "Descriptions better than noise",
+    "Accuracy of the descriptions alone minus that of as many meaningless words (WaffleCLIP).",
+    "Rewrite the descriptions: these say little about the pictures.",
     Limit("at_least", 0.01, "worst", required=False), low=-1.0,
 )  # fmt: skip
 def words_meaning(material: Material, limit: Limit) -> Figure:
     classifier = material.classifier
     if classifier.words is None:
-        return missing("It has no descriptions. Give some with --descriptions FILE.")
+        return missing("The classifier has no descriptions. Give some with --descriptions FILE.")
     described = Descriptions(texts_of(classifier.words))
     joint = Projected(classifier.encoder.text)(material.pooled)
 
@@ -232,33 +247,35 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     found = paired_means(both, seed=material.seed)
     value, interval, _ = found.difference(0, 1)
     said, alone = found.values.tolist()
-    meaning = f"By its descriptions alone it is right on {said:.1%}, by meaningless words on {alone:.1%}."
+    meaning = f"The descriptions alone predict {said:.1%} correctly, meaningless words {alone:.1%}."
     return Figure(value, interval, len(both), meaning)
 
 
 @check(
     "Evidence that agrees",
-    "Part of the cards whose kinds of evidence (where, like what, in words) agree, in part at least.",
+    "Share of the cards whose heat map, similar pictures and descriptions agree, at least in part.",
+    "Look at the cards on which they disagree (seewhy explain).",
     Limit("at_least", 0.5, required=False),
 )
 def agreement(material: Material, limit: Limit) -> Figure:
-    """Part of the cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
+    """Share of the cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
     scores = [c.agreement.score for c in material.explained if c.agreement.score is not None]
     if not scores:
-        cure = "Too little evidence of different kinds to compare. Fit on pictures, or give descriptions."
-        return missing(cure if material.explained else NO_CARDS)
+        few = "There is only one kind of evidence to compare. Fit on pictures, or give descriptions."
+        return missing(few if material.explained else NO_CARDS)
     alike = torch.tensor(scores) >= IN_PART
     return share(alike, f"On {int((~alike).sum())} of {len(scores)} cards the kinds of evidence disagree.")
 
 
 @check(
     "Leans on the background",
-    "By how much the score is higher on backgrounds of its own class than on others (seewhy study background).",
+    "How much higher the score is on backgrounds of the own class than on others (seewhy study background).",
+    "Add training pictures with other backgrounds.",
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def background(material: Material, limit: Limit) -> Figure:
     if material.masks is None:
-        return missing("Nobody says where the objects are. Give --masks or --object.")
+        return missing("It is not known where the objects are. Give --masks or --object.")
     study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
     try:
         found = study.run(material.classifier, samples, material.masks, progress=material.progress)
@@ -267,31 +284,32 @@ def background(material: Material, limit: Limit) -> Figure:
     masks, difference = found.data["masks"], found.data["all"]["difference"]
     if not masks["by_hand"] and not masks["check"]["hit"]:
         return missing(
-            f"Filling what the masks ({masks['source']}) cover costs no more than filling as much "
-            "elsewhere, so they may miss the object. Give masks that people drew."
+            f"The masks ({masks['source']}) may miss the object: filling them changes the score no more than filling "
+            "other places. Give masks that people drew."
         )
     low, high = difference["interval"]
     return Figure(difference["value"], (low, high), found.data["n"], found.sentence)
 
 
 @check(
-    "Decisions that follow one place of the frame",
-    "Part of decisions that change when the border place with most heat is exchanged, less that at other places.",
+    "Follows one place of the frame",
+    "Share of predictions that change when the hottest border place is swapped, minus that for other places.",
+    "Look there for a watermark, a date or a border, and crop it.",
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip
 def one_place(material: Material, limit: Limit) -> Figure:
-    """Decisions that follow one place of the frame, whatever the object: a watermark, a date, a border.
+    """Predictions that follow one place of the frame, whatever the object: a watermark, a date, a border.
 
-    The place outside the middle with most heat on average is looked for on one half of the cards and tried on the
-    other, and the other way round, so that it is not chosen where it is measured. Its pixels, and those of other places
-    of that size, are exchanged with those of a picture that is decided otherwise. Cost: 4 forward passes a card.
+    One half of the cards gives the place outside the middle with most heat; the other half tests it, and the other way
+    round. So no card tests a place that it chose. The pixels of this place, and of other places of that size, are
+    swapped with those of a picture with another prediction. Cost: 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
     cards = [card for card, _ in heated]
     if len(cards) < FEWEST:
-        return missing(f"{len(cards)} cards have a map. {FEWEST}, at least, are needed. Explain more pictures.")
+        return missing(f"{len(cards)} cards have a heat map. At least {FEWEST} are needed. Explain more pictures.")
     if len({c.prediction.label for c in cards}) < 2:
-        return missing("All cards decide for one class, so that nothing can be exchanged. Explain more pictures.")
+        return missing("All cards predict the same class, so nothing can be swapped. Explain more pictures.")
     mass = torch.stack([_mass(torch.from_numpy(heat)) for _, heat in heated])
     halves = [list(range(0, len(cards), 2)), list(range(1, len(cards), 2))]
     means = [mass[other].mean(0) for other in reversed(halves)]
@@ -304,7 +322,7 @@ def one_place(material: Material, limit: Limit) -> Figure:
     value, interval, _ = found.difference(0, 1)
     here, elsewhere = found.values.tolist()
     boxes = [_box(place) for place in places]
-    said = f"When {_in_words(boxes)} is exchanged, {here:.1%} of decisions change, and {elsewhere:.1%} when others are."
+    said = f"Swapping {_in_words(boxes)} changes {here:.1%} of predictions, swapping other places {elsewhere:.1%}."
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
     return Figure(value, interval, len(cards), said, {
         "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
@@ -313,14 +331,14 @@ def one_place(material: Material, limit: Limit) -> Figure:
 
 
 def _mass(heat: Float[Tensor, "h w"]) -> Float[Tensor, "r c"]:
-    """Part of what speaks for the class in each place."""
+    """Share of the heat for the class in each place."""
     full = interpolate(heat.clamp(min=0)[None, None].float(), size=(GRID * 4, GRID * 4), mode="nearest-exact")
     cells = avg_pool2d(full, 4)
     return avg_pool2d(cells / cells.sum().clamp(min=1e-12), WINDOW, 1)[0, 0] * WINDOW**2
 
 
 def _changed(classifier: Classifier, cards: list[Explanation], i: int, place: Place, seed: int) -> tuple[float, float]:
-    """Whether the decision changes with the place, and how often with others; by one picture decided otherwise."""
+    """Whether the prediction changes with this place, and how often with others; pixels are from one other picture."""
     rng = random.Random(seed)
     view = cards[i].view
     other = rng.choice([c for c in cards if c.prediction.label != cards[i].prediction.label]).view
@@ -359,26 +377,28 @@ def _drifted(material: Material) -> Drifted | Figure:
     except DataError as error:
         return missing(str(error))
     if min(len(known.names), len(material.items)) < FEWEST:
-        return missing("Fewer than ten pictures are on either side. Give more.")
+        return missing("At least 10 test pictures and 10 training pictures are needed. Give more.")
     return DriftTest(seed=material.seed).compare(known, material.pooled)
 
 
 @check(
     "From the same source as training",
-    "How often pictures of one source differ as much as these from those fitted on (a p value): at least so often.",
+    "Probability that pictures of the same source differ from the training pictures as much as these (a p value).",
+    "Look at the strangest pictures: seewhy evaluate DATA -m MODEL --against fit.",
     Limit("at_least", 0.01, required=False),
 )
 def drift_p(material: Material, limit: Limit) -> Figure:
     found = _drifted(material)
     if isinstance(found, Figure):
         return found
-    said = f"Pictures of one source differ as much (energy distance {found.energy:.4f}) in {found.p:.1%} of draws."
+    said = f"Pictures of the same source differ as much in {found.p:.1%} of draws (energy distance {found.energy:.4f})."
     return Figure(found.p, None, len(material.items), said)
 
 
 @check(
-    "Pictures unlike all of training",
-    "Part of the pictures that are farther from those fitted on than 95 % of these are from one another.",
+    "Pictures unlike training",
+    "Share of the pictures that are less similar to the training pictures than 95 % of those to one another.",
+    "Look at the strangest pictures: seewhy evaluate DATA -m MODEL --against fit.",
     Limit("at_most", 0.25, "best", required=False),
 )
 def far_pictures(material: Material, limit: Limit) -> Figure:
@@ -387,10 +407,15 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
         return found
     first = material.items[int(found.near.argmin())].image
     n = f"{int(found.far.sum())} of {len(found.far)}"
-    return share(found.far, f"{n} pictures are that far, where {FAR:.0%} would be; the farthest is {first}.")
+    return share(found.far, f"{n} pictures are unlike training; {FAR:.0%} would be usual. The strangest is {first}.")
 
 
-@check("Pictures that cannot be read", "Part of the pictures that cannot be read.", Limit("at_most", 0.0))
+@check(
+    "Unreadable pictures",
+    "Share of the pictures that cannot be read.",
+    "Replace these files, or leave them out.",
+    Limit("at_most", 0.0),
+)
 def unreadable(material: Material, limit: Limit) -> Figure:
     n, failed = len(material.items) + material.n_unreadable, material.n_unreadable
     return Figure(failed / n, None, n, f"{failed} of {n} pictures cannot be read.")

@@ -229,15 +229,14 @@ class COMETMask(Attribution):
     """Shows the part of the picture that the decision was made from: the selector's mask.
 
     ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
-    and nothing else. The mask is of no class: it is the same for every target, and there is none for one class
-    against another.
+    and nothing else. The mask is the same for every class, so there is none for one class against another.
     """
 
     name: ClassVar[str] = "comet"
     spelt: ClassVar[str] = "COMET"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
     needs: ClassVar[str] = "a classifier made with: seewhy fit --method comet"
-    cost: ClassVar[str] = "0, and the selector's"
+    cost: ClassVar[str] = "0, and 1 of the selector"
     needs_pixels: ClassVar[bool] = True
     recipe: ClassVar[str] = "comet"
 
@@ -246,13 +245,13 @@ class COMETMask(Attribution):
         selector = getattr(getattr(model, "network", None), "selector", None)
         if selector is None:
             raise InputError(
-                "comet shows the mask of a comet classifier, and this classifier has none. A classifier made with "
-                "seewhy fit --method comet was expected. Make one, or take grad_cam."
+                "comet shows the mask of a comet classifier, and this classifier has none. Expected a classifier "
+                "from seewhy fit --method comet. Make one, or use grad_cam."
             )
         if isinstance(target, Target) and target.against is not None:
             raise InputError(
-                "A contrast was given, and comet's mask is of no class: it has nothing against another one. No "
-                "contrast was expected. Leave it out, or take grad_cam."
+                "A contrast was given, and comet's mask does not depend on a class. Expected no contrast. Leave "
+                "it out, or use grad_cam."
             )
         assert look.pixels is not None  # the base has checked
         device = next(selector.parameters()).device

@@ -53,11 +53,11 @@ N_LEVELS = 17
 @classifiers.register
 @dataclass(frozen=True)
 class COMET(NetworkRecipe):
-    """Select, then predict: a selector masks the picture, and a predictor decides from what the mask shows.
+    """A classifier that hides most of the picture and decides from the rest; the mask is its explanation.
 
     ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
-    The predictor must be right on what is shown, the detector clearly worse on what is left, and the mask small
-    (:class:`~.network.Objective`): one mask a picture and of no class, which is the map.
+    The predictor must be right on what is shown, the detector clearly worse on what is hidden, and the mask small
+    (:class:`~.network.Objective`). There is one mask per picture, the same for every class.
 
     Args:
         mode: ``"2p"``: selector and predictor learn, the detector is fixed. ``"3p"``: the detector also learns,
@@ -86,8 +86,8 @@ class COMET(NetworkRecipe):
 
     name: ClassVar[str] = "comet"
     paper: ClassVar[str] = "Zhang et al. 2024, arXiv:2407.19308"
-    needs: ClassVar[str] = "pictures in classes"
-    cost: ClassVar[str] = "1, and the selector's"
+    needs: ClassVar[str] = "labelled pictures"
+    cost: ClassVar[str] = "1, and 1 of the selector"
     network: ClassVar[type[Network] | None] = COMETNetwork
     takes: ClassVar = ("descriptions", "checkpoint")
     small: ClassVar = {"n_steps": 2, "batch_size": 4}
@@ -115,9 +115,9 @@ class COMET(NetworkRecipe):
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
         if fitting.descriptions is not None and not self._frozen:
             raise InputError(
-                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose trunk "
-                "leaves the space of the sentences as it learns. mode='post_hoc' with backbone='encoder' was "
-                "expected. Set them, or leave the descriptions out."
+                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose "
+                "training moves pictures away from their sentences. Expected mode='post_hoc' with "
+                "backbone='encoder'. Set both, or leave the descriptions out."
             )
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)

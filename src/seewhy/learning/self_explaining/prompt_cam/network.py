@@ -132,8 +132,8 @@ def parts_of(encoder: Encoder) -> Parts:
             area = height / grid[0] * width / grid[1]
             return Parts(last, norm, stack, len(blocks) + 1, norm.weight.shape[-1], area)
     raise ModelError(
-        f"Prompt-CAM puts prompts before the blocks of a vision transformer, and {encoder.name!r} has none that SeeWhy "
-        "knows. A ViT under timm:, open_clip: or hf: was expected. Choose one with --encoder."
+        f"Prompt-CAM puts prompts before the blocks of a vision transformer, and {encoder.name!r} has none that "
+        "SeeWhy knows. Expected a ViT under timm:, open_clip: or hf:. Choose one with --encoder."
     )
 
 
@@ -185,13 +185,13 @@ class PromptCAMNetwork(Network):
         except (RuntimeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise ModelError(
-                f"{base.name!r} takes no further tokens: {reason}. A vision transformer whose blocks take any number "
-                "of tokens was expected. Choose another with --encoder."
+                f"{base.name!r} takes no further tokens: {reason}. Expected a vision transformer whose blocks "
+                "take any number of tokens. Choose another with --encoder."
             ) from error
         if scores.shape != (1, n):
             raise ModelError(
-                f"{base.name!r} gives scores {tuple(scores.shape)} for {n} prompts; its blocks take tokens in another "
-                "order than (b, t, d). Choose another with --encoder."
+                f"{base.name!r} returns scores {tuple(scores.shape)} for {n} prompts. Expected blocks that take "
+                "tokens in the order (b, t, d). Choose another encoder with --encoder."
             )
 
     def encoder(self) -> Encoder:
@@ -245,8 +245,8 @@ def run_last_block(
         scores = head.scores(tokens)
     if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
         raise InputError(
-            f"The last block attends {len(capture.maps)} times. Attention among all tokens, once, was expected. "
-            "Use grad_cam, rise or occlusion."
+            f"The last block computes {len(capture.maps)} attention maps. Expected one, among all tokens. Use "
+            "grad_cam, rise or occlusion."
         )
     return scores, capture.maps[0]
 
@@ -307,12 +307,11 @@ def rank_heads(
 class PromptCAM(Attribution):
     """What the prompt of a class attends to in the last block of a Prompt-CAM classifier.
 
-    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: prompts and
-    class token take their part, and what is left says how far a head looks at the picture at all. The map is the mean
-    over the heads the class needs most, by the authors' greedy ranking
-    (:func:`rank_heads`). One class against another is the difference of their prompts'
-    maps in the same heads. The paper shows each head on its own, smoothed and scaled to 0…1; here :meth:`heads_of`
-    gives the heads, and maps stay as they are.
+    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: the rest goes
+    to prompts and class token, so the sum says how far a head looks at the picture at all. The map is the mean
+    over the heads the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class against another
+    is the difference of their prompts' maps in the same heads. The paper shows each head on its own, smoothed and
+    scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
 
     Args:
         n_heads: attention heads to keep (authors' code: 4); with all of them, no ranking is needed.
@@ -333,8 +332,8 @@ class PromptCAM(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
-                "prompt_cam shows what a class's prompt attends to, and the target is another function of the logits. "
-                "A class was expected. Use grad_cam for this one."
+                "prompt_cam shows what a class's prompt attends to, and the target is another function of the "
+                "logits. Expected a class. Use grad_cam for this target."
             )
         weights = self.heads_of(model, look, target.index)
         if target.against is not None:
@@ -362,7 +361,7 @@ def prompt_head(model: Explainable) -> PromptHead:
     head = model.encoder.head
     if not isinstance(head, PromptHead):
         raise InputError(
-            f"prompt_cam shows the attention of class prompts, and this classifier on {model.encoder.name!r} has none. "
-            "One made with: seewhy fit --method prompt_cam was expected. Use grad_cam, or make such a classifier."
+            f"prompt_cam shows the attention of class prompts, and this classifier on {model.encoder.name!r} has "
+            "none. Expected one from seewhy fit --method prompt_cam. Use grad_cam, or make such a classifier."
         )
     return head

@@ -42,11 +42,11 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 @classifiers.register
 @dataclass(frozen=True)
 class PromptCAM(NetworkRecipe):
-    """A frozen vision transformer with one learnt prompt a class, whose attention is its explanation.
+    """A frozen vision transformer with one learnt prompt per class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, ``z_c`` what the last block and norm make of the prompt of class ``c`` (paper, 3.2); cross
-    entropy over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must
-    attend to patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
+    ``s_c = w · z_c``, with ``z_c`` the prompt of class ``c`` behind the last block and norm (paper, 3.2). Cross entropy
+    over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must attend to
+    patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
         variant: where prompts stand. ``"last"``: before the last block, on features that are encoded once.
@@ -69,7 +69,7 @@ class PromptCAM(NetworkRecipe):
 
     name: ClassVar[str] = "prompt_cam"
     paper: ClassVar[str] = "Chowdhury et al. 2025, arXiv:2501.09333"
-    needs: ClassVar[str] = "pictures in classes, and a vision transformer"
+    needs: ClassVar[str] = "labelled pictures and a vision transformer"
     network: ClassVar[type[Network] | None] = PromptCAMNetwork
     takes: ClassVar = ("checkpoint",)
     small: ClassVar = {"epochs": 2, "lr": 0.05}
@@ -90,8 +90,8 @@ class PromptCAM(NetworkRecipe):
     def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
-                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. A layer counted from 0, with "
-                "variant='deep', was expected. Leave first out, or choose 'deep'."
+                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. Expected first only with "
+                "variant='deep', as a layer counted from 0. Leave first out, or choose 'deep'."
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -100,7 +100,7 @@ class PromptCAM(NetworkRecipe):
         last = parts.n_layers - 1
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
         if first > last:
-            raise InputError(f"first is {first}. A layer from 0 to {last}, the last one, was expected. Give one.")
+            raise InputError(f"first is {first}. Expected a layer from 0 to {last}, the last one. Give one.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])

@@ -37,8 +37,7 @@ HIGHEST = math.log(1 / EPSILON)
 RULE = (
     "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
     "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
-    "Both need three times the odds of chance. Otherwise do not rely on them. "
-    f"{STRANGER}"
+    f"Both need three times the odds of chance. Otherwise do not rely on them. {STRANGER}"
 )
 
 
@@ -152,8 +151,8 @@ def network_of(model: Explainable) -> ProtoPNetNetwork:
     network = getattr(model, "network", None)
     if not isinstance(network, ProtoPNetNetwork):
         raise InputError(
-            "protopnet shows the prototypes of a ProtoPNet, and this classifier is none. A classifier made with "
-            "seewhy fit --method protopnet was expected. Make one, or take grad_cam and nearest patches."
+            "protopnet shows the prototypes of a ProtoPNet, and this classifier is not one. Expected a "
+            "classifier from seewhy fit --method protopnet. Make one, or use grad_cam and nearest patches."
         )
     return network
 
@@ -169,8 +168,8 @@ class ProtoPNetMap(Attribution):
     """Shows where patches are like the prototypes that speak for the class.
 
     ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, weighed as the last
-    layer weighs it. The logit itself rests on each prototype's best cell alone; the map shows the others too, as the
-    paper's figures do one prototype at a time (section 2.4), and so does not add up to it.
+    layer weighs it. The logit uses each prototype's best cell alone. The map also shows the others, as the paper's
+    figures do one prototype at a time (section 2.4), so it does not add up to the logit.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -184,7 +183,10 @@ class ProtoPNetMap(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         network = network_of(model)
         if not isinstance(target, Target):
-            raise InputError("protopnet has maps of classes only. A class was expected as target. Use grad_cam.")
+            raise InputError(
+                "protopnet can only explain a class, and the target is not one. Expected a class. Give one, or "
+                "use grad_cam."
+            )
         maps = similarity(network.maps(look))
         return torch.einsum("bp,bphw->bhw", contrasted(model, target), maps - maps.amin((2, 3), keepdim=True))
 
@@ -192,10 +194,10 @@ class ProtoPNetMap(Attribution):
 @prototypes.register
 @dataclass(frozen=True)
 class ProtoPNetPrototypes(Prototypes):
-    """The prototypes that speak most for the class, each with the place that is nearest to it.
+    """The prototypes that speak most for the class, each with the most similar place in the picture.
 
-    Prototype ``p`` brings ``(W_tp - mean_k W_kp) g_p`` to the target's logit, less the mean over classes; all of them
-    add up to it. Shown are the largest, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
+    Prototype ``p`` adds ``(W_tp - mean_k W_kp) g_p`` to the target's logit, less the mean over classes; all of them
+    add up to it. The largest are shown, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
     1 on the patch itself.
 
     Args:
@@ -301,7 +303,9 @@ def prototype_bank(
     pictures, pooled, grids, crops = [], [], [], []
     for i, one in zip(needed, stream, strict=True):
         if not isinstance(one, Encoded):
-            raise DataError(f"{sources[i]} was read before and cannot be read now. Bring it back.")
+            raise DataError(
+                f"{sources[i]} could be read before, and now it cannot. Expected the same file. Put it back."
+            )
         assert one.picture is not None
         assert one.features is not None
         pictures.append(BankPicture(one.name, one.digest, labels[i], encode_thumbnail(one.picture.pixels)))

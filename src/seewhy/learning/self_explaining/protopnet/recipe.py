@@ -40,12 +40,11 @@ GENTLE = 0.3
 @classifiers.register
 @dataclass(frozen=True)
 class ProtoPNet(NetworkRecipe):
-    """Each class has a few prototypes, which are patches of its training pictures; a picture is scored by its
-    nearest patch to each.
+    """A classifier with a few prototypes per class, each a patch of a training picture.
 
     ``logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))`` with ``d_p = min_cell |z - prototype_p|²`` (paper, section
     2.1). Trained in rounds: add-on layers and prototypes; push, in which each prototype becomes a real patch; the last
-    layer alone. In the end weak prototypes are pruned. It takes no descriptions: none can be compared with prototypes.
+    layer alone. At the end weak prototypes are pruned. Descriptions are refused: none can be compared with prototypes.
 
     Args:
         n_per_class: prototypes per class, from 1 (authors: 10).
@@ -71,7 +70,7 @@ class ProtoPNet(NetworkRecipe):
 
     name: ClassVar[str] = "protopnet"
     paper: ClassVar[str] = "Chen et al. 2019, arXiv:1806.10574"
-    needs: ClassVar[str] = "pictures in classes"
+    needs: ClassVar[str] = "labelled pictures"
     network: ClassVar[type[Network] | None] = ProtoPNetNetwork
     takes: ClassVar = ()
     small: ClassVar = {"n_per_class": 2, "depth": 4, "n_steps": 4, "last_steps": 2, "batch_size": 4, "n_crops": 1}
