@@ -127,7 +127,7 @@ class FeatureStore:
         for table, what in (("looks_2", "look"), ("texts_2", "sentence")):
             if n[table]:
                 said = f"1 kept {what} was" if n[table] == 1 else f"{n[table]} kept {what}s were"
-                _log.warning("%s damaged and was computed again (in %s).", said, self.path)
+                _log.warning("%s damaged and computed again (in %s).", said, self.path)
 
     def _forget(self, table: str, keys: Sequence[bytes]) -> None:
         """Drop damaged rows, so that what is made again takes their place."""
