@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Hears of progress, notes and failed pictures; this one keeps the last two; :class:`Bars` draws too."""
+    """Receives progress, notes and failures, and keeps the last two; :class:`Bars` also draws bars."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -61,7 +61,7 @@ class Progress:
 
 
 class Bars(Progress):
-    """A bar on a terminal and in a notebook, lines elsewhere: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
+    """Shows progress as bars or, in a file, as lines: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         self.terms = {}  # of another training

@@ -167,7 +167,7 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
     empty = run(unknown, copies, "test", "--train", "none")
     assert (empty.code, empty.err) == (
         2, "seewhy: none has no folders in it. Expected one folder per class. Put the pictures of each "
-        f"class into a folder of its own.\n"
+        "class into a folder of its own.\n"
     )  # fmt: skip
 
 

@@ -47,13 +47,13 @@ def text_key(text: str, tower: str) -> bytes:
 
 
 class FeatureStore:
-    """Looks and sentence vectors on disk.
+    """Keeps the features of pictures and the vectors of sentences on disk.
 
     Args:
-        path: the database file; left out, ``features.sqlite`` in the cache folder.
+        path: the database file; default: ``features.sqlite`` in the cache folder.
 
     Raises:
-        ForeignFileError: the file is somebody else's.
+        ForeignFileError: SeeWhy did not make the file.
         DataError: it cannot be opened, is damaged, or the disk is full.
     """
 
