@@ -166,7 +166,8 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
     (tmp_path / "none").mkdir()
     empty = run(unknown, copies, "test", "--train", "none")
     assert (empty.code, empty.err) == (
-        2, "seewhy: none has no folders in it. Put the pictures of each class into a folder of its own.\n"
+        2, "seewhy: none has no folders in it. Expected one folder per class. Put the pictures of each "
+        "class into a folder of its own.\n"
     )  # fmt: skip
 
 
@@ -217,9 +218,9 @@ def table(path: Path, **columns: str) -> Path:
         (["--junit", "pictures"], "pictures could not be written: is a directory."),
         (["--junit", "report/audit.html"], "--junit report/audit.html is a file of the report itself."),
         (["--junit", "report/../report/audit.json", "--force"], "--junit report/../report/audit.json is a file of"),
-        (["--junit", "kept.txt"], "kept.txt exists and is not such a file that SeeWhy wrote."),
-        (["-o", "theirs"], "theirs/audit.html exists and is not such a file that SeeWhy wrote."),
-        (["-o", "kept.txt"], "kept.txt was to be a folder, and "),
+        (["--junit", "kept.txt"], "kept.txt exists, and SeeWhy did not write it"),
+        (["-o", "theirs"], "theirs/audit.html exists, and SeeWhy did not write it"),
+        (["-o", "kept.txt"], "kept.txt cannot be made, because "),
     ],
 )
 def test_what_cannot_be_done_ends_in_a_sentence_and_writes_nothing(
