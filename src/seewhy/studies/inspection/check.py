@@ -219,7 +219,7 @@ class Check:
     """Find wrong labels, copies, pictures unlike every class, and faulty pictures.
 
     Cost: one forward pass per picture and six linear fits on features. ``by`` names the rule for doubtful labels:
-    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/check.md says how
+    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/measured.md says how
     good each is.
 
     Args:
