@@ -219,8 +219,8 @@ class Check:
     """Find wrong labels, copies, pictures unlike every class, and faulty pictures.
 
     Cost: one forward pass per picture and six linear fits on features. ``by`` names the rule for doubtful labels:
-    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/measured.md says how
-    good each is.
+    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/measured.md says
+    how good each is.
 
     Args:
         by: the rule for doubtful labels, a name in :data:`~seewhy.studies.inspection.faults.RANKERS`.
