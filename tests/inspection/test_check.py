@@ -235,6 +235,7 @@ def test_one_class_is_not_judged_and_the_rest_is_looked_for(folder: Path) -> Non
     items = tuple(s for s in load_samples(folder).items if s.label == "sky")
     found = Check().run(tiny_cnn(), Samples(items, ("sky",))).data
     assert (found["accuracy"], found["judged"]) == (None, 0)
+    assert found["notes"] == ["No label was judged: that needs two classes, at least one with two pictures."]
     assert kinds(found) == {"blank": {"blank.png"}}
 
 
