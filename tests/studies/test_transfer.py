@@ -301,7 +301,7 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 
 def test_settings_that_are_none() -> None:
     for how, says in (
-        ({"n_seeds": 1}, "n_seeds=1. A whole number from 2"),
+        ({"n_seeds": 1}, "n_seeds=1. Expected a whole number of at least 2"),
         ({"shots": (0,)}, "shots=0 was given. Expected 1 or more"),
         ({"parts": (1.0,)}, "parts=1 was given."),
     ):  # fmt: skip
