@@ -65,18 +65,6 @@ def attributions(page: Path) -> str:
     return table(("method", "what it does", "forward passes", "needs", "planted evidence found"), rows)
 
 
-def method_limits(page: Path) -> str:
-    """The limits that the pages of methods state, in one list."""
-    found = []
-    for path in sorted((ROOT / "docs/methods").glob("*.md")):
-        if said := re.search(
-            r"^\*\*Limits\.?\*\*\.? (.+?)(?:\n\n|\Z)", path.read_text("utf-8"), re.MULTILINE | re.DOTALL
-        ):
-            text = re.sub(r"\]\((?!\w+:|#|\.\./)", "](methods/", " ".join(said[1].split())).replace("](../", "](")
-            found.append(f"- [`{path.stem}`](methods/{path.name}): {text}\n")
-    return "".join(found)
-
-
 def _listing() -> list[dict[str, Any]]:
     from seewhy.catalogue import listing
 
@@ -317,7 +305,7 @@ def numbered_card(page: Path) -> str:
     return table(("on this card", "verdict", "its words"), rows)
 
 
-BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions, method_limits)}
+BLOCKS: dict[str, Callable[..., str]] = {f.__name__: f for f in (families, methods, attributions)}
 BLOCKS |= {f.__name__: f for f in (facts, docstring, rules, decision, terms, tolerances, headlines)}
 BLOCKS |= {f.__name__: f for f in (reproductions, reproduction, commands, json, outputs, contract, numbered_card)}
 

@@ -59,9 +59,9 @@ def test_byte_copies_are_counted_named_and_left_out(fitted: Classifier, folders:
     assert same == {str(t): str(s) for s, t in zip(copied, names, strict=True)}
     assert found["n_same_bytes"] == 2
     (note,) = [n for n in progress.notes if "fitted on" in n]
-    assert "2 byte for byte" in note
+    assert "2 as the same file" in note
     assert note in report.data["notes"]
-    assert "are among those the classifier was fitted on, 2 byte for byte" in report.to_html()
+    assert "(2 as the same file), so its figures are too good" in report.to_html()
     json.dumps(report.data)
 
 
@@ -85,7 +85,7 @@ def test_an_earlier_archive_has_none_and_says_so(fitted: Classifier, folders: Pa
     assert KnownPictures.restore(None, {}) is None
     report = evaluate(replace(fitted, known=None), folders, n_explained=0)
     assert report.data["fitted_on"] is None
-    assert "byte for byte" not in report.to_html()
+    assert "as the same file" not in report.to_html()
 
 
 def test_parts_that_do_not_fit_are_refused(fitted: Classifier, tmp_path: Path) -> None:

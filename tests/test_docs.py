@@ -39,7 +39,7 @@ DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 RUN = (
     "README.md", "docs/start.md", "docs/python.md", "docs/adding_a_method.md", "docs/training.md",
-    "docs/coming_from.md", "docs/made_pictures.md",
+    "docs/coming_from.md", "docs/made_pictures.md", "docs/concepts.md",
 )  # fmt: skip
 
 

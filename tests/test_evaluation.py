@@ -94,8 +94,8 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
         "lead": 0.0,
         "interval": [0.0, 0.0],
         "verdict": "not shown",
-        "sentence": "Better than random: not shown: insertion less deletion differs by +0.00 (+0.00 to +0.00), n = 4, "
-        "fewer than 10 pictures show nothing.",
+        "sentence": "The maps are not shown to be better than random ones. Insertion less deletion differs by +0.00 "
+        "(+0.00 to +0.00) on 4 pictures. Fewer than 10 pictures show nothing.",
     }
     assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}
 
@@ -129,7 +129,11 @@ def test_better_than_random_is_said_where_the_interval_leaves_out_0(leads: list[
     assert found["verdict"] == verdict
     low, high = found["interval"]
     assert low <= found["lead"] <= high
-    said = {"better": "are better than", "worse": "are worse than", "not shown": "Better than random: not shown"}
+    said = {
+        "better": "are better than",
+        "worse": "are worse than",
+        "not shown": "are not shown to be better than random",
+    }
     assert said[verdict] in found["sentence"]
 
 
@@ -166,7 +170,7 @@ def test_unknown_labels_and_broken_pictures_are_said(model: Classifier, folders:
     data = evaluate(model, samples, n_explained=0).data
     assert data["n"] == 6
     assert data["notes"][0] == "left out 1 picture(s) of 1 unknown class(es): fog, …"
-    assert data["notes"][1].startswith("6 of these pictures are among those the classifier was fitted on, 6 byte")
+    assert data["notes"][1].startswith("The classifier was fitted on 6 of these pictures (6 as the same file)")
     assert data["failures"] == [{"image": broken.image, "error": "does not exist; check the spelling and the folder"}]
 
 
@@ -243,7 +247,7 @@ def test_wrong_decisions_are_shown_small_and_lead_to_their_cards(
     links = {name: address(card, tmp_path / "reports" / "evaluation.html") for name, card in cards.items()}
     page = replace(report, cards=links).to_html()
     assert page.count('<a href="../why%20not/') == 3
-    assert "Each picture leads to its card" in page
+    assert "Click a picture to open its card" in page
     written = {card: card.stat().st_mtime_ns for card in cards.values()}
     assert write_cards(report, model, tmp_path / "why not", store=None, progress=Progress()) == cards
     assert {card: card.stat().st_mtime_ns for card in written} == written, "kept, not made again"

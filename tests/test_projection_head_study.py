@@ -69,5 +69,5 @@ def test_one_class_is_refused_before_anything_is_trained(monkeypatch: pytest.Mon
     start = encoder("new:resnet/16", engine="torch")
     with pytest.raises(DataError, match="Only 1 class has a readable picture"):
         STUDY.run(start, drawn(6, ("moss",)))
-    with pytest.raises(DataError, match="fewer than 2 pictures to learn from: moss, rust"):
+    with pytest.raises(DataError, match="fewer than 2 training pictures: moss, rust"):
         STUDY.run(start, drawn(1))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -361,6 +361,7 @@ def test_a_data_set_is_read_one_picture_at_a_time() -> None:
 def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(seewhy.Bars().track(iter("abc"), "Looking", 3)) == ["a", "b", "c"]
     shown: list[str] = []
+    now = [0.0]
 
     class Handle:
         def update(self, data: dict[str, str], *, raw: bool) -> None:
@@ -374,18 +375,27 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: p
 
     page = ModuleType("IPython.display")
     page.display = display  # type: ignore[attr-defined]
-    for module in (ModuleType("ipykernel"), ModuleType("IPython"), page):
+    notebook = ModuleType("IPython")
+    notebook.get_ipython = lambda: SimpleNamespace(execution_count=7)  # type: ignore[attr-defined]
+    for module in (ModuleType("ipykernel"), notebook, page):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("seewhy.progress.SECONDS", 0)
+    monkeypatch.setattr("seewhy.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     bars = seewhy.Bars()
     for item in bars.track(iter("abc"), "Looking", 3):
+        now[0] += 4
         if item == "c":
             bars.measured(3, {"loss": 1.25})
-    assert shown[0] == "Looking …"
-    assert shown[-3:] == [f"Looking {'█' * 20}{'░' * 10} 2/3", f"Looking {'█' * 30} 3/3 loss 1.25", ""]
-    assert list(bars.track(iter("ab"), "Reading")) == ["a", "b"]
-    assert shown[-2:] == ["Reading 2", ""]
+    assert shown[0] == ""
+    assert [text[2:] for text in shown[-3:]] == [
+        f"Looking {'━' * 16}{'┄' * 8} 2 of 3, about 4 seconds left",
+        f"Looking {'━' * 24} 3 of 3, loss 1.25, nearly done",
+        "",
+    ]
+    for _ in bars.track(iter("ab"), "Reading"):
+        now[0] += 1
+    assert [text[2:] for text in shown[-2:]] == ["Reading: 2, 2 seconds so far", ""]
+    assert shown.count("") == 3, "one place for all steps of a cell"
 
 
 def test_numbers_are_classes_by_their_value() -> None:

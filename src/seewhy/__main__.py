@@ -1,8 +1,10 @@
 """``python -m seewhy`` is ``seewhy``."""
 
 import gc
+import sys
+from contextlib import nullcontext
 
-from .cli import main
+from .progress import LINE, Step
 
 
 def run() -> None:
@@ -11,7 +13,11 @@ def run() -> None:
     Torch's 200,000 objects stay: Python looks for garbage among them less often, and not before it ends."""
     gc.set_threshold(20_000, 20, 20)
     try:
+        with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):
+            from .cli import main
         main()
+    except KeyboardInterrupt:  # before there was anything to say
+        sys.exit(130)
     finally:
         gc.freeze()
 

@@ -1,22 +1,39 @@
-"""How long work tells what it is doing: a bar on a terminal and in a notebook, a line now and then elsewhere."""
+"""How work says what it is doing: a line that moves on a terminal and in a notebook, a line now and then in a log."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TextIO, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 from .printable import printable
 from .types import Failure
 
 S = TypeVar("S")
 T = TypeVar("T")
+P = ParamSpec("P")
+
+SECONDS = 0.1
+"""Between two drawings of the line on a terminal; a notebook is told half as often."""
+FLASH_SECONDS = 0.3
+"""Work that is done sooner draws no line."""
+QUIET_SECONDS = 10.0
+"""Work that takes less leaves no line in a log."""
+LINE_SECONDS = 30.0
+"""Between two lines of a log."""
+BAR = 24
 
 
 class Progress:
-    """Receives progress, notes and failures, and keeps the last two; :class:`Bars` also draws bars."""
+    """Collects notes and failed pictures, and draws nothing; :class:`Bars` also shows progress."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -30,22 +47,26 @@ class Progress:
         self.notes.append(text)
 
     def tell(self, text: str) -> None:
-        """What is of use now and belongs in no result, such as how long it will take; only a terminal shows it."""
+        """What helps now and belongs in no result, such as how long the work will take; only a terminal shows it."""
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
-        """What a step of a training said: its loss, and whatever is watched beside it."""
+        """The loss of a training step, and whatever is watched beside it."""
         self.terms = terms
 
     def tail(self) -> str:
-        """What stands behind a bar: the loss, where one is known."""
+        """The loss, where it is known: shown after the count."""
         return f"loss {self.terms['loss']:.3g}" if "loss" in self.terms else ""
 
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        """Say what is being done while this lasts: for work whose parts cannot be counted."""
+        return contextlib.nullcontext()
+
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Pass items on, one by one, as they are done."""
+        """Pass items on, and count those that are done."""
         yield from items
 
     def results(self, items: Sequence[S], results: Iterable[T | Failure], what: str) -> Iterator[tuple[S, T]]:
-        """Each item with its result, as it is done; of one that failed nothing but the failure is heard.
+        """Each item with its result, as soon as it is done. A failed item is reported and left out.
 
         >>> progress = Progress()
         >>> list(progress.results(["a", "b"], [1, Failure("b", "is none")], "Reading"))
@@ -61,38 +82,251 @@ class Progress:
 
 
 class Bars(Progress):
-    """Shows progress as bars or, in a file, as lines: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
+    """Shows progress: ``seewhy.fit("photos", progress=seewhy.Bars())``. A script gets it on standard error."""
+
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        return LINE.during(Step(what))
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
         self.terms = {}  # of another training
-        yield from draw(items, what, total, stderr=False, tail=self.tail)
+        yield from draw(items, what, total, self.tail)
 
 
-def draw(
-    items: Iterable[T], what: str, total: int | None, *, stderr: bool, tail: Callable[[], str] = str
-) -> Iterator[T]:
-    """Items as they are done, with a bar that goes when all are; behind it stands what ``tail`` says.
-
-    Where neither terminal nor notebook is, a line is written now and then, so that a log tells how long it will take.
-    """
-    if _is_notebook():
-        yield from _in_notebook(items, what, total, tail)
-        return
-    stream = sys.stderr if stderr else sys.stdout
-    if not stream.isatty():
-        yield from _in_lines(items, what, total, stream, tail)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    said = TextColumn("{task.fields[said]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), said)
-    with RichProgress(*columns, console=Console(stderr=stderr), transient=True) as bar:
-        task = bar.add_task(what, total=total, said="")
+def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str] = str) -> Iterator[T]:
+    """The items, while the line says how many are done; ``tail`` gives what stands after the count."""
+    step = Step(what, total, tail, done=0)
+    with LINE.during(step):
         for item in items:
             yield item
-            bar.update(task, advance=1, said=tail())
+            step.count()
+            LINE.tick()
+
+
+def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Say what is being done while a function runs, to the ``progress`` that it is given."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        named = inspect.signature(function)
+
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            progress = named.bind_partial(*args, **kwargs).arguments.get("progress")
+            with contextlib.nullcontext() if progress is None else progress.doing(what):
+                return function(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+@dataclass(eq=False)
+class Step:
+    """A piece of work: what it is, since when it lasts, and how much of it is done, where that is counted."""
+
+    what: str
+    total: int | None = None
+    tail: Callable[[], str] = str
+    done: int | None = None
+    start: float = field(default_factory=lambda: time.monotonic())
+    shown: float = 0.0
+    """When it was last shown, or began or went on."""
+    is_written: bool = False
+    then: str = ""
+    """What it is called once a part of it is over."""
+
+    def __post_init__(self) -> None:
+        self.shown = self.counted = self.start
+
+    def count(self) -> None:
+        self.done, self.counted = (self.done or 0) + 1, time.monotonic()
+
+    def text(self, now: float) -> str:
+        """What a log says of it."""
+        if self.done is None:
+            return f"{self.what}: {duration(now - self.start)} so far"
+        return line_of(self.what, self.done, self.total, self.counted - self.start, self.tail(), now - self.counted)
+
+    def drawn(self, now: float, signs: str, outer: Step | None = None) -> str:
+        """What moves on a terminal: a turning sign, a bar where the parts are counted, and the time."""
+        of = "" if outer is None else f"[{(outer.done or 0) + 1} of {outer.total}] "
+        turning = signs[int(now / SECONDS) % (len(signs) - 2)]
+        text = self.text(now)
+        if self.done is not None and self.total:
+            full = round(BAR * min(self.done / self.total, 1))
+            text = f"{self.what} {signs[-2] * full}{signs[-1] * (BAR - full)}{text.removeprefix(self.what)[1:]}"
+        elif now - self.start < 2:
+            text = f"{self.what} …" if signs == SIGNS else f"{self.what} ..."
+        return f"{turning} {of}{text}"
+
+
+SIGNS, PLAIN_SIGNS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━┄", "|/-\\#-"
+"""What turns, and the bar: its full and its empty part."""
+
+
+class Line:
+    """The one line of this process. A thread draws it, so that it moves while a single part takes long."""
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+        self._lock = threading.RLock()
+        self._screen: Screen | None = None
+
+    @contextlib.contextmanager
+    def during(self, step: Step) -> Iterator[None]:
+        with self._lock:
+            self._steps.append(step)
+            if self._screen is None:
+                self._screen = screen()
+                stop = self._stop = threading.Event()
+                threading.Thread(target=self._draw, args=(stop, self._screen.every), daemon=True).start()
+        try:
+            yield
+        finally:
+            self._end(step)
+
+    def _end(self, step: Step) -> None:
+        with self._lock:
+            if step not in self._steps or self._screen is None:  # after a fork, or a rest
+                return
+            self._steps.remove(step)
+            self._screen.ended(step, is_last=not self._steps)
+            if self._steps:
+                last = self._steps[-1]
+                last.shown, last.what = time.monotonic(), last.then or last.what
+            else:
+                self._stop.set()
+                self._screen.clear()
+                self._screen = None
+
+    def _draw(self, stop: threading.Event, every: float) -> None:
+        while not stop.wait(every):
+            with self._lock:
+                if not stop.is_set():
+                    self.tick()
+
+    def tick(self) -> None:
+        with self._lock:
+            if self._steps and self._screen is not None:
+                outer = next((s for s in self._steps[-2::-1] if (s.total or 0) > 1), None)
+                self._screen.show(self._steps[-1], outer, time.monotonic())
+
+    def rest(self) -> None:
+        """What is waited for is there: the line goes, whatever is still under way."""
+        with self._lock:
+            if self._screen is not None:
+                self._screen.clear()
+                self._stop.set()
+            self._steps, self._screen = [], None
+
+    @contextlib.contextmanager
+    def above(self) -> Iterator[None]:
+        """What is printed meanwhile stands above the line."""
+        with self._lock:
+            if self._screen is not None:
+                self._screen.clear()
+            yield
+
+    def forget(self) -> None:
+        """After a fork: the parent draws."""
+        self.__init__()  # type: ignore[misc]
+
+
+class Screen:
+    """Where the line is shown: here a log, which gets whole lines, few of them."""
+
+    every = 1.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.written, self.wait = stream, time.monotonic(), QUIET_SECONDS
+
+    def show(self, step: Step, outer: Step | None, now: float) -> None:
+        if now - self.written >= self.wait and (step.done is None or step.done != step.total):
+            self.written, self.wait, step.is_written = now, LINE_SECONDS, True
+            self.write(printable(step.text(now)) + "\n")
+
+    def ended(self, step: Step, is_last: bool) -> None:
+        if step.is_written or (is_last and self.wait == LINE_SECONDS):
+            self.write(printable(f"{step.what}: finished after {duration(time.monotonic() - step.start)}") + "\n")
+
+    def clear(self) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nothing stops for a log that is gone
+            self.stream.write(text)
+            self.stream.flush()
+
+
+class TerminalScreen(Screen):
+    """One line of a terminal, drawn again and again."""
+
+    every = SECONDS
+    was_shown = False
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.width, self.start, self.signs = 0, time.monotonic(), SIGNS
+        try:
+            SIGNS.encode(stream.encoding or "ascii")
+        except (LookupError, UnicodeEncodeError):
+            self.signs = PLAIN_SIGNS
+
+    def show(self, step: Step, outer: Step | None, now: float) -> None:
+        if now - self.start < FLASH_SECONDS * (not self.was_shown) or now - step.shown < 0.9 * SECONDS * bool(
+            self.width
+        ):
+            return
+        TerminalScreen.was_shown = True
+        from rich.cells import set_cell_size
+
+        step.shown = now
+        try:
+            columns = os.get_terminal_size(self.stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            columns = 80
+        self.width = columns - 1
+        self.write("\r" + set_cell_size(printable(step.drawn(now, self.signs, outer)), self.width))
+
+    def ended(self, step: Step, is_last: bool) -> None:
+        pass
+
+    def clear(self) -> None:
+        if self.width:
+            self.write("\r" + " " * self.width + "\r")
+            self.width = 0
+
+
+class NotebookScreen(Screen):
+    """One line of a cell's output. It is the same for all steps of the cell, which else leave empty lines behind."""
+
+    every = 2 * SECONDS
+    cell: tuple[Any, Any] = (None, None)
+
+    def __init__(self) -> None:
+        from IPython import get_ipython
+        from IPython.display import display
+
+        n = getattr(get_ipython(), "execution_count", None)
+        if n is None or NotebookScreen.cell[0] != n:
+            NotebookScreen.cell = (n, display({"text/plain": ""}, raw=True, display_id=True))
+        self.handle, self.start = NotebookScreen.cell[1], time.monotonic()
+
+    def show(self, step: Step, outer: Step | None, now: float) -> None:
+        if now - self.start >= FLASH_SECONDS and now - step.shown >= self.every * 0.9:
+            step.shown = now
+            self.handle.update({"text/plain": step.drawn(now, SIGNS, outer)}, raw=True)
+
+    def ended(self, step: Step, is_last: bool) -> None:
+        pass
+
+    def clear(self) -> None:
+        self.handle.update({"text/plain": ""}, raw=True)
+
+
+def screen() -> Screen:
+    if _is_notebook():
+        return NotebookScreen()
+    return (TerminalScreen if sys.stderr.isatty() else Screen)(sys.stderr)
 
 
 def _is_notebook() -> bool:
@@ -103,59 +337,32 @@ def _is_notebook() -> bool:
     return Console().is_jupyter
 
 
-def _in_notebook(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str]) -> Iterator[T]:
-    """One line, written anew: rich draws nothing there without ipywidgets, and leaves gaps with it."""
-    from IPython.display import display
-
-    line = display({"text/plain": f"{what} …"}, raw=True, display_id=True)
-    shown = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        if time.monotonic() - shown >= SECONDS:
-            shown = time.monotonic()
-            full = round(30 * min(done / total, 1)) if total else 0
-            drawn = f"{'█' * full}{'░' * (30 - full)} {done}/{total}" if total else str(done)
-            line.update({"text/plain": f"{what} {drawn} {tail()}".rstrip()}, raw=True)
-    line.update({"text/plain": ""}, raw=True)
-
-
-def _in_lines(items: Iterable[T], what: str, total: int | None, stream: TextIO, tail: Callable[[], str]) -> Iterator[T]:
-    """A line in so many seconds at most; none where the work is done before. Nothing stops for a log that is gone."""
-    start = written = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - written >= LINE_SECONDS and done != total:
-            written = now
-            line = printable(line_of(what, done, total, now - start, tail()))
-            with contextlib.suppress(OSError, ValueError):
-                print(line, file=stream, flush=True)
-
-
-def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "") -> str:
-    """What a log says of work under way.
+def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "", since: float = 0.0) -> str:
+    """How far work is, ``since`` seconds after the last part was done.
 
     >>> line_of("Training", 3, 24, 60.0, "loss 1.2"), line_of("Reading", 300, None, 60.0)
-    ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300')
+    ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300, 60 seconds so far')
     """
     parts = [f"{what}: {done}" + (f" of {total}" if total else ""), tail]
-    if total:
-        parts.append(f"about {duration(seconds * max(total - done, 0) / done)} left")
+    if total and done:
+        left = seconds * max(total - done, 0) / done - since
+        parts.append(f"about {duration(left)} left" if left >= 1 else "nearly done" if done >= total - 1 else "")
+    elif seconds + since >= 2:
+        parts.append(f"{duration(seconds + since)} so far")
     return ", ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:
     """In words.
 
-    >>> duration(43), duration(620), duration(9000)
-    ('43 seconds', '10 minutes', '2.5 hours')
+    >>> duration(43), duration(1), duration(620), duration(9000)
+    ('43 seconds', '1 second', '10 minutes', '2.5 hours')
     """
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} second" + "s" * (round(seconds) != 1)
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-SECONDS = 0.2
-"""Between two states of a line in a notebook."""
-LINE_SECONDS = 20.0
-"""Between two lines of a log."""
+LINE = Line()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LINE.forget)

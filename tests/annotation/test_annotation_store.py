@@ -152,9 +152,9 @@ def test_what_was_answered_for_survives_a_kill(store: AnnotationStore, tmp_path:
     ],
 )
 def test_content_of_another_form_is_refused(store: AnnotationStore, task: str, content: object) -> None:
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="Expected"):
         store.save(KEY, task, "Ann", content, 0, 1)
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="Expected"):
         store.keep_draft(KEY, task, "Ann", content, 0, 1, 0)
 
 
@@ -209,7 +209,7 @@ def test_a_row_by_another_hand_is_told(store: AnnotationStore, change: str, read
     assert before
     with sqlite3.connect(store.path) as db:
         db.execute(change)
-    with pytest.raises(DataError, match="hold a row that cannot be read"):
+    with pytest.raises(DataError, match="holds a row that cannot be read"):
         getattr(store, read)(*given)
 
 

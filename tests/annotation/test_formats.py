@@ -66,12 +66,12 @@ def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(s
     assert shown is not None
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "A dog."}
     store.put_texts("other model", [(key, "Something else.")])
-    with pytest.raises(DataError, match="changed meanwhile"):
+    with pytest.raises(DataError, match="Somebody changed the texts"):
         desk.judge(key, "Ann", dict.fromkeys(DIMENSIONS, 0), shown["token"], 1)
     shown = desk.comparison(key, "Ann")
     assert shown is not None
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "Something else."}
-    with pytest.raises(InputError, match="expected"):
+    with pytest.raises(InputError, match="Expected"):
         desk.judge(key, "Ann", {}, shown["token"], 1)
     assert list(desk.figures()["against"]) == ["seed"]
 
@@ -82,7 +82,7 @@ def test_pictures_are_listed_once_and_the_page_gets_no_file_that_changed(tmp_pat
     found = list(find_pictures(map(str, sorted(folder.iterdir()))))
     assert [type(f).__name__ for f in found] == ["Picture", "Picture", "Failure"]
     assert list(find_pictures(["caf\udce9.png"])) == [
-        Failure("caf\udce9.png", "has a name that is not UTF-8, which the file of annotations cannot hold; rename it")
+        Failure("caf\udce9.png", "has a name that is not UTF-8, which the annotation file cannot store; rename it")
     ]
     assert isinstance(found[2], Failure)
     store = AnnotationStore(tmp_path / "x.sqlite")

@@ -53,7 +53,7 @@ def test_a_proposal_is_where_people_begin(page: TestClient, desk: AnnotationDesk
     assert data["content"] == {"text": "There is a red square."}
     assert (data["latest"], data["latest_author"], data["is_draft"]) == (0, "the model (x)", False)
     assert [o["label"] for o in data["objects"]] == ["square"]
-    assert "proposed by the model (x)" in page.get(f"/caption/{key}?as=Ann").text
+    assert "a proposal by the model (x)" in page.get(f"/caption/{key}?as=Ann").text
 
 
 def test_a_conflict_answers_with_both_and_changes_nothing(page: TestClient, desk: AnnotationDesk) -> None:
@@ -89,7 +89,7 @@ def test_strangers_get_a_404(page: TestClient, path: str, status: int) -> None:
 
 def test_an_error_leads_nowhere_that_is_not_there(page: TestClient) -> None:
     text = page.get("/caption/nope?as=Ann").text
-    assert "There is no such picture here." in text
+    assert "There is no picture at this address." in text
     addresses = re.findall(r'(?:href|src)="(/[^"]*)"', text)
     assert addresses
     assert [a for a in addresses if page.get(a).status_code != 200] == []
@@ -114,7 +114,7 @@ def test_a_wrong_body_says_what_is_wrong(page: TestClient, desk: AnnotationDesk)
     box = {"objects": [{"id": "a", "label": "x", "box": [0, 0, 2, 1], "description": "", "attributes": []}]}
     answer = page.post(f"/draft/{key}/objects?format=json", json={"author": "Ann", "content": box, "base": 0})
     assert answer.status_code == 422
-    assert "Draw it anew" in answer.json()["error"]
+    assert "Draw it again" in answer.json()["error"]
     for body in ({}, {"author": "Ann", "content": {}, "base": 10**30}, {"author": "", "content": {}, "base": 0}):
         assert page.post(f"/draft/{key}/caption", json=body).status_code == 422
     infinite = '{"author": "Ann", "content": {}, "base": 0, "seconds": 1e999}'
@@ -176,7 +176,7 @@ def test_nothing_waits_when_all_is_done(tmp_path: Path) -> None:
     with TestClient(make_annotation_app(desk), base_url="http://localhost:8000") as page:
         assert page.get("/next?as=Bob&format=json").json() == {"picture": None, "task": None, "page": "/"}
         assert page.get("/next?as=Bob", follow_redirects=False).headers["location"] == "/?as=Bob&nothing=writing"
-        assert "Nothing waits for you" in page.get("/next?as=Bob").text
+        assert "There is nothing for you to write now." in page.get("/next?as=Bob").text
         assert "Every picture is finished." in page.get("/?show=open").text
 
 
@@ -197,7 +197,7 @@ def test_a_comparison_over_http(page: TestClient, desk: AnnotationDesk) -> None:
     assert page.get("/next?as=Cy&of=comparing&format=json").json() == {"picture": None, "task": None, "page": "/"}
     led = page.get("/next?as=Di&of=comparing", follow_redirects=False)
     assert led.headers["location"] == f"/compare/{key}?as=Di"
-    assert "No two texts wait to be compared by you." in page.get("/next?as=Cy&of=comparing").text
+    assert "There is nothing for you to compare now." in page.get("/next?as=Cy&of=comparing").text
     figures = page.get("/figures?format=json").json()
     assert next(iter(figures["against"].values()))["mean"]["value"] == 1
     assert (figures["agreement"], figures["judged"], figures["judged_by_authors"]) == ({}, 1, 0)
@@ -208,6 +208,6 @@ def test_a_comparison_over_http(page: TestClient, desk: AnnotationDesk) -> None:
     assert figures["agreement"]["specificity"] == {"alpha": 0.0, "same": 1.0, "pairs": 1, "n": 2}
     assert figures["judged_by_authors"] == 1
     text = page.get("/figures").text
-    assert "On 1 pair of texts that at least two people compared" in text
-    assert "1 of 2 judgements are by a person who wrote one of the two texts" in text
+    assert "At least two people compared 1 pair of texts." in text
+    assert "1 of 2 comparisons are by a person who wrote one of the two texts" in text
     assert page.post(f"/judge/{key}", json={**body, "token": "stale"}).status_code == 422

@@ -88,7 +88,7 @@ def test_two_classes_are_compared(client: Client, fitted: Classifier, sky: bytes
     same = page.get(f"{card}?target=moss&contrast=moss&format=json")
     assert (same.status_code, same.json()) == (
         422,
-        {"error": "'moss' was to be compared with itself. Choose two classes."},
+        {"error": "The class 'moss' was chosen twice. Expected two different classes. Choose another one."},
     )
     unknown = page.get(f"{card}?target=mos&format=json")
     assert unknown.status_code == 422
@@ -166,7 +166,7 @@ def test_edited_words_move_the_decision(client: Client, by_words: Classifier, sk
     assert after["edited"] is True
     assert {t["label"]: t["score"] for t in after["top"]}[other] == pytest.approx(row["after"], abs=1e-4)
     assert page.get("/descriptions").json()[other] == [winning]
-    assert "edited words" in page.get(found["card"]).text
+    assert "edited descriptions" in page.get(found["card"]).text
     page.cookies.clear()
     assert page.get(f"{found['card']}?format=json").json() == before, "another reader has the words as they were"
 
@@ -194,11 +194,11 @@ def test_words_as_evidence_leave_the_decision(fitted: Classifier, sky: bytes) ->
     ("texts", "says"),
     [
         ({"label": "moss", "texts": " \n "}, "has no texts"),
-        ({"label": "moss", "texts": "x" * 301}, "At most 300 are taken"),
-        ({"label": "moss", "texts": "\n".join(map(str, range(51)))}, "At most 50 are taken"),
+        ({"label": "moss", "texts": "x" * 301}, "Expected at most 300."),
+        ({"label": "moss", "texts": "\n".join(map(str, range(51)))}, "Expected at most 50."),
         ({"label": "lichen", "texts": "grey"}, "There is no class called 'lichen'"),
-        ({"label": "moss"}, "must hold a field 'texts' for each field 'label'"),
-        ({}, "must hold a field 'texts'"),
+        ({"label": "moss"}, "has 1 fields 'label' and 0 fields 'texts'"),
+        ({}, "Expected one of each per class."),
     ],
 )
 def test_words_that_cannot_be_taken(
@@ -219,10 +219,10 @@ def test_without_a_script_a_form_edits_and_undoes(client: Client, by_words: Clas
     taken = page.post(f"{card}/edit", data=fields, follow_redirects=False)
     assert (taken.status_code, taken.headers["location"]) == (303, f"{card}?target=moss&contrast=sky#edit")
     assert 'id="moved"' in page.get(card).text
-    assert "Back to the words as they were" in page.get(card).text
+    assert "Restore the original descriptions" in page.get(card).text
     back = page.post(f"{card}/reset", data={"target": "moss", "contrast": "sky"}, follow_redirects=False)
     assert back.headers["location"] == f"{card}?target=moss&contrast=sky#edit"
-    assert "Back to the words as they were" not in page.get(card).text
+    assert "Restore the original descriptions" not in page.get(card).text
 
 
 def test_an_upload_never_reaches_the_disk(
@@ -261,7 +261,7 @@ def test_mistakes_are_found_while_nobody_waits(client: Client, fitted: Classifie
     thumbnail = page.get(f"{link['card']}/thumbnail")
     assert thumbnail.headers["content-type"] == "image/jpeg"
     assert thumbnail.content[:2] == b"\xff\xd8"
-    assert "taken for" in page.get("/mistakes").text
+    assert "predicted as" in page.get("/mistakes").text
     assert page.get("/sample/7?format=json").status_code == 404
     broken = next(i for i in range(7) if page.get(f"/sample/{i}?format=json").status_code == 422)
     said = page.get(f"/sample/{broken}?format=json").json()["error"]

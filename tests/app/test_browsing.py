@@ -89,7 +89,7 @@ def test_a_mistakes_card_says_its_label_and_asks_the_question(client: Client, fi
     address = looked(page)["confusions"][0]["pictures"][0]["card"]
     assert page.get(f"{address}?format=json").json()["labelled"] == "moss"
     text = page.get(address).text
-    assert "Labelled <b>moss</b>" in text
+    assert "Its label is <b>moss</b>" in text
     assert '<a href="?target=sky&amp;contrast=moss">What speaks for sky rather than moss?</a>' in text
 
 
@@ -111,8 +111,8 @@ def test_what_words_change_is_told_for_all_by_group_and_by_picture(by_words: Cla
     with TestClient(app, base_url="http://localhost:8000") as page:
         looked(page)
         assert page.get("/changes?format=json").json() == {
-            "missing": "No words were edited.",
-            "cure": "Edit some on a card.",
+            "missing": "You have not edited any descriptions.",
+            "cure": "Edit some on a card first.",
         }
         card = page.get("/sample/0?format=json").json()["card"]
         words = {"label": "moss", "texts": "blue with clouds\nabove the roofs"}
@@ -134,7 +134,7 @@ def test_what_words_change_is_told_for_all_by_group_and_by_picture(by_words: Cla
         assert "gap between groups" in text
         assert f"On {said['n']} labelled pictures" in page.get(card).text
         page.post(f"{card}/reset")
-        assert "No words were edited. Edit some on a card." in page.get("/changes").text
+        assert "You have not edited any descriptions. Edit some on a card first." in page.get("/changes").text
 
 
 def test_the_page_measures_what_the_study_measures(by_words: Classifier, wrong: Path) -> None:
@@ -182,7 +182,9 @@ def test_what_stops_the_browsing_is_in_the_log(
             if problem := page.get("/mistakes?format=json").json()["problem"]:
                 break
             time.sleep(0.02)
-    assert problem == "Going through the pictures stopped; the server's log says why."
+    assert problem == (
+        "SeeWhy stopped predicting these pictures. The server's log says why. Mend the cause and start the page again."
+    )
     assert "the disk is full" in caplog.text
 
 
@@ -201,7 +203,7 @@ def test_without_pictures_it_says_what_it_takes(client: Client, by_words: Classi
     assert page.get("/mistakes?format=json").json() == {"n": 0, "confusions": [], "pictures": []}
     card = page.post("/look?format=json", files={"picture": ("a.png", sky)}).json()["card"]
     assert page.post(f"{card}/edit?format=json", data={"label": "moss", "texts": "red"}).json()["on_data"] is None
-    assert "to see what the words change on labelled pictures" in page.get(card).text
+    assert "To see what your edit changes on labelled pictures" in page.get(card).text
 
 
 def test_a_column_that_is_not_there_is_named(table: Path) -> None:

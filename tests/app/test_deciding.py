@@ -81,7 +81,7 @@ def test_beside_each_mistake_all_can_be_decided(opened: Opened, table: Path) -> 
         assert text.count('<input class="label" list="labels" autocomplete="off">') == len(found), "nothing filled in"
         assert text.count(">Keep moss</button>") == len(found)
         assert '<option value="rust">' in text
-        assert "data.csv itself is only read" in text
+        assert "data.csv itself is never changed" in text
         assert str(table.parent) not in text
     assert page.get("/deciding.js").status_code == 200
     corrected = decide(page, found[0], "corrected", label=found[0]["predicted"]).json()
@@ -104,7 +104,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
     slower = decide(page, one, "confirmed", "Bo")
     assert slower.status_code == 409
     assert slower.json()["error"] == (
-        "Ann decided in between: corrected, sky. What you had seen was expected to stand. Look at it and decide again."
+        "Ann decided first: corrected, sky. Your decision was not saved. Look at it and decide again."
     )
     assert slower.json()["state"] == page.get("/decisions").json()[one["key"]]
     assert page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 0}).status_code == 409
@@ -115,12 +115,12 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"label": "rusty"}, "The label 'rusty' is of none of the 3 classes. One of them was expected. Did you mean "
+        ({"label": "rusty"}, "The label 'rusty' is not a class. Expected one of 3 classes. Did you mean "
          "'rust'?"),
-        ({"author": "  "}, "The annotator's name has 0 characters. 1 to 80 were expected. Type a name."),
-        ({"decision": "wrong"}, "The decision 'wrong' was given. One of corrected, confirmed, later, dropped was "
-         "expected."),
-        ({"given": "sky"}, "is listed. One of the page was expected. Open it anew."),
+        ({"author": "  "}, "The annotator's name has 0 characters. Expected 1 to 80. Type a name."),
+        ({"decision": "wrong"}, "The decision 'wrong' was given. Expected one of corrected, confirmed, later, dropped. "
+         "Choose one."),
+        ({"given": "sky"}, "is listed. Expected one of the page. Reload the page."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:
@@ -139,8 +139,8 @@ def test_a_picture_or_a_table_that_changed_is_told_without_its_folder(opened: Op
     Image.new("RGB", (9, 9)).save(table.parent / "moss" / first["image"])
     said = decide(page, first, "confirmed").json()["error"]
     assert said == (
-        f"{first['image']} has changed since it was looked at. The same picture was expected. Look at the data again; "
-        "decisions on other pictures are kept."
+        f"{first['image']} has changed since the page was started. Expected the same picture. "
+        "Start the page again; decisions on other pictures are kept."
     )
     (table.parent / "moss" / first["image"]).write_bytes(b"none")
     assert decide(page, first, "confirmed").json()["error"].startswith(f"{first['image']} ")
@@ -150,8 +150,8 @@ def test_a_picture_or_a_table_that_changed_is_told_without_its_folder(opened: Op
         refused = page.get("/corrected.csv?format=json")
         assert (refused.status_code, refused.json()["error"]) == (
             422,
-            "data.csv is not as it was when this page was started: pictures or labels have changed. The same names and "
-            "labels were expected. Start the page anew; what was decided is kept.",
+            "Pictures or labels of data.csv have changed since this page was started. Expected the same names and "
+            "labels. Start the page again; all decisions are kept.",
         )
     assert list(page.get("/decisions").json()) == [second["key"]]
 
@@ -231,8 +231,8 @@ def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_appli
         app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
     )
     assert done.stderr == (
-        f"seewhy: decisions on 2 of 10 rows were made on labels that {table} no longer gives them. They are called "
-        "outdated and are not applied; decide on them again.\n"
+        f"seewhy: {table} has other labels now for 2 of 10 rows than when people decided on them. These decisions are "
+        "marked outdated and not applied. Decide on them again.\n"
     )
     assert "seewhy" not in done.stdout
 
@@ -267,7 +267,7 @@ def test_without_a_folder_nothing_can_be_decided_and_nothing_is_written(
     page = client(fitted, table)
     looked(page)
     text = page.get("/mistakes").text
-    assert "Start the page with <code>--decisions FOLDER</code> to correct, confirm or put off labels here." in text
+    assert "To correct, confirm or postpone labels here, start the page with <code>--decisions FOLDER</code>." in text
     assert "deciding.js" not in text
     assert "data-key" not in text
     one = mistakes(page)[0]
@@ -318,16 +318,16 @@ def test_options_that_do_not_go_together(table: Path) -> None:
     for some in ((), ("--data", str(table)), ("--decisions", str(folder))):
         error = refused("--export", out, *some)
         assert isinstance(error, InputError)
-        assert str(error).startswith(f"--export {out} was given without the data or what was decided on them.")
+        assert str(error).startswith(f"--export {out} was given without --data or --decisions.")
     both = ("--data", str(table), "--decisions", str(folder))
     error = refused("--export", out, *both)
     assert isinstance(error, DataError)
     assert str(error) == (
-        f"Nothing was decided in {folder}: it has no decisions.sqlite. The folder that decisions are kept in was "
-        "expected. Name the one that was given with --decisions, or that of a check."
+        f"{folder} has no decisions.sqlite. Expected a folder with decisions. "
+        "Give the folder of --decisions, or of a check."
     )
     assert not folder.exists()
-    assert str(refused("--export", "out.tsv", *both)).startswith("A corrected table is written as .csv, not as '.tsv'.")
+    assert str(refused("--export", "out.tsv", *both)).startswith("out.tsv ends in '.tsv'. Expected .csv")
     assert isinstance(refused("--export", str(table), "--force", *both), ForeignFileError)
     folder.mkdir()
     (folder / FILE).write_bytes(b"somebody else's")

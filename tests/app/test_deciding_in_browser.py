@@ -140,11 +140,11 @@ def test_two_people_a_kill_an_undo_and_the_table(
     press(ann, 1, "confirmed")
     until(ann, f"{TOLD % 1} === 'Confirmed as dog by Ann.'")
     press(bo, 1, "dropped")
-    until(bo, f"{TOLD % 1}.startsWith('Ann decided in between: confirmed, dog.')")
+    until(bo, f"{TOLD % 1}.startsWith('Ann decided first: confirmed, dog.')")
     press(ann, 2, "later")
     bo.run("window.deaf = false")
     until(bo, f"{TOLD % 2} === 'Put off by Ann.'")
-    assert bo.run(TOLD % 1).startswith("Ann decided in between"), "what others do elsewhere does not wipe it out"
+    assert bo.run(TOLD % 1).startswith("Ann decided first"), "what others do elsewhere does not wipe it out"
     server.send_signal(signal.SIGKILL)
     server.wait()
     press(bo, 2, "dropped")

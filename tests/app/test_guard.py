@@ -37,7 +37,7 @@ def test_hosts_that_are_answered(client: Client, fitted: Classifier, host: str) 
 def test_a_name_pointed_at_this_machine_is_not_answered(client: Client, fitted: Classifier, host: str) -> None:
     response = client(fitted).get("/?format=json", headers={"host": host})
     assert response.status_code == 421
-    said = "This page does not answer under that name. Start it with --name NAME to allow it."
+    said = "The server does not answer under this host name. To allow it, start the server with --name NAME."
     assert response.json() == {"error": said}
 
 
@@ -135,7 +135,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: Client, f
     response = page.post("/look?format=json", files={"picture": ("a.png", sky)})
     assert response.status_code == 413
     assert response.json() == {
-        "error": "More than the 0.001 MB allowed. Send a smaller picture, or start with --set max_upload."
+        "error": "The request is larger than 0.001 MB, the most allowed. "
+        "Send a smaller picture, or start with --set max_upload."
     }
 
 
@@ -157,7 +158,7 @@ def test_bodies_are_bounded_together_and_let_go_again(client: Client, fitted: Cl
     page = client(fitted, max_held=2 * len(sky))
     answer = page.post("/look?format=json", files={"picture": ("a.png", sky + bytes(2 * len(sky)))})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert answer.json() == {"error": "Too many pictures are coming at once. Try again."}
+    assert answer.json() == {"error": "Too many pictures are arriving at once. Try again in a few seconds."}
     for _ in range(5):
         assert page.post("/look?format=json", files={"picture": ("a.png", sky)}).status_code == 200
 
@@ -198,7 +199,10 @@ def test_an_answer_that_never_comes_is_given_up_and_an_error_leaves_no_trace() -
         return {"type": "http.request", "body": b"", "more_body": False}
 
     late = ask(Guard(slow, Settings(request_seconds=0.05), refuse), empty)
-    assert (late[0]["status"], late[1]["body"]) == (504, b'{"error":"This took too long and was given up. Try again."}')
+    assert (late[0]["status"], late[1]["body"]) == (
+        504,
+        b'{"error":"The answer took more than 0.05 seconds, the most allowed. Try again."}',
+    )
     failed = ask(Guard(broken, Settings(), refuse), empty)
     assert failed[0]["status"] == 500
     assert b"secret" not in failed[1]["body"]
@@ -223,7 +227,7 @@ def test_hostile_pictures_are_named_and_harm_nothing(
         if outcome is None:
             assert response.status_code == 200, (name, response.text)
         elif not data:
-            assert "No picture came with the form" in response.json()["error"]
+            assert "The form holds no picture" in response.json()["error"]
         else:
             assert response.status_code == 422, name
             assert outcome in response.json()["error"], name
@@ -290,7 +294,7 @@ def test_the_worker_takes_the_urgent_first_and_no_more_than_it_can(fitted: Class
         worker.do(lambda name=name: done.append(name), urgency)
         for name, urgency in (("idle", IDLE), ("later", LATER), ("soon", SOON))
     ]  # type: ignore[misc]
-    with pytest.raises(BusyError, match="3 requests are waiting already"):
+    with pytest.raises(BusyError, match="3 requests are already waiting"):
         worker.do(lambda: None)
     looks = [worker.look(data, name) for data, name in ((sky, "a"), (b"no", "b"))]
     hold.set()
@@ -308,7 +312,7 @@ def test_the_worker_takes_the_urgent_first_and_no_more_than_it_can(fitted: Class
         failing.result(30)
     assert worker.do(lambda: 7).result(30) == 7
     worker.close()
-    with pytest.raises(BusyError, match="is being closed"):
+    with pytest.raises(BusyError, match="is stopping"):
         worker.look(sky, "late")
 
 
@@ -322,7 +326,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         assert port > 0
-        with pytest.raises(InputError, match=f"127.0.0.1 port {port} cannot be listened on: address already in use"):
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1, port {port}: address already in use"):
             listen("127.0.0.1", port)
     assert address("0.0.0.0", 5) == "http://127.0.0.1:5/"
     assert address("::1", 5) == "http://[::1]:5/"

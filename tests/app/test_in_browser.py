@@ -96,7 +96,7 @@ def test_a_word_shows_where_it_holds(tab: Browser, card: str) -> None:
     tab.run("document.querySelector('#words tbody tr th').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))")
     until(tab, "!!document.querySelector('.photo .of-word')?.checkVisibility()")
     word = tab.run("document.querySelector('#words tbody tr th').textContent")
-    assert f"“{word}”: where it holds" in tab.run("document.querySelector('.pointed').textContent")
+    assert f"“{word}”: the places where it fits better" in tab.run("document.querySelector('.pointed').textContent")
     assert tab.run("getComputedStyle(document.querySelector('.photo .heat')).visibility") == "hidden"
     tab.run("document.querySelector('#words tbody tr').dispatchEvent(new MouseEvent('mouseout', {bubbles: true}))")
     assert not tab.run("!!document.querySelector('.of-word')")
@@ -107,7 +107,7 @@ def test_a_place_is_pointed_at_by_keys_and_pointer(tab: Browser, card: str) -> N
     until(tab, "document.querySelector('.status').textContent === ''")
     press = "document.querySelector('.photo').dispatchEvent(new KeyboardEvent('keydown', {key: '%s', bubbles: true}))"
     tab.run(press % "ArrowLeft")
-    until(tab, "/Here: .* of what speaks for/.test(document.querySelector('.pointed').textContent)")
+    until(tab, "/This place: .* of what speaks for/.test(document.querySelector('.pointed').textContent)")
     assert tab.run("!!document.querySelector('.photo .cell')?.checkVisibility()")
     box = tab.run(
         "(() => { const b = document.querySelector('.photo').getBoundingClientRect(); return [b.left, b.top]; })()"
@@ -163,7 +163,7 @@ def test_a_word_is_reached_by_keys_and_let_go_again(tab: Browser, card: str) -> 
     until(tab, shown)
     tab.run("document.activeElement.blur()")
     assert not tab.run(shown)
-    assert tab.run("document.querySelector('.pointed').textContent").startswith("Point at a place")
+    assert tab.run("document.querySelector('.pointed').textContent").startswith("Point at the picture")
 
 
 def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, photo: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, p
         " const drop = new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: carrier});"
         " setTimeout(() => document.body.dispatchEvent(drop), 50); })()"
     )
-    until(tab, "/More than the 20 MB allowed/.test(document.querySelector('h1')?.textContent)")
+    until(tab, "/larger than 20 MB/.test(document.querySelector('h1')?.textContent)")
     until(tab, "document.readyState === 'complete'")
     tab.run(DROP % base64.b64encode(photo.read_bytes()).decode())  # another one, on the page that says so
     until(tab, "location.pathname.startsWith('/card/') && document.readyState === 'complete'")
@@ -205,7 +205,7 @@ def test_without_a_script_forms_do(tab: Browser, address: str, card: str) -> Non
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         tab.open(card, 1200)
-        assert tab.run("document.querySelector('.status a').textContent") == "Measure how faithful this is"
+        assert tab.run("document.querySelector('.status a').textContent") == "Measure how faithful the heat is"
         tab.open(f"{card}?target=dog&contrast=bird&measure=true", 1200)
         assert "dog rather than bird" in tab.run("document.querySelector('main').textContent")
         tab.open(address, 1200)

@@ -174,7 +174,7 @@ def test_more_than_may_wait_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> 
     decoder, go = Decoder(1, 2), threading.Event()
     monkeypatch.setattr(decoder, "_read", lambda *_: go.wait(30))
     futures = [decoder.read(b"x", "x", TRANSFORM) for _ in range(2)]
-    with pytest.raises(BusyError, match="2 pictures are waiting already"):
+    with pytest.raises(BusyError, match="2 pictures are already waiting"):
         decoder.read(b"x", "x", TRANSFORM)
     go.set()
     assert all(f.result(30) for f in futures)

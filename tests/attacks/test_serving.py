@@ -106,7 +106,7 @@ def test_what_is_no_number_is_given_no_room(service: TestClient, data: str) -> N
     answer = service.post(INFER, content=tensor(data, "[1,3,32,32]", "pixels", "FP32"))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert answer.json()["error"] == "The data of 'pixels' are not 3072 numbers. Send as many as its shape."
+    assert answer.json()["error"] == "The data of 'pixels' are not 3072 numbers. Send as many as its shape says."
     assert most < 50_000_000
 
 

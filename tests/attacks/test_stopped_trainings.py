@@ -284,15 +284,18 @@ def test_a_log_is_told_how_long_it_will_take(
         now[0] += 15
         heard.measured(step + 1, {"loss": 2.0 / (step + 1)})
     said = capsys.readouterr()
-    lines = (said.err if progress is Terminal else said.out).splitlines()
-    assert lines == [
-        "Training: 2 of 5, loss 1, about 45 seconds left",
-        "Training: 4 of 5, loss 0.5, about 15 seconds left",
+    assert said.out == "", "which is for results"
+    assert said.err.splitlines() == [
+        "Training: 1 of 5, loss 2, about 60 seconds left",
+        "Training: 3 of 5, loss 0.667, about 30 seconds left",
+        "Training: finished after 75 seconds",
     ]
     for _ in heard.track(range(2), "Measuring", 2):
         now[0] += 30
-    after = capsys.readouterr()
-    assert (after.err + after.out) == "Measuring: 1 of 2, about 30 seconds left\n", "the loss was another's"
+    assert capsys.readouterr().err.splitlines() == [
+        "Measuring: 1 of 2, about 30 seconds left",
+        "Measuring: finished after 60 seconds",
+    ], "the loss was another's"
     for _ in Terminal(quiet=True).track(range(5), "Training", 5):
         now[0] += 15
     assert capsys.readouterr() == ("", "")

@@ -19,7 +19,7 @@ def lines() -> list[list[str]]:
 
 @pytest.mark.parametrize("line", lines(), ids=lambda line: f"{line[0]}: {line[1]}"[:60])
 def test_each_line_names_a_test(line: list[str]) -> None:
-    assert len(line) == 3, "| From whom | What is never done with it | Test |"
+    assert len(line) == 3, "| Input or actor | It cannot | Test |"
     file, _, name = line[2].strip("`").partition("::")
     tree = ast.parse((ROOT / file).read_text("utf-8"))
     assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, line[2]

@@ -205,7 +205,7 @@ def test_an_arrangement_that_cannot_be_told_is_refused() -> None:
 def test_options_name_the_layer() -> None:
     assert ExplainOptions(where="hires_cam", layer="1").method() == HiResCAM(layer="1")
     assert ExplainOptions(where=GradCAM(layer="1")).method() == GradCAM(layer="1")
-    with pytest.raises(InputError, match=r"score_cam reads no layer, and '1' was given\. These do: eigen_cam, "):
+    with pytest.raises(InputError, match=r"'1' was given, and score_cam reads no layer\. Methods that do: eigen_cam, "):
         ExplainOptions(where="score_cam", layer="1").method()
     assert "layer_cam" in attributions
 
@@ -227,7 +227,7 @@ def test_a_sentence_is_a_target() -> None:
         alone = model.explain(picture, target_text="a red beak", measure=False)
         other = model.explain(picture, target_text="a blue one", measure=False)
         np.testing.assert_allclose(alone.where.heat - other.where.heat, why.where.heat, atol=1e-6)
-    with pytest.raises(InputError, match="A class and a sentence were both given as target"):
+    with pytest.raises(InputError, match="Both a class and a sentence were given as the target"):
         model.explain(picture, target="moss", target_text="a red beak")
-    with pytest.raises(InputError, match="A sentence to explain was left out or empty"):
+    with pytest.raises(InputError, match="The sentence to explain is missing or empty"):
         model.explain(picture, contrast_text="a red beak")

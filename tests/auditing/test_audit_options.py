@@ -107,7 +107,7 @@ def test_masks_and_boxes_say_where_the_object_is(run: Any, tmp_path: Path) -> No
     assert (boxes.code, boxes.figure["value"]) == (0, inside.figure["value"])
     twice = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--masks", "inside")
     assert (twice.code, twice.err) == (
-        2, "seewhy: Boxes were given beside what else says where the object is. One of them was expected. Drop one.\n",
+        2, "seewhy: Boxes were given beside another source of masks. Expected one of them. Drop the other.\n",
     )  # fmt: skip
     nobody = run(model, BACKGROUND, "test", "--json")
     assert (nobody.code, nobody.figure["state"]) == (1, "not measured")
@@ -131,7 +131,7 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
-    assert both.err.startswith("seewhy: --masks inside and --masks segmenter were both given. One of them was expected")
+    assert both.err.startswith("seewhy: --masks inside and --masks segmenter were both given. Expected only one of them")
 
 
 def test_words_say_where_the_object_is(run: Any, tmp_path: Path) -> None:

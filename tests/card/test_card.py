@@ -380,7 +380,7 @@ def test_the_index_begins_with_the_most_doubtful(full: Explanation) -> None:
     assert [a["data-score"] for a in cards] == ["3", "1", "0", "2"]
     assert "cat (3)" in page.text
     assert "1 picture could not be read broken.jpg not a picture" in page.text
-    assert "4 pictures, 1 with evidence not to rely on" in page.text
+    assert "4 pictures, 1 with evidence that you should not rely on" in page.text
 
 
 def test_the_index_takes_anything(cards: dict[str, Explanation]) -> None:

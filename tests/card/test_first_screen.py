@@ -7,18 +7,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 import seewhy
 from browser import NEEDS_BROWSER, Browser
-from seewhy.explanation.base import Agreement, Explanation, Where
+from seewhy.classifiers.network import Perception
+from seewhy.dense.part_evidence import UNJUDGED
+from seewhy.dense.part_evidence import _judge as judge_part
+from seewhy.evidence.explain import _judge_perceived as judge_perceived
+from seewhy.explanation.base import TOO_LITTLE, Agreement, Explanation, Subject, Where
+from seewhy.explanation.kinds import MadePicture, Memorised, Perceived, Typical
+from seewhy.explanation.part import Outside, Part
 from seewhy.explanation.prediction import Decision, Prediction, Ranked
-from seewhy.explanation.similar import Like
-from seewhy.explanation.verdict import Missing
+from seewhy.explanation.similar import Like, PatchDeletion
+from seewhy.explanation.verdict import Missing, Verdict
+from seewhy.generation.typical import believed
+from seewhy.learning.self_explaining.protopnet.network import ProtoPNetPrototypes
+from seewhy.prototypes.base import Group, Match
+from seewhy.prototypes.measure import LikenessMeasure, Showing
 from seewhy.report import render_html
 from seewhy.report.card import card_lines, card_of, sign_of
 
@@ -115,6 +127,106 @@ def test_every_term_of_an_open_sentence_has_a_definition(ordinary: dict[str, Exp
     page = render_html(ordinary["fitted"])
     for phrase in ("cases like this", "most similar parts", "held-out pictures", "Hiding parts"):
         assert re.search(rf'class="def" href="#def-[\w-]+">{phrase}</a>', page), phrase
+
+
+def outside(share: float, fall: float, still: bool = False) -> Outside:
+    found = Outside(0.8, 0.3, 0.7, fall, 0.2, (0.1, 0.4, 0.2, 0.3), share, UNJUDGED)
+    return replace(found, verdict=judge_part(found, "segment", still))
+
+
+def typical(agrees: bool | None, judge: str | None = "zoo", poor: bool = False) -> Typical:
+    grey, seen = np.full((96, 96, 3), 99, np.uint8), None if judge is None else "red fox"
+    made = tuple(MadePicture(grey, 0.93, seen, agrees) for _ in range(3))
+    return Typical("tabby cat", "lite0", made, judge, "trained", believed("tabby cat", "lite0", judge, made, poor))
+
+
+def prototypes_of(full: Explanation, precision: float | None, matters: bool = True) -> Like:
+    measure = None if precision is None else LikenessMeasure(precision, 0.1, 40)
+    hidden = PatchDeletion(9.0, 4.0 if matters else 0.1, (0.5, 1.0), 0.1)
+    groups = [Group((0, i), 0.2, (Match(i, 0.9),), channel=i, contribution=2.0) for i in range(3)]
+    assert isinstance(full.like, Like)
+    model: Any = SimpleNamespace(likeness=measure)
+    nothing: Any = None
+    subject = Subject("tabby cat", "tabby cat")
+    showing = Showing(model, nothing, nothing, 0, subject, groups, full.like.neighbours, hidden)
+    return ProtoPNetPrototypes().judge(showing)
+
+
+def perceived(moved: float, spread: float, distance: float, label: str = "tabby cat") -> Perceived:
+    small = np.full((28, 28), 128, np.uint8)
+    grey = torch.zeros(28, 28)
+    found = Perception(torch.zeros(3, 28, 28), (moved, moved), spread, 5, grey, "a.jpg", 0, distance)
+    near = Memorised("a.jpg", label, distance, small)
+    verdict = judge_perceived(found, label, "tabby cat")
+    return Perceived((small, small), (0, 12), moved, spread, 5, near, verdict)
+
+
+@pytest.fixture(scope="module")
+def kinds(full: Explanation) -> dict[str, Explanation]:
+    """A card of every further kind of evidence, with whatever stands beside it."""
+    words = Missing("No descriptions of your classes were given.", "Write some.")
+    card = replace(decided(full), words=words, agreement=Agreement(0.8, {"a": 0.8}, ""))
+    assert isinstance(card.where, Where)
+    part = Part(
+        "segment",
+        1,
+        2,
+        "tabby cat",
+        0.8,
+        (20, 20, 180, 180),
+        (224, 224),
+        full.view,
+        (0, 0, 224, 224),
+        outside=outside(0.9, 2.0),
+    )
+    score = replace(card.prediction, decision=None)  # a part has no decision, only a score
+    missing = Missing("There are no pictures of yours to compare with.", "Give some with --known.")
+    return {
+        "segment": replace(card, prediction=score, part=part, like=missing, agreement=Agreement(None, {}, TOO_LITTLE)),
+        "ProtoPNet": replace(card, like=prototypes_of(full, 0.8)),
+        "COMET": replace(card, where=replace(card.where, method="comet")),
+        "PromptCAM": replace(card, where=replace(card.where, method="prompt_cam")),
+        "perceptual": replace(card, like=missing, seen=perceived(0.0, 0.0, 0.0)),
+        "made": replace(card, typical=typical(True)),
+    }
+
+
+def every_verdict(full: Explanation) -> list[Verdict]:
+    """Whatever a box or segment, a prototype, a redrawn or a made picture can be told."""
+    found = [one.verdict for one in (outside(0.9, 2.0), outside(0.9, 0.1), outside(0.6, 2.0), outside(0.2, 2.0))]
+    found.append(outside(0.9, 2.0, still=True).verdict)
+    found += [prototypes_of(full, p).verdict for p in (None, 0.1, 0.4, 0.8)]
+    found.append(prototypes_of(full, 0.8, matters=False).verdict)
+    found += [typical(agrees).verdict for agrees in (True, False, None)]
+    found += [typical(None, None).verdict, typical(True, poor=True).verdict]
+    for moved, spread in ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0)):
+        found += [perceived(moved, spread, *near).verdict for near in ((0.0,), (0.4,), (0.4, "red fox"))]
+    return found
+
+
+def test_few_words_stand_open_beside_every_kind_of_evidence(kinds: dict[str, Explanation]) -> None:
+    words = {name: len(Open(render_html(why)).words) for name, why in kinds.items()}
+    assert words.pop("made") <= MOST_OF_ALL  # beside it stand all others
+    assert max(words.values()) <= MOST_WORDS, words
+
+
+def test_every_verdict_is_one_short_sentence_and_its_figures_are_another_text(full: Explanation) -> None:
+    for verdict in every_verdict(full):
+        assert len(verdict.sentence.split()) <= 20, verdict.sentence
+        assert re.search(r"[.;:!?] ", verdict.sentence) is None, verdict.sentence
+        assert grade([verdict.sentence]) <= 12, verdict.sentence
+        assert len(re.findall(r"\d+(?:\.\d+)?", verdict.sentence)) <= 2, verdict.sentence
+    assert grade([one.sentence for one in every_verdict(full)]) <= MOST_GRADE
+
+
+def test_figures_of_a_verdict_stand_behind_the_click(kinds: dict[str, Explanation]) -> None:
+    for name, key in (("segment", "part"), ("ProtoPNet", "like"), ("perceptual", "seen"), ("made", "typical")):
+        why = kinds[name]
+        judged = (why.part.outside if key == "part" else getattr(why, key)).verdict  # type: ignore[union-attr]
+        open_words = " ".join(Open(render_html(why)).said)
+        assert judged.figures, name
+        assert judged.figures[:40] not in open_words, name
+        assert judged.figures[:40].split("“")[0] in " ".join(re.sub(r"<[^>]*>", "", render_html(why)).split()), name
 
 
 def test_the_file_has_its_name_and_the_path_stands_in_the_title(full: Explanation) -> None:

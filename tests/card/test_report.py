@@ -15,16 +15,16 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
     page.check()
     for part in (
         "Evaluation on 60 pictures",
-        "1 of these pictures is among those the classifier was fitted on, 1 byte for byte",
-        "without them it is right on 84.0%",
+        "The classifier was fitted on 1 of these pictures (1 as the same file)",
+        "on the others, it is right on 84.0%",
         "The first: a.jpg (fitted on: b.jpg)",
-        "85 % right",
-        "between 74 % and 92 % , with 95 % confidence",
+        "It is right on 85 % of 60 pictures.",
+        "The 95 % interval is 74 % to 92 %",
         "Deletion, low is good 0.18 random map 0.31",
         "Insertion, high is good 0.47 random map 0.24",
-        "Than a random map: The maps are better than random: +0.36.",
-        "Held-out precision 71 % chance 33 %",
-        "The sentences alone 36 % names only 34 % random words 32 %",
+        "Against a random map: The maps are better than random: +0.36.",
+        "Similar pictures of the class 71 % by chance 33 %",
+        "Descriptions alone 36 % names alone 34 % random words 32 %",
         "leek asparagus 4 leek_01.jpg, leek_02.jpg",
         "broken.jpg not a picture",
         "classifier linear",
@@ -36,7 +36,7 @@ def test_everything_measured_is_said(report: dict[str, Any]) -> None:
 
 def test_the_weakest_class_comes_first(report: dict[str, Any]) -> None:
     text = Page(Report(report).to_html()).text
-    table = text[text.index("weakest first") :]
+    table = text[text.index("lowest F1 first") :]
     assert table.index("garlic") < table.index("asparagus") < table.index("leek")
 
 
@@ -49,9 +49,9 @@ def test_empty_bins_are_not_drawn(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("faithfulness", "Deletion and insertion were not measured."),
-        ("like", "Held-out precision was not measured."),
-        ("words", "Words accuracy was not measured."),
+        ("faithfulness", "Where it looked Not measured. Measure it with --faithfulness."),
+        ("like", "What it looks like Not measured. Measure it with --faithfulness, after a fit on your pictures."),
+        ("words", "In words Not measured. The classifier has no descriptions. Give some with --descriptions."),
         ("fitted_on", "Evaluation on 60 held-out pictures"),
     ],
 )
@@ -70,7 +70,7 @@ def test_too_many_classes_leave_the_confusions(report: dict[str, Any]) -> None:
     labels = [f"class {i}" for i in range(31)]
     report["confusion_matrix"] = {"labels": labels, "counts": [[0] * 31 for _ in labels]}
     page = Page(Report(report).to_html())
-    assert "The table of all 31 classes would be too large to read" in page.text
+    assert "the full table of 31 classes is in the JSON" in page.text
     assert "leek asparagus 4" in page.text
     assert not [a for a in page.all("table") if a.get("class") == "matrix"]
 

@@ -151,8 +151,8 @@ def test_what_a_page_of_boxes_leaves_out_is_counted(monkeypatch: pytest.MonkeyPa
     many = render_regions([detected(301)])
     assert many.count('class="box"') == 300
     assert "<b>b</b> <span>301</span>" in many
-    assert "1 less sure one is not drawn" in many
-    assert "2 less sure ones are not drawn" in render_regions([detected(302)])
+    assert "1 box with a lower score is not drawn" in many
+    assert "2 boxes with lower scores are not drawn" in render_regions([detected(302)])
     monkeypatch.setattr(regions, "MOST_SHOWN", 2)
     three = [detected(1, f"{i}.png") for i in range(3)]
     assert "1 more picture is in the other files." in render_regions(three)
@@ -214,7 +214,7 @@ def typical(n: int = 2) -> Typical:
 
 
 def test_made_pictures_say_what_is_seen_in_them() -> None:
-    (lead, row), _, (behind,) = KINDS["typical"](typical(4), explained(box()))
+    (row,), _, (lead, behind) = KINDS["typical"](typical(4), explained(box()))
     assert [str(one.caption[0]) for one in row.pictures] == [
         "seen as wren",
         "seen as rust",
@@ -222,9 +222,8 @@ def test_made_pictures_say_what_is_seen_in_them() -> None:
         "seen as owl",
     ]
     assert [one.kind for one in row.pictures] == ["", "", "", "other"]
-    assert [str(one.caption[1]) for one in row.pictures] == [
-        f"made, own probability {n}\u202f%" for n in (90, 80, 70, 60)
-    ]
+    numbers = " and ".join(f"{n}\u202f%" for n in (90, 80, 70, 60))
+    assert lead.text.endswith(f"the climbed gives them a probability of {numbers}.")
     assert [int(one.pixels.max()) for one in row.pictures] == [0, 1, 2, 3]
     assert "They show what the climbed takes for wren" in lead.text
     assert behind.text == "The generator was It draws.."
@@ -239,8 +238,7 @@ def test_made_pictures_stand_side_by_side_on_the_still(n: int, side: int) -> Non
         (20 + i * (side + 28), side, side) for i in range(n)
     ]
     top = canvas.photos[0][1]
-    assert top > 50, "below the lead"
-    assert end == top + side + 84
+    assert end > top + side
 
 
 def near(lost: dict[str, float], sentence: str = "mostly hue") -> Likeness:

@@ -197,7 +197,7 @@ def test_evaluate_says_whether_promises_are_kept(model: Classifier, samples: Sam
     assert found["unknown"]["n"] == 4
     assert found["unknown"]["auroc"] == 1.0
     assert found["unknown"]["found"] == 1.0
-    assert "When not to trust it?" in report.to_html()
+    assert "When should you not trust it?" in report.to_html()
     own = ZeroShot().build(colours(), samples.classes).evaluate(samples, n_explained=0).data["trust"]
     assert (own["by"], own["sure_right"], own["unknown"]) == ("its own probability", None, None)
     assert own["aurc"] == own["aurc_probability"]

@@ -131,7 +131,9 @@ def test_a_stopped_run_goes_on_where_it_was(
 
         monkeypatch.setattr(ServiceWriter, "write", write)
         assert seewhy(monkeypatch, *classes(service)) == 130
-        assert "stopped; run the same command again to go on where it was" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "seewhy: stopped. Kept: " in said
+        assert said.endswith("the answers so far. Run the same command again to go on from there.\n")
         assert len(service.requests) == 1
         stop = False
         assert seewhy(monkeypatch, *classes(service)) == 0

@@ -26,11 +26,14 @@ def test_models_have_names(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         named([str(tmp_path / "a=b")])
     assert str(caught.value).endswith(
-        "the name 'a=b'. Up to 64 letters, digits, points and dashes were expected. Give -m NAME=FOLDER."
+        "the name 'a=b'. Expected up to 64 letters, digits, points and dashes. Give -m NAME=FOLDER."
     )
     with pytest.raises(InputError) as caught:
         named(["x/birds", "y/birds"])
-    assert str(caught.value) == "Two models are called 'birds'. Each needs a name of its own. Give -m NAME=FOLDER."
+    assert (
+        str(caught.value)
+        == "Two models have the name 'birds'. Expected a different name for each. Give -m NAME=FOLDER."
+    )
 
 
 def test_the_token_is_of_the_file_or_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +44,11 @@ def test_the_token_is_of_the_file_or_of_the_environment(tmp_path: Path, monkeypa
     file = tmp_path / "token"
     file.write_text("of-the-file-itself\n")
     assert read_token(file) == "of-the-file-itself"
-    for text, said in (("short\n", "has 5 signs"), ("two words of a token", "20 signs"), ("é" * 20, "20 signs")):
+    for text, said in (
+        ("short\n", "has 5 characters"),
+        ("two words of a token", "20 characters"),
+        ("é" * 20, "20 characters"),
+    ):
         file.write_text(text)
         with pytest.raises(InputError, match=said):
             read_token(file)

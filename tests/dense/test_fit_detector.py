@@ -382,13 +382,11 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
     check("evaluate-boxes", [report])
     assert report["ap50"] > 0.6
     (note,) = report["notes"]
-    assert note.startswith(
-        "10 of 10 pictures are ones that the detector was fitted on, byte for byte: the figures say "
-    )
+    assert note.startswith("The detector was fitted on 10 of 10 pictures (the same files), so its figures are too good")
     assert note.endswith("/0.png")
     others = save_boxes(BoxData(data.pictures[8:14], data.classes), tmp_path / "others")[0]
     notes = json.loads(run("evaluate", str(others), *saved, "--json"))["notes"]
-    assert [note[:6] for note in notes] == ["2 of 6"]
+    assert ["2 of 6" in note for note in notes] == [True]
     unseen = save_boxes(BoxData(data.pictures[10:14], data.classes), tmp_path / "unseen")[0]
     assert json.loads(run("evaluate", str(unseen), *saved, "--json"))["notes"] == []
     wrong = CliRunner().invoke(app, ["detect", data.pictures[0].image, *saved, "--tiles", "2"])

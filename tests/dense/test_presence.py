@@ -91,7 +91,7 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
         assert "a.png\tnothing found; not found: red, blue" in done.stdout
         page = (tmp_path / verb / "index.html").read_text("utf-8")
         assert "<strong>Nothing was found.</strong>" in page
-        assert "<b>nothing found</b> <span>of red, blue</span>" in page
+        assert "<b>nothing found</b> <span>for red, blue</span>" in page
         lines = CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()
         assert json.loads(lines[0])["not_found"] == ["red", "blue"]
     every = CliRunner().invoke(app, [*words, "--json", "--least-presence", "0"]).stdout.splitlines()

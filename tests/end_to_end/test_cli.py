@@ -187,7 +187,7 @@ cli.main()
 def test_ctrl_c_says_how_to_go_on() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING.format(body="raise KeyboardInterrupt")], capture_output=True)
     assert (done.returncode, done.stdout) == (130, b"")
-    assert done.stderr == b"seewhy: stopped; run the same command again to go on where it was\n"
+    assert done.stderr == b"seewhy: stopped.\n"
 
 
 @pytest.mark.parametrize("body", ["print('x')", "[print('x', flush=True) for _ in range(9)]", "print('x' * 10**6)"])
@@ -314,7 +314,10 @@ def test_explain_one_picture_into_one_file(run: Run, pictures: list[str], tmp_pa
     assert done.stdout.startswith(f"{pictures[0]}: ")
     two = run("explain", *pictures[:2], "-o", "card.png", where=tmp_path)
     assert two.returncode == 2
-    assert two.stderr.splitlines()[-1] == "seewhy: 2 pictures do not fit into card.png. Give a folder with -o."
+    assert (
+        two.stderr.splitlines()[-1]
+        == "seewhy: 2 pictures were given for one file, card.png. Expected a folder. Give one with -o."
+    )
 
 
 @pytest.mark.slow

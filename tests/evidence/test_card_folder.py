@@ -86,7 +86,8 @@ def test_a_file_of_the_user_is_never_written_over(classifier: Classifier) -> Non
     assert (Path(card[0]).read_text(), shows(again[0])) == ("changed by hand", "x/a.png")
     Path(again[0]).write_text("this too")
     assert refused(classifier, "x/a.png", output="why") == (
-        "The folder why has other files wherever the card of x/a.png could go. Give another with -o."
+        "The folder why already has other files under every possible name for the card of x/a.png. "
+        "Give another with -o."
     )
 
 
@@ -95,8 +96,8 @@ def test_an_index_of_the_user_is_never_written_over(classifier: Classifier, name
     Path("site").mkdir()
     Path("site", name).write_text("mine")
     assert refused(classifier, "x/a.png", output="site") == (
-        f"site/{name} is there already, and not from seewhy explain. A folder without such a file was expected. "
-        "Give another with -o, or --force to write over it."
+        f"site/{name} already exists and is not from seewhy explain. Expected a folder without this "
+        "file. Give another with -o, or overwrite it with --force."
     )
     assert [p.name for p in Path("site").iterdir()] == [name]
     assert Path("site", name).read_text() == "mine"
@@ -129,7 +130,7 @@ def test_cards_are_not_explained_in_turn(classifier: Classifier) -> None:
     pictures = ["why/a.png", "x/a.png", os.path.abspath("why/a.png"), "y/../why/a.png"]
     assert run(classifier, *pictures, png=True) == [(x[0], True)]
     assert refused(classifier, "why/a.png", output="why") == (
-        "There is nothing to explain: no picture was named, or only cards in why. Name pictures."
+        "There is nothing to explain: no picture was given, or only cards in why. Name pictures."
     )
     Image.fromarray(picture("sky", 1)).save("why/a.png")
     assert len(run(classifier, "why/a.png")) == 1
@@ -137,8 +138,8 @@ def test_cards_are_not_explained_in_turn(classifier: Classifier) -> None:
 
 def test_an_ending_no_card_has_is_refused(classifier: Classifier) -> None:
     assert refused(classifier, "x/a.png", output="card.jpg") == (
-        "card.jpg ends in '.jpg'. A card is written as .html, .htm, .png, .json, many into a folder. "
-        "Give one of these endings, or a folder, with -o."
+        "card.jpg ends in '.jpg'. Expected .html, .htm, .png, .json for one card, or a folder for many. "
+        "Give one of these with -o."
     )
     assert not Path("card.jpg").exists()
     assert run(classifier, "x/a.png", output="v1.2")[0][0] == "v1.2/a.html"

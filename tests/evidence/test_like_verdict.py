@@ -202,7 +202,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:
-    same = "Target and contrast are the same. Two different ones were expected. Change one of them."
+    same = "Target and contrast are the same class. Expected two different classes. Change one of them."
     with pytest.raises(InputError) as told:
         fitted.explain(picture("moss", 40), target="rust", contrast="rust")
     assert str(told.value) == same

@@ -140,7 +140,7 @@ def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeyp
     assert 'id="def-outside"' in page.read_text("utf-8")
     for more in (["--n-explained", "0"], ["--retrieval"]):
         wrong = CliRunner().invoke(app, [*argued, *more])
-        assert str(wrong.exception).startswith("Where the objects are was told, and no map of a classifier is measured")
+        assert str(wrong.exception).startswith("--masks or --object was given, and no map of a classifier is measured")
     plain = CliRunner().invoke(app, [*argued[:2], "--store", "none", "-q", "--json", "--n-explained", "4"])
     assert "outside" not in json.loads(plain.stdout)["faithfulness"]
 

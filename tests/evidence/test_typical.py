@@ -117,18 +117,21 @@ def made(*agrees: bool | None, seen: str = "rust") -> tuple[MadePicture, ...]:
     ("judge", "pictures", "poor", "level", "said"),
     [
         (None, made(None, None), False, "not measured",
-         "No second network was named, and tiny agrees with whatever is made for it."),
-        ("zoo", made(None, None), False, "not measured", "zoo has no class wren; it sees rust."),
-        ("zoo", made(True, True), False, "believable", "zoo, a second network, sees wren on 2 of 2 of them."),
-        ("zoo", made(True, False), False, "partly", "zoo, a second network, sees wren on 1 of 2 of them."),
-        ("zoo", made(False, False), False, "do not rely", "zoo, a second network, sees wren on 0 of 2 of them."),
-        ("zoo", made(True, True), True, "do not rely", "zoo, a second network, sees wren on 2 of 2 of them. "
-         "The generator draws hardly better than the mean picture."),
+         "No second network has judged these pictures."),
+        ("zoo", made(None, None), False, "not measured",
+         "The second network, zoo, does not know wren, and sees rust."),
+        ("zoo", made(True, True), False, "believable", "A second network, zoo, recognises wren in 2 of 2 pictures."),
+        ("zoo", made(True, False), False, "partly", "A second network, zoo, recognises wren in 1 of 2 pictures."),
+        ("zoo", made(False, False), False, "do not rely", "A second network, zoo, recognises wren in 0 of 2 pictures."),
+        ("zoo", made(True, True), True, "do not rely",
+         "The generator's pictures are hardly closer to real ones than the mean picture is."),
     ],
 )  # fmt: skip
 def test_what_they_are_worth(judge: str | None, pictures: Any, poor: bool, level: str, said: str) -> None:
     found = believed("wren", "tiny", judge, pictures, poor)
     assert (found.level, found.sentence, found.rule) == (level, said, RULE)
+    assert found.figures.endswith("tiny guided the generator, and agrees with any picture made for it.")
+    assert ("A second network" in found.figures) == poor
 
 
 def test_a_poor_generator_is_not_relied_on(kept: Path, walks: list[str]) -> None:
@@ -147,8 +150,8 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     page, label = found.to_html(), found.prediction.label
     assert f"A typical {label}, made" in page
     assert "A generator made these: they are not photographs, and not of this picture." in page
-    assert f"{found.typical.judge}, a second network, sees {label} on " in page
-    assert page.count("Made picture ") == 3
+    assert f"A second network, {found.typical.judge}, recognises {label} in " in page
+    assert page.count("Generated picture ") == 3
     assert "A typical " not in plain.to_html()
     assert len(found.to_png()) > len(plain.to_png())
     assert found.to_json()["typical"]["pictures"][0]["seen"] in model.classes
@@ -159,13 +162,13 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), judge=tiny_cnn(seed=1))
     assert str(told.value) == (
-        "A judge was given, and no generator. It judges typical pictures of the class, which a generator makes. "
-        "Give typical=FOLDER, or --typical FOLDER, or leave the judge out."
+        "A judge was given without a generator. A judge checks pictures that a generator makes. Add --typical FOLDER "
+        "(typical=FOLDER in Python), or leave the judge out."
     )
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), typical=kept, judge="lite1")
     assert str(told.value) == (
-        "The judge is 'str'. A classifier, or an encoder with words, was expected. Load one with seewhy.load or "
+        "The judge is 'str'. Expected a classifier, or an encoder with words. Load one with seewhy.load or "
         "seewhy.encoder."
     )
     with pytest.raises(InputError, match="the network that was climbed"):

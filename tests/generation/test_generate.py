@@ -197,7 +197,7 @@ def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewh
     assert said["ways"][0]["value"] == pytest.approx(np.mean([c["values"][-1] for c in own]), abs=1e-4)
     page = (tmp_path / "made" / "generate.html").read_text()
     assert page.count("<img") == 9 * len(own[0]["steps"])
-    assert f"A second network sees {model.classes[0]} on " in page
+    assert f"A second network recognises {model.classes[0]} on " in page
     assert json.loads((tmp_path / "made" / "generate.json").read_text()) == said
     with Image.open(tmp_path / "made" / "ppgn-1.png") as image:
         assert image.size == (16, 16)
@@ -208,7 +208,9 @@ def test_a_class_is_made_judged_and_beside_its_controls(kept: Path, model: seewh
 
 def test_not_judged_is_said(kept: Path, model: seewhy.Classifier) -> None:
     made = seewhy.generate(kept, model, target=model.classes[1], n=2, controls=False, sampler=SHORT)
-    assert made.data["sentence"].startswith("Not judged: no second network was named. new:resnet/16, which was climbed")
+    assert made.data["sentence"].startswith(
+        "No second network has judged these pictures (--judge). new:resnet/16, which guided them"
+    )
     assert (made.data["judge"], made.data["ways"][0]["judged"], made.data["ways"][0]["diversity"]) == (None, None, None)
     assert "Not judged: whatever is climbed agrees" in made.to_html()
     assert [p.shape for p in made.pictures] == [(16, 16, 3)] * 2

@@ -131,8 +131,8 @@ def test_a_judge_without_the_class_is_told_of_the_pictures_alone() -> None:
     chains = [{"way": w, "judged": {"label": label}} for w, label in (("ppgn", "moss"), ("pixels", "sand"))]
     data = {"measure": "activation", "ways": rows, "chains": chains, "climbed": "net", "judge": {}, "asked": "x"}
     assert sentence(data) == (
-        "The judge has no such class; on the pictures it sees moss. net, which was climbed, gives them a activation of "
-        "0.90 on average."
+        "The judge does not know this class. It sees moss. net, which guided them, gives them an average activation of "
+        "0.90."
     )
 
 

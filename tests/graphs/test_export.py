@@ -227,7 +227,7 @@ def test_a_graph_that_answers_otherwise_leaves_nothing(
     classifier = oblong()
     monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
     monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier, output, by))
-    with pytest.raises(ModelError, match="The graph answers otherwise than the classifier, by "):
+    with pytest.raises(ModelError, match="The graph's answers differ from the classifier's by "):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from rich.console import Console
 from typer.testing import CliRunner
 
 from schemas import check as as_documented
@@ -22,7 +24,8 @@ from seewhy.errors import DataError, InputError, MissingExtraError
 from seewhy.pictures.miniatures import miniature
 from seewhy.pictures.samples import Sample, Samples, load_samples
 from seewhy.progress import Progress
-from seewhy.studies.inspection.check import Check, digest_of
+from seewhy.report.terminal import to_terminal
+from seewhy.studies.inspection.check import KINDS, Check, Checked, digest_of
 from seewhy.studies.inspection.faults import (
     FAR,
     HeldOutScores,
@@ -84,14 +87,47 @@ def test_everything_planted_is_found_with_its_reason(folder: Path) -> None:
     assert sum(found["counts"].values()) == len(found["findings"])
     (wrong,) = [f for f in found["findings"] if f["kind"] == "label"]
     assert (wrong["label"], wrong["proposed"]) == ("moss", "rust")
-    assert "for its label 'moss' and " in wrong["why"]
+    assert wrong["why"].startswith("A model trained without it gives 'rust' ")
+    assert " and its label 'moss' " in wrong["why"]
     assert {one["label"] for one in wrong["like"]["own"]} == {"moss"}
     assert {one["label"] for one in wrong["like"]["other"]} == {"rust"}
-    assert "it is nearer to its likest picture there" in wrong["why"]
+    assert wrong["figures"].startswith("Pictures labelled 'rust' get ")
+    assert " Its most similar picture labelled 'rust' has a cosine of " in wrong["figures"]
     twice = next(f for f in found["findings"] if f["image"].endswith("twice.png"))
     assert (twice["proposed"], len(twice["key"])) == ("sky", 16)
-    assert twice["why"].endswith("the same picture byte for byte, is labelled 'sky'.")
+    assert twice["why"].endswith("/sky/3.png is labelled 'sky' (same file).")
     assert found["n"] == 34
+    assert max(len(f["why"].split()) for f in found["findings"]) <= 20
+    assert all(len(sentence.split()) <= 20 for kind in KINDS.values() for sentence in kind.todo.split(". "))
+
+
+def test_a_page_says_what_to_do_and_keeps_figures_behind_a_click(folder: Path) -> None:
+    found = Check(by="confident").run(tiny_cnn(), load_samples(folder))
+    page = " ".join(found.to_html().split())
+    total = len(found.data["findings"])
+    assert f'<h1 class="long">{total} findings in 35 pictures</h1>' in page
+    for kind, n in found.data["counts"].items():
+        assert (f'<p class="lead">{KINDS[kind].todo}</p>' in page) == (n > 0)
+    before = re.sub(r"<details>.*?</details>|<[^>]*>", " ", page)
+    assert "cosine" not in before
+    assert page.count("<summary>Figures</summary>") == sum(bool(f["figures"]) for f in found.data["findings"]) > 0
+    empty = Checked({**found.data, "findings": [], "sentence": "No problems found in 3 pictures."}).to_html()
+    assert '<h1 class="long">No problems found in 3 pictures</h1>' in empty
+    assert "SeeWhy looked for: unknown label, copies under two labels, " in empty
+
+
+def test_a_terminal_shows_whole_names_and_the_reason_on_one_line() -> None:
+    names = [f"a rather long folder/with_an_underscore/{'x' * 80}_{i}.jpg" for i in range(2)]
+    row = {"kind": "blank", "why": "Its brightness hardly changes."}
+    twice = [{**row, "image": names[0]}, {**row, "image": names[1]}, {**row, "image": names[1], "why": "Again."}]
+    document = Checked({"sentence": "3 findings.", "findings": twice, "notes": []}).document()
+    console = Console(soft_wrap=True, width=60)
+    with console.capture() as capture:
+        console.print(to_terminal(document))
+    assert capture.get().splitlines() == [
+        "3 findings.", "", "Blank", KINDS["blank"].todo, f"{names[0]}: Its brightness hardly changes.",
+        f"{names[1]}: Its brightness hardly changes. Again.",
+    ]  # fmt: skip
 
 
 def test_copies_of_another_split_and_labels_of_no_class(folder: Path, tmp_path: Path) -> None:
@@ -106,7 +142,7 @@ def test_copies_of_another_split_and_labels_of_no_class(folder: Path, tmp_path: 
     strange = [f for f in found["findings"] if f["kind"] == "class"]
     assert {(f["label"], f["proposed"]) for f in strange} == {("sky", "skye")}
     assert len(strange) == 11
-    assert strange[0]["why"].startswith("Its label 'sky' is none of the model's 3 classes")
+    assert strange[0]["why"] == "None of the model's 3 classes is called 'sky'. Did you mean 'skye'?"
 
 
 @pytest.fixture
@@ -141,15 +177,14 @@ def test_copies_across_the_splits_of_one_table(table: Path) -> None:
     }  # fmt: skip
     assert [Path(name).name for name in by["again.png"]["with"]] == ["1.png"]
     assert by["again.png"]["why"] == (
-        f"It is of the split 'val', and {table.parent / 'rust' / '1.png'} of 'train', the same picture byte for byte: "
-        "what is measured on one flatters the other."
+        f"It is in the split 'val', and its copy {table.parent / 'rust' / '1.png'} is in 'train' (same file)."
     )
-    assert "by its looks (agreement " in by["mirrored.jpg"]["why"]
+    assert "(agreement 1.00 of 1)" in by["mirrored.jpg"]["why"]
     assert found["copies_across"] == [{"splits": ["test", "train"], "n": 2}, {"splits": ["train", "val"], "n": 1}]
     assert kinds(found)["contradiction"] == {"3.png", "twice.png"}  # another label than its copy in another split
     assert (found["counts"]["split"], kinds(found)["copy"]) == (3, {"unsplit.png"})
     assert found["notes"] == [
-        "2 picture(s) are of no split, and copies of them count as within the data: "
+        "2 picture(s) have no split. Their copies count as copies within one split: "
         f"{table.parent / 'rust' / 'unsplit.png'}, {table.parent / 'sky' / 'blank.png'}"
     ]
     plain = Check(by="confident").run(tiny_cnn(), load_samples(table)).data
@@ -190,9 +225,9 @@ def test_of_the_same_bytes_each_is_told_once_within_and_once_across() -> None:
 
 def test_nothing_that_can_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"^None of the 1 pictures can be read\. At least one was expected\."):
+    with pytest.raises(DataError, match=r"^None of the 1 pictures can be read; the first is \S+a\.png\. Expected at"):
         Check().run(tiny_cnn(), Samples((Sample(str(tmp_path / "a.png"), "moss"),), ("moss",)))
-    with pytest.raises(InputError, match=r"^--by 'guess' was given\. One of odds, confident, cleanlab, neighbours"):
+    with pytest.raises(InputError, match=r"^--by 'guess' was given\. Expected one of odds, confident, cleanlab, "):
         Check(by="guess")
 
 

@@ -120,7 +120,7 @@ def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(DataError) as told:
         check_corrected(tmp_path / "a.tsv", tmp_path / "a.csv", False)
     assert str(told.value) == (
-        f"A corrected table is written as .csv, not as '.tsv'. Change the ending of {tmp_path / 'a.tsv'}."
+        f"{tmp_path / 'a.tsv'} ends in '.tsv'. Expected .csv for a corrected table. Change the ending."
     )
     assert check_corrected(tmp_path / "a.CSV", tmp_path / "a.csv", False) == tmp_path / "a.CSV"
     for name in ("a.csv", "b.csv"):
@@ -155,7 +155,7 @@ def test_a_picture_is_known_by_its_bytes_and_upright(tmp_path: Path, decisions: 
     assert known_picture(str(file)) == Picture(digest[:16], digest, str(file), 9, 6)
     assert known_picture(str(file), digest[:16]).key == digest[:16]
     file.write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"A picture was expected\. Nothing was decided\."):
+    with pytest.raises(DataError, match=r"Expected a picture\. Mend the file"):
         known_picture(str(file))
 
 
@@ -178,7 +178,7 @@ def test_only_a_correction_has_another_label_and_undoing_needs_what_was_seen(
     # After undoing, a new decision is no undoing, and undoing that goes back to open.
     decisions.decide(picture, "Ann", "later", "", "of no class", 4)
     assert decisions.standing()[picture.key]["undone"] is False
-    with pytest.raises(InputError, match=r"^The label 'x' is of none of the 2 classes\. .* The first are moss, sky\.$"):
+    with pytest.raises(InputError, match=r"^The label 'x' is not a class\. .* The first are moss, sky\.$"):
         decisions.decide(picture, "Ann", "corrected", "x", "moss", 5)
 
 
@@ -211,7 +211,7 @@ def test_the_page_holds_what_is_sent_to_its_limits(tmp_path: Path, decisions: La
         assert (slower.status_code, slower.json()["state"]["number"]) == (409, 1)
         assert page.post(f"/undo/{picture.key}", json={"author": "Bo", "base": 1}).json()["decision"] == "open"
         late = page.post(f"/decide/{picture.key}", json={**body, "base": 1}).json()
-        assert late["error"].startswith("Bo decided in between: open, no label.")
+        assert late["error"].startswith("Bo decided first: open, no label.")
         Image.new("RGB", (3, 3)).save(picture.name)
         changed = page.post(f"/decide/{picture.key}?format=json", json={**body, "base": 2})
-        assert "has changed since it was looked at" in changed.json()["error"]
+        assert "has changed since the page was started" in changed.json()["error"]

@@ -83,7 +83,7 @@ def test_undo_goes_back_step_by_step_and_forgets_nothing(table: Path, decisions:
     assert decisions.standing()[picture.key]["decision"] == "confirmed"
     decisions.undo(picture.key, "Ann", 5)
     assert decisions.standing()[picture.key]["decision"] == "open"
-    with pytest.raises(InputError, match=r"^Nothing is decided on the picture"):
+    with pytest.raises(InputError, match=r"^The picture .* has no decision to undo"):
         decisions.undo(picture.key, "Ann", 6)
     said = [(v["author"], v["decision"]) for v in decisions.history(picture.key)]
     assert said[:3] == [("Ann", "confirmed"), ("Bo", "corrected"), ("Bo", "confirmed")]
@@ -104,13 +104,13 @@ def test_labels_of_no_class_and_changed_pictures_are_refused(table: Path, decisi
     picture = known_picture(name)
     with pytest.raises(InputError) as wrong:
         decisions.decide(picture, "Ann", "corrected", "mos", "moss", 0)
-    assert str(wrong.value) == (
-        "The label 'mos' is of none of the 2 classes. One of them was expected. Did you mean 'moss'?"
-    )
-    with pytest.raises(InputError, match=r"^The decision 'wrong' was given\. One of corrected, confirmed, later"):
+    assert str(wrong.value) == ("The label 'mos' is not a class. Expected one of 2 classes. Did you mean 'moss'?")
+    with pytest.raises(
+        InputError, match=r"^The decision 'wrong' was given\. Expected one of corrected, confirmed, later"
+    ):
         decisions.decide(picture, "Ann", "wrong", "", "moss", 0)
     Image.new("RGB", (9, 9)).save(name)
-    with pytest.raises(DataError, match=r"3\.png has changed since it was looked at\. The same picture was expected\."):
+    with pytest.raises(DataError, match=r"3\.png has changed since the page was started\. Expected the same picture\."):
         known_picture(name, picture.key)
     assert decisions.standing() == {}
 
@@ -142,18 +142,18 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
         exported(table)
     folder = table.parent / "check"
     assert str(told.value) == (
-        f"{table} is not as it was at the check in {folder}: pictures or labels have changed. The same names and "
-        f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
+        f"{table} has changed since the check in {folder}. Expected the same pictures and labels. Run seewhy check "
+        f"{table} -o {folder} again; decisions made there are kept."
     )
     assert not (table.parent / "corrected.csv").exists()
     assert len(decisions.standing()) == 1
     (folder / "check.json").write_text("{}")
     with pytest.raises(
-        DataError, match=r"check\.json cannot be read: it has .*: Field required\. What seewhy check -o"
+        DataError, match=r"check\.json cannot be read: it has .*: Field required\. Expected the file that seewhy check"
     ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
-    assert str(done.exception).startswith("--from goes with --serve or --export, one of them.")
+    assert str(done.exception).startswith("--from, --serve or --export was given alone, or ")
 
 
 def test_a_check_in_which_a_part_is_missing_or_another_is_told(table: Path) -> None:
@@ -191,7 +191,7 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         assert f'data-key="{key}" data-given="moss"' in shown
         mine = shown.partition(f'data-key="{key}" data-given="moss">')[2].partition("</div>")[0]
         assert re.findall(r"<button[^>]*>(.*?)</button>", mine) == [
-            "Keep moss", "Change to sky", "Change", "Later", "Leave out", "Undo",
+            "Keep moss", "Change to sky", "Change", "Postpone", "Leave out", "Undo",
         ]  # fmt: skip
         assert '<input class="label" list="labels" autocomplete="off">' in mine, "nothing filled in"
         assert "data:image/jpeg" in shown
@@ -199,10 +199,10 @@ def test_two_people_on_the_page(table: Path, decisions: LabelDecisions) -> None:
         assert page.post(f"/decide/{key}", json=body).json()["number"] == 1
         slower = page.post(f"/decide/{key}", json={**body, "author": "Bo", "decision": "confirmed"})
         assert slower.status_code == 409
-        assert slower.json()["error"].startswith("Ann decided in between: corrected, sky.")
+        assert slower.json()["error"].startswith("Ann decided first: corrected, sky.")
         assert page.get("/decisions").json()[key]["author"] == "Ann"
         wrong = page.post(f"/decide/{key}?format=json", json={**body, "label": "sand", "base": 1})
-        assert "is of none of the 2 classes" in wrong.json()["error"]
+        assert "is not a class. Expected one of 2 classes" in wrong.json()["error"]
         undone = page.post(f"/undo/{key}", json={"author": "Bo", "base": 1}).json()
         assert (undone["decision"], undone["author"]) == ("open", "Bo")
         assert [v["decision"] for v in page.get(f"/history/{key}").json()] == ["corrected", "open"]
@@ -251,6 +251,6 @@ def test_two_people_in_a_browser_a_kill_an_undo_and_the_table(table: Path, comma
         assert [r["kind"] for r in exported(table) if r["id"] == "3"] == ["moss"]
         bo.run(f"{row}.querySelector('.label').value = 'sand'; {row}.querySelector('.label').dispatchEvent("
                f"new Event('input', {{bubbles: true}})); {row}.querySelector('.typed').click()")  # fmt: skip
-        until(bo, f"{row}.querySelector('output').value.includes('is of none of the 2 classes')")
+        until(bo, f"{row}.querySelector('output').value.includes('is not a class. Expected one of 2 classes')")
     server.terminate()
     server.communicate()

@@ -65,7 +65,10 @@ def test_faithfulness_correlation_of_a_linear_model(correlation: str) -> None:
 def test_faithfulness_correlation_refuses_sets_as_large_as_the_picture() -> None:
     with pytest.raises(InputError) as caught:
         values("faithfulness_correlation", linear(), EVIDENCE, size=64)
-    assert str(caught.value) == "Sets of 64 of 64 cells were asked for. Make size smaller than the picture."
+    assert (
+        str(caught.value)
+        == "Sets of 64 of 64 cells were asked for. Expected sets smaller than the picture. Lower size."
+    )
 
 
 def test_infidelity_of_a_linear_model_is_0() -> None:
@@ -276,7 +279,9 @@ def test_mosaic() -> None:
     assert mask[[0, 0, 7, 7], [0, 7, 0, 7]].tolist() == [True, False, False, True]
     with pytest.raises(InputError) as caught:
         mosaic(pictures, [True] * 4)
-    assert str(caught.value) == "4 pictures, 4 of the target, were given. Give four, one to three of it."
+    assert (
+        str(caught.value) == "4 pictures were given, 4 of the target. Expected four, with one to three of the target."
+    )
 
 
 def test_sparsity_and_complexity() -> None:
@@ -386,7 +391,7 @@ def test_fills() -> None:
     with pytest.raises(InputError) as caught:
         filled(PIXELS, "black")
     assert str(caught.value) == (
-        "A black fill was asked for, and black is not known here. Pass transform=… with the case."
+        "A black fill was given, and the value of black is unknown here. Pass transform=… with the case."
     )
 
 

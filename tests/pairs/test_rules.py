@@ -222,8 +222,8 @@ def test_the_commands(
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
-        ("too_long=1", InputError, "--set was given 'too_long=1'. RULE:FIELD=VALUE was expected."),
-        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. Expected a whole number as most."),
+        ("too_long=1", InputError, "--set was given 'too_long=1'. Expected RULE:FIELD=VALUE."),
+        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. Expected a whole number for most."),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],

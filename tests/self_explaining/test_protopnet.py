@@ -277,7 +277,7 @@ def test_the_card_calls_them_prototypes_with_a_similarity_and_measures_them(made
     assert isinstance(e.like, Like)
     assert e.like.method == "protopnet"
     assert e.like.held_out_precision == round(made.likeness.precision, 4)
-    assert "held-out pictures those nearest to a prototype are of its class" in e.like.verdict.sentence
+    assert e.like.verdict.sentence.startswith("On held-out pictures, prototypes match their own class ")
     page = e.to_html()
     assert "<span>prototype</span>" in page
     assert f">{e.like.neighbours[0].channel}</td>" in page.replace("\n", "")

@@ -60,7 +60,7 @@ def test_a_broken_picture_has_an_error_of_its_own(client: Client, fitted: Classi
     assert [bool(one) for one in found["error"]] == [False, True, True, False]
     alone = service.post(INFER, json=asks(text(b"no picture")))
     assert alone.status_code == 422
-    assert alone.json()["error"].startswith("No picture could be read. The first one ")
+    assert alone.json()["error"].startswith("No picture can be read. The first one ")
 
 
 def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
@@ -93,7 +93,7 @@ def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
         (asks("", shape=[1] * 5), "The request's inputs.0.picture.shape"),
         (asks("", shape=[2]), "'picture' of shape [2] holds 1 values."),
         (asks(1), "'picture' of shape [1] holds 1 values."),
-        (asks(*["a"] * 33), "33 pictures came in one request. At most 32 were expected."),
+        (asks(*["a"] * 33), "The request holds 33 pictures. Expected at most 32."),
         (asks("a", outputs=[1]), "The request's outputs.0 is '1'"),
         (asks("a", id=1), "The request's id is '1'"),
         (asks(0, name="pixels", datatype="FP32", shape=[1, 3, 1, 1]), "'pixels' has the shape [1, 3, 1, 1]."),
@@ -107,7 +107,7 @@ def test_what_is_no_request_is_one_sentence(client: Client, fitted: Classifier, 
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [("x", "are not"), (1e300, "beyond what FP32 holds"), (None, "are not"), ([1], "are not")]
+    ("value", "said"), [("x", "are not"), (1e300, "too large for FP32"), (None, "are not"), ([1], "are not")]
 )
 def test_pixels_are_finite_numbers(client: Client, fitted: Classifier, value: Any, said: str) -> None:
     shape = [1, 3, *fitted.encoder.transform.input_size]
@@ -121,6 +121,6 @@ def test_pixels_are_finite_numbers(client: Client, fitted: Classifier, value: An
 
 def test_an_output_that_is_none_is_named(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
     answer = client(fitted).post(INFER, json=asks(text(pictures[0]), outputs=[{"name": "heat"}]))
-    assert answer.json()["error"] == "There is no output 'heat'. Ask /v2/models/tiny which there are."
+    assert answer.json()["error"] == "There is no output 'heat'. /v2/models/tiny lists the outputs."
     binary = client(fitted).post(INFER, content=b"", headers={"inference-header-content-length": "1"})
-    assert "Tensors came in binary." in binary.json()["error"]
+    assert "The request holds binary tensors." in binary.json()["error"]

@@ -131,11 +131,11 @@ def test_maps_are_measured_where_that_is_wanted_and_allowed(
             "?explain=why",
             1,
             422,
-            "explain='why' was given. Some of where, like, words were expected. Leave the rest",
+            "explain='why' was given. Expected where, like, words, separated by commas.",
         ),
         ("?model=birds", 1, 404, "There is no model called 'birds'. Known: tiny."),
-        ("?format=html", 2, 422, "2 pictures came, and a card is of one. Send one, or ask for JSON."),
-        ("?target=moss", 1, 422, "target, contrast and measure are about evidence, and none was wanted"),
+        ("?format=html", 2, 422, "2 pictures were sent. Expected one for a card. Send one, or leave out format."),
+        ("?target=moss", 1, 422, "target, contrast or measure was given without evidence."),
         ("?explain=where&target=bee", 1, 422, "bee"),
         ("?top=0", 1, 422, "top: "),
         ("", 5, 422, "Expected a form of the type multipart/form-data with 1 to 4 files in the field 'picture'."),
@@ -154,7 +154,7 @@ def test_an_address_is_never_fetched(client: Client, fitted: Classifier, monkeyp
     service = client(fitted)
     answer = service.post("/predict", data={"picture": "http://localhost:9/a.png"}, files=[("other", b"x")])
     assert answer.status_code == 422
-    assert "No picture came with the form." in answer.json()["error"]
+    assert "The form holds no picture." in answer.json()["error"]
     named = service.post("/predict", files=[("picture", ("file:///etc/passwd", b"http://localhost:9/a.png"))])
     assert named.status_code == 422
 
@@ -186,12 +186,12 @@ def test_other_machines_need_a_token_unless_that_is_said() -> None:
     with pytest.raises(InputError) as caught:
         ServiceSettings(Settings(host="0.0.0.0"))
     assert str(caught.value) == (
-        "0.0.0.0 can be reached by other machines, and no token was given. A service that others reach asks for one. "
-        "Give --token-file FILE or SEEWHY_TOKEN, or say --no-token."
+        "Other machines can reach 0.0.0.0, and no token was given. Expected a token for a service that others reach. "
+        "Give --token-file FILE or set SEEWHY_TOKEN; --no-token serves everybody."
     )
     assert ServiceSettings(Settings(host="0.0.0.0"), open_without_token=True).token is None
     assert TOKEN not in repr(ServiceSettings(Settings(host="0.0.0.0"), token=TOKEN))
-    with pytest.raises(InputError, match="The token has 5 signs"):
+    with pytest.raises(InputError, match="The token has 5 characters"):
         ServiceSettings(token="short")
 
 

@@ -66,7 +66,9 @@ def test_a_planted_shortcut_is_found() -> None:
     assert version(data["all"], "same class") == version(data["all"], "background alone") == 1
     assert version(data["all"], "other classes") < 0.1
     assert version(data["all"], "object alone") < 0.8
-    assert found("around").sentence.startswith("On 24 pictures it leans on the background: it is right on 100.0% of")
+    assert found("around").sentence.startswith(
+        "On 24 pictures, the model relies on the background. It is right on 100.0% of"
+    )
     assert not data["masks"]["check"]["hit"]
 
 
@@ -84,7 +86,7 @@ def test_what_is_found_is_as_its_schema_says_and_its_page_shows_the_versions() -
     page = found("around").to_html()
     assert page.count("<figure>") == 6 * 2
     assert "same class" in page
-    assert "Yes: its score is higher on those of its own class by 0.05 at least" in page
+    assert "Yes: the score is at least 0.05 higher on backgrounds of its own class" in page
     assert [one.label for one in found("around").page.keywords["examples"]] == list(CHOSEN)
     names = [name for name, *_ in found("around").page.keywords["examples"][0].versions]
     assert names == ["original", "same class", "other class", "blurred", "background alone", "object alone"]
@@ -162,7 +164,7 @@ def test_a_machines_masks_at_random_places_do_not_accuse_a_clean_model() -> None
     data = STUDY.run(reader("cnn", False), samples, Known(wrong, by_hand=False)).data
     assert data["all"]["difference"]["value"] > 0.5  # as a model that leans would have
     assert data["verdict"] == "undecided"
-    assert "so they may miss the object" in data["sentence"]
+    assert "The masks may miss the object" in data["sentence"]
 
 
 def test_backgrounds_are_lent_once_a_round_and_by_nobody_to_himself() -> None:
@@ -248,7 +250,9 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_path: Path
         "2.png": "has 64 by 64 pixels, but its mask 2.png has 64 by 32; save the mask in the size of the picture",
         "3.png": "has no mask in masks; add one of the same name",
     }
-    assert any(note.startswith("4 picture(s) without a usable mask left out, such as: ") for note in data["notes"])
+    assert any(
+        note.startswith("4 picture(s) have no usable mask and are left out, such as: ") for note in data["notes"]
+    )
     assert data["masks"]["source"] == "given, in masks"
 
 

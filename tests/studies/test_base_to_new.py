@@ -132,19 +132,20 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
 
     tables = [table(LEARNT, -0.2, True), table(NEW, 0.051, True), table(HARMONIC, -0.01, False)]
     assert sentence_of(tables, ("coop",), 4, 0.95) == (
-        "Points against the names alone, from up to 4 pictures of a class: coop +20.0 on learnt classes, −5.1 on new "
-        "ones, +1.0 in the harmonic mean (not shown) (at 95%, corrected for 3 comparisons)."
+        "coop changes accuracy by +20.0 points on learnt classes, −5.1 points on new ones, +1.0 points in the harmonic "
+        "mean (not shown). That is against the names alone, with up to 4 pictures per class, at 95%, corrected for 3 "
+        "comparisons."
     )
 
 
 def test_bad_input_is_said_in_a_sentence(folders: Path) -> None:
     samples = load_samples(folders)
     for methods in ((), ("coop", "coop"), ("before",)):
-        with pytest.raises(InputError, match=r"One or more, each once, were expected"):
+        with pytest.raises(InputError, match=r"Expected one or more, each once"):
             BaseToNewStudy(methods)
     with pytest.raises(InputError, match="n_seeds=1"):
         BaseToNewStudy(n_seeds=1)
-    with pytest.raises(InputError, match="The method 'linear' learns no classes by their names"):
+    with pytest.raises(InputError, match="The method 'linear' does not learn classes by name"):
         BaseToNewStudy(("linear",)).run(opened(), samples)
     with pytest.raises(DataError, match="one half has no test picture"):
         BaseToNewStudy().run(opened(), samples, test=of_classes(samples, samples.classes[:2]))

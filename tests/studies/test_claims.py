@@ -207,7 +207,7 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
     assert found["left_out"][0]["reason"].startswith("A class has ")
     same = ClaimsStudy(("before_projection", "names"), n_seeds=2).run(opened(), ClaimData(samples)).data
     assert same["left_out"][0]["reason"].startswith("tiny compares a picture's own features with words.")
-    with pytest.raises(DataError, match=r"No claim could be measured\. The first: A class has "):
+    with pytest.raises(DataError, match=r"No claim could be measured\. The first reason: A class has "):
         ClaimsStudy(("four_labels",)).run(opened(), ClaimData(few))
 
 
@@ -265,4 +265,4 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert data["settings"]["held_out"] == 0.5
     assert data["settings"]["seed"] == 3
     assert data["report"] == str(out / "claims.html")
-    assert "Claims of papers, measured here" in (out / "claims.html").read_text("utf-8")
+    assert "Which claims of papers hold here?" in (out / "claims.html").read_text("utf-8")

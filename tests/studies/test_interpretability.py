@@ -233,7 +233,7 @@ def test_correlations_need_four_encoders_above_the_floor() -> None:
 def test_encoders_that_know_nothing_are_set_aside(samples: Samples) -> None:
     found = replace(STUDY, libraries=("random",)).run([tiny_cnn()], samples)
     low = {**found.data, "encoders": [{**found.data["encoders"][0], "below_floor": True}]}
-    assert answer(low).startswith("No encoder is above the floor")
+    assert answer(low).startswith("No encoder is right on ")
     assert found.data["floor"] == pytest.approx(2 / len(samples.classes), abs=1e-3)
 
 
@@ -246,16 +246,16 @@ def of(samples: Samples, n: dict[str, int]) -> Samples:
 def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
     a, b = samples.classes[:2]
     small = replace(STUDY, libraries=("random",))
-    with pytest.raises(DataError, match=rf"^The pictures have one class, {a}\. Two or more were expected"):
+    with pytest.raises(DataError, match=rf"^The pictures have one class, {a}\. Expected two classes or more"):
         small.run([tiny_cnn()], of(samples, {a: 6}))
-    with pytest.raises(DataError, match=rf"^The class {b} has 1 different picture\. 3 or more were expected, to train"):
+    with pytest.raises(DataError, match=rf"^The class {b} has 1 different picture\. Expected 3 or more: to train"):
         small.run([tiny_cnn()], of(samples, {a: 6, b: 1}))
     few = InterpretabilityStudy(("prototype",), grid=2, n_random=1, n_draws=50, training=QUICK)
     with pytest.raises(
         DataError, match=r"give 36 pieces .* and 200 concepts were asked for.* --set n_concepts=36 or fewer"
     ):
         few.run([tiny_cnn()], samples)
-    with pytest.raises(DataError, match="1 sentence was given for concepts in words"):
+    with pytest.raises(DataError, match="1 sentence was given as a concept"):
         replace(STUDY, libraries=("text",)).run([tiny_cnn()], samples, concepts=["one"])
     with pytest.raises(UnknownNameError, match="prototyp"):
         InterpretabilityStudy(("prototyp",))

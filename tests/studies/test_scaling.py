@@ -44,7 +44,7 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -
     check("study-scaling", [{**found.data, "report": None}])
     page = found.to_html()
     assert page.count("<svg") == 4
-    assert "tested range" in page
+    assert "Tested with " in page
     assert found.sentence in json.dumps(found.data, ensure_ascii=False)
     assert [arm["name"] for arm in found.data["arms"]] == [
         "colours", "tiny", "colours, 40% of labels wrong", "colours, 2 classes",
@@ -53,7 +53,7 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -
 
 def test_the_range_that_was_tested_is_told(found: Findings) -> None:
     low, high = found.data["tested_range"]
-    assert f"tested range: {low:,} to {high:,} pictures" in found.sentence
+    assert f"Tested with {low:,} to {high:,} pictures" in found.sentence
     assert high == found.data["n"] - found.data["n_test"]
     assert found.data["n_have"] == found.data["n"] == 60
     points = found.data["arms"][0]["points"]
@@ -155,15 +155,13 @@ def refused(samples: Samples, says: str, **how: object) -> None:
 
 def test_bad_input_is_said_in_a_sentence() -> None:
     refused(drawn(9, ("moss",)), "Only 1 class has a readable picture")
-    refused(drawn(1), "3 class(es) have fewer than 2 pictures to learn from: moss, rust, sky.")
-    refused(
-        drawn(4), "9 pictures of 3 classes can be learnt from. For three sizes at least 6 per class were expected, 18"
-    )
+    refused(drawn(1), "3 class(es) have fewer than 2 training pictures: moss, rust, sky.")
+    refused(drawn(4), "There are 9 training pictures of 3 classes. Expected at least 6 per class (18")
     refused(drawn(20), "The target 1.5 was given.", target=1.5)
     refused(drawn(20), "The target 95 was given.", target=95.0)
     refused(drawn(20), "The target 20.0% is reached already:", target=0.2)
     refused(drawn(20), "The noise 1 was given.", noise=(1.0,))
-    refused(drawn(20), "3 classes were asked for, of 3. ", n_classes=(3,))
+    refused(drawn(20), "3 classes were given; the pictures have 3. ", n_classes=(3,))
 
 
 def test_bad_test_pictures_are_named() -> None:
@@ -209,6 +207,6 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert (out / "scaling.json").exists()
     assert len(load_samples(folder)) == data["n"]
     again = RUNNER.invoke(app, words)
-    assert "tested range" in again.stdout
+    assert "Tested with " in again.stdout
     refused = RUNNER.invoke(app, [*words, "--target", "1.2"])
     assert "The target 1.2 was given." in str(refused.exception)

@@ -73,8 +73,8 @@ def test_what_is_found_is_as_its_schema_says_and_draws_itself(found: Findings) -
 
 
 def test_what_cannot_be_asked_is_noted_with_the_reason(found: Findings) -> None:
-    assert "40 per class was not asked: moss has 10 to learn from" in found.data["notes"]
-    assert "1 % of labels was not asked: that are 0 pictures, and two per class are 6" in found.data["notes"]
+    assert "40 per class was not measured: moss has only 10 pictures to train on" in found.data["notes"]
+    assert "1 % of labels were not measured: they have 0 pictures, and two per class need 6" in found.data["notes"]
 
 
 def test_a_stopped_study_measures_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_each_kind_of_question_learns_from_what_it_says() -> None:
     assert LabelPart(0.1).name == "10 % of labels"
     values, _ = Neighbours(k=3).measured(material, 0, None)
     assert values["3 nearest vote"].mean() == 1.0
-    assert FewShot(8).why_not(material) == "8 per class was not asked: moss has 7 to learn from"
+    assert FewShot(8).why_not(material) == "8 per class was not measured: moss has only 7 pictures to train on"
     assert FewShot(7).why_not(material) is None
     assert LabelPart(0.2).why_not(material) is not None
     assert LabelPart(0.29).why_not(material) is None
@@ -214,7 +214,7 @@ def test_clear_differences_are_real_and_none_are_none() -> None:
     assert [s["encoder"] for s in standings([table], ["a", "b", "c"])] == ["a", "c", "b"]
     assert standings([table], ["a", "b", "c"])[2] == {"encoder": "b", "won": 0, "lost": 2, "compared": 2}
     assert said_of([table], ["a", "b", "c"]) == (
-        "no difference between a and c is real in 1 measures; a is really better than b in 1 of 1 measures, worse in 0"
+        "In 1 measure, no difference between a and c is real. a beats b on 1 of 1 measure, and loses on 0"
     )
 
 
@@ -294,15 +294,16 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 
     learn, fresh = drawn(6), drawn(3, start=50)
     refused(drawn(6, ("moss",)), "Only 1 class has a readable picture")
-    refused(drawn(1), "3 class(es) have fewer than 2 pictures to learn from: moss, rust, sky.")
+    refused(drawn(1), "3 class(es) have fewer than 2 training pictures: moss, rust, sky.")
     refused(learn, "1 class(es) have no test picture: sky.", gathered([s for s in fresh.items if s.label != "sky"]))
     refused(learn, "in both the training and the test pictures: moss 3 = moss 3", drawn(3, start=3))
 
 
 def test_settings_that_are_none() -> None:
     for how, says in (
-        ({"n_seeds": 1}, "n_seeds=1. A whole number from 2"), ({"shots": (0,)}, "shots 0 were given. At least 1"),
-        ({"parts": (1.0,)}, "The part of the labels 1 was given."),
+        ({"n_seeds": 1}, "n_seeds=1. A whole number from 2"),
+        ({"shots": (0,)}, "shots=0 was given. Expected 1 or more"),
+        ({"parts": (1.0,)}, "parts=1 was given."),
     ):  # fmt: skip
         with pytest.raises(InputError) as error:
             replace(STUDY, **how)
@@ -329,5 +330,5 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     data = json.loads(done.stdout)
     check("study-transfer", [data])
     assert data["report"] == str(out / "transfer.html")
-    assert "lite0 alone was measured" in data["sentence"]
+    assert "Only lite0 was measured" in data["sentence"]
     assert "retrieval" in RUNNER.invoke(app, words).stdout

@@ -243,4 +243,4 @@ def test_progress_is_told_of_the_fits_without_a_part_of_the_classes(world: World
 
     x, y, _ = world.draw(80)
     measure_trust(world.inputs(x), y, progress=Heard())
-    assert heard == [("Measuring trust", K)]
+    assert heard == [("Measuring how far to trust it", K)]

@@ -216,9 +216,11 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
     held = classifier.held_out
     if held is None or held.logits is None:
         return None
+    progress = progress or Progress()
     height, width = classifier.encoder.transform.input_size
     odd = [p[:height, :width] for p in strangers(N_STRANGERS, max(height, width))]
-    with beside(classifier.encoder.engine.name, len(held.labels)):
+    measuring = progress.doing("Measuring how far to trust it")
+    with measuring, beside(classifier.encoder.engine.name, len(held.labels)):
         with torch.no_grad():
             strange = torch.cat([classifier.encoder.pooled(classifier.encoder.pixels([p])) for p in odd])
             strange_logits = classifier.head(strange)

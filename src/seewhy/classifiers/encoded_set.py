@@ -103,7 +103,11 @@ class EncodedSet:
     ) -> Self:
         """Encode the pictures by their own crop; the progress names those that cannot be read."""
         progress = progress or Progress()
-        pairs = list(progress.results(items, encode_stream(encoder, [s.source for s in items], store=store), "Looking"))
+        pairs = list(
+            progress.results(
+                items, encode_stream(encoder, [s.source for s in items], store=store), "Looking at pictures"
+            )
+        )
         _check_any(items, pairs, progress)
         kept, encoded = zip(*pairs, strict=True)
         return cls(kept, encoded, tuple(classes), encoder=encoder.fingerprint)
@@ -188,7 +192,7 @@ class EncodedSet:
         """The held-out pictures by another encoder: places of those that can still be read, and these."""
         index = self.held.nonzero()[:, 0].tolist()
         stream = encode_stream(encoder, [self.items[i].source for i in index])
-        again = list(progress.track(stream, "Looking again", len(index)))
+        again = list(progress.track(stream, "Looking at pictures again", len(index)))
         rows = {i: s.pooled[0] for i, s in zip(index, again, strict=True) if isinstance(s, Encoded)}
         places = torch.tensor([*rows], dtype=torch.long)
         if not rows:
@@ -266,7 +270,7 @@ def encode_samples(
         views=lambda i: views(items[i]) if i < n_trained else (None,),
     )
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    pairs = dict(progress.results(range(len(items)), stream, "Looking"))
+    pairs = dict(progress.results(range(len(items)), stream, "Looking at pictures"))
     _check_any(items, [*pairs], progress)
     kept, encoded = [items[i] for i in pairs], [*pairs.values()]
     if validation is None:
@@ -284,7 +288,8 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
         progress.note(f"{twice} picture(s) are in more than one class, byte for byte; no copy is held out")
-    grouping = _grouping(pictures, how.split)
+    with progress.doing("Grouping pictures that look alike"):
+        grouping = _grouping(pictures, how.split)
     labels, groups = pictures.labels, grouping.groups
     if how.split == "random":
         held = torch.tensor(split(names, digests, how.fraction, seed))
@@ -316,7 +321,8 @@ def _hold_validation(
             "Give pictures that are not trained on, or leave validation out."
         )
     pictures = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True).subset(keep)
-    grouping = _grouping(pictures, by)
+    with progress.doing("Grouping pictures that look alike"):
+        grouping = _grouping(pictures, by)
     shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
     if bool(shared.any()):
         progress.note(

@@ -134,8 +134,9 @@ class PictureRecipe(Recipe):
         words = None if descriptions is None else descriptions.limited_to(samples.classes)
         progress = progress or Progress()
         fitting = Fitting(encoder, samples, hold_out, words, captions, store, progress, checkpoint)
-        outcome = self.learn(fitting)
-        with beside(encoder.engine.name):  # thousands of small products
+        with progress.doing("Fitting the classifier"):
+            outcome = self.learn(fitting)
+        with progress.doing("Measuring it on held-out pictures"), beside(encoder.engine.name):  # many small products
             made = replace(outcome.classifier, **self._evidence(outcome, fitting))
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
@@ -175,7 +176,7 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     request = EncodeRequest(features=lambda _index: True, pictures=True)
     store = fitting.store if outcome.keep else None
     stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    again = list(progress.track(stream, "Keeping patches", len(missing)))
+    again = list(progress.track(stream, "Keeping parts of the pictures", len(missing)))
     encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
     encoded = {i: encoded[i] for i in chosen if i in encoded}
     kept = [i for i in encoded if bool(pictures.final[i])]
@@ -193,9 +194,11 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     folds = pictures.held.long() if pictures.folds is None or pictures.validation else pictures.folds
     tested = {i: Labelled(encoded[i], int(pictures.labels[i]), k) for i, k in decided.items() if i in encoded}
     made: list[Trial] = []
-    for fold in sorted({int(folds[i]) for i in tested}):
+    rounds = sorted({int(folds[i]) for i in tested})
+    for number, fold in enumerate(rounds, 1):
         others = bank.without(folds[kept] == fold)
         if others.pictures:
             mine = [one for i, one in tested.items() if int(folds[i]) == fold]
-            made += trials(final, NearestPatches(), others, progress.track(mine, "Measuring", len(mine)), len(tested))
+            what = f"Testing whether similar parts have the same class, round {number} of {len(rounds)}"
+            made += trials(final, NearestPatches(), others, progress.track(mine, what, len(mine)), len(tested))
     return {"bank": bank, "likeness": LikenessMeasure.of(made)}

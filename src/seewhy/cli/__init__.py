@@ -129,10 +129,10 @@ def _exit_code(end: SystemExit) -> Any:
     cause: BaseException | None = end
     while cause is not None:
         behind.add(type(cause))
+        if isinstance(cause, KeyboardInterrupt):
+            say(" ".join(["seewhy: stopped.", *map(str, cause.args)]), file=sys.stderr)
+            return STOPPED
         cause = cause.__context__
-    if KeyboardInterrupt in behind:
-        say("seewhy: stopped; run the same command again to go on where it was", file=sys.stderr)
-        return STOPPED
     try:
         sys.stdout.flush()
     except BrokenPipeError:

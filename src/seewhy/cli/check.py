@@ -1,4 +1,4 @@
-"""``seewhy check``: pictures that are wrong, and why: their labels, copies, strangers; or texts that do not fit."""
+"""``seewhy check``: wrong labels, copies, pictures unlike every class, faulty pictures; or texts that do not fit."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def _labels(session: Session) -> NoReturn:
 
 
 def _go_on(session: Session) -> NoReturn:
-    """From a check that was made: the corrected table, or the page on which people decide."""
+    """Continue an earlier check: write the corrected table, or serve the page on which people decide."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..studies.inspection.check import read_check, small_picture
 
     o = session.given
     if o.from_ is None or o.serve == (o.export is not None):
         raise InputError(
-            "--from goes with --serve or --export, one of them. The folder of a check and what to do with it were "
-            "expected. Give --from check/ --serve, say."
+            "--from, --serve or --export was given alone, or --serve with --export. Expected --from FOLDER with one of "
+            "them. Use --from check/ --serve."
         )
     if o.export is not None:
         check_corrected(o.export, o.data, session.force)
@@ -96,6 +96,7 @@ def _go_on(session: Session) -> NoReturn:
         page = make_check_app(earlier, corrections, small_picture, settings)
 
         def told(url: str) -> None:
+            session.ready()
             say(f"{len(earlier['findings'])} findings at {url} (stop with Ctrl-C)")
 
         serve_desk(page, settings, corrections.decisions.store, told, "decide")
@@ -117,14 +118,14 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
     session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
     if counts["outdated"]:
         say(
-            f"seewhy: decisions on {counts['outdated']} of {counts['n']} rows were made on labels that {data.path} no "
-            "longer gives them. They are called outdated and are not applied; decide on them again.",
+            f"seewhy: {data.path} has other labels now for {counts['outdated']} of {counts['n']} rows than when people "
+            "decided on them. These decisions are marked outdated and not applied. Decide on them again.",
             file=sys.stderr,
         )
 
 
 def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None], what: str) -> None:
-    """A page that keeps what people do in a store of its own."""
+    """Serve a page, and close its store of decisions at the end."""
     with needs("app", "The page"):
         from ..service.app.serving import run
 
@@ -138,7 +139,7 @@ def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None]
 
 
 def _texts(session: Session) -> NoReturn:
-    """What rules say of pictures with texts; with a place, what breaks none is written there, the rest beside it."""
+    """Check pictures with texts by rules; with a place, write the pairs that pass there, and the others beside it."""
     from ..language.pairs import check as check_pairs
 
     o = session.given
@@ -175,7 +176,7 @@ def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
 
 
 def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
-    """All rules but some, with the settings ``RULE:FIELD=VALUE``."""
+    """All rules that are not skipped, with the settings ``RULE:FIELD=VALUE``."""
     from ..language.pairs import rules
 
     for name in skip or ():
@@ -185,7 +186,7 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
         name, _, field = setting.partition(":")
         if not field:
             raise InputError(
-                f"--set was given '{setting}={value}'. RULE:FIELD=VALUE was expected. For example: too_long:most=40"
+                f"--set was given '{setting}={value}'. Expected RULE:FIELD=VALUE. Use, for example, too_long:most=40."
             )
         defaults: dict[str, Any] = {f.name: f.default for f in fields(rules[name])}  # type: ignore[arg-type]
         if field not in defaults:
@@ -194,8 +195,8 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
         try:
             given.setdefault(name, {})[field] = kind(value)
         except ValueError as error:
-            what = {int: "A whole number", float: "A number"}[kind]
+            what = {int: "a whole number", float: "a number"}[kind]
             raise InputError(
-                f"--set was given '{setting}={value}'. {what} was expected as {field}. Correct it."
+                f"--set was given '{setting}={value}'. Expected {what} for {field}. Correct it."
             ) from error
     return [rules[name](**given.get(name, {})) for name in rules if name not in (skip or ())]

@@ -37,7 +37,8 @@ def segment(
         if labels is not None:
             raise InputError("--model and --labels were both given. A saved segmenter has its own classes: drop one.")
         session.finish_settings()
-        segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
+        with session.terminal.doing(f"Loading {model}"):
+            segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
     elif labels is None:
         raise InputError(
             'No names were given. What may be in the pictures was expected. Add --labels "road, car, tree".'
@@ -47,12 +48,14 @@ def segment(
 
         settings = _settings(session, segmenters, method)
         names = options.label_names(labels)
-        segmenter = segmenter_for(
-            method, names, session.encoder_name, engine=session.engine, store=session.store, **settings
-        )
+        with session.terminal.doing(f"Loading the encoder {session.encoder_name}"):
+            segmenter = segmenter_for(
+                method, names, session.encoder_name, engine=session.engine, store=session.store, **settings
+            )
     folder = None if output is None else SegmentFolder(output, segmenter.classes, force=session.force)
     done = 0
-    for found in session.results(segmenter.segment_all(session.pictures(pictures, output)), "Segmenting"):
+    stream = segmenter.segment_all(session.pictures(pictures, output))
+    for found in session.results(stream, "Labelling pixels", session.n_pictures):
         done += 1
         mask = None if folder is None else folder.add(found)
         shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
@@ -87,7 +90,8 @@ def detect(
     detector = build(session, method if model is None else model, labels, tiles, given)
     folder = None if output is None else BoxFolder(output, detector.classes, format, force=session.force)
     done = 0
-    for found in session.results(detector.detect_all(session.pictures(pictures, output)), "Detecting"):
+    stream = detector.detect_all(session.pictures(pictures, output))
+    for found in session.results(stream, "Finding objects", session.n_pictures):
         done += 1
         if folder is not None:
             folder.add(found)
@@ -119,7 +123,8 @@ def _detector_by_words(
         given |= detectors[method.partition(":")[0]].tiled(tiles)
     given |= _settings(session, detectors, method)
     names = options.label_names(labels)
-    return detector_for(method, names, session.encoder_name, engine=session.engine, store=session.store, **given)
+    with session.terminal.doing(f"Loading the encoder {session.encoder_name}"):
+        return detector_for(method, names, session.encoder_name, engine=session.engine, store=session.store, **given)
 
 
 def _saved_detector(session: Session, model: str, labels: str | None, tiles: int | None, given: dict[str, Any]) -> Any:
@@ -138,7 +143,8 @@ def _saved_detector(session: Session, model: str, labels: str | None, tiles: int
     overlap, most = session.take("overlap", "most")
     session.finish_settings()
     given |= {name: value for name, value in (("overlap", overlap), ("most", most)) if value is not None}
-    detector = load_detector(model, encoder=session.own_encoder, engine=session.engine)
+    with session.terminal.doing(f"Loading {model}"):
+        detector = load_detector(model, encoder=session.own_encoder, engine=session.engine)
     return (detector if labels is None else detector.for_classes(options.label_names(labels))).keeping(**given)
 
 

@@ -118,7 +118,9 @@ def write(
     desk = writing.needed_desk(session)
     if dry_run:
         writing.say(session, desk.estimate(class_prompt(name, kind, n_texts) for name in names))
-    written = list(session.terminal.track(write_classes(desk, names, kind, n_texts), "Asking", len(names)))
+    written = list(
+        session.terminal.track(write_classes(desk, names, kind, n_texts), "Asking for descriptions", len(names))
+    )
     failed = {name: str(texts) for name, texts in written if isinstance(texts, WriterError)}
     if len(failed) < len(written):
         as_descriptions(written).write(output, force=session.force)
@@ -144,7 +146,7 @@ def _write_pairs(session: Session) -> NoReturn:
     classifier = session.classifier(o.model, o.labels)
     pictures = list(list_pictures([Path(o.data)]))
     stream = classifier.predict_all(pictures, store=session.store, top=top)
-    predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking")]
+    predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking at pictures")]
     if not predictions:
         raise DataError(
             f"None of the {len(pictures)} pictures in {o.data} can be read. Some were expected. Give others."
@@ -152,7 +154,9 @@ def _write_pairs(session: Session) -> NoReturn:
     chosen = confusable_pairs(predictions, most)
     if o.dry_run:
         writing.say(session, desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen))
-    written = list(session.terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking", len(chosen)))
+    written = list(
+        session.terminal.track(write_pairs(desk, chosen, kind, n_texts), "Asking for descriptions", len(chosen))
+    )
     answered = [pair for _, pair in written if isinstance(pair, Pair)]
     failed = {" and ".join(names): str(pair) for names, pair in written if not isinstance(pair, Pair)}
     if answered:

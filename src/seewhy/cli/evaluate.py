@@ -67,7 +67,7 @@ def evaluate(
     if write_contract is not None:
         _write_contract(session)
     if not data:
-        raise InputError("No pictures were given. Labelled ones were expected. Name a folder or a table.")
+        raise InputError("No pictures were given. Expected labelled pictures. Name a folder or a table.")
     if contract is not None:
         _audit(session, _only(data))
     if against is not None:
@@ -77,11 +77,13 @@ def evaluate(
     boxed, masked = _is_of_boxes(model, detector), not retrieval and is_masked(place)
     if (masks or object_) and (retrieval or boxed or masked or n_explained == 0):
         raise InputError(
-            "Where the objects are was told, and no map of a classifier is measured here. Pictures with classes, and "
-            "one explained picture or more, were expected. Leave --masks and --object out."
+            "--masks or --object was given, and no map of a classifier is measured here. Expected pictures with "
+            "classes, and one explained picture or more. Drop --masks and --object."
         )
     if cards is not None and check_output(cards):
-        raise DataError(f"{cards} would be one file. A folder for several cards was expected. Leave the ending out.")
+        raise DataError(
+            f"--cards {cards} would be one file. Expected a folder for several cards. Leave the ending out."
+        )
     run = _retrieval if retrieval else _boxes if boxed else _masks if masked else _decisions
     run(session, place, path)
 
@@ -110,8 +112,8 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
 def _only(data: Sequence[str]) -> str:
     if len(data) > 1:
         raise InputError(
-            f"{len(data)} places were given. One folder or table of labelled pictures was expected; several may be "
-            "compared with --against. Put them into one table."
+            f"{len(data)} places were given. Expected one folder or table of labelled pictures (several only with "
+            "--against). Put them into one table."
         )
     return data[0]
 
@@ -122,7 +124,7 @@ def _write_contract(session: Session) -> NoReturn:
     o = session.given
     if o.model is not None or o.data:
         raise InputError(
-            "--write-contract was given beside a model. It alone was expected, as nothing is audited. Drop one."
+            "--write-contract was given beside a model. Expected it alone, since it measures nothing. Drop one of them."
         )
     write(o.write_contract, Contract.preset().to_toml(), force=session.force)
     say(f"contract: {o.write_contract}")
@@ -136,7 +138,7 @@ def _audit(session: Session, data: str) -> NoReturn:
 
     o = session.given
     if o.model is None:
-        raise InputError("No model was given. A saved classifier was expected. Name it with -m.")
+        raise InputError("No model was given. Expected a saved classifier. Name it with -m.")
     asked = None if o.contract == DEFAULT else Contract.load(Path(o.contract))
     check_report(o.output, "audit", session.force)
     if o.junit is not None:
@@ -147,9 +149,7 @@ def _audit(session: Session, data: str) -> NoReturn:
     classifier = session.classifier(o.model)
     source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items])
     if boxes is not None and (len(o.masks) > 1 or o.object_):
-        raise InputError(
-            "Boxes were given beside what else says where the object is. One of them was expected. Drop one."
-        )
+        raise InputError("Boxes were given beside another source of masks. Expected one of them. Drop the other.")
     done = audit(
         classifier, samples, contract=asked, group=session.group, train=train, masks=source, seed=session.seed,
         n_explained=32 if o.n_explained is None else o.n_explained, **session.kept,
@@ -168,8 +168,8 @@ def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
     report = None if folder is None else Path(os.path.realpath(folder))
     if report is not None and place in [report / f"audit{ending}" for ending in ENDINGS]:
         raise InputError(
-            f"--junit {junit} is a file of the report itself. A name of its own was expected, such as "
-            f"{junit.with_suffix('.xml')}. Choose another."
+            f"--junit {junit} is a file of the report itself. Expected another name. Use {junit.with_suffix('.xml')}, "
+            "for example."
         )
     if report is None or place.parent != report or report.is_dir():
         check_file(junit, force=force)
@@ -260,8 +260,8 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
         boxes = _detected(session, truth, saved.for_classes(names or (truth if saved.reads_words else saved).classes))
         if known := saved.known([p.image for p in truth.pictures]):
             note = (
-                f"{len(known)} of {len(truth)} pictures are ones that the detector was fitted on, byte for byte: the "
-                f"figures say less of new pictures than they seem to; the first: {known[0]}"
+                f"The detector was fitted on {len(known)} of {len(truth)} pictures (the same files), so its figures "
+                f"are too good; the first: {known[0]}"
             )
             truth = replace(truth, notes=(*truth.notes, note))
     else:
@@ -276,5 +276,5 @@ def _detected(session: Session, truth: BoxData, detector: Detector) -> BoxData:
     from ..pictures.boxes import BoxData
 
     stream = detector.detect_all([p.image for p in truth.pictures])
-    found = session.terminal.results(truth.pictures, stream, "Detecting")
+    found = session.terminal.results(truth.pictures, stream, "Finding objects")
     return BoxData(tuple(one.record() for _, one in found), detector.classes)

@@ -95,7 +95,7 @@ def explain(
     how = replace(how, objects=objects)
     _note_layer(session, classifier, how)
     batch = Batch(classifier, how, output, png=png, store=session.store, force=session.force)
-    done = tell_results(session, batch.run(names), told)
+    done = tell_results(session, batch.run(names), told, session.n_pictures)
     if batch.index is not None and done and not session.as_json:
         say(f"index: {batch.index}")
     if output is None and done:
@@ -124,10 +124,12 @@ def judge_named(session: Session, name: str | None) -> Any:
     return session.saved(name) if (Path(name) / "seewhy.json").is_file() else session.encoder(name)
 
 
-def tell_results(session: Session, results: Iterator[Any], tell: Callable[[Any], None]) -> int:
+def tell_results(
+    session: Session, results: Iterator[Any], tell: Callable[[Any], None], total: int | None = None
+) -> int:
     """Print each result as it comes; how many there were beside failures."""
     done = 0
-    for result in session.results(results, "Explaining"):
+    for result in session.results(results, "Explaining pictures" if total else "Explaining", total):
         done += 1
         if session.as_json:
             session.say(result.record)

@@ -15,7 +15,7 @@ import typer
 
 from ..catalogue import listing as listing
 from ..errors import DataError, UnknownNameError
-from ..parameters import settings_of
+from ..parameters import documented, settings_of
 from ..results import list_schemas, schema
 from ..storage.cache import cache_dir
 from .session import Session
@@ -26,18 +26,23 @@ NOT_FOR_USE = {"all", "demo", "dev"}
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
-    from ..attributions import attributions
-    from ..classifiers import classifiers
-
     rows = listing()
     chosen = [row for row in rows if row["name"] == name]
     if not chosen:
         raise UnknownNameError("method", name, {row["name"] for row in rows})
-    settable: dict[str, Any] = {"where": attributions, "classifier": classifiers}
     for row in chosen:
-        registry = settable.get(row["family"])
-        row["settings"] = [] if registry is None else [asdict(field) for field in settings_of(registry[name])]
+        row["settings"] = [asdict(field) for field in settings_of(_class_of(row))] if _class_of(row) else []
     return chosen
+
+
+def _class_of(row: dict[str, Any]) -> Any:
+    """The class behind a row, where its fields can be set; ``None`` elsewhere."""
+    from ..attributions import attributions
+    from ..classifiers import classifiers
+
+    settable: dict[str, Any] = {"where": attributions, "classifier": classifiers}
+    registry = settable.get(row["family"])
+    return None if registry is None else registry[row["name"]]
 
 
 def methods(session: Session, name: str | None = None, *, json_schema: str | None = None) -> None:
@@ -64,8 +69,11 @@ def _method_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"      needs {row['needs']}; passes: {row['cost']}{planted}"
             if "settings" in row:
                 yield f"      {row['summary']}"
+            meanings = documented(_class_of(row))[1] if row.get("settings") else {}
             for setting in row.get("settings", ()):
                 yield f"      --set {setting['name']}={setting['default']}  ({setting['kind']})"
+                if meaning := meanings.get(setting["name"], ("", ""))[1]:
+                    yield f"          {meaning[:1].upper()}{meaning[1:]}"
 
 
 def examine() -> dict[str, Any]:

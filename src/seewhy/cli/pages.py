@@ -50,7 +50,7 @@ def app(
     if annotate is not None:
         _annotate(session)
     if data is not None and len(data) > 1:
-        raise InputError(f"--data was given {len(data)} times. One folder or table was expected. Drop the others.")
+        raise InputError(f"--data was given {len(data)} times. Expected one folder or table. Remove the others.")
     place = data[0] if data else None
     if export is not None:
         _export_decisions(session, place)
@@ -59,8 +59,8 @@ def app(
     _check(place, by, decisions)
     if settings.is_open:
         say(
-            f"seewhy: {host} can be reached by other machines, and whoever reaches it may use the page: it has no "
-            "passwords. Leave --host out to keep it to this one.",
+            f"seewhy: other machines can reach {host}, and everybody who does can use the page: it has no passwords. "
+            "Leave out --host to keep it on this machine.",
             file=sys.stderr,
         )
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
@@ -72,18 +72,19 @@ def app(
     served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
     from ..service.app.serving import run
 
-    run(served, settings, lambda url: say(f"SeeWhy is at {url} (Ctrl-C stops it)", flush=True))
+    run(served, settings, lambda url: session.ready(f"SeeWhy is at {url} (Ctrl-C stops it)"))
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
-    """Settings of a page; sizes are typed in megabytes."""
+    """Settings of a page; sizes are given in megabytes."""
     from ..service.app.settings import MEGABYTE, Settings
 
     max_upload, decode_seconds = session.take("max_upload", "decode_seconds")
     if max_upload < 0.001 or decode_seconds < 1:
         raise InputError(
-            f"max_upload={max_upload:g} and decode_seconds={decode_seconds} were given. A thousandth of a megabyte and "
-            "a second, at least, were expected. Give more."
+            f"max_upload={max_upload:g} and decode_seconds={decode_seconds} were given. Expected at least 0.001 "
+            f"(MB) and "
+            "1 (second). Give more."
         )
     session.finish_settings()
     o, size = session.given, round(max_upload * MEGABYTE)
@@ -106,8 +107,8 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
     path, decisions = session.given.export, session.given.decisions
     if data is None or decisions is None:
         raise InputError(
-            f"--export {path} was given without the data or what was decided on them. --data and --decisions were "
-            "expected. Give both."
+            f"--export {path} was given without --data or --decisions. Expected both. "
+            "Add --data FOLDER --decisions FOLDER."
         )
     check_corrected(path, data, session.force)
     samples = session.samples(data)
@@ -117,15 +118,17 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
 
 
 def _check(data: Path | None, by: str | None, decisions: Path | None) -> None:
-    """Refuse options that would do nothing."""
+    """Refuse options that would have no effect."""
     if decisions is not None and data is None:
-        raise InputError(f"--decisions {decisions} was given without pictures. Labelled ones were expected: --data.")
+        raise InputError(
+            f"--decisions {decisions} was given without pictures. Expected labelled ones. Add --data FOLDER."
+        )
     if by is not None and data is None:
-        raise InputError(f"--by {by} was given without pictures. A table was expected: --data FILE.")
+        raise InputError(f"--by {by} was given without pictures. Expected a table. Add --data FILE.")
 
 
 def _annotate(session: Session) -> NoReturn:
-    """People describe pictures in rounds, on a page of their own; or texts go in or out of the file."""
+    """Serve the annotation page, or read texts into the file, or export its annotations."""
     from ..language.annotation.desk import AnnotationDesk, ClassifierSeeder, check_export
     from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
@@ -133,7 +136,9 @@ def _annotate(session: Session) -> NoReturn:
 
     o = session.given
     if not o.data:
-        raise InputError(f"--annotate {o.annotate} was given without pictures. Some were expected: --data photos/.")
+        raise InputError(
+            f"--annotate {o.annotate} was given without pictures. Expected some to describe. Add --data FOLDER."
+        )
     if o.export is not None:
         check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
@@ -145,7 +150,7 @@ def _annotate(session: Session) -> NoReturn:
         store.close()
         session.end(n)
     seeder = None
-    if o.model is not None or o.labels is not None:  # who proposes objects and a first text
+    if o.model is not None or o.labels is not None:  # proposes objects and a first text
         seeder = ClassifierSeeder(session.classifier(o.model, o.labels, o.descriptions))
     desk = AnnotationDesk(store, rule, seeder)
     if o.against is not None:
@@ -155,6 +160,7 @@ def _annotate(session: Session) -> NoReturn:
     settings = _web_settings(session)
 
     def told(url: str) -> None:
+        session.ready()
         session.say({"address": url, "pictures": n}, f"{n} pictures at {url} (stop with Ctrl-C)")
 
     serve_desk(make_annotation_app(desk, settings), settings, store, told, "write")
@@ -164,9 +170,9 @@ def _annotate(session: Session) -> NoReturn:
 def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) -> int:
     from ..language.annotation.desk import find_pictures
 
-    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading", False))
+    readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading pictures", False))
     if not readable:
-        raise DataError(f"No picture in {', '.join(data)} can be read. At least one was expected. Give other files.")
+        raise DataError(f"No picture in {', '.join(data)} can be read. Expected at least one. Give other files.")
     store.add_pictures(readable)
     return len(readable)
 
@@ -211,18 +217,19 @@ def serve(
         web, token=None if no_token else read_token(token_file), open_without_token=no_token, n_pictures=max_pictures,
         rate=rate, reload_seconds=reload_seconds, drain_seconds=drain_seconds,
     )  # fmt: skip
-    _ = session.terminal  # sets what is noted
+    _ = session.terminal  # sets up logging
     sources: dict[str, Classifier | Path] = dict(named(model or []))
     if not sources:
         session.store_name = "none"
         sources["imagenet"] = session.classifier()
     service = make_service(sources, settings, load=session.saved, log_to=STDOUT if access_log else None)
     listed = ", ".join(sources)
-    run(service, lambda url: say(f"SeeWhy serves {listed} at {url} (SIGTERM or Ctrl-C stops it)", file=sys.stderr))
+    said = f"SeeWhy serves {listed} at {{}} (SIGTERM or Ctrl-C stops it)"
+    run(service, lambda url: session.ready(said.format(url), file=sys.stderr))
 
 
 def named(models: list[str]) -> dict[str, Path]:
-    """Name → folder of what ``-m`` gives.
+    """Name → folder of each ``-m``.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
@@ -234,11 +241,13 @@ def named(models: list[str]) -> dict[str, Path]:
             name, folder = Path(text).resolve().name, text
         if not NAME.fullmatch(name) or not folder:
             raise InputError(
-                f"-m {text!r} gives the model the name {name!r}. Up to 64 letters, digits, points and dashes were "
-                "expected. Give -m NAME=FOLDER."
+                f"-m {text!r} gives the model the name {name!r}. Expected up to 64 letters, digits, points and dashes. "
+                "Give -m NAME=FOLDER."
             )
         if name in folders:
-            raise InputError(f"Two models are called {name!r}. Each needs a name of its own. Give -m NAME=FOLDER.")
+            raise InputError(
+                f"Two models have the name {name!r}. Expected a different name for each. Give -m NAME=FOLDER."
+            )
         folders[name] = Path(folder)
     return folders
 
@@ -264,7 +273,10 @@ def export(
         session.terminal.failed(failure)
     check = made.card["check"]
     far = ", ".join(f"{name} {value:g}" for name, value in check["differences"].items())
-    kind = "drawn pictures" if check["drawn"] else "pictures"
-    lines = [f"{made.graph}: {len(classifier.classes)} classes", f"{check['pictures']} {kind}, furthest apart: {far}"]
+    kind = "generated pictures" if check["drawn"] else "pictures"
+    lines = [
+        f"{made.graph}: {len(classifier.classes)} classes",
+        f"{check['pictures']} {kind}, largest differences from SeeWhy: {far}",
+    ]
     session.say(made.to_json(), *lines)
     session.end(check["pictures"])

@@ -116,7 +116,7 @@ def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output
 
     def results() -> Iterator[Any]:
         nonlocal done
-        for result in session.terminal.track(stream, "Looking"):
+        for result in session.terminal.track(stream, "Looking at pictures", session.n_pictures):
             if isinstance(result, Failure):
                 session.terminal.failed(result)
             else:

@@ -6,19 +6,21 @@ import json as JSON
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
 from ..bounds import Bound
 from ..errors import InputError, UnknownNameError
 from ..parameters import configured, settings_of, value_of
+from ..progress import LINE, Step
 from ..storage.marks import CHECKPOINT
 from ..storage.output import check_checkpoint, make_folder, remove
 from .settings import SETTINGS, Own
@@ -37,6 +39,17 @@ PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
 COLUMNS = ("image", "label", "text", "split")
 DEFAULT_ENCODER = "lite0"
 """One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
+N_COUNTED = 50_000
+"""Pictures are counted before the work up to here, so that a line can say how long it takes."""
+WORK = {
+    "fit": "Making the model", "export": "Exporting the model", "predict": "Predicting", "explain": "Explaining",
+    "segment": "Labelling pixels", "detect": "Finding objects", "evaluate": "Evaluating the model",
+    "app": "Preparing the page", "serve": "Preparing the service", "check": "Checking the pictures",
+    "index": "Indexing pictures", "search": "Searching", "adapt": "Adapting the encoder",
+    "pretrain": "Training an encoder", "describe": "Writing descriptions", "study": "Working out the answer",
+    "doctor": "Testing this installation", "methods": "Looking up methods",
+}  # fmt: skip
+"""What the line on a terminal says between the counted parts of a verb."""
 
 
 class Session:
@@ -61,6 +74,7 @@ class Session:
     ) -> None:
         self.verb, self.context = verb, context
         self.given = SimpleNamespace()
+        self.n_pictures: int | None = None
         self.encoder_names = [name if focus is None else f"{name}#{focus}" for name in encoder or [DEFAULT_ENCODER]]
         self.engine, self.store_name, self.group, self.force = engine, store, group, force
         self.as_json, self.quiet, self.seed_given = json, quiet, seed
@@ -82,6 +96,35 @@ class Session:
 
         return options.open_store(self.store_name)
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """From the first second a line says what is being done; Ctrl-C says what is kept."""
+        then = WORK.get(self.verb.partition(" ")[0], "Working")
+        with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
+            try:
+                yield
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._stopped()) from None
+
+    def ready(self, *lines: str, file: TextIO | None = None) -> None:
+        """A page is served: the wait is over, and the line goes."""
+        LINE.rest()
+        say(*lines, file=file)
+
+    def _stopped(self) -> str:
+        output, kept = getattr(self.given, "output", None), []
+        if isinstance(output, Path):
+            folder = [output] if self.verb != "fit" and output.is_dir() else []
+            kept = [str(path) for path in (*folder, *checkpoints(output.parent / f".{output.name}.checkpoint"))]
+        store: FeatureStore | None = self.__dict__.get("store")  # if it was opened
+        if store is not None:
+            kept.append(f"what SeeWhy saw of each picture, in {store.path}")
+        if self.verb.startswith("describe"):
+            kept.append("the answers so far")
+        if not kept:
+            return "Run the same command again to start over."
+        return f"Kept: {' and '.join(kept)}. Run the same command again to go on from there."
+
     @property
     def kept(self) -> dict[str, Any]:
         """Where looks are kept, and who is told of progress."""
@@ -101,9 +144,11 @@ class Session:
         return None if self.encoder_name == DEFAULT_ENCODER else self.encoder_name
 
     def encoder(self, name: str | None = None) -> Encoder:
-        from ..encoders.find import encoder
+        name = name or self.encoder_name
+        with self.terminal.doing(f"Loading the encoder {name}"):
+            from ..encoders.find import encoder
 
-        return encoder(name or self.encoder_name, engine=self.engine)
+            return encoder(name, engine=self.engine)
 
     def encoders(self) -> dict[str, Encoder]:
         names = self.encoder_names
@@ -113,9 +158,10 @@ class Session:
         return {name: self.encoder(name) for name in names}
 
     def saved(self, model: str | Path) -> Classifier:
-        from ..classifiers.saving import load
+        with self.terminal.doing(f"Loading {model}"):
+            from ..classifiers.saving import load
 
-        return load(model, engine=self.engine, encoder=self.own_encoder)
+            return load(model, engine=self.engine, encoder=self.own_encoder)
 
     def classifier(
         self,
@@ -126,13 +172,15 @@ class Session:
     ) -> Classifier:
         from . import options
 
-        return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
+        with self.terminal.doing(f"Loading {model or f'the encoder {self.encoder_name}'}"):
+            return options.resolve(model, labels, self.encoder_name, self.engine, descriptions, self.store, follow_up)
 
     def samples(self, place: Any, **more: Any) -> Samples:
         from ..pictures.samples import load_samples
 
         columns = {name: self.columns[name] for name in ("image", "label") if name in self.columns}
-        return load_samples(place, **columns, **more)
+        with self.terminal.doing(f"Reading the list of pictures in {place}"):
+            return load_samples(place, **columns, **more)
 
     def pair_columns(self) -> dict[str, Any]:
         """The columns of pictures with texts; ``None`` where none was named."""
@@ -143,7 +191,13 @@ class Session:
     def pictures(self, names: Iterable[str], output: Path | None = None) -> Iterator[str]:
         from .options import picture_names
 
-        return picture_names(list(names), output)
+        asked = list(names)
+        found = picture_names(asked, output)
+        if "-" in asked:
+            return found
+        first = list(islice(found, N_COUNTED + 1))
+        self.n_pictures = len(first) if len(first) <= N_COUNTED else None
+        return chain(first, found)
 
     def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
         """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
@@ -208,8 +262,8 @@ class Session:
         yield checkpoint
         remove_checkpoints(checkpoint)
 
-    def results(self, stream: Iterable[T | Failure], what: str) -> Iterator[T]:
-        return self.terminal.readable(stream, what, self.as_json)
+    def results(self, stream: Iterable[T | Failure], what: str, total: int | None = None) -> Iterator[T]:
+        return self.terminal.readable(stream, what, self.as_json, total)
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
         """One JSON object, or lines for people."""
@@ -244,7 +298,7 @@ def _print(found: Page) -> None:
     with console.capture() as capture:
         console.print(to_terminal(found.document()))
     text = capture.get().rstrip("\n")
-    say(*text.split("\n"), *(() if sentence in text else (sentence,)))
+    say(*text.split("\n"), *(() if sentence in " ".join(text.split("\n")) else (sentence,)))
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:
@@ -275,8 +329,12 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return values
 
 
+def checkpoints(checkpoint: Path) -> list[Path]:
+    """What a stopped fit goes on from: the file, and those of its parts."""
+    folder, wanted = checkpoint.parent, re.escape(checkpoint.name) + f"({PART})?"
+    return [folder / name for name in os.listdir(folder) if re.fullmatch(wanted, name)] if folder.is_dir() else []
+
+
 def remove_checkpoints(checkpoint: Path) -> None:
-    """What a fit would have gone on from: the file, and those of its parts."""
-    for name in os.listdir(checkpoint.parent):
-        if name == checkpoint.name or re.fullmatch(re.escape(checkpoint.name) + PART, name):
-            remove(checkpoint.parent / name, CHECKPOINT)
+    for path in checkpoints(checkpoint):
+        remove(path, CHECKPOINT)

@@ -114,7 +114,9 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
         return None
     judge = session.encoder(name)
     if not judge.has_text:
-        raise InputError(f"The judge {name} has no words. An encoder with words was expected. Take lite0, say.")
+        raise InputError(
+            f"The judge {name} has no words. Expected an encoder with words. Use --judge lite0, for example."
+        )
     return judge
 
 
@@ -149,8 +151,8 @@ def scaling(
         saved = session.saved(model)
         if saved.recipe != recipe.name:
             raise DataError(
-                f"{model} is a classifier by {saved.recipe}. One by linear was expected, which is what is fitted on "
-                "more and more pictures. Give its encoder with --encoder instead."
+                f"{model} is a {saved.recipe} classifier. Expected a linear one, which this study fits on more and "
+                "more pictures. Give its encoder with --encoder instead."
             )
         recipe, encoders = Linear(**saved.parameters), {saved.encoder.name: saved.encoder}
     if model is None or session.was_given(["encoder"]):

@@ -8,19 +8,21 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import TextIO, TypeVar
 
 from ..printable import printable
-from ..progress import Progress, draw
+from ..progress import LINE, Bars
 from ..types import Failure
 
 T = TypeVar("T")
 
 
 def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
-    """Print lines, each of them one whatever the names and texts in it; tabs stay, as they part columns."""
-    for line in lines:
-        print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
+    """Print lines, each of them one whatever the names and texts in it; tabs stay, as they separate columns."""
+    with LINE.above():
+        for line in lines:
+            print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
 
 
 class Notes(logging.Handler):
@@ -31,7 +33,7 @@ class Notes(logging.Handler):
             say(f"note: {record.getMessage()}", file=sys.stderr)
 
 
-class Terminal(Progress):
+class Terminal(Bars):
     """Progress, notes and failures on standard error, so that standard output stays clean."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -52,9 +54,11 @@ class Terminal(Progress):
         if not self.quiet:
             say(f"note: {text}", file=sys.stderr)
 
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.quiet else super().doing(what)
+
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        self.terms = {}  # of another training
-        yield from items if self.quiet else draw(items, what, total, stderr=True, tail=self.tail)
+        return iter(items) if self.quiet else super().track(items, what, total)
 
     def readable(
         self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None

@@ -166,7 +166,8 @@ class Verb(TyperCommand):
         values = {option.name: ctx.params.pop(option.name) for option in shared_options()}
         del values["help_all"]
         ctx.obj = Session(verb_of(ctx), ctx, **values)
-        return super().invoke(ctx)
+        with ctx.obj.working():
+            return super().invoke(ctx)
 
 
 def _shown(params: Sequence[Any]) -> list[Any]:

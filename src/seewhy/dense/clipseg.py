@@ -37,9 +37,11 @@ class CLIPSeg:
     Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
 
     Args:
-        templates: sentences with ``{}`` for the name, whose vectors are averaged; the paper's "a photo of a {}.".
-        zoom: the picture's short side, in inputs of the network; from 1.5 on it is looked at in tiles.
-        least: probability below which a pixel is given no name; names do not share it, so .5 asks each by itself.
+        templates: sentences with ``{}`` for the name, whose vectors are averaged; default: the paper's.
+        zoom: short side of the picture, as a multiple of the network's input; larger finds smaller objects and
+            takes longer. From 1.5 on it works in tiles.
+        least: lowest probability for naming a pixel, 0 to 1; names are independent, so .5 asks about each
+            alone.
     """
 
     name: ClassVar[str] = "clipseg"

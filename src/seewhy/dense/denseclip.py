@@ -59,25 +59,27 @@ class DenseCLIP:
     encoder learns, what a step takes, which is said as well.
 
     Args:
-        n_steps: of training.
-        batch_size: windows a step.
-        lr: learning rate, at its highest.
+        n_steps: number of training steps; more take longer.
+        batch_size: windows per step; lower it if memory runs out.
+        lr: highest learning rate.
         width: channels of the decoder.
-        levels: maps of the trunk that it reads at most, the last and finer ones, which a convolutional trunk has.
-        prompting: where the picture changes texts: ``"post"`` behind their network, ``"pre"`` before it, ``"none"``.
-        n_contexts: vectors before each name, the authors' 8; 0 for sentences in their place.
-        texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the decoder alone.
-        attended: cells as a pooling by attention makes them when all ask, which is DenseCLIP's own form.
-        gamma: at first, the authors' 1e-4.
-        tau: temperature of the auxiliary loss; the authors' .07.
-        auxiliary: its weight; the authors' .4.
-        train: which of the encoder's weights learn with the decoder, at a tenth of its rate: ``"none"``;
-            ``"last_stage"``, those behind the last finer map, or the last quarter of a transformer's blocks; ``"all"``.
-        crops: windows are cut anew at every step, half of them mirrored, and not looked at once; so they always are
-            where the encoder learns.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
-        seed: of weights, order and mirroring, and of texts that are drawn.
+        levels: most maps of the trunk to read, the last and finer ones (convolutional trunks only).
+        prompting: where the picture changes the texts: ``"post"`` behind their network, ``"pre"`` before it, or
+            ``"none"``.
+        n_contexts: learnt vectors before each name (authors: 8); 0 uses sentences.
+        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"``, the decoder alone.
+        attended: whether cells come from attention pooling, as in DenseCLIP.
+        gamma: weight of post-model prompting at the start (authors: 1e-4).
+        tau: temperature of the auxiliary loss (authors: .07).
+        auxiliary: weight of the auxiliary loss (authors: .4).
+        train: encoder weights to train at a tenth of the rate: ``"none"``, ``"last_stage"`` (behind the last
+            finer map, or the last quarter of a transformer), or ``"all"``.
+        crops: whether to crop new windows at every step, half of them mirrored; always so if the encoder
+            trains.
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
+        seed: seed for weights, order, mirroring and drawn texts.
     """
 
     name: ClassVar[str] = "denseclip"

@@ -131,7 +131,7 @@ def _mask_tables(
     k = len(segmenter.classes)
     tables: dict[str, list[Tensor]] = defaultdict(list)
     unnamed, n_pixels = Counter[int](), 0
-    for looked, truth, without in segmenter.reader.with_masks(data, progress, "Segmenting"):
+    for looked, truth, without in segmenter.reader.with_masks(data, progress, "Labelling pixels"):
         unnamed.update(without)
         n_pixels += truth.size
         for name, arm in arms.items():

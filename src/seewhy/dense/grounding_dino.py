@@ -28,7 +28,7 @@ class GroundingDino(PretrainedMethod):
 
     Args:
         tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
-        least: score below which a box is not kept; .25 as in transformers.
+        least: lowest score of a box, 0 to 1 (transformers: .25).
     """
 
     name = "grounding_dino"

@@ -46,10 +46,11 @@ class Linear:
     Cost: one pass of the trunk for each window of a picture, to train as to segment.
 
     Args:
-        held_out: part of the pictures on which ``C`` is chosen.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
-        seed: of the pictures held out and the cells drawn.
+        held_out: share of the pictures on which to choose ``C``, 0 to 1.
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
+        seed: seed for held-out pictures and drawn cells.
     """
 
     name: ClassVar[str] = "linear"
@@ -135,7 +136,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
-    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking"):
+    for one, truth, _ in segmenter.reader.with_masks(data, progress, "Looking at pictures"):
         grid = one.windows.merged(segmenter.encoder.layout.to_grid(one.features)).permute(1, 2, 0)
         shares = shares_of(truth, k, (grid.shape[0], grid.shape[1])).flatten(0, 1)
         use = (shares.sum(1) > LEAST).nonzero()[:, 0]

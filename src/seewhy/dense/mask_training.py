@@ -52,7 +52,7 @@ class Maps(NamedTuple):
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         labels: list[Tensor] = []
         layout = reader.encoder.layout
-        for one, truth, _ in reader.with_masks(data, progress, "Looking"):
+        for one, truth, _ in reader.with_masks(data, progress, "Looking at pictures"):
             if (truth != LEFT_OUT).any():
                 joint, whole = cells(reader.encoder, one.features)
                 maps = one.features if layout.finer else layout.to_grid(one.features)
@@ -83,7 +83,7 @@ class Crops(NamedTuple):
         images: list[str] = []
         masks: list[Tensor] = []
         part = 0.0
-        for one, truth, _ in reader.with_masks(data, progress, "Looking"):
+        for one, truth, _ in reader.with_masks(data, progress, "Looking at pictures"):
             if (truth != LEFT_OUT).any():
                 if n < MEASURED:
                     kept.append((one.features if layout.finer else layout.to_grid(one.features)).half())

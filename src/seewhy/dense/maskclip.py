@@ -55,17 +55,19 @@ class MaskCLIP:
     Cost: one pass of the trunk for each window, and of the head for each cell.
 
     Args:
-        templates: sentences with ``{}`` for the class's name.
-        centred: part of each class's mean score over the picture that is taken off, 0 to 1; 0 is the paper's form.
-        denoised: least probability that some cell must give a class; 0 leaves all, as the released code does.
-        smoothed: cells less sure than this take the answers of cells like them; 0 leaves all.
-        normalised: over what keys are of unit length, ``"channels"`` (the paper) or ``"positions"`` (released code).
-        scale: of cosines before a softmax; left out, the encoder's own. MaskCLIP's is 100.
-        zoom: the picture's short side, in inputs of the encoder.
-        least: probability below which a pixel is given no name.
-        least_presence: a name whose presence in the picture (:class:`seewhy.dense.finders.Presence`) is below has no
-            pixel, and a pixel where its own name stands out by less has no name; 0 is the paper's form, which names
-            every pixel.
+        templates: sentences with ``{}`` for the class name; their vectors are averaged.
+        centred: share of each class's mean score over the picture to subtract, 0 to 1; 0 is the paper's form.
+        denoised: drop a class if no cell gives it at least this probability, 0 to 1; 0 keeps all. Raise it if
+            classes appear that are not there.
+        smoothed: cells with a lower probability take the answer of similar cells, 0 to 1; 0 changes none.
+        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released
+            code).
+        scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
+        least_presence: how far a name must stand out in the picture, and in each pixel, to be used; 0 names
+            every pixel, as the paper does. See :class:`seewhy.dense.finders.Presence`.
     """
 
     name: ClassVar[str] = "maskclip"

@@ -26,8 +26,8 @@ class Owlv2(PretrainedMethod):
 
     Args:
         tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
-        least: score below which a box is not kept; .1 as in transformers.
-        template: a sentence with ``{}`` for the name, as the paper's first template.
+        least: lowest score of a box, 0 to 1 (transformers: .1).
+        template: a sentence with ``{}`` for the name; default: the paper's first template.
     """
 
     name = "owlv2"

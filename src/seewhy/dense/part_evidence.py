@@ -28,7 +28,7 @@ from ..explanation.base import Explanation, Where
 from ..explanation.part import Outside, Part, PartBox
 from ..explanation.prediction import Ranked
 from ..explanation.similar import Like
-from ..explanation.verdict import Missing, Verdict
+from ..explanation.verdict import Level, Missing, Verdict
 from ..pictures.boxes import BoxedPicture, has_boxes, load_boxes
 from ..pictures.images import upright_size
 from ..pictures.pixel_classes import MaskedPicture, MaskedPictures, is_masked, load_masks
@@ -47,11 +47,11 @@ from .regions import Detections, Segmentation
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
 """Places where the same shape is hidden, those from which the ones that overlap least are taken, and the limits."""
 RULE = (
-    "The part is hidden, then all else, then both, and the odds of its name are followed; Shapley values of the two "
-    "halves say how much of what the picture does to the odds is done inside. Believable, as evidence that lies "
-    f"within the part, from {MOSTLY:.2f} if hiding the part lowers the odds by more than hiding the same shape at any "
-    f"of {N_ELSEWHERE} other places; partly from {HALF:.2f}; otherwise do not rely on it: most of the score comes from "
-    "what the heat does not show. The limits are chosen, not measured."
+    "SeeWhy hides the part, then everything else, then both, and measures the odds of its name. Shapley values of the "
+    f"two halves give the share that comes from inside. Believable from {MOSTLY:.2f}, if hiding the part lowers the "
+    f"odds more than hiding the same shape in any of {N_ELSEWHERE} other places. Partly believable from {HALF:.2f}. "
+    "Below that, do not rely on it: most of the score comes from pixels that the heat does not show. These limits are "
+    "chosen, not measured."
 )
 UNJUDGED = Verdict("not measured", "", RULE)
 
@@ -85,24 +85,20 @@ def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
 
 def _judge(found: Outside, kind: str, still: bool) -> Verdict:
     if still:
-        said = (
-            f"There is nothing to measure: whatever is hidden, in it or around it, the odds of this {kind} hardly move."
-        )
+        said = f"Hiding pixels inside or around this {kind} hardly changes its score, so nothing can be measured."
         return Verdict("not measured", said, RULE)
-    said = (
-        f"{found.share_inside:.0%} of what the picture does to its odds is done inside the {kind}. Hidden inside, its "
-        f"probability goes from {found.probability:.2f} to {found.without_inside:.2f}; with all else hidden, to "
-        f"{found.without_outside:.2f}. The logarithm of the odds falls by {_signed(found.fall_inside)} and "
-        f"{_signed(found.fall_outside)}, by {_signed(found.fall_elsewhere)} on average where the same shape is hidden "
-        f"elsewhere ({_signed(max(found.falls_elsewhere))} at most)."
-    )
-    if found.share_inside >= MOSTLY and found.fall_inside > max(0.0, *found.falls_elsewhere):
-        return Verdict("believable", said, RULE)
-    return Verdict("partly" if found.share_inside >= HALF else "do not rely", said, RULE)
-
-
-def _signed(number: float) -> str:
-    return f"{number:.2f}".replace("-", "−")
+    most = f"{max(found.falls_elsewhere):.2f}".replace("-", "−")
+    figures = f"Hiding the same shape in {N_ELSEWHERE} other places lowers the log-odds by at most {most}."
+    level: Level = "partly"
+    if found.share_inside < HALF:
+        level, said = "do not rely", f"Most of the score comes from outside this {kind}, where the heat shows nothing."
+    elif found.share_inside < MOSTLY:
+        said = f"Only part of the score comes from inside this {kind}."
+    elif found.fall_inside > max(0.0, *found.falls_elsewhere):
+        level, said = "believable", f"Most of the score comes from inside this {kind}."
+    else:
+        said = f"Hiding this {kind} lowers its score no more than hiding another place of the same shape."
+    return Verdict(level, said, RULE, figures)
 
 
 T = TypeVar("T", Where | Missing, Like | Missing)

@@ -42,10 +42,11 @@ class PretrainedMethod(ABC):
     """A ready detector of transformers, without its weights; each method writes only how it is asked.
 
     Args:
-        tiles: windows on the picture's short side; 1 looks at the whole of it.
-        least: score below which a box is not kept.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
+        tiles: windows along the picture's short side, from 1; more find smaller objects and take longer.
+        least: lowest score of a box, 0 to 1; raise it for fewer, surer boxes.
+        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep
+            only the surer.
+        most: most boxes per picture.
     """
 
     name: ClassVar[str]

@@ -48,17 +48,18 @@ class WordRegions:
     Cost: one pass of the trunk for each window, one of the head for each cell; that of ``segment``.
 
     Args:
-        templates: sentences with ``{}`` for the name.
+        templates: sentences with ``{}`` for the class name; their vectors are averaged.
         rest: words for what is no object; the detector never reports them.
-        levels: parts of the map's maximum at which it is cut.
-        around: part of a box's own width and height by which its ring is wider.
-        size: of the picture's short side, in inputs of the encoder; above 2 it is looked at in tiles.
-        least: score below which a box is not kept.
-        least_presence: below which a name is not found in the picture; 0 draws boxes of every name.
-        part: of the score of a name's surest box, below which its others are not kept; 0 keeps all, within one another
-            too.
-        overlap: intersection over union above which the less sure of two boxes of a class goes.
-        most: boxes kept in one picture.
+        levels: shares of the map's maximum at which to cut boxes, 0 to 1.
+        around: how much wider than a box its ring of surroundings is, as a share of the box.
+        size: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer. Above 2 it works in tiles.
+        least: lowest score of a box, 0 to 1; raise it for fewer, surer boxes.
+        least_presence: how far a name must stand out in the picture to be found; 0 draws boxes of every name.
+        part: lowest score of a further box, as a share of the name's best box, 0 to 1; 0 keeps all.
+        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep
+            only the surer.
+        most: most boxes per picture.
     """
 
     name: ClassVar[str] = "word_regions"

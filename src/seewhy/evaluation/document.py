@@ -64,24 +64,25 @@ def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
     fitted_on, n = data["fitted_on"], data["n"]
     is_known = fitted_on is not None and fitted_on["n_same_bytes"] + fitted_on["n_near"] > 0
     above = f"Evaluation on {n} {'' if is_known else 'held-out '}{'picture' if n == 1 else 'pictures'}"
-    both = " and ".join(map(percent, data["accuracy_interval"]))
-    below: list[Text] = [Line("between ", Def("accuracy", both), ", with 95 % confidence")]
+    both = " to ".join(map(percent, data["accuracy_interval"]))
+    below: list[Text] = [Line("The 95 % interval is ", Def("accuracy", both), ".")]
     if is_known:
         below.append(f"{say(fitted_on)}.")
     sections = [
-        Section("Can its explanations be believed?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
-        Section("When not to trust it?", [*_trust(data["trust"])]),
-        Section("Is it as right as it is sure?", [*_calibration(data)]),
-        Section("What does it mix up?", [*_confusions(data, copies, cards)]),
-        Section("Class by class, weakest first", [_classes(data)]),
+        Section("Can you believe its explanations?", [Columns([[*_where(data)], [*_like(data)], [*_words(data)]])]),
+        Section("When should you not trust it?", [*_trust(data["trust"])]),
+        Section("Is it right as often as its probabilities say?", [*_calibration(data)]),
+        Section("Which classes does it confuse?", [*_confusions(data, copies, cards)]),
+        Section("Class by class, lowest F1 first", [_classes(data)]),
         *closing({**data, "notes": ()}),
     ]
-    return Document("Evaluation", f"{percent(data['accuracy'])} right", sections, above, below)
+    headline = f"It is right on {percent(data['accuracy'])} of {n} {'picture' if n == 1 else 'pictures'}."
+    return Document("Evaluation", headline, sections, above, below)
 
 
-def _unmeasured(title: str, what: str) -> Iterator[Block]:
+def _unmeasured(title: str, cure: str) -> Iterator[Block]:
     yield Note(title, "said")
-    yield Verdict("not measured", "Not measured", f"{what} not measured.")
+    yield Verdict("not measured", "Not measured", cure)
 
 
 def _pair(term: str, name: str, value: float, beside: str, other: float | None, how: Any = percent) -> list[Bar]:
@@ -93,34 +94,34 @@ def _pair(term: str, name: str, value: float, beside: str, other: float | None, 
 def _where(data: Mapping[str, Any]) -> Iterator[Block]:
     found = data["faithfulness"]
     if found is None or found["deletion"] is None:
-        yield from _unmeasured("Where it looked", "Deletion and insertion were")
+        yield from _unmeasured("Where it looked", "Measure it with --faithfulness.")
     else:
         names = {"deletion": "Deletion, low is good", "insertion": "Insertion, high is good"}
         pairs = [_pair(k, name, found[k], "random map", found[f"{k}_random"], figure) for k, name in names.items()]
         yield Bars([bar for two in pairs for bar in two], title="Where it looked")
         zero = ""
         if n := found["n_zero"]:
-            zero = f" On {n} of them nothing speaks for the class, so that there is no map."
-        than = Def("random-map", "Than a random map:")
+            zero = f" In {n} of them nothing speaks for the class, so there is no map."
+        than = Def("random-map", "Against a random map:")
         yield Note(Line(than, f" {found['than_random']['sentence']}{zero}"))
     if outside := (found or {}).get("outside"):
-        where = Def("outside", "On the background:")
+        where = Def("outside", "Heat on the background:")
         yield Note(Line(where, f" {outside['sentence']} Masks: {outside['masks']}."))
 
 
 def _like(data: Mapping[str, Any]) -> Iterator[Block]:
     if (like := data["like"]) is None:
-        yield from _unmeasured("What it looks like", "Held-out precision was")
+        yield from _unmeasured("What it looks like", "Measure it with --faithfulness, after a fit on your pictures.")
         return
-    bars = _pair("held-out", "Held-out precision", like["held_out_precision"], "chance", like["chance"])
+    bars = _pair("held-out", "Similar pictures of the class", like["held_out_precision"], "by chance", like["chance"])
     yield Bars(bars, title="What it looks like")
 
 
 def _words(data: Mapping[str, Any]) -> Iterator[Block]:
     if (words := data["words"]) is None:
-        yield from _unmeasured("In words", "Words accuracy was")
+        yield from _unmeasured("In words", "The classifier has no descriptions. Give some with --descriptions.")
         return
-    bars = _pair("words-accuracy", "The sentences alone", words["accuracy"], "names only", words["name_only"])
+    bars = _pair("words-accuracy", "Descriptions alone", words["accuracy"], "names alone", words["name_only"])
     bars.append(Bar("random words", words["random_words"], Def("words-accuracy", percent(words["random_words"]))))
     yield Bars(bars, title="In words")
 
@@ -131,36 +132,44 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     top = max((row["risk"] for row in rows), default=0.0) or 1.0
     chart = Chart(
         "Risk against coverage", [Curve([(row["coverage"], row["risk"]) for row in rows])],
-        across="decisions kept, least doubtful first", upwards="of them wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
+        across="share of decisions kept, surest first", upwards="share wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
         alt=f"Risk against coverage: {area} under the curve, {chance} by chance.",
     )  # fmt: skip
-    by = "" if trust["by"] == "held-out pictures" else " by its own probability"
+    by = "" if trust["by"] == "held-out pictures" else ", measured by its own probability"
     promise = Note(
         Line(
             Def("set", percent(trust["coverage"])),
-            f" have their class among the {trust['set_size']:.1f} named on average; {percent(trust['level'])} were "
-            f"promised{by}.",
+            f" of decisions include the true class, naming {trust['set_size']:.1f} classes on average. The promise is "
+            f"{percent(trust['level'])}{by}.",
         ),
         "said",
     )
     figures = []
     if trust["sure_right"] is not None:
-        figures.append(Figure("sure", "Called sure", f"{trust['n_sure']}, right {percent(trust['sure_right'])}"))
+        figures.append(
+            Figure("sure", "Called sure", f"{trust['n_sure']} pictures, {percent(trust['sure_right'])} right")
+        )
     if trust["auroc"] is not None:
-        figures.append(Figure("unknown", "Right told from wrong", figure(trust["auroc"])))
-        figures.append(Figure("", "by its own probability", figure(trust["auroc_probability"])))
-    figures.append(Figure("aurc", "Area under the curve", f"{trust['aurc']:.3f}"))
+        figures.append(Figure("unknown", "Separates right from wrong", f"{figure(trust['auroc'])} of 1"))
+        figures.append(Figure("", "by its own probability", f"{figure(trust['auroc_probability'])} of 1"))
+    figures.append(Figure("aurc", "Area under the curve (0 is best)", f"{trust['aurc']:.3f}"))
     unseen, unknown = trust["unseen"] or {}, trust["unknown"] or {}
     if unseen.get("near_found") is not None:
         low, high = map(percent, unseen["near_interval"])
         noticed = f"{percent(unseen['near_found'])} ({low} to {high})"
-        figures.append(Figure("unknown", "Of classes left out of the fit, noticed", noticed))
+        figures.append(Figure("unknown", "Classes left out of the fit: called unknown", noticed))
         figures.append(Figure("", "called sure", f"{percent(unseen['near_sure'])} of {unseen['n_near']}"))
     if unknown:
-        figures.append(Figure("unknown", f"Known told from {unknown['n']} of no class", figure(unknown["auroc"])))
+        figures.append(
+            Figure(
+                "unknown",
+                f"Separates known from {unknown['n']} of no class",
+                f"{figure(unknown['auroc'])} of 1",
+            )
+        )
         if unknown["sure"] is not None:
             both = f"{percent(unknown['found'])}, {percent(unknown['sure'])}"
-            figures.append(Figure("", "noticed, called sure", both))
+            figures.append(Figure("", "of these called unknown, called sure", both))
     yield Columns([[chart], [promise, Figures(figures)]])
 
 
@@ -168,21 +177,21 @@ def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
     """Larger dots for more pictures."""
     bins = [row for row in data["reliability"] if row["n"]]
     text = (
-        " is the mean gap between how sure it is and how often it is right. On the dotted line they would be equal; "
-        "below it, it is too sure of itself. Larger dots stand for more pictures."
+        " is the mean gap between its probability and how often it is right. On the dotted line the two are equal; "
+        "below it, the probability is too high. Larger dots stand for more pictures."
     )
     gap = Note(Line(Def("calibration", f"{data['calibration_error'] * 100:.1f} %"), text), "said")
     most = max(row["n"] for row in bins)
     points = [(row["confidence"], row["accuracy"]) for row in bins]
     told = " ".join(
-        f"At {percent(row['confidence'])} sure, right {percent(row['accuracy'])} of the time ({row['n']})."
+        f"At a probability of {percent(row['confidence'])}, {percent(row['accuracy'])} of {row['n']} are right."
         for row in bins
     )
     chart = Chart(
         "Reliability", [Curve(points), Curve([(0.0, 0.0), (1.0, 1.0)], colour="idle", dashed=True)],
         dots=[Dot(*p, 3 + 7 * (row["n"] / most) ** 0.5, colour="ember") for p, row in zip(points, bins, strict=True)],
-        across="how sure it is", upwards="how often it is right", x_range=(0.0, 1.0), y_range=(0.0, 1.0),
-        alt=f"Reliability: how often the classifier is right, by how sure it is. {told}",
+        across="probability of the predicted class", upwards="share right", x_range=(0.0, 1.0), y_range=(0.0, 1.0),
+        alt=f"Reliability: how often the classifier is right, by its probability. {told}",
     )  # fmt: skip
     yield Columns([[chart], [gap]])
 
@@ -191,31 +200,30 @@ def _confusions(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards
     matrix, rows = data["confusion_matrix"], data["confusions"]
     labels = matrix["labels"]
     if len(labels) > N_LARGEST_MATRIX:
-        large = f"The table of all {len(labels)} classes would be too large to read"
-        yield Note(f"{large}; these are the most frequent confusions.")
+        yield Note(f"These are the most frequent confusions; the full table of {len(labels)} classes is in the JSON.")
     else:
-        yield Note("Rows: what they are. Columns: what they were taken for.")
+        yield Note("Rows: the true class. Columns: the predicted class.")
         lines: list[list[Any]] = []
         for i, (label, counts) in enumerate(zip(labels, matrix["counts"], strict=True)):
             cells = []  # each tinted by its part of the row
             for column, n in enumerate(counts):
-                title, tint = f"{label} taken for {labels[column]}: {n}", 0.08 + 0.42 * n / max(1, sum(counts))
+                title, tint = f"{label} predicted as {labels[column]}: {n}", 0.08 + 0.42 * n / max(1, sum(counts))
                 colour: Colour = "good" if column == i else "bad"
                 cells.append(Cell(str(n), (), colour, tint, title=title) if n else Cell("·"))
             lines.append([label, *cells])
         yield Table(("", *labels), lines, "matrix")
     if not rows:
-        yield Note("Nothing was mixed up.")
+        yield Note("It confused no classes.")
         return
     if cards:
-        yield Note("Each picture leads to its card, which says why.")
+        yield Note("Click a picture to open its card.")
     table = []
     for row in rows[:N_CONFUSIONS]:
         names = row["examples"][:N_EXAMPLES]
         shown = [Picture(copies[n], n, title=n, href=cards.get(n, "")) for n in names if n in copies]
         examples = Cell(", ".join(n for n in names if n not in copies), pictures=shown)
         table.append((row["true"], row["predicted"], row["n"], examples))
-    yield Table(("is", "was taken for", "pictures", "for example"), table)
+    yield Table(("true class", "predicted as", "pictures", "examples"), table)
 
 
 def _classes(data: Mapping[str, Any]) -> Block:

@@ -72,7 +72,7 @@ def look_at(
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
     kept, logits, pooled, files = [], [], [], []
     sources = [s.source for s in items]
-    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking"):
+    for sample, encoded, own in _encoded(classifier, items, sources, store, request, progress, "Looking at pictures"):
         assert encoded.miniature is not None
         kept.append(sample)
         logits.append(own)
@@ -112,7 +112,7 @@ def explained_of(
     """Cards of so many pictures, drawn at random."""
     drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
     stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
-    made = progress.track(stream, "Measuring explanations", len(drawn))
+    made = progress.track(stream, "Explaining pictures to measure on", len(drawn))
     return [card for card in made if isinstance(card, Explanation)]
 
 
@@ -149,14 +149,13 @@ def say(copies: dict[str, Any]) -> str:
     same, near = copies["n_same_bytes"], copies["n_near"]
     if not same + near:
         return ""
-    kinds = [f"{same} byte for byte"] * bool(same) + [f"{near} as near copies"] * bool(near)
+    kinds = [f"{same} as the same file"] * bool(same) + [f"{near} as near copies"] * bool(near)
     first = ", ".join(f"{row['image']} (fitted on: {row['fitted_on']})" for row in copies["pictures"][:3])
     left = copies["accuracy_without"]
-    without = "all are" if left is None else f"without them it is right on {left:.1%}"
-    among = f"{same + near} of these pictures {'is' if same + near == 1 else 'are'} among those"
+    without = "no others are left" if left is None else f"on the others, it is right on {left:.1%}"
     return (
-        f"{among} the classifier was fitted on, {' and '.join(kinds)}: the figures say less of new pictures than they "
-        f"seem to; {without}. The first: {first}"
+        f"The classifier was fitted on {same + near} of these pictures ({' and '.join(kinds)}), so its figures are too "
+        f"good; {without}. The first: {first}"
     )
 
 
@@ -290,10 +289,10 @@ def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
     n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
     enough = n >= N_FEWEST
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
-    said = f"The maps are {verdict} than random" if verdict != "not shown" else "Better than random: not shown"
-    why = "" if enough else f", fewer than {N_FEWEST} pictures show nothing"
-    figures = f"insertion less deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}), n = {n}{why}."
-    sentence = f"{said}: {figures}".replace("-", "−")
+    said = f"{'not shown to be better' if verdict == 'not shown' else verdict} than random ones"
+    why = "" if enough else f" Fewer than {N_FEWEST} pictures show nothing."
+    figures = f"Insertion less deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}) on {n} pictures.{why}"
+    sentence = f"The maps are {said}. {figures}".replace("-", "−")
     interval = [round(low, 4), round(high, 4)]
     return {"lead": round(lead, 4), "interval": interval, "verdict": verdict, "sentence": sentence}
 
@@ -314,7 +313,7 @@ def further_figures(classifier: Classifier, explained: Sequence[Explanation], pr
     judges = [metrics[name]() for name in FURTHER]
     maps = [e for e in explained if isinstance(e.where, Where) and e.where.deletion is not None]
     found: dict[str, list[float]] = defaultdict(list)
-    for e in progress.track(maps, "Measuring faithfulness", len(maps)):
+    for e in progress.track(maps, "Measuring how faithful the explanations are", len(maps)):
         assert isinstance(e.where, Where)
         heat = torch.from_numpy(e.where.heat)
         pixels = classifier.encoder.pixels([e.view])[0]
@@ -343,8 +342,8 @@ def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progr
     low, high = mean_interval(share - area, seed)
     outer, chance, beyond = (round(float(v.mean()), 4) for v in (share, area, share - area))
     sentence = (
-        f"{outer:.0%} of the heat lies outside the object, by chance it would be {chance:.0%}; difference {beyond:+.0%}"
-        f" ({low:+.0%} to {high:+.0%}), n = {len(pairs)}."
+        f"{outer:.0%} of the heat lies outside the object; by chance it would be {chance:.0%}. The difference is "
+        f"{beyond:+.0%} ({low:+.0%} to {high:+.0%}) on {len(pairs)} pictures."
     )
     interval = [round(low, 4), round(high, 4)]
     means = {"share": outer, "area": chance, "beyond": beyond, "interval": interval}

@@ -19,7 +19,7 @@ from ..encoders.stream import Views
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.object_masks import MaskSource
 from ..pictures.samples import Sample, Samples, load_samples
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..report.blocks import Document
 from ..report.paging import Page
 from ..storage.features import FeatureStore
@@ -46,6 +46,7 @@ class Report(Page):
         return document_of(self.data, small_copies(shown_examples(self.data)), self.cards)
 
 
+@shown("Evaluating the model")
 def evaluate(
     classifier: Classifier,
     samples: Samples | str | Path,

@@ -65,8 +65,8 @@ class CardFolder:
             own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
             if os.path.lexists(there) and not own and not force:
                 raise ForeignFileError(
-                    f"{there} is there already, and not from seewhy explain. A folder without such a file was "
-                    "expected. Give another with -o, or --force to write over it."
+                    f"{there} already exists and is not from seewhy explain. Expected a folder without this file. "
+                    "Give another with -o, or overwrite it with --force."
                 )
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -106,7 +106,8 @@ class CardFolder:
             if free and self._owners.setdefault(name.casefold(), picture) == picture:
                 return name
         raise DataError(
-            f"The folder {self.path} has other files wherever the card of {picture} could go. Give another with -o."
+            f"The folder {self.path} already has other files under every possible name for the card of {picture}. "
+            "Give another with -o."
         )
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
@@ -171,16 +172,18 @@ class Batch:
         with contextlib.closing(CardFolder(self.output, force=self.force)) as folder:
             if not (yield from streamed(self._explained(names, folder), folder, render_index)):
                 raise DataError(
-                    f"There is nothing to explain: no picture was named, or only cards in {self.output}. Name pictures."
+                    f"There is nothing to explain: no picture was given, or only cards in {self.output}. Name pictures."
                 )
 
     def _one_file(self, names: Iterable[str], output: Path) -> Iterator[Done | Failure]:
         pictures = list(names)
         if len(pictures) != 1:
-            raise DataError(f"{len(pictures)} pictures do not fit into {output}. Give a folder with -o.")
+            raise DataError(
+                f"{len(pictures)} pictures were given for one file, {output}. Expected a folder. Give one with -o."
+            )
         if output.exists() and os.path.exists(pictures[0]) and output.samefile(pictures[0]):
             raise ForeignFileError(
-                f"{output} is the picture itself, which its card would replace. Give another with -o."
+                f"{output} is the picture itself, and its card would overwrite it. Give another place with -o."
             )
         for result in explain_all(self.classifier, pictures, self.options, store=self.store):
             if isinstance(result, Failure):
@@ -276,8 +279,8 @@ def check_output(output: Path, *, force: bool = False) -> bool:
         return True
     if ending in OTHER_FILES and not output.is_dir():
         raise DataError(
-            f"{output} ends in {output.suffix!r}. A card is written as {', '.join(ONE_FILE)}, many into a folder. "
-            "Give one of these endings, or a folder, with -o."
+            f"{output} ends in {output.suffix!r}. Expected {', '.join(ONE_FILE)} for one card, or a folder for many. "
+            "Give one of these with -o."
         )
     check_folder(output)
     if output.is_dir():

@@ -49,8 +49,8 @@ class Sentences:
             return None
         if text is None or not all(texts):
             raise InputError(
-                "A sentence to explain was left out or empty. One was expected, with another to explain it against if "
-                "wanted. Give --set target_text, and --set contrast_text beside it."
+                "The sentence to explain is missing or empty. Expected one, and another to explain it against if you "
+                "want. Use --set target_text, and --set contrast_text beside it."
             )
         head = Head(Projected(encoder.text), encoder.encode_text(texts))
         return cls(encoder, head, tuple(f'"{t}"' for t in texts))
@@ -145,7 +145,7 @@ class Question:
         sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
         if sentences is not None and (options.target, options.contrast) != (None, None):
             raise InputError(
-                "A class and a sentence were both given as target. One of them was expected. Drop the other."
+                "Both a class and a sentence were given as the target. Expected one of them. Drop the other."
             )
         target, contrast = (
             None if label is None else classifier.index_of(label) for label in (options.target, options.contrast)
@@ -153,12 +153,14 @@ class Question:
         asked = cls(classifier, options, method, target, contrast, sentences)
         if asked.against and (options.contrast, options.contrast_text) != (None, None):
             raise InputError(
-                "A contrast and a counterfactual map were both given. What speaks against one rather than another is "
-                "what speaks for the other. Exchange --target and --contrast, and leave counterfactual out."
+                "Both a contrast and a counterfactual map were given. Expected one of them, since evidence against "
+                "one class is evidence for the other. Exchange --target and --contrast, and drop counterfactual."
             )
         both = (asked.target, asked.contrast) if sentences is None else (options.target_text, options.contrast_text)
         if both[0] is not None and both[0] == both[1]:
-            raise InputError("Target and contrast are the same. Two different ones were expected. Change one of them.")
+            raise InputError(
+                "Target and contrast are the same class. Expected two different classes. Change one of them."
+            )
         return asked
 
     @property

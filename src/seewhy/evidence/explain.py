@@ -51,10 +51,10 @@ STILL = 1 / 255
 ALIKE = 0.05
 """Distance of copies to their mean below which they show one picture."""
 RULE_OF_PERCEIVED = (
-    "Believable when the last loop moved the picture by less than one grey level in 255, when its copies (if there "
-    f"are several) end within {ALIKE} of their mean, and when the nearest memorised picture is of the class decided "
-    "for (it is looked up without the classifier). Partly when it has settled, or is of the class, but not both. "
-    "Otherwise do not rely on it."
+    "Believable when three conditions hold. The last loop moved the picture by less than one of 255 grey levels. Its "
+    f"copies, if there are several, end within {ALIKE} of their mean. The nearest memorised picture, found without the "
+    "classifier, has the predicted class. Partly believable when the picture is stable or has the class, but not "
+    "both. Otherwise do not rely on it."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
@@ -70,29 +70,30 @@ class ExplainOptions:
     """What to explain and how.
 
     Attributes:
-        where: registered attribution, or one made by hand, as :mod:`seewhy.compat` makes them; left out, the
-            classifier's own, or Grad-CAM.
-        layer: layer of the trunk to read the map from; default: the last one.
+        where: attribution method, by its name, or an object (:mod:`seewhy.compat` makes them); default: the
+            classifier's own, else Grad-CAM.
+        layer: layer of the trunk to read the map from; default: the last one. Earlier layers give finer maps.
         target: class to explain, by name or number; default: the predicted one.
         contrast: class to explain the target against, by name or number; default: none.
-        target_text: sentence to explain instead of a class: where does the picture match it?
+        target_text: sentence to explain in place of a class.
         contrast_text: sentence to explain the target sentence against.
-        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
-        like: method that finds similar patches; default: EPIC if the classifier has its prototypes, else the
-            classifier's own: a ProtoPNet's, the pictures that voted, or the nearest patches.
+        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted
+            pairs.
+        like: method that finds similar patches; default: the classifier's own, or EPIC if it has EPIC's
+            prototypes.
         prototypes: folder of EPIC's prototypes; default: the classifier's own.
-        because: strengths of the changes that show what likenesses rest on, ``"calibrated"`` or ``"paper"``; left
-            out, this is not measured.
-        neurons: number of channels to list that count most for the target, and against it.
-        measure: whether to measure deletion and insertion.
-        n_regions: number of lettered regions.
-        top: number of classes listed.
-        level: how often the classes that a decision names must include the true one.
-        typical: the folder of a generator that makes typical pictures of the class, once for
-            each class; left out, none are made.
-        judge: a second network to judge them: a classifier, or an encoder with words.
+        because: measure what similarities rest on, by changes of ``calibrated`` or ``paper`` strength; default:
+            not measured.
+        neurons: number of channels to list that count most for the target and against it; 0 lists none.
+        measure: whether to measure how faithful the map is; without it, a card is faster and has no verdict.
+        n_regions: number of places to letter.
+        top: number of classes to list.
+        level: how often the named classes must include the true one, 0.5 to 1; a higher level names more
+            classes.
+        typical: folder of a generator that makes typical pictures of each class; default: none are made.
+        judge: second network that judges these pictures: a classifier, or an encoder with words.
         seed: seed for shuffled maps and ties.
-        objects: what finds the object, to measure how much heat lies outside it; default: not measured.
+        objects: source of masks, to measure how much heat lies outside the object; default: not measured.
     """
 
     where: str | Attribution | None = None
@@ -120,13 +121,13 @@ class ExplainOptions:
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
         if self.objects is not None and not callable(getattr(self.objects, "mask", None)):
             raise InputError(
-                f"objects={self.objects!r} was given. Who says where the object is, such as MaskFiles of "
-                "seewhy.pictures.object_masks, was expected. Give one, or leave it out."
+                f"objects={self.objects!r} was given. Expected a source of masks, such as MaskFiles of "
+                "seewhy.pictures.object_masks. Give one, or leave it out."
             )
         if self.judge is not None and self.typical is None:
             raise InputError(
-                "A judge was given, and no generator. It judges typical pictures of the class, which a generator "
-                "makes. Give typical=FOLDER, or --typical FOLDER, or leave the judge out."
+                "A judge was given without a generator. A judge checks pictures that a generator makes. Add "
+                "--typical FOLDER (typical=FOLDER in Python), or leave the judge out."
             )
 
     def opened(self, classifier: Classifier) -> ExplainOptions:
@@ -138,8 +139,8 @@ class ExplainOptions:
 
         if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
             raise InputError(
-                f"The judge is {type(self.judge).__name__!r}. A classifier, or an encoder with words, was expected. "
-                "Load one with seewhy.load or seewhy.encoder."
+                f"The judge is {type(self.judge).__name__!r}. Expected a classifier, or an encoder with words. Load "
+                "one with seewhy.load or seewhy.encoder."
             )
         (made,) = entry_points(group="seewhy.evidence", name="typical")
         return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)
@@ -149,17 +150,19 @@ class ExplainOptions:
         given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
-                raise InputError("An attribution made by hand and a layer were given. Make it with its layer.")
+                raise InputError(
+                    "A layer was given beside an attribution object. Set the layer in that object instead."
+                )
             return configured(self.where, given)
         name = own if self.where is None else self.where
         found: Any = attributions[name]
         if self.layer is None:
             return configured(found, given)
         if "layer" in given:
-            raise InputError(f"The layer was given twice, as {self.layer!r} and as a setting. Drop one of them.")
+            raise InputError(f"The layer was given twice: as {self.layer!r}, and as a setting. Drop one of them.")
         if not reads_layer(found):
             able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
-            raise InputError(f"{name} reads no layer, and {self.layer!r} was given. These do: {able}.")
+            raise InputError(f"The layer {self.layer!r} was given, and {name} reads no layer. Methods that do: {able}.")
         return configured(found, {**given, "layer": self.layer})
 
     def label(self, method: Attribution) -> str:
@@ -194,7 +197,7 @@ def show_where(case: Case) -> Where:
         outside=None if objects is None else show_outside(heat, case.picture, case.label, objects),
     )
     if not bool((heat > 0).any()):
-        nothing = f"Nothing on this picture speaks for {watched.name_of(watched.target)}: the map is zero."
+        nothing = f"Nothing in this picture speaks for {watched.name_of(watched.target)}, so the map is empty."
         return found(Verdict("do not rely", nothing, RULE))
     if case.pixels is None:
         return found(Verdict("not measured", "Nobody has checked whether hiding these places matters.", RULE))
@@ -264,13 +267,17 @@ def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     settled, one = found.moves[-1] < STILL, found.spread < ALIKE
     figures = f"The last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
     if found.n_copies > 1:
-        alike = "" if one else ": it is a blend that no copy shows"
-        figures += f" Its {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
-    figures += f" It lies {found.distance:.3f} from the nearest memorised picture, which is of {label}."
-    said = "It has settled" if settled and one else "It is a blend of copies" if settled else "It was still moving"
-    said += f", and the nearest memorised picture is {'' if label == decided else 'not '}of {decided}."
+        alike = "" if one else ", so it is a blend that no copy shows"
+        figures += f" The {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
+    figures += f" It lies {found.distance:.3f} from the nearest memorised picture, which shows {label}."
+    said = "is stable" if settled and one else "is a blend of copies" if settled else "was still changing"
+    other = "" if label == decided else f", not {decided}"
+    figures = f"The redrawn picture {said}. {figures}"
     if found.distance < ALIKE:
-        said += " What it saw gives away a training picture: it is that picture, not yours."
+        said = f"is not yours but a training picture of {label}{other}"
+    else:
+        said += f", and the nearest memorised picture shows {label}{other}"
+    said = f"The redrawn picture {said}."
     return Verdict(LEVELS[int(settled and one) + int(label == decided)], said, RULE_OF_PERCEIVED, figures)
 
 

@@ -214,13 +214,13 @@ class Bring:
     """How a decoder is made ready: measured on pictures, its codes read, and a prior of them found.
 
     Args:
-        prior: ``"score"``, the decoder's diffusion model; ``"autoencoder"``, trained here to take noise out of codes;
-            ``"joint"``, decoded and encoded again; ``"auto"``, the first that there is.
-        noise: that the prior takes out, in spreads of the codes.
-        prior_steps: batches of 64 that the autoencoder is trained on; fewer where it would see a code 100 times.
-        side: of a folder's pictures, in pixels; left out, the side it was trained at.
-        most: pictures that are read, evenly taken.
-        held_out: part of them that measures.
+        prior: what keeps codes realistic: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained
+            here), ``joint`` (decoded and encoded again), or ``auto`` (the first available).
+        noise: noise that the prior removes, in standard deviations of the codes, above 0.
+        prior_steps: most training steps of the autoencoder, with 64 codes each.
+        side: side of the folder's pictures in pixels; default: as it was trained.
+        most: most pictures to read from the folder.
+        held_out: share of these pictures that measures the decoder, 0 to 1.
     """
 
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
@@ -262,7 +262,7 @@ class Bring:
         def fitted() -> dict[str, Tensor]:
             parts = pictures[own].split(size)
             codes = torch.cat(
-                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding", len(parts))]
+                [batched(read, unit(part), size) for part in progress.track(parts, "Encoding pictures", len(parts))]
             )
             if prior != "autoencoder":
                 return {"codes": codes}
@@ -301,7 +301,7 @@ def _read(
 ) -> tuple[list[Sample], list[str], UInt8[Tensor, "n h w 3"]]:
     """Pictures as the decoder would have to make them."""
     kept, digests, pictures = [], [], []
-    for item in progress.track(items, "Reading", len(items)):
+    for item in progress.track(items, "Reading pictures", len(items)):
         try:
             picture = read_picture(item.source, CodesOf(decoder).cut(decoder.side))
         except ImageError as error:

@@ -121,10 +121,11 @@ class Asking:
     """How many pictures, and from where.
 
     Args:
-        n: chains.
-        start: ``"facets"``, ``"noise"`` or ``"picture"``.
-        controls: whether the same is made without the prior, and in pixels.
-        seed: of starts and noise.
+        n: number of pictures to generate; more take longer.
+        start: where chains start: ``facets`` (different kinds of the class), ``noise`` or ``picture`` (given
+            with --like).
+        controls: whether to also generate without the prior and in pixels, to compare with.
+        seed: seed for starts and noise.
     """
 
     n: int = 4
@@ -214,15 +215,15 @@ def sentence(data: dict[str, Any]) -> str:
     """What came of it, as the page and the command line say it."""
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
-    message = f"{data['climbed']}, which was climbed, gives them a {data['measure']} of {own['value']:.2f} on average"
+    message = f"{data['climbed']}, which guided them, gives them an average {data['measure']} of {own['value']:.2f}"
     if data["judge"] is None:
-        return f"Not judged: no second network was named. {message}."
+        return f"No second network has judged these pictures (--judge). {message}."
     if own["judged"] is None:
         labels = sorted({c["judged"]["label"] for c in data["chains"] if c["way"] == "ppgn"})
-        return f"The judge has no such class; on the pictures it sees {', '.join(labels)}. {message}."
+        return f"The judge does not know this class. It sees {', '.join(labels)}. {message}."
     others = [f"{by[way]['judged']:.0%} {WAYS[way]}" for way in ("no_prior", "pixels") if way in by]
-    beside = f"; of the controls, on {' and '.join(others)}" if others else ""
-    return f"A second network sees {data['asked']} on {own['judged']:.0%} of the pictures{beside}. {message}."
+    beside = f" Among the controls: {' and '.join(others)}." if others else ""
+    return f"A second network recognises {data['asked']} in {own['judged']:.0%} of the pictures.{beside} {message}."
 
 
 def check_place(folder: Path) -> None:

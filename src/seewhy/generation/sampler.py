@@ -48,18 +48,18 @@ class PPGN:
     ``normalise`` the step is the equation itself. With ``calibrate`` 1 means that prior and score pull alike at first.
 
     Args:
-        eps1: of the prior; 0 is plain activation maximisation in the code (DGN-AM).
-        eps2: of the condition.
-        eps3: of the noise.
-        lr: length of the first step, as a part of the codes' range.
-        lr_end: of the last, evenly shorter between, so that chains come to rest; ``None``, all alike, as the authors
-            have it for classes.
-        n_steps: of a chain.
-        gradient: of ``log p``, exact or as released.
-        normalise: steps brought to one length.
-        calibrate: ``ε1`` in the units above.
-        clip: codes to their bounds.
-        n_shown: pictures that are kept of a chain, beside the start.
+        eps1: strength of the prior, which keeps pictures realistic, from 0; 0 leaves it out (DGN-AM).
+        eps2: strength of the class, text or neuron, from 0.
+        eps3: strength of random noise, from 0; raise it for more varied pictures.
+        lr: length of the first step, as a share of the codes' range.
+        lr_end: length of the last step; steps shrink evenly to it, so that chains settle. ``None``: all steps
+            are equal.
+        n_steps: number of steps of a chain; more take longer.
+        gradient: gradient to follow: that of ``log p``, or the released code's.
+        normalise: whether all steps have the same length; if not, the paper's equation holds as it is.
+        calibrate: whether ``eps1`` = 1 makes prior and class pull equally at the start.
+        clip: whether to keep codes within the range of the training codes.
+        n_shown: number of pictures to show per chain, besides the start.
     """
 
     eps1: NotNegative = 0.1
@@ -104,7 +104,7 @@ class PPGN:
         eps1 = self.eps1 * self._scale(generator, condition, codes)
         draws = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(len(codes))]
         told, sizes = _Told(self, condition), []
-        for step in (progress or Progress()).track(range(self.n_steps), "Walking", self.n_steps):
+        for step in (progress or Progress()).track(range(self.n_steps), "Generating pictures", self.n_steps):
             terms = self.terms(generator, condition, codes)
             told.see(step, terms.pictures)
             sizes.append((float(terms.prior.abs().mean()), float(terms.condition.abs().mean())))

@@ -28,10 +28,10 @@ FORMAT = 1
 WALK = PPGN(n_steps=60, n_shown=1)
 """Shorter than the walks of ``seewhy study generate``: it is walked for every class that is shown."""
 RULE = (
-    "Believable when a second network, which was not climbed, sees the class on every picture made; partly when on "
-    "some; otherwise do not rely on it, nor where the generator's error on pictures held out is more than nine tenths "
-    "of the mean picture's. Not measured without a second network, or where it has no such class: the network that was "
-    "climbed agrees with whatever is made for it."
+    "Believable when a second network, which did not guide the generator, recognises the class in every picture. "
+    "Partly believable when it does so in some. Otherwise do not rely on them. Do not rely on them either when the "
+    "generator's error on held-out pictures is above 90 % of the mean picture's error. Not measured without a second "
+    "network, or when it does not know the class: the network that guided the generator agrees with any such picture."
 )
 
 
@@ -108,16 +108,18 @@ class Typicals:
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
     """What the pictures are worth."""
-    told, level = [one.agrees for one in pictures if one.agrees is not None], "not measured"
+    told = [one.agrees for one in pictures if one.agrees is not None]
+    level: Level = "not measured"
+    figures = f"{climbed} guided the generator, and agrees with any picture made for it."
     if judge is None:
-        said = f"No second network was named, and {climbed} agrees with whatever is made for it."
+        said = "No second network has judged these pictures."
     elif not told:
         seen = ", ".join(sorted({str(one.seen) for one in pictures}))
-        said = f"{judge} has no class {label}; it sees {seen}."
+        said = f"The second network, {judge}, does not know {label}, and sees {seen}."
     else:
         level = "believable" if all(told) else "partly" if any(told) else "do not rely"
-        said = f"{judge}, a second network, sees {label} on {sum(told)} of {len(told)} of them."
+        said = f"A second network, {judge}, recognises {label} in {sum(told)} of {len(told)} pictures."
     if poor:
-        level, said = "do not rely", f"{said} The generator draws hardly better than the mean picture."
-    found: Level = level  # type: ignore[assignment]
-    return Believed(found, said, RULE)
+        level, figures = "do not rely", f"{said} {figures}"
+        said = "The generator's pictures are hardly closer to real ones than the mean picture is."
+    return Believed(level, said, RULE, figures)

@@ -88,23 +88,23 @@ class Adapt(Way[PooledPairs, Kept]):
     """How an encoder is adapted to pictures with texts.
 
     Args:
-        objective: registered name of one that compares all pairs.
-        train: heads behind frozen towers, the picture tower, the words tower, or both towers.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: the highest mean R@5
-            of both ways among those that cost no more than ``may_forget``.
-        epochs: times that each picture is seen, each time with one of its texts.
-        batch_size: pairs compared with one another.
-        micro_batch: pairs whose towers are computed at once; left out, as many as the free memory is enough for.
-        lr: highest learning rate; left out, 1.5e-3 for heads, the words tower's own for towers.
-        weight_decay: of everything but biases and the temperature.
-        width: of the space that heads learn.
-        refit: whether heads fit the place of sentences anew, where it is a regression on classes' texts.
-        guard: whether with heads a sentence that is nearer to the name of an own class than to all that is trained on
-            keeps its old place.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost; with
-            heads, each name is read as if it were none of them, as others are.
-        held_out: part of the pictures that ``keep`` is chosen on.
-        seed: of weights, order and texts drawn.
+        objective: loss to train with, by its registered name.
+        train: what to train: heads behind frozen towers, the picture tower, the words tower, or both.
+        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on
+            held-out pictures, within ``may_forget``.
+        epochs: times that each picture is seen; more take longer.
+        batch_size: pairs compared with one another; more make a harder task and need memory.
+        micro_batch: pairs computed at once; default: as many as fit into memory. Lower it if memory runs out.
+        lr: highest learning rate; default: 1.5e-3 for heads, the words tower's own for towers.
+        weight_decay: weight decay of everything but biases and the temperature, from 0.
+        width: dimensions of the space that heads learn.
+        refit: whether heads fit the place of sentences again, if it is a regression on class texts.
+        guard: whether sentences nearer to one of the encoder's own class names than to the training texts keep
+            their place (heads only).
+        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
+            it to forget less. With heads, each of these names is read as a new one.
+        held_out: share of the pictures on which ``keep`` is chosen, 0 to 1.
+        seed: seed for weights, order and drawn texts.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "text", "label", "group")

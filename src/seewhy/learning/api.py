@@ -113,14 +113,14 @@ class ByInstructions(FromColumns):
     """Each column answers an instruction.
 
     Args:
-        instructions: column → the instruction, in one wording or several.
-        rank: of the projection.
-        n_layers: of the network's last convolutions, that instructions change at least; a vision transformer's last
-            block is changed as a whole.
-        n_asked: things that a picture is asked in one batch.
-        n_through: pictures of a batch that go through the layers that are changed; this is what a step costs. With 0
+        instructions: column → its instruction, in one wording or several.
+        rank: rank of the projection.
+        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last
+            block.
+        n_asked: questions per picture in one batch.
+        n_through: pictures per batch that pass the changed layers, from 0; this sets the cost of a step. With 0
             only the projection learns.
-        epochs: times that each picture is seen.
+        epochs: times that each picture is seen; more take longer.
         batch_size: pictures whose answers are compared with one another.
         lr: highest learning rate.
     """
@@ -220,14 +220,15 @@ class ByClassesAndCaptions(FromColumns):
 
     Args:
         label: the column of classes.
-        text: the columns of captions; left out, those called text, caption, title or alike.
-        objective: what is made small; it says how long prefixes are, and whether each batch is of one kind.
-        learn: the prefixes and the words half, or the prefixes alone.
-        epochs: times that each pair is seen.
+        text: the columns of captions; default: those named text, caption, title or similar.
+        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of
+            text.
+        learn: what to train: the prefixes and the words tower, or the prefixes alone.
+        epochs: times that each picture is seen; more take longer.
         batch_size: pairs compared with one another.
-        micro_batch: pairs whose texts are read at once.
-        lr: highest learning rate of the words half; left out, its own.
-        prefix_lr: that of the prefixes, as a multiple.
+        micro_batch: pairs whose texts are computed at once; lower it if memory runs out.
+        lr: highest learning rate of the words tower; default: its own.
+        prefix_lr: learning rate of the prefixes, as a multiple of ``lr``.
     """
 
     taught_by: ClassVar[type[Contrastive]] = Prefix

@@ -92,13 +92,14 @@ class FromColumns(Way[PooledSet, Right]):
     """How an encoder is taught by a table; the method says which columns, and what of them it learns.
 
     Args:
-        objective: what is made small.
-        weight_decay: of everything but biases, the temperature and prefixes.
-        seed: of weights, order and texts drawn.
-        keep: how much of what was learnt is kept, 0 to 1; left out, chosen on held-out pictures: where their own
-            values are the nearest most often, among what costs no more than ``may_forget``.
-        may_forget: most of the agreement with the encoder's own classes that a ``keep`` that is chosen may cost.
-        held_out: part of the pictures that is chosen and measured on.
+        objective: loss to train with.
+        weight_decay: weight decay of everything but biases, the temperature and prefixes, from 0.
+        seed: seed for weights, order and drawn texts.
+        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on
+            held-out pictures, within ``may_forget``.
+        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
+            it to forget less.
+        held_out: share of the pictures to hold out, 0 to 1; settings are chosen and figures measured on them.
     """
 
     taught_by: ClassVar[type[Contrastive]]

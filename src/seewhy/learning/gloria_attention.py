@@ -35,9 +35,10 @@ class GLoRIAAttention(Attribution):
     with ``seewhy adapt --objective gloria`` or ``dreamlip`` learnt that, others did not.
 
     Args:
-        attention_scale: of words over regions; the authors' ``temp1``, 4.
-        word_scale: of a word's likeness with what it gathers; the authors' ``temp2``, 5.
-        sentence: with ``{}`` for the class's name; left out, the encoder's first template.
+        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher makes
+            maps sharper.
+        word_scale: factor on the similarity of a word and what it gathers (authors: ``temp2``, 5).
+        sentence: a sentence with ``{}`` for the class name; default: the encoder's first template.
 
     Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
     """

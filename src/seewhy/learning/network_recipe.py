@@ -18,10 +18,11 @@ class NetworkRecipe(PictureRecipe):
     """Learns a network, through which the classifier looks; its fields have their bounds in their types.
 
     Args:
-        held_out: part of the pictures that is never trained on, and measured on.
-        split: "grouped" keeps pictures of the same thing on one side; "random" does not, and flatters.
-        n_bank: pictures whose patches are kept as evidence.
-        seed: of split, weights, crops and order.
+        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and gives figures
+            that are too good.
+        n_bank: pictures whose patches are kept as evidence; more make the model file larger.
+        seed: seed for the split, weights, crops and order.
     """
 
     stochastic: ClassVar[bool] = True

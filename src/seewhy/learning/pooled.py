@@ -122,7 +122,7 @@ def encode_pictures(
     """Those that can be read; the others are named."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
-    for item, encoded in progress.results(items, stream, "Looking"):
+    for item, encoded in progress.results(items, stream, "Looking at pictures"):
         kept.append(item)
         digests.append(encoded.digest)
         pooled.append(encoded.pooled[0])

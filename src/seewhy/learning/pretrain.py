@@ -49,23 +49,25 @@ class Pretrain(Way[PooledSet, Any]):
     """How an encoder is trained on pictures alone, or on pictures with classes.
 
     Args:
-        objective: one that needs no words, or its registered name.
-        settings: of the objective, where it is named.
-        projection: what stands behind the encoder while it is trained: see
-            :class:`seewhy.learning.encoders.projection.Projection`.
-        projection_width: of what it gives.
-        kappa: of a fixed one; left out, by ``effective``.
-        effective: coordinates of a fixed one that count; left out, half.
-        keep_head: whether the encoder that is saved ends behind the projection instead of before it.
-        pyramid: whether one on the trunk's stages is trained too, by its cells, and kept in the trunk's place.
-        augmentation: what is done to views, or its name.
-        epochs: times that each picture is seen.
-        batch_size: pictures compared with one another.
-        micro_batch: pictures whose networks are computed at once; left out, as many as the free memory is enough for.
-        lr: highest learning rate; left out, the encoder's own.
-        weight_decay: of everything but biases and scales.
-        held_out: part of the pictures that is never trained on and measured on.
-        seed: of weights, order, views.
+        objective: loss to train with, one that needs no words.
+        settings: settings of that loss.
+        projection: what stands behind the encoder while it trains: ``none``, ``linear``, ``mlp`` or ``fixed``.
+            See :class:`seewhy.learning.encoders.projection.Projection`.
+        projection_width: dimensions of the projection.
+        kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
+        effective: coordinates that count in a ``fixed`` projection; default: half.
+        keep_head: whether the saved encoder keeps the projection.
+        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in the trunk's
+            place.
+        augmentation: how to change views, by its name.
+        epochs: times that each picture is seen; more take longer.
+        batch_size: pictures compared with one another; more make a harder task and need memory.
+        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs
+            out.
+        lr: highest learning rate; default: the encoder's own.
+        weight_decay: weight decay of everything but biases and scales, from 0.
+        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        seed: seed for weights, order and views.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("image", "label", "group")

@@ -15,7 +15,7 @@ import torch
 from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Sample, Samples
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..training.batches import TrainingData
 from ..training.loop import Trained, Training, train
@@ -151,6 +151,7 @@ class Way(ABC, Generic[S, T]):
         return {}
 
     @final
+    @shown("Preparing and measuring the training")
     def fit(
         self,
         on: Encoder,
@@ -178,7 +179,7 @@ class Way(ABC, Generic[S, T]):
         if keeps:
             measured = self.measured(on, part, own, chosen_on, held, progress)
             given = keeps if self.keep is None else (self.keep,)
-            track = progress.track((0.0, *given), "Choosing how much is kept", 1 + len(given))
+            track = progress.track((0.0, *given), "Choosing how much of the change to keep", 1 + len(given))
             tried = [measured(keep) for keep in track]
             keep = (tried[-1] if self.keep is not None else choose(tried, self.may_forget)).keep
             if self.keep is None:

@@ -126,7 +126,7 @@ class Case:
         """Pixels → the target's probability or logit."""
         function = self.probability if of == "probability" else self.logits
         if function is None:
-            raise InputError("The logit is to be read, and this case has only probabilities. Pass logits=….")
+            raise InputError("The case has only probabilities, and this metric reads logits. Pass logits=….")
         return lambda batch: function(batch)[:, self.target]
 
     def explain(
@@ -195,9 +195,11 @@ class Metric(ABC):
             if getattr(case, name) is None:
                 raise InputError(f"{self.name} needs the case's {name}. Pass {name}=… with the case.")
         if not maps.isfinite().all():
-            raise InputError(f"{self.name} was given a map with numbers that are not finite. Give finite maps.")
+            raise InputError(f"{self.name} was given a map with NaN or infinite numbers. Expected finite maps.")
         if case.methods is not None and len(case.methods) != len(maps):
-            raise InputError(f"{len(case.methods)} methods were given for {len(maps)} maps. Give one a map.")
+            raise InputError(
+                f"{len(case.methods)} methods were given for {len(maps)} maps. Expected one method per map."
+            )
         height, width = case.pixels.shape[1:]
         own = {"metric": self.name, **asdict(self), "target": case.target, "size": [height, width]}
         settings = {**own, "reads": getattr(self, "of", self.reads), "sign": self.sign}

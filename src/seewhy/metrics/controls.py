@@ -57,7 +57,7 @@ def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Floa
 
 def _pixels(look: EncoderOutput) -> Float[Tensor, "b 3 h w"]:
     if look.pixels is None:
-        raise InputError("A control was asked of a look without pixels. Pass encoder.encode(pixels).")
+        raise InputError("A control needs pixels, and this encoding has none. Pass encoder.encode(pixels).")
     return look.pixels
 
 

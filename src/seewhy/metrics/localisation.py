@@ -31,8 +31,8 @@ class Localisation(Metric):
         assert mask is not None  # the base has checked
         if tuple(mask.shape) != size:
             raise InputError(
-                f"{self.name} was given a mask of {tuple(mask.shape)} for a picture of {size}. Cut and resize the mask "
-                "like the picture."
+                f"{self.name} was given a mask of {tuple(mask.shape)} for a picture of {size}. Expected the same "
+                "size. Crop and resize the mask like the picture."
             )
         if not mask.any():
             raise InputError(f"{self.name} was given an empty mask. Leave out pictures without the object.")
@@ -93,7 +93,8 @@ def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tup
     """Four normalised pictures on one canvas of the same size, and where those of the target class are."""
     if len(pictures) != 4 or len(is_target) != 4 or not 0 < sum(is_target) < 4:
         raise InputError(
-            f"{len(pictures)} pictures, {sum(is_target)} of the target, were given. Give four, one to three of it."
+            f"{len(pictures)} pictures were given, {sum(is_target)} of the target. Expected four, with one to three "
+            "of the target."
         )
     height, width = pictures.shape[2:]
     canvas = torch.empty(3, height, width)

@@ -100,7 +100,9 @@ class FaithfulnessCorrelation(AveragedMetric):
         cells = shape[0] * shape[1]
         n = max(1, round(self.size * cells)) if self.size < 1 else int(self.size)
         if n >= cells:
-            raise InputError(f"Sets of {n} of {cells} cells were asked for. Make size smaller than the picture.")
+            raise InputError(
+                f"Sets of {n} of {cells} cells were asked for. Expected sets smaller than the picture. Lower size."
+            )
         correlate = pearson if self.correlation == "pearson" else spearman
         return scores(_correlation(self, case, maps, n, shape, self.seed, correlate))
 
@@ -264,7 +266,7 @@ class MaskedConfidence(AveragedMetric):
             return pixels * masks
         if transform is None:
             raise InputError(
-                "Raw pixels were asked for, and the normalisation is not known. Pass transform=… with the case."
+                "Raw pixels were asked for, and the normalisation is unknown. Pass transform=… with the case."
             )
         mean, std = (torch.tensor(v)[:, None, None] for v in (transform.mean, transform.std))
         return ((pixels * std + mean) * masks - mean) / std

@@ -39,8 +39,8 @@ class RandomisedModel:
     def network(self) -> None:
         """What a recipe trained inside the network is not copied: who reads it would explain what was not reset."""
         raise InputError(
-            "A copy of the model was made whose layers forget what they learned, and the method reads parts of the "
-            "model that are not in the copy. A method that reads the copy alone was expected. Leave this one out."
+            "The method reads parts of the model that its randomised copy does not have. Expected a method that "
+            "reads only the copy. Leave this method out."
         )
 
 
@@ -65,7 +65,7 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     """Give a layer new weights: by its own ``reset_parameters``, else a normal like the old ones, or these shuffled."""
     if how not in ("initialise", "shuffle"):
-        raise InputError(f"The reset {how!r} was given. Choose 'initialise' or 'shuffle'.")
+        raise InputError(f"The reset {how!r} was given. Expected 'initialise' or 'shuffle'.")
     generator = torch.Generator().manual_seed(seed)
     reset = getattr(layer, "reset_parameters", None)
     if how == "initialise" and callable(reset):
@@ -259,7 +259,7 @@ class RandomLogit(Again):
         assert case.model is not None  # the base has checked
         others = [k for k in range(len(case.model.head.bias)) if k != case.target]
         if not others:
-            raise InputError(f"{self.name} needs a second class, and the model has one. Leave this metric out.")
+            raise InputError(f"{self.name} needs a second class, and the model has only one. Leave this metric out.")
         order = torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed)).tolist()
         drawn = [others[i] for i in order[: self.n_classes]]
         values = torch.zeros(len(maps))

@@ -385,9 +385,11 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
     if fill == "blur_reflected":
         return blurred_reflected(pixels)
     if fill != "black":
-        raise InputError(f"The fill {fill!r} was given. Choose 'mean', 'black', 'blur' or 'blur_reflected'.")
+        raise InputError(f"The fill {fill!r} was given. Expected 'mean', 'black', 'blur' or 'blur_reflected'.")
     if transform is None:
-        raise InputError("A black fill was asked for, and black is not known here. Pass transform=… with the case.")
+        raise InputError(
+            "A black fill was given, and the value of black is unknown here. Pass transform=… with the case."
+        )
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     return (-mean / std)[:, None, None].expand_as(pixels)
 

@@ -209,7 +209,7 @@ class Characteristics:
         sums = Sums()
         total = len(pictures) if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, pictures, batch_size=batch_size)
-        for one in (progress or Progress()).track(stream, "Changing pictures", total):
+        for one in (progress or Progress()).track(stream, "Changing pictures to see what matters", total):
             sums.add(one)
         return sums.means(self.changes.name)
 

@@ -316,6 +316,15 @@ def text_of(value: Any) -> str:
     return f"{value:.2f}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
+def spoken(key: str) -> str:
+    """A key in words; what is no key, such as a file's name, stays as it is.
+
+    >>> spoken("trained_on"), spoken("a/b_1.jpg")
+    ('trained on', 'a/b_1.jpg')
+    """
+    return key.replace("_", " ") if key.isidentifier() else key
+
+
 def points(value: float | None, sign: bool = False) -> str:
     return "–" if value is None else f"{value * 100:{'+' if sign else ''}.1f}".replace("-", "−")
 

@@ -1,4 +1,4 @@
-"""Pages of single commands as documents: searching, making pictures, editing words, how good masks and boxes are."""
+"""Pages of single commands: search, generated pictures, edited descriptions, quality of masks and boxes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ from .blocks import (
 from .charts import colour_of
 from .page import figure, percent
 
-COLUMNS = {"look": "what is seen", "whitened": "what is seen, whitened", "words": "the space shared with words"}
+COLUMNS = {"look": "image features", "whitened": "whitened image features", "words": "the space shared with texts"}
 TITLES = {
-    "ppgn": ("With the prior", "Codes climb, and are drawn back to those that pictures have."),
-    "no_prior": ("Control: without the prior", "The same climb from the same starts with ε1 = 0 (DGN-AM)."),
+    "ppgn": (
+        "With the prior",
+        "The search raises the score, and a prior keeps the codes close to those of real pictures.",
+    ),
+    "no_prior": ("Control: without the prior", "The same search from the same starts, with ε1 = 0 (DGN-AM)."),
     "pixels": (
         "Control: in pixels",
-        "No generator: the pixels climb themselves, from the same first pictures. What this looks like is what the "
-        "network would be content with.",
+        "No generator: the search changes the pixels directly, from the same first pictures. It shows what "
+        "satisfies the "
+        "network.",
     ),
 }
 FLIPS = {"broken": "Right before, wrong now", "mended": "Wrong before, right now", "other": "Wrong in another way"}
@@ -49,14 +53,18 @@ MOST_FLIPS = 200
 def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
-    found = "Every picture was compared: no nearer one was missed."
+    found = "SeeWhy compared every picture, so it missed no closer one."
     facts = {
         "encoder": data["encoder"],
         "fingerprint": data["fingerprint"][:12],
         "compared by": COLUMNS[data["column"]],
         "index version": data["version"],
     }
-    shown = Pictures([_hit(hit) for hit in hits], "sheet") if hits else Note("Nothing was found.")
+    shown = (
+        Pictures([_hit(hit) for hit in hits], "sheet")
+        if hits
+        else Note("Nothing was found. Index some pictures first: seewhy index PHOTOS -o INDEX")
+    )
     asked, above = _asked(data["query"]), f"Search among {among} {'picture' if n == 1 else 'pictures'}"
     return Document(asked, asked, [shown, Section("The index", [Facts(facts)])], above, (found,))
 
@@ -81,34 +89,36 @@ def _asked(query: dict[str, Any]) -> str:
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
-    """For each way its chains as strips, and a table of what a second network sees."""
+    """The chains of each way as strips, and a table of a second network's predictions."""
     first, _, rest = data["sentence"].partition(". ")
-    sections = [Section("What came of it", [*_outcome(data)])]
+    sections = [Section("Result", [*_outcome(data)])]
     for row in data["ways"]:
         title, lead = TITLES[row["way"]]
         chains = [chain for chain in data["chains"] if chain["way"] == row["way"]]
         drawn = [_chain(*pair, data) for pair in enumerate(zip(chains, strips[row["way"]], strict=True), 1)]
         sections.append(Section(title, [Note(lead), *(block for blocks in drawn for block in blocks)]))
     note = (
-        "A made picture shows what this network looks for as far as the generator can draw it. It inherits what the "
-        "generator was trained on, and can hide a fault of the network that the controls show."
+        "A generated picture shows what this network looks for, as far as the generator can draw it. It depends on the "
+        "generator's training pictures, and can hide faults of the network that the controls show."
     )
-    sections.append(Section("How they were made", [Facts(_facts(data)), Note(note)]))
+    sections.append(Section("Settings", [Facts(_facts(data)), Note(note)]))
     asked = data["asked"]
-    return Document(f"{asked}, made", f"{first.removesuffix('.')}.", sections, f"Pictures made for {asked}", (rest,))
+    return Document(
+        f"{asked}, generated", f"{first.removesuffix('.')}.", sections, f"Pictures generated for {asked}", (rest,)
+    )
 
 
 def _outcome(data: dict[str, Any]) -> Iterator[Block]:
     judge, measure = data["judge"], data["measure"]
     if judge:
-        prior = "; the prior rests on the same network" if judge["is_the_prior"] else ""
-        yield Note(f"Judged by {judge['name']}, which was not climbed{prior}.")
+        prior = "; the prior uses the same network" if judge["is_the_prior"] else ""
+        yield Note(f"Judged by {judge['name']}, a network that the search did not use{prior}.")
     else:
         yield Note(
-            f"Not judged: whatever is climbed agrees with what is made for it, so that its own {measure or 'word'} "
+            f"Not judged. A network always agrees with pictures generated for it, so its own {measure or 'answer'} "
             "proves nothing."
         )
-    columns = ("way", f"{measure or 'value'} at the start", "in the end", "judged so", "interval", "differ by")
+    columns = ("way", f"{measure or 'value'} at the start", "at the end", "judge agrees", "interval", "differ by")
     rows = []
     for row in data["ways"]:
         interval = " to ".join(map(percent, row["interval"])) if row["interval"] else None
@@ -117,8 +127,8 @@ def _outcome(data: dict[str, Any]) -> Iterator[Block]:
         others = (figure(row[key]) for key in ("diversity", "prior_error"))
         rows.append((TITLES[row["way"]][0], *values, judged, interval, *others))
     yield Table((*columns, "off the prior"), rows, idle=[i > 0 for i in range(len(rows))])
-    differ = ": mean distance of two pictures in the judge's features, 1 − cosine. "
-    off = ": how far the code of the last picture is from the code it was made of, as a part of it."
+    differ = ": the mean distance between two pictures in the judge's features (1 − cosine). "
+    off = ": how far the last picture's code is from the code that generated it, relative to that code."
     yield Note(Line(Strong("Differ by"), differ, Strong("Off the prior"), off))
 
 
@@ -128,7 +138,7 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
     if (judged := chain["judged"]) is not None:
         said.append(f" · the judge sees {judged['label']}")
         if judged["agrees"] is not None:
-            said.append(", as asked" if judged["agrees"] else f", not {data['asked']}")
+            said.append(", as wanted" if judged["agrees"] else f", not {data['asked']}")
             said.append(f"; {data['asked']} {percent(judged['probability'])}")
     frames = []
     for pixels, step, value in zip(strip, chain["steps"], chain["values"], strict=True):
@@ -143,13 +153,13 @@ def _facts(data: dict[str, Any]) -> dict[str, Any]:
     trained = f"; trained on {g['n_pictures']} pictures for {g['n_steps']} steps" if "n_steps" in g else ""
     if "held_out_error" in g:
         error = (
-            f"{g['held_out_error']:.3f} on {g['n_held_out']} pictures held out, the mean picture "
-            f"{g['mean_picture_error']:.3f}; root mean square over pixels, black to white being 1"
+            f"{g['held_out_error']:.3f} on {g['n_held_out']} held-out pictures; the mean picture has "
+            f"{g['mean_picture_error']:.3f} (root mean square over pixels, black to white is 1)"
         )
     whose = f"of {g['encoder']}'s codes"
     if "prior" in g:
         trained = ""
-        whose = f"{g['encoder']}, brought; prior: {g['prior']}, which leaves {percent(g['noise_left'])} of the noise"
+        whose = f"{g['encoder']}, given; prior: {g['prior']}, which leaves {percent(g['noise_left'])} of the noise"
     made = {"generator": f"{whose}, {g['side']} pixels{trained}", "its error": error}
     return {**made, "chains start at": data["start"], **data["sampler"], "seed": data["seed"]}
 
@@ -163,28 +173,28 @@ def edit_document(study: dict[str, Any]) -> Document:
     rows += [{"name": g["group"], **g} for g in study["groups"]]
     rows += [{"name": "gap between groups", "n": study["n"], **study["gap"]}] if study["gap"] else []
     level = f"{study['settings']['level'] * 100:g}"
-    about = f"Differences in points, with paired bootstrap intervals over pictures at {level} %; coloured where the"
+    about = f"Differences are in points, with paired bootstrap intervals over pictures at {level} %. A colour marks an"
     accuracy = ("pictures", "n", "before", "after", "difference", "interval")
     sections = [
         Section("The edit", [Table(("class", "before", "after"), changes)]),
-        Section("Accuracy", [Note(f"{about} interval leaves out 0."), Table(accuracy, [*map(_edit_row, rows)])]),
+        Section("Accuracy", [Note(f"{about} interval without 0."), Table(accuracy, [*map(_edit_row, rows)])]),
     ]
     if moved := study["per_class"]:
         columns = ("class", "pictures", "right before", "right after", "chosen before", "chosen after")
         keys = ("label", "n", "right_before", "right_after", "chosen_before", "chosen_after")
-        sections.append(Section("Classes that moved", [Table(columns, [[row[k] for k in keys] for row in moved])]))
+        sections.append(Section("Classes with changes", [Table(columns, [[row[k] for k in keys] for row in moved])]))
     for kind, title in FLIPS.items():
         if flips := [flip for flip in study["flips"] if flip["kind"] == kind]:
-            more = f"The first {MOST_FLIPS} are listed; the JSON has all."
-            table = Table(("picture", "is", "before", "now"), [_flip(flip) for flip in flips[:MOST_FLIPS]])
+            more = f"These are the first {MOST_FLIPS}. The JSON has all."
+            table = Table(("picture", "label", "before", "now"), [_flip(flip) for flip in flips[:MOST_FLIPS]])
             notes = [Note(more)] if len(flips) > MOST_FLIPS else []
             sections.append(Section(f"{title}: {len(flips)}", [*notes, table]))
-    of = "for the decision" if study["decides"] else "for what the words alone choose"
+    of = "for the prediction" if study["decides"] else "for the class that the descriptions alone choose"
     return Document(
-        "What changing words changes",
+        "What the edit changes",
         f"{first.removesuffix('.')}.",
         [*sections, *closing(study, "What was left out")],
-        f"Study of edited words on {study['n']} pictures, {of}",
+        f"Edited descriptions on {study['n']} pictures, {of}",
         (rest[:1].upper() + rest[1:],),
     )
 
@@ -217,12 +227,12 @@ def mask_document(data: dict[str, Any]) -> Document:
         between = pair(c["interval"]) or "no pixel"
         lines.append((c["label"], points(c["iou"]), between, f"{c['share']:.1%}", c["n_pictures"]))
     text = (
-        "Intersection over union, in per cent, the mean over classes that have a pixel. A difference is real where its "
-        "bootstrap interval at 95 % over pictures leaves out 0. "
-        f"{points(data['accuracy'])} % of the pixels are right, a figure that common classes make high."
+        "Intersection over union in per cent: the mean over classes that have pixels. A difference is real if its 95 % "
+        "bootstrap interval over pictures does not contain 0. "
+        f"{points(data['accuracy'])} % of the pixels are right; common classes raise this figure."
     )
-    columns = ("masks by", "mean IoU", "interval", "", "against the model")
-    beside = Section("Beside its controls", [Table(columns, rows)])
+    columns = ("masks by", "mean IoU", "interval", "", "compared with the model")
+    beside = Section("Compared with controls", [Table(columns, rows)])
     each = Table(("class", "IoU", "interval", "of the pixels", "pictures"), lines)
     above = f"{data['encoder']} · {data['method']} · {data['n']} pictures with masks"
     title = _headline(data)
@@ -231,7 +241,7 @@ def mask_document(data: dict[str, Any]) -> Document:
 
 
 def _headline(data: dict[str, Any]) -> str:
-    """The figure, and whether it is anybody's."""
+    """The figure, and whether it is above the controls."""
     own, controls = data["rows"][0], [row for row in data["rows"] if row["control"]]
     ahead = [row for row in controls if not (row["real"] and row["difference"] > 0)]
     figure = f"Mean IoU {points(own['miou'])}"
@@ -249,7 +259,7 @@ def _verdict(row: dict[str, Any]) -> str:
 
 def box_document(data: dict[str, Any]) -> Document:
     lines: list[tuple[str, Any, Mapping[str, Any]]] = [("all classes", data["n_boxes"], data)]
-    lines.append(("whatever the name", data["n_boxes"], data["any_name"]))
+    lines.append(("any name", data["n_boxes"], data["any_name"]))
     lines += [(f"{g['name']} ({g['n_classes']})", "", g) for g in data["groups"]]
     lines += [(c["label"], c["n"], c) for c in data["per_class"]]
     figures = [
@@ -268,32 +278,32 @@ def box_document(data: dict[str, Any]) -> Document:
     table = data["confusion"]
     taken = [(label, *counts) for label, counts in zip(table["labels"], table["table"], strict=True)]
     text = (
-        "In per cent. AP is the mean over ten overlaps from .50 to .95 and over classes; AP50 asks for half. A control "
-        "knows less than the detector: what it reaches is no merit of words. Intervals at 95 % over "
-        f"{data['n_draws']} drawings of pictures."
+        "All figures are in per cent. AP is the mean over ten overlaps from .50 to .95 and over classes; AP50 needs an "
+        "overlap of half. A control knows less than the detector, so its figure owes nothing to the names. The 95 % "
+        f"intervals come from {data['n_draws']} resampled sets of pictures."
     )
-    beside = ("control", "drawings", "AP50", "the best", "whatever the name", "detector above it")
-    counted = f"Columns: what was found with a score from {table['least']} on; rows: what overlaps it by half or more."
+    beside = ("control", "draws", "AP50", "best draw", "any name", "detector above it")
+    counted = f"Columns: boxes scored {table['least']} or more. Rows: true boxes that overlap them by half or more."
     blocks: list[Block] = [
         Section("Figures", [Table(("class", "boxes", "AP", "AP50"), figures)]),
-        Section("What less knowledge reaches", [Table(beside, controls)]),
-        Section("Precision by recall, at AP50's overlap", [Chart("", curves, across="recall", upwards="precision")]),
-        Section("What is taken for what", [Table(("is there", *table["labels"]), taken), Note(counted)]),
+        Section("What controls reach", [Table(beside, controls)]),
+        Section("Precision and recall at AP50's overlap", [Chart("", curves, across="recall", upwards="precision")]),
+        Section("Confusions", [Table(("true class", *table["labels"]), taken), Note(counted)]),
         *notes(data["notes"], "Notes"),
     ]
-    above = f"{data['n_found']} boxes found, {data['n_boxes']} are there, on {data['n_pictures']} pictures"
-    return Document("How good the boxes are", headline(data), blocks, above, (text,))
+    above = f"{data['n_found']} boxes found and {data['n_boxes']} true boxes on {data['n_pictures']} pictures"
+    return Document("Detection quality", headline(data), blocks, above, (text,))
 
 
 def headline(data: dict[str, Any]) -> str:
-    """Whether words do anything here, in one sentence."""
+    """Whether the names help here, in one sentence."""
     if data["ap50"] is None:
-        return "Nothing is on these pictures, so nothing can be found."
+        return "These pictures have no true boxes, so there is nothing to find."
     return f"AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}."
 
 
 def expected(data: dict[str, Any]) -> str:
-    """What a detector that was fitted is to be expected to reach, in one sentence."""
+    """What to expect of a fitted detector, in one sentence."""
     if data["ap50"] is None:
         return (
             f"Not measured: none of its classes has {data['fewest']} boxes or more on the {data['n_pictures']} "

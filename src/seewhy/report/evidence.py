@@ -295,10 +295,10 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
     for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
         when = "observed" if loops == 0 else f"after {loops} loop{'' if loops == 1 else 's'}"
         is_last = number == len(seen.path)
-        caption = ("seen", when) if is_last else (when,)
+        caption = ("seen",) if is_last else (when,)
         pictures.append(Picture(picture, f"What it saw, {when}", caption, on_still=is_last or loops == 0))
     near = seen.nearest
-    away = Line(Def("memorised", "memorised"), f", {near.distance:.3f} away")
+    away = Line(Def("memorised", "memorised"))
     alt = f"The memorised picture nearest to it, {near.image}"
     pictures.append(Picture(near.picture, alt, (near.label, away), kind="known", title=near.image))
     figures = [
@@ -338,16 +338,16 @@ def _part(outside: Outside, e: Explanation) -> Shown:
 
 def _typical(typical: Typical, e: Explanation) -> Shown:
     lead = Note(
-        f"A generator made these: they are not photographs, and not of this picture. They show what "
-        f"{typical.climbed} takes for {typical.label}, as far as the generator can draw it."
+        "A generator made these: they are not photographs, and not of this picture. They show what "
+        f"{typical.climbed} takes for {typical.label}, as far as the generator can draw it. "
+        f"{typical.climbed} gives them a probability of {' and '.join(percent(one.value) for one in typical.pictures)}."
     )
     pictures = []
     for number, one in enumerate(typical.pictures, 1):
         said = "not judged" if one.seen is None else f"seen as {one.seen}"
-        own = Line("made, own ", Def("probability", f"probability {percent(one.value)}"))
         kind: Any = "other" if one.agrees is False else ""
-        pictures.append(Picture(one.pixels, f"Made picture {number}, {said}", (said, own), kind=kind))
-    return [lead, Pictures(pictures, "pixels")], (), [Note(f"The generator was {typical.drawn}.")]
+        pictures.append(Picture(one.pixels, f"Generated picture {number}, {said}", (said,), kind=kind))
+    return [Pictures(pictures, "pixels")], (), [lead, Note(f"The generator was {typical.drawn}.")]
 
 
 KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {

@@ -22,6 +22,7 @@ from .palette import blend, class_colours, named_colours
 
 THUMBNAIL_SIDE = 256
 QUESTIONS = ("Where it looked", "What it looks like", "In words")
+SHORT = ("where", "like", "words")
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
 """Verdicts from most to least doubtful; an evidence that is not there counts as not measured."""
 MOST_SHOWN = 200
@@ -31,7 +32,7 @@ MOST_BOXES = 300
 LAYER_SIDE, OPACITY = 900, 150
 """Pixels of the longer side of what is laid over a picture, and how opaque it is, of 255."""
 FINDINGS_SHOWN = 200
-"""Findings of a kind that are on the page; the others are in the JSON and the table."""
+"""Findings of one kind on the page; the JSON and the table have them all."""
 FINDING_SIDE = 128
 
 
@@ -109,6 +110,7 @@ def render_index(
         classes=[(label, sum(entry.label == label for entry in entries)) for label in labels],
         failures=failures,
         questions=[*(["Inside it, or outside"] if of_parts else []), *QUESTIONS],
+        short=[*(["inside"] if of_parts else []), *SHORT],
         of_parts=of_parts,
         n_unknown=sum(entry.verdict == "unlike anything it knows" for entry in entries),
         n_unreliable=sum("do not rely" in entry.levels for entry in entries),
@@ -154,7 +156,7 @@ def _boxes(result: Any) -> dict[str, Any]:
 
 
 def check_context(
-    check: dict[str, Any], kinds: Mapping[str, str], read: Callable[[str], np.ndarray | None]
+    check: dict[str, Any], kinds: Mapping[str, tuple[str, str]], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
     """What the page of a check shows."""
 
@@ -168,8 +170,11 @@ def check_context(
         return photo_uri(np.asarray(small), 75)
 
     parts = []
-    for kind, name in kinds.items():
+    for kind, (name, todo) in kinds.items():
         found = [f for f in check["findings"] if f["kind"] == kind]
         if found:
-            parts.append({"kind": kind, "name": name, "n": len(found), "findings": found[:FINDINGS_SHOWN]})
-    return {**check, "parts": parts, "uri": uri}
+            shown = found[:FINDINGS_SHOWN]
+            parts.append({"kind": kind, "name": name, "todo": todo, "n": len(found), "findings": shown})
+    headline = check["sentence"].rstrip(".").partition(": ")[0]
+    looked_for = ", ".join(name.lower() for name, _ in kinds.values())
+    return {**check, "headline": headline, "looked_for": looked_for, "parts": parts, "uri": uri}

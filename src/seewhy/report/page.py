@@ -21,7 +21,7 @@ from ..explanation.verdict import Level
 from ..printable import percent as plainly
 from ..registry import spelling
 from ..types import FractionBox
-from .blocks import Cell, Code, Def, Document, Heat, Line, Table, terms_in, text_of
+from .blocks import Cell, Code, Def, Document, Heat, Line, Table, spoken, terms_in, text_of
 from .charts import draw
 from .palette import coloured, overlay
 
@@ -146,8 +146,10 @@ def environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "figure": figure,
+        "file_name": file_name,
         "method_name": method_name,
         "kind": lambda block: type(block).__name__,
+        "spoken": spoken,
         "text": lambda value: value if hasattr(value, "__html__") else text_of(value),
         "columns": _columns,
         "drawing": draw,

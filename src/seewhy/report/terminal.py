@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Words
 
 from ..printable import printable
-from .blocks import Bars, Block, Columns, Document, Facts, Figures, Note, Section, Table, Verdict, text_of
+from .blocks import Bars, Block, Columns, Document, Facts, Figures, Note, Section, Table, Verdict, spoken, text_of
 
 
 def to_terminal(document: Document) -> Group:
@@ -33,7 +33,7 @@ def _drawn(blocks: Sequence[Block]) -> Iterator[Any]:
         elif isinstance(block, Figures):
             yield from (_words(f"{figure.name}: {figure.text}") for figure in block.figures)
         elif isinstance(block, Facts):
-            yield from (_words(f"{name.replace('_', ' ')}: {value}") for name, value in block.facts.items())
+            yield from (_words(f"{spoken(name)}: {value}") for name, value in block.facts.items())
         elif isinstance(block, Bars):
             yield from (_words(""), _words(block.title)) if str(block.title) else ()
             yield _grid(Table(("", ""), [(bar.name, str(bar.text)) for bar in block.bars]), show_header=False)

@@ -99,7 +99,7 @@ class Adding:
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
         """Add, a step at a time; what a step reported is on the disk."""
-        return _in_steps(self.progress.track(entries, "Indexing", total), self._step)
+        return _in_steps(self.progress.track(entries, "Indexing pictures", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:

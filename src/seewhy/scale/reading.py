@@ -118,7 +118,9 @@ def add_run(index: Index, run: Where, progress: Progress) -> Change:
     if missing:
         of = f"{missing} of {job.n_shards} shards of {job.place}"
         progress.note(f"{of} are missing; add it again when they are there.")
-    return index.add_seen(progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing"))
+    return index.add_seen(
+        progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing pictures")
+    )
 
 
 def _fitting(index: Index, run: Where) -> Job:

@@ -285,7 +285,7 @@ def run(
     with _doing(work, cluster, workers, threads, progress) as doing:
         job = claim(place, work.verb, survey, doing.model())
         results = doing.results(job, lambda: missing(given, survey, job, part, report))
-        for shard, result in progress.track(results, "Shards", report.n_part):
+        for shard, result in progress.track(results, "Working through shards", report.n_part):
             if isinstance(result, ShardError):
                 report.unread.append((shard.name, str(result)))
                 progress.note(f"The shard {shard.name} was left out: {result}")

@@ -1,4 +1,4 @@
-"""A classifier as one ONNX graph, uint8 pictures in, decision and Grad-CAM out, checked before its folder appears."""
+"""A classifier as one ONNX graph: uint8 pictures in, prediction and Grad-CAM out, checked before it is written."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ from ..types import Failure
 INPUTS = ("picture", "class_index")
 OUTPUTS = ("logits", "probabilities", "heat", "explained")
 MOST_IN_BATCH = 2**16
-"""Pictures in a batch that a graph is made for."""
+"""Largest batch of a graph."""
 Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 """``picture`` and ``class_index`` → outputs by name."""
 TWO_GIGABYTES = 2**31 - 2**24
 FILE = "model.onnx"
 RUNTIME = "onnxruntime"
-"""Which runs the graph, the extra and the backend of Triton too."""
+"""Runs the graph; also the name of the extra and of Triton's backend."""
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
 FORMAT = 1
 MOST = 64
-"""Pictures compared on."""
+"""Most pictures in the comparison."""
 TOLERANCE = 1e-4
-"""Largest difference: of a probability; of logits and heat, as a part of a picture's largest one, of logits at least
-of 1."""
+"""Largest difference allowed: of probabilities; of logits and heat relative to a picture's largest, at least 1 for
+logits."""
 N_DRAWN = 8
 LABELS = "labels.txt"
 
@@ -62,7 +62,7 @@ LABELS = "labels.txt"
 class Graph(nn.Module):
     """``picture`` and ``class_index`` → ``logits``, ``probabilities``, ``heat`` and ``explained``.
 
-    Its map is Grad-CAM of the last map: a gradient through the head alone, traced into plain operations.
+    The heat is Grad-CAM on the last feature map: a gradient through the head only, traced into plain operations.
     """
 
     mean: Tensor
@@ -76,7 +76,7 @@ class Graph(nn.Module):
         self.trunk = on_cpu(classifier.encoder.trunk)
         with torch.no_grad():
             features = self.trunk(torch.zeros(1, 3, *transform.input_size))
-        # As long as no other axis, so that the trace cannot take one for the other.
+        # Unlike any other axis length, so that the trace cannot confuse them.
         self.n_examples = next(n for n in range(2, 99) if n not in features.shape)
         self.tail = _traced(classifier, features.repeat(self.n_examples, *(1,) * (features.ndim - 1)))
 
@@ -96,8 +96,9 @@ class Graph(nn.Module):
                 return torch.export.export(self.eval(), (example, index), dynamic_shapes=({0: batch}, {0: batch}))
         except Exception as error:
             raise ModelError(
-                f"The trunk cannot be exported for batches of any length ({said(error)}). A trunk of one piece, "
-                "without branches that read the pictures, was expected. Take lite0, or serve it with SeeWhy."
+                f"The trunk cannot be exported for batches of any length ({said(error)}). Expected a trunk "
+                f"without branches "
+                "that depend on the pictures. Use lite0, or run seewhy serve."
             ) from error
 
 
@@ -107,7 +108,7 @@ def on_cpu(trunk: nn.Module) -> nn.Module:
 
 
 def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
-    """What ``predict`` and ``explain --where grad_cam`` do once the trunk has run."""
+    """The steps of ``predict`` and ``explain --where grad_cam`` after the trunk."""
     index = torch.full((len(features), 1), -1)
 
     def tail(features: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
@@ -117,41 +118,42 @@ def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
         heat = GradCAM().attribute(classifier, EncoderOutput(features, pooled), Target(explained[:, 0]))
         return logits.detach(), logits.detach().softmax(1), heat.detach(), explained
 
-    with sdpa_kernel(SDPBackend.MATH), quiet():  # the fast kernels' backward is no plain operation
-        tail(features, index)  # what is made once on first use is made of numbers, and not of the trace
+    with sdpa_kernel(SDPBackend.MATH), quiet():  # the fast kernels have no plain backward
+        tail(features, index)  # fills caches with numbers, before the trace
         try:
             plain = _plain()
             return make_fx(tail, plain, "symbolic", _allow_non_fake_inputs=True)(features, index)
         except Exception as error:
             raise ModelError(
-                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be one graph: what stands "
-                f"behind its trunk asks for numbers on the way ({said(error)}). A head of fixed operations, as of "
-                "'linear', 'zero_shot' or 'neighbours', was expected. Export one of those, or serve this with SeeWhy."
+                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot become one graph: its "
+                f"head depends "
+                f"on values ({said(error)}). Expected a head of fixed operations. "
+                "Export 'linear', 'zero_shot' or 'neighbours', or run seewhy serve."
             ) from error
 
 
 def _plain() -> dict[Any, Any]:
-    """How operations are written as simpler ones, which the formats know."""
+    """Decompositions of operations into simpler ones that ONNX has."""
     aten = torch.ops.aten
-    # The gradient of a norm reads the mean and the length that it divided by; runtimes' own norms do not give them.
+    # The gradient of a norm needs its mean and scale, which the runtimes' own norms do not return.
     norms = get_decompositions([aten.native_layer_norm, aten.native_group_norm])
     return {**torch.export.default_decompositions(), **norms, aten.stack.default: _stack}
 
 
 def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """torch joins and reshapes instead, to ``(3, batch, …)`` for queries, keys and values; OpenVINO fails there."""
+    """Replaces torch's own decomposition, on which OpenVINO fails."""
     return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
 
 
 def said(error: Exception) -> str:
-    """What an exporter says, in one line that is not too long."""
+    """An exporter's error in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
 
 
 def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
-    """Write the graph into a folder of SeeWhy's own, facts by name in its file; its opset.
+    """Write the graph with facts by name into a folder; returns its opset.
 
-    Weights of 2 GB and more lie beside it, as one file cannot hold them.
+    Weights of 2 GB or more go into a file beside it.
     """
     import onnx
 
@@ -165,7 +167,7 @@ def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]
 
 
 def open_graph(folder: Path) -> Run:
-    """What runs it, in float32."""
+    """A function that runs the graph, in float32."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -178,7 +180,7 @@ def open_graph(folder: Path) -> Run:
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was written and checked; ``card`` is what stands in ``export.json``."""
+    """A graph that was written and checked; ``card`` is the content of ``export.json``."""
 
     folder: Path
     card: dict[str, Any]
@@ -194,21 +196,21 @@ class Exported:
 
 @checked
 def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
-    """Write a classifier as one graph: uint8 pictures in, decision and Grad-CAM out.
+    """Write a classifier as one graph: uint8 pictures in, prediction and Grad-CAM out.
 
-    The graph takes pictures in the encoder's size; resizing is the caller's part, and the card says how. Before the
-    folder appears, the graph is run in its runtime and compared with what ``predict`` and ``explain`` compute.
+    The graph expects pictures in the encoder's size; the card says how the caller must resize them. SeeWhy runs the
+    graph and compares it with ``predict`` and ``explain`` before the folder appears.
 
     Args:
-        model: what decides.
-        folder: where to; a new name, or an earlier export as it was left.
-        pictures: to compare on, 64 at most; left out, 8 drawn ones.
+        model: the classifier.
+        folder: a new name, or an earlier export that nobody changed.
+        pictures: for the comparison, at most 64. Default: 8 generated ones.
 
     Raises:
-        MissingExtraError: what writes and runs ONNX is not installed.
-        ForeignFileError: something else has the folder's name.
-        ModelError: this classifier cannot be a graph, or the graph answers otherwise.
-        DataError: no picture to compare on can be read, or the folder cannot be written.
+        MissingExtraError: the packages for ONNX are not installed.
+        ForeignFileError: the folder exists and is not an unchanged export.
+        ModelError: this classifier cannot become a graph, or the graph gives other answers.
+        DataError: no picture for the comparison can be read, or the folder cannot be written.
     """
     if any(find_spec(module) is None for module in NEEDS):
         raise MissingExtraError(RUNTIME, "Export to ONNX")
@@ -218,12 +220,14 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
         with new_folder(folder, is_untouched) as fresh:
             card = _write(fresh, model, views, given=pictures is not None)
     except OSError as error:
-        raise DataError(f"{folder} could not be written: {error}. Free some space or give another name.") from error
+        raise DataError(
+            f"{folder} cannot be written: {error}. Expected a folder with free space. Free some, or give another name."
+        ) from error
     return Exported(folder, card, failures)
 
 
 def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
-    """Written into a folder: its opset, and what runs it."""
+    """Write the graph into a folder; its opset, and a function that runs it."""
     program = Graph(model).program(model.encoder.transform.input_size)
     facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
     texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
@@ -233,13 +237,13 @@ def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
         raise
     except Exception as error:
         raise ModelError(
-            f"ONNX has no such graph ({said(error)}). A classifier all of whose operations it knows was expected. "
-            "Serve this one with SeeWhy."
+            f"ONNX cannot express this classifier ({said(error)}). Expected operations that ONNX has. "
+            "Run seewhy serve instead."
         ) from error
 
 
 def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
-    """Everything into a folder that is not seen yet, the card last."""
+    """Write everything into a temporary folder, the card last."""
     opset, run = _graph(model, fresh)
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
@@ -278,17 +282,17 @@ def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) ->
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an export can be written there; asked before the work begins."""
+    """The folder, if an export can be written there; checked before the work begins."""
     if folder.exists() and not is_untouched(folder):
         raise ForeignFileError(
-            f"{folder} exists and is not an export as SeeWhy left it. A new name, or one of those, was expected. "
+            f"{folder} exists and is not an unchanged export of SeeWhy. Expected a new name, or such an export. "
             "Give another name."
         )
     return check_folder(folder)
 
 
 def is_untouched(folder: Path) -> bool:
-    """Whether a folder is an export that nobody has changed or put anything into; never raises for what is in it."""
+    """Whether a folder is an export that nobody has changed; never raises for its content."""
     card = folder / CARD
     try:
         if card.is_symlink() or folder.is_symlink() or not FACTS.is_on(card):
@@ -299,7 +303,7 @@ def is_untouched(folder: Path) -> bool:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, but for the card."""
+    """SHA-256 of every file below a folder except the card."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path != folder / CARD}
 
@@ -319,7 +323,7 @@ def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[
         except ImageError as error:
             failures.append(Failure(error.path, error.reason))
     if not views:
-        raise DataError("None of the pictures to compare on can be read. One at least was expected. Give others.")
+        raise DataError("None of the pictures for the comparison can be read. Expected at least one. Give others.")
     return np.stack(views), tuple(failures)
 
 
@@ -346,7 +350,7 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:
-    """What the caller does to a picture, and what the graph does then."""
+    """How the caller prepares a picture, and what the graph does next."""
     t = model.encoder.transform
     short = isinstance(t.resize, int)
     return {
@@ -364,7 +368,7 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
 
 
 class Differences(NamedTuple):
-    """How far a graph was from SeeWhy; logits and heat as parts of a picture's largest, logits at least of 1."""
+    """Largest differences of a graph from SeeWhy; logits and heat relative, as for ``TOLERANCE``."""
 
     logits: float
     probabilities: float
@@ -376,7 +380,7 @@ class Differences(NamedTuple):
 
 
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pictures of coloured waves and noise, which light and dark, coarse and fine are all in."""
+    """Pictures of coloured waves and noise: light and dark, coarse and fine."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
     turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
@@ -388,7 +392,7 @@ def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.nd
 def answers(
     classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
 ) -> dict[str, Tensor]:
-    """What SeeWhy says of pictures in the encoder's size, in eager torch and float32, under the outputs' names."""
+    """SeeWhy's own answers for pictures in the encoder's size, in eager torch and float32, by output name."""
     encoder = classifier.encoder
     with torch.no_grad():
         features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
@@ -401,27 +405,28 @@ def answers(
 
 
 def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """All pictures at once and the first one alone, the class decided for and, of each, another one."""
+    """Compare on all pictures at once and on one alone, for the predicted class and for other classes."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     differences = []
     for pictures, index in cases:
         given = torch.full((len(pictures),), -1) if index is None else index
         got = {name: torch.from_numpy(a) for name, a in run(pictures, given[:, None].numpy()).items()}
-        # Of two classes that are equal but for rounding, the graph may name the other one.
+        # If two classes are equal up to rounding, the graph may choose the other one.
         wanted = answers(classifier, pictures, got["explained"][:, 0] if index is None else index)
         differences.append(_differences(got, wanted, chosen=index is None))
     whole = Differences(*map(max, zip(*differences, strict=True)))
     if not whole.largest <= TOLERANCE:
         raise ModelError(
-            f"The graph answers otherwise than the classifier, by {whole.largest:.1g} on {len(views)} pictures. At "
-            f"most {TOLERANCE:.0e} was expected. Report this."
+            f"The graph's answers differ from the classifier's by {whole.largest:.1g} on {len(views)} pictures. "
+            f"Expected "
+            f"at most {TOLERANCE:.0e}. Report this."
         )
     return whole
 
 
 def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
-    """``chosen``: the graph chose the classes itself, and they must be the likeliest; else they were given to it."""
+    """``chosen``: the graph chose the classes, which must be the likeliest; otherwise they were given to it."""
     if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
         return Differences(*[float("inf")] * 3)
     logits, heat = wanted["logits"], wanted["heat"]
@@ -435,5 +440,5 @@ def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: b
 
 
 def _most(*values: Tensor) -> float:
-    """What is no number is further off than any."""
+    """The largest value; NaN counts as infinite."""
     return max(float(v.nan_to_num(torch.inf).max()) for v in values)

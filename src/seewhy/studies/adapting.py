@@ -121,10 +121,7 @@ def _measure(
 ) -> _Measured:
     seen = encode_pairs(encoder, items, store, progress)
     if len(seen) < 2:
-        raise DataError(
-            f"One picture can be read, {seen.items[0].image}. Two or more were expected, as they are told from one "
-            "another. Give more pairs."
-        )
+        raise DataError(f"Only one picture can be read, {seen.items[0].image}. Expected two or more. Give more pairs.")
     image, text = joint_vectors(encoder, seen)
     found = ranks(image, text, seen.owner)
     count = torch.bincount(seen.owner, minlength=len(seen)).float()

@@ -1,4 +1,4 @@
-"""Does it use the background? Objects on other backgrounds, and backgrounds without their objects."""
+"""Does a model rely on the background? Objects on other backgrounds, and backgrounds without their objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..pictures.boxes import BoxData
 from ..pictures.images import Picture, read_views
 from ..pictures.object_masks import BoxMasks, MaskSource
 from ..pictures.samples import Sample, Samples, some
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..types import Failure
 from .background_verdict import (
     ALL,
@@ -56,19 +56,19 @@ class Example:
 
 @dataclass(frozen=True)
 class BackgroundStudy:
-    """Objects are laid on the backgrounds of other pictures, as Xiao et al. (2020, arXiv:2006.09994) do.
+    """Lays objects on the backgrounds of other pictures, as Xiao et al. (2020, arXiv:2006.09994) do.
 
-    Their gap is the accuracy on backgrounds of the same class less that on backgrounds of any; here the score is
-    compared, on backgrounds of the same class and of *other* classes, with a test for each class. Both are cut from
-    pictures whose own object was filled, so what cutting does is in both. Cost: 6 forward passes a picture, and 2
-    for each round.
+    Their gap is the accuracy on backgrounds of the same class less the accuracy on any background. Here the score is
+    compared between backgrounds of the same class and of *other* classes, with a test for each class. Both kinds of
+    background come from pictures whose own object was painted over, so cutting has the same effect on both. Cost: 6
+    forward passes per picture, and 2 per round.
 
     Args:
-        n_rounds: other backgrounds of each kind that a picture is laid on.
-        n_per_class: pictures of a class, drawn at random; left out, all.
-        level: of intervals, and 1 less what p must be below.
-        n_draws: resampled sets of pictures, for intervals of accuracy and score.
-        seed: of pictures, backgrounds, places and draws.
+        n_rounds: number of backgrounds of each kind per picture, from 1. More take longer and narrow the intervals.
+        n_per_class: number of pictures per class, drawn at random, from 2; default: all. Lower it to save time.
+        level: confidence level of the intervals, 0.5 to 1. A verdict needs p below 1 less this.
+        n_draws: number of resampled sets for the intervals of accuracy and score, from 1.
+        seed: seed for pictures, backgrounds, places and resampling.
     """
 
     n_rounds: Count = 3
@@ -80,6 +80,7 @@ class BackgroundStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
 
+    @shown("Working out the answer")
     def run(
         self,
         classifier: Classifier,
@@ -142,7 +143,7 @@ class BackgroundStudy:
             return scenes.key(model, i, lent[i].tolist(), self.seed)
 
         score, right = (torch.full(there.shape, torch.nan) for _ in range(2))
-        for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Asking"):
+        for (i,), row in measured([(i,) for i in range(n)], key, ask, folder, progress, "Changing backgrounds"):
             values = torch.tensor(row["values"]).float()
             score[i, there[i]], right[i, there[i]] = values[0], (values[1] == scenes.labels[i]).float()
         return Answers(scenes.labels, score, right)
@@ -183,7 +184,7 @@ class Scenes:
     def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
         """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
         transform, found, left_out = classifier.encoder.transform, [], []
-        for item in progress.track(items, "Reading", len(items)):
+        for item in progress.track(items, "Finding the objects in pictures", len(items)):
             try:
                 picture = read_views(item.source, transform, [None])[0]
             except ImageError as error:
@@ -223,18 +224,18 @@ class Scenes:
         single = tuple(sorted(label for label, n in counts.items() if n == 1))
         first = f"{self.left_out[0].image} {self.left_out[0].error}" if self.left_out else ""
         if first:
-            progress.note(f"{len(self.left_out)} picture(s) without a usable mask left out, such as: {first}")
+            progress.note(f"{len(self.left_out)} picture(s) have no usable mask and are left out, such as: {first}")
         if single:
             progress.note(
-                f"{len(single)} class(es) left out, as only one picture has a usable mask, and no other of the same "
-                f"class can lend its background: {some(single)}"
+                f"{len(single)} class(es) are left out, as only one picture has a usable mask and no other can lend "
+                f"its background: {some(single)}"
             )
         if len(counts) - len(single) < 2:
-            why = f"Add masks; of {self.left_out[0].image}: it {self.left_out[0].error}." if first else ""
+            why = f"Add masks. {self.left_out[0].image} {self.left_out[0].error}." if first else ""
             raise DataError(
                 f"{len(self.items)} of {len(self.items) + len(self.left_out)} pictures have a usable mask, and fewer "
-                "than two classes have two of them. At least two pictures of two classes each were expected, so that "
-                f"backgrounds can be exchanged. {why or 'Give more pictures.'}"
+                "than two classes have two of them. Expected at least two classes with two such pictures each. "
+                f"{why or 'Give more pictures.'}"
             )
         items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
@@ -259,19 +260,16 @@ def sentence(data: dict[str, Any]) -> str:
     row, masks = data["all"], data["masks"]
     same, other = (next(v for v in row["versions"] if v["version"] == name) for name in ("same class", "other classes"))
     low, high = row["difference"]["interval"]
-    lead = {"yes": "it leans on the background", "no": "it does not lean on the background"}
-    lead["undecided"] = "whether it leans on the background is undecided"
+    lead = {"yes": "the model relies on the background", "no": "the model does not rely on the background"}
+    lead["undecided"] = "it is undecided whether the model relies on the background"
     named = {v: [c["label"] for c in data["classes"] if c["verdict"] == v] for v in ("yes", "no", "undecided")}
-    classes = "; ".join(f"{v}: {some(names, 3)}" for v, names in named.items() if names)
+    classes = "; ".join(f"{v} ({some(names, 3)})" for v, names in named.items() if names)
     doubt = ""
     if not masks["by_hand"] and not masks["check"]["hit"]:
-        doubt = (
-            "Filling what the masks cover costs no more than filling as much elsewhere, so they may miss the object. "
-        )
+        doubt = "The masks may miss the object: painting over them costs no more than painting over as much elsewhere. "
     return (
-        f"On {data['n']} pictures {lead[data['verdict']]}: it is right "
-        f"on {same['accuracy']['value']:.1%} of objects on other backgrounds of their own class and on "
-        f"{other['accuracy']['value']:.1%} on those of other classes, and the score differs by "
-        f"{row['difference']['value']:+.3f} ({low:+.3f} to {high:+.3f}). By class, {classes}. {doubt}"
-        f"Masks: {masks['source']}."
+        f"On {data['n']} pictures, {lead[data['verdict']]}. It is right on {same['accuracy']['value']:.1%} of objects "
+        f"that SeeWhy lays on other backgrounds of their class, and on {other['accuracy']['value']:.1%} on backgrounds "
+        f"of other classes. The score of the true class differs by {row['difference']['value']:+.3f} ({low:+.3f} to "
+        f"{high:+.3f}). By class: {classes}. {doubt}Masks: {masks['source']}."
     )

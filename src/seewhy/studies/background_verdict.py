@@ -142,12 +142,13 @@ class Answers:
 def rule(level: float) -> str:
     """What makes a verdict, as it is written before any figure."""
     return (
-        "Each object is laid on backgrounds of its own class and of other classes, cut and filled in the same way. "
-        f"Yes: its score is higher on those of its own class by {LEAST:.2f} at least, and the one-sided p value of any "
-        f"difference, corrected over all classes and all pictures together (Holm), is below {1 - level:.2g}. No: the "
-        f"corrected p value of a difference of {LEAST:.2f} is below {1 - level:.2g}. Otherwise, and with fewer than "
-        f"{N_FEWEST} pictures, undecided. Where a machine drew the masks, yes also needs that filling the object costs "
-        "more than filling as much elsewhere: masks that miss the object would look like a model that leans."
+        "SeeWhy lays each object on backgrounds of its own class and of other classes, cut and filled in the same way. "
+        f"Yes: the score is at least {LEAST:.2f} higher on backgrounds of its own class, and the one-sided p value of "
+        f"a difference above 0 is below {1 - level:.2g}. No: the p value of a difference of {LEAST:.2f} is below "
+        f"{1 - level:.2g}. Undecided: neither, or fewer than {N_FEWEST} pictures. All p values are corrected over the "
+        "classes and all pictures together (Holm). If a machine drew the masks, yes also needs this: painting over the "
+        "object costs more than painting over as much elsewhere. Otherwise masks that miss the object would look like "
+        "a model that relies on the background."
     )
 
 
@@ -229,38 +230,38 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
         )
         for row in rows
     ]  # fmt: skip
-    head = ("class", "pictures", "leans on the background", "score, same less other", "p of any", "p of .05 or more")
+    head = ("class", "pictures", "relies on it", "score, same − other class", "p, above 0", f"p, below {LEAST:.2f}")
     lead = (
-        f"Score on backgrounds of the same class less that on backgrounds of other classes, each object on "
-        f"{how['n_rounds']} of both. The p values are corrected over all rows."
+        "The score of the true class on backgrounds of the same class, less the score on backgrounds of other classes. "
+        f"Each object is laid on {how['n_rounds']} of each. The p values are corrected over all rows."
     )
     changed = (
-        f"In small, intervals over pictures at {how['level']:.0%}, and the change from the pictures as they are. Same "
-        "class and other classes: the object on the background of another picture. Background alone: the object is "
-        "filled from around it."
+        f"Small numbers are intervals over pictures at {how['level']:.0%}, and the change from the original pictures. "
+        "Same class and other classes: the object on the background of another picture. Background alone: the object "
+        "is painted over with the colours around it."
     )
     sections = [
         Section("The same objects, other backgrounds", [*_examples(examples)]),
         Section("Class by class", [Note(lead), Table(head, classes)]),
-        Section("Right, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
+        Section("Accuracy, in per cent", [Note(changed), _versions_table(rows, "accuracy")]),
         Section("Score of the true class, in per cent", [_versions_table(rows, "score")]),
-        Section("Whose masks", [*_masks(masks)]),
+        Section("Who drew the masks", [*_masks(masks)]),
     ]
     left = {row["image"]: row["error"] for row in study["left_out"][:50]}
     if left or study["classes_left_out"]:
         single = ", ".join(study["classes_left_out"])
         alone = [Note(f"Classes with one usable picture: {single}.")] if single else []
         sections.append(Section("Left out", [*alone, Facts(left)], kind="failed"))
-    first, rest = parted(study["sentence"], ": ")
-    above = f"Does it use the background? {study['n']:,} pictures of {len(study['classes'])} classes"
+    first, rest = parted(study["sentence"])
+    above = f"{study['n']:,} pictures of {len(study['classes'])} classes"
     below = (rest, study["rule"])
-    return Document("Does it use the background?", first, [*sections, *closing(study)], above, below)
+    return Document("Does the model rely on the background?", first, [*sections, *closing(study)], above, below)
 
 
 def _examples(examples: Sequence[Any]) -> Iterator[Block]:
     yield Note(
-        "The first picture of each of a few classes in the order drawn; none was picked for what it shows. Below each: "
-        "what the model decides for, and the score of the picture's own class."
+        "One picture of each of a few classes, the first in random order; none was chosen for its result. Below each: "
+        "the predicted class, and the score of the true class."
     )
     for one in examples:
         shown = [
@@ -285,20 +286,22 @@ def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
 
 def _masks(masks: Mapping[str, Any]) -> Iterator[Block]:
     boxes, check = masks["boxes"], masks["check"]
-    known = "" if masks["by_hand"] else " No boxes were given to check them by."
+    known = "" if masks["by_hand"] else " There are no boxes to check them with."
     if boxes:
         known = (
-            f" Of the objects' boxes on {boxes['n']} pictures they cover {points(boxes['covered'])} %, and "
-            f"{points(boxes['within'])} % of them lies within."
+            f" On {boxes['n']} pictures they cover {points(boxes['covered'])} % of the objects' boxes, and "
+            f"{points(boxes['within'])} % of the masks lies inside these boxes."
         )
-    yield Note(f"Masks: {masks['source']}. They cover {points(masks['area'])} % of what the model sees.{known}")
-    found = "So the masks are where the model finds the object."
+    yield Note(
+        f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture that the model sees.{known}"
+    )
+    found = "So the masks lie where the model finds the object."
     if not check["hit"]:
         found = (
-            "That does not show that the masks are where the model finds the object: they may miss it, or the model "
+            "So it is not shown that the masks lie where the model finds the object: they may miss it, or the model "
             "may not need it."
         )
     yield Note(
-        f"Control: filling the object costs {check['value']:+.3f} ({between(check['interval'], '+.3f')}) more of the "
-        f"score than filling as much elsewhere, in the same shape. {found}"
+        f"Control: painting over the object changes the score by {check['value']:+.3f} "
+        f"({between(check['interval'], '+.3f')}) more than painting over the same shape elsewhere. {found}"
     )

@@ -23,7 +23,7 @@ from ..errors import DataError, InputError
 from ..evaluation.figures import groups_of
 from ..learning.adaptation.prompts import as_it_was
 from ..pictures.samples import Sample, Samples
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..trust.groups import group_by_looks
 from . import pages
@@ -71,13 +71,15 @@ class BaseToNewStudy:
     learnt is kept. See :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
-        methods: that learn classes by their names, by their registered names.
-        shots: pictures of each class.
-        n_seeds: draws of these, and of all else that is drawn.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        level: of intervals, and 1 less what corrected p values must be below.
-        seed: of the split, and the first of the draws.
-        settings: of all methods, where they are not their own.
+        methods: registered methods that learn classes by name, with commas.
+        shots: numbers of training pictures per class, from 1; more take longer.
+        n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
+        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
+            object stay together.
+        level: confidence level of the intervals, 0.5 to 1; a difference is real if its corrected p value is
+            below 1 less this.
+        seed: seed for the split, and the first seed of the draws.
+        settings: settings for all methods, in place of their defaults.
     """
 
     methods: tuple[str, ...] = ("coop",)
@@ -91,15 +93,16 @@ class BaseToNewStudy:
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or BEFORE in self.methods:
             raise InputError(
-                f"The methods {', '.join(self.methods) or 'none'} were given. One or more, each once, were expected. "
-                "Give coop, say."
+                f"The methods {', '.join(self.methods) or 'none'} were given. Expected one or more, each once. Use "
+                "coop, for example."
             )
         if self.n_seeds < 2 or not self.shots or min(self.shots) < 1:
             raise InputError(
-                f"n_seeds={self.n_seeds} and shots={self.shots} were given. Two seeds or more, and at least one "
-                "picture of each class, were expected. Give more."
+                f"n_seeds={self.n_seeds} and shots={self.shots} were given. Expected at least two seeds and one "
+                "picture per class. Give more."
             )
 
+    @shown("Working out the answer")
     def run(
         self,
         on: Encoder,
@@ -127,8 +130,8 @@ class BaseToNewStudy:
     def _recipe(self, name: str) -> PictureRecipe:
         if not {"shots", "keep"} <= {field.name for field in fields(cast(Any, recipe_named(name)))}:
             raise InputError(
-                f"The method {name!r} learns no classes by their names from a few pictures. One that seewhy adapt "
-                "--method takes was expected. Give coop, say."
+                f"The method {name!r} does not learn classes by name from a few pictures. Expected a method that "
+                "seewhy adapt --method takes. Use coop, for example."
             )
         return recipe_named(name, **dict(self.settings))
 
@@ -147,8 +150,8 @@ class BaseToNewStudy:
         looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
         if len((looked.labels >= len(base.classes)).unique()) < 2:
             raise DataError(
-                f"Of the {len(base.classes)} classes to learn and the {len(new.classes)} that are only named, one half "
-                "has no test picture. Pictures of both were expected. Give more, with --test say."
+                f"Of {len(base.classes)} learnt and {len(new.classes)} new classes, one half has no test picture. "
+                "Expected test pictures of both. Give more, with --test."
             )
         groups = groups_of(looked.items)
         if groups is None:
@@ -190,7 +193,7 @@ class BaseToNewStudy:
             return {"values": values, "cell": {"method": name, "shots": k, "seed": how.seed}}
 
         found: dict[tuple[str, int], list[Right]] = defaultdict(list)
-        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning"):
+        for (_, name, k), row in measured(cells, key, learnt, folder, progress, "Learning prompts"):
             found[name, k].append({n: read(values).bool() for n, values in row["values"].items()})
         return found
 
@@ -224,8 +227,8 @@ def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: Featur
     network, pooled = made.network, tested.seen.pooled
     if not isinstance(network, NamesClasses):
         raise InputError(
-            f"What {how.name!r} learnt tells no other classes by name. A method that seewhy adapt --method takes was "
-            "expected. Give coop, say."
+            f"{how.name!r} cannot name classes that it did not learn. Expected a method that seewhy adapt --method "
+            "takes. Use coop, for example."
         )
     every = (*tested.base, *tested.new)
     if made.encoder.looks != tested.on.looks:
@@ -270,10 +273,10 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
             table = next(t for t in tables if t["family"] == f"{shots} per class" and t["measure"] == measure)
             d = next(d for d in table["differences"] if (d["a"], d["b"]) == (BEFORE, name))
             points = f"{-100 * d['difference']:+.1f}".replace("-", "−")
-            parts.append(f"{points} {where}{'' if d['real'] else ' (not shown)'}")
-        told.append(f"{name} {', '.join(parts)}")
+            parts.append(f"{points} points {where}{'' if d['real'] else ' (not shown)'}")
+        told.append(f"{name} changes accuracy by {', '.join(parts)}.")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"Points against the names alone, from up to {shots} pictures of a class: {'; '.join(told)} (at {level:.0%}, "
-        f"corrected for {n} comparisons)."
+        f"{' '.join(told)} That is against the names alone, with up to {shots} pictures per class, at {level:.0%}, "
+        f"corrected for {n} comparisons."
     )

@@ -339,13 +339,14 @@ def said_of(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """The best encoder against each of the others, in words."""
     best, *others = [s["encoder"] for s in standings(tables, names)]
     if not others:
-        return f"{best} alone was measured, so nothing is compared"
+        return f"Only {best} was measured, so there is nothing to compare it with"
     parts = []
     for other in others:
         between = [d for t in tables for d in t["differences"] if {d["a"], d["b"]} == {best, other}]
         won, lost = (sum(d["better"] == one for d in between) for one in (best, other))
+        n = f"{len(between)} measure{'s' * (len(between) != 1)}"
         if not won and not lost:
-            parts.append(f"no difference between {best} and {other} is real in {len(between)} measures")
+            parts.append(f"In {n}, no difference between {best} and {other} is real")
         else:
-            parts.append(f"{best} is really better than {other} in {won} of {len(between)} measures, worse in {lost}")
-    return "; ".join(parts)
+            parts.append(f"{best} beats {other} on {won} of {n}, and loses on {lost}")
+    return ". ".join(parts)

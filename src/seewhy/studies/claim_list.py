@@ -52,7 +52,7 @@ def _labels(m: ClaimMaterial) -> Compared:
 def _four_labels(m: ClaimMaterial) -> Compared:
     least = int(m.seen.labels[~m.seen.held].bincount(minlength=len(m.classes)).min())
     if least < 4:
-        raise DataError(f"A class has {least} pictures to learn from. Four or more were expected. Give more.")
+        raise DataError(f"A class has {least} pictures to learn from. Expected four or more. Give more.")
     return Compared.of("names", _by_name(m), "a linear classifier on 4 labels of each class", m.probe(4))
 
 
@@ -62,8 +62,8 @@ def _before_projection(m: ClaimMaterial) -> Compared:
 
     if m.encoder.text.project(m.tested).equal(m.tested):
         raise ModelError(
-            f"{m.encoder.name} compares a picture's own features with words. An encoder that projects them first was "
-            "expected. Take a CLIP, say."
+            f"{m.encoder.name} compares a picture's own features with words. Expected an encoder that projects them "
+            "first. Use a CLIP model."
         )
     return Compared.of("before", m.probe(of=partial(normalize, dim=1)), "behind", m.probe(of=joint))
 
@@ -175,8 +175,8 @@ def _captions(m: ClaimMaterial) -> Compared:
     chance = _chance(pairs.pairs, len(pairs))
     if not chance.any():
         raise DataError(
-            "No picture has a caption of its own: each is another picture's too, as names of class folders are. Texts "
-            "that tell pictures apart were expected. Give others with --captions."
+            "No picture has a caption of its own: each caption belongs to several pictures, as folder names do. "
+            "Expected texts that distinguish pictures. Give others with --captions."
         )
     found = ranks(*joint_vectors(m.encoder, pairs), pairs.owner).image_to_text
     return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)

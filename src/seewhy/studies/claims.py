@@ -28,7 +28,7 @@ from ..evaluation.figures import N_FEWEST
 from ..pictures.pairs import load_pairs
 from ..pictures.pixel_classes import MaskedPictures
 from ..pictures.samples import Sample, Samples, content_digest
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..storage.output import temporary_folder
 from ..trust.measure import trust_features
@@ -194,13 +194,14 @@ class ClaimsStudy:
     What was measured on fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures is too small to tell.
 
     Args:
-        only: claims by name; empty, all whose pictures and texts are given.
-        shots: pictures of each class that prompts learn from.
-        n_seeds: draws of these, and of texts without a meaning.
-        n_explained: test pictures that are explained.
-        held_out: part of the pictures that is tested on, where no others are given.
-        seed: of the split.
-        settings: of methods that learn prompts, where they are not their own.
+        only: names of the claims to measure; default: all that your pictures and texts allow.
+        shots: number of pictures per class that prompts learn from, from 1.
+        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the
+            intervals.
+        n_explained: number of test pictures to explain; more take longer.
+        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures.
+        seed: seed for the split.
+        settings: settings for methods that learn prompts, in place of their defaults.
     """
 
     only: tuple[str, ...] = ()
@@ -230,6 +231,7 @@ class ClaimsStudy:
             raise DataError(f"No claim can be measured: {'; '.join(dict.fromkeys(lacking))}. Give what is missing.")
         return claims
 
+    @shown("Working out the answer")
     def run(
         self,
         encoder: Encoder,
@@ -252,7 +254,7 @@ class ClaimsStudy:
         material = ClaimMaterial(self, encoder, data, seen, folder or temporary_folder(), store, progress)
         rows, left = self._measured(claims, material, folder)
         if not rows:
-            raise DataError(f"No claim could be measured. The first: {left[0]['reason']}")
+            raise DataError(f"No claim could be measured. The first reason: {left[0]['reason']}")
         numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
         of = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
         said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")

@@ -56,8 +56,8 @@ class HeadTraining:
         if not bool(torch.isfinite(x).all()):
             row = int((~torch.isfinite(x).all(1)).nonzero()[0])
             raise DataError(
-                f"The features of row {row} are NaN or infinite. Finite numbers were expected. Leave the picture out, "
-                "or encode it again."
+                f"The features of row {row} are NaN or infinite. Expected finite numbers. Leave the picture out, or "
+                "encode it again."
             )
         k, d = int(labels.max()) + 1, x.shape[1]
         draws = torch.Generator().manual_seed(self.seed)
@@ -216,9 +216,8 @@ class Looked:
         found = torch.cat(seen) if seen else torch.empty(0, self.pooled.shape[1])
         if len(found) < self.n_concepts:
             raise DataError(
-                f"The pictures give {len(found)} pieces to take concepts from, and {self.n_concepts} concepts were "
-                "asked for. As many were expected. Give more pictures, or --set "
-                f"n_concepts={max(2, len(found))} or fewer."
+                f"The pictures give {len(found)} pieces, and {self.n_concepts} concepts were asked for. Expected as "
+                f"many pieces as concepts. Give more pictures, or use --set n_concepts={max(2, len(found))}."
             )
         return normalize(found, dim=1)
 
@@ -264,8 +263,7 @@ def text(looked: Looked, seed: int) -> Concepts:
     texts = [looked.texts[i] for i in order]
     if len(texts) < 2:
         raise DataError(
-            f"{len(texts)} sentence was given for concepts in words. Two or more were expected. Add some "
-            "with --concepts."
+            f"{len(texts)} sentence was given as a concept. Expected two or more. Add some with --concepts."
         )
     if looked.encoder.has_text and looked.judge is None:
         joint = Projected(looked.encoder.text)(looked.pooled).detach()
@@ -273,8 +271,8 @@ def text(looked: Looked, seed: int) -> Concepts:
         return Concepts(standardised(values, looked.parts.train), tuple(texts), looked.encoder.name)
     if looked.judge is None:
         raise DataError(
-            f"The encoder {looked.encoder.name} has no words, and no judge was given. One with words was expected. Add "
-            "--judge lite0."
+            f"The encoder {looked.encoder.name} has no words, and no judge was given. Expected an encoder with words. "
+            "Add --judge lite0."
         )
     judge, seen = looked.judge
     target = Projected(judge.text)(seen).detach() @ encode_texts(judge, texts, looked.store).T
@@ -282,12 +280,12 @@ def text(looked: Looked, seed: int) -> Concepts:
     keep = (agree > ALIGNED).nonzero()[:, 0]
     if len(keep) < 2:
         raise DataError(
-            f"Of {len(texts)} sentences the features of {looked.encoder.name} follow {len(keep)} as {judge.name} sees "
-            "them. Two or more were expected. Give other concepts or another judge."
+            f"The features of {looked.encoder.name} predict only {len(keep)} of {len(texts)} sentences as "
+            f"{judge.name} sees them. Expected two or more. Give other concepts or another judge."
         )
     note = (
         f"{len(texts) - len(keep)} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do "
-        f"not follow them as {judge.name} sees them."
+        f"not predict them as {judge.name} sees them."
     )
     notes = (note,) if len(keep) < len(texts) else ()
     return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)

@@ -36,7 +36,7 @@ from ..metrics.removal import ROAD, Deletion, Insertion, PixelFlipping
 from ..pictures.datasets import pictures_of
 from ..pictures.object_masks import mask_beside
 from ..pictures.sources import Many
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.output import temporary_folder
 from ..types import Failure
 from . import pages
@@ -88,7 +88,7 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
     for part in (p.strip() for p in (text.split(",") if isinstance(text, str) else text)):
         name, colon, number = part.partition(":")
         if colon and not (number.strip().isdecimal() and int(number) > 0):
-            raise InputError(f"{part!r} was given. After the colon a number of pictures was expected, like {name}:50.")
+            raise InputError(f"{part!r} was given. Expected a number of pictures after the colon, as in {name}:50.")
         if name:
             names.append(name.strip())
             limits |= {name.strip(): int(number)} if colon else {}
@@ -142,14 +142,14 @@ class FaithfulnessStudy:
     limit is measured on the first of them, and so on a sample.
 
     Args:
-        methods: what makes maps.
-        metrics: what judges them.
-        limits: of methods and metrics by name, on how many pictures each is measured at most; the others on all.
-        masks: a folder with a mask a picture, of the same stem, an image whose object is not black.
-        most_passes: methods of more forward passes are left out of metrics that explain again and again.
-        seed: of the resampling; metrics have their own.
-        n_draws: resampled sets of pictures.
-        level: of the intervals.
+        methods: methods that make maps.
+        metrics: metrics that judge them.
+        limits: most pictures for a method or metric, by its name; default: all pictures, fewer for slow ones.
+        masks: folder with one mask per picture, under the same name; the object is not black.
+        most_passes: most forward passes per map for metrics that explain the same picture again and again.
+        seed: seed for the resampling; metrics have their own.
+        n_draws: number of resampled sets of pictures.
+        level: confidence level of the intervals, 0.5 to 1.
     """
 
     methods: Mapping[str, Explain] = field(default_factory=chosen_methods)
@@ -178,6 +178,7 @@ class FaithfulnessStudy:
         limits = chosen_limits({**of_methods, **of_metrics}, [*makes, *judges])
         return cls(makes, judges, limits=limits, masks=masks, seed=seed)
 
+    @shown("Working out the answer")
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
@@ -185,17 +186,17 @@ class FaithfulnessStudy:
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
-            raise DataError(f"A method is called {twice[0]!r}, which is a control's name. Rename the method.")
+            raise DataError(f"A method is called {twice[0]!r}, which is the name of a control. Rename the method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
         with records_in(output) as records:
             places = range(len(pictures)) if isinstance(pictures, Sequence) else None
             total = None if places is None else sum(len(runner.wanted(at)) for at in places)
-            used = list(progress.track(runner.measure(pictures, records), "Measuring", total))
+            used = list(progress.track(runner.measure(pictures, records), "Measuring explanations", total))
         rows = [records.done[key] for key in used if key in records.done]
         if not rows:
             first = f" The first: {progress.failures[0].error}." if progress.failures else ""
             raise DataError(
-                f"Nothing was measured on {runner.n_given} pictures.{first} Give pictures that can be read."
+                f"None of {runner.n_given} pictures could be measured.{first} Give pictures that can be read."
             )
         methods, others = ([n for n in of if n not in runner.unfit] for of in (self.methods, known))
         how = {"seed": self.seed, "n_draws": self.n_draws, "level": self.level}
@@ -365,7 +366,7 @@ def _masks_seal(folder: Path | None) -> str:
     if folder is None:
         return ""
     if not folder.is_dir():
-        raise DataError(f"The masks {folder} are no folder. A folder with a mask per picture was expected. Name one.")
+        raise DataError(f"{folder} is no folder. Expected a folder with one mask per picture. Name one with --masks.")
     found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     return hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
 

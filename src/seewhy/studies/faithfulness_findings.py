@@ -162,12 +162,12 @@ def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
-    """Which differences are real, in one sentence; those between methods with the same maps are not counted."""
+    """Which differences are real; those between methods with the same maps are not counted."""
     tables = list(tables)
     n = max((t["n"] for t in tables), default=0)
     if n < N_FEWEST:
         are = "picture is" if n == 1 else "pictures are"
-        return f"{n} {are} too few to call any difference real; give at least {N_FEWEST}."
+        return f"{n} {are} too few to call any difference real. Give at least {N_FEWEST} pictures."
     together = [set(group) for group in same]
     pairs = [
         (t["metric"], d)
@@ -177,13 +177,13 @@ def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]],
     ]
     real = [(label, d) for label, d in pairs if d["real"]]
     if not pairs:
-        first = "There are no two methods with different maps"
+        first = "no two methods have different maps"
     elif not real:
-        first = f"None of the {len(pairs)} differences between methods is real"
+        first = f"none of {len(pairs)} differences between methods is real"
     else:
         first = f"{len(real)} of {len(pairs)} differences between methods are real"
-        first += f": {_named(real)}" if len(ranked) <= N_NAMED else ""
-    return f"On {n} pictures: {first}; {_against_random(ranked, together)}."
+    named = _named(real) if real and len(ranked) <= N_NAMED else ""
+    return f"On {n} pictures, {first}.{named} {_against_random(ranked, together)}."
 
 
 def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -191,24 +191,24 @@ def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
     for label, d in real:
         by_pair[d["better"], d["b"] if d["better"] == d["a"] else d["a"]].append(label)
     ordered = sorted(by_pair.items(), key=lambda item: -len(item[1]))
-    return "; ".join(f"{a} is better than {b} on {', '.join(labels)}" for (a, b), labels in ordered)
+    return "".join(f" {a} is better than {b} on {', '.join(labels)}." for (a, b), labels in ordered)
 
 
 def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:
     """How many metrics of faithfulness say that a method beats the random map: each, or the ends of a long list."""
     ranked = [e for e in ranked if e["judged"]]
     if not ranked:
-        return "no metric of faithfulness was measured on enough pictures"
+        return "Too few pictures were measured to compare methods with a random map"
     if len(ranked) <= N_NAMED:
         said = [f"{e['method']} on {len(e['over_random'])} of {len(e['judged'])}" for e in ranked]
-        return f"better than a random map is {', '.join(said)} metrics of faithfulness"
+        return f"Metrics of faithfulness on which a method beats a random map: {', '.join(said)}"
     # Of methods with the same maps the first stands for all.
     names = [e["method"] for e in ranked]
     distinct = [n for i, n in enumerate(names) if not any({n, other} <= group for group in same for other in names[:i])]
     every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
     never = [e["method"] for e in ranked if not e["over_random"]]
     return (
-        f"most differences on metrics of faithfulness are won by {', '.join(distinct[:N_NAMED])}, "
-        f"most lost by {', '.join(distinct[: -N_NAMED - 1 : -1])}; better than a random map on every one of them: "
-        f"{', '.join(every) or 'none'}; on none of them: {', '.join(never) or 'none'}"
+        f"On metrics of faithfulness, {', '.join(distinct[:N_NAMED])} win most differences, and "
+        f"{', '.join(distinct[: -N_NAMED - 1 : -1])} lose most. Better than a random map on all of these metrics: "
+        f"{', '.join(every) or 'none'}. On none: {', '.join(never) or 'none'}"
     )

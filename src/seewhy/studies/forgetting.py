@@ -79,8 +79,8 @@ def forgetting(
     network = after.network
     if not isinstance(network, NamesClasses):
         raise ModelError(
-            f"What {after.recipe!r} forgets of other classes was asked for, and it tells none by name. A classifier of "
-            "a learnt prompt was expected. Make one with: seewhy adapt DATA --method coop -o {folder}"
+            f"{after.recipe!r} cannot name other classes, so what it forgets cannot be measured. Expected a "
+            f"classifier of a learnt prompt. Make one with: seewhy adapt DATA --method coop -o {{folder}}"
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
@@ -88,8 +88,8 @@ def forgetting(
     for name, samples in (also or {}).items():
         if len(samples.classes) < 2:
             raise DataError(
-                f"The pictures of {name} have {len(samples.classes)} class. Two or more were expected, as they are "
-                "told from one another. Give more classes, or leave it out."
+                f"The pictures of {name} have {len(samples.classes)} class. Expected two or more. Give more classes, "
+                "or leave it out."
             )
         before = now = encode_labelled(looks[0], samples.classes, samples, store, progress)
         if looks[0].looks != looks[1].looks:
@@ -145,8 +145,8 @@ def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
     """The first half of the classes, the larger one, and the rest, as the protocol of CoCoOp cuts them."""
     if len(samples.classes) < 4:
         raise DataError(
-            f"{len(samples.classes)} classes were given to be cut in learnt and new ones. Two of each or more were "
-            "expected. Give more classes, or leave --base-to-new out."
+            f"{len(samples.classes)} classes were given, to divide into learnt and new ones. Expected at least two of "
+            "each. Give more classes, or leave --base-to-new out."
         )
     cut = (len(samples.classes) + 1) // 2
     return of_classes(samples, samples.classes[:cut]), of_classes(samples, samples.classes[cut:])
@@ -176,8 +176,8 @@ class AdaptingData:
             there = [c for c in new.classes if c in validation.classes]
             if not there:
                 raise DataError(
-                    f"The validation pictures have none of the {len(new.classes)} new classes ({new.classes[0]!r}, …). "
-                    "Pictures of them were expected, as they are measured there. Add some, or leave validation out."
+                    f"The validation pictures show none of the {len(new.classes)} new classes ({new.classes[0]!r}, "
+                    "…). Expected pictures of these classes, to measure them. Add some, or leave validation out."
                 )
             new = of_classes(validation, there)
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
@@ -245,7 +245,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
     kind = classifiers[method]
     if not issubclass(kind, PictureRecipe):
         able = ", ".join(n for n in classifiers if issubclass(classifiers[n], PictureRecipe))
-        raise InputError(f"{method} is not made from pictures. One of {able} was expected. Take one of those.")
+        raise InputError(f"{method} is not made from pictures. Expected one of {able}. Use one of those.")
     own = {f.name for f in fields(cast(Any, kind))}
     if strange := [name for name in parameters if name not in own]:
         raise InputError(
@@ -268,8 +268,8 @@ def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[
     made = cast(Any, recipe)
     if "new_names" not in {f.name for f in fields(made)}:
         raise InputError(
-            f"Names of new classes were given to {recipe.name!r}, which learns nothing for classes without pictures. A "
-            "method that does was expected, ogen for one. Take that, or drop the names."
+            f"Names of new classes were given, and {recipe.name!r} learns nothing for classes without pictures. "
+            "Expected a method that does, such as ogen. Use that, or drop the names."
         )
     found: PictureRecipe = replace(made, new_names=other_names(names, classes))
     return found

@@ -20,7 +20,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError, InputError, UnknownNameError
 from ..heads.sparse_concepts import SPARSITIES, Mask, n_kept
 from ..pictures.samples import Samples, split
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..spelling import first_repeated
 from ..storage.features import FeatureStore
 from .concepts import CONTROL, LIBRARIES, HeadTraining, Looked, Parts, measure, standardised
@@ -55,19 +55,21 @@ class InterpretabilityStudy:
     the numbers is not measured.
 
     Args:
-        libraries: names of :data:`~seewhy.studies.concepts.LIBRARIES`.
-        n_concepts: ``M``, 200 as in the authors' scripts.
-        mask: how few are kept; see :data:`~seewhy.heads.sparse_concepts.Mask`.
-        layer_norm: as the authors, a picture's values are normalised over its concepts; without, each concept over the
-            pictures, so that a value that is kept does not depend on those that are not.
-        grid: pieces of pictures are cells of so many rows and columns; 1 takes whole pictures.
-        n_random: draws of random directions, averaged.
-        seed: of the parts, the draws and the resampling.
-        raw_reference: train the layer on all features on these as they are, as the authors do; else in standard units,
-            since three learning rates do not fit every encoder's scale, and a reference trained too little flatters.
-        training: of every layer.
-        n_draws: resampled sets of test pictures.
-        level: of the intervals.
+        libraries: where concepts come from: ``prototype``, ``cluster``, ``text`` or ``random``, with commas;
+            default: all.
+        n_concepts: number of concepts, from 50; lower it if there are few training pictures.
+        mask: how to drop concepts: ``hard`` keeps the largest, ``soft`` shrinks all, ``authors`` keeps one
+            fewer.
+        layer_norm: whether to normalise a picture's values over its concepts, as the authors do; if not, each
+            concept is normalised over the pictures.
+        grid: number of rows and columns of cells that concepts come from, from 1; 1 takes whole pictures.
+        n_random: number of sets of random directions to average, from 1.
+        seed: seed for the split, the random sets and the resampling.
+        raw_reference: whether to train the layer on all features without standardising them, as the authors do;
+            that can flatter the score.
+        training: training of every layer.
+        n_draws: number of resampled sets of test pictures for the intervals.
+        level: confidence level of the intervals, 0.5 to 1.
     """
 
     libraries: tuple[str, ...] = tuple(LIBRARIES)
@@ -88,12 +90,13 @@ class InterpretabilityStudy:
                 raise UnknownNameError("concept library", name, list(LIBRARIES))
         if not self.libraries or self.grid < 1 or self.n_random < 1:
             raise InputError(
-                f"{len(self.libraries)} libraries, a grid of {self.grid} and {self.n_random} random draws were asked "
-                "for. One or more of each was expected. Leave them out for the usual ones."
+                f"{len(self.libraries)} libraries, a grid of {self.grid} and {self.n_random} random draws were given. "
+                "Expected one or more of each. Leave them out for the defaults."
             )
         for sparsity in SPARSITIES:
             n_kept(self.n_concepts, sparsity, self.mask)
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Sequence[Encoder],
@@ -109,7 +112,7 @@ class InterpretabilityStudy:
         """Measure what is not measured yet, and say what follows. Stopped, it goes on where it was."""
         progress = progress or Progress()
         if not encoders:
-            raise InputError("No encoder was given. One or more was expected. Give lite0, say.")
+            raise InputError("No encoder was given. Expected one or more. Add -e lite0, for example.")
         needed = "text" in self.libraries and any(not one.has_text for one in encoders)
         judges = [judge] if judge is not None and needed else []
         looks = look([*encoders, *judges], samples, test, store, progress)
@@ -118,14 +121,14 @@ class InterpretabilityStudy:
         # Of those called alike with the beginning of a fingerprint.
         names = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
         if (twice := first_repeated(names)) is not None:
-            raise InputError(f"The encoder {twice} was given twice. Different ones were expected. Name each once.")
+            raise InputError(f"The encoder {twice} was given twice. Expected different encoders. Name each once.")
         own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
         sets = [rows.int().tolist() for rows in vars(parts).values()]
         said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
         rows = []
         with records_in(output) as records:
             places = list(zip(names, encoders, looks, strict=False))
-            for name, encoder, own_look in progress.track(places, "Measuring", len(places)):
+            for name, encoder, own_look in progress.track(places, "Measuring encoders", len(places)):
                 looked = Looked(
                     encoder, own_look.pooled, encoded.labels, [item.source for item in encoded.items], parts,
                     self.n_concepts, self.grid, texts=tuple(dict.fromkeys(concepts)),
@@ -142,7 +145,9 @@ class InterpretabilityStudy:
     ) -> EncoderRow:
         """All features and every library of one encoder; a library that cannot be made is left out, with a note."""
         if not bool(torch.isfinite(looked.pooled).all()):
-            raise DataError(f"The features of {name} are NaN or infinite. Finite numbers were expected. Leave it out.")
+            raise DataError(
+                f"The features of {name} are NaN or infinite. Expected finite numbers. Leave this encoder out."
+            )
         fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
 
         def row(what: str, measure: Callable[[], Row]) -> Row:
@@ -154,7 +159,7 @@ class InterpretabilityStudy:
 
         right = torch.tensor(from_bits(row("all features", whole)["right"][0])).double()
         libraries = {}
-        for library in self.libraries:
+        for library in progress.track(self.libraries, "Measuring kinds of concepts", len(self.libraries)):
             by = looked.judge[0].fingerprint if library == "text" and looked.judge is not None else ""
             draws = range(self.n_random if library == CONTROL else 1)
             try:
@@ -215,7 +220,7 @@ def look(
     left out for all, and told once."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
-        raise DataError(f"The pictures have {given}. Two or more were expected. Add pictures of another class.")
+        raise DataError(f"The pictures have {given}. Expected two classes or more. Add pictures of another class.")
     held = () if test is None else tuple(map(replace, test.items))  # may be the same objects
     whole, quiet = replace(samples, items=(*samples.items, *held)), Progress()
     heard = [progress, *[quiet] * (len(encoders) - 1)]
@@ -225,7 +230,7 @@ def look(
             progress.failed(failure)
     shared = set.intersection(*({id(s) for s in one.items} for one in found))
     if not shared:
-        raise DataError("No picture can be looked at by all encoders. Some were expected. Compare fewer encoders.")
+        raise DataError("No picture can be read by all encoders. Expected some. Compare fewer encoders.")
     parts = [one.subset([i for i, s in enumerate(one.items) if id(s) in shared]) for one in found]
     ids = {id(s) for s in held}
     is_held = torch.tensor([id(s) in ids for s in parts[0].items])
@@ -241,9 +246,9 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
         n = len({things[i] for i, of in enumerate(labels) if of == name and not held[i]})
         if n < needed:
             raise DataError(
-                f"The class {name} has {n} different picture{'' if n == 1 else 's'}. {needed} or more were expected, "
-                f"to train on{', to choose on and to test on' if not is_given else ' and to choose on'}. Add pictures "
-                "of it, or leave it out."
+                f"The class {name} has {n} different picture{'' if n == 1 else 's'}. Expected {needed} or more: to "
+                f"train on, to choose settings on{' and to test on' if not is_given else ''}. Add pictures of it, or "
+                "leave it out."
             )
     test = held if is_given else torch.tensor(split(labels, things, TESTED, seed))
     shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}
@@ -259,8 +264,8 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
         there = set(encoded.labels[rows].tolist())
         if len(there) < 2:
             raise DataError(
-                f"There are {int(rows.sum())} pictures of {len(there)} class(es) to {what}. Two classes or more were "
-                "expected. Add pictures."
+                f"There are {int(rows.sum())} pictures of {len(there)} class(es) to {what}. Expected two classes or "
+                "more. Add pictures."
             )
         if absent := [c for i, c in enumerate(classes) if i not in there]:
             progress.note(f"The class {absent[0]} has no picture to {what}: what is said is said of the others.")

@@ -21,19 +21,22 @@ from .study import Row, from_bits
 LEAST = 4
 """Fewer encoders have no interval to speak of."""
 LIBRARIES = {
-    "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder sees each."),
-    "cluster": ("Kinds of pieces", "Centres of k-means over such cells."),
-    "text": ("Words", "Sentences, as the encoder's own words half sees them or, where it has none, as a judge does."),
-    "random": ("Random directions", "The control: what any directions would keep. Mean of several draws."),
+    "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder represents them."),
+    "cluster": ("Kinds of pieces", "Centres of k-means clusters of such cells."),
+    "text": (
+        "Words",
+        "Sentences, encoded by the encoder itself or, if it has no words, by another encoder (the judge).",
+    ),
+    "random": ("Random directions", "The control: what arbitrary directions keep, as the mean of several draws."),
 }
 NUMBERS = {
     "iis": "score",
     "area": "mean sparse accuracy",
-    "accuracy": "accuracy of all features",
-    "neighbours": "accuracy of the nearest neighbours, other pictures",
+    "accuracy": "accuracy with all features",
+    "neighbours": "accuracy of nearest neighbours, on other pictures",
     "iis of random": "score of random directions",
 }
-CAVEAT = "It measures how much of the accuracy a few numbers carry, not whether people understand them."
+CAVEAT = "The score says how much accuracy a few numbers carry, not whether people understand them."
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,36 +198,36 @@ def answer(data: dict[str, Any]) -> str:
     above = [r for r in concepts if not encoders[r["encoder"]]["below_floor"]]
     if not above:
         return (
-            f"No encoder is above the floor ({data['floor']:.0%} right with all features), below which ratios mean "
-            f"nothing. {CAVEAT}"
+            f"No encoder is right on {data['floor']:.0%} of pictures with all features. Below that floor the score "
+            f"means nothing. {CAVEAT}"
         )
     best = max(above, key=lambda r: float(r["iis"]["value"]))
     last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
     low, high = best["iis"]["interval"]
     first = (
-        f"The highest score is {best['iis']['value']:.3f} ({low:.3f} to {high:.3f}; {SPARSITIES[-1]} is to lose "
-        f"nothing), of {best['encoder']} with {best['library']}: with {last['kept']} of {best['n_concepts']} concepts "
-        f"per picture ({last['used']} different ones in all) {last['accuracy']['value']:.1%} right, with all features "
-        f"{accuracy:.1%}."
+        f"{best['encoder']} with {best['library']} concepts has the highest score, {best['iis']['value']:.3f} "
+        f"({low:.3f} to {high:.3f}) of {SPARSITIES[-1]}. With {last['kept']} of {best['n_concepts']} concepts per "
+        f"picture ({last['used']} different ones in all), {last['accuracy']['value']:.1%} of pictures are right. With "
+        f"all features, {accuracy:.1%} are."
     )
     told = [first]
     if judged := [r["less_random"] for r in above if "less_random" in r]:
         ahead, behind = (sum(d["real"] and sign * d["value"] > 0 for d in judged) for sign in (1, -1))
         told.append(
-            f"Concepts keep more than random directions in {ahead} of {len(judged)} comparisons, less in {behind}; in "
-            "the others no difference is shown."
+            f"Concepts keep more accuracy than random directions in {ahead} of {len(judged)} comparisons, and less in "
+            f"{behind}. The others show no difference."
         )
     lines = []
     for line in data["correlations"]:
         asked = {"of": "iis", "with": "accuracy"}.items() <= line.items() and line["library"] != CONTROL
         if asked and line["rho"] is not None:
-            held = " once the score of random directions is held" if line["given"] else ""
+            held = " with the score of random directions held constant" if line["given"] else ""
             low, high = line["interval"] or (-1.0, 1.0)
-            sure = "" if low > 0 or high < 0 else ", which is not shown to differ from 0"
+            sure = "" if low > 0 or high < 0 else ", not shown to differ from 0"
             lines.append(f"{line['library']} {line['rho']:+.2f} ({low:+.2f} to {high:+.2f}{sure}){held}")
     if lines:
         n = max(line["n"] for line in data["correlations"])
-        told.append(f"Over {n} encoders the score goes with accuracy (Spearman): {'; '.join(lines)}.")
+        told.append(f"Over {n} encoders, the score correlates with accuracy (Spearman): {'; '.join(lines)}.")
     return " ".join([*told, CAVEAT])
 
 
@@ -234,8 +237,16 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     for library in dict.fromkeys(row["library"] for row in study["rows"]):
         title, lead = LIBRARIES.get(library, (library, ""))
         rows = [row for row in study["rows"] if row["library"] == library]
-        last = f"concepts kept at {study['sparsities'][-1]:g}"
-        columns = ("encoder", "score", "interval", "less random", "mean sparse accuracy", "all features", last)
+        last = "fewest concepts kept"
+        columns = (
+            "encoder",
+            "score",
+            "interval",
+            "score − random",
+            "mean sparse accuracy",
+            "accuracy, all features",
+            last,
+        )
         table = Table(columns, [_library_line(r, whole[r["encoder"]]) for r in rows])
         curves = []
         for i, row in enumerate(rows):
@@ -252,29 +263,29 @@ def interpretability_page(study: dict[str, Any]) -> Document:
         f"{how['n_concepts']} concepts, mask {how['mask']}, {over}, pieces of a {how['grid']} × {how['grid']} grid, "
         f"seed {how['seed']}"
     )
-    sections += closing(study, "To know about these figures")
+    sections += closing(study, "Notes on these figures")
     sections.append(Section("The encoders", [Facts(facts)], kind="provenance"))
     first, rest = parted(study["sentence"], ". ")
     rule = (
-        "The score (IIS) is the area under the accuracy that few concepts keep, by the accuracy of all features, over "
-        f"the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}. To lose nothing is "
-        f"{study['sparsities'][-1]:g}. It is a ratio: an encoder that knows little loses little, so encoders with less "
-        f"than {study['floor']:.0%} right are set aside, and the accuracies themselves stand beside it. A difference "
-        f"is real when its paired bootstrap interval over test pictures at {how['level'] * 100:g} % leaves out 0; such "
-        "differences are coloured."
+        "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
+        f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
+        f"{study['sparsities'][-1]:g} means that nothing is lost. An encoder that knows little also loses little. So "
+        f"SeeWhy sets aside encoders with an accuracy below {study['floor']:.0%}, and shows the accuracies too. A "
+        "difference is real, and coloured, when its paired bootstrap interval over test pictures at "
+        f"{how['level'] * 100:g} % excludes 0."
     )
     above = (
-        f"Study of interpretability on {study['n']} test pictures, {study['n_classes']} classes; {study['n_train']} "
-        f"pictures to train on, {study['n_selection']} to choose on"
+        f"{study['n']} test pictures of {study['n_classes']} classes; {study['n_train']} pictures to train on, "
+        f"{study['n_selection']} to choose settings on"
     )
-    return Document("What do a few concepts say?", first, sections, above, (rest, rule))
+    return Document("How much do a few concepts say?", first, sections, above, (rest, rule))
 
 
 def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     lead = (
-        "Spearman's rank correlation over the encoders above the floor, with intervals from drawing encoders anew; few "
-        "encoders make wide ones. The accuracy of all features is in the score's denominator: what other pictures say, "
-        "the accuracies without it, and what is left once a third number is held tell more."
+        "Spearman's rank correlation over encoders above the floor. Intervals come from resampling encoders, so few "
+        "encoders make them wide. The accuracy with all features is in the score's denominator. So look at the rows "
+        "without it, at accuracy on other pictures, and at rows with a third number held constant."
     )
     lines = [
         (
@@ -284,8 +295,8 @@ def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
         )
         for row in rows
     ]  # fmt: skip
-    table = Table(("concepts", "of", "with", "held", "rho", "interval"), lines)
-    return [Section("Does the score go with accuracy?", [Note(lead), table])] if rows else []
+    table = Table(("concepts", "correlation of", "with", "held constant", "rho", "interval"), lines)
+    return [Section("Does the score correlate with accuracy?", [Note(lead), table])] if rows else []
 
 
 def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -299,5 +310,5 @@ def _library_line(row: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, 
         over = of_difference(less["value"], less["real"], text, between(less["interval"], "+.3f"))
     return (
         f"{row['encoder']}{words}{floor}", f"{iis['value']:.3f}", span, over, f"{points(row['area']['value'])} %",
-        f"{points(own['accuracy']['value'])} %", f"{last['kept']} of {row['n_concepts']}, {last['used']} different",
+        f"{points(own['accuracy']['value'])} %", f"{last['kept']} of {row['n_concepts']} ({last['used']} different)",
     )  # fmt: skip

@@ -74,14 +74,14 @@ class Material:
         learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
         if single := [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]:
             raise DataError(
-                f"{len(single)} class(es) have fewer than {LEAST_PER_CLASS} pictures to learn from: {some(single, 3)}. "
-                f"At least {LEAST_PER_CLASS} of each, and as many that can be tested on, were expected. Add pictures, "
-                "or leave these classes out."
+                f"{len(single)} class(es) have fewer than {LEAST_PER_CLASS} training pictures: {some(single, 3)}. "
+                f"Expected at least {LEAST_PER_CLASS} of each class, beside test pictures. Add pictures, or leave "
+                "these classes out."
             )
         if absent := [self.classes[k] for k in (tests == 0).nonzero()[:, 0].tolist()]:
             raise DataError(
-                f"{len(absent)} class(es) have no test picture: {some(absent, 3)}. At least one of each was expected. "
-                "Add some to the test pictures, or leave these classes out."
+                f"{len(absent)} class(es) have no test picture: {some(absent, 3)}. Expected at least one of each. Add "
+                "some to the test pictures, or leave these classes out."
             )
 
     def part(
@@ -128,9 +128,11 @@ def look_with_each(
             names = [s.image for s in items]
             request = EncodeRequest(views=partial(_views_of, names, recipe))
             stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-            for item, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+            for item, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
                 if not isinstance(one, Encoded):
-                    raise DataError(f"{item.image} was read by one encoder and not by another: {one.error}. Remove it.")
+                    raise DataError(
+                        f"{item.image} can be read by one encoder but not by another: {one.error}. Remove it."
+                    )
                 seen.append(one)
             pictures = replace(pictures, encoded=seen)
         found[name] = Material(encoder, pictures, recipe)

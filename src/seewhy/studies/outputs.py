@@ -271,8 +271,8 @@ class Like(TypedDict):
 
 
 class Likes(TypedDict):
-    own: Annotated[list[Like], Doc("the nearest pictures of its own label, which are no copies")]
-    other: Annotated[list[Like], Doc("of the label proposed")]
+    own: Annotated[list[Like], Doc("the nearest pictures of its own label, without copies")]
+    other: Annotated[list[Like], Doc("the nearest pictures of the proposed label")]
 
 
 Finding = TypedDict(
@@ -282,11 +282,12 @@ Finding = TypedDict(
         "image": Annotated[str, Doc("the picture")],
         "label": Annotated[str, Doc("its label")],
         "key": Annotated[str, Doc("first 16 digits of the SHA-256 of its bytes; empty where it cannot be read")],
-        "doubt": Annotated[Share, Doc("within its kind, the higher the sooner to look at")],
+        "doubt": Annotated[Share, Doc("how doubtful, within its kind")],
         "why": Annotated[str, Doc("the reason, in a sentence")],
+        "figures": NotRequired[Annotated[str, Doc("the numbers behind it, in words; empty where `why` has all")]],
         "proposed": Annotated[str | None, Doc("another label, where there is one, else `null`")],
-        "with": Annotated[list[str], Doc("other pictures that it is about, such as its copies")],
-        "splits": Annotated[list[str], Doc("of a copy across splits of one table, its own and the other's")],
+        "with": Annotated[list[str], Doc("other pictures concerned, such as its copies")],
+        "splits": Annotated[list[str], Doc("for a copy across splits of one table: its own split and the other's")],
         "like": Annotated[Likes, Doc("the nearest pictures")],
     },
 )
@@ -296,7 +297,9 @@ class CheckedOutput(Study):
     """The object of seewhy check --json."""
 
     classes: Annotated[list[str], Doc("labels of the data")]
-    accuracy: Annotated[Share | None, Doc("part of the judged labels that a head says which never saw the picture")]
+    accuracy: Annotated[
+        Share | None, Doc("share of the judged labels that a model trained without the picture agrees with")
+    ]
     judged: Annotated[Count, Doc("pictures whose label could be judged; a class of one picture cannot")]
     digest: Annotated[str, Doc("SHA-256 of the pictures' names and labels")]
     counts: Annotated[dict[str, Count], Doc("findings of each kind")]

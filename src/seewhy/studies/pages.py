@@ -35,10 +35,11 @@ FAMILIES = {
 """What each family of metrics asks, in the order shown."""
 
 
-def parted(sentence: str, at: str = "; ") -> tuple[str, str]:
+def parted(sentence: str, at: str = ". ") -> tuple[str, str]:
     """A headline and what follows it."""
     first, _, rest = sentence.rstrip(".").partition(at)
-    return f"{first}.", f"{rest[:1].upper()}{rest[1:]}." if rest else ""
+    start = rest[:1] if at.startswith(".") else rest[:1].upper()  # a sentence may begin with the name of a method
+    return f"{first}.", f"{start}{rest[1:]}." if rest else ""
 
 
 def short(value: float) -> str:
@@ -72,12 +73,13 @@ def faithfulness(study: dict[str, Any]) -> Document:
     columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
     blocks: list[Block] = [
         Note(
-            "Methods in order of the real differences they win less those they lose against one another on metrics of "
-            "faithfulness; controls, which know nothing of the class, below. Green is better than the random map, red "
-            "worse; bold is the best of the methods; a small number is the pictures measured, where they are fewer."
+            "Methods are in order of the real differences they win against other methods on metrics of faithfulness, "
+            "less those they lose. Controls, which know nothing of the class, stand below. Green is better than the "
+            "random map, red is worse, and bold is the best method. A small number counts the pictures, where a method "
+            "was measured on fewer."
         ),
         Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
-        *(Note(f"On this model {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
+        *(Note(f"On this model, {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
     ]
     sections = [Section("Every method on every metric", blocks)]
     for family, question in FAMILIES.items():
@@ -85,19 +87,19 @@ def faithfulness(study: dict[str, Any]) -> Document:
         sections += [Section(question, own)] if own else []
     if study["fills"]:
         told = Note(
-            "Kendall's τ between the orders that deletion gives: 1 the same, 0 unrelated, −1 the reverse. Where it is "
-            "low, no single order can be trusted."
+            "Kendall's τ compares how deletion orders the methods with two fills. 1 is the same order, 0 is unrelated, "
+            "and −1 is the reverse. If it is low, trust no single order."
         )
         fills = Table(("fills", "τ"), list(study["fills"].items()))
         sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
     first, rest = parted(study["sentence"])
     real = (
-        f"A difference is real when its paired bootstrap interval at {level * 100:g} % leaves out 0. Of differences "
-        f"that do not exist, one in {1 / (1 - level):.0f} is called real by luck."
+        f"A difference is real when its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, 1 in "
+        f"{1 / (1 - level):.0f} comparisons of equal methods is called real."
     )
     end = closing(study, "What was left out")
-    above = "Study of faithfulness, for the class predicted on each picture"
-    return Document("Which explanations can be believed", first, [*sections, *end], above, (rest, real))
+    above = "Study of faithfulness, for the predicted class of each picture"
+    return Document("Which explanations can you believe?", first, [*sections, *end], above, (rest, real))
 
 
 def _plain(table: Mapping[str, Any]) -> str:
@@ -127,7 +129,9 @@ def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
     lines = []
     for row in rows:
         name, d = row["method"], against.get(row["method"])
-        verdict = "" if d is None else "not shown" if not d["real"] else "better" if d["better"] == name else "worse"
+        verdict = (
+            "" if d is None else "no real difference" if not d["real"] else "better" if d["better"] == name else "worse"
+        )
         mean = f", mean map {row['mean_map']:.2f}" if "mean_map" in row else ""
         few = f" on {row['n']}" if row["n"] != table["n"] else ""
         span = f"{short(row['interval'][0])} to {short(row['interval'][1])}"
@@ -142,7 +146,7 @@ def _metric(table: Mapping[str, Any], study: Mapping[str, Any]) -> Fold:
     pairs = Table(("pair", "difference", "interval", "pictures", "better"), differences)
     good = "high" if table["higher_is_better"] else "low"
     title = f"{_plain(table)}: {good} is good, {table['n']} pictures, best {method_name(rows[0]['method'])}"
-    shown = Table(("method", "value", "interval", "than random"), lines, idle=[row["control"] for row in rows])
+    shown = Table(("method", "value", "interval", "than a random map"), lines, idle=[row["control"] for row in rows])
     more = [Fold("Differences between methods", [pairs])] if differences else []
     is_first = study["metrics"][0]["metric"] == table["metric"]
     return Fold(title, [shown, *more, Fold("Settings", [Facts(table["settings"])])], is_first)
@@ -153,12 +157,12 @@ def scaling(study: dict[str, Any]) -> Document:
     how = study["settings"]
     sections = [Section(arm["name"], [*_arm(arm, study["target"])]) for arm in study["arms"]]
     tested = (
-        f"Always tested on the same {study['n_test']:,} pictures, which nothing learnt from. Intervals are of "
-        f"{how['n_seeds']} {how['draws']} subsets of each size, of the test pictures, and of what is not known of the "
-        "curve's form."
+        f"All classifiers are tested on the same {study['n_test']:,} pictures, which none was trained on. Intervals "
+        f"cover {how['n_seeds']} {how['draws']} subsets of each size, the test pictures, and the unknown form of the "
+        "curve."
     )
-    above = f"Study of data size: {study['classifier']}"
-    return Document("How many pictures are needed", first, [*sections, *closing(study)], above, (rest, tested))
+    above = f"Learning curve of {study['classifier']}"
+    return Document("How many more pictures?", first, [*sections, *closing(study)], above, (rest, tested))
 
 
 def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
@@ -167,28 +171,29 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     dots += [Dot(p["n"], p["accuracy"], 3.5, f"{p['n']:,} pictures: {points(p['accuracy'])} %") for p in measured]
     yield Chart(
         arm["name"], [Curve([(row["n"], row["accuracy"]) for row in band], colour="good")],
-        [(row["n"], *row["interval_90"]) for row in band], dots, "pictures learnt from", log=True,
+        [(row["n"], *row["interval_90"]) for row in band], dots, "pictures trained on", log=True,
         levels=[] if target is None else [(target, "bad")], edges=[measured[-1]["n"]],
         alt="Accuracy by number of pictures: " + "; ".join(f"{p['n']:,}: {percents(p['accuracy'])}" for p in measured),
     )  # fmt: skip
-    wanted = "" if target is None else f" The line across is the target, {percents(target)}."
+    wanted = "" if target is None else f" The horizontal line is the target, {percents(target)}."
     yield Note(
-        f"Dots are subsets, dark ones their means; the band holds 90 % of what may be. Left of the dashed line is the "
-        f"tested range, {measured[0]['n']:,} to {measured[-1]['n']:,} pictures; right of it nothing was measured."
+        f"Each light dot is a subset, and each dark dot is the mean of its size. The band is the 90 % interval. Up to "
+        f"the dashed line SeeWhy measured ({measured[0]['n']:,} to {measured[-1]['n']:,} pictures). Beyond it, it "
+        f"predicts."
         f"{wanted}"
     )
     yield Note(
-        f"A doubling brought {points(slope['value'])} points (90 %: {pair(slope['interval_90'])}; 95 %: "
-        f"{pair(slope['interval_95'])}). Error that no number of pictures goes below: {points(floor['value'])} % "
-        f"(90 %: {pair(floor['interval_90'])})."
+        f"Doubling the pictures changed accuracy by {points(slope['value'], True)} points (90 %: "
+        f"{pair(slope['interval_90'])}; 95 %: {pair(slope['interval_95'])}). The error that more pictures cannot "
+        f"remove is {points(floor['value'])} % (90 %: {pair(floor['interval_90'])})."
     )
     rows = [
         (p["n"], f"{points(p['accuracy'])} %", pair(p["interval_90"]), pair(p["interval_95"]), kind)
         for kind, found in (("measured", measured), ("predicted", arm["predictions"]))
         for p in found
     ]
-    yield Table(("pictures", "right", "90 %", "95 %", ""), rows)
-    yield Note("Forms of the curve share the draws by how well each predicted larger sizes that it was not fitted on.")
+    yield Table(("pictures", "accuracy", "90 % interval", "95 % interval", ""), rows)
+    yield Note("A form that predicted larger, held-out sizes better has a larger share of the resampled curves.")
     forms = [
         (
             f["name"], f["formula"], None if f["held_out_error"] is None else f"{f['held_out_error']:.3f}",
@@ -196,7 +201,7 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
         )
         for f in arm["forms"]
     ]  # fmt: skip
-    yield Table(("form", "formula", "relative error at held-out sizes", "share", "failed fits"), forms)
+    yield Table(("form", "formula", "relative error at held-out sizes", "share of curves", "failed fits"), forms)
 
 
 def comparison(study: dict[str, Any]) -> Document:
@@ -213,28 +218,28 @@ def comparison(study: dict[str, Any]) -> Document:
     blocks += [Section(family, [*_family(tables, names)]) for family, tables in families.items()]
     alpha, n, how = 1 - study["settings"]["level"], study["settings"]["n_compared"], study["settings"]
     said = (
-        f"A difference is called real where its p value, corrected for all {n} comparisons of this page, is below "
-        f"{alpha:.2g}. Intervals are of pictures and draws, each by itself."
+        f"A difference is real when its p value, corrected for all {n} comparisons on this page, is below "
+        f"{alpha:.2g}. Intervals cover test pictures and draws, and are not corrected."
     )
     if who == "method":
         classes, encoder = study["classes"], study["encoder"]
         asked = (
-            f"{len(classes['learnt'])} classes are learnt from a few pictures each, drawn {how['n_seeds']} times; "
-            f"{len(classes['new'])} are only named. Always the same {study['n_test']:,} pictures to test on. Learnt "
-            f"and new classes are told among themselves, and then all together. {said}"
+            f"{len(classes['learnt'])} classes are learnt from a few pictures each, drawn {how['n_seeds']} times. "
+            f"The other {len(classes['new'])} are only named. All methods are tested on the same {study['n_test']:,} "
+            f"pictures: learnt classes among themselves, new ones among themselves, then all together. {said}"
         )
         facts = {encoder["name"]: encoder["fingerprint"], **{k: ", ".join(v) for k, v in classes.items()}}
         title, above = "Learnt and new classes", f"Study of learnt and new classes: {encoder['name']}"
-        headline, rest, origin = study["sentence"], "", "The encoder and the classes"
+        origin = "The encoder and the classes"
     else:
         asked = (
-            f"{study['n_learn']:,} pictures of {study['n_classes']} classes to learn from, {study['n_test']:,} others "
-            f"of {study['n_groups']:,} things to test on, the same for all. {said}"
+            f"Every encoder has the same {study['n_learn']:,} training pictures of {study['n_classes']} classes and "
+            f"{study['n_test']:,} test pictures of {study['n_groups']:,} different objects. {said}"
         )
-        facts = {e["name"]: f"{e['fingerprint']}, {e['width']} numbers a picture" for e in study["encoders"]}
-        title, above = "Encoders compared", f"Study of transfer: {how['classifier']}"
-        (headline, rest), origin = parted(study["sentence"]), "The encoders"
+        facts = {e["name"]: f"{e['fingerprint']}, {e['width']} numbers per picture" for e in study["encoders"]}
+        title, above, origin = "Which encoder is better?", f"Study of transfer: {how['classifier']}", "The encoders"
     blocks += [*closing(study), Section(origin, [Facts(facts)], kind="provenance")]
+    headline, rest = parted(study["sentence"])
     return Document(title, headline, blocks, above, (rest, asked))
 
 
@@ -244,7 +249,7 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
         values = [Cell(points(r["value"]), [pair(r["interval"])]) for r in table["rows"]]
         real = [(d["better"], d["b"] if d["better"] == d["a"] else d["a"]) for d in table["differences"] if d["real"]]
         rows.append((table["measure"], *values, table["n"], "; ".join(f"{a} > {b}" for a, b in real) or "–"))
-    yield Table(("measure", *names, "pictures", "really better"), rows)
+    yield Table(("measure", *names, "pictures", "real difference"), rows)
     differences = [
         (
             t["measure"], f"{d['a']} − {d['b']}",
@@ -254,7 +259,7 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
         for t in tables for d in t["differences"]
     ]  # fmt: skip
     if differences:
-        columns = ("measure", "between", "difference", "p", "p, corrected")
+        columns = ("measure", "compared", "difference", "p", "p, corrected")
         yield Fold("Every difference", [Table(columns, differences)])
 
 
@@ -269,8 +274,8 @@ def claims(study: dict[str, Any]) -> Document:
         )
         for c in study["claims"]
     ]  # fmt: skip
-    head = ("claim", "paper", "the paper's figure", "difference here, in points", "verdict")
-    columns = ("name", "numbers", "pictures", "not shown below")
+    head = ("claim", "paper", "figure in the paper", "difference here, in points", "verdict")
+    columns = ("name", "figures here", "pictures", "“not shown” below, in points")
     told = [(c["name"], c["measured"], c["n"], points(c["effect"])) for c in study["claims"]]
     left = {row["claim"]: row["reason"] for row in study["left_out"]}
     facts = {
@@ -278,7 +283,7 @@ def claims(study: dict[str, Any]) -> Document:
         "version": f"SeeWhy {study['version']}", **study["settings"],
     }  # fmt: skip
     return Document(
-        "Claims of papers, measured here", study["sentence"],
+        "Which claims of papers hold here?", study["sentence"],
         [
             Section("Claims", [Table(head, rows)]),
             Section("What was measured", [Table(columns, told)]),
@@ -288,7 +293,7 @@ def claims(study: dict[str, Any]) -> Document:
         f"Study of claims: {study['n_test']:,} test pictures of {study['n_classes']:,} classes",
         [
             "Every claim is a difference on the same test pictures. Shown: its whole interval lies above 0. Not shown: "
-            "it ends below the paper's effect, or below 0. Too small to tell: it has room for both; more pictures "
-            "would narrow it. Intervals are not corrected for the number of claims."
+            "its interval ends below the paper's effect, or below 0. Too small to tell: neither. More pictures would "
+            "narrow the interval. Intervals are not corrected for the number of claims."
         ],
     )  # fmt: skip

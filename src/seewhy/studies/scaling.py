@@ -19,7 +19,7 @@ from ..encoders.base import Encoder
 from ..errors import DataError
 from ..pictures.samples import Samples
 from ..printable import percent
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from . import pages
 from .learning_curve import FormFit, LearningCurve, Resampled, learning_curve, resample
@@ -65,17 +65,18 @@ class ScalingStudy:
     (:mod:`.learning_curve`); intervals are of seeds, subsets, test pictures, and forms that predict about as well.
 
     Args:
-        target: the accuracy wanted; left out, what a doubling brings is told.
-        n_sizes: of subsets, up to all pictures learnt from.
-        n_seeds: subsets of each size.
-        draws: ``"nested"``, small subsets within larger ones; ``"independent"``, each drawn anew.
-        recipe: what is fitted.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        beyond: how many times what was seen is the most that is predicted.
-        noise: parts of the labels that are wrong, a curve for each.
-        n_classes: numbers of classes, a curve for each.
-        n_draws: resampled sets.
-        seed: of the split, the subsets and the resampling.
+        target: accuracy you want, 0 to 1; default: none, and the study says what doubling brings.
+        n_sizes: number of subset sizes, up to all training pictures; more describe the curve better.
+        n_seeds: number of subsets of each size; more narrow the intervals.
+        draws: how to draw subsets: ``nested``, smaller ones within larger ones, or ``independent``.
+        recipe: classifier to fit.
+        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
+            object stay together.
+        beyond: how far to predict, as a multiple of the training pictures; farther is less certain.
+        noise: share of labels to make wrong, 0 to 1, with commas; each adds a curve.
+        n_classes: number of classes to use, from 2, with commas; each adds a curve.
+        n_draws: number of resampled sets for the intervals.
+        seed: seed for the split, the subsets and the resampling.
     """
 
     target: float | None = None
@@ -93,6 +94,7 @@ class ScalingStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Mapping[str, Encoder],
@@ -123,14 +125,16 @@ class ScalingStudy:
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:
             raise DataError(
-                f"The target {self.target:g} was given. An accuracy above 0 and below 1 was expected, which is a part "
-                "of the pictures. Give 0.95, say."
+                f"The target {self.target:g} was given. Expected a number between 0 and 1, the accuracy you want. Use "
+                "--target 0.95, for example."
             )
         if wrong := [part for part in self.noise if not 0 < part < 1]:
-            raise DataError(f"The noise {wrong[0]:g} was given. A part of the labels above 0 and below 1 was expected.")
+            raise DataError(
+                f"The noise {wrong[0]:g} was given. Expected a number between 0 and 1, the share of wrong labels."
+            )
         if few := [count for count in self.n_classes if not 2 <= count < known]:
             raise DataError(
-                f"{few[0]} classes were asked for, of {known}. A number from 2 to {known - 1} was expected."
+                f"{few[0]} classes were given; the pictures have {known}. Expected a number from 2 to {known - 1}."
             )
 
     def look(
@@ -142,9 +146,9 @@ class ScalingStudy:
             each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
             if len(material.pool) < each * len(names):
                 raise DataError(
-                    f"{len(material.pool)} pictures of {len(names)} classes can be learnt from. For three sizes at "
-                    f"least {each} per class were expected, {each * len(names)} in all. Add pictures, or give test "
-                    "pictures of their own with --test."
+                    f"There are {len(material.pool)} training pictures of {len(names)} classes. Expected at least "
+                    f"{each} per class ({each * len(names)} in all), for three sizes. Add pictures, or give test "
+                    "pictures with --test."
                 )
         return found
 
@@ -169,7 +173,7 @@ class ScalingStudy:
             return {"right": bits(right.tolist()), "curve": {"arm": arm.name, "n": size, "C": c}}
 
         found: dict[Arm, dict[int, list[list[int]]]] = {arm: {} for arm in arms}
-        for (arm, size, _), row in measured(planned, key, fit, folder, progress, "Fitting"):
+        for (arm, size, _), row in measured(planned, key, fit, folder, progress, "Fitting on more and more pictures"):
             chosen.setdefault((arm, size), row["curve"]["C"])
             found[arm].setdefault(size, []).append(from_bits(row["right"]))
         return found
@@ -252,8 +256,8 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
-            f"The target {target:.1%} is reached already: {reached:.1%} of the test pictures are right after learning "
-            f"from {int(seen)} pictures. A higher one was expected. Give more than {reached:.3f}, or leave it out."
+            f"The target {target:.1%} is reached already: {reached:.1%} of the test pictures are right with "
+            f"{int(seen)} training pictures. Expected a higher target. Give more than {reached:.3f}, or leave it out."
         )
     most = seen * beyond
     needed = curve.curve.crossing(1 - target, seen * NEVER, 3000)
@@ -284,29 +288,29 @@ def rounded(count: float) -> int:
 
 def sentence(data: dict[str, Any]) -> str:
     low, high = data["tested_range"]
-    tested = f"tested range: {low:,} to {high:,} pictures"
+    tested = f"Tested with {low:,} to {high:,} pictures."
     arm, answer = data["arms"][0], data["answer"]
     slope = arm["slope"]
     first, last = (f"{v * 100:.1f}" for v in slope["interval_90"])
-    points = f"a doubling brought {slope['value'] * 100:.1f} points ({first} to {last}, 90 %)"
+    points = f"Doubling the pictures changed accuracy by {slope['value'] * 100:+.1f} points ({first} to {last}, 90 %)."
     if answer is None:
         ahead = arm["predictions"][0]
         a, b = ahead["interval_90"]
-        return f"With {ahead['n']:,} pictures {a:.1%} to {b:.1%} are right (90 %); {points}; {tested}."
+        return f"With {ahead['n']:,} pictures, accuracy will be {a:.1%} to {b:.1%} (90 %). {points} {tested}"
     target, most = f"{data['target']:.1%}".replace(".0%", "%"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {
-        "more": f"For {target}: between {least} and {enough} more pictures (90 %)",
-        "enough": f"For {target}: the {data['n_have']:,} pictures there are should be enough (90 %)",
-        "open": f"For {target}: at least {least or 0} more pictures (95 %); {most} in all, the most that is predicted,"
-        f" may not be enough (they are in {answer['reached_within']:.0%} of the draws)",
-        "unlikely": f"{target} is probably out of reach with this encoder: {most} pictures in all, the most that is "
-        f"predicted, are enough in {percent(answer['reached_within'], ' ')} of the draws",
-        "far": f"For {target}: more than {most} pictures in all (95 %), beyond what is predicted (--set beyond="
-        "predicts further)",
-        "unreachable": f"{target} is not reachable with this encoder, however many pictures (95 %)",
+        "more": f"To reach {target}, add between {least} and {enough} pictures (90 %).",
+        "enough": f"The {data['n_have']:,} pictures you have should be enough for {target} (90 %).",
+        "open": f"To reach {target}, add at least {least or 0} pictures (95 %). Even {most} pictures in all, the most "
+        f"that SeeWhy predicts for, reach it in only {percent(answer['reached_within'], ' ')} of resampled curves.",
+        "unlikely": f"This encoder will probably not reach {target}. Even {most} pictures in all, the most that SeeWhy "
+        f"predicts for, reach it in only {percent(answer['reached_within'], ' ')} of resampled curves.",
+        "far": f"To reach {target}, you need more than {most} pictures in all (95 %), further than SeeWhy predicts. To "
+        "predict further, raise --set beyond.",
+        "unreachable": f"This encoder does not reach {target}, however many pictures you add (95 %).",
     }[answer["kind"]]
-    return f"{said}; {points}; {tested}."
+    return f"{said} {points} {tested}"
 
 
 def _arm(curve: Curve, base: Curve, beyond: float) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ..heads.votes import Votes
 from ..pictures.images import read_picture, read_views
 from ..pictures.samples import Samples
 from ..pictures.sources import InMemory, One
-from ..progress import Progress
+from ..progress import Progress, shown
 from ..storage.features import FeatureStore
 from ..types import Crop, Transform
 from . import pages
@@ -164,7 +164,7 @@ class FewShot(_Probe):
 
     def why_not(self, material: Material) -> str | None:
         least, k = material.labels[material.pool].bincount(minlength=len(material.classes)).min(0)
-        said = f"{self.name} was not asked: {material.classes[k]} has {least} to learn from"
+        said = f"{self.name} was not measured: {material.classes[k]} has only {least} pictures to train on"
         return said if least < self.per_class else None
 
 
@@ -190,7 +190,7 @@ class LabelPart(_Probe):
 
     def why_not(self, material: Material) -> str | None:
         least, n = LEAST_PER_CLASS * len(material.classes), round(self.part * len(material.pool))
-        said = f"{self.name} was not asked: that are {n} pictures, and two per class are {least}"
+        said = f"{self.name} were not measured: they have {n} pictures, and two per class need {least}"
         return said if n < least else None
 
 
@@ -268,9 +268,9 @@ class Corrupted(Task):
         todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
         stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
         rows = []
-        for encoded in self.progress.track(stream, "Looking at corrupted", len(todo)):
+        for encoded in self.progress.track(stream, "Looking at degraded pictures", len(todo)):
             if not isinstance(encoded, Encoded):
-                raise DataError(f"{encoded.image} cannot be looked at once more: {encoded.error}. Leave it out.")
+                raise DataError(f"{encoded.image} cannot be read again: {encoded.error}. Leave it out.")
             rows.append(encoded.pooled[0])
         levels = iter(torch.stack(rows).split(len(places)))
         return {kind.name: [next(levels) for _ in kind.levels] for kind in self.kinds}
@@ -306,14 +306,17 @@ class TransferStudy:
     :func:`.bootstrap.compared` for how differences are judged.
 
     Args:
-        shots: pictures per class.
-        parts: of the labels, beside all of them.
-        n_seeds: draws of few pictures and of parts.
-        n_corrupted: test pictures that are corrupted, at most; 0 for none.
-        recipe: what is fitted.
-        held_out: part of the pictures that is tested on, those of the same thing together, where none are given.
-        level: of intervals, and 1 less what corrected p values must be below.
-        seed: of the split and the draws.
+        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller
+            differences.
+        parts: shares of the labels to train on, 0 to 1, with commas, besides all labels.
+        n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
+        n_corrupted: most test pictures to corrupt; 0 leaves this measure out.
+        recipe: classifier to fit.
+        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
+            object stay together.
+        level: confidence level of the intervals, 0.5 to 1; a difference is real if its corrected p value is
+            below 1 less this.
+        seed: seed for the split and the draws.
     """
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -328,14 +331,17 @@ class TransferStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
         if min(self.shots, default=1) < 1:
-            raise InputError(f"shots {min(self.shots)} were given. At least 1 was expected. Give more.")
+            raise InputError(
+                f"shots={min(self.shots)} was given. Expected 1 or more. Use --set shots=1,4, for example."
+            )
         for part in self.parts:
             if not 0 < part < 1:
                 raise InputError(
-                    f"The part of the labels {part:g} was given. A number above 0 and below 1 was expected, as all "
-                    "labels are asked anyway. Give 0.1, say."
+                    f"parts={part:g} was given. Expected a number between 0 and 1, the share of labels. Use --set "
+                    "parts=0.1, for example."
                 )
 
+    @shown("Working out the answer")
     def run(
         self,
         encoders: Mapping[str, Encoder],
@@ -349,7 +355,7 @@ class TransferStudy:
     ) -> Findings:
         """Look, measure every cell that is not in the journal yet, and compare."""
         if not encoders:
-            raise InputError("No encoder was given. One or more were expected. Give lite0 and lite2, say.")
+            raise InputError("No encoder was given. Expected one or more. Add -e lite0 -e lite2, for example.")
         progress = progress or Progress()
         materials = look_with_each(
             encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
@@ -373,7 +379,7 @@ class TransferStudy:
         settings = {name: getattr(self, name) for name in ("n_seeds", "level", "seed", "n_corrupted")}
         data = {
             "study": "transfer",
-            "sentence": f"{said_of(tables, names)} ({self.level:.0%}, corrected for {n_compared} comparisons).",
+            "sentence": f"{said_of(tables, names)}. Level: {self.level:.0%}, corrected for {n_compared} comparisons.",
             "n": len(material.labels), "n_learn": len(material.pool), "n_test": len(material.test),
             "n_groups": len(groups.unique()), "n_classes": len(material.classes),
             "encoders": [
@@ -406,7 +412,7 @@ class TransferStudy:
             return {"values": written(values), "cell": {"encoder": name, "C": c}}
 
         found: dict[tuple[str, str], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-        for (task, name, _), row in measured(planned, key, ask, folder, progress, "Measuring"):
+        for (task, name, _), row in measured(planned, key, ask, folder, progress, "Fitting and measuring encoders"):
             chosen.setdefault((task, name), row["cell"]["C"])
             for measure, numbers in row["values"].items():
                 found[task.family, measure][name].append(read(numbers))

@@ -82,7 +82,9 @@ def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
         ValueError: they are not of the same pictures.
     """
     if len(a) != len(b):
-        raise ValueError(f"{len(a)} and {len(b)} numbers were given. As many were expected: pictures go in pairs.")
+        raise ValueError(
+            f"{len(a)} and {len(b)} numbers were given. Expected as many of each, since pictures go in pairs."
+        )
     found = paired_means(torch.tensor([list(a), list(b)], dtype=torch.double).T, seed=seed)
     value, (low, high), _ = found.difference(0, 1)
     return Interval(value, low, high)

@@ -155,7 +155,7 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> 
     order = present[torch.randperm(len(present), generator=draw)]
     known, unknown, theirs = [], [], []
     parts, folds = order.chunk(min(N_PARTS, len(order))), fold.unique()
-    for p, part in enumerate(progress.track(parts, "Measuring trust", len(parts))):
+    for p, part in enumerate(progress.track(parts, "Measuring how far to trust it", len(parts))):
         rest = present[~torch.isin(present, part)]
         out, held = torch.isin(labels, part), fold == folds[p % len(folds)]
         judge = _without(fit, seen, rest, ~out & ~held)

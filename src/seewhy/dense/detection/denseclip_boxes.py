@@ -58,17 +58,18 @@ class DenseCLIPBoxes:
     at half precision in memory.
 
     Args:
-        texts: ``"names"``; ``"shuffled"`` and ``"random"`` are controls; ``"none"`` is the two stages alone.
-        prompting: ``"post"``, where texts look at the picture, or ``"none"``.
-        gamma: at first, the authors' 1e-4.
-        tau: temperature of the map; the authors' .07.
-        auxiliary: weight of the map's own loss; the authors' 1.
-        n_proposed: boxes of a picture that are named.
-        n_steps: of training.
-        batch_size: pictures a step.
-        lr: learning rate, at its highest.
-        zoom: the picture's short side, in inputs of the encoder.
-        seed: of weights, order and boxes drawn, and of texts that are.
+        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"``, the two stages alone.
+        prompting: ``"post"``: texts read the picture; or ``"none"``.
+        gamma: weight of post-model prompting at the start (authors: 1e-4).
+        tau: temperature of the map (authors: .07).
+        auxiliary: weight of the map's own loss (authors: 1).
+        n_proposed: boxes per picture to name.
+        n_steps: number of training steps; more take longer.
+        batch_size: pictures per step; lower it if memory runs out.
+        lr: highest learning rate.
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        seed: seed for weights, order, drawn boxes and drawn texts.
     """
 
     name: ClassVar[str] = "denseclip_boxes"

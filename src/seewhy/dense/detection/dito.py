@@ -65,21 +65,23 @@ class DITO:
     picture of each step, read anew, which is said in minutes before it begins.
 
     Args:
-        alpha: exponent of the frozen words for names that were trained on; the paper's .35.
-        beta: for all others; the paper's .65.
-        objectness: its power; the authors' 3.
-        shrink: of a box's sides for the frozen words; the authors' .7.
-        words_at: which boxes the frozen words are read in: the ``"proposals"``, as the authors do, or the ``"moved"``.
-        temperature: of the detector's cosines, at first; the authors' .01.
-        words_temperature: of the frozen words; left out, the encoder's own, which for CLIP is the authors' .01.
-        template: a sentence with ``{}`` for a name; left out, the mean over several.
-        n_proposed: boxes of a picture that are named.
-        n_steps: of training.
-        batch_size: pictures a step.
-        lr: learning rate, at its highest.
-        trunk_lr: that of the trunk, as a part of it; the authors' is .6, and 0 leaves it frozen, which is F-VLM.
-        zoom: the picture's short side, in inputs of the encoder.
-        seed: of weights, order and boxes drawn.
+        alpha: exponent of the frozen words for trained names, 0 to 1 (paper: .35).
+        beta: the same for all other names (paper: .65).
+        objectness: exponent of the objectness (authors: 3).
+        shrink: share of a box's sides that the frozen words read (authors: .7).
+        words_at: boxes that the frozen words read: ``"proposals"`` (authors) or ``"moved"``.
+        temperature: temperature of the detector's cosines at the start (authors: .01).
+        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the
+            authors).
+        template: a sentence with ``{}`` for a name; default: the mean over several.
+        n_proposed: boxes per picture to name.
+        n_steps: number of training steps; more take longer.
+        batch_size: pictures per step; lower it if memory runs out.
+        lr: highest learning rate.
+        trunk_lr: learning rate of the trunk, as a share of ``lr`` (authors: .6); 0 freezes it (F-VLM).
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        seed: seed for weights, order and drawn boxes.
     """
 
     name: ClassVar[str] = "dito"

@@ -87,7 +87,9 @@ def fit_detector(
     readers = {how.zoom: Reader(looks, how.zoom).keeping() for how in able}
     for reader in readers.values():  # pictures that can be read stay, looked at once
         given = usable(given.present())
-        looked = progress.results(given.pictures, reader.looked([p.image for p in given.pictures]), "Looking")
+        looked = progress.results(
+            given.pictures, reader.looked([p.image for p in given.pictures]), "Looking at pictures"
+        )
         given = replace(given, pictures=tuple(replace(p, size=one.size) for p, one in looked), notes=())
     given = usable(given)
     fold = dealt(given, folds, seed)
@@ -239,7 +241,11 @@ def out_of_fold(
             key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             if key not in done:
                 detector = fitted(how, reader, train, progress, checkpoint)
-                looked = progress.results(held, detector.detect_all([p.image for p in held]), f"Finding, fold {k + 1}")
+                looked = progress.results(
+                    held,
+                    detector.detect_all([p.image for p in held]),
+                    f"Finding objects in held-out pictures, part {k + 1}",
+                )
                 done[key] = {p.image: [asdict(b) for b in result.record().boxes] for p, result in looked}
                 if journal is not None and checkpoint is not None:
                     remove(checkpoint, CHECKPOINT)

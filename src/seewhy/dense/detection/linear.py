@@ -193,14 +193,15 @@ class Linear:
     Cost: one pass of the trunk for each window of a picture, to train as to detect.
 
     Args:
-        width: principal components of the map.
-        parts: of a region, along each side.
-        around: part of its width and height by which its surroundings are wider.
-        n_shapes: widths and heights of windows, by k-means of those of the boxes.
-        c: weight of the losses.
-        rounds: of learning from what was wrong.
-        zoom: the picture's short side, in inputs of the encoder.
-        seed: of shapes and windows drawn.
+        width: principal components of the map to keep.
+        parts: parts of a region along each side.
+        around: how much wider than a region its surroundings are, as a share of the region.
+        n_shapes: window shapes, by k-means over the boxes; more suit varied objects.
+        c: weight of the losses, above 0; lower it if it overfits.
+        rounds: rounds of training on earlier mistakes.
+        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
+            takes longer.
+        seed: seed for shapes and drawn windows.
     """
 
     name: ClassVar[str] = "linear"
@@ -232,7 +233,7 @@ class Linear:
         n = max(FEWEST, MOST_ROWS // len(maps) // (3 + self.rounds))
         taught = [_examples(empty, one, n, generator) for one in maps]
         probe, fit = self._fitted(empty, taught, len(data.classes))
-        for _ in progress.track(range(self.rounds), "Learning from what was wrong", self.rounds):
+        for _ in progress.track(range(self.rounds), "Learning from mistakes", self.rounds):
             taught += [_mistakes(probe, one, n) for one in maps]
             probe, fit = self._fitted(empty, taught, len(data.classes), fit)
         return probe
@@ -251,7 +252,7 @@ class Linear:
         looked = reader.looked([p.image for p in pictures])
         stream = (
             (BoxedPicture(p.image, one.size, p.boxes), one.windows.merged(reader.encoder.layout.to_grid(one.features)))
-            for p, one in progress.results(pictures, looked, "Looking")
+            for p, one in progress.results(pictures, looked, "Looking at pictures")
         )
         first = list(islice(stream, FIRST))
         axes = Axes.of([grid for _, grid in first], self.width) if first else None

@@ -87,7 +87,7 @@ def looked_once(
     found: dict[str, list[Tensor]] = {}
     sized: list[BoxedPicture] = []
     looked = reader.looked([p.image for p in data.pictures])
-    for picture, one in progress.results(data.pictures, looked, "Looking"):
+    for picture, one in progress.results(data.pictures, looked, "Looking at pictures"):
         for name, grid in grids(reader.encoder, one).items():
             own = found.setdefault(name, [])
             own.append((at_size(grid, (own[0].shape[1], own[0].shape[2])) if own else grid).half())

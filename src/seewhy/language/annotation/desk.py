@@ -1,4 +1,4 @@
-"""The annotators' desk: pictures, what a model proposes of them, what is next, and all of it as JSONL."""
+"""What the annotation page needs: pictures, a model's proposals, the next task, and the export as JSONL."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 LEAST = 1e-5
-"""Width and height of a box at least, of the picture's."""
+"""Smallest width and height of a box, as a fraction of the picture."""
 Text = tuple[str, str]
-"""How a judgement names a text, and the text."""
+"""The name of a text in a comparison, and the text."""
 
 
 def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
-    """Pictures to annotate, each once by its content; one that cannot be read is a failure under its name."""
+    """The pictures to annotate, without exact copies; an unreadable one is a failure."""
     seen = set()
     for name in names:
         if not is_unicode(name):
-            yield Failure(name, "has a name that is not UTF-8, which the file of annotations cannot hold; rename it")
+            yield Failure(name, "has a name that is not UTF-8, which the annotation file cannot store; rename it")
             continue
         digest = file_digest(name)
         try:
@@ -53,7 +53,7 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
 
 @dataclass(frozen=True)
 class Seed:
-    """What a model proposes for one picture before anybody has written."""
+    """A model's proposal for a picture that nobody has described."""
 
     author: str
     objects: tuple[BoxedObject, ...]
@@ -62,7 +62,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class ClassifierSeeder:
-    """A classifier's proposal: the objects that its cells show."""
+    """Proposes the objects that a classifier finds in its feature map."""
 
     classifier: Classifier
     threshold: float = 0.5
@@ -79,14 +79,14 @@ class ClassifierSeeder:
 
 
 def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """Rounded, and still on the picture."""
+    """The box, rounded and clipped to the picture."""
     left, top, right, bottom = (round(min(max(v, 0.0), 1.0), 5) for v in box)
     left, top = min(left, 1 - LEAST), min(top, 1 - LEAST)
     return left, top, max(right, round(left + LEAST, 5)), max(bottom, round(top + LEAST, 5))
 
 
 class AnnotationDesk:
-    """What a page needs; ``seeder`` proposes for a picture's file."""
+    """The operations of the annotation page; ``seeder`` makes a proposal for a picture's file."""
 
     def __init__(
         self, store: AnnotationStore, rule: StopRule | None = None, seeder: Callable[[str], Seed] | None = None
@@ -97,16 +97,16 @@ class AnnotationDesk:
         self._seeding = threading.Lock()
 
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
-        """The picture upright, as the page shows it; decoded by us, so the file itself never leaves the disk."""
+        """The upright picture as the page shows it, encoded again: the file itself is never sent."""
         picture = self.store.known(key)
         if file_digest(picture.name) != picture.digest:
             raise ImageError(
-                Path(picture.name).name, "is gone, or was changed since it was listed; start annotate anew"
+                Path(picture.name).name, "was removed or changed since the page was started; start the page again"
             )
         return jpeg(picture.name, (picture.width, picture.height), longest, 88)
 
     def seed(self, key: str) -> None:
-        """Ask the model for its proposal, if there is a model and nobody has begun; once a picture."""
+        """Ask the model for a proposal, once per picture, if nobody has begun."""
         if self.seeder is None:
             return
         with self._seeding:
@@ -117,7 +117,7 @@ class AnnotationDesk:
             self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
 
     def state(self, key: str, task: str, author: str) -> dict[str, Any]:
-        """All that a person needs to go on with a task: the last version, their own draft, what was put aside."""
+        """What a person needs for a task: the last version, their draft, and their earlier drafts."""
         versions = self.store.versions(key, task)
         latest = versions[-1] if versions else None
         draft = self.store.draft(key, task, author)
@@ -139,7 +139,7 @@ class AnnotationDesk:
         }
 
     def overview(self) -> list[dict[str, Any]]:
-        """Every picture with how far it is."""
+        """Every picture with its progress."""
         histories = self.store.histories()
         rows = []
         for picture in self.store.pictures():
@@ -162,7 +162,7 @@ class AnnotationDesk:
         return rows
 
     def next_for(self, author: str) -> tuple[str, str] | None:
-        """The picture's key and the task that wait for a person; ``None`` when nothing does."""
+        """The key of a person's next picture, and its task; ``None`` if nothing is left."""
         rows, begun = self.overview(), self.store.drafted(author)
         for row in rows:
             for task in TASKS:
@@ -176,12 +176,12 @@ class AnnotationDesk:
         return None
 
     def covered(self, key: str, text: str) -> list[dict[str, Any]]:
-        """What a text leaves out of the objects in their last version."""
+        """Which of the objects, in their last version, a text leaves out."""
         latest = self.store.latest(key, "objects")
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 
     def pair(self, key: str) -> tuple[Text, Text] | None:
-        """Two texts to compare: the last round, and a text from elsewhere or the first round."""
+        """Two texts to compare: the last round, and a text from elsewhere or an earlier one."""
         texts = [(_name(v), text_of(v.content)) for v in self.store.versions(key, "caption")]
         texts = [text for text in texts if text[1].strip()]
         if not texts:
@@ -191,7 +191,7 @@ class AnnotationDesk:
         return next(((last, other) for other in others if other[1].strip() and other[1] != last[1]), None)
 
     def comparison(self, key: str, author: str) -> dict[str, Any] | None:
-        """A pair as one person sees it: left and right drawn once for them, no names."""
+        """A pair as one person sees it: in an order drawn once for them, without names."""
         pair = self.pair(key)
         if pair is None:
             return None
@@ -210,17 +210,20 @@ class AnnotationDesk:
         return None
 
     def judge(self, key: str, author: str, answers: object, token: str, seconds: float) -> None:
-        """Keep a comparison, from the last round's side."""
+        """Save a comparison, with scores from the last round's side."""
         pair = self.pair(key)
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != _token(pair, turned):
-            raise DataError("The texts were changed meanwhile. The ones shown were expected. Load the page again.")
+            raise DataError(
+                "Somebody changed the texts while you compared them. Your answers were not saved. Reload the "
+                "page and compare again."
+            )
         row = {"author": author, "first": pair[0][0], "second": pair[1][0], "swapped": turned}
         row |= {"answers": check_answers(answers, turned), "seconds": round(seconds, 1)}
         self.store.put_judgement(key, row)
 
     def figures(self) -> dict[str, Any]:
-        """Rounds, preferences by what the last round was compared with, and agreement; as JSON (docs/json.md)."""
+        """Figures of rounds, preferences and agreement, as JSON (docs/json.md)."""
         judged, histories = self.store.judgements(), self.store.histories().values()
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in judged:
@@ -239,7 +242,7 @@ class AnnotationDesk:
 
 
 def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
-    """One record a picture, with everything: objects, text, every version, every judgement."""
+    """One record per picture: objects, text, all versions, all comparisons."""
     rule = rule or StopRule()
     judged: dict[str, list[dict[str, Any]]] = {}
     for row in store.judgements():
@@ -264,28 +267,26 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
 
 
 def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
-    """All records, one JSON object a line."""
+    """All records, one JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
 
 
 def check_export(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if annotations can be written there; asked before the work begins."""
+    """The path, if annotations can be written there; checked before the work begins."""
     path = Path(path)
     if path.suffix != ".jsonl":
-        raise DataError(
-            f"Annotations were to be written as {path.suffix!r}. .jsonl was expected. Change the ending of {path}."
-        )
+        raise DataError(f"{path} ends in {path.suffix!r}. Expected .jsonl for annotations. Change the ending.")
     return check_file(path, force=force)
 
 
 def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
-    """Write all annotations; of how many pictures."""
+    """Write all annotations; returns the number of pictures."""
     write(check_export(path, force=force), lines(store, rule), force=force)
     return len(store.pictures())
 
 
 def _name(version: Version) -> str:
-    """How a judgement names a version."""
+    """The name of a version in a comparison."""
     return f"{'seed' if version.kind == 'seed' else f'round {version.number}'} by {version.author}"
 
 
@@ -294,6 +295,6 @@ def _token(pair: tuple[Text, Text], turned: bool) -> str:
 
 
 def swapped(key: str, author: str, first: str, second: str) -> bool:
-    """Whether the second text is shown on the left: even odds, the same each time for one person and pair."""
+    """Whether the second text comes first: at random, but always the same for one person and pair."""
     digest = hashlib.sha256("\x00".join((key, author, first, second)).encode("utf-8", "surrogatepass")).digest()
     return digest[0] % 2 == 1

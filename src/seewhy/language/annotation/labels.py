@@ -1,4 +1,4 @@
-"""Decisions on labels, by several people, with undo; and the corrected table: the data with what people decided."""
+"""Decisions on labels by several people, with undo, and the corrected table of the data."""
 
 from __future__ import annotations
 
@@ -26,44 +26,43 @@ from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
 from .store import AnnotationStore, Conflict, Saved
 
 KEY = 16
-"""Digits of a picture's SHA-256 that name it."""
+"""Digits of the SHA-256 in a picture's key."""
 FILE, NAME = "decisions.sqlite", "corrected.csv"
-"""Where decisions lie in the folder that a person named, and what the page calls the corrected table."""
+"""Names of the file of decisions and of the corrected table."""
 ADDED = ("label_before", "decision", "decided_by", "decided_at")
 MENDING = ("corrected", "confirmed")
-"""Decisions whose label counts, for copies of the picture too."""
+"""Decisions whose label counts, also for copies of the picture."""
 OUTDATED = "outdated"
-"""Of a decision on a label that the data no longer give the picture or a copy of it: it is told, and not applied."""
+"""A decision on a label that the data no longer contain: it is reported, not applied."""
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
-    """The picture in a file, as the store knows pictures."""
+    """The picture in a file, as the store keeps it."""
     digest, short = file_digest(name), Path(name).name
     try:
         size = upright_size(name)
     except ImageError as error:
-        raise DataError(f"{short} {error.reason}. A picture was expected. Nothing was decided.") from error
+        raise DataError(f"{short} {error.reason}. Expected a picture. Mend the file, then decide again.") from error
     if digest is None or (key is not None and digest[:KEY] != key):
         raise DataError(
-            f"{short} has changed since it was looked at. The same picture was expected. Look at the data again; "
+            f"{short} has changed since the page was started. Expected the same picture. Start the page again; "
             "decisions on other pictures are kept."
         )
     return Picture(digest[:KEY], digest, name, *size)
 
 
 def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) -> LabelDecisions:
-    """What people decided, as it is kept in a folder; several processes may have it open."""
+    """The decisions in a folder; several processes may open it."""
     path = folder / FILE
     if not new and not path.is_file():
         raise DataError(
-            f"Nothing was decided in {folder}: it has no {FILE}. The folder that decisions are kept in was expected. "
-            "Name the one that was given with --decisions, or that of a check."
+            f"{folder} has no {FILE}. Expected a folder with decisions. Give the folder of --decisions, or of a check."
         )
     return LabelDecisions(AnnotationStore(path), classes)
 
 
 class LabelDecisions:
-    """What people decided on the labels of pictures."""
+    """People's decisions on the labels of pictures."""
 
     def __init__(self, store: AnnotationStore, classes: Sequence[str]) -> None:
         self.store = store
@@ -72,42 +71,43 @@ class LabelDecisions:
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
     ) -> Saved | Conflict:
-        """Add a decision on top of the one that was seen."""
+        """Add a decision after the last one that the person saw."""
         if decision not in DECISIONS:
-            raise InputError(f"The decision {decision!r:.40} was given. One of {', '.join(DECISIONS)} was expected.")
+            raise InputError(
+                f"The decision {decision!r:.40} was given. Expected one of {', '.join(DECISIONS)}. Choose one."
+            )
         if decision == "corrected" and label not in self.classes:
             near = nearest(label, self.classes)
             meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
             raise InputError(
-                f"The label {label!r:.80} is of none of the {len(self.classes)} classes. One of them was expected. "
-                f"{meant}"
+                f"The label {label!r:.80} is not a class. Expected one of {len(self.classes)} classes. {meant}"
             )
         content: Content = {"decision": decision, "label": label if decision == "corrected" else given, "given": given}
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
     def undo(self, key: str, author: str, base: int) -> Saved | Conflict:
-        """Go back to what was decided before the decision that stands; again, to what was before that."""
+        """Go back to the decision before the current one; again, to the one before that."""
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))
         if latest is None or shown(latest) == 0:
-            raise InputError(f"Nothing is decided on the picture {key!r:.40}. A decision to undo was expected.")
+            raise InputError(f"The picture {key!r:.40} has no decision to undo. Decide on it first.")
         earlier = versions.get(shown(latest) - 1)
         back = shown(earlier) if earlier is not None else 0
         was = versions[back].content if back in versions else {**latest.content, "decision": OPEN, "label": ""}
         return self.store.save(key, LABEL, author, {**was, "restores": back}, base, 0.0)
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """Picture → the decision that stands, with who made it and its number; ``open`` where it was undone."""
+        """Picture → its current decision with author and number; ``open`` if it was undone."""
         return {key: as_row(tasks[LABEL][-1]) for key, tasks in self.store.histories().items() if tasks.get(LABEL)}
 
     def history(self, key: str) -> list[dict[str, Any]]:
-        """All that was decided on a picture, oldest first."""
+        """All decisions on a picture, oldest first."""
         return [as_row(v) for v in self.store.versions(key, LABEL)]
 
 
 def shown(version: Version) -> int:
-    """The version whose content this one shows; 0 where it shows that nothing is decided."""
+    """The number of the version that this one restores, or its own; 0 for no decision."""
     back = version.content.get("restores")
     return version.number if back is None else int(back)
 
@@ -121,7 +121,7 @@ def as_row(version: Version) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Labelled pictures on the disk, as they were read."""
+    """Labelled pictures on disk, as they were read."""
 
     path: Path
     items: tuple[Sample, ...]
@@ -131,13 +131,13 @@ class LabelledData:
 
 @dataclass(frozen=True)
 class Corrections:
-    """Decisions on the labels of some data, for the pages on which they are made."""
+    """Labelled data and the decisions on their labels, for the pages."""
 
     data: LabelledData
     decisions: LabelDecisions
 
     def table(self) -> str:
-        """The corrected table as CSV, to lie beside the data, which must be as they were."""
+        """The corrected table as CSV, for the folder of the data, which must be unchanged."""
         data = self.data
         try:
             now = load_samples(data.path, image=data.image, label=data.label).items
@@ -145,8 +145,9 @@ class Corrections:
             now = ()
         if digest_of(now) != digest_of(data.items):
             raise DataError(
-                f"{data.path.name} is not as it was when this page was started: pictures or labels have changed. The "
-                "same names and labels were expected. Start the page anew; what was decided is kept."
+                f"Pictures or labels of {data.path.name} have changed since this page was started. Expected the "
+                f"same names "
+                "and labels. Start the page again; all decisions are kept."
             )
         beside = Path(os.path.abspath(data.path)).parent
         return corrected_table(replace(data, items=now), self.decisions.standing(), beside)[0]
@@ -155,7 +156,7 @@ class Corrections:
 def check_corrected(path: Path, data: Path, force: bool) -> Path:
     """The path, if a corrected table can be written there."""
     if path.suffix.lower() != ".csv":
-        raise DataError(f"A corrected table is written as .csv, not as {path.suffix!r}. Change the ending of {path}.")
+        raise DataError(f"{path} ends in {path.suffix!r}. Expected .csv for a corrected table. Change the ending.")
     check_apart(path, [data])
     return check_file(path, force=force)
 
@@ -163,7 +164,7 @@ def check_corrected(path: Path, data: Path, force: bool) -> Path:
 def write_corrected(
     path: Path, data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], *, force: bool = False
 ) -> dict[str, int]:
-    """Write the data with the decisions on their labels as a table, its pictures named from where it lies."""
+    """Write the data with all decisions as a table; file names are relative to its folder."""
     check_corrected(path, data.path, force)
     text, counts = corrected_table(data, decisions, path.parent)
     write(path, text, force=force)
@@ -173,7 +174,7 @@ def write_corrected(
 def corrected_table(
     data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[str, dict[str, int]]:
-    """The corrected table as CSV with its counts, as for :func:`write_corrected`; ``folder`` is where it will lie."""
+    """The corrected table as CSV with its counts; file names are relative to ``folder``."""
     counts = dict.fromkeys((*DECISIONS, OUTDATED, "n"), 0)
     is_table = data.path.is_file() and data.path.suffix.lower() in TABLES
     rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]

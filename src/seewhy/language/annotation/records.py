@@ -1,7 +1,7 @@
-"""What is annotated: pictures, objects in boxes, texts, their versions and judgements; checked, whoever sends them.
+"""The records of annotation, all checked: pictures, objects in boxes, texts, versions and comparisons.
 
-The tasks are ImageInWords' (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture. What a
-person writes is its *content*, plain JSON; two texts are compared on the released dimensions and points (section 4).
+The tasks are those of ImageInWords (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture.
+The *content* is what a person writes, as JSON. Two texts are compared on the paper's dimensions and points (section 4).
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from ...types import FractionBox
 
 TASKS = ("objects", "caption")
 LABEL = "label"
-"""The task of ``seewhy check``, which the annotation pages have not."""
+"""The task of ``seewhy check``; the annotation pages do not have it."""
 OPEN = "open"
 DECISIONS = ("corrected", "confirmed", "later", "dropped")
 ATTRIBUTES: dict[str, str] = {
     "shape": "What form does it have?",
-    "size": "How large is it, beside the other things?",
+    "size": "How large is it, compared with the other objects?",
     "colour": "Which colours, and where?",
     "pattern": "Stripes, dots, print, or plain?",
     "texture": "Rough, smooth, glossy, soft?",
     "material": "What is it made of?",
-    "opacity": "Can one see through it?",
+    "opacity": "Can you see through it?",
     "orientation": "Which way does it face?",
-    "location": "Where is it on the picture?",
+    "location": "Where in the picture is it?",
     "relations": "What does it touch, hide, hold, look at?",
     "text": "What is written on it?",
 }
 DIMENSIONS: dict[str, str] = {
-    "comprehensiveness": "Which one says more of what is on the picture?",
-    "specificity": "Which one is more exact about it?",
-    "hallucination": "Which one has fewer things that are not on the picture?",
-    "first_lines": "Whose first line or two gives the better idea of the whole?",
-    "human_likeness": "Which one reads more as if a person had written it?",
+    "comprehensiveness": "Which text says more about what is in the picture?",
+    "specificity": "Which text is more precise?",
+    "hallucination": "Which text mentions fewer objects or details that are not in the picture?",
+    "first_lines": "Whose first two lines give the better idea of the whole?",
+    "human_likeness": "Which text reads more as if a person wrote it?",
 }
 POINTS: dict[int, str] = {
-    2: "A is substantially better",
-    1: "A is marginally better",
-    0: "Neutral",
-    -1: "B is marginally better",
-    -2: "B is substantially better",
+    2: "A is much better",
+    1: "A is slightly better",
+    0: "Both are equal",
+    -1: "B is slightly better",
+    -2: "B is much better",
 }
 """Scores of an answer, from the first text's side."""
 
@@ -62,7 +62,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to annotate; its key is the beginning of the SHA-256 of the file, its size upright."""
+    """A picture to annotate. Its key is the start of the file's SHA-256; its size is that of the upright picture."""
 
     key: str
     digest: str
@@ -75,11 +75,11 @@ class Picture:
 class BoxedObject:
     """One object on a picture."""
 
-    id: Annotated[str, Doc("stays the same from version to version")]
+    id: Annotated[str, Doc("the same in all versions")]
     label: Annotated[str, Doc("what it is")]
     box: Annotated[FractionBox, Doc("on the upright picture, as fractions")]
-    description: Annotated[str, Doc("in the context of the picture")] = ""
-    attributes: Annotated[tuple[str, ...], Doc("that were looked for")] = ()
+    description: Annotated[str, Doc("how it looks in the picture")] = ""
+    attributes: Annotated[tuple[str, ...], Doc("that the annotator ticked")] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
@@ -87,15 +87,15 @@ class BoxedObject:
 
 @dataclass(frozen=True)
 class Version:
-    """One state of one task of one picture; versions are only ever added."""
+    """One version of one task of one picture; versions never change."""
 
     task: Annotated[str, Doc("what was annotated")]
     number: Annotated[Count, Doc("0 is a model's proposal")]
     author: Annotated[str, Doc("who made it")]
-    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` where two people had begun from the same version")]
-    content: Annotated[Content, Doc("the whole of it: `objects`, or `text`")]
+    kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` if two people began from the same version")]
+    content: Annotated[Content, Doc("all `objects`, or the `text`")]
     seconds: Annotated[float, Doc("active time")]
-    base: Annotated[Count | None, Doc("number of the version it was made from")]
+    base: Annotated[Count | None, Doc("number of the version it began from")]
     made: Annotated[str, Doc("UTC, ISO 8601")]
 
 
@@ -108,60 +108,64 @@ def objects_of(content: Content) -> tuple[BoxedObject, ...]:
 
 
 def check_author(name: object) -> str:
-    """A person's name, without outer blanks."""
+    """A person's name, without outer spaces."""
     text = " ".join(_text(name, "The annotator's name", 1000).split())
     if not 0 < len(text) <= 80:
-        raise InputError(f"The annotator's name has {len(text)} characters. 1 to 80 were expected. Type a name.")
+        raise InputError(f"The annotator's name has {len(text)} characters. Expected 1 to 80. Type a name.")
     return text
 
 
 def check_content(task: str, content: object) -> Content:
-    """Content as it is kept: a known task and keys, plain text, boxes that lie on the picture."""
+    """Checked content: a known task and keys, plain text, boxes inside the picture."""
     if task not in (*TASKS, LABEL):
-        raise InputError(f"The task {task!r} was given. One of {', '.join(TASKS)} was expected.")
+        raise InputError(f"The task {task!r} was given. Expected one of {', '.join(TASKS)}.")
     if not isinstance(content, dict):
-        raise InputError(f"The content of {task} is a {type(content).__name__}. A JSON object was expected.")
+        raise InputError(f"The content of {task} is a {type(content).__name__}. Expected a JSON object.")
     if task == LABEL:
         return _decision(content)
     if task == "caption":
         return {"text": _text(content.get("text", ""), "The text", MAX_TEXT)}
     given = content.get("objects", [])
     if not isinstance(given, list) or len(given) > MAX_OBJECTS:
-        raise InputError(f"The objects are no list, or more than {MAX_OBJECTS}. A shorter list was expected.")
+        raise InputError(
+            f"The objects are not a list, or more than {MAX_OBJECTS}. Expected a list of at most {MAX_OBJECTS}."
+        )
     objects = [_object(row) for row in given]
     if len({o.id for o in objects}) < len(objects):
-        raise InputError("Two objects have the same id. Each id once was expected.")
+        raise InputError("Two objects have the same id. Expected a different id for each.")
     return {"objects": [o.to_json() for o in objects]}
 
 
 def _decision(content: Content) -> Content:
-    """What was decided on a label: the label it is to have, the one it had, and the version an undoing restores."""
+    """A decision on a label: the new label, the old one, and the version that an undo restores."""
     decision, restores = content.get("decision"), content.get("restores")
     if decision not in (*DECISIONS, OPEN) or not (restores is None or _is_count(restores)):
-        raise InputError(f"The decision {decision!r:.40} was given. One of {', '.join(DECISIONS)} was expected.")
+        raise InputError(
+            f"The decision {decision!r:.40} was given. Expected one of {', '.join(DECISIONS)}. Choose one."
+        )
     kept = {"decision": decision, **{k: _text(content.get(k), "A label", MAX_LABEL) for k in ("label", "given")}}
     return kept if restores is None else {**kept, "restores": restores}
 
 
 def _object(given: object) -> BoxedObject:
     if not isinstance(given, dict) or not isinstance(given.get("id"), str) or not _ID.fullmatch(given["id"]):
-        raise InputError("An object has no id. 1 to 40 letters, digits, - or _ were expected.")
+        raise InputError("An object has no valid id. Expected 1 to 40 letters, digits, - or _.")
     ticked = given.get("attributes", [])
     if not isinstance(ticked, list) or not all(isinstance(a, str) and a in ATTRIBUTES for a in ticked):
-        raise InputError(f"The attributes {ticked!r:.80} were given. Some of {', '.join(ATTRIBUTES)} were expected.")
+        raise InputError(f"The attributes {ticked!r:.80} were given. Expected some of {', '.join(ATTRIBUTES)}.")
     label, box = _text(given.get("label", ""), "A label", MAX_LABEL), check_box(given.get("box"))
     description = _text(given.get("description", ""), "A description", MAX_TEXT)
     return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))
 
 
 def check_version(row: dict[str, Any]) -> Version:
-    """One version, by the names of its fields."""
+    """A version from its fields by name."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
         raise InputError(
             f"A version has the number {number!r:.20}, the base {base!r:.20}, the kind {kind!r:.20} and the time "
-            f"{made!r:.40}. Whole numbers from 0, one of {', '.join(KINDS)}, and a time as text were expected."
+            f"{made!r:.40}. Expected whole numbers from 0, one of {', '.join(KINDS)}, and a time as text."
         )
     task = str(row.get("task"))
     content, seconds = check_content(task, row.get("content")), check_seconds(row.get("seconds"))
@@ -177,10 +181,10 @@ def _is_number(value: object) -> bool:
 
 
 def check_seconds(seconds: Any) -> float:
-    """A time from 0."""
+    """A number of seconds from 0."""
     if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
-    raise InputError(f"The time {seconds!r:.40} was given. Seconds from 0 to {MAX_SECONDS:.0e} were expected.")
+    raise InputError(f"The time {seconds!r:.40} was given. Expected seconds from 0 to {MAX_SECONDS:.0e}.")
 
 
 def check_box(box: object) -> FractionBox:
@@ -190,34 +194,34 @@ def check_box(box: object) -> FractionBox:
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
             return left, top, right, bottom
     raise InputError(
-        f"The box {box!r:.80} was given. [left, top, right, bottom] as fractions with 0 ≤ left < right ≤ 1 and "
-        "0 ≤ top < bottom ≤ 1 were expected. Draw it anew."
+        f"The box {box!r:.80} was given. Expected [left, top, right, bottom] with 0 ≤ left < right ≤ 1 and "
+        "0 ≤ top < bottom ≤ 1. Draw it again."
     )
 
 
 def _text(given: object, what: str, most: int) -> str:
-    """Plain text that SQLite and JSON both hold."""
+    """Plain text that SQLite and JSON can both store."""
     if not isinstance(given, str):
-        raise InputError(f"{what} is a {type(given).__name__}. Text was expected.")
+        raise InputError(f"{what} is a {type(given).__name__}. Expected text.")
     if len(given) > most:
-        raise InputError(f"{what} has {len(given):,} characters. At most {most:,} were expected. Shorten it.")
+        raise InputError(f"{what} has {len(given):,} characters. Expected at most {most:,}. Shorten it.")
     return given.encode("utf-8", "replace").decode().replace("\x00", "").replace("\r\n", "\n")
 
 
 def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
-    """One score a dimension, from the first text's side; ``turned`` where the second text stood on the left."""
+    """One score per dimension, from the first text's side; ``turned`` if the second text was shown first."""
     if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
-        raise InputError(f"The answers {answers!r:.120} were given. One each was expected for {', '.join(DIMENSIONS)}.")
+        raise InputError(f"The answers {answers!r:.120} were given. Expected one each for {', '.join(DIMENSIONS)}.")
     for name, score in answers.items():
         if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
-            raise InputError(f"The answer {score!r:.40} to {name} was given. One of 2, 1, 0, -1, -2 was expected.")
+            raise InputError(f"The answer {score!r:.40} to {name} was given. Expected one of 2, 1, 0, -1, -2.")
     return {name: -answers[name] if turned else answers[name] for name in DIMENSIONS}
 
 
 def check_judgement(row: object) -> dict[str, Any]:
-    """One comparison as the export writes it."""
+    """A comparison, in the form of the export."""
     if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
-        raise InputError("A judgement does not name two texts. What this program exports was expected.")
+        raise InputError("A comparison does not name two texts. Expected one in the form of the export.")
     made = row.get("made")
     return {
         "author": check_author(row.get("author")),

@@ -1,6 +1,6 @@
-"""Rounds: what one annotator changed of another's text, when to stop, and one text out of two from the same base.
+"""Rounds: the changes from one annotator to the next, when to stop, and the merging of two texts.
 
-Annotators work one after another (section 3.2 of the paper) for a set number of rounds; here they may also stop early.
+Annotators work one after another for a set number of rounds (section 3.2 of the paper). Here they may stop earlier.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 _SENTENCES = re.compile(r".+?(?:[.!?][\"')\]]*\s+|\n\s*|$)", re.DOTALL)
 
 MOST_PAIRS = 250_000
-"""Of parts of two texts, beyond which parts that come again and again match beside others alone."""
+"""Pairs of parts of two texts, beyond which frequent parts match only beside others."""
 
 
 class Change(NamedTuple):
-    """A run of words that stayed, went or came: ``kind`` is ``"same"``, ``"removed"`` or ``"added"``."""
+    """A run of words; ``kind`` is ``"same"``, ``"removed"`` or ``"added"``."""
 
     kind: str
     text: str
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """How one text became the other, word by word."""
+    """The changes from one text to the other, word by word."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
     for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
@@ -43,7 +43,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
             for old, new in zip(a[i1:i2], b[j1:j2], strict=True):
                 if old == new:
                     found.append(Change("same", old))
-                else:  # the word stayed, the blank after it did not
+                else:  # the same word, followed by other space
                     n = len(old.rstrip())
                     found += [Change("same", old[:n]), Change("removed", old[n:]), Change("added", new[n:])]
         else:
@@ -53,7 +53,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def edited(before: str, after: str) -> float:
-    """Part of the words that were changed: 0 nothing, 1 everything."""
+    """The share of words that changed, from 0 to 1."""
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
@@ -63,7 +63,7 @@ def edited(before: str, after: str) -> float:
 
 
 def text_of(content: Content) -> str:
-    """What people read of a task's content: the text, or one line an object."""
+    """A task's content as text: the text, or one line per object."""
     if "text" in content:
         return str(content["text"])
     return "\n".join(f"{o['label']}: {o['description']}" for o in content.get("objects", ()))
@@ -77,7 +77,7 @@ class StopRule:
     min_edits: float = 0.05
 
     def finished(self, versions: Sequence[Version]) -> str | None:
-        """Why it is finished, or ``None`` when another round is wanted."""
+        """Why the text is finished, or ``None`` if another round is needed."""
         people = [v for v in versions if v.kind != "seed"]
         if len(people) >= self.n_rounds:
             return f"{len(people)} rounds are done."
@@ -89,7 +89,7 @@ class StopRule:
 
 
 def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
-    """Every version with what it changed of the version that it was made from."""
+    """Every version with its changes from the version that it began from."""
     by_number = {v.number: text_of(v.content) for v in versions}
     rows = []
     for version in versions:
@@ -101,7 +101,7 @@ def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
 
 
 def merged(task: str, base: Content, theirs: Content, mine: Content) -> tuple[Content, bool]:
-    """One content out of two that were made from the same base, and whether a person must look at it."""
+    """The merged content of two versions of the same base, and whether a person must check it."""
     if task == "objects":
         return _merged_objects(base, theirs, mine)
     text, clash = _merged_text(base.get("text", ""), theirs.get("text", ""), mine.get("text", ""))
@@ -126,7 +126,7 @@ def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Cont
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
-    """What either changed or added between sentences that both kept; where both changed it, one after the other."""
+    """Both texts' changes between sentences that both kept; where both changed a place, one after the other."""
     if theirs == mine or base == mine:
         return theirs, False
     if base == theirs:
@@ -150,12 +150,12 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
             out += [*their, *my]
         out += old[ends[0] : ends[0] + 1]
         starts = [end + 1 for end in ends]
-    spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # none runs into the one before
+    spaced = [s if s[-1:].isspace() else s + " " for s in out[:-1]]  # a space between sentences
     return "".join([*spaced, *out[-1:]]), clash
 
 
 def _kept(old: list[str], new: list[str]) -> dict[int, int]:
-    """Places of sentences that stayed, in the old and in the new text."""
+    """Positions of unchanged sentences: in the old text → in the new one."""
     codes = _opcodes(_keys(old), _keys(new))
     return {i: i - i1 + j1 for kind, i1, i2, j1, _ in codes if kind == "equal" for i in range(i1, i2)}
 
@@ -169,7 +169,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _keys(parts: list[str]) -> list[str]:
-    """Words or sentences without the blanks at their ends, which are no change."""
+    """Words or sentences without trailing space, which does not count as a change."""
     return [part.rstrip() for part in parts]
 
 
@@ -185,7 +185,7 @@ _SMALL_WORDS = frozenset(_SMALL.split())
 
 
 def stem(word: str) -> str:
-    """A word without a plural's ending, so that *berries* and *berry* meet.
+    """A word without its plural ending, so that *berries* matches *berry*.
 
     >>> [stem(w) for w in ("Berries", "boxes", "leaves", "cups", "glass", "bus")]
     ['berry', 'box', 'leaf', 'cup', 'glass', 'bus']
@@ -201,7 +201,7 @@ def stem(word: str) -> str:
 
 
 def naming_words(text: str) -> list[str]:
-    """Words that name or qualify something, stemmed, each once, in order."""
+    """The content words of a text, stemmed, each once, in order."""
     return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in _SMALL_WORDS and len(w) > 1))
 
 
@@ -217,7 +217,7 @@ def head_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Covered:
-    """What a text says of one object: whether its head noun is there, which words are not, and the part that is."""
+    """Whether a text contains an object's head noun, which of its words are missing, and the share present."""
 
     id: str
     label: str
@@ -227,7 +227,7 @@ class Covered:
 
 
 def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
-    """Every object against the text, in the objects' order."""
+    """The coverage of every object by the text, in the objects' order."""
     there, rows = set(naming_words(text)), []
     for o in objects:
         words = naming_words(f"{o.label} {o.description}")
@@ -244,7 +244,7 @@ def left_out(objects: Sequence[BoxedObject], text: str) -> tuple[str, ...]:
 
 
 def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
-    """Means over the pictures that have each round: words of its text, active seconds, part of the words changed."""
+    """Means by round, over the pictures that have it: words, active seconds, share of words changed."""
     rounds: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for versions in histories:
         by_number = {v.number: text_of(v.content) for v in versions}
@@ -276,12 +276,12 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
 
 
 def _squares(values: Sequence[float]) -> float:
-    """Squared differences of all ordered pairs, summed: 2 n Σ v² − 2 (Σ v)²."""
+    """The sum of squared differences of all ordered pairs: 2 n Σ v² − 2 (Σ v)²."""
     return 2 * (len(values) * sum(v * v for v in values) - sum(values) ** 2)
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How far people agree on each dimension, over the pairs of texts that several compared; empty without such."""
+    """How far people agree on each dimension, over pairs of texts that several compared; empty without any."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])
@@ -300,7 +300,7 @@ def _sign(score: int) -> int:
 
 
 def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
-    """How many judgements are by somebody who wrote one of the two texts."""
+    """How many comparisons are by an author of one of the two texts."""
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 
@@ -317,9 +317,9 @@ class Net:
 def net_preference(
     judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
 ) -> dict[str, Net]:
-    """Net preference for the first text, by dimension and as ``mean``; judgements of one picture are drawn together."""
+    """Net preference for the first text, by dimension and as ``mean``; the bootstrap resamples whole pictures."""
     if not judgements:
-        raise InputError("No judgements were given. At least one was expected. Compare some pictures first.")
+        raise InputError("There are no comparisons yet. Expected at least one. Compare some texts first.")
     owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
     place = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)

@@ -1,7 +1,7 @@
-"""Where annotations are kept: one SQLite file, safe against a crash and against two people at once.
+"""The annotations in one SQLite file, safe against crashes and against two people at once.
 
-Every change is one transaction with ``synchronous=FULL``. What a person typed is never lost: a version is only added to
-the one that it was made from (a newer one comes back instead), and a draft is replaced only by whoever has seen it.
+Every change is one transaction with ``synchronous=FULL``. No typed text is lost. A version is added only after the one
+that it began from; otherwise the newer one is returned. A draft is replaced only by somebody who has seen it.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Someone else was faster: ``latest`` is not the version that the draft began from."""
+    """Somebody else saved first: ``latest`` is not the version that the draft began from."""
 
     latest: Version
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a person has typed in a window and not yet saved as a version, of which it began from ``base``."""
+    """A person's unsaved text in one window, which began from the version ``base``."""
 
     revision: int
     base: int
@@ -90,7 +90,7 @@ class Draft:
 
 
 class AnnotationStore:
-    """Pictures, versions, drafts and judgements in one file, made where there is none."""
+    """Pictures, versions, drafts and comparisons in one file, which is created if needed."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -106,33 +106,33 @@ class AnnotationStore:
     # pictures
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
-        """Make pictures known; one that is known takes the new file name."""
+        """Add pictures; a known one gets the new file name."""
         values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
-        """All, in the order they became known."""
+        """All pictures, in the order they were added."""
         return tuple(self._checked(_picture, "SELECT * FROM pictures ORDER BY rowid"))
 
     def picture(self, key: str) -> Picture | None:
         return next(iter(self._checked(_picture, "SELECT * FROM pictures WHERE key = ?", key)), None)
 
     def known(self, key: str) -> Picture:
-        """The picture, which must be there."""
+        """The picture, or an error if it is unknown."""
         if (picture := self.picture(key)) is None:
-            raise DataError(f"There is no picture {key!r} here. One of those listed was expected. Open the list anew.")
+            raise DataError(f"There is no picture {key!r}. Expected one of the list. Reload the list.")
         return picture
 
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
-        """From the first to the last; the seed, if there is one, is the first."""
+        """All versions, oldest first; a seed comes first."""
         query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
-        """Picture → task → its versions, of all pictures that have some."""
+        """Picture → task → versions, for all pictures that have some."""
         histories: dict[str, dict[str, list[Version]]] = {}
         query = "SELECT * FROM versions ORDER BY picture, task, number"
         for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):
@@ -144,7 +144,7 @@ class AnnotationStore:
         return versions[-1] if versions else None
 
     def seed(self, key: str, task: str, author: str, content: Content) -> bool:
-        """Keep a model's proposal as version 0, unless a version or a draft is there already."""
+        """Save a model's proposal as version 0, unless a version or a draft exists."""
         content = check_content(task, content)
         with self._writing():
             for table in ("versions", "drafts"):
@@ -156,9 +156,9 @@ class AnnotationStore:
     def save(
         self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
     ) -> Saved | Conflict:
-        """Add a version on top of the one that was seen (0: none), and drop the author's draft.
+        """Add a version after ``base`` (0: none), and delete the author's draft.
 
-        Where there is a newer one than ``base``, that one comes back, and nothing has changed.
+        If a version newer than ``base`` exists, it is returned and nothing changes.
         """
         author, kept = check_author(author), check_content(task, content)
         with self._writing():
@@ -166,12 +166,12 @@ class AnnotationStore:
             latest = self.latest(key, task)
             if latest is not None and latest.number != base:
                 return Conflict(latest)
-            # The first version of people is 1, with or without a seed.
+            # People's first version is 1, with or without a seed.
             number = (latest.number if latest else 0) + 1
             seconds = round(max(0.0, seconds), 1)
             version = Version(task, number, author, "merge" if merges else "round", kept, seconds, base, _now())
             self._add_version(key, version)
-            # A draft that differs was typed in another window: it is shelved rather than dropped.
+            # A different draft was typed in another window, so it is kept on the shelf.
             draft = self.draft(key, task, author)
             if draft is not None and draft.content != kept:
                 self._shelve(key, task, author)
@@ -196,7 +196,7 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Keep what was typed so far on top of the revision that was ``seen`` (0: none)."""
+        """Save a draft after the revision ``seen`` (0: none)."""
         author, kept = check_author(author), check_content(task, content)
         with self._writing():
             self.known(key)
@@ -214,14 +214,14 @@ class AnnotationStore:
         return revision, shelves
 
     def drafted(self, author: str) -> set[tuple[str, str]]:
-        """Pictures and tasks on which a person has typed something that is no version yet."""
+        """Pictures and tasks for which a person has a draft."""
         return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
     def draft(self, key: str, task: str, author: str) -> Draft | None:
         return next(iter(self.drafts(key, task, author)), None)
 
     def drafts(self, key: str, task: str, author: str, table: str = "drafts") -> list[Draft]:
-        """The one that stands, or those ``shelved``, which gave way to others of the same person, oldest first."""
+        """A person's draft, or with ``shelved`` their earlier ones, oldest first."""
 
         def read(row: sqlite3.Row) -> Draft:
             _, _, _, revision, base, content, seconds, made, tab, sequence = row
@@ -232,7 +232,7 @@ class AnnotationStore:
         return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
     def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
-        """Put a draft on the shelf; unless it ``stays``, the page begins from the last version again."""
+        """Copy a draft to the shelf; unless it ``stays``, delete it."""
         with self._writing():
             self._shelve(key, task, author)
             if not stays:
@@ -244,7 +244,7 @@ class AnnotationStore:
     # texts from elsewhere, and judgements
 
     def put_texts(self, source: str, texts: Iterable[tuple[str, str]]) -> None:
-        """Descriptions from elsewhere, to compare with; pairs of a picture's key and its text."""
+        """Save texts from elsewhere for comparison: pairs of a picture's key and a text."""
         rows = [(key, source, check_content("caption", {"text": text})["text"]) for key, text in texts]
         with self._writing():
             self._db.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
@@ -255,14 +255,14 @@ class AnnotationStore:
         return {row[0]: row[1] for row in rows}
 
     def put_judgement(self, key: str, row: dict[str, Any]) -> None:
-        """Keep a comparison; every one is kept, the last of a person on a pair counts."""
+        """Save a comparison. All are kept; a person's last one on a pair counts."""
         with self._writing():
             self.known(key)
             row = {"picture": key, **check_judgement(row)}
             self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
 
     def judgements(self) -> list[dict[str, Any]]:
-        """The last of every person on every pair, in the order they were made."""
+        """Every person's last comparison of every pair, oldest first."""
 
         def read(row: sqlite3.Row) -> dict[str, Any]:
             values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}
@@ -274,7 +274,7 @@ class AnnotationStore:
     # the database
 
     def _add(self, table: str, row: dict[str, Any], how: str = "INSERT") -> None:
-        """A row, its values in the order of the columns."""
+        """Insert a row, with values in the order of the columns."""
         self._db.execute(f"{how} INTO {table} VALUES ({', '.join(f':{name}' for name in row)})", row)
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
@@ -282,19 +282,19 @@ class AnnotationStore:
             return self._db.execute(query, values).fetchall()
 
     def _checked(self, read: Callable[[sqlite3.Row], T], query: str, *values: Any) -> list[T]:
-        """Rows that are as this program would write them: the file may be damaged, or another hand's."""
+        """Checked rows: the file may be damaged or written by another program."""
         rows = self._rows(query, *values)
         try:
             return [read(row) for row in rows]
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"The annotations hold a row that cannot be read: {str(error).rstrip('.')}. Rows as this program "
-                "writes them were expected. Take an earlier copy of the file."
+                f"{self.path} holds a row that cannot be read: {str(error).rstrip('.')}. "
+                "Use an earlier copy of the file."
             ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction: whole, or not at all."""
+        """One transaction: done completely or not at all."""
         with self._lock, self._disk_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -310,8 +310,8 @@ class AnnotationStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"Annotations cannot be kept in {self.path}: {error}. A file that can be written to was expected. "
-                "Free some space, or name another place."
+                f"Annotations cannot be saved in {self.path}: {error}. Expected a writable file. "
+                "Free some space, or give another file."
             ) from error
 
 
@@ -321,7 +321,7 @@ def _now() -> str:
 
 def _check_kinds(values: Iterable[Any], *kinds: type) -> None:
     if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise ValueError(f"{', '.join(k.__name__ for k in kinds)} were expected.")
+        raise ValueError(f"Expected {', '.join(k.__name__ for k in kinds)}.")
 
 
 def _picture(row: sqlite3.Row) -> Picture:

@@ -71,7 +71,9 @@ class Corpus:
         stream = encode_stream(encoder, [s.source for s in self.samples.items], store=self.store)
         texts = encode_texts(encoder, [text for _, text in self.pairs], self.store)
         pictures = torch.zeros(len(self.samples), texts.shape[1])
-        for row, looked in zip(pictures, self.progress.track(stream, "Looking", len(self.samples)), strict=True):
+        for row, looked in zip(
+            pictures, self.progress.track(stream, "Looking at pictures", len(self.samples)), strict=True
+        ):
             if not isinstance(looked, Failure):
                 with torch.no_grad():
                     row[:] = normalize(encoder.text.project(looked.pooled[:1]), dim=1)[0]

@@ -267,16 +267,16 @@ class GIST(NetworkRecipe):
     ``train="towers"`` is the authors' form: all weights of copies of both towers; ``"image"`` holds the texts' tower.
 
     Args:
-        train: ``"layers"``, ``"image"`` or ``"towers"``.
-        n_captions: texts a picture that are trained on; the authors' examples have 4.
-        top: texts matched to a picture; the authors' 5.
-        same_class: what other pairs of one class in a batch are; ``"negative"`` is the authors'.
-        n_steps: batches; the authors' examples train towers for 40 epochs.
-        batch_size: pairs; left out, 64 for layers and the authors' 20 for towers.
-        lr: left out, 3e-4 for layers, at its highest; for towers throughout, the authors' 1e-6 for a CLIP, and 1e-4 for
-            the embedded encoder, whose halves were never trained together (found on held-out groceries).
-        weight_decay: the authors' 1e-3.
-        n_crops: crops a picture, seen beside itself, for the linear classifier and for layers.
+        train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.
+        n_captions: texts per picture to train on (authors' examples: 4).
+        top: texts matched to a picture (authors: 5).
+        same_class: how to treat other pairs of the same class in a batch (authors: ``"negative"``).
+        n_steps: number of training steps; more take longer. The authors' examples train towers for 40 epochs.
+        batch_size: pairs per step; default: 64 for layers, 20 for towers (authors).
+        lr: learning rate; default: 3e-4 for layers; for towers 1e-6 with a CLIP (authors), and 1e-4 with the
+            embedded encoder, chosen on held-out groceries.
+        weight_decay: weight decay (authors: 1e-3).
+        n_crops: crops per picture, besides itself, for the linear classifier and for layers.
     """
 
     name: ClassVar[str] = "gist"
@@ -412,4 +412,4 @@ class GIST(NetworkRecipe):
 
         sources = [s.source for s in pictures.items]
         stream = encode_stream(now, sources, store=store, request=EncodeRequest(views=views_of))
-        return dict(progress.results(range(len(pictures.items)), stream, "Looking again"))
+        return dict(progress.results(range(len(pictures.items)), stream, "Looking at pictures again"))

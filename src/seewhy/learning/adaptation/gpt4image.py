@@ -115,18 +115,18 @@ class GPT4Image(NetworkRecipe):
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
-        form: of the alignment; the authors' ``"clip"``.
-        tau: temperature; left out, the authors' 0.2 for convolutional networks and 0.05 for transformers.
-        lam: weight of the alignment; the authors' 0.3. With 0 the texts change nothing.
+        form: form of the alignment (authors: ``"clip"``).
+        tau: temperature; default: 0.2 for convolutional networks, 0.05 for transformers (authors).
+        lam: weight of the alignment, from 0 (authors: 0.3); with 0 the texts change nothing.
         projection: ``"mlp"`` (authors) or ``"linear"``.
-        label_smoothing: of the cross entropy; the authors' 0.1 for DeiT, 0 for ResNets.
-        size: side of the pictures in pixels; left out, the encoder's own.
-        n_steps: batches.
-        batch_size: pictures a batch.
-        lr: learning rate, at its highest.
-        encoder_lr: that of the encoder's weights, as a multiple.
-        weight_decay: the authors' 0.05 with AdamW.
-        schedule: see :class:`seewhy.training.loop.Training`; the authors' is a cosine.
+        label_smoothing: label smoothing of the cross entropy, 0 to 1 (authors: 0.1 for DeiT, 0 for ResNets).
+        size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
+        n_steps: number of training steps; more take longer.
+        batch_size: pictures per step; lower it if memory runs out.
+        lr: highest learning rate.
+        encoder_lr: learning rate of the encoder, as a multiple of ``lr``; lower it to change the encoder less.
+        weight_decay: weight decay with AdamW (authors: 0.05).
+        schedule: how the rate changes (authors: a cosine); see :class:`seewhy.training.loop.Training`.
     """
 
     name: ClassVar[str] = "gpt4image"

@@ -323,16 +323,17 @@ class OGEN(PromptLearning):
     number each. Nothing when predicting.
 
     Args:
-        new_names: of classes without pictures, to learn for; left out, as many of the vocabulary as there are classes;
-            with none, ``()``, ``u3`` is left out.
-        excluded: names that are not taken from the vocabulary, nor what means the same.
-        k: near classes (authors: 3).
-        extrapolation: ``"joint"``, from all near classes at once; ``"per_class"``, from each alone; ``"released"``.
-        distil: weight of the teacher's word; 0 leaves it out.
-        window_min: epochs that the teacher is made of at first (paper, from memory: 2),
-        window_max: and in the end (9).
-        generator_steps: in which the generator learns alone, before the prompt (authors: a fifth of the epochs).
-        generator_lr: the generator's learning rate (authors: 0.002, the prompt's, over many more steps).
+        new_names: names of classes without pictures to learn for; default: from the vocabulary, as many as
+            there are classes. Empty leaves ``u3`` out.
+        excluded: names not to take from the vocabulary, nor their synonyms.
+        k: near classes to learn from (authors: 3).
+        extrapolation: how near classes are used: ``"joint"`` (all at once), ``"per_class"`` or ``"released"``.
+        distil: weight of the teacher, from 0; 0 leaves it out.
+        window_min: epochs that the teacher averages at the start (paper: 2).
+        window_max: epochs that it averages at the end (paper: 9).
+        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the
+            epochs).
+        generator_lr: learning rate of the generator (authors: 0.002, over many more steps).
     """
 
     name: ClassVar[str] = "ogen"

@@ -50,14 +50,14 @@ class PromptRecipe(NetworkRecipe):
     """Learns vectors that stand before every class's name; the method writes :meth:`task`.
 
     Args:
-        words: that the prompt begins with; empty, ``n_tokens`` random vectors.
-        n_tokens: of a prompt that begins without words.
-        shots: pictures of each class to train on; left out, all that are not held out.
-        epochs: times that each picture is seen.
-        batch_size: pictures per step.
-        lr: of SGD with momentum 0.9, at its highest; left out, 0.1 behind the embedded encoder, CoOp's 0.002 behind
-            others.
-        weight_decay: of all that is trained (authors: 5e-4).
+        words: words that the prompt starts from; empty: ``n_tokens`` random vectors.
+        n_tokens: number of learnt vectors in a prompt that starts without words, from 1.
+        shots: training pictures per class, from 1; default: all that are not held out.
+        epochs: times that each picture is seen; more take longer.
+        batch_size: pictures per step; lower it if memory runs out.
+        lr: highest learning rate of SGD with momentum 0.9; default: 0.1 with the embedded encoder, 0.002 (CoOp)
+            with others.
+        weight_decay: weight decay of everything that trains (authors: 5e-4).
     """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
@@ -179,9 +179,10 @@ class PromptLearning(PromptRecipe):
     """Prompts in the words half, of which as much is kept as holds elsewhere.
 
     Args:
-        keep: how much is kept, 0 to 1; left out, chosen on half of the held-out pictures: the best on the classes among
-            those that cost no more than ``may_forget``. The figures are of the other half.
-        may_forget: most of the agreement with the encoder's own classes, by their names, that a chosen ``keep`` costs.
+        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on half of
+            the held-out pictures, within ``may_forget``. Figures come from the other half.
+        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
+            it to forget less.
     """
 
     network: ClassVar[type[Network] | None] = PromptedNetwork

@@ -232,8 +232,8 @@ class TowerPromptLearning(PromptRecipe):
     """Learns vectors in both halves of an encoder, all of which are kept, or none.
 
     Args:
-        depth: layers of both towers that have vectors of their own (authors: 9 of 12).
-        keep: 1, all that was learnt, or 0, the encoder as it was.
+        depth: layers of both towers with vectors of their own, from 1 (authors: 9 of 12).
+        keep: 1 keeps all that was learnt; 0 keeps the encoder as it was.
     """
 
     needs: ClassVar[str] = "pictures in classes, and an encoder whose halves are both transformers"
@@ -333,11 +333,11 @@ class PromptSRCTowers(TowerPromptLearning):
     half over all classes per step; when predicting, as the encoder.
 
     Args:
-        n_image: vectors among the patches, in each of these layers (authors: 4).
-        text_weight: of the distance from what names were (authors: 25).
-        image_weight: of the distance from what pictures were (authors: 10).
-        mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
-        epoch_std: its width, as a part of the epochs (authors: 1 of 20).
+        n_image: learnt vectors among the patches in each of these layers (authors: 4).
+        text_weight: weight of keeping names where they were, from 0 (authors: 25); raise it to forget less.
+        image_weight: weight of keeping pictures where they were, from 0 (authors: 10); raise it to forget less.
+        mean_epoch: centre of the Gaussian average, as a share of the epochs (authors: 15 of 20).
+        epoch_std: its width, as a share of the epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc_towers"

@@ -228,9 +228,9 @@ class PromptSRC(PromptLearning):
     Cost: as CoOp.
 
     Args:
-        text_weight: of the distance from what names were (authors: 25).
-        mean_epoch: middle of the Gaussian, as a part of the epochs (authors: 15 of 20).
-        epoch_std: its width, as a part of the epochs (authors: 1 of 20).
+        text_weight: weight of keeping names where they were, from 0 (authors: 25); raise it to forget less.
+        mean_epoch: centre of the Gaussian average, as a share of the epochs (authors: 15 of 20).
+        epoch_std: its width, as a share of the epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc"

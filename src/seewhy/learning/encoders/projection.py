@@ -39,13 +39,14 @@ class Projection:
     """A projection head.
 
     Args:
-        form: ``"none"``; ``"linear"``; ``"mlp"``, a layer as wide as the encoder, ReLU and a layer (SimCLR's and
-            SupCon's); ``"fixed"``, which weighs coordinates down one after another and learns nothing.
-        width: of what it gives; ``"none"`` and ``"fixed"`` keep that of the encoder.
-        kappa: of ``"fixed"``; left out, by ``effective``.
-        effective: coordinates that weigh at least a thousandth of the first, ``ln 1000 / ln kappa``; left out, half.
-        normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch, as PixPro's and
-            BYOL's do.
+        form: ``"none"``; ``"linear"``; ``"mlp"``, a layer as wide as the encoder, ReLU and a layer (SimCLR,
+            SupCon); ``"fixed"``, which scales coordinates down one after another and learns nothing.
+        width: dimensions of the output; ``"none"`` and ``"fixed"`` keep the encoder's.
+        kappa: factor from one coordinate to the next of ``"fixed"``; default: from ``effective``.
+        effective: coordinates with at least a thousandth of the first one's weight, ``ln 1000 / ln kappa``;
+            default: half.
+        normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch (PixPro,
+            BYOL).
     """
 
     form: Form = "mlp"

@@ -221,8 +221,8 @@ class LearntScale(Contrastive):
     """Scores are cosines times ``exp(theta)``, which is learnt and held between 1 and ``max_scale`` after each step.
 
     Args:
-        temperature: at first, ``exp(-theta)``; CLIP's 0.07.
-        max_scale: of ``exp(theta)``; CLIP's 100.
+        temperature: temperature at the start (CLIP: 0.07).
+        max_scale: largest factor on the cosines (CLIP: 100).
     """
 
     temperature: SomePart = 0.07

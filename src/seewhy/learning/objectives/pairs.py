@@ -60,9 +60,9 @@ class SigLIP(Contrastive):
     Equal to ``open_clip.loss.SigLipLoss`` in loss and gradients, also over several processes.
 
     Args:
-        scale: of the cosines at first; the paper's 10.
-        bias: at first; the paper's -10, so that the many wrong pairs cost little at the start.
-        max_scale: of ``exp(t)``.
+        scale: factor on the cosines at the start (paper: 10).
+        bias: bias at the start (paper: −10); it keeps the many wrong pairs cheap.
+        max_scale: largest factor on the cosines.
     """
 
     name: ClassVar[str] = "siglip"
@@ -99,8 +99,8 @@ class ALIGN(Contrastive):
     directions where the paper takes the sum.
 
     Args:
-        temperature: ``sigma`` at first; the paper's 1.
-        label_smoothing: the paper's 0.1.
+        temperature: temperature at the start (paper: 1).
+        label_smoothing: label smoothing, 0 to 1 (paper: 0.1).
     """
 
     name: ClassVar[str] = "align"
@@ -131,9 +131,9 @@ class ConVIRT(Contrastive):
     gets no gradient. Two reports that say the same ("no effusion") are wrong answers for one another, as in the paper.
 
     Args:
-        temperature: ``tau``, which is not learnt; the paper's 0.1.
-        lam: weight of pictures over sentences; the paper's 0.75.
-        spans: what is drawn of a report, ``"sentence"``, or ``"text"`` for the whole.
+        temperature: temperature, which is fixed (paper: 0.1).
+        lam: weight of pictures against sentences, 0 to 1 (paper: 0.75).
+        spans: part of a report to draw: ``"sentence"``, or ``"text"`` for all of it.
     """
 
     name: ClassVar[str] = "convirt"
@@ -166,7 +166,7 @@ class MedCLIP(LearntScale):
     pairs: ``labels`` may be two, one of each side.
 
     Args:
-        alike: ``"dot"`` as the code, or ``"cosine"`` as the paper.
+        alike: similarity of labels: ``"dot"`` (code) or ``"cosine"`` (paper).
     """
 
     name: ClassVar[str] = "medclip"
@@ -203,8 +203,8 @@ class GIST(Contrastive):
     Differences: the scale stays as it is (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
 
     Args:
-        scale: of the cosines; CLIP's 100.
-        same_class: what pairs of one class but different samples are; ``"negative"`` is the authors'.
+        scale: factor on the cosines (CLIP: 100).
+        same_class: how to treat other pairs of the same class (authors: ``"negative"``).
     """
 
     name: ClassVar[str] = "gist"
@@ -238,7 +238,7 @@ class FocalLens(LearntScale):
     of an instruction that was not taught.
 
     Args:
-        same_answer: triplets with the same answer are left out of the comparison (``"masked"``), right with equal parts
+        same_answer: how to treat triplets with the same answer: left out (``"masked"``), right in equal parts
             (``"positive"``), or wrong (``"negative"``).
     """
 
@@ -273,9 +273,10 @@ class Prefix(LearntScale):
     batch's source alone, so prefixes must not decay.
 
     Args:
-        n_tokens: of each prefix; the paper's 1.
+        n_tokens: learnt vectors per prefix (paper: 1).
         debiased: whether each batch comes from one source.
-        same_label: whether pairs with one label are right for one another (UniCL); else only its own text is (CLIP).
+        same_label: whether pairs with one label count as right for one another (UniCL), or only a picture's own
+            text (CLIP).
     """
 
     name: ClassVar[str] = "prefix"
@@ -308,9 +309,9 @@ class GPT4Image(Contrastive):
     Follows the authors' code on one device. Copies of one text in a batch are wrong answers for one another, as theirs.
 
     Args:
-        form: which of the three; the authors' default is ``"clip"``.
-        tau: temperature; the authors' 0.2 for ResNets, 0.05 for DeiT.
-        lam: weight beside the cross entropy; the authors' 0.3.
+        form: which of the three forms (authors: ``"clip"``).
+        tau: temperature (authors: 0.2 for ResNets, 0.05 for DeiT).
+        lam: weight beside the cross entropy, from 0 (authors: 0.3).
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -352,8 +353,8 @@ class FocalContrastive(LearntScale):
     is computed. There is no bias, unlike SigLIP's.
 
     Args:
-        alpha: weight of pairs; the authors' 0.5.
-        gamma: how little counts what is answered well; the authors' 1. At 0, SigLIP's without its bias.
+        alpha: weight of right pairs, 0 to 1 (authors: 0.5).
+        gamma: how much easy pairs are discounted, from 0 (authors: 1); 0 is SigLIP without its bias.
     """
 
     name: ClassVar[str] = "focal_contrastive"
@@ -385,9 +386,9 @@ class DITO(LearntScale, RandomBoxes):
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
-        n_boxes: drawn of each picture.
-        smallest: side of a box, as a part of the picture's.
-        level_weight: of the levels beside the whole.
+        n_boxes: boxes drawn per picture.
+        smallest: smallest side of a box, as a share of the picture's side.
+        level_weight: weight of single levels beside the whole, from 0.
     """
 
     name: ClassVar[str] = "dito"

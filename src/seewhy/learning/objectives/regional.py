@@ -34,11 +34,11 @@ class GLoRIA(Regional):
     than there are words. There a layer of its own makes the vectors of regions; here a tower's projection does.
 
     Args:
-        attention_scale: of words over regions; the authors' ``temp1``, 4.
-        word_scale: of a word's likeness with what it attends to; the authors' ``temp2``, 5.
-        scale: of likenesses of both parts; the authors' ``temp3``, 10. None of them is learnt.
-        local_weight: of the parts beside the whole; the authors' 1.
-        spans: what is drawn of a report, ``"sentence"`` as the authors do, or ``"text"`` for the whole.
+        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
+        word_scale: factor on the similarity of a word and what it attends to (authors: ``temp2``, 5).
+        scale: factor on the similarities of both parts (authors: ``temp3``, 10). None of the three is learnt.
+        local_weight: weight of parts beside the whole, from 0 (authors: 1).
+        spans: part of a report to draw: ``"sentence"`` (authors), or ``"text"`` for all of it.
     """
 
     name: ClassVar[str] = "gloria"
@@ -100,10 +100,10 @@ class DreamLIP(LearntScale, Regional):
     loss is not in the paper and not here. Costs ``n_texts`` passes of the text tower.
 
     Args:
-        n_texts: drawn of a picture at every step; the authors' 6.
-        sigma: stretched cosine below which a region is no part of a group; the authors' 0.1.
-        local_weight: of the grouping; the authors' 1.
-        spans: what is drawn: sentences and the captions they are from, ``"both"``; or one of them.
+        n_texts: texts drawn per picture and step (authors: 6).
+        sigma: stretched cosine below which a region belongs to no group, 0 to 1 (authors: 0.1).
+        local_weight: weight of the grouping, from 0 (authors: 1).
+        spans: what to draw: sentences, whole captions, or ``"both"``.
 
     Example:
         >>> regions, sentences = 3 * torch.eye(3)[None], torch.eye(3)[None, :2]
@@ -188,13 +188,13 @@ class PixPro(Dense):
 
     Args:
         form: what is made of cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
-        threshold: of the distance; the paper's 0.7.
-        gamma: exponent of the likeness; the paper's 2. At 0 every cell becomes the whole crop.
-        temperature: of PixContrast; the paper's 0.3.
-        cell_weight: of cells; 0 leaves whole views alone, the control.
-        instance_weight: of whole views beside cells: ``-2 cos`` of a predicted pooled vector and the slow branch's,
-            both ways; the published runs' 0, the paper's combination 1.
-        momentum: of the slow branch at first, which rises to 1; the authors' 0.99.
+        threshold: largest distance of two cells that match (paper: 0.7).
+        gamma: exponent of the similarity (paper: 2); at 0 every cell becomes the whole crop.
+        temperature: temperature of PixContrast (paper: 0.3).
+        cell_weight: weight of cells, from 0; 0 trains on whole views alone, as a control.
+        instance_weight: weight of whole views beside cells (published runs: 0; the paper's combination: 1). It
+            is ``-2 cos`` of a predicted pooled vector and the slow branch's, both ways.
+        momentum: momentum of the slow branch at the start, 0 to 1; it rises to 1 (authors: 0.99).
     """
 
     name: ClassVar[str] = "pixpro"

@@ -32,8 +32,8 @@ class CrossEntropy(Vectors):
     ``mean_i -log softmax(W z_i + b)[y_i]`` over all views. Vectors keep their length. Equal to torch's.
 
     Args:
-        label_smoothing: part of the right answer that is spread over all classes.
-        n_views: of each picture; one, as is usual.
+        label_smoothing: share of the right answer that is spread over all classes, 0 to 1.
+        n_views: views per picture, from 1; more cost proportionally more.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -91,11 +91,12 @@ class IIS(Vectors):
     ``concepts="random"`` they are directions that never change: what the second term does without any concept.
 
     Args:
-        n_concepts: ``M``; the best of the paper's ablation, as a review quotes it.
-        sparsity: ``s``; likewise.
-        weight: ``w`` of the second term; 0 is the plain cross entropy with the same start and order.
-        concepts: ``"pictures"`` or ``"random"``.
-        n_views: of each picture.
+        n_concepts: number of concepts, ``M``; the default is the best in the paper's ablation, as a review
+            quotes it.
+        sparsity: share of concepts to drop, ``s``, 0 to 1; default as above.
+        weight: weight of the second term, from 0; 0 is plain cross entropy with the same start and order.
+        concepts: ``"pictures"`` or ``"random"``, the control.
+        n_views: views per picture, from 1; more cost proportionally more.
     """
 
     name: ClassVar[str] = "iis"
@@ -156,8 +157,8 @@ class SimCLR(Vectors):
     SupContrast's command for SimCLR; the paper finds 0.1 to 0.5 best, by batch and epochs.
 
     Args:
-        temperature: of the cosines.
-        n_views: of each picture; with more than two each must find all others.
+        temperature: temperature of the cosines.
+        n_views: views per picture, from 2; with more, each must find all others.
 
     Example:
         >>> views = torch.eye(2)[:, None].repeat(1, 2, 1)
@@ -191,11 +192,12 @@ class SupCon(Vectors):
     their class in the queue, their own picture's other views among it. Memory does not grow with the queue.
 
     Args:
-        temperature: of the cosines; the paper's 0.1.
-        base_temperature: the authors' factor of the loss is ``temperature`` through this; left out, there is none.
-        n_views: of each picture.
-        n_store: pictures of the queue; 0 compares within the batch.
-        momentum: of the slow copy at first; it rises to 1.
+        temperature: temperature of the cosines (paper: 0.1).
+        base_temperature: divides the temperature into a factor of the loss, as in the authors' code; default:
+            no factor.
+        n_views: views per picture, from 1; more cost proportionally more.
+        n_store: pictures in the queue, from 0; 0 compares within the batch.
+        momentum: momentum of the slow copy at the start, 0 to 1; it rises to 1.
     """
 
     name: ClassVar[str] = "supcon"
@@ -281,16 +283,16 @@ class LOOK(Vectors):
     store. Slow vectors of the batch itself go into the store before it is compared with.
 
     Args:
-        k: neighbours; 0 takes all, which is SupCon's inner form.
-        temperature: of the cosines.
-        eps: added to the probability, so that a picture without a neighbour of its class has no endless loss.
-        cold: what helps while neighbours are still of any class. ``"wide"``: k falls from the whole store to its value.
-            ``"warm_up"``: the cross entropy of a layer. ``"own_class"``: the best of its class is added to the k.
-            ``"none"``: nothing; a picture without one of its class among the k has then no gradient.
-        cold_part: of the training's steps, for ``"wide"`` and ``"warm_up"``.
-        n_store: pictures in the store, at most all that are trained on.
-        momentum: of the slow copy at first; it rises to 1. With 0 it is the network itself.
-        n_views: of each picture; the last goes through the slow copy.
+        k: number of neighbours, from 0; 0 takes all (SupCon's inner form).
+        temperature: temperature of the cosines.
+        eps: added to the probability, so that the loss stays finite without a neighbour of the class.
+        cold: help while neighbours are still of any class. ``"wide"``: k falls from the whole store to its
+            value. ``"warm_up"``: cross entropy of a layer. ``"own_class"``: add the best of the class to the k.
+            ``"none"``: no help, so pictures without such a neighbour have no gradient.
+        cold_part: share of the steps for ``"wide"`` and ``"warm_up"``, 0 to 1.
+        n_store: pictures in the store, at most all training pictures.
+        momentum: momentum of the slow copy at the start, 0 to 1; it rises to 1. 0 is the network itself.
+        n_views: views per picture; the last goes through the slow copy.
     """
 
     name: ClassVar[str] = "look"

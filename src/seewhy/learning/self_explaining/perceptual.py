@@ -291,15 +291,15 @@ class Perceptual(NetworkRecipe):
 
     Args:
         form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
-        side: of the grey pictures, in pixels; the authors' 28.
-        memory: ``"dense"``, or ``"convolutional"`` as in the paper's experiments.
-        width: of the autoencoder; the authors' 256 channels.
-        depth: layers of a dense one; few layers reproduce the pictures but do not attract to them.
-        memory_steps: of the autoencoder's training, on all pictures at once where there are at most 500.
-        memory_lr: the authors' 1e-5.
-        judge_epochs: of the classifier; the authors' 25 to 200.
-        n_loops: times the seen picture is observed again; the authors' 30.
-        n_copies: disturbed copies; the authors' 500.
+        side: side of the grey pictures in pixels (authors: 28).
+        memory: ``"dense"``, or ``"convolutional"`` (paper).
+        width: channels of the autoencoder (authors: 256).
+        depth: layers of a dense autoencoder; with few, pictures are reproduced but do not attract.
+        memory_steps: training steps of the autoencoder, on all pictures at once up to 500.
+        memory_lr: learning rate of the autoencoder (authors: 1e-5).
+        judge_epochs: epochs of the classifier (authors: 25 to 200).
+        n_loops: times the picture is redrawn (authors: 30); more make it more stable.
+        n_copies: disturbed copies to average (authors: 500).
     """
 
     name: ClassVar[str] = "perceptual"

@@ -111,9 +111,11 @@ class FitEPIC(Fitting):
                 },
                 "coherence": round(coherence(fit.pooled, rotation, labels[fit.indices]), 4),
             }
-        bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
+        with progress.doing("Collecting pictures that show each prototype"):
+            bank = collect(model, rotation, fit, [entries[i] for i in fit.indices], self.n_kept, self.duplicate, store)
         bank = replace(bank, classifier=classifier_digest(model), measures=measures, made_from=seal)
-        likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
+        with progress.doing("Testing the prototypes on held-out pictures"):
+            likeness = self._likeness(model, bank, [entries[i] for i in measured.indices], store)
         self._warn(measures, width, progress)
         measures |= {"likeness": likeness, "notes": list(progress.notes)}
         measures["failures"] = [f.to_json() for f in progress.failures]
@@ -132,7 +134,7 @@ class FitEPIC(Fitting):
         entries: dict[str, Entry] = {}
         maps: CellMaps | None = None
         undo: Unpooled | None = None
-        for (_, label), seen in progress.results(pictures, stream, "Looking"):
+        for (_, label), seen in progress.results(pictures, stream, "Looking at pictures"):
             if seen.digest in entries or seen.features is None:
                 continue
             features = seen.features[None]
@@ -215,7 +217,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
     for number, (name, changes) in enumerate(free.items()):
         steps = changes if name not in fixed else [{}] if number == 0 else []
         at_start = setting if best.how is None else best.how
-        for change in progress.track(steps, f"Choosing {number + 1} of 3"):
+        for change in progress.track(steps, f"Choosing how prototypes are made, setting {number + 1} of 3", len(steps)):
             tried = replace(at_start, **change)
             rotation = tried.fit(fit)
             pure = mean_purity(held, rotation)
@@ -226,6 +228,7 @@ def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> 
         return best
     # The same setting with as many rounds as are best for the pictures to choose on.
     rounds = replace(best.how, n_rounds=MOST_ROUNDS).rounds(fit)
+    rounds = progress.track(rounds, "Choosing how many rounds prototypes need", MOST_ROUNDS)
     highest, number, rotation = max(
         ((mean_purity(held, r), n, r) for n, r in enumerate(rounds, 1)), key=lambda one: one[:2]
     )

@@ -1,4 +1,4 @@
-"""The page: drop a picture, see the card, ask further. Needs the extra ``app``, and nothing of it is loaded before."""
+"""The web page: drop a picture and see its card. Needs the extra ``app``, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def make_app(
 ) -> FastAPI:
     """The pages of a classifier as an ASGI app.
 
-    With ``data`` one browses what it gets wrong, with ``corrections`` decides on its labels. Looks at ``data`` are kept
-    in the store, pictures that readers send never.
+    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. The store keeps features of
+    ``data``, never of pictures that readers send.
     """
     try:
         from .pages import make

@@ -37,8 +37,10 @@ from .settings import Settings
 SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js")
 Task = Annotated[str, InPath(pattern="^(objects|caption)$", description="objects or caption.")]
 Name = Annotated[str, Query(alias="as", max_length=200, description="The annotator's name.")]
-Show = Annotated[Literal["all", "open", "finished"], Query(description="All, those not finished, or those that are.")]
-Of = Annotated[Literal["writing", "comparing"], Query(description="What is looked for, or was looked for in vain.")]
+Show = Annotated[
+    Literal["all", "open", "finished"], Query(description="Which pictures: all, not finished, or finished.")
+]
+Of = Annotated[Literal["writing", "comparing"], Query(description="Which work to look for.")]
 PICTURES_A_PAGE = 60
 TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Compare", "history": "History"}
 
@@ -102,7 +104,7 @@ class AnnotationPages:
         nothing: Of | None = None,
         format: Format = "html",
     ) -> Response:
-        """Pictures, how far each is, and how far all of them are together."""
+        """All pictures, and the progress of each and of all."""
         rows = self.desk.overview()
         author = _author_or_none(name)
         kept = [row for row in rows if show == "all" or (show == "finished") == bool(row["finished"])]
@@ -123,7 +125,7 @@ class AnnotationPages:
         return self._answer(format, data, "annotate_home.html", author, **data, **about)
 
     def next(self, name: Name = "", of: Of = "writing", format: Format = "html") -> Response:
-        """Leads to what waits for a person, to write or to compare; to the list when nothing does."""
+        """Lead a person to the next picture to write about or compare, or to the list when there is none."""
         author = check_author(name)
         if of == "comparing":
             key = self.desk.next_comparison(author)
@@ -141,7 +143,7 @@ class AnnotationPages:
         return self._task("objects", key, name, format)
 
     def caption(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """The text on one whole picture, beside what was said of its objects."""
+        """The text on one whole picture, beside the descriptions of its objects."""
         return self._task("caption", key, name, format)
 
     def _task(self, task: str, key: str, name: str, format: str) -> Response:
@@ -165,7 +167,7 @@ class AnnotationPages:
         return self._answer(format, {**data, "objects": objects}, f"annotate_{task}.html", author, **about)
 
     def compare(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """Two texts on one picture, left and right by chance, without saying whose they are."""
+        """Two texts on one picture, in random order and without names."""
         picture, author = known_picture(self.desk, key), _author_or_none(name)
         if author is None:
             return RedirectResponse("/", 303)
@@ -175,13 +177,13 @@ class AnnotationPages:
         return self._answer(format, data, "annotate_compare.html", author, **about, here="compare")
 
     def history(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """Every version of one picture, with what it changed, by whom, and how long it took."""
+        """Every version for one picture: its changes, its author and the seconds of work."""
         picture, author = known_picture(self.desk, key), _author_or_none(name)
         rows = {task: history(self.desk.store.versions(key, task)) for task in TASKS}
         return self._answer(format, rows, "annotate_history.html", author, picture=picture, rows=rows, here="history")
 
     def figures(self, name: Name = "", format: Format = "html") -> Response:
-        """How rounds go on, which texts people prefer, with intervals, and whether they agree."""
+        """Figures by round, which texts people prefer, with intervals, and whether people agree."""
         data = self.desk.figures()
         return self._answer(format, data, "annotate_figures.html", _author_or_none(name), **data)
 
@@ -197,14 +199,14 @@ class AnnotationPages:
         return answer(format, lambda: twin, page)
 
     def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
-        """Keep what was typed so far; it is on the disk when this answers."""
+        """Save a draft; it is on disk before this answers."""
         known_picture(self.desk, key)
         written = (body.author, body.content, body.base, body.seconds, body.seen)
         revision, shelved = self.desk.store.keep_draft(key, task, *written, tab=body.tab, sequence=body.sequence)
         return JSONResponse({"revision": revision, "shelved": shelved})
 
     def save(self, key: Key, task: Task, body: SaveBody) -> Response:
-        """End a round. Where someone else was faster, nothing is overwritten: the answer (409) holds both, merged."""
+        """Finish a round. If somebody else saved first, the answer (409) holds both texts, merged."""
         known_picture(self.desk, key)
         store = self.desk.store
         done = store.save(key, task, body.author, body.content, body.base, body.seconds, merges=body.merges)
@@ -229,19 +231,19 @@ class AnnotationPages:
         return JSONResponse(answered, 409)
 
     def aside(self, key: Key, task: Task, body: Body) -> Response:
-        """Put one's draft aside and begin from the last version again; the draft stays on the shelf."""
+        """Put a draft aside and start again from the last version. The draft is kept."""
         known_picture(self.desk, key)
         author = check_author(body.author)
         self.desk.store.put_aside(key, task, author)
         return JSONResponse(self.desk.state(key, task, author))
 
     def covered(self, key: Key, body: TextBody) -> Response:
-        """Which objects, and which of their words, a text leaves out."""
+        """Which objects, and which of their words, are missing from a text."""
         known_picture(self.desk, key)
         return JSONResponse({"objects": self.desk.covered(key, body.text)})
 
     def judge(self, key: Key, body: JudgementBody) -> Response:
-        """Keep a comparison."""
+        """Save a comparison."""
         known_picture(self.desk, key)
         self.desk.judge(key, check_author(body.author), body.answers, body.token, body.seconds)
         return JSONResponse({"kept": True})
@@ -252,7 +254,7 @@ class AnnotationPages:
         return Response(self.desk.jpeg(key, 320 if small else 1600), media_type=JPEG)
 
     def export(self) -> Response:
-        """All annotations, one JSON object a picture."""
+        """All annotations, one JSON object per picture."""
         return Response(lines(self.desk.store, self.desk.rule), media_type=JSON_LINES)
 
 
@@ -266,7 +268,7 @@ def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) 
 def known_picture(desk: AnnotationDesk, key: str) -> Picture:
     found = desk.store.picture(key)
     if found is None:
-        raise HTTPException(404, "There is no such picture here. Go back to the list.")
+        raise HTTPException(404, "There is no picture at this address. Go back to the list of pictures.")
     return found
 
 

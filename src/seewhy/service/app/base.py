@@ -1,4 +1,4 @@
-"""What every page of every app stands on: routes, uploads, templates, errors, a JSON twin, long lists by pages."""
+"""What every page of every app uses: routes, uploads, templates, errors, JSON twins and paging."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 Documented = dict[int | str, dict[str, Any]]
 """Answers of a route, as its OpenAPI document has them."""
 Format = Annotated[Literal["html", "json"], Query(description="A page, or its JSON twin.")]
-PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; one that is not there is the last.")]
+PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; a number past the end gives the last page.")]
 RETRY_AFTER = "2"
 """Seconds, where too much is waiting."""
 DROPS = "app.js"
@@ -49,16 +49,16 @@ _HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 ERRORS: Documented = {
     status: {"model": Problem, "description": text, "content": _HTML}
     for status, text in {
-        303: "It was done, or nothing was given; the page is at `location`.",
-        403: "A request that changes something came from another page.",
-        404: "There is no such page, or it is no longer kept.",
-        408: "The body came too slowly.",
-        409: "Somebody was faster; the answer holds what stands, and nothing was changed.",
-        413: "The body is larger than allowed.",
+        303: "Done, or a name is missing; `location` names the page to go to.",
+        403: "The request would change something and came from another site.",
+        404: "There is no such page, or its picture is no longer in memory.",
+        408: "The body arrived too slowly.",
+        409: "Somebody else saved first. Nothing was changed; the answer holds the current state.",
+        413: "The body is too large.",
         421: "The page does not answer under this host name.",
-        422: "What was given cannot be used; the message says why.",
+        422: "The input is not valid; the message says why.",
         503: "Too many requests are waiting.",
-        504: "It took too long.",
+        504: "The answer took too long.",
     }.items()
 }
 _OBJECT = {"application/json": {"schema": {"type": "object"}}}
@@ -66,12 +66,12 @@ _PAGE: Documented = {200: {"description": "A page; with `format=json`, its data.
 
 
 def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
-    """A route that answers with a page, or with its JSON twin."""
+    """A route that answers with a page, or with its data as JSON."""
     app.add_api_route(path, handler, responses=_PAGE, response_class=HTMLResponse, response_model=None, **how)
 
 
 def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
-    """A route that answers with JSON alone."""
+    """A route that answers with JSON only."""
     documented: Documented = {200: {"content": _OBJECT}}
     how = {"responses": documented, "response_class": JSONResponse, **how}
     app.add_api_route(path, handler, response_model=None, **how)
@@ -96,7 +96,7 @@ def templates() -> Environment:
 
 @cache
 def source(name: str) -> str:
-    """A file of ours as it stands: style sheet or script."""
+    """The text of one of our own style sheets or scripts."""
     return templates().loader.get_source(templates(), name)[0]  # type: ignore[union-attr]
 
 
@@ -105,28 +105,28 @@ def render(template: str, **context: Any) -> str:
 
 
 def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status: int = 200) -> Response:
-    """The page or its JSON twin; only what is asked for is made."""
+    """The page or its JSON; only the one asked for is made."""
     return JSONResponse(data(), status) if format == "json" else HTMLResponse(page(), status)
 
 
 def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[T]]:
-    """The page's number, how many there are, and what is on it."""
+    """The page's number, the number of pages, and the page's items."""
     pages = max(1, math.ceil(len(items) / size))
     page = min(max(page, 1), pages)
     return page, pages, items[(page - 1) * size : page * size]
 
 
 def refuse(request: Request, status: int, text: str) -> Response:
-    """An error, as the page or the JSON that was asked for."""
+    """An error, as a page or as JSON."""
     format = request.query_params.get("format", "html")
-    # A picture that could not be read is followed by another, dropped on the page that says so.
+    # After a picture that cannot be read, a reader may drop another on the error page.
     drops = "app" in request.scope and DROPS in request.app.state.scripts
     page = {"status": status, "text": text, "drops": drops}
     return answer(format, lambda: {"error": text}, lambda: render("error.html", **page), status)
 
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:
-    """Answer errors of HTTP, of what was sent and of ours in the app's own form."""
+    """Answer errors of HTTP, of validation and of SeeWhy in the app's own form."""
 
     def http(request: Request, error: Any) -> Response:
         response = refuse(request, error.status_code, error.detail)
@@ -179,28 +179,28 @@ UPLOAD_BODY = form_with({FIELD: {"type": "string", "format": "binary", "descript
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
-    """The pictures of a form, read in memory, and what to call each; an empty one of several has no bytes."""
+    """The pictures of a form with their names, read into memory; an empty file has no bytes."""
     files = "one file" if n_most == 1 else f"1 to {n_most} files"
     expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise InputError(f"The request holds no form with a file. {expected} Send one, as the page does.")
+        raise InputError(f"The request is not a form with a file. {expected} With curl: -F {FIELD}=@photo.jpg")
     parser = MultiPartParser(request.headers, request.stream(), max_files=n_most, max_fields=8, max_part_size=10_000)
     parser.spool_max_size = most + 1
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "It is damaged"
-        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected}") from error
+        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected} Send it again.") from error
     sent = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
     found = [(await file.read(), shown_name(file.filename or "")) for file in sent]
     await form.close()
     if not any(data for data, _ in found):
-        raise InputError(f"No picture came with the form. {expected} Choose a picture first.")
+        raise InputError(f"The form holds no picture. {expected} Choose a picture first.")
     return found
 
 
 def shown_name(name: str) -> str:
-    """The last part of a client's file name, fit to be shown and used for nothing else."""
+    """The last part of a client's file name, cleaned for display only."""
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     clean = "".join(sign for sign in last if sign.isprintable()).strip()
     return clean[:LONGEST_NAME] or "picture"
@@ -212,10 +212,15 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
     async for part in request.stream():
         size += len(part)
         if size > MOST_FORM_BYTES:
-            raise InputError(f"The form holds more than {MOST_FORM_BYTES:,} bytes. Send fewer and shorter texts.")
+            raise InputError(
+                f"The form has more than {MOST_FORM_BYTES:,} bytes, the most allowed. Send fewer or shorter texts."
+            )
         parts.append(part)
     try:
         text = b"".join(parts).decode("utf-8")
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
     except ValueError as error:
-        raise InputError("The form cannot be read. Send fields in UTF-8, encoded as a web form is.") from error
+        raise InputError(
+            f"The form cannot be read. Expected at most {MOST_FORM_FIELDS} fields in UTF-8, encoded as a web "
+            f"form. Send it again."
+        ) from error

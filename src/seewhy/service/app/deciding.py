@@ -1,4 +1,4 @@
-"""Deciding on labels: the addresses that a page which lists labelled pictures has for it, and the page of a check."""
+"""Deciding on labels: the routes for pages that list labelled pictures, and the page of a check."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class UndoBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000, description="Who decides.")
-    base: int = Field(ge=0, le=10**9, description="Number of the decision that was seen; 0 where there was none.")
+    base: int = Field(ge=0, le=10**9, description="Number of the last decision seen; 0 for none.")
 
 
 class DecisionBody(UndoBody):
     decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
-    label: str = Field("", max_length=1000, description="The label it is to have, where it is corrected.")
-    given: str = Field(max_length=1000, description="The label that the data give it.")
+    label: str = Field("", max_length=1000, description="The new label, if corrected.")
+    given: str = Field(max_length=1000, description="Its label in the data.")
 
 
 class Deciding:
@@ -52,29 +52,30 @@ class Deciding:
         add_file(app, f"/{NAME}", self.table, CSV)
 
     def standing(self) -> Response:
-        """What stands on each picture that somebody decided on."""
+        """The current decision on each picture."""
         return JSONResponse(self._decisions.standing())
 
     def history(self, key: Key) -> Response:
-        """All that was decided on one picture, oldest first."""
+        """All decisions on one picture, oldest first."""
         return JSONResponse(self._decisions.history(key))
 
     def decide(self, key: Key, body: DecisionBody) -> Response:
-        """Decide on a label; it is on the disk when this answers, and nobody's decision is overwritten unseen."""
+        """Decide on a label. It is on disk before this answers, and never overwrites a decision that was not seen."""
         image = self._image_of(key, body.given)
         if image is None:
             raise DataError(
-                f"No picture {key!r} labelled {body.given!r:.80} is listed. One of the page was expected. Open it anew."
+                f"No picture {key!r} with the label {body.given!r:.80} is listed. Expected one of the page. "
+                f"Reload the page."
             )
         picture = known_picture(image, key)
         return _answer(self._decisions.decide(picture, body.author, body.decision, body.label, body.given, body.base))
 
     def undo(self, key: Key, body: UndoBody) -> Response:
-        """Go back to what was decided before; that, too, stays in the history."""
+        """Go back to the decision before. The history keeps both."""
         return _answer(self._decisions.undo(key, body.author, body.base))
 
     def table(self) -> Response:
-        """The data with what was decided, as CSV; names in it lead from where the data lie, which are only read."""
+        """The data with all decisions, as CSV. File names are relative to the folder of the data."""
         data = self.corrections.table().encode("utf-8", "backslashreplace")
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{NAME}"'})
 
@@ -84,8 +85,9 @@ def _answer(done: Saved | Conflict) -> Response:
         return JSONResponse(as_row(done.version))
     state = as_row(done.latest)
     text = (
-        f"{state['author']} decided in between: {state['decision']}, {state['label'] or 'no label'}. What you had seen "
-        "was expected to stand. Look at it and decide again."
+        f"{state['author']} decided first: {state['decision']}, {state['label'] or 'no label'}. Your decision was "
+        f"not saved. "
+        "Look at it and decide again."
     )
     return JSONResponse({"error": text, "state": state}, 409)
 
@@ -101,7 +103,7 @@ def make_check_app(
     context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
 
     def page(format: Format = "html") -> Response:
-        """The findings, each with what can be decided."""
+        """The findings, each with buttons to decide on its label."""
         return answer(format, lambda: check, lambda: render("check_served.html", **context))
 
     images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}

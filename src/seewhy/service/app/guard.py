@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last: host, origin, size, time, headers."""
+"""The checks on every request, and the headers of every answer: host, origin, size, time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Under "no-referrer" browsers send "Origin: null" with the page's own forms, which could then not be distinguished.
+    # Under "no-referrer", browsers send "Origin: null" with the page's own forms too.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -34,21 +34,21 @@ HEADERS = {
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 Refuse = Callable[[Request, int, str], Response]
-"""Request, status, what to say → the error as page or JSON."""
+"""Request, status, message → the error as a page or JSON."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware. Nothing of a request is read, and nothing is answered, but through it.
+    """ASGI middleware. Every request and every answer passes through it.
 
-    * **Host**: an address, ``localhost``, or a name the server was told; anything else is a page elsewhere whose name
-      was pointed at this machine (DNS rebinding).
-    * **Origin**: a request that changes something comes from the page itself or from no page at all; other pages may
-      link to this one, and load nothing of it.
+    * **Host**: an address, ``localhost``, or a name given to the server. Any other name may be a foreign site that
+      points at this machine (DNS rebinding).
+    * **Origin**: a request that changes something comes from the page itself or from no page. Other sites may link to
+      the page but not load it.
     * **Size and time**: a body has at most ``max_upload`` bytes, all bodies together ``max_held``; it comes within
       ``body_seconds``; an answer begins within ``request_seconds``.
-    * **Errors**: whatever goes wrong inside is written to the log and answered without a trace of it.
+    * **Errors**: an error inside is written to the log. The answer does not reveal it.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:
@@ -73,12 +73,24 @@ class Guard:
             async with asyncio.timeout(self.settings.request_seconds):
                 await self.app(scope, body, answer)
         except ClientDisconnect:
-            pass  # there is nobody to answer, and nothing went wrong here
+            pass  # nobody is left to answer
         except TimeoutError:
-            await self._fail(request, answer, 504, "This took too long and was given up. Try again.", receive)
+            await self._fail(
+                request,
+                answer,
+                504,
+                f"The answer took more than {self.settings.request_seconds:g} seconds, the most allowed. Try again.",
+                receive,
+            )
         except Exception:
             _logger.exception("an error while answering %s %s", scope["method"], scope["path"])
-            await self._fail(request, answer, 500, "Something went wrong here; the server's log says what.", receive)
+            await self._fail(
+                request,
+                answer,
+                500,
+                "The server met an error that it did not expect. Its log says which. Try again.",
+                receive,
+            )
         finally:
             self.held -= body.n_bytes
 
@@ -88,9 +100,12 @@ class Guard:
 
     def _problem(self, request: Request) -> tuple[int, str] | None:
         if not self._host_allowed(request.headers.get("host", "")):
-            return 421, "This page does not answer under that name. Start it with --name NAME to allow it."
+            return (
+                421,
+                "The server does not answer under this host name. To allow it, start the server with --name NAME.",
+            )
         if not (same_origin(request.headers) if request.method not in SAFE else no_part_of_another(request.headers)):
-            return 403, "This request came from another page. Send it from this one."
+            return 403, "This request came from another site. Send it from a page of this server."
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 15 or int(length) > self.settings.max_upload:
             return 413, too_large(self.settings.max_upload)
@@ -111,7 +126,7 @@ class Guard:
 
 
 class _Body:
-    """What a client sends, cut off by an error where it is too long, too slow, or more than is held at once."""
+    """A request's body; an error ends it where it is too long, too slow, or too much with all others."""
 
     def __init__(self, receive: Receive, guard: Guard) -> None:
         self._receive = receive
@@ -127,7 +142,7 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, "The picture came too slowly and was given up. Try again.") from None
+            raise HTTPException(408, "The picture arrived too slowly. Try again.") from None
         n_bytes, settings = len(message.get("body", b"")), self._guard.settings
         self.n_bytes += n_bytes
         self._guard.held += n_bytes
@@ -135,12 +150,14 @@ class _Body:
         if self.n_bytes > settings.max_upload:
             raise HTTPException(413, too_large(settings.max_upload))
         if self._guard.held > settings.max_held:
-            raise HTTPException(503, "Too many pictures are coming at once. Try again.", {"retry-after": "2"})
+            raise HTTPException(
+                503, "Too many pictures are arriving at once. Try again in a few seconds.", {"retry-after": "2"}
+            )
         return message
 
 
 class _Answer:
-    """Adds the headers, and knows whether an answer has begun."""
+    """Adds the headers, and remembers whether an answer has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -156,7 +173,7 @@ class _Answer:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request is from our own pages or from no page: browsers name the origin of what changes something."""
+    """Whether a request comes from our own pages or from no page; browsers send the origin of requests that change."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -170,11 +187,14 @@ def same_origin(headers: Headers) -> bool:
 
 
 def no_part_of_another(headers: Headers) -> bool:
-    """Whether what is asked for is a page to go to, or part of our own; other pages may link here and load nothing."""
+    """Whether a request opens a page, or loads part of our own; other sites may link here but load nothing."""
     if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return True
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
 
 
 def too_large(most: int) -> str:
-    return f"More than the {most / MEGABYTE:.3g} MB allowed. Send a smaller picture, or start with --set max_upload."
+    return (
+        f"The request is larger than {most / MEGABYTE:.3g} MB, the most allowed. "
+        "Send a smaller picture, or start with --set max_upload."
+    )

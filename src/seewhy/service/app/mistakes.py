@@ -1,4 +1,4 @@
-"""What the classifier gets wrong on labelled pictures, found while nobody waits."""
+"""The classifier's mistakes on labelled pictures, found while no reader waits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Listing:
 
 
 class Mistakes:
-    """Goes through labelled pictures in small pieces, least urgent of all."""
+    """Predicts labelled pictures in small batches, with the lowest priority."""
 
     def __init__(
         self,
@@ -89,27 +89,30 @@ class Mistakes:
         self._done = done
 
     def start(self) -> None:
-        """Begin; each piece asks for the next."""
+        """Begin; each batch queues the next."""
         self._worker.do(self._piece, IDLE)
 
     def looked_at(self) -> tuple[list[int], Float[Tensor, "n d"] | None]:
-        """Numbers and features of the pictures looked at so far, where there are words that can be edited."""
+        """Numbers and features of the pictures encoded so far, where there are descriptions to edit."""
         seen = self._looked[:]
         return [i for i, _ in seen], torch.cat([pooled for _, pooled in seen]) if seen else None
 
     def image_of(self, key: str, label: str) -> str | None:
-        """The file of a mistake with this label, if there is one."""
+        """The file of the mistake with this key and label, if any."""
         return next((self.items[m.index].image for m in self.found[:] if (m.key, m.true) == (key, label)), None)
 
     def _piece(self) -> None:
-        """One step; nobody waits for its outcome, so it says itself what went wrong."""
+        """One step. Nobody waits for it, so it records its own errors."""
         try:
             self._step()
         except BusyError:
             return  # the page is being closed
         except Exception:
-            _logger.exception("going through the labelled pictures stopped")
-            self.problem = "Going through the pictures stopped; the server's log says why."
+            _logger.exception("predicting the labelled pictures stopped")
+            self.problem = (
+                "SeeWhy stopped predicting these pictures. The server's log says why. "
+                "Mend the cause and start the page again."
+            )
 
     def _step(self) -> None:
         start = self.n_done
@@ -170,7 +173,7 @@ class Mistakes:
 
 
 def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:
-    """The most frequent confusion first, and within it the surest mistake."""
+    """The most frequent confusion first, and within it the most certain mistake."""
     groups: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in found:
         groups[mistake.true, mistake.predicted].append(mistake)

@@ -1,4 +1,4 @@
-"""The pages: each gathers what it shows from the state, and gives it as HTML or as its JSON twin."""
+"""The pages of the app. Each takes what it shows from the state, as HTML or as JSON."""
 
 from __future__ import annotations
 
@@ -54,19 +54,17 @@ THUMBNAIL_SIDE = 160
 FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
-Id = Annotated[str, InPath(min_length=1, max_length=64, description="What the picture was called when it was shown.")]
+Id = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's id, as `POST /look` gives it.")]
 Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
-Label = Annotated[
-    str | None, Query(max_length=500, description="One of the classes; left out or empty, the decision's.")
-]
-OneOf = Annotated[str, Query(max_length=500, description="One of the classes; left out or empty, all.")]
+Label = Annotated[str | None, Query(max_length=500, description="One of the classes. Default: the predicted one.")]
+OneOf = Annotated[str, Query(max_length=500, description="One of the classes. Default: all.")]
 Listed = Annotated[
-    Order | None, Query(description="By pair of classes, or one by one; left out, one by one within one pair.")
+    Order | None, Query(description="By pair of classes, or one by one. Default: one by one if a pair is given.")
 ]
 FORM_BODY = form_with(
     {
         "label": {"type": "string", "description": "A class."},
-        "texts": {"type": "string", "description": "Its texts, one a line; all of them."},
+        "texts": {"type": "string", "description": "All of its descriptions, one per line."},
     },
     "application/x-www-form-urlencoded",
 )
@@ -95,7 +93,7 @@ class Pages:
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
-        """Where a picture is dropped, pasted or chosen; the last ones below."""
+        """The start page: drop, paste or choose a picture. It lists the last ones."""
         state, reader = self.state, self.state.reader(request)
         recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
         classifier = state.classifier
@@ -114,13 +112,13 @@ class Pages:
         return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
-        """Look at one picture. A browser is led to its card; the JSON twin is the card's, not yet measured."""
+        """Explain one picture. A browser is led to its card; as JSON, the answer is the card, not yet measured."""
         ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
         return await self._led_to(await self.state.look(picture, name, reader), request, reader, format)
 
     async def sample(self, request: Request, index: Index, format: Format = "html") -> Response:
-        """Show one of the pictures given with `--data`, by its number."""
+        """Explain one of the pictures of `--data`, by its number."""
         sample, reader = self.state.sample(index), self.state.reader(request)
         shown = await self.state.look(sample.image, Path(sample.image).name, reader, sample.label)
         return await self._led_to(shown, request, reader, format)
@@ -137,10 +135,10 @@ class Pages:
         id: Id,
         target: Label = None,
         contrast: Label = None,
-        measure: Annotated[bool, Query(description="Measure how faithful the heat is; about one second.")] = False,
+        measure: Annotated[bool, Query(description="Measure how faithful the heat is (about one second).")] = False,
         format: Format = "html",
     ) -> Response:
-        """The card: decision, where, like what, in words; of a class, or of one class rather than another."""
+        """The card: prediction, where, like what, in words; for a class, or for one class rather than another."""
         state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         e = await state.explain(shown, reader, target or None, contrast or None, measure)
         measured = measure and state.settings.measure
@@ -153,7 +151,7 @@ class Pages:
         return signed(answer(format, lambda: state.card_json(shown, e, reader, measured), page), request, reader)
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
-        """Where each sentence on the card holds, rather than those of the other class: matrix and overlay."""
+        """Where each sentence of the card fits better than those of the other class: a matrix and an overlay."""
         seen = self.state.shown(id).seen
         classifier = self.state.of(self.state.reader(request))
 
@@ -183,7 +181,7 @@ class Pages:
         target: Label = None,
         contrast: Label = None,
     ) -> Response:
-        """What one place of the picture looks like in the user's pictures, and its share of the evidence."""
+        """The most similar parts of your pictures for one place of this one, and its share of the evidence."""
         seen = self.state.shown(id).seen
         classifier = self.state.of(self.state.reader(request))
 
@@ -199,12 +197,15 @@ class Pages:
         return JSONResponse({"row": row, "column": column, **place.to_json(), "like": like})
 
     async def edit(self, request: Request, id: Id, format: Format = "html") -> Response:
-        """Other words for some classes; fields `label` and `texts` in turn. They last for the session."""
+        """Replace the descriptions of some classes, for this session. Send a field `texts` after each field `label`."""
         reader, shown = self.state.reader(request), self.state.shown(id)
         fields = await read_form(request)
         labels, texts = ([v for k, v in fields if k == key] for key in ("label", "texts"))
         if not labels or len(labels) != len(texts):
-            raise InputError("The form must hold a field 'texts' for each field 'label'. Send both, at least once.")
+            raise InputError(
+                f"The form has {len(labels)} fields 'label' and {len(texts)} fields 'texts'. Expected one of each "
+                f"per class. Send both."
+            )
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
         state = self.state
 
@@ -221,7 +222,7 @@ class Pages:
         return signed(JSONResponse({**result.to_json(), "on_data": on_data}), request, reader)
 
     async def reset(self, request: Request, id: Id, format: Format = "html") -> Response:
-        """Back to the words as they were given."""
+        """Restore the original descriptions."""
         state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         query = _compared(await read_form(request))
         await state.compute(lambda: state.take_words(reader, None))
@@ -230,10 +231,12 @@ class Pages:
         return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
 
     async def descriptions(self, request: Request) -> Response:
-        """The words as they now are, in the form that `--descriptions` and `--labels` read."""
+        """The current descriptions, in the form that `--descriptions` and `--labels` read."""
         words = self.state.of(self.state.reader(request)).words
         if words is None:
-            raise InputError("This classifier has no descriptions. Start with --descriptions FILE.")
+            raise InputError(
+                "This classifier has no descriptions. To use some, start the page with --descriptions FILE."
+            )
         return JSONResponse({label: list(texts) for label, texts in texts_of(words).items()})
 
     async def mistakes(
@@ -244,7 +247,7 @@ class Pages:
         page: PageNumber = 1,
         format: Format = "html",
     ) -> Response:
-        """What the classifier gets wrong on the pictures given with `--data`, so far; by pair or one by one."""
+        """The classifier's mistakes on the pictures of `--data` so far, by pair of classes or one by one."""
         state, found = self.state, self.state.mistakes
         listing = Listing(true or None, predicted or None, order or ("surest" if true and predicted else "pairs"), page)
         data = {"n": 0, "confusions": [], "pictures": []} if found is None else found.to_json(listing)
@@ -266,7 +269,7 @@ class Pages:
         return answer(format, lambda: data, rendered)
 
     async def changes(self, request: Request, format: Format = "html") -> Response:
-        """What the reader's edited words change on the pictures given with `--data`: for all, by group, by picture."""
+        """What the reader's edited descriptions change on the pictures of `--data`: for all, by group, by picture."""
         data = await self.state.effect(self.state.reader(request))
 
         def rendered() -> str:
@@ -277,7 +280,7 @@ class Pages:
         return answer(format, lambda: data, rendered)
 
     async def thumbnail(self, index: Index) -> Response:
-        """A small copy of one of the pictures given with `--data`."""
+        """A small copy of one of the pictures of `--data`."""
         state, path = self.state, self.state.sample(index).image
         transform = state.classifier.encoder.transform
         picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
@@ -286,11 +289,11 @@ class Pages:
         return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)
 
     async def help(self) -> Response:
-        """What can be done on a card; every address is in /openapi.json."""
+        """How to use a card. /openapi.json lists every address."""
         return HTMLResponse(render("help.html", **self.state.bar("help")))
 
     def _tools(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        """What the page offers beside the card."""
+        """The tools beside the card."""
         state, classifier = self.state, self.state.of(reader)
         given = state.classifier
         target = e.where.target if not isinstance(e.where, Missing) else e.prediction.label
@@ -314,13 +317,13 @@ class Pages:
 
 
 def _compared(fields: list[tuple[str, str]]) -> str:
-    """The comparison the card was of, as a query."""
+    """The card's comparison, as a query."""
     kept = {k: v for k, v in fields if k in ("target", "contrast") and v}
     return f"?{urlencode(kept)}" if kept else ""
 
 
 def _effect(study: dict[str, Any]) -> dict[str, Any] | None:
-    """What the reader's words do on labelled pictures, in short; ``None`` where that is not known."""
+    """The effect of the reader's descriptions on labelled pictures, in short; ``None`` where unknown."""
     if "accuracy" not in study:
         return None
     kinds = [flip["kind"] for flip in study["flips"]]

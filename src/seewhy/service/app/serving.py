@@ -1,4 +1,4 @@
-"""Listening: one server, whose clients' heads come in time and are small, and whose answers are taken in time."""
+"""The HTTP server, with limits on the time and size of what clients send and read."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOST_CONNECTIONS = 500
 MOST_HEAD_BYTES = 32_000
 MOST_PIECES = 1000
 LEAST_PIECE = 64
-"""Bytes that pieces of a body have on average, beyond so many; each costs as much to read as some kilobytes."""
+"""Mean bytes per piece of a body, after the first ``MOST_PIECES``: a piece costs as much to read as kilobytes."""
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve an app until it is stopped; ``ready`` is called with the address once it can be asked."""
+    """Serve an app until it is stopped; ``ready`` is called with the address once it answers."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
         try:
@@ -51,7 +51,7 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; clients that come before the server wait on it."""
+    """A listening socket; clients that connect before the server runs wait on it."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)
@@ -60,8 +60,8 @@ def listen(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         raise InputError(
-            f"{host} port {port} cannot be listened on: {(error.strerror or str(error)).lower()}. "
-            "Give another --port (0 takes a free one) or --host."
+            f"SeeWhy cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}. "
+            "Give another --port (0 picks a free one) or --host."
         ) from error
 
 
@@ -71,7 +71,7 @@ def address(host: str, port: int) -> str:
 
 
 class StrictFraming(h11.Connection):
-    """h11's reading, less what a proxy may read in another way (RFC 9112, section 6.1), and without crumbs."""
+    """h11 that refuses requests which a proxy may read in another way (RFC 9112, section 6.1), and tiny pieces."""
 
     def next_event(self) -> Any:
         event = super().next_event()
@@ -79,17 +79,17 @@ class StrictFraming(h11.Connection):
             self._pieces = self._body_bytes = 0
             names = {name for name, _ in event.headers}
             if b"transfer-encoding" in names and (b"content-length" in names or event.http_version < b"1.1"):
-                raise h11.RemoteProtocolError("the end of the request is told in two ways")
+                raise h11.RemoteProtocolError("the request states its length in two ways")
         elif isinstance(event, h11.Data):
             self._pieces += 1
             self._body_bytes += len(event.data)
             if self._pieces > MOST_PIECES + self._body_bytes // LEAST_PIECE:
-                raise h11.RemoteProtocolError("the body comes in crumbs")
+                raise h11.RemoteProtocolError("the body comes in too many tiny pieces")
         return event
 
 
 class PatientConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 over h11, with an end to its patience: slow clients would take every place (slowloris)."""
+    """Uvicorn's HTTP/1.1 over h11 with time limits, so that slow clients cannot hold every connection (slowloris)."""
 
     def __init__(self, *, limits: Settings, **options: Any) -> None:
         super().__init__(**options)
@@ -113,7 +113,7 @@ class PatientConnection(H11Protocol):
             self._stop_waiting()
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's, while no other answer is being made or was; else the end."""
+        """Uvicorn's answer if no other one has begun; else the connection is closed."""
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
@@ -125,7 +125,7 @@ class PatientConnection(H11Protocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closing waits until the client has read what was written; this wait has an end, too."""
+        """Closing waits until the client has read its answer; this wait has a limit too."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self.limits.request_seconds, self.transport.abort)
 

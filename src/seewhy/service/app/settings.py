@@ -1,4 +1,4 @@
-"""How the page is served: every limit in one place."""
+"""Every limit of the page, in one place."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ class Settings:
     """Limits and choices of the page.
 
     Attributes:
-        host: address to listen on; anything but a loopback address opens the page to others.
-        port: 0 takes a free one.
-        names: host names under which the page may be asked for, beside ``localhost`` and any address.
+        host: address to listen on; any other than a loopback address opens the page to other machines.
+        port: 0 picks a free one.
+        names: host names that the page answers under, besides ``localhost`` and addresses.
         max_upload: bytes of one request's body.
-        max_held: bytes of all bodies together; a request beyond it is asked to come again.
+        max_held: bytes of all bodies together; a request beyond it gets 503.
         head_seconds: how long a client may take to send a request's head.
         body_seconds: how long a client may take to send a body.
         request_seconds: how long an answer may take, measuring included.
-        decode_seconds: of computing that one picture may take to be decoded.
-        measure: whether maps are measured by deletion and insertion.
-        n_pictures: kept in memory for all readers together; the oldest go first.
+        decode_seconds: processor seconds to decode one picture.
+        measure: whether to measure maps by deletion and insertion.
+        n_pictures: pictures kept in memory for all readers together; the oldest go first.
         n_sessions: readers whose edits and last pictures are remembered.
-        n_recent: last pictures of one reader.
-        n_waiting: pictures and jobs that may wait; one more is turned away.
-        batch: pictures looked at in one call of the engine.
-        gather_seconds: how long the first picture of a batch waits for others that are being decoded.
+        n_recent: how many of a reader's last pictures to list.
+        n_waiting: pictures and jobs that may wait; one more gets 503.
+        batch: most pictures per batch.
+        gather_seconds: how long a batch waits for pictures that are being decoded.
     """
 
     host: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What the pages stand on: classifier, worker, readers with their words; all of it in memory, nothing on the disk."""
+"""The state of the pages: classifier, worker, readers with their descriptions. All of it is in memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ N_EXPLANATIONS = 6
 
 
 class Bounded(Generic[T]):
-    """Things by name, the least lately used dropped first; safe between threads."""
+    """A cache by name that drops the least recently used item; safe between threads."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -90,7 +90,7 @@ class Reader:
     edited: Classifier | None = None
     version: int = 0
     effect: dict[str, Any] | None = None
-    """What the edit changes on labelled pictures."""
+    """The effect of the edit on labelled pictures."""
 
 
 class Memory:
@@ -106,12 +106,12 @@ class Memory:
         return shown
 
     def reader(self, cookie: str | None) -> Reader:
-        """The reader of a cookie; a new one where it is not known, who is kept from the first picture or edit on."""
+        """The reader of a cookie, or a new one, who is kept from the first picture or edit on."""
         found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
         return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
 
     def remember(self, reader: Reader) -> None:
-        """Keep a reader, who has shown a picture or edited words."""
+        """Keep a reader who has added a picture or edited descriptions."""
         (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
 
     def recent(self, reader: Reader) -> list[Shown]:
@@ -140,12 +140,12 @@ class State:
         self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
 
     def wake(self) -> None:
-        """Start the engine on a blank picture, so that the first reader need not wait for it."""
+        """Start the engine on a blank picture, so that the first reader does not wait for it."""
         encoder = self.classifier.encoder
         encoder.encode(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
 
     def _measure_words(self) -> None:
-        """Measure words that nothing has measured, as they alone made the classifier; cards from now on say it."""
+        """Measure a classifier made from descriptions alone, on the labelled pictures; later cards show the result."""
         assert self.mistakes is not None
         numbers, pooled = self.mistakes.looked_at()
         if pooled is None or self.classifier.held_out is not None:
@@ -159,15 +159,15 @@ class State:
                 author.edited = measured_by(author.edited, held, self.store)
 
     async def compute(self, job: Callable[[], T], urgency: int = SOON) -> T:
-        """What a job gives, run in the one thread that computes."""
+        """The result of a job, run in the one thread that computes."""
         return await asyncio.wrap_future(self.worker.do(job, urgency))
 
     def reader(self, request: Request) -> Reader:
-        """Which reader a request comes from, by a cookie."""
+        """The reader of a request, by a cookie."""
         return self.memory.reader(request.cookies.get(_cookie(request)))
 
     async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
-        """Encode a picture and keep it, with its class where that is known."""
+        """Encode a picture and keep it, with its label if known."""
         result = await see(self.worker, self.decoder, source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
@@ -179,11 +179,13 @@ class State:
     def shown(self, id: str) -> Shown:
         shown = self.memory.pictures.get(id)
         if shown is None:
-            raise HTTPException(404, "This picture is not kept any more, or never was. Show it again.")
+            raise HTTPException(
+                404, "This picture is no longer in the server's memory. Add it again on the start page."
+            )
         return shown
 
     def of(self, reader: Reader) -> Classifier:
-        """The classifier with the reader's words."""
+        """The classifier with the reader's descriptions."""
         return reader.edited or self.classifier
 
     async def explain(
@@ -194,9 +196,11 @@ class State:
         contrast: str | None = None,
         measure: bool = False,
     ) -> Explanation:
-        """The card's evidence; measured where that is asked for and allowed, and made once."""
+        """The card's evidence, measured if asked for and allowed; computed once."""
         if target is not None and target == contrast:
-            raise InputError(f"{target!r} was to be compared with itself. Choose two classes.")
+            raise InputError(
+                f"The class {target!r} was chosen twice. Expected two different classes. Choose another one."
+            )
         options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
         classifier = self.of(reader)
         key = (self.measured, (reader.id, reader.version) if reader.edited is not None else None, options)
@@ -211,21 +215,25 @@ class State:
         return await self.compute(make, LATER if options.measure else SOON)
 
     def take_words(self, reader: Reader, edited: Classifier | None) -> None:
-        """Other words from now on; ``None`` goes back to those that were given."""
+        """Use other descriptions from now on; ``None`` restores the original ones."""
         reader.edited, reader.version, reader.effect = edited, reader.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
-        """What the reader's words change on the labelled pictures encoded so far; or why there is nothing to say."""
+        """The effect of the reader's edit on the labelled pictures encoded so far, or why it is unknown."""
         browsed = self.mistakes
         if browsed is None:
-            return Missing("There are no labelled pictures.", "Start the page with --data FOLDER.").to_json()
+            return Missing(
+                "There are no labelled pictures to compare on.", "Start the page with --data FOLDER."
+            ).to_json()
 
         def make() -> dict[str, Any]:
             if reader.edited is None:
-                return Missing("No words were edited.", "Edit some on a card.").to_json()
+                return Missing("You have not edited any descriptions.", "Edit some on a card first.").to_json()
             numbers, pooled = browsed.looked_at()
             if pooled is None:
-                return Missing("No picture was looked at yet.", "Wait a moment.").to_json()
+                return Missing(
+                    "No labelled picture has been predicted yet.", "Reload this page in a few seconds."
+                ).to_json()
             if reader.effect is None or reader.effect["n"] != len(numbers):
                 samples = {i: browsed.items[i] for i in numbers}
                 reader.effect = on_pictures(self.classifier, reader.edited, samples, pooled)
@@ -235,7 +243,9 @@ class State:
 
     def sample(self, index: int) -> Sample:
         if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
-            raise HTTPException(404, "There is no such picture among those given with --data.")
+            raise HTTPException(
+                404, "The pictures of --data have none with this number. Choose one on the page of mistakes."
+            )
         return self.mistakes.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
@@ -247,13 +257,13 @@ class State:
 
 
 def signed(response: Response, request: Request, reader: Reader) -> Response:
-    """The answer, by which the reader is known again."""
+    """The answer with a cookie that identifies the reader."""
     response.set_cookie(_cookie(request), reader.id, httponly=True, samesite="strict")
     return response
 
 
 def _cookie(request: Request) -> str:
-    """Browsers send one machine's cookies to all its ports, and two pages may run here side by side."""
+    """One name per port: browsers send a machine's cookies to all its ports."""
     server = request.scope.get("server")
     return f"seewhy-{server[1] if server else 0}"
 
@@ -261,7 +271,7 @@ def _cookie(request: Request) -> str:
 def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
-    """Indices of the class explained, of the one it is weighed against, and of a contrast that was asked for."""
+    """Indices of the class explained, of the one it is compared with, and of the contrast given, if any."""
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)
@@ -273,20 +283,20 @@ def with_texts(
 ) -> Classifier:
     """The same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
     if classifier.words is None:
-        raise DataError("This classifier has no descriptions to edit. Start with --descriptions FILE.")
+        raise DataError(
+            "This classifier has no descriptions to edit. To use some, start the page with --descriptions FILE."
+        )
     for label in changes:
         classifier.index_of(label)
     if (n := sum(map(len, changes.values()))) > MOST_TOGETHER:
-        raise DataError(f"{n} texts came at once. At most {MOST_TOGETHER} are taken. Send fewer classes at a time.")
+        raise DataError(f"The edit has {n} texts. Expected at most {MOST_TOGETHER}. Edit fewer classes at a time.")
     wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
     for label in changes:
         texts = wanted.texts[label]
         if len(texts) > MOST_TEXTS:
-            raise DataError(f"{label!r} has {len(texts)} texts. At most {MOST_TEXTS} are taken. Leave some out.")
+            raise DataError(f"{label!r} has {len(texts)} texts. Expected at most {MOST_TEXTS}. Remove some.")
         if (longest := max(map(len, texts))) > MOST_SIGNS:
-            raise DataError(
-                f"A text of {label!r} has {longest} characters. At most {MOST_SIGNS} are taken. Shorten it."
-            )
+            raise DataError(f"A text of {label!r} has {longest} characters. Expected at most {MOST_SIGNS}. Shorten it.")
     edited = reworded(classifier, wanted, store)
     if classifier.words.nameless is None or edited.held_out is None:
         return edited
@@ -302,7 +312,7 @@ class Moved:
 
     @property
     def bars(self) -> list[tuple[str, float, float, float, float, float]]:
-        """The rows, each with where its tick, and its bar from where and how far, lies in 0…1."""
+        """The rows, each with its tick, and the start and length of its bar, in 0…1."""
         values = [v for _, before, after in self.rows for v in (before, after)]
         low, high = min(0.0, *values), max(0.0, *values)
         span = (high - low) or 1.0
@@ -335,8 +345,8 @@ def moved(
 def on_pictures(
     before: Classifier, after: Classifier, samples: Mapping[int, Sample], pooled: Float[Tensor, "n d"]
 ) -> dict[str, Any]:
-    """What other words change on labelled pictures: the study ``edit-words`` of this one edit."""
-    # The study knows pictures by a name; here their numbers, as two files may have one name.
+    """What an edit of descriptions changes on labelled pictures: the study ``edit-words``."""
+    # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
     names = {str(i): Path(sample.image).name for i, sample in samples.items()}
     found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
@@ -345,7 +355,7 @@ def on_pictures(
 
 
 def changes_between(before: Classifier, after: Classifier) -> list[Change]:
-    """Sentences that went and came, class by class; one that went stands beside one that came, while there are any."""
+    """Sentences removed and added, class by class, in pairs as far as they go."""
     assert before.words is not None
     assert after.words is not None
     old, new = texts_of(before.words), texts_of(after.words)

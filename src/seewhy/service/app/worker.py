@@ -1,4 +1,4 @@
-"""What computes: pictures are decoded in processes of their own, and looked at together in one thread."""
+"""The computing: processes decode pictures, and one thread encodes them in batches."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ T = TypeVar("T")
 Look = tuple[Picture, str, Future[Encoded | Failure]]
 
 SOON, LATER, IDLE = 0, 1, 2
-"""A reader waits; a reader reads meanwhile; nobody waits."""
+"""A reader waits; a reader reads in the meantime; nobody waits."""
 MOST_IN_ROW = 4
-"""Batches of looks after which a job that somebody waits for has its turn."""
+"""Batches in a row before a job that somebody waits for gets its turn."""
 
 _logger = logging.getLogger(__name__)
 
 
 class BusyError(SeeWhyError):
-    """More is waiting than is kept; ask again later."""
+    """Too much is waiting; ask again later."""
 
 
 class Worker:
-    """Runs looks and jobs one after the other: looks first, in batches, then jobs by urgency, then by age."""
+    """Encodes pictures and runs jobs: pictures first, in batches, then jobs by urgency, then by age."""
 
     def __init__(
         self, encoder: Encoder, settings: Settings, on_batch: Callable[[int, float], None] | None = None
@@ -65,7 +65,7 @@ class Worker:
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
-        """While a picture is made ready to be looked at: a batch waits a little for it, and for nothing else."""
+        """While a picture is decoded: a batch waits a little for it, and for nothing else."""
         with self._wake:
             self._n_coming += 1
         try:
@@ -76,7 +76,7 @@ class Worker:
                 self._wake.notify()
 
     def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
-        """Look at a picture, together with those that are :meth:`coming` within the next moments."""
+        """Encode a picture, together with those that are :meth:`coming` soon."""
         future: Future[Encoded | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
@@ -114,9 +114,9 @@ class Worker:
 
     def _admit(self, n_waiting: int) -> None:
         if not self._open:
-            raise BusyError("The page is being closed. Start it again.")
+            raise BusyError("The server is stopping. Start it again.")
         if n_waiting >= self.settings.n_waiting:
-            raise BusyError(f"{n_waiting} requests are waiting already. Try again in a few seconds.")
+            raise BusyError(f"{n_waiting} requests are already waiting. Try again in a few seconds.")
 
     def _run(self) -> None:
         while True:
@@ -135,7 +135,7 @@ class Worker:
                 _settle(job[3], job[2])
 
     def _gather(self) -> list[Look]:
-        """The next batch; the first picture waits a little for those that are coming. Called with the lock held."""
+        """The next batch; its first picture waits a little for those being decoded. Called with the lock held."""
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and self._n_coming and len(self._looks) < self.settings.batch:
             left = until - time.monotonic()
@@ -169,7 +169,7 @@ class Worker:
 
 
 def _settle(future: Future[T], job: Callable[[], T]) -> None:
-    """Run a job and hand on what it gives or raises; one that nobody waits for any more is not run."""
+    """Run a job and pass on its result or error, unless nobody waits for it any more."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -181,12 +181,12 @@ def _settle(future: Future[T], job: Callable[[], T]) -> None:
 
 
 MOST_BYTES = 2**31
-"""Memory of one process, beyond what it starts with."""
-_COSTLY = "takes more time or memory to decode than a picture may here; shrink it, or save it anew"
+"""Memory that one process may add to what it starts with."""
+_COSTLY = "takes more time or memory to decode than is allowed here; shrink it, or save it again"
 
 
 class Decoder:
-    """Decodes pictures, each in one of a few processes; one that takes too long is ended and replaced."""
+    """Decodes pictures in a few processes. A process that takes too long is ended and replaced."""
 
     def __init__(self, seconds: int, n_waiting: int) -> None:
         self.seconds = seconds
@@ -198,10 +198,10 @@ class Decoder:
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
-        """A picture's view, as :func:`seewhy.pictures.images.read_picture` gives it."""
+        """A picture as :func:`seewhy.pictures.images.read_picture` gives it."""
         with self._lock:
             if self._n >= self.n_waiting:
-                raise BusyError(f"{self._n} pictures are waiting already. Try again in a few seconds.")
+                raise BusyError(f"{self._n} pictures are already waiting. Try again in a few seconds.")
             self._n += 1
         future = self._pool.submit(self._read, source, name, transform)
 
@@ -232,7 +232,7 @@ class Decoder:
             watch.cancel()
 
     def _process(self) -> subprocess.Popen[bytes]:
-        """This thread's process, started where there is none."""
+        """This thread's process, started if needed."""
         process = getattr(self._mine, "process", None)
         if process is None or process.poll() is not None:
             path = os.pathsep.join(p for p in sys.path if p)
@@ -264,14 +264,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @cache
 def decoder_with(seconds: int, n_waiting: int) -> Decoder:
-    """The decoder with these limits; one for all pages of this process, whose end ends its processes too."""
+    """The decoder with these limits, one for all pages of this process; its processes end with this one."""
     made = Decoder(seconds, n_waiting)
     atexit.register(made.stop)
     return made
 
 
 async def see(worker: Worker, decoder: Decoder, source: bytes | str, name: str) -> Encoded | Failure:
-    """Decode a picture and look at it with those that come within the next moments."""
+    """Decode a picture, and encode it with those that arrive soon."""
     with worker.coming():
         picture = await asyncio.wrap_future(decoder.read(source, name, worker.encoder.transform))
         look = worker.look(picture, name)

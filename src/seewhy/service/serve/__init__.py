@@ -1,4 +1,4 @@
-"""A headless service of classifiers. Needs the extra ``serve``, and nothing of it is loaded before."""
+"""Classifiers behind HTTP, for programs. Needs the extra ``serve``, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ServiceSettings", "make_service"]
 
 Source = Classifier | Path
-"""A classifier, or the folder of a saved one, which is loaded again when it changes."""
+"""A classifier, or the folder of a saved one; SeeWhy loads the folder again when it changes."""
 
 
 def make_service(
@@ -26,9 +26,9 @@ def make_service(
     load: Callable[[Path], Classifier] | None = None,
     log_to: int | None = None,
 ) -> FastAPI:
-    """Classifiers behind HTTP as an ASGI app, by their names; the first answers where a request names none.
+    """An ASGI app that serves classifiers by name; the first answers requests that name none.
 
-    A line per request is written to the file descriptor ``log_to``.
+    It writes one line per request to the file descriptor ``log_to``.
     """
     try:
         from .serving import make

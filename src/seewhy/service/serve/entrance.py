@@ -1,4 +1,4 @@
-"""What every request passes: an id, a count and a line in the log; then drain, rate and token."""
+"""The middleware of every request: an id, a count and a line in the log; then draining, rate and token."""
 
 from __future__ import annotations
 
@@ -32,33 +32,39 @@ MOST_WAITING = 10_000
 
 
 class Metrics:
-    """Counts of one service for Prometheus, in a registry of its own."""
+    """One service's metrics for Prometheus, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = to = CollectorRegistry()
         ProcessCollector(registry=to)
         self.requests = Counter("seewhy_requests", "Requests answered.", ("path", "method", "status"), registry=to)
         self.seconds = Histogram(
-            "seewhy_request_seconds", "From head to answer.", ("path",), buckets=SECONDS, registry=to
+            "seewhy_request_seconds",
+            "Seconds from the request's head to its answer.",
+            ("path",),
+            buckets=SECONDS,
+            registry=to,
         )
         self.pictures = Counter("seewhy_pictures", "Pictures, by outcome.", ("model", "outcome"), registry=to)
-        together = "Pictures looked at together."
+        together = "Pictures per batch."
         self.batch = Histogram("seewhy_batch_pictures", together, ("model",), buckets=SIZES, registry=to)
-        engine = "Time in the engine."
+        engine = "Seconds that the engine took for a batch."
         self.batch_seconds = Histogram("seewhy_batch_seconds", engine, ("model",), buckets=SECONDS, registry=to)
-        self.reloads = Counter("seewhy_reloads", "Models loaded again.", ("model", "outcome"), registry=to)
-        self.running = Gauge("seewhy_running", "Requests that are being answered.", registry=to)
-        unwritten = "Lines of the access log that could not be written."
+        self.reloads = Counter("seewhy_reloads", "Models reloaded, by outcome.", ("model", "outcome"), registry=to)
+        self.running = Gauge("seewhy_running", "Requests in progress.", registry=to)
+        unwritten = "Lines of the access log that were dropped."
         self.lines_dropped = Counter("seewhy_log_lines_dropped", unwritten, registry=to)
-        self.waiting = Gauge("seewhy_waiting", "Of each model, now.", ("model",), registry=to)
-        self.stale = Gauge("seewhy_stale", "Of each model, now.", ("model",), registry=to)
+        self.waiting = Gauge("seewhy_waiting", "Pictures and jobs that wait, by model.", ("model",), registry=to)
+        self.stale = Gauge(
+            "seewhy_stale", "1 if the newest saved model could not be loaded, by model.", ("model",), registry=to
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
 
 
 class AccessLog:
-    """Writes lines to a file descriptor; those that cannot be written are counted and left out."""
+    """Writes lines to a file descriptor; lines that cannot be written are dropped and counted."""
 
     def __init__(self, to: int | None, dropped: Callable[[], None]) -> None:
         self.to = to
@@ -70,7 +76,7 @@ class AccessLog:
             self._thread.start()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Take a line; never waits."""
+        """Queue a line; never waits."""
         if self.to is None:
             return
         try:
@@ -79,7 +85,7 @@ class AccessLog:
             self.dropped()
 
     def close(self) -> None:
-        """Write what waits, within two seconds."""
+        """Write the lines that wait, within two seconds."""
         if self._thread.is_alive():
             try:
                 self._lines.put(None, timeout=1)
@@ -104,14 +110,16 @@ class AccessLog:
 
 VISIT = "seewhy.visit"
 WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+WELCOME = frozenset(("/", "/docs"))
+"""Pages for people, which a browser opens without a token."""
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
-"""Addresses whose rate is remembered; the least lately seen goes first."""
+"""Addresses whose rate is remembered; the least recently seen goes first."""
 
 
 def request_id(headers: Headers) -> str:
-    """The client's, if it is one line of printable ASCII; else a new one."""
+    """The client's id if it is short printable ASCII; else a new one."""
     given = headers.get("x-request-id", "")
     fits = 0 < len(given) <= LONGEST_ID and all("!" <= sign <= "~" for sign in given)
     return given if fits else uuid.uuid4().hex
@@ -119,6 +127,11 @@ def request_id(headers: Headers) -> str:
 
 def refuse(request: Request, status: int, text: str) -> JSONResponse:
     return JSONResponse({"error": text}, status)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a browser asks; programs get JSON."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 class Entrance:
@@ -174,7 +187,7 @@ def _address(scope: Scope) -> str:
 
 
 class Door:
-    """ASGI middleware, inside the guard: who may come in, how often, and whether anybody still may."""
+    """ASGI middleware, inside the guard: draining, rate limit and token."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -192,20 +205,24 @@ class Door:
     def _refusal(self, request: Request) -> JSONResponse | None:
         path, settings = request.scope["path"], self.service.settings
         if self.service.draining and path not in WHILE_DRAINING:
-            return _later(refuse(request, 503, "The service is being stopped. Ask another, or try again."), 5)
+            return _later(
+                refuse(request, 503, "The service is stopping. Ask another one, or try again in a few seconds."), 5
+            )
         if path in WITHOUT_TOKEN:
             return None
         wait = self.rates.wait(_address(request.scope))
         if wait > 0:
-            text = f"More than {settings.rate:g} requests a minute came from this address. Try again later."
+            text = f"This address sent more than {settings.rate:g} requests in a minute. Try again later."
             return _later(refuse(request, 429, text), math.ceil(wait))
-        if settings.token is None:
+        if settings.token is None or (path in WELCOME and wants_page(request)):
             return None
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         is_token = hmac.compare_digest(given.strip().encode("latin-1"), settings.token.encode("ascii"))
         if kind.lower() == "bearer" and is_token:
             return None
-        answer = refuse(request, 401, "No token, or a wrong one, came. Send the header Authorization: Bearer TOKEN.")
+        answer = refuse(
+            request, 401, "The request has no token, or a wrong one. Send the header Authorization: Bearer TOKEN."
+        )
         answer.headers["www-authenticate"] = "Bearer"
         return answer
 
@@ -216,14 +233,14 @@ def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
 
 
 class Rates:
-    """Requests a minute of each address, as buckets that fill evenly and hold a minute's requests at most."""
+    """Rate limit by address: token buckets that hold at most one minute's requests."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def wait(self, address: str) -> float:
-        """Seconds until the next request may come; 0 takes this one."""
+        """Seconds to wait before the next request; 0 admits this one."""
         if self.rate is None:
             return 0.0
         now, most = time.monotonic(), max(1.0, self.rate)
@@ -238,7 +255,7 @@ class Rates:
 
 
 def _network(address: str) -> str:
-    """One household has 2^64 addresses of version 6: they count as one."""
+    """The address; for IPv6 its /64 network, since one household has 2^64 addresses."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

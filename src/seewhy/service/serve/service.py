@@ -1,4 +1,4 @@
-"""What the service stands on: models, each exchanged whole or not at all, decoder, counts."""
+"""The state of the service: models, each replaced as a whole or not at all, decoder and metrics."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from .settings import ServiceSettings
 _logger = logging.getLogger(__name__)
 Load = Callable[[Path], Classifier]
 RETRY_SECONDS = 60.0
-"""After which a model that was refused is tried again though its folder did not change."""
+"""Until a model that failed to load is tried again though its folder did not change."""
 
 
 class Model:
-    """One loaded classifier; whoever uses it may finish, also after another has taken its place."""
+    """One loaded classifier. Requests that use it may finish after another has replaced it."""
 
     def __init__(self, name: str, classifier: Classifier, digest: str, settings: Settings, metrics: Metrics) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class Model:
 
         encoder = classifier.encoder
         blank = np.zeros((*encoder.transform.input_size, 3), np.uint8)
-        encoder.encode(encoder.pixels([blank]))  # starts the engine, so that the first client need not wait for it
+        encoder.encode(encoder.pixels([blank]))  # starts the engine, so that the first client does not wait
         _ = classifier.measured_trust
         self.worker = Worker(encoder, settings, batch)
         self._n_users = 0
@@ -77,7 +77,7 @@ class Model:
 
 
 class Models:
-    """The models by name, loaded again when their folders change or when it is told."""
+    """The models by name, loaded again when their folders change or on a signal."""
 
     def __init__(
         self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
@@ -87,14 +87,14 @@ class Models:
         self.metrics = metrics
         self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
         self.problems: dict[str, str] = {}
-        """Name → why the model that now lies in its folder was not taken."""
+        """Name → why the model now in its folder could not be loaded."""
         self._refused: dict[str, tuple[object, float]] = {}
-        """Name → what lay in its folder when it was refused, and when that was."""
+        """Name → the files that failed to load, and when."""
         self._lock = threading.Lock()
         self._now = {name: self._made(name, source) for name, source in sources.items()}
 
     def _made(self, name: str, source: Classifier | Path) -> Model:
-        """One that changes while it is loaded is found changed the next time."""
+        """A folder that changes while it is loaded counts as changed the next time."""
         if not isinstance(source, Path):
             return Model(name, source, source.digest, self.settings, self.metrics)
         digest = digest_of(source) or ""
@@ -106,7 +106,7 @@ class Models:
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Model]:
-        """A model while a request needs it, by its name; the first where none is named."""
+        """A model by name while a request needs it; the first if no name is given."""
         with self._lock:
             model = self._now.get(next(iter(self._now)) if name is None else name)
             if model is not None:
@@ -119,9 +119,9 @@ class Models:
             model.leave()
 
     def reload(self, *, force: bool = False) -> None:
-        """Load what changed; whatever cannot be loaded whole leaves the old model where it is.
+        """Load changed models; the old one stays if the new one cannot be loaded.
 
-        It is tried again when a file changes, or after a minute, as the encoder may lie elsewhere.
+        The new one is tried again when a file changes, or after a minute, since the encoder may be elsewhere.
         """
         for name, folder in self.folders.items():
             digest, files, now = digest_of(folder), files_of(folder), time.monotonic()
@@ -136,7 +136,7 @@ class Models:
                 self._refused[name] = files, time.monotonic()
                 self.metrics.reloads.labels(name, "refused").inc()
                 if self.problems.get(name) != reason:
-                    _logger.warning("model %r was not loaded again, and the old one goes on: %s", name, reason)
+                    _logger.warning("model %r was not reloaded, and the old one still answers: %s", name, reason)
                 self.problems[name] = reason
             else:
                 self._take(new)
@@ -147,7 +147,7 @@ class Models:
         self.problems.pop(new.name, None)
         self._refused.pop(new.name, None)
         self.metrics.reloads.labels(new.name, "taken").inc()
-        _logger.warning("model %r was loaded again: %s", new.name, new.digest[:12])
+        _logger.warning("model %r was reloaded: %s", new.name, new.digest[:12])
         old.retire(self.settings.request_seconds)
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class Models:
 
 
 def digest_of(folder: Path) -> str | None:
-    """SHA-256 of a saved classifier's card, which names the digest of its tensors; ``None`` where there is none."""
+    """SHA-256 of a saved classifier's card, which holds the digest of its tensors; ``None`` without a card."""
     try:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:
@@ -164,16 +164,16 @@ def digest_of(folder: Path) -> str | None:
 
 
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file, by which one sees that something is still being copied."""
+    """Name, size and time of each file, which show whether files are still being copied."""
     try:
         found = [(path.name, path.stat()) for path in folder.iterdir()]
-    except OSError:  # one went while it was looked at, so that the next look finds others
+    except OSError:  # a file vanished in between; the next listing differs
         return []
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 class Reloader:
-    """Looks at the folders now and then, and at once when it is told."""
+    """Checks the folders at intervals, and at once when told."""
 
     def __init__(self, models: Models, seconds: float) -> None:
         self.models = models
@@ -211,7 +211,7 @@ class ClientGone(Exception):
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; it is dropped once the client has left, so that nothing is computed for nobody."""
+    """The result of the work, which is cancelled once the client has left."""
 
     async def left() -> None:
         while not await request.is_disconnected():
@@ -263,10 +263,10 @@ class Service:
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
-        """Make one card, so that no client waits until all that draws one is loaded."""
+        """Make one card, so that the first client does not wait for imports."""
         for model in self.models.all():
             shape = (*model.classifier.encoder.transform.input_size, 3)
-            with contextlib.suppress(SeeWhyError):  # what cannot be explained may still decide
+            with contextlib.suppress(SeeWhyError):  # a model that cannot explain may still predict
                 model.classifier.explain(np.zeros(shape, np.uint8), measure=False).to_html()
 
     def close(self) -> None:
@@ -276,12 +276,12 @@ class Service:
         self.log.close()
 
     async def look(self, model: Model, pictures: Sequence[tuple[bytes, str]]) -> list[Encoded | Failure]:
-        """Decode and look at pictures; a broken one is a failure of its own, and the others go on."""
+        """Decode and encode pictures. A broken one becomes a failure; the others go on."""
         looks = [asyncio.ensure_future(self._look(model, data, name)) for data, name in pictures]
         try:
             found = await asyncio.gather(*looks)
         finally:
-            for look in looks:  # one that is turned away takes the rest of its request with it
+            for look in looks:  # if one is refused, the rest of its request is cancelled
                 look.cancel()
         failed = sum(isinstance(one, Failure) for one in found)
         self.metrics.pictures.labels(model.name, "failed").inc(failed)
@@ -295,11 +295,11 @@ class Service:
             return Failure(name, error.reason)
 
     async def aside(self, job: Callable[[], T]) -> T:
-        """Run what is short, but too long for the loop that serves everybody: a head, a large JSON."""
+        """Run a short job that would still block the event loop: a head, a large JSON."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
     async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Of all classes, a row per picture, beside the thread that looks."""
+        """Probabilities of all classes, a row per picture, beside the encoding thread."""
 
         def make() -> Tensor:
             with beside(model.classifier.encoder.engine.name), torch.no_grad():
@@ -308,13 +308,13 @@ class Service:
         return await self.aside(make)
 
     async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
-        """Each picture's decision."""
+        """Each picture's prediction."""
         judge, rows = model.classifier.prediction, await self.probabilities(model, torch.cat([s.pooled for s in seen]))
         decided = zip(seen, rows, strict=True)
         return await self.aside(lambda: [judge(s.name, p, top, s.pooled[0]) for s, p in decided])
 
     async def explain(self, model: Model, seen: Sequence[Encoded], options: ExplainOptions) -> list[Explanation]:
-        """Each picture's evidence; a job each, so that others have their turn between them."""
+        """Each picture's evidence, as jobs of their own, so that other requests run in between."""
 
         def job(one: Encoded) -> Callable[[], Explanation]:
             return lambda: next(explain_seen(model.classifier, [one], options)).without_folders()

@@ -1,4 +1,4 @@
-"""The service's addresses, whose docstrings are the words of the OpenAPI document; and how it listens and stops."""
+"""The service's routes, whose docstrings appear in the OpenAPI document, and its server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import uvicorn
 from fastapi import FastAPI, Query, Security
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from ...classifiers.base import Classifier
 from ...classifiers.saving import load as load_saved
@@ -24,11 +25,11 @@ from ...errors import InputError, UnknownNameError
 from ...evidence.explain import ExplainOptions
 from ...explanation.base import Explanation
 from ...types import Failure
-from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads
+from ..app.base import FIELD, Problem, add_data, answer_errors, form_with, read_uploads, render
 from ..app.guard import Guard
 from ..app.serving import address, limited, listen
 from ..app.worker import decoder_with
-from .entrance import VISIT, AccessLog, Door, Entrance, Metrics, refuse
+from .entrance import VISIT, WELCOME, AccessLog, Door, Entrance, Metrics, refuse, wants_page
 from .kserve import PARTS, router
 from .service import ClientGone, Model, Models, Service, state, unless_gone
 from .settings import GONE, ServiceSettings
@@ -39,34 +40,38 @@ EVIDENCE = {
     "like": ("like", "like_measured", "like_missing"),
     "words": ("words", "words_measured", "words_missing"),
 }
-"""What may be asked for → the keys of an explanation that hold it."""
+"""Name of a kind of evidence → the keys of an explanation that hold it."""
 ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject")
 MOST_TOP = 1000
 
-Named = Annotated[str | None, Query(alias="model", max_length=100, description="Left out, the first model.")]
-Evidence = Annotated[
-    str | None, Query(max_length=50, description="Evidence wanted, parted by commas: where, like, words.")
+Named = Annotated[
+    str | None, Query(alias="model", max_length=100, description="A model's name. Default: the first model.")
 ]
-Label = Annotated[str | None, Query(max_length=500, description="One of the classes; left out, the decision's.")]
+Evidence = Annotated[
+    str | None, Query(max_length=50, description="Kinds of evidence, separated by commas: where, like, words.")
+]
+Label = Annotated[str | None, Query(max_length=500, description="One of the classes. Default: the predicted one.")]
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
-        401: "No token, or a wrong one.",
-        403: "The request came from a page of somebody else's.",
+        401: "The token is missing or wrong.",
+        403: "The request came from another site.",
         404: "There is no such model.",
-        408: "The body came too slowly.",
-        413: "The body is larger than allowed.",
+        408: "The body arrived too slowly.",
+        413: "The body is too large.",
         421: "The service does not answer under this host name.",
-        422: "What was sent cannot be used; the message says why.",
-        429: "Too many requests from this address; `retry-after` says when to come again.",
-        503: "Too much is waiting, or the service is being stopped; `retry-after` says when to come again.",
-        504: "It took too long.",
+        422: "The input is not valid; the message says why.",
+        429: "Too many requests from this address; `retry-after` says when to try again.",
+        503: "Too much is waiting, or the service is stopping; `retry-after` says when to try again.",
+        504: "The answer took too long.",
     }.items()
 }
 PICTURES: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}}
-PICTURES_BODY = form_with({FIELD: {**PICTURES, "description": "Picture files, a part each; never addresses."}})
+PICTURES_BODY = form_with(
+    {FIELD: {**PICTURES, "description": "Picture files, one part each; addresses are not fetched."}}
+)
 CARD = {
     "description": "JSON; with `format`, the card of one picture.",
     "content": {
@@ -88,19 +93,33 @@ class Answers:
         add_data(app, "/version", self.version)
         text = {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}}
         add_data(app, "/metrics", self.metrics, responses=text, response_class=Response)
+        for path in WELCOME:
+            app.add_api_route(path, self.welcome, include_in_schema=False)
         card = {"responses": {200: CARD}, "openapi_extra": PICTURES_BODY}
         add_data(app, "/predict", self.predict, methods=["POST"], **card)
 
+    async def welcome(self, request: Request) -> Response:
+        """What the service is, for people: a browser gets a page, a program an error as for any unknown address."""
+        if not wants_page(request):
+            raise HTTPException(404)
+        if request.scope["path"] != "/":
+            return RedirectResponse("/#addresses")
+        token = self.service.settings.token
+        shown = self.service.models.all() if token is None else []
+        models = [{**m.classifier.provenance(), "name": m.name, "classes": m.classifier.classes} for m in shown]
+        page = {"models": models, "token": token is not None, "paths": request.app.openapi()["paths"]}
+        return HTMLResponse(render("serve.html", **page, address=str(request.base_url), version=version("seewhy")))
+
     async def health(self) -> Response:
-        """Whether the process works; 503 asks for it to be started again."""
+        """Whether the process works; restart it on 503."""
         return state("alive", self.service.is_alive)
 
     async def ready(self) -> Response:
-        """Whether new requests are taken; 503 while it is being stopped."""
+        """Whether new requests are accepted; 503 while the service stops."""
         return state("ready", self.service.is_ready)
 
     async def metrics(self) -> Response:
-        """Counts for Prometheus."""
+        """Metrics for Prometheus."""
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return Response(self.service.counts(), headers={"content-type": kind})
 
@@ -125,20 +144,22 @@ class Answers:
         model: Named = None,
         explain: Evidence = None,
         format: Annotated[
-            Literal["json", "html", "png"], Query(description="html and png: the card of one picture.")
+            Literal["json", "html", "png"], Query(description="html or png gives the card of one picture.")
         ] = "json",
-        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="Classes listed.")] = 5,
+        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="How many classes to list.")] = 5,
         target: Label = None,
         contrast: Label = None,
         measure: Annotated[
-            bool, Query(description="Measure the map by deletion and insertion, some hundred passes a picture.")
+            bool, Query(description="Measure the heat map by deletion and insertion: some hundred passes per picture.")
         ] = False,
     ) -> Response:
-        """Decide on pictures, and explain where that is asked for; a broken one never stops the others."""
+        """Classify pictures, and explain them if asked. A broken picture never stops the others."""
         settings = self.service.settings
         wanted = _evidence(explain)
         if (target or contrast or measure) and not wanted and format == "json":
-            raise InputError("target, contrast and measure are about evidence, and none was wanted. Add explain=where.")
+            raise InputError(
+                "target, contrast or measure was given without evidence. Expected explain=where too. Add it."
+            )
         options = ExplainOptions(
             target=target or None, contrast=contrast or None, measure=measure and settings.web.measure, top=top
         )
@@ -147,7 +168,9 @@ class Answers:
             visit = request.scope[VISIT]
             visit.model, visit.pictures = used.name, len(pictures)
             if format != "json" and len(pictures) != 1:
-                raise InputError(f"{len(pictures)} pictures came, and a card is of one. Send one, or ask for JSON.")
+                raise InputError(
+                    f"{len(pictures)} pictures were sent. Expected one for a card. Send one, or leave out format."
+                )
             needed = bool(wanted) or format != "json"
             results = await unless_gone(request, self._results(used, pictures, top, options if needed else None))
             visit.failed = sum(isinstance(one, Failure) for one in results)
@@ -156,7 +179,7 @@ class Answers:
     async def _results(
         self, model: Model, pictures: list[tuple[bytes, str]], top: int, options: ExplainOptions | None
     ) -> list[Any]:
-        """A failure, a prediction or an explanation of each, in order."""
+        """A failure, a prediction or an explanation per picture, in order."""
         looks = await self.service.look(model, pictures)
         good = [look for look in looks if isinstance(look, Encoded)]
         made: list[Any] = []
@@ -172,13 +195,13 @@ def _evidence(explain: str | None) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in (explain or "").split(",") if part.strip()))
     if unknown := [name for name in wanted if name not in EVIDENCE]:
         raise InputError(
-            f"explain={unknown[0]!r} was given. Some of {', '.join(EVIDENCE)} were expected. Leave the rest out."
+            f"explain={unknown[0]!r} was given. Expected {', '.join(EVIDENCE)}, separated by commas. Remove the others."
         )
     return wanted
 
 
 def _answer(model: Model, results: list[Any], format: str, wanted: tuple[str, ...]) -> Response:
-    """What goes out; 422 where no picture could be read."""
+    """The response; 422 if no picture could be read."""
     failed = [one for one in results if isinstance(one, Failure)]
     broken = {"error": f"{failed[0].image}: {failed[0].error}"} if len(failed) == len(results) else {}
     if format != "json" and not broken:
@@ -190,7 +213,7 @@ def _answer(model: Model, results: list[Any], format: str, wanted: tuple[str, ..
 
 
 def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """The decision, and of the evidence what was asked for."""
+    """The prediction, and the kinds of evidence asked for."""
     whole = one.to_json()
     kept = [key for name in wanted for key in EVIDENCE[name]]
     evidence = {key: whole[key] for key in (*kept, *ALWAYS) if key in whole}
@@ -198,7 +221,7 @@ def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gone(request: Request, _error: Exception) -> Response:
-    """Nobody reads this; the log says that the client left."""
+    """An answer that nobody reads; the log shows that the client left."""
     return Response(status_code=GONE)
 
 
@@ -221,7 +244,7 @@ def make(
 
     options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "responses": ERRORS, "lifespan": life}
     if settings.token is not None:
-        options["dependencies"] = [Security(HTTPBearer(auto_error=False))]  # says so in the document; the door checks
+        options["dependencies"] = [Security(HTTPBearer(auto_error=False))]  # for the document only; Door checks it
     app = FastAPI(title="SeeWhy", version=version("seewhy"), **options)
     app.add_middleware(Door, service=service)
     app.add_middleware(Guard, settings=settings.web, refuse=refuse)
@@ -236,7 +259,7 @@ def make(
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server, which upon a signal refuses what is new and ends when what runs has been answered."""
+    """Uvicorn's server; on a signal it refuses new requests and ends once running ones are answered."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -244,7 +267,7 @@ class DrainingServer(uvicorn.Server):
         self.until = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second one ends at once."""
+        """The first signal drains; the second ends at once."""
         if self.service.draining:
             self.should_exit = self.force_exit = True
             return
@@ -258,7 +281,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs is answered first, and what comes meanwhile is refused."""
+    """Serve until SIGTERM or Ctrl-C; then answer running requests and refuse new ones."""
     service: Service = app.state.service
     web = service.settings.web
     service.wake()

@@ -1,4 +1,4 @@
-"""How a service is run, its token and every limit that the page does not have; and what the log says of a request."""
+"""The service's settings, token and limits, and the fields of its access log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "SEEWHY_TOKEN"
 SHORTEST_TOKEN = 16
 MOST_TOKEN_BYTES = 4096
 GONE = 499
-"""Status, in the log alone, of a client that left before its answer."""
+"""The status in the log of a client that left before its answer."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class ServiceSettings:
     """Limits and choices of a service.
 
     Attributes:
-        web: address, sizes, times, batches and queues, as those of the page.
-        token: what a request must bring as ``Authorization: Bearer …``; ``None`` asks for none.
-        open_without_token: whether other machines may ask without a token.
+        web: address, sizes, times, batches and queues, as for the page.
+        token: required as ``Authorization: Bearer …``; ``None`` requires none.
+        open_without_token: whether other machines may send requests without a token.
         n_pictures: most pictures per request.
-        rate: requests a minute from one address; ``None`` sets no limit.
-        reload_seconds: how often folders are looked at for a new model; 0 waits for SIGHUP alone.
-        drain_seconds: how long requests that run may take to end after SIGTERM.
+        rate: most requests per minute from one address; ``None`` sets no limit.
+        reload_seconds: how often to check folders for a new model; 0 waits for SIGHUP only.
+        drain_seconds: how long running requests may take after SIGTERM.
 
     Raises:
-        InputError: other machines can reach it, and it asks for no token.
+        InputError: other machines can reach it, and it has no token.
     """
 
     web: Settings = field(default_factory=Settings)
@@ -51,8 +51,9 @@ class ServiceSettings:
             _check_token(self.token)
         elif self.web.is_open and not self.open_without_token:
             raise InputError(
-                f"{self.web.host} can be reached by other machines, and no token was given. A service that others "
-                f"reach asks for one. Give --token-file FILE or {TOKEN_VARIABLE}, or say --no-token."
+                f"Other machines can reach {self.web.host}, and no token was given. Expected a token for a "
+                f"service that others "
+                f"reach. Give --token-file FILE or set {TOKEN_VARIABLE}; --no-token serves everybody."
             )
 
     def limits(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class ServiceSettings:
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token of a file, or else of the environment; ``None`` where there is neither."""
+    """The token from a file or from the environment; ``None`` without either."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _check_token(given.strip())
@@ -80,7 +81,7 @@ def read_token(file: Path | None) -> str | None:
         text = read_text(file, MOST_TOKEN_BYTES).strip()
     except OSError as error:
         raise InputError(
-            f"The token in {file} cannot be read: {reason(error).lower()}. A file with one line was expected. "
+            f"The token in {file} cannot be read: {reason(error).lower()}. Expected a file with one line. "
             "Make one with: openssl rand -hex 32 > token"
         ) from error
     return _check_token(text)
@@ -89,8 +90,9 @@ def read_token(file: Path | None) -> str | None:
 def _check_token(token: str) -> str:
     if len(token) < SHORTEST_TOKEN or not all("!" <= sign <= "~" for sign in token):
         raise InputError(
-            f"The token has {len(token)} signs. At least {SHORTEST_TOKEN} printable ASCII signs without blanks were "
-            "expected. Make one with: openssl rand -hex 32"
+            f"The token has {len(token)} characters. Expected at least {SHORTEST_TOKEN} printable ASCII "
+            f"characters without "
+            "spaces. Make one with: openssl rand -hex 32"
         )
     return token
 
@@ -100,15 +102,15 @@ class Visit(Result):
     """A line of the access log of seewhy serve."""
 
     time: Annotated[str, Doc("UTC, when the answer ended")] = ""
-    id: Annotated[str, Doc("`X-Request-ID`, the client's where that is printable")] = ""
+    id: Annotated[str, Doc("`X-Request-ID`: the client's if printable")] = ""
     client: Annotated[str, Doc("address")] = ""
     method: Annotated[str, Doc("of the request")] = ""
-    path: Annotated[str, Doc("without the query, 500 signs at most")] = ""
-    status: Annotated[int, Doc("of the answer; 499 where the client left")] = GONE
+    path: Annotated[str, Doc("without the query, at most 500 characters")] = ""
+    status: Annotated[int, Doc("of the answer; 499 if the client left")] = GONE
     seconds: Annotated[float, Doc("from head to the end of the answer")] = 0.0
     bytes_in: Annotated[Count, Doc("of the body")] = 0
     bytes_out: Annotated[Count, Doc("of the answer")] = 0
-    model: Annotated[str | None, Doc("asked; `null` where none was")] = None
+    model: Annotated[str | None, Doc("that answered; `null` if none did")] = None
     pictures: Annotated[Count, Doc("sent")] = 0
-    failed: Annotated[Count, Doc("of them, those that could not be read")] = 0
+    failed: Annotated[Count, Doc("pictures that could not be read")] = 0
     start: Annotated[float, HIDDEN] = field(default_factory=monotonic)

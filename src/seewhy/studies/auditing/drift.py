@@ -58,7 +58,7 @@ class DriftTest:
         n_permutations: permutations of the test; the smallest possible p value is 1 / (n + 1).
         most: most pictures per side to use in the test.
         n_near: number of nearest training pictures whose cosines are averaged.
-        seed: of the permutations.
+        seed: seed for the permutations.
     """
 
     alpha: InnerPart = 0.01

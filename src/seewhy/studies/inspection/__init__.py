@@ -1,1 +1,1 @@
-"""Pictures that are wrong: labels, copies, strangers, faults of the picture itself, each with its reason."""
+"""Wrong labels, copies, pictures unlike every class and faulty pictures, each with its reason."""

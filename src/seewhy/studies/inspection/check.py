@@ -1,4 +1,4 @@
-"""``seewhy check``: looks at labelled pictures once and says what is wrong with them, and why."""
+"""``seewhy check``: what is wrong with labelled pictures, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from ...encoders.stream import Encoded, EncodeRequest, encode_stream
 from ...errors import DataError, ImageError
 from ...pictures.images import read_picture
 from ...pictures.samples import Sample, Samples, some
-from ...progress import Progress
-from ...report.blocks import Document, Section, Table, notes
+from ...printable import percent
+from ...progress import Progress, shown
+from ...report.blocks import Document, Facts, Note, Section, notes
 from ...report.paging import Page
 from ...results import restore
 from ...spelling import nearest
@@ -48,30 +49,39 @@ from .faults import (
     strangeness,
 )
 
-KINDS: Mapping[str, str] = {
-    "class": "Label of no class",
-    "contradiction": "Copies under two labels",
-    "label": "Label likely wrong",
-    "split": "Copy of a picture of another split",
-    "copy": "Copy within the data",
-    "outlier": "Unlike every class",
-    "broken": "Cannot be read",
-    "blank": "Blank",
-    "dark": "Dark",
-    "overexposed": "Overexposed",
-    "blurred": "Blurred",
-    "size": "Odd size",
-    "shape": "Odd shape",
+
+class Kind(NamedTuple):
+    name: str
+    todo: str
+
+
+_AGAIN = "Replace it. Keep it only if the pictures that you want to recognise look like this too."
+KINDS: Mapping[str, Kind] = {
+    "class": Kind("Unknown label", "Correct the label, or leave the picture out."),
+    "contradiction": Kind("Copies under two labels", "One of the two labels is wrong. Correct it, or delete one copy."),
+    "label": Kind(
+        "Label likely wrong", "Look at each picture; the model may be wrong too. Correct the label or keep it."
+    ),
+    "split": Kind("Copy in another split", "Keep it in one split: otherwise test results are too good."),
+    "copy": Kind("Copy of another picture", "Delete one of the two: copies count twice."),
+    "outlier": Kind("Unlike every class", "Delete it if it shows something else. If not, add more pictures like it."),
+    "broken": Kind("Cannot be read", "Replace the file, or delete it."),
+    "blank": Kind("Blank", "Replace or delete it."),
+    "dark": Kind("Dark", _AGAIN),
+    "overexposed": Kind("Overexposed", _AGAIN),
+    "blurred": Kind("Blurred", _AGAIN),
+    "size": Kind("Odd size", "Check that it is the original and not a thumbnail."),
+    "shape": Kind("Odd shape", "Check that it was not stretched or cropped by mistake."),
 }
-"""What is looked for, in the order in which it is gone through, and how it is said."""
-COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key")
+"""Each kind of finding, in the order shown: its name, and what to do."""
+COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key", "figures")
 NAME = "check.json"
 _SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Like:
-    """A picture that one is like, and the cosine of their features."""
+    """A similar picture, and the cosine of both pictures' features."""
 
     image: str
     label: str
@@ -80,7 +90,7 @@ class Like:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one picture."""
+    """One fault of one picture: ``why`` says it in a sentence, ``figures`` has the numbers behind it."""
 
     kind: str
     image: str
@@ -93,9 +103,10 @@ class Finding:
     other: tuple[Like, ...] = ()
     pictures: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    figures: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        plain = {k: getattr(self, k) for k in ("kind", "image", "label", "key", "why", "proposed")}
+        plain = {k: getattr(self, k) for k in ("kind", "image", "label", "key", "why", "figures", "proposed")}
         like = {name: [vars(one) for one in getattr(self, name)] for name in ("own", "other")}
         lists = {"with": list(self.pictures), "splits": list(self.splits)}
         return {**plain, "doubt": round(self.doubt, 4), **lists, "like": like}
@@ -103,17 +114,17 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Checked(Page):
-    """What is wrong with the pictures; ``read`` gives one for the page, by its name."""
+    """What is wrong with the pictures; ``read`` loads a picture for the page by its name."""
 
     read: Callable[[str], np.ndarray | None] = field(default=lambda _name: None, compare=False)
 
     def document(self) -> Document:
-        kinds: dict[str, list[Any]] = {}
+        kinds: dict[str, dict[str, str]] = {}
         for one in self.data["findings"]:
-            kinds.setdefault(one["kind"], []).append((one["image"], one["label"], one["proposed"], one["why"]))
-        head = ("picture", "label", "proposed", "why")
-        sections = [Section(KINDS[kind], [Table(head, rows)]) for kind, rows in kinds.items()]
-        return Document("Pictures that are wrong", self.data["sentence"], [*sections, *notes(self.data["notes"])])
+            rows = kinds.setdefault(one["kind"], {})
+            rows[one["image"]] = " ".join(filter(None, (rows.get(one["image"]), one["why"])))
+        sections = [Section(KINDS[k].name, [Note(KINDS[k].todo), Facts(rows)]) for k, rows in kinds.items()]
+        return Document("Data check", self.data["sentence"], [*sections, *notes(self.data["notes"], "Notes")])
 
     def to_html(self) -> str:
         from ...report.overviews import check_context
@@ -122,16 +133,16 @@ class Checked(Page):
         return render("check.html", None, **check_context(self.data, KINDS, self.read))
 
     def rows(self) -> list[list[Any]]:
-        """Under :data:`COLUMNS`."""
+        """One row per finding, with the columns :data:`COLUMNS`."""
         return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in self.data["findings"]]
 
 
 def sentence(n: int, counts: Mapping[str, int]) -> str:
-    found = [f"{KINDS[kind].lower()} {k}" for kind, k in counts.items() if k]
-    total = sum(counts.values())
+    found = [f"{KINDS[kind].name.lower()} ({k:,})" for kind, k in counts.items() if k]
+    total, pictures = sum(counts.values()), f"{n:,} picture{'s' * (n != 1)}"
     if not found:
-        return f"Of {n:,} pictures, none has anything wrong that is looked for."
-    return f"Of {n:,} pictures, {total:,} finding{'s' if total > 1 else ''}: {', '.join(found)}."
+        return f"No problems found in {pictures}."
+    return f"{total:,} finding{'s' * (total > 1)} in {pictures}: {', '.join(found)}."
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
@@ -140,7 +151,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """By which a check knows its data again: the pictures' names, from where all lie, and labels, in their order."""
+    """Of the pictures' names, relative to their folder, and labels, in order: tells whether data have changed."""
     names = [os.path.abspath(s.image) for s in items]
     root = os.path.commonpath(names) if names else ""
     rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
@@ -148,7 +159,7 @@ def digest_of(items: Sequence[Sample]) -> str:
 
 
 def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None:
-    """A picture for the page, cut to its middle; ``None`` where it cannot be read."""
+    """A picture for the page; ``None`` if it cannot be read."""
     try:
         return read_picture(name, transform).pixels
     except ImageError:
@@ -161,7 +172,7 @@ def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
-    """The document of ``seewhy check`` in a folder, if it is on these pictures with these labels."""
+    """What ``seewhy check`` wrote into a folder, if it was about these pictures with these labels."""
     path = folder / NAME
     try:
         check = json_value(read_text(path))
@@ -169,12 +180,13 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
     except (OSError, ValueError, DataError) as error:
         why = str(error).partition(". ")[0] if isinstance(error, DataError) else repr(error)
         raise DataError(
-            f"{path} cannot be read: {why}. What seewhy check -o wrote was expected. Check the data again."
+            f"{path} cannot be read: {why}. Expected the file that seewhy check writes. Run seewhy check {data} -o "
+            f"{folder}."
         ) from error
     if check["digest"] != digest_of(items):
         raise DataError(
-            f"{data} is not as it was at the check in {folder}: pictures or labels have changed. The same names and "
-            f"labels were expected. Check it again with -o {folder}; what was decided there is kept."
+            f"{data} has changed since the check in {folder}. Expected the same pictures and labels. Run seewhy check "
+            f"{data} -o {folder} again; decisions made there are kept."
         )
     return dict(check)
 
@@ -184,7 +196,7 @@ NEAREST = 3
 
 @dataclass(frozen=True)
 class Readable:
-    """The pictures that could be read, and what is kept of each."""
+    """The pictures that could be read, with features and pixel facts of each."""
 
     items: list[Sample] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
@@ -204,14 +216,15 @@ class Readable:
 
 @dataclass(frozen=True)
 class Check:
-    """Look at pictures once, and find what is wrong with labels, copies, strangers and the pictures themselves.
+    """Find wrong labels, copies, pictures unlike every class, and faulty pictures.
 
-    Costs one look at each picture and six linear fits on features. With ``by`` the labels are doubted by odds, by
-    confident learning, by the cleanlab library, or by neighbours; docs/check.md has the figures of each.
+    Cost: one forward pass per picture and six linear fits on features. ``by`` names the rule for doubtful labels:
+    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/check.md says how
+    good each is.
 
     Args:
-        by: how labels are doubted; a name of :data:`~seewhy.studies.inspection.faults.RANKERS`.
-        seed: seed for the held-out parts.
+        by: the rule for doubtful labels, a name in :data:`~seewhy.studies.inspection.faults.RANKERS`.
+        seed: seed of the held-out parts.
     """
 
     by: str = "odds"
@@ -220,6 +233,7 @@ class Check:
     def __post_init__(self) -> None:
         ranker(self.by)
 
+    @shown("Looking for wrong labels and copies")
     def run(
         self,
         encoder: Encoder,
@@ -238,7 +252,8 @@ class Check:
         n, every = len(own.items), [*own.encoded, *other.encoded]
         if not n:
             raise DataError(
-                f"None of the {len(samples)} pictures can be read. At least one was expected. Look at the files."
+                f"None of the {len(samples)} pictures can be read; the first is {samples.items[0].image}. Expected at "
+                "least one. Replace the files."
             )
         copies = find_copies(
             torch.stack([one.pooled[0] for one in every]),
@@ -271,7 +286,7 @@ class Check:
         judged = 0 if scores is None else int(scores.judged.sum())
         told, none = beside(progress), [s.image for s in samples.items if s.split is None]
         if none and len(none) < len(samples.items):
-            without = f"{len(none)} picture(s) are of no split, and copies of them count as within the data"
+            without = f"{len(none)} picture(s) have no split. Their copies count as copies within one split"
             told["notes"] = [f"{without}: {some(none, 3)}", *told["notes"]]
         return {
             "n": n, "sentence": sentence(len(samples), counts), "classes": list(samples.classes),
@@ -286,10 +301,10 @@ class Check:
 def _look(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding]
 ) -> Readable:
-    """Everything that is kept of the pictures; a broken one is told, and found to be broken."""
+    """Encode the pictures; one that cannot be read is reported, and becomes a finding."""
     found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
-    for sample, one in zip(items, progress.track(stream, "Looking", len(items)), strict=True):
+    for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
         if isinstance(one, Failure):
             progress.failed(one)
             why = f"It {one.error.removeprefix('It ').removesuffix('.')}."
@@ -307,8 +322,8 @@ def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iter
     for i, s in enumerate(own.items):
         if s.label in strange:
             near = proposed[s.label]
-            meant = f"; nearest by its letters is {near!r}" if near else ""
-            why = f"Its label {s.label!r} is none of the model's {len(known)} classes{meant}."
+            meant = f" Did you mean {near!r}?" if near else ""
+            why = f"None of the model's {len(known)} classes is called {s.label!r}.{meant}"
             yield own.finding(i, "class", 1.0, why, proposed=near)
 
 
@@ -316,25 +331,22 @@ def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterat
     n, items = len(own.items), [*own.items, *other.items]
     for c in copies:
         first, second = items[c.first], items[c.second]
-        how = "byte for byte" if c.same_bytes else f"by its looks (agreement {c.agreement:.2f})"
+        how = "same file" if c.same_bytes else f"agreement {c.agreement:.2f} of 1"
         across = c.second < n and None not in (first.split, second.split) and first.split != second.split
         if across:
-            why = (
-                f"It is of the split {second.split!r}, and {first.image} of {first.split!r}, the same picture {how}: "
-                "what is measured on one flatters the other."
-            )
+            why = f"It is in the split {second.split!r}, and its copy {first.image} is in {first.split!r} ({how})."
             splits = (str(second.split), str(first.split))
             yield own.finding(c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
         if c.second >= n:
-            of = f", where it is labelled {second.label!r}" if second.label not in ("", first.label) else ""
-            why = f"It is {second.image} of the other split, {how}{of}: what is measured on one flatters the other."
+            of = f", labelled {second.label!r}" if second.label not in ("", first.label) else ""
+            why = f"The other split also has it, as {second.image}{of} ({how})."
             yield own.finding(c.first, "split", c.agreement, why, pictures=(second.image,))
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):
-                why = f"It is labelled {a.label!r}; {b.image}, the same picture {how}, is labelled {b.label!r}."
+                why = f"It is labelled {a.label!r}, but its copy {b.image} is labelled {b.label!r} ({how})."
                 yield own.finding(i, "contradiction", c.agreement, why, proposed=b.label, pictures=(b.image,))
         elif not across:
-            why = f"It is {first.image} again, {how}."
+            why = f"It is a copy of {first.image} ({how})."
             yield own.finding(c.second, "copy", c.agreement, why, pictures=(first.image,))
 
 
@@ -348,24 +360,22 @@ def _of_labels(
             continue
         p, mean = scores.probabilities[i], float(usual[k])
         own, other = (_nearest(part, scores, i, of) for of in (label, k))
+        theirs, its = (percent(float(p[of]), " ") for of in (k, label))
+        why = f"A model trained without it gives {classes[k]!r} {theirs} and its label {s.label!r} {its}."
         # A lone picture of a class is never held out.
-        usually = (
-            f"whose own pictures get {mean:.0%} on average" if mean <= 1 else "of which no picture could be held out"
-        )
-        near = ""
+        usually = f"get {percent(mean, ' ')} on average" if mean <= 1 else "could not be held out"
+        figures = f"Pictures labelled {classes[k]!r} {usually}."
         if own and other:
-            side = "nearer to" if other[0].cosine > own[0].cosine else "no nearer to"
-            cosines = f"(cosine {other[0].cosine:.2f} against {own[0].cosine:.2f})"
-            near = f"; it is {side} its likest picture there {cosines}"
-        why = (
-            f"Held out, it gets {float(p[label]):.0%} for its label {s.label!r} and {float(p[k]):.0%} for "
-            f"{classes[k]!r}, {usually}{near}."
-        )
-        yield part.finding(i, "label", float(issues.doubt[i]), why, proposed=classes[k], own=own, other=other)
+            figures += (
+                f" Its most similar picture labelled {classes[k]!r} has a cosine of {other[0].cosine:.2f}, the one "
+                f"labelled {s.label!r} {own[0].cosine:.2f}."
+            )
+        more = {"proposed": classes[k], "own": own, "other": other, "figures": figures}
+        yield part.finding(i, "label", float(issues.doubt[i]), why, **more)
 
 
 def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:
-    """The likest pictures of a label, which are no copies of it."""
+    """The most similar pictures of a label, without copies of this one."""
     there = ((scores.labels == label) & (scores.groups != scores.groups[i])).nonzero()[:, 0]
     top = (scores.features[there] @ scores.features[i]).topk(min(NEAREST, len(there)))
     found = [(part.items[int(there[j])], value) for value, j in zip(top.values.tolist(), top.indices, strict=True)]
@@ -377,9 +387,7 @@ def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[
     far = strangeness(part.pooled(), scores.labels, folds, scores.probabilities.shape[1])
     for i in (far > FAR).nonzero()[:, 0].tolist():
         value, own = float(far[i]), _nearest(part, scores, i, int(scores.labels[i]))
-        likest = f" (the likest of its label has a cosine of {own[0].cosine:.2f})" if own else ""
-        why = (
-            f"It lies {value:.1f} robust standard deviations farther from the nearest class than the median picture "
-            f"does{likest}; from {FAR:g} on it counts as a stranger."
-        )
-        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, own=own)
+        nearest = f" The most similar picture of its label has a cosine of {own[0].cosine:.2f}." if own else ""
+        why = f"It looks unlike every class: its strangeness is {value:.1f}, above the limit of {FAR:g}."
+        scale = "Strangeness is distance to the nearest class, in robust standard deviations above the median."
+        yield part.finding(i, "outlier", 1 - FAR / value / 2, why, own=own, figures=scale + nearest)

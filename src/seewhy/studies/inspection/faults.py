@@ -1,4 +1,4 @@
-"""What is wrong with pictures: wrong labels, copies, strangers, blank, dark, blurred and odd ones."""
+"""Rules that find wrong labels, copies, pictures unlike every class, and blank, dark, blurred or odd pictures."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from ...errors import InputError, MissingExtraError
 from ...heads.normalise import Normalise
 from ...pictures.miniatures import Likeness, same_pictures, stacked
 from ...pictures.samples import Sample
+from ...printable import percent
 from ...trust.groups import Grouping, connected, group_folds, links, numbered
 from ...trust.measure import trust_features
 from ...trust.strangeness import Gaussian
 
 FAR = 4.5
-"""Robust standard deviations above the median from which a picture is a stranger: 3 of 972 groceries are; of pictures
-laid among them, all of 20 ImageNet photographs and 5 of 20 product photographs on white."""
+"""Robust standard deviations above the median from which a picture is unlike every class. It flags 3 of 972 groceries;
+of pictures laid among them, all of 20 ImageNet photographs and 5 of 20 product photographs on white."""
 LEAST = 30
-"""Pictures below which a spread says nothing."""
+"""With fewer pictures, no spread can be measured."""
 BLANK = 0.015
-"""Standard deviation of brightness up to which there is nothing to see; the darker a dark picture, the less."""
+"""Standard deviation of brightness up to which a picture is blank; the limit is lower for dark pictures."""
 DARK = 0.3
-"""Brightness that 95 of 100 points do not reach. Of 972 photographs of groceries the darkest has .46; at three tenths
-of their brightness the lightest has .28."""
+"""A picture is dark if 95 % of its points are below this brightness. Of 972 photographs of groceries the darkest has
+.46; at three tenths of their brightness the lightest has .28."""
 BRIGHT = 0.95
-"""Brightness that 95 of 100 points exceed; of product photographs on white none has more than .91."""
+"""A picture is overexposed if 95 % of its points are above this; of product photographs on white none has over .91."""
 BLURRED = 0.65
 """Blur from which detail is missing. Groceries have .63 at most, blurred by a Gaussian of 2 points at 224 .64 and more
 (98 of 100 are found), by 3 points .76 and more."""
 ODD = 4.0
-"""Times that a picture's area is above or below the median's, or its shape is more drawn out than the median's."""
+"""A size or shape is odd if area, or width over height, is this many times the median's, either way."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ def find_copies(
     n_own: int | None = None,
     splits: Sequence[str | None] = (),
 ) -> tuple[Copy, ...]:
-    """Every pair of copies, the first of the data before the second; of more than two with the same bytes, each with
-    the first of its split, and the first of a split with those of the others."""
+    """Every pair of copies, in the order of the data.
+
+    Where more than two have the same bytes, each is paired with the first of its split, and the first of a split with
+    those of the others.
+    """
     n = len(digests)
     n_own = n if n_own is None else n_own
     places: dict[str, list[int]] = defaultdict(list)
@@ -92,7 +96,7 @@ def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> l
 
 
 def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[Tensor, " n"]:
-    """A number for each picture: copies, and those of one given group, have the same."""
+    """A group number for each picture; copies, and pictures of one given group, share a number."""
     named = links(numbered([i if g is None else g for i, g in enumerate(given)]))
     return connected(n, named, torch.tensor([(c.first, c.second) for c in copies if c.second < n]).long().view(-1, 2))
 
@@ -100,9 +104,11 @@ def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[T
 def strangeness(
     pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], folds: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, " n"]:
-    """How far each picture lies from the nearest class, less from all (relative Mahalanobis distance, Ren et al. 2021,
-    arXiv:2106.09022), by Gaussians that saw nothing of its fold, in robust standard deviations above the median; 0
-    where there are too few pictures."""
+    """How unlike every class each picture is, in robust standard deviations above the median.
+
+    Relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): distance to the nearest class minus distance to
+    all pictures, from Gaussians fitted without the picture's fold. It is 0 where there are too few pictures.
+    """
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
     features, found = trust_features(pooled), torch.zeros(len(labels))
@@ -116,7 +122,7 @@ def strangeness(
 
 @dataclass(frozen=True)
 class PixelFacts:
-    """Of one picture, as the encoder is shown it."""
+    """Brightness and sharpness of one picture, as the encoder sees it."""
 
     size: tuple[int, int]
     low: float
@@ -132,8 +138,10 @@ def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Pi
 
 
 def _blur(grey: torch.Tensor) -> float:
-    """Crété et al. 2007: a sharp picture loses much of its change from point to point when blurred over 9, one that is
-    blurred already little; the worse of the two directions."""
+    """Crété et al. 2007: blurring over 9 points takes much detail from a sharp picture and little from a blurred one.
+
+    Detail is the change from point to point; of the two directions, the worse counts.
+    """
     worst = 0.0
     for one in (grey, grey.transpose(2, 3)):
         if min(one.shape[2:]) <= 10:
@@ -147,7 +155,10 @@ def _blur(grey: torch.Tensor) -> float:
 
 
 def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float, str]]:
-    """Place of a picture, kind of fault, how bad from 0 to 1, and why in a sentence; a blank one is nothing else."""
+    """For each fault: the picture's place, the kind, how bad it is from 0 to 1, and a sentence.
+
+    A blank picture has no other fault.
+    """
     areas = np.array([f.size[0] * f.size[1] for f in facts], float)
     shapes = np.array([f.size[0] / f.size[1] for f in facts], float)
     area, shape = (float(np.median(values)) if len(facts) else 1.0 for values in (areas, shapes))
@@ -159,20 +170,18 @@ def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float,
 def _faults(f: PixelFacts) -> Iterator[tuple[str, float, str]]:
     least = BLANK * min(1.0, f.high / DARK)
     if f.spread <= least:
-        why = f"Its brightness hardly changes (standard deviation {f.spread:.3f}; up to {least:.3f} it is blank)."
+        why = f"Its brightness hardly changes: standard deviation {f.spread:.3f}, limit {least:.3f}."
         yield "blank", 1 - f.spread / least if least else 1.0, why
         return
     if f.high < DARK:
-        why = f"95 of 100 points are darker than {f.high:.2f} of full brightness; below {DARK:.2f} it counts as dark."
+        why = f"95 % of it is darker than {f.high:.2f} of full brightness; the limit is {DARK:.2f}."
         yield "dark", 1 - f.high / DARK, why
     if f.low > BRIGHT:
-        why = f"95 of 100 points are brighter than {f.low:.2f} of full brightness; the limit is {BRIGHT:.2f}."
+        why = f"95 % of it is brighter than {f.low:.2f} of full brightness; the limit is {BRIGHT:.2f}."
         yield "overexposed", (f.low - BRIGHT) / (1 - BRIGHT), why
     if f.blur > BLURRED:
-        why = (
-            f"Blurred once more it keeps {f.blur:.0%} of its change from point to point; a sharp one loses more than "
-            f"{1 - BLURRED:.0%} of it."
-        )
+        kept, most = percent(f.blur, " "), percent(BLURRED, " ")
+        why = f"Blurred once more, it keeps {kept} of its detail; a sharp picture keeps less than {most}."
         yield "blurred", (f.blur - BLURRED) / (1 - BLURRED), why
 
 
@@ -181,12 +190,12 @@ def _odd(size: tuple[int, int], area: float, shape: float) -> Iterator[tuple[str
     times, drawn = width * height / area, width / height / shape
     larger, longer = max(times, 1 / times), max(drawn, 1 / drawn)
     if larger >= ODD:
-        side = "more" if times > 1 else "less"
-        why = f"It has {width} by {height} pixels, {larger:.1f} times {side} than the median; {ODD:g} counts as odd."
+        side = "larger" if times > 1 else "smaller"
+        why = f"At {width} × {height} pixels it is {larger:.1f} times {side} than the median; the limit is {ODD:g}."
         yield "size", 1 - ODD / larger / 2, why
     if longer >= ODD:
-        side = "wider" if drawn > 1 else "higher"
-        why = f"At {width} by {height} it is {longer:.1f} times {side} than the median; {ODD:g} counts as odd."
+        side = "wider" if drawn > 1 else "taller"
+        why = f"At {width} × {height} pixels it is {longer:.1f} times {side} than the median; the limit is {ODD:g}."
         yield "shape", 1 - ODD / longer / 2, why
 
 
@@ -195,7 +204,7 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """What was said of each picture without it."""
+    """Probabilities for each picture from a model trained without it."""
 
     probabilities: Float[Tensor, "n k"]
     labels: Int[Tensor, " n"]
@@ -205,12 +214,12 @@ class HeldOutScores:
 
     @property
     def accuracy(self) -> float:
-        """Part of the judged pictures that the head puts where their label does."""
+        """Share of the judged pictures for which the model predicts their label."""
         said = self.probabilities.argmax(1) == self.labels
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """What a class gets on average from the pictures that bear its label; above 1 where none was judged."""
+        """Mean probability of each class over the pictures with its label; above 1 where none was judged."""
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()
@@ -227,7 +236,7 @@ def held_out_scores(
     groups: Int[Tensor, " n"],
     seed: int = 0,
 ) -> HeldOutScores:
-    """Linear heads over features that were looked at once, each fitted without a fifth of the pictures."""
+    """Scores from linear heads on the features, each fitted without a fifth of the pictures."""
     number = {name: i for i, name in enumerate(classes)}
     labels = torch.tensor([number[s.label] for s in items])
     pooled = torch.stack([s.pooled[0] for s in seen])
@@ -247,7 +256,7 @@ def held_out_scores(
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """What a ranker says of every picture."""
+    """What a rule says about every picture."""
 
     flagged: Bool[Tensor, " n"]
     doubt: Float[Tensor, " n"]
@@ -255,23 +264,22 @@ class LabelIssues:
 
 
 Ranker = Callable[[HeldOutScores], LabelIssues]
-"""In which order labels are to be doubted; pictures that were not judged are never flagged."""
+"""A rule for doubtful labels; it never flags a picture that was not judged."""
 
 
 def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-    """The likeliest of the other classes, and what it gets."""
+    """The likeliest other class, and its probability."""
     best = p.scatter(1, labels[:, None], -1.0).max(1)
     return best.indices, best.values
 
 
 def odds(scores: HeldOutScores) -> LabelIssues:
-    """A label is flagged that gets no more than any label would: our own rule.
+    """Flag a label that gets no more probability than a label drawn at random would (our own rule).
 
-    A picture's odds are what its label gets, as a part of what the likeliest other class gets. They are held against
-    what the label's class gets on average, as a part of the likeliest, from pictures that bear other labels: a label
-    drawn without looking would have as much. With ``u`` for this average, doubt is ``u / (u + odds)``, and what
-    reaches one half is flagged. There is nothing to set: ``u`` measures what classes that look alike share, which a
-    fixed limit (20) did not. Chosen on training pictures only; docs/check.md has the figures on others.
+    A picture's odds are the probability of its label divided by that of the likeliest other class. ``u`` is what the
+    class of this label gets, relative to the likeliest class, averaged over pictures with other labels. Doubt is
+    ``u / (u + odds)``, and one half or more is flagged. Nothing has to be set: ``u`` adapts to classes that look
+    alike. The rule was chosen on training pictures only; docs/check.md has its figures on others.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
@@ -287,8 +295,8 @@ def confident(scores: HeldOutScores) -> LabelIssues:
     """Confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
 
     A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
-    ``j`` (equation 2), and is flagged where that is not its label; in order of ``1 − p_label``. The authors'
-    library, which prunes by the joint in other ways too, is behind :func:`cleanlab`.
+    ``j`` (equation 2). It is flagged if that is not its label; pictures are ordered by ``1 − p_label``. The authors'
+    library, which also prunes by the joint in other ways, is behind :func:`cleanlab`.
     """
     p, labels = scores.probabilities, scores.labels
     counted = p.double() >= scores.thresholds() - 1e-9
@@ -299,7 +307,7 @@ def confident(scores: HeldOutScores) -> LabelIssues:
 
 
 def cleanlab(scores: HeldOutScores) -> LabelIssues:
-    """``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's own defaults."""
+    """``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's defaults."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores
@@ -316,11 +324,11 @@ def cleanlab(scores: HeldOutScores) -> LabelIssues:
 
 
 def neighbours(scores: HeldOutScores, k: int = 10) -> LabelIssues:
-    """The label against the votes of the nearest pictures; nothing is fitted (Zhu et al. 2022, arXiv:2110.06283, 4.1).
+    """Compare the label with the votes of the nearest pictures (Zhu et al. 2022, arXiv:2110.06283, 4.1).
 
-    Flagged where most of the ``k`` (10 in the paper) nearest pictures that are no copies bear one other label; in
-    order of the part of the votes, each as heavy as its cosine, that the label does not have. The paper (SimiFeat-V)
-    repeats this over random crops and takes soft labels; here features were looked at once.
+    A label is flagged if most of the ``k`` (10 in the paper) nearest pictures, copies excluded, share one other label.
+    Each vote weighs as much as its cosine, and pictures are ordered by the votes that their label lacks. The paper
+    (SimiFeat-V) repeats this over random crops and uses soft labels; here each picture is encoded once.
     """
     x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
     votes = torch.zeros(len(x), n_classes)
@@ -340,5 +348,5 @@ RANKERS: Mapping[str, Ranker] = {f.__name__: f for f in (odds, confident, cleanl
 
 def ranker(name: str) -> Ranker:
     if name not in RANKERS:
-        raise InputError(f"--by {name!r} was given. One of {', '.join(RANKERS)} was expected. Choose one.")
+        raise InputError(f"--by {name!r} was given. Expected one of {', '.join(RANKERS)}. Use --by odds.")
     return RANKERS[name]

@@ -60,26 +60,28 @@ class COMET(NetworkRecipe):
     (:class:`~.network.Objective`): one mask a picture and of no class, which is the map.
 
     Args:
-        mode: ``"2p"``: selector and predictor learn, the detector is fixed; ``"3p"``: the detector learns too, on the
-            complement; ``"post_hoc"``: one frozen classifier is predictor and detector, only the selector learns.
-        backbone: ``"encoder"``: predictor and detector are the encoder under a linear layer; ``"scratch"``: a small
-            ResNet for small pictures, whose detector is trained first for as many steps.
-        selector: ``"unet"`` or ``"lraspp"``.
-        m_p: weight of sufficiency.
-        m_c: weight of completeness; 0 is plain select-then-predict. The authors' configuration has 4.
-        gap: how much worse the detector must be, in nats. The authors' configuration has 2.
-        m_1: weight of the area.
-        tau: part of the picture that the mask may show for nothing. The authors' configuration has 0.6.
-        fill: q, ``"mean"`` colour or ``"black"``; left out, black for ``"post_hoc"`` and mean otherwise (authors).
-        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p, scratch).
-        size: side of the pictures in pixels; left out, the encoder's own.
-        n_steps: batches.
-        batch_size: pictures a batch; the authors' 128.
-        lr: learning rate of AdamW, for every player. The authors' is 0.0005, over 200 epochs; in so short a training
-            masks stay grey with it.
-        encoder_lr: that of predictor and detector where they come from the encoder, as a multiple.
-        weight_decay: 0.03 (authors).
-        schedule: ``"milestones"`` is the authors'; see :class:`seewhy.training.loop.Training`.
+        mode: ``"2p"``: selector and predictor learn, the detector is fixed. ``"3p"``: the detector also learns,
+            on the complement. ``"post_hoc"``: one frozen classifier is both, and only the selector learns.
+        backbone: ``"encoder"``: predictor and detector are the encoder under a linear layer. ``"scratch"``: a
+            small ResNet for small pictures, whose detector trains first for as many steps.
+        selector: network that makes the mask: ``"unet"`` or ``"lraspp"``.
+        m_p: weight of sufficiency, from 0.
+        m_c: weight of completeness, from 0; 0 is plain select-then-predict (authors: 4).
+        gap: how much worse the detector must be without the mask, in nats (authors: 2).
+        m_1: weight of the area, from 0; raise it for smaller masks.
+        tau: share of the picture that the mask may show free of charge, 0 to 1 (authors: 0.6).
+        fill: what hides the rest: the ``"mean"`` colour or ``"black"``; default: black for ``"post_hoc"``, mean
+            otherwise (authors).
+        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p,
+            scratch).
+        size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
+        n_steps: number of training steps; more take longer.
+        batch_size: pictures per step (authors: 128); lower it if memory runs out.
+        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in so
+            short a training.
+        encoder_lr: learning rate of predictor and detector from the encoder, as a multiple of ``lr``.
+        weight_decay: weight decay (authors: 0.03).
+        schedule: how the rate changes (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
     """
 
     name: ClassVar[str] = "comet"
@@ -242,7 +244,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
     area: list[Tensor] = []
     pooled: list[Tensor] = []
     right: dict[str, list[Tensor]] = {}
-    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring", len(chosen)), progress):
+    for some, pixels in _read(encoder, pictures, progress.track(chosen, "Measuring the masks", len(chosen)), progress):
         mask, truth = game.selector(pixels), pictures.labels[some]
         hard = (mask > 0.5).to(mask)
         views = {

@@ -315,9 +315,9 @@ class PromptCAM(Attribution):
     gives the heads, and maps stay as they are.
 
     Args:
-        n_heads: heads kept; 4 in the authors' code. As many as there are, or more, saves the ranking.
-        flatten: what a flattened head attends to evenly in the ranking: ``"keys"``, all tokens (authors' code), or
-            ``"patches"`` (paper). The two can rank differently.
+        n_heads: attention heads to keep (authors' code: 4); with all of them, no ranking is needed.
+        flatten: what a flattened head attends to in the ranking: ``"keys"``, all tokens (authors' code), or
+            ``"patches"`` (paper). The rankings may differ.
     """
 
     name: ClassVar[str] = "prompt_cam"

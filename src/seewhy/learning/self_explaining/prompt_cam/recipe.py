@@ -49,21 +49,22 @@ class PromptCAM(NetworkRecipe):
     attend to patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
-        variant: ``"last"``: prompts before the last block alone, trained on features that are looked at once;
-            ``"deep"`` (the paper's main results): prompts of their own before every block, those before the last one
-            scored; ``"shallow"``: prompts before the first block, which travel through all.
-        first: with ``"deep"``, the layer, counted from 0, where the classes' prompts enter and from which they travel
-            on; left out, the last one. Between 0 and that it lies between the paper's two forms.
-        shared: one ``w``; otherwise one a class, which the paper warns of: the scores then distinguish without
-            attending anywhere.
-        dropout: of prompts, while training; 0.1 for DINO, 0 for DINOv2 (authors).
-        epochs: 100 to 130 (paper).
-        batch_size: pictures a step.
+        variant: where prompts stand. ``"last"``: before the last block, on features that are encoded once.
+            ``"deep"`` (the paper's main results): new ones before every block. ``"shallow"``: before the first
+            block.
+        first: with ``"deep"``, the layer (from 0) where class prompts enter; default: the last one. Lower
+            values lie between the paper's two forms.
+        shared: whether all classes share one scoring vector. If not, scores can distinguish classes without
+            attending anywhere, as the paper warns.
+        dropout: dropout of prompts in training, 0 to 1 (authors: 0.1 for DINO, 0 for DINOv2).
+        epochs: times that each picture is seen (paper: 100 to 130).
+        batch_size: pictures per step; lower it if memory runs out.
         optimiser: ``"sgd"``, momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
-        lr: highest learning rate; left out, the best of :data:`RATES` on the held-out pictures, each trained to the
+        lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures, each trained to the
             end.
-        weight_decay: 1e-3 (authors).
-        warmup: part of the steps in which the rate rises, before it falls as a cosine; 20 of 100 epochs (authors).
+        weight_decay: weight decay (authors: 1e-3).
+        warmup: share of the steps in which the rate rises before it falls as a cosine (authors: 20 of 100
+            epochs).
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -189,7 +190,7 @@ def _held_pooled(
             found = [network.head(tokens[i : i + 1].float())[0] for i in held]
     else:
         stream = encode_stream(network.encoder(), [pictures.items[i].source for i in held], store=store)
-        looked = progress.track(stream, "Looking again", len(held))
+        looked = progress.track(stream, "Looking at pictures again", len(held))
         # A picture that has gone since the first look counts as wrong.
         found = [s.pooled[0] if isinstance(s, Encoded) else torch.zeros(width) for s in looked]
     return torch.stack(found) if found else torch.empty(0, width)

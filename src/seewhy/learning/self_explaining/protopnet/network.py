@@ -35,9 +35,9 @@ EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
 """The largest similarity, of a prototype with itself: 9.21 with the authors' epsilon."""
 RULE = (
-    "Believable when, of the held-out pictures nearest to a prototype, at least two thirds are of its class and hiding "
-    "the places shown, where that was measured, lowers the class's lead more than hiding others; partly when at least "
-    "one third are; both only where the odds of it are three times those of chance; otherwise do not rely on them. "
+    "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
+    "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
+    "Both need three times the odds of chance. Otherwise do not rely on them. "
     f"{STRANGER}"
 )
 
@@ -199,7 +199,7 @@ class ProtoPNetPrototypes(Prototypes):
     1 on the patch itself.
 
     Args:
-        n_prototypes: shown.
+        n_prototypes: number of prototypes to show, from 1.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -249,17 +249,21 @@ class ProtoPNetPrototypes(Prototypes):
             f"logits that speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
         )
         if measure is None:
-            figures += " No pictures were held out to measure prototypes."
-            return showing.like(self, Verdict("not measured", figures, self.rule))
+            said = "No held-out pictures show whether these prototypes match their own class."
+            return showing.like(self, Verdict("not measured", said, self.rule, figures))
         figures += (
-            f" Of the {measure.n} held-out pictures those nearest to a prototype are of its class "
-            f"{measure.precision:.0%} of the time (chance {measure.chance:.0%})."
+            f" Of {measure.n} held-out pictures, those nearest to a prototype have its class {measure.precision:.0%} "
+            f"of the time (by chance {measure.chance:.0%})."
         )
-        least = measure.precision if beats_chance(measure) else 0.0
-        level: Level = "partly" if least >= 1 / 3 else "do not rely"
-        if least >= 2 / 3 and (showing.deletion is None or showing.deletion.matters):
+        said = f"On held-out pictures, prototypes match their own class {measure.precision * 100:.0f} % of the time."
+        level: Level = "partly"
+        if measure.precision < 1 / 3 or not beats_chance(measure):
+            level = "do not rely"
+        elif measure.precision >= 2 / 3 and showing.matters:
             level = "believable"
-        return showing.like(self, Verdict(level, figures, self.rule), measure)
+        elif measure.precision >= 2 / 3:
+            said = "Prototypes match their own class, but hiding their places matters no more than hiding others."
+        return showing.like(self, Verdict(level, said, self.rule, figures), measure)
 
 
 def beats_chance(measure: LikenessMeasure) -> bool:

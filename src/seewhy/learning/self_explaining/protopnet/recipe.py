@@ -48,23 +48,25 @@ class ProtoPNet(NetworkRecipe):
     layer alone. In the end weak prototypes are pruned. It takes no descriptions: none can be compared with prototypes.
 
     Args:
-        n_per_class: prototypes a class; the authors' 10.
-        depth: channels of a prototype; the authors' 128.
-        n_rounds: times prototypes are trained and pushed.
-        n_steps: batches a round; the authors push every 10 epochs, of 2,250 batches for their 180,000 crops.
-        last_steps: batches of the last layer after each push; the authors' 20 epochs.
-        lr: of add-on layers and prototypes; the authors' 3e-3.
-        last_lr: of the last layer; the authors' 1e-4.
-        batch_size: pictures; the authors' 80.
-        cluster: weight of the pull to own prototypes; the authors' 0.8.
-        separation: weight of the push from others'; the authors' 0.08.
-        l1: weight of the last layer's sparsity between classes; the authors' 1e-4.
-        prune_k: nearest pictures asked whether a prototype is of its class; 0 prunes nothing; the authors' 6.
-        prune_threshold: how many of them must be; the authors' 3.
-        n_crops: crops a picture, seen beside itself; the authors' 30.
-        start: ``"patches"``: prototypes begin on patches of their class, add-on layers with small weights and features
-            of unit size; ``"random"``, as the authors', who train the trunk along. On a frozen trunk their start is
-            right on 21 % of test pictures where this one is on 64 % (72 grocery pictures of 12 classes).
+        n_per_class: prototypes per class, from 1 (authors: 10).
+        depth: channels of a prototype (authors: 128).
+        n_rounds: rounds of training and moving prototypes to patches.
+        n_steps: training steps per round (the authors move prototypes every 10 epochs of 2,250 steps, for
+            180,000 crops).
+        last_steps: steps of the last layer after each round (authors: 20 epochs).
+        lr: learning rate of add-on layers and prototypes (authors: 3e-3).
+        last_lr: learning rate of the last layer (authors: 1e-4).
+        batch_size: pictures per step (authors: 80); lower it if memory runs out.
+        cluster: weight of the pull towards own prototypes, from 0 (authors: 0.8).
+        separation: weight of the push from other classes' prototypes, from 0 (authors: 0.08).
+        l1: weight of sparsity between classes in the last layer, from 0 (authors: 1e-4).
+        prune_k: nearest pictures that check a prototype's class, from 0 (authors: 6); 0 prunes none.
+        prune_threshold: how many of them must be of its class (authors: 3).
+        n_crops: crops per picture, besides itself (authors: 30).
+        start: where prototypes start. ``"patches"``: on patches of their class, with small weights of the
+            add-on layers. ``"random"``, as the authors, who also train the trunk. On a frozen trunk,
+            ``"random"`` is right on 21 % of test pictures and ``"patches"`` on 64 % (72 grocery pictures of 12
+            classes).
     """
 
     name: ClassVar[str] = "protopnet"

@@ -1,5 +1,5 @@
 "use strict";
-// Keeps what is typed: in this browser at once, on the server a moment later, as often as it takes.
+// Saves what is typed: in this browser at once, on the server a moment later, and tries until it succeeds.
 window.SeeWhyDesk = (() => {
   const state = JSON.parse(document.getElementById("state").textContent);
   const $ = (id) => document.getElementById(id);
@@ -12,7 +12,7 @@ window.SeeWhyDesk = (() => {
 
   const say = (text, kind = "") => { const at = $("status"); at.textContent = text; at.className = `status ${kind}`; };
   const ask = (path, body) => fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const reason = async (answer) => { try { return (await answer.json()).error; } catch { return `the server said ${answer.status}`; } };
+  const reason = async (answer) => { try { return (await answer.json()).error; } catch { return `the server answered with status ${answer.status}`; } };
   const message = () => ({ author: state.author, content: read(), base, seconds, seen, tab, sequence: ++sequence });
 
   const keepHere = () => {
@@ -39,18 +39,18 @@ window.SeeWhyDesk = (() => {
       const answer = await ask(`/draft/${state.key}/${state.task}`, message());
       if (!answer.ok) {
         dirty = true;
-        say(`Not kept: ${await reason(answer)}`, "bad");
+        say(`Not saved: ${await reason(answer)}`, "bad");
         return;
       }
       const kept = await answer.json();
       seen = kept.revision;
       if (!dirty) {
         forgetHere();
-        say(kept.shelved ? "Kept. Another window of yours had typed too; its text was put aside below, not lost." : "Kept.", "good");
+        say(kept.shelved ? "Saved. You had also typed in another window: that text is below, under Your earlier drafts." : "Saved.", "good");
       }
     } catch {
       dirty = true;
-      say("Not kept yet: the server does not answer. Your words are safe in this browser; trying again.", "bad");
+      say("Not saved yet: the server does not answer. Your words are safe in this browser. The page tries again.", "bad");
       later(RETRY_MS);
     } finally {
       sending = false;
@@ -88,7 +88,7 @@ window.SeeWhyDesk = (() => {
       say(`Your round is saved as version ${done.number}.${done.finished ? ` This text is finished. ${done.finished}` : ""}`, "good");
     } catch {
       dirty = true;
-      say("Not saved: the server does not answer. Your words are safe in this browser; press again when it is back.", "bad");
+      say("Not saved: the server does not answer. Your words are safe in this browser. Finish again when the server is back.", "bad");
     } finally {
       saving = false;
       if (dirty) later(RETRY_MS);
@@ -98,21 +98,21 @@ window.SeeWhyDesk = (() => {
   // Someone else was faster. Nothing is overwritten: both texts come together here, and a person looks at it.
   function clash(answer, sent) {
     const since = JSON.stringify(read()) !== sent;
-    if (since) { say("You went on typing meanwhile. Press again.", "bad"); dirty = true; return; }
+    if (since) { say("You typed more in the meantime. Finish your round again.", "bad"); dirty = true; return; }
     base = answer.latest.number;
     seen = answer.revision;
     merges = true;
     write(answer.merged);
     $("clash-title").textContent = answer.error;
     $("clash-said").textContent = answer.clash
-      ? "You both changed the same place, so both wordings now stand one after the other. Choose, then finish your round again. Your own wording is also put aside below."
-      : "Your changes and theirs now stand together. Look them over, then finish your round again.";
+      ? "You both changed the same place, so the text now contains both wordings. Choose one, then finish your round again. Your own wording is also below, under Your earlier drafts."
+      : "The text now contains your changes and theirs. Read it, then finish your round again.";
     showDiff($("clash-diff"), answer.changes);
     shelf([...state.shelved, { made: new Date().toISOString(), text: textOf(JSON.parse(sent)) }]);
     $("clash").hidden = false;
     $("clash").focus();
     typed();
-    say("Not saved yet: someone saved a newer version. See below.", "bad");
+    say("Not saved yet: somebody saved a newer version. Read the notice below.", "bad");
   }
 
   const textOf = (content) => content.text ?? content.objects.map((o) => `${o.label}: ${o.description}`).join("\n");
@@ -127,18 +127,18 @@ window.SeeWhyDesk = (() => {
   };
 
   async function again() {
-    if (!confirm("Put your draft aside and begin from the last version? Your draft stays readable below.")) return;
+    if (!confirm("Start again from the last version? You can still read your draft below.")) return;
     while (sending) await new Promise((done) => setTimeout(done, 50));
     try {
       if (dirty) await ask(`/draft/${state.key}/${state.task}`, message());
       const answer = await ask(`/aside/${state.key}/${state.task}`, { author: state.author });
-      if (!answer.ok) { say(`Not put aside: ${await reason(answer)}`, "bad"); return; }
+      if (!answer.ok) { say(`Not started again: ${await reason(answer)}`, "bad"); return; }
       Object.assign(state, await answer.json());
       [base, seen, seconds, dirty] = [state.base, state.revision, state.seconds, false];
       forgetHere();
       write(state.content);
       shelf(state.shelved);
-      say("You begin from the last version.", "good");
+      say("You start from the last version.", "good");
     } catch { say("The server does not answer. Nothing was changed.", "bad"); }
   }
 
@@ -152,10 +152,10 @@ window.SeeWhyDesk = (() => {
       seconds = Math.max(seconds, unsent.seconds);
       write(unsent.content);
       typed();
-      say("What you had typed is back.", "good");
+      say("Your unsaved text is back.", "good");
     } else {
       write(state.content);
-      if (state.is_draft) say("You go on with your draft.", "good");
+      if (state.is_draft) say("This is your draft.", "good");
     }
     shelf(state.shelved);
     $("save").addEventListener("click", save);

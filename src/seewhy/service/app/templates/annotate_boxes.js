@@ -11,7 +11,7 @@
   const fresh = () => `o${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
   const stacks = () => { $("undo").disabled = past.length === 0; $("redo").disabled = undone.length === 0; };
   const remember = (before = copy(things)) => { past.push(before); if (past.length > 100) past.shift(); undone.length = 0; stacks(); };
-  // What was undone can be had again: words typed into a box must not go with the box.
+  // Redo restores what was undone, so that words typed into a box are not lost with it.
   const travel = (from, to) => { if (!from.length) return; to.push(copy(things)); things = from.pop(); chosen = null; draw(); desk.typed(); };
   const find = (id) => things.find((o) => o.id === id);
 
@@ -69,7 +69,7 @@
     words.setAttribute("aria-label", `Description of object ${i + 1}`);
     words.addEventListener("input", () => { o.description = words.value; desk.typed(); });
     const summary = make("summary");
-    const counted = () => { summary.textContent = `Looked for: ${o.attributes.length} of ${names.length}`; };
+    const counted = () => { summary.textContent = `Attributes checked: ${o.attributes.length} of ${names.length}`; };
     counted();
     const ticks = desk.state.attributes.map(([name, question]) => {
       const input = make("input", { type: "checkbox", checked: o.attributes.includes(name) });

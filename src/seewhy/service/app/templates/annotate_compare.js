@@ -11,10 +11,10 @@
     try {
       const answer = await fetch(`/judge/${state.key}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
       const data = await answer.json();
-      status.textContent = answer.ok ? "Kept. Thank you." : data.error;
+      status.textContent = answer.ok ? "Saved. Thank you." : data.error;
       status.className = `status ${answer.ok ? "good" : "bad"}`;
     } catch {
-      status.textContent = "Not kept: the server does not answer. Press again when it is back.";
+      status.textContent = "Not saved: the server does not answer. Try again when it is back.";
       status.className = "status bad";
     }
   });

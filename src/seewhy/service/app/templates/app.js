@@ -18,7 +18,7 @@
     document.body.append(form);
     form.submit();
   };
-  /* Browsers know the types of few kinds of pictures: of what was dropped, the server says whether it is one. */
+  /* Browsers know the types of few pictures, so the server says whether a dropped file is one. */
   const brought = (transfer) => {
     const files = [...(transfer?.files ?? [])];
     return files.find((file) => file.type.startsWith("image/")) ?? files[0];
@@ -45,10 +45,10 @@
   all(".scripted").forEach((node) => { node.hidden = false; });
   one(".drop")?.addEventListener("submit", (event) => event.target.classList.add("busy"));
 
-  /* parts of a page, fetched anew */
+  /* parts of a page, fetched again */
   const swap = async (url, selectors) => {
     const answer = await fetch(url);
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    if (!answer.ok) throw new Error(`the server answered with status ${answer.status}`);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const selector of selectors) {
       const [old, now] = [one(selector), fresh.querySelector(selector)];
@@ -86,7 +86,7 @@
   const remember = (url) => {
     if (!known.has(url)) {
       const answer = fetch(url).then((response) => {
-        if (!response.ok) throw new Error(`the server answered ${response.status}`);
+        if (!response.ok) throw new Error(`the server answered with status ${response.status}`);
         return response.json();
       });
       answer.catch(() => known.delete(url));
@@ -109,7 +109,7 @@
       const answer = await fetch(`${card}${asked({ measure: "true" })}`);
       const text = await answer.text();
       if (mine !== round) return;
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      if (!answer.ok) throw new Error(`the server answered with status ${answer.status}`);
       const fresh = new DOMParser().parseFromString(text, "text/html");
       const before = stops();
       const place = before.indexOf(document.activeElement);
@@ -137,12 +137,12 @@
     if (!panel()) {
       const empty = make("div", { className: "pointed" });
       empty.setAttribute("aria-live", "polite");
-      one(".picture figure").after(empty);
+      (one(".picture .control") ?? one(".picture figure")).after(empty);
       hint();
     }
   };
   const hint = () => {
-    if (panel()) panel().replaceChildren(make("p", {}, "Point at a place to see what it is like, or at a sentence to see where it holds."));
+    if (panel()) panel().replaceChildren(make("p", {}, "Point at the picture to see what a place looks like, or at a sentence to see where it fits."));
   };
   const clear = () => {
     wanted += 1;
@@ -158,16 +158,16 @@
     const text = row.querySelector("th").firstChild.textContent.trim();
     const label = row.closest("table").querySelector("thead b").textContent;
     const mine = ++wanted;
-    const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `Nothing came: ${error.message}.`, cure: "" }));
+    const found = await remember(`${card}/words${asked()}`).catch((error) => ({ maps: [], missing: `No answer: ${error.message}. Try again.`, cure: "" }));
     if (mine !== wanted) return;
     const photo = one(".photo");
     all(".photo .cell, .photo .of-word").forEach((node) => node.remove());
     const map = found.maps.find((m) => m.text === text && m.label === label);
     const quoted = make("b", {}, `“${text}”`);
-    if (!map) return panel().replaceChildren(make("p", {}, found.missing ? `${found.missing} ${found.cure}` : "No map for this sentence."));
+    if (!map) return panel().replaceChildren(make("p", {}, found.missing ? `${found.missing} ${found.cure}` : "There is no map for this sentence."));
     photo.classList.add("pointing");
     if (map.overlay) photo.append(make("img", { className: "of-word", src: map.overlay, alt: "" }));
-    const said = map.overlay ? ": where it holds rather than the other class's sentences." : " holds nowhere more than the other class's sentences.";
+    const said = map.overlay ? ": the places where it fits better than the sentences of the other class." : " fits nowhere better than the sentences of the other class.";
     panel().replaceChildren(make("p", {}, quoted, said));
   };
   const place = async (row, column) => {
@@ -189,7 +189,7 @@
       const [left, top, right, bottom] = found.box.map((value) => value * 100);
       Object.assign(cell.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     }
-    if (found.error) return panel().replaceChildren(make("p", {}, `Nothing came: ${found.error}.`));
+    if (found.error) return panel().replaceChildren(make("p", {}, `No answer: ${found.error}. Try again.`));
     const named = found.unit;
     const parts = found.like.map((near) => make("li", { title: near.image },
       make("img", { src: near.patch, alt: `Patch of ${near.image}` }),
@@ -198,8 +198,8 @@
     const how = found.method === null ? ". There are no pictures to compare with."
       : !parts.length ? `. None of the ${named}s shown is active here.`
       : found.like[0].channel === null ? ". It looks like"
-      : `. ${named[0].toUpperCase()}${named.slice(1)}s active here, each in per cent of its own peak on this picture:`;
-    const said = make("p", {}, "Here: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), how);
+      : `. ${named[0].toUpperCase()}${named.slice(1)}s active here, each as a share of its own peak on this picture:`;
+    const said = make("p", {}, "This place: ", make("b", {}, percent(found.share)), " of what speaks for ", make("b", {}, target()), how);
     panel().replaceChildren(said, make("ul", {}, ...parts));
   };
   document.addEventListener("mouseover", (event) => {

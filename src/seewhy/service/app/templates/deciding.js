@@ -1,10 +1,10 @@
 "use strict";
-// Sends each decision at once; the server has it on its disk before this page says so, and tells what others decided.
-// The list may be drawn anew at any time: what a person typed or was told is kept here, by picture, and put back.
+// Sends each decision at once. The server saves it before this page says so, and reports what others decided.
+// The list may be redrawn at any time: this script keeps what a person typed or was told, by picture, and restores it.
 (() => {
   const who = document.getElementById("who");
   if (!who) return;
-  const words = { corrected: "Corrected to", confirmed: "Confirmed as", later: "Put off", dropped: "Left out", open: "Undone" };
+  const words = { corrected: "Corrected to", confirmed: "Confirmed as", later: "Postponed", dropped: "Left out", open: "Undone" };
   const states = {};
   const [typed, problems, pending] = [new Map(), new Map(), new Set()];
   try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
@@ -19,7 +19,7 @@
   const say = (row, state) => {
     if (!state) return "";
     const label = ["corrected", "confirmed"].includes(state.decision) ? ` ${state.label}` : "";
-    const where = state.given === row.dataset.given ? "" : `, where it was labelled ${state.given}`;
+    const where = state.given === row.dataset.given ? "" : `, for the label ${state.given}`;
     return `${words[state.decision]}${label} by ${state.author}${where}.`;
   };
   const show = (row) => {
@@ -70,7 +70,7 @@
       if (answer.ok || data.state) learn({ [key]: data.state ?? data });
       if (!answer.ok) fail(data.error);
     } catch {
-      fail("Not kept: the server does not answer. Try again.");
+      fail("Not saved: the server does not answer. Try again.");
     }
     pending.delete(key);
     showAll();
