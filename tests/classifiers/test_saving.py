@@ -265,7 +265,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "scale": (lambda c, t: c.update(scale="NaN"), "a scale of nan"),
     "owner": (lambda c, t: t["bank.owner"].add_(1000), "the patches' pictures: whole numbers below 15 were"),
     "negative": (lambda c, t: t["bank.owner"].sub_(1), "the patches' pictures: whole numbers below 15 were"),
-    "label": (lambda c, t: [p.__setitem__(2, 99) for p in c["bank"]], "is of none of the 3 classes"),
+    "label": (lambda c, t: [p.__setitem__(2, 99) for p in c["bank"]], "is not a class. Expected one of 3 classes"),
     "label's kind": (lambda c, t: c["bank"][0].__setitem__(2, "moss"), "is of a class without a number"),
     "name's kind": (lambda c, t: c["bank"][0].__setitem__(0, 5), "the picture 5 is not one of the bank"),
     "thumbnail": (lambda c, t: c["bank"][0].__setitem__(3, 10**9), "is not one of the bank"),
