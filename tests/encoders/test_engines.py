@@ -261,7 +261,7 @@ def test_auto_says_when_it_passes_an_engine_over(caplog: pytest.LogCaptureFixtur
     assert engine.name == "torch"
     for name in ("openvino", "onnxruntime"):
         if engines._installed(name):
-            assert f"The engine '{name}' cannot run this trunk: RuntimeError: unsupported operator" in caplog.text
+            assert f"The engine '{name}' cannot run this network: RuntimeError: unsupported operator" in caplog.text
 
 
 @pytest.mark.usefixtures("no_conversion")

@@ -207,7 +207,7 @@ def test_unclear_activation_warns(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     path.touch()
     with caplog.at_level(logging.WARNING, "seewhy"):
         source = find_source(f"ViT-B-32/{path}")
-    assert "does not say its activation and is computed with GELU" in caplog.text
+    assert "does not name its activation, so SeeWhy uses GELU" in caplog.text
     assert source.preprocess["resize_mode"] == "shortest"
 
 

@@ -174,10 +174,10 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Decides between the ``k`` likeliest classes by descriptions that your pictures chose to separate them.
+    """Decides between the likeliest classes by descriptions that your pictures chose to separate them.
 
-    The first look is zero-shot, by the classes' names. For each of its ``k`` first classes, those of all descriptions
-    are chosen that fit it better than each rival on your pictures (:class:`Selector`). The class then scores
+    The first look is zero-shot, by class names. For each of its ``k`` best classes, those of all descriptions are
+    chosen that fit it better than each rival on your pictures (:class:`Selector`). The class then scores
     ``w · cosine with its sentence + mean cosine of its chosen descriptions``; descriptions carry no class names.
     Nothing is trained, but it is not zero-shot: it uses the pictures' classes.
 

@@ -115,7 +115,7 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Names the ``k`` likeliest classes zero-shot; captions that distinguish each two of them decide (FuDD).
+    """Finds the likeliest classes zero-shot; captions that distinguish each two of them decide (FuDD).
 
     A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
     each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair without captions

@@ -35,7 +35,7 @@ product with all others each."""
 @classifiers.register
 @dataclass(frozen=True)
 class Neighbours(PictureRecipe):
-    """Lets the nearest of your pictures vote, each with ``exp(cosine / temperature)`` (weighted k-nearest neighbours).
+    """Lets the nearest of your pictures vote, the nearer the more (weighted k-nearest neighbours).
 
     ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
     have the best leave-one-out accuracy, with ties by likelihood; ``scale`` has the largest likelihood. A picture's

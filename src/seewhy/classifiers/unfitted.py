@@ -107,7 +107,7 @@ class Described(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Pretrained(Recipe):
-    """The encoder's own last layer, with the classes it was trained on (``lite0``: ImageNet's 1,000)."""
+    """The encoder's own last layer, with the classes it was trained on (lite0: ImageNet's 1,000)."""
 
     name = "pretrained"
     paper = "the encoder's own"

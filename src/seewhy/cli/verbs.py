@@ -31,8 +31,6 @@ LETTERS = {
     "output": "-o", "model": "-m", "labels": "-l", "encoder": "-e", "method": "-M", "image": "-i", "text": "-t",
     "writer": "-w", "quiet": "-q",
 }  # fmt: skip
-BEGIN = {"output": "Where to write. ", "model": "A saved model. ", "method": "How it is made, by its name. "}
-"""What every verb's help of an option begins with."""
 EVERY = "Options of every command"
 PANELS = {
     **dict.fromkeys(("parquet", "shard", "workers", "cluster", "status"), "Many pictures"),
@@ -82,8 +80,6 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
         names = [flag, *([LETTERS[name]] if name in LETTERS else [])]
         if kind is bool and p.default:
             names = [f"{flag}/--no-{name.replace('_', '-')}"]
-        if name in BEGIN and not help.startswith(BEGIN[name]):
-            help = BEGIN[name] + help
         ends = {} if bound is None else {"min": bound.least, "max": bound.most}
         limits: dict[str, Any] = {name: value for name, value in ends.items() if isfinite(value)}
         declared = typer.Option(

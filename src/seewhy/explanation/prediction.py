@@ -134,7 +134,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The decision on one picture: classes by falling probability, and how far to trust it, where that was asked."""
+    """The decision on one picture: classes by falling probability and, if requested, how far to trust it."""
 
     image: str
     top: tuple[Ranked, ...]

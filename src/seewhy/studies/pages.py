@@ -97,7 +97,7 @@ def faithfulness(study: dict[str, Any]) -> Document:
         f"A difference is real when its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, 1 in "
         f"{1 / (1 - level):.0f} comparisons of equal methods is called real."
     )
-    end = closing(study, "What was left out")
+    end = closing(study, "Left out")
     above = "Study of faithfulness, for the predicted class of each picture"
     return Document("Which explanations can you believe?", first, [*sections, *end], above, (rest, real))
 

@@ -42,10 +42,10 @@ TEMPERATURE = 0.1
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """A two-stage detector that reads the scores of your names beside the encoder's map: ``[features; s / τ]``.
+    """A two-stage detector that reads the scores of your names beside the encoder's map.
 
-    ``s`` is the map of cosines of cells and texts, which are adapted to the picture as in
-    :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
+    It reads ``[features; s / τ]``, ``s`` the map of cosines of cells and texts, which are adapted to the picture as
+    in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
     maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place
     before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
 

@@ -297,9 +297,9 @@ class Prefix(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class GPT4Image(Contrastive):
-    """The auxiliary loss, to be added to the classifier's with weight ``lam``.
+    """An auxiliary loss that places each picture near its own text; the classifier's loss is the main one.
 
-    With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` the texts:
+    It is added with weight ``lam``. With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` texts:
 
     * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
     * ``"ctr"``: the first half of it

@@ -219,8 +219,8 @@ class Check:
     """Find wrong labels, copies, pictures unlike every class, and faulty pictures.
 
     Cost: one forward pass per picture and six linear fits on features. ``by`` names the rule for doubtful labels:
-    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/check.md says how
-    good each is.
+    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/measured.md says
+    how good each is.
 
     Args:
         by: the rule for doubtful labels, a name in :data:`~seewhy.studies.inspection.faults.RANKERS`.
@@ -285,6 +285,8 @@ class Check:
         across = Counter(tuple(sorted(f.splits)) for f in findings if f.splits)
         judged = 0 if scores is None else int(scores.judged.sum())
         told, none = beside(progress), [s.image for s in samples.items if s.split is None]
+        if not judged:
+            told["notes"].append("No label was judged: that needs two classes, at least one with two pictures.")
         if none and len(none) < len(samples.items):
             without = f"{len(none)} picture(s) have no split. Their copies count as copies within one split"
             told["notes"] = [f"{without}: {some(none, 3)}", *told["notes"]]

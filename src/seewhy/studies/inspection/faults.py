@@ -279,7 +279,7 @@ def odds(scores: HeldOutScores) -> LabelIssues:
     A picture's odds are the probability of its label divided by that of the likeliest other class. ``u`` is what the
     class of this label gets, relative to the likeliest class, averaged over pictures with other labels. Doubt is
     ``u / (u + odds)``, and one half or more is flagged. Nothing has to be set: ``u`` adapts to classes that look
-    alike. The rule was chosen on training pictures only; docs/check.md has its figures on others.
+    alike. The rule was chosen on training pictures only; docs/measured.md has its figures on others.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
