@@ -131,7 +131,9 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
-    assert both.err.startswith("seewhy: --masks inside and --masks segmenter were both given. Expected only one of them")
+    assert both.err.startswith(
+        "seewhy: --masks inside and --masks segmenter were both given. Expected only one of them"
+    )
 
 
 def test_words_say_where_the_object_is(run: Any, tmp_path: Path) -> None:
