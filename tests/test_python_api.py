@@ -168,8 +168,8 @@ def test_none_gives_none(classifier: seewhy.Classifier) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (torch.randn(3, 8, 8), "was normalised"),
-        (torch.rand(3, 8, 8) * 255, "divide 0…255 by 255"),
+        (torch.randn(3, 8, 8), "undo its normalisation"),
+        (torch.rand(3, 8, 8) * 255, "divide numbers from 0 to 255 by 255"),
         (torch.rand(8, 8, 3), r"permute\(2, 0, 1\)"),
         (torch.rand(8), "has the shape"),
         (np.zeros((3, 8, 8)), "put channels last"),
@@ -426,12 +426,12 @@ class Endless(IterableDataset):
         ((ARRAYS, [*LABELS[:-1], ""]), "label of picture 18 is ''"),
         ((ARRAYS, [0.5] * 18), "label of picture 1 is 0.5"),
         ((ARRAYS, np.eye(18)), r"label of picture 1 is \[1.0"),
-        (([],), "There are no pictures"),
-        (({},), "There are no pictures"),
+        (([],), "The data has no pictures"),
+        (({},), "The data has no pictures"),
         (([(1, 2, 3), 5],), "Item 1 of the data is an int"),
         (({"train": Columns(), "test": Columns()},), "the splits 'train', 'test'"),
         ((torch.utils.data.DataLoader(Pairs()),), "loader.dataset"),
-        ((Endless(),), "cannot be an Endless"),
+        ((Endless(),), "given as an Endless"),
         ((Frame.__new__(Frame),), "'image'|cells"),
     ],
 )  # fmt: skip
@@ -589,7 +589,7 @@ def test_a_transform_that_cannot_be_expressed_is_refused() -> None:
     training = timm.data.create_transform((3, 224, 224), is_training=True)
     for wrong, said in (
         (training, "evaluation, not for training"),
-        (transforms.Compose([transforms.Resize(32), transforms.ToTensor()]), "crops nothing"),
+        (transforms.Compose([transforms.Resize(32), transforms.ToTensor()]), "without a crop"),
         (transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32)]), "Resize first"),
         (transforms.ToTensor(), "The transform is a ToTensor"),
         (None, "The transform is None"),

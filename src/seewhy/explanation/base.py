@@ -34,9 +34,7 @@ class Subject(Result):
     contrast: Annotated[str | None, Doc("the class it is compared with")] = None
     asked_contrast: Annotated[str | None, Json(hidden=True)] = None
     """The contrast that was asked for, another where that is the decision itself."""
-    sentence: Annotated[
-        str | None, Doc("the sentence that the map speaks for instead of a class, in quotation marks")
-    ] = None
+    sentence: Annotated[str | None, Doc("the sentence explained instead of a class, quoted")] = None
     contrast_sentence: Annotated[str | None, Doc("the sentence it speaks against")] = None
     against: Annotated[bool, Doc("whether the map shows what speaks against all this")] = False
     unknown: Annotated[bool, Json(hidden=True)] = False

@@ -129,7 +129,7 @@ class Hit(Result):
     label: Annotated[str, Doc("its class; may be empty")]
     cosine: Annotated[float, Doc("cosine with the query"), Json(digits=6)]
     distance: Annotated[
-        float | None, Doc("with parts, the distance from 0 to 2 that decides the order"), Json(digits=6, optional=True)
+        float | None, Doc("with parts: distance 0…2, which decides the order"), Json(digits=6, optional=True)
     ] = None
     copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not listed")] = ()
     thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
