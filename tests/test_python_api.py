@@ -590,7 +590,7 @@ def test_a_transform_that_cannot_be_expressed_is_refused() -> None:
     for wrong, said in (
         (training, "evaluation, not for training"),
         (transforms.Compose([transforms.Resize(32), transforms.ToTensor()]), "without a crop"),
-        (transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32)]), "Resize first"),
+        (transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32)]), "Expected Resize, then"),
         (transforms.ToTensor(), "The transform is a ToTensor"),
         (None, "The transform is None"),
     ):
