@@ -248,3 +248,30 @@ def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, b
     given = {"author": "Ann", "decision": "confirmed", "places": [0], **body}
     assert deciding.post("/decide-many", json=given).status_code == 422
     assert deciding.get("/rows?decision=confirmed").json()["n"] == 0
+
+
+def waited(page: TestClient) -> dict[str, Any]:
+    for _ in range(600):
+        state = page.get("/refit/state").json()
+        if not state["running"]:
+            return dict(state)
+        time.sleep(0.05)
+    raise AssertionError("the comparison did not end")
+
+
+def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> None:
+    html = deciding.get("/refit").text
+    assert "Fit and compare" in html
+    assert '<a href="/refit" aria-current="page">' in html
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding)["problem"] == "No label was changed and no picture left out. Decide on some pictures first."
+    places = deciding.get("/rows?right=wrong&predicted=sky&places=true").json()["places"]
+    many(deciding, "corrected", places, label="sky")
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding) == {"running": None, "done": True, "problem": None}
+    data = deciding.get("/refit?format=json").json()
+    assert data["study"] == "refit"
+    assert data["n_changed"] >= 4
+    assert data["sentence"].partition(":")[0] in deciding.get("/refit").text
+    for row in data["changed"]:
+        assert deciding.get("/rows").json()["rows"][row["index"]]["image"] == row["image"]

@@ -49,6 +49,7 @@ from .browse import SCRIPT as BROWSE
 from .browse import Browse
 from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
+from .refitting import Refitting
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
@@ -354,12 +355,13 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
         yield
         state.worker.close()
 
-    scripts = ("app.js", "card.js", SCRIPT, BROWSE)
+    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js")
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None:
         Browse(state.rows, state.compute, corrections, state.bar).mount(app)
     if corrections is not None and state.rows is not None:
         Deciding(corrections, state.rows.of_key).mount(app)
+        Refitting(state.rows, corrections, state.bar).mount(app)
     app.state.seewhy = state
     return app
