@@ -309,7 +309,7 @@ def mean_interval(values: Float[Tensor, " n"], seed: int) -> tuple[float, float]
 
 
 def further_figures(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
-    """Return means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
+    """Return means of more metrics over the same pictures and maps, each beside the map with its cells shuffled."""
     from ..metrics import metrics
     from ..metrics.base import Case, shuffled
 

@@ -240,7 +240,7 @@ def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: i
 def superpixels(
     pixels: Float[Tensor, "3 h w"], n_segments: int, compactness: float = 1.0, n_rounds: int = 5
 ) -> Int[Tensor, "h w"]:
-    """Return the segment of every pixel, from 0, by local k-means in colour and position (SLIC, Achanta et al. 2012)."""
+    """Return the segment of each pixel, from 0, by local k-means in colour and position (SLIC, Achanta et al. 2012)."""
     height, width = pixels.shape[1:]
     rows = max(1, round((n_segments * height / width) ** 0.5))
     columns = max(1, round(n_segments / rows))

@@ -313,7 +313,7 @@ class Snapshot:
     def top(
         self, column: str, query: Float[Tensor, " d"], k: int, *, rows: Int[np.ndarray, " m"] | None = None
     ) -> Nearest:
-        """Return the ``k`` nearest rows among the given rows (rising), or among all in use; fewer if there are fewer."""
+        """Return the ``k`` nearest rows among the given rows (rising), or all in use; fewer if there are fewer."""
         wanted = self.rows if rows is None else rows
         every = len(wanted) == self.n_rows
         scores, at = exact_top(self.matrices[column], query[None], k, None if every else wanted)
