@@ -124,7 +124,7 @@ def test_the_page_says_what_was_compared() -> None:
     features, truth = cloud()
     data = run(features, Labels(moved(truth, 0.4), truth, none(truth)))
     document = page(data)
-    assert document.title == "The decisions helped."
+    assert document.headline == "The decisions helped."
     titles = [s.title for s in document.blocks]
     assert titles[:3] == ["Before and after", "Classes that won and lost", "Pictures whose prediction changed"]
     assert sentence({**data, "difference": {"value": -0.1, "interval": [-0.2, -0.01], "real": True}}).startswith(

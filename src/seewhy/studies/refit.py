@@ -213,6 +213,5 @@ def page(data: Row) -> Document:
         blocks: list[Block] = [Table(("picture", "label", "before", "after", ""), moved)]
         blocks += [Note(f"{more:,} more are not shown.")] if more > 0 else []
         sections.append(Section("Pictures whose prediction changed", blocks))
-    return Document(
-        f"{first}.", f"{rest[:1].upper()}{rest[1:]}", [*sections, *closing(data)], "Labels before and after"
-    )
+    figures = f"{rest[:1].upper()}{rest[1:]}"
+    return Document("Did the decisions help?", f"{first}.", [*sections, *closing(data)], "Before and after", (figures,))
