@@ -23,7 +23,7 @@ from seewhy.service.app.rows import READ, Rows, View
 from seewhy.service.app.settings import Settings
 from seewhy.service.app.tiles import SIDE, Tiles, file_key, packed, square
 from seewhy.service.app.worker import Worker
-from seewhy.studies.inspection.check import KINDS
+from seewhy.studies.inspection.check import KINDS, Check
 
 Client = Callable[..., TestClient]
 
@@ -275,3 +275,28 @@ def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> N
     assert data["sentence"].partition(":")[0] in deciding.get("/refit").text
     for row in data["changed"]:
         assert deciding.get("/rows").json()["rows"][row["index"]]["image"] == row["image"]
+
+
+def test_the_findings_of_a_check_in_the_folder_of_decisions_are_shown(
+    client: Client, fitted: Classifier, wrong: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    checked = Check().run(fitted.encoder, samples)
+    checked.save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    rows = client(fitted, data=wrong, corrections=given).get("/rows?finding=contradiction").json()["rows"]
+    expected = {f["image"] for f in checked.data["findings"] if f["kind"] == "contradiction"}
+    assert expected
+    assert {row["image"] for row in rows} == {Path(name).name for name in expected}
+
+
+def test_a_check_of_other_data_is_not_shown_and_the_log_says_so(
+    client: Client, fitted: Classifier, wrong: Path, folders: Path, tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    Check().run(fitted.encoder, load_samples(folders)).save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    page = client(fitted, data=wrong, corrections=given)
+    assert not any(row["findings"] for row in page.get("/rows").json()["rows"])
+    assert "are not shown" in caplog.text
