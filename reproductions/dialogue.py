@@ -1,4 +1,4 @@
-"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does what they say come to rest?
+"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does their exchange settle?
 
 python reproductions/dialogue.py birds/ other/ photo.jpg --turns 50
 """

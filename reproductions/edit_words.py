@@ -1,4 +1,4 @@
-"""What changing words changes: accuracy, for classes and groups, and every picture whose decision turns over.
+"""What changes when words change: accuracy, for classes and groups, and every picture whose decision flips.
 
 python reproductions/edit_words.py birds/ photos/ --remove wings --replace 'red beak=orange beak'
 """

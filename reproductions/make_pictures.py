@@ -1,8 +1,8 @@
-"""A set of made pictures by the names of classes, each with the seed that makes it again (as CIFAKE's was made).
+"""Generates a set of pictures from class names, and notes the seed of each (as CIFAKE was made).
 
     python reproductions/make_pictures.py data/GENERATED --generator sd/ --classes "cat, ship" --count 500 --seed 1
 
-The generator is the folder of a diffusers pipeline, or of reproductions/train_generator.py. Run again, it goes on.
+The generator is the folder of a diffusers pipeline, or of reproductions/train_generator.py. A stopped run continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What does an encoder keep before its projection head, and lose behind it? On one's own pictures, for each head.
+"""What does an encoder keep before its projection head, and lose behind it? On your pictures, for each head.
 
 python reproductions/projection_head_study.py photos/ -e lite0 --heads none,linear --folder heads/
 """

@@ -1,4 +1,4 @@
-"""What is real? The best of the paper's 36 small networks, and what is left of it once pictures are saved again.
+"""Which pictures are generated? The best of the paper's 36 small networks, also on pictures saved again.
 
 python reproductions/real_or_generated.py pictures/ --set generated=FAKE --folder search/
 """

@@ -1,13 +1,14 @@
-"""Runs the reproductions as a whole, each with the command that its result keeps, and writes their results anew.
+"""Runs the reproductions, each with the command in its result, and writes the new results and pages.
 
     make reproductions DATA=~/pictures                         # all that have their data; hours
     make reproductions DATA=~/pictures ARGS="focallens ogen"   # some
     python reproductions/run.py --list                         # what would run, and why the rest is left out
 
-DATA has a folder for each set of pictures, named as in the commands of results/*.json (grocery, fashion, camvid, …).
-A result of the same command and the same code (src/ and the scripts) is not made again; a script that was stopped, by
-SIGKILL too, goes on from the parts it left in build/reproductions, where the logs are; one that fails is told at the
-end, and the rest goes on. The quickest of last time come first. At the end docs/generate.py writes the pages.
+DATA has a folder for each set of pictures, named as in the commands of results/*.json (grocery, fashion, camvid, …). A
+result with the same command and the same code (src/ and the scripts) is not repeated. A stopped script, even after
+SIGKILL, continues from its parts in build/reproductions, where the logs are. If a script fails, the rest goes on, and
+the failure is printed at the end. The fastest scripts of the last time run first. At the end docs/generate.py writes
+the pages.
 """
 
 from __future__ import annotations

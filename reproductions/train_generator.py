@@ -3,7 +3,7 @@
     python reproductions/train_generator.py photos/ -o gen --reads 96
     seewhy study generate -m birds --generator gen --class wren -o made/
 
-Run again, it goes on where it was stopped.
+A stopped run continues.
 """
 
 from __future__ import annotations
