@@ -61,7 +61,9 @@ def pictures(folder: str) -> tuple[Pixels, Bool[Tensor, " n"]]:
     pixels = read(samples, SIDE, Progress())
     made = torch.tensor([s.label == "FAKE" for s in samples.items])
     if len(pixels) != len(made):
-        raise SystemExit(f"{len(made) - len(pixels)} pictures of {folder} cannot be read. All were expected.")
+        raise SystemExit(
+            f"{len(made) - len(pixels)} pictures of {folder} cannot be read. Expected all. Replace the broken files."
+        )
     return pixels, made
 
 

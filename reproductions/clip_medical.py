@@ -109,7 +109,9 @@ def notes(encoder: Encoder, store: FeatureStore | None, path: Path) -> Notes:
     sides = [[r for r in rows if r["split"] == split] for split in ("train", "test")]
     both = {r["patient"] for r in sides[0]} & {r["patient"] for r in sides[1]}
     if both:
-        raise SystemExit(f"{len(both)} patients are in train and test. One side each was expected. Split by patient.")
+        raise SystemExit(
+            f"{len(both)} patients are in train and test. Expected each patient on one side. Split by patient."
+        )
     files = [[str(path.parent / r["image"]) for r in side] for side in sides]
     train, test = (
         seen(encoder, gathered([Sample(f, texts=(r["text"],)) for f, r in zip(fs, side, strict=True)]), store)

@@ -230,7 +230,7 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
     on, kept, store = find("lite0"), Kept(args), FeatureStore()
     places = {key: getattr(args, key) for key in SETS if getattr(args, key) is not None}
     if not places:
-        raise SystemExit("No folder was given. One set or more was expected. Give --grocery, say.")
+        raise SystemExit("No folder was given. Expected at least one. Use --grocery, for example.")
     worlds = {key: World.seen(on, SETS[key][1](place), store) for key, place in places.items()}
     curves: dict[str, dict[str, list[list[Right]]]] = {key: {arm: [] for arm in args.arms} for key in worlds}
     for seed in range(args.seed, args.seed + args.seeds):
@@ -248,7 +248,7 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         said = ", ".join(f"{100 * world.mean(zero, m):.1f}" for m in MEASURES)
         print(f"{key} zero-shot: {said}", flush=True)
     if tuple(args.arms) != ARMS:
-        raise SystemExit("Some arms alone were asked for: no report is made.")
+        raise SystemExit("Only some arms were run, so no report is written.")
     return report(found, kept, args, given)
 
 

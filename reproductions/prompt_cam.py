@@ -9,8 +9,8 @@ Chowdhury et al., CVPR 2025, arXiv:2501.09333. ``--planted`` takes seconds and n
 distinguishes patches by their mean colour, and classes share a body and differ in the colour of a part. ``--train`` and
 ``--test`` (folders with one folder per class) take nine core-minutes for 20 classes at 128 pixels.
 
-Prompts are trained before the last block only (``--variant last``). ``--variant deep`` is the paper's main form; it needs
-the whole network in every step.
+Prompts are trained before the last block only (``--variant last``). ``--variant deep`` is the paper's main form; it
+needs the whole network in every step.
 """
 
 from __future__ import annotations

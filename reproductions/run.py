@@ -86,7 +86,7 @@ def planned(names: Sequence[str], data: Path | None, again: bool) -> tuple[list[
     known = {r.name: Script(r.name, r) for r in reports}
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"{unknown[0]} has no result in {RESULTS.relative_to(ROOT)} to read its command from. "
-                         f"One of {', '.join(known)} was expected. Run a new script by hand, once.")  # fmt: skip
+                         f"Expected one of {', '.join(known)}. Run a new script by hand, once.")  # fmt: skip
     left: dict[str, str] = {}
     for name in names or known:
         if missing := known[name].words(data)[1]:
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     data = args.data and args.data.expanduser().resolve()
     if data is not None and not data.is_dir():
-        parser.error(f"--data {args.data} was given. A folder was expected.")
+        parser.error(f"--data {args.data} was given. Expected a folder.")
     scripts, left = planned(args.names, data, args.again)
     hours = sum(s.report.seconds for s in scripts) / 3600
     for name, why in left.items():

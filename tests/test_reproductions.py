@@ -109,9 +109,9 @@ def test_a_report_of_another_form_is_refused(claims: ModuleType, tmp_path: Path)
 def test_a_claim_has_one_of_four_verdicts_and_texts_of_one_line(claims: ModuleType) -> None:
     with pytest.raises(ValueError, match="'maybe'"):
         claims.Claim("a", "b", "c", "maybe", 1)
-    with pytest.raises(ValueError, match="One line"):
+    with pytest.raises(ValueError, match="Expected one line"):
         claims.Claim("a\nb", "b", "c", "shown", 1)
-    with pytest.raises(TypeError, match="An Interval was expected"):
+    with pytest.raises(TypeError, match="Expected an Interval"):
         claims.Claim("a", "b", "c", "shown", 1, interval=(0.1, 0.0, 0.2))
 
 
