@@ -1,8 +1,8 @@
-"""Writes into the pages what the code says already: methods, commands, defaults, verdict rules, definitions.
+"""Writes into the pages what the code already says: methods, commands, defaults, verdict rules, definitions.
 
 ``make docs`` writes, the scores of new maps on planted evidence (``src/seewhy/planted.json``) too; ``python
 docs/generate.py --check`` fails when a page or they are stale. ``docs/pictures.py`` makes the
-pictures anew.
+pictures again.
 
 A block lies between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``; the text outside is written by hand.
 ``<!-- generated: json explain -->`` is the table of a JSON output; more names put several into one table.
@@ -138,7 +138,7 @@ def rules(page: Path) -> str:
 
 
 def decision(page: Path) -> str:
-    """When a decision is called sure, one of few, or of nothing known."""
+    """When a decision is called sure, one of few, or unlike anything known."""
     from seewhy.explanation.prediction import RULE
 
     return f"{RULE}\n"
@@ -193,13 +193,13 @@ def _beside(folder: str, name: str) -> Any:
 
 
 def commands(page: Path) -> str:
-    """The options of every command, then each command with its arguments, options and settings, from the parsers."""
+    """The shared options, then each command with its arguments, options and settings, from the parsers."""
     import typer.main
 
     from seewhy.cli import app
     from seewhy.cli.verbs import shared_options
 
-    shared = table(("", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
+    shared = table(("option", "meaning", "default"), [(_called(p), p.help, _preset(p)) for p in shared_options()])
     return "\n".join([f"## Options of every command\n\n{shared}", *_verbs(typer.main.get_command(app), "seewhy")])
 
 
@@ -215,7 +215,7 @@ def _verb(verb: Any, name: str) -> str:
     """One verb: what it does, its arguments and options, what ``--set`` sets, and examples to copy."""
     rows = [(_called(p), p.help or "", _preset(p)) for p in verb.params if not p.hidden]
     examples = [line.strip() for line in (verb.epilog or "").splitlines() if line.strip() and "Examples:" not in line]
-    parts = [f"## {name}\n", f"{inspect.cleandoc(verb.help or '')}\n", table(("", "meaning", "default"), rows)]
+    parts = [f"## {name}\n", f"{inspect.cleandoc(verb.help or '')}\n", table(("option", "meaning", "default"), rows)]
     settings = loads(SETTINGS.read_text("utf-8")).get(name.removeprefix("seewhy "), [])
     if settings:
         listed = [(f"`{row['name']}`", row["kind"], row["help"], f"`{row['default']}`") for row in settings]
@@ -298,7 +298,7 @@ def stale() -> list[Path]:
 
 
 def write_missing() -> list[Path]:
-    """A page for every method and reproduction that has none yet; add to it by hand what a reader needs."""
+    """A page for every method and reproduction without one; add by hand what a reader needs."""
     wanted = {ROOT / f"docs/methods/{name}.md": _method_page(name) for name in {r["name"] for r in _listing()}}
     wanted |= {
         ROOT / f"docs/reproductions/{r.name}.md": f"# {r.title}\n\n{_empty('reproduction')}" for r in _reports()[1]
@@ -311,7 +311,7 @@ def write_missing() -> list[Path]:
 
 
 def _method_page(name: str) -> str:
-    """What stands on it at first; what is several things under one name has a heading for each."""
+    """The first text of a page; a name with several kinds has a heading for each."""
     kinds = list(method_classes(name))
     if len(kinds) == 1:
         return f"# {name}\n\n{_empty('docstring')}\n{_empty('facts')}"
@@ -339,7 +339,7 @@ def _scores(name: str, **how: Any) -> list[Any]:
 
 
 def unscored() -> list[str]:
-    """Maps that can be scored on planted evidence and are not, or no longer there; a trained one refuses each model."""
+    """Maps to score on planted evidence, and scored maps that no longer exist; a trained map refuses each model."""
     from seewhy.attributions import attributions
 
     known = _published()
@@ -348,7 +348,7 @@ def unscored() -> list[str]:
 
 
 def write_scores(names: list[str]) -> None:
-    """Score these on planted evidence; the scores of all others stay as they are."""
+    """Score these on planted evidence; all other scores stay."""
     from seewhy.attributions import attributions
     from seewhy.catalogue import published
 

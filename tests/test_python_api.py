@@ -168,16 +168,16 @@ def test_none_gives_none(classifier: seewhy.Classifier) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (torch.randn(3, 8, 8), "was normalised"),
-        (torch.rand(3, 8, 8) * 255, "divide 0…255 by 255"),
+        (torch.randn(3, 8, 8), "undo its normalisation"),
+        (torch.rand(3, 8, 8) * 255, "divide numbers from 0 to 255 by 255"),
         (torch.rand(8, 8, 3), r"permute\(2, 0, 1\)"),
         (torch.rand(8), "has the shape"),
         (np.zeros((3, 8, 8)), "put channels last"),
         (np.zeros(()), "has the shape"),
-        (None, "A picture cannot be None. A file name, bytes, "),
+        (None, "A picture was given as None. Expected a file name, bytes, "),
         (5, "A picture was given as an int"),
-        ({"a": 1}, "A picture cannot be a dict"),
-        (InMemory("odd", lambda: {}["x"]), r"odd: cannot be fetched \(KeyError: 'x'\)"),
+        ({"a": 1}, "A picture was given as a dict"),
+        (InMemory("odd", lambda: {}["x"]), r"odd: cannot be loaded \(KeyError: 'x'\)"),
     ],
 )
 def test_what_is_no_picture_is_told(wrong: Any, said: str, classifier: seewhy.Classifier) -> None:
@@ -401,7 +401,7 @@ def test_bars_are_drawn_on_a_terminal_and_as_a_line_in_a_notebook(monkeypatch: p
 def test_numbers_are_classes_by_their_value() -> None:
     fitted = fit(ARRAYS, np.array(NUMBERS) * 5.0, tiny.tiny_cnn())
     assert fitted.classes == ("0", "5", "10")
-    with pytest.raises(DataError, match="a class in another place is called '5'"):
+    with pytest.raises(DataError, match="another class has the name '5'"):
         fitted.predict(ARRAYS[0]) and fitted.explain(ARRAYS[0], target=5)
 
 
@@ -414,8 +414,8 @@ class Endless(IterableDataset):
     ("given", "said"),
     [
         ((5,), "The pictures with their classes were given as an int"),
-        ((None,), "Pictures with classes cannot be None"),
-        ((ARRAYS,), r"Give the labels beside the pictures, as in fit\(pictures, labels\)"),
+        ((None,), "The pictures with their classes were given as None"),
+        ((ARRAYS,), r"Or give the labels separately: fit\(pictures, labels\)"),
         ((np.stack(ARRAYS),), r"Give the labels too: fit\(pictures, labels\)"),
         ((ARRAYS, LABELS[:3]), "18 pictures and 3 labels were given"),
         ((ARRAYS, 5), "No labels can be read from an int"),
@@ -426,19 +426,19 @@ class Endless(IterableDataset):
         ((ARRAYS, [*LABELS[:-1], ""]), "label of picture 18 is ''"),
         ((ARRAYS, [0.5] * 18), "label of picture 1 is 0.5"),
         ((ARRAYS, np.eye(18)), r"label of picture 1 is \[1.0"),
-        (([],), "There are no pictures"),
-        (({},), "There are no pictures"),
-        (([(1, 2, 3), 5],), "Item 1 of what was given is an int"),
+        (([],), "The data has no pictures"),
+        (({},), "The data has no pictures"),
+        (([(1, 2, 3), 5],), "Item 1 of the data is an int"),
         (({"train": Columns(), "test": Columns()},), "the splits 'train', 'test'"),
         ((torch.utils.data.DataLoader(Pairs()),), "loader.dataset"),
-        ((Endless(),), "cannot be an Endless"),
+        ((Endless(),), "given as an Endless"),
         ((Frame.__new__(Frame),), "'image'|cells"),
     ],
 )  # fmt: skip
 def test_what_holds_no_classes_is_told(given: tuple[Any, ...], said: str) -> None:
     if isinstance(given[0], Frame):
         given[0].columns = ("photo", "kind")  # type: ignore[assignment]
-        said = "No column of pictures was found among 'photo', 'kind'"
+        said = "None of the columns 'photo', 'kind' holds the pictures"
     with pytest.raises(InputError, match=said):
         fit(*given, encoder=tiny.tiny_cnn())
 
@@ -589,8 +589,8 @@ def test_a_transform_that_cannot_be_expressed_is_refused() -> None:
     training = timm.data.create_transform((3, 224, 224), is_training=True)
     for wrong, said in (
         (training, "evaluation, not for training"),
-        (transforms.Compose([transforms.Resize(32), transforms.ToTensor()]), "crops nothing"),
-        (transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32)]), "Resize first"),
+        (transforms.Compose([transforms.Resize(32), transforms.ToTensor()]), "without a crop"),
+        (transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32)]), "Expected Resize, then"),
         (transforms.ToTensor(), "The transform is a ToTensor"),
         (None, "The transform is None"),
     ):
@@ -734,7 +734,7 @@ def test_an_unknown_keyword_is_told_and_none_at_all(name: str, calls: dict[str, 
 
 @pytest.mark.parametrize("name", ["lite0", "lite2"])
 def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
-    with pytest.raises(InputError, match=r"was given sise, and cannot be loaded: .*'sise'.*, or leave them out\."):
+    with pytest.raises(InputError, match=r"was given sise, but its loader refused: .*'sise'.*, or leave them out\."):
         seewhy.encoder(name, sise=3)
 
 

@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told() -> None:
         estimator().fit(X, None)
     with pytest.raises(InputError, match="24 pictures and 3 labels"):
         estimator().fit(X, Y[:3])
-    with pytest.raises(InputError, match=r"'tiny'.*Give the name, or write estimator.classifier_.save\(folder\)"):
+    with pytest.raises(InputError, match=r"'tiny'.*Give that name, or save with estimator.classifier_.save\(folder\)"):
         pickle.dumps(estimator().fit(X, Y))
 
 

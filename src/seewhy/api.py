@@ -31,7 +31,7 @@ def encoder_of(encoder: Encoder | str) -> Encoder:
 
 @checked
 def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None = None) -> Classifier:
-    """The encoder's own classes; for the embedded encoders, the 1,000 of ImageNet.
+    """Make a classifier of the encoder's own classes; for the embedded encoders, the 1,000 of ImageNet.
 
     Args:
         encoder: an encoder or its name (:func:`seewhy.list_encoders`).
@@ -50,7 +50,7 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
 def zero_shot(
     labels: Iterable[str], encoder: Encoder | str = "lite0", **parameters: Unpack[ZeroShotKeywords]
 ) -> Classifier:
-    """Classes by name (:class:`seewhy.classifiers.unfitted.ZeroShot`).
+    """Make a zero-shot classifier from class names (:class:`seewhy.classifiers.unfitted.ZeroShot`).
 
     Args:
         labels: at least two names.
@@ -66,10 +66,10 @@ def zero_shot(
 def described(
     descriptions: Words, encoder: Encoder | str = "lite0", **parameters: Unpack[DescribedKeywords]
 ) -> Classifier:
-    """Classes by written descriptions (:class:`seewhy.classifiers.unfitted.Described`).
+    """Make a classifier from written descriptions of classes (:class:`seewhy.classifiers.unfitted.Described`).
 
     Args:
-        descriptions: ``{"class": ["text", …], …}``, or the JSON it is in.
+        descriptions: ``{"class": ["text", …], …}``, or a JSON file of it.
         encoder: one with words, or its name.
         **parameters: those of the recipe.
     """
@@ -91,26 +91,26 @@ def fit(
     progress: Progress | None = None,
     **parameters: Unpack[LinearKeywords],
 ) -> Classifier:
-    """A classifier of the user's pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
+    """Fit a classifier on your pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
 
     Args:
         pictures: class folders, a table, or samples; pictures alone, with ``labels``; a torch ``Dataset``, a Hugging
-            Face ``Dataset`` or a ``DataFrame``; all forms stand in :func:`seewhy.pictures.datasets.samples_of`.
-        labels: one per picture, texts or whole numbers, where ``pictures`` are pictures alone. An encoder or its name
-            in this place is the encoder.
+            Face ``Dataset`` or a ``DataFrame``; :func:`seewhy.pictures.datasets.samples_of` lists all forms.
+        labels: one name or whole number per picture, if ``pictures`` has none. An encoder or its name in this place is
+            the encoder.
         encoder: an encoder or its name.
-        validation: pictures of the same classes on which to choose and to measure, in any of these forms,
-            ``(pictures, labels)`` among them; left out, a part of ``pictures``.
-        group: which pictures belong together: a table's column or ``"folder"``, as in
-            :func:`seewhy.load_samples`, else one group per picture; left out, those that look like the same
-            thing. They are held out together.
-        descriptions: of the classes, as words evidence.
-        store: where looks are kept between runs; left out, nothing is kept.
+        validation: pictures of the same classes to choose settings and to measure with, in any of these forms or as
+            ``(pictures, labels)``; default: a part of ``pictures`` is held out.
+        group: which pictures belong together: a table's column or ``"folder"``, as in :func:`seewhy.load_samples`, or a
+            list with one group per picture; default: pictures that look like the same object. A group is held out as a
+            whole.
+        descriptions: texts about the classes, for the evidence in words.
+        store: where features are kept between runs; default: nowhere.
         progress: callback for progress and failures.
         **parameters: those of the recipe, for example ``solver="svm"``.
 
     Raises:
-        InputError: what was given holds no pictures with classes.
+        InputError: the data holds no pictures with classes.
         DataError: fewer than two classes have a readable picture.
     """
     from .classifiers.linear.recipe import Linear
@@ -167,8 +167,8 @@ def explain(
 
     Args:
         picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
-        classifier: what decides; left out, the embedded encoder with the 1,000 classes of ImageNet, made once.
-        store: where looks are kept between runs; left out, nothing is kept.
+        classifier: what decides; default: the embedded encoder with the 1,000 classes of ImageNet.
+        store: where features are kept between runs; default: nowhere.
         **options: those of :class:`seewhy.evidence.explain.ExplainOptions`.
     """
     return (classifier or _default()).explain(picture, store=store, **options)

@@ -73,9 +73,8 @@ def list_methods(kind: str | None = None) -> list[str]:
     """Names of the registered methods; ``seewhy methods NAME`` says what each is and takes.
 
     Args:
-        kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"``, ``"objective"``,
-            ``"segmenter"`` or ``"detector"``; the names of the registries, ``"attribution"`` and ``"prototype"``, do as
-            well. Left out, all.
+        kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"``, ``"objective"``, ``"segmenter"``
+            or ``"detector"``; the registry names ``"attribution"`` and ``"prototype"`` work too. Default: all.
 
     Raises:
         UnknownNameError: there is no such kind.

@@ -15,10 +15,10 @@ MOST_NAMES = 40
 
 
 class SeeWhyError(Exception):
-    """Root of the tree; the command line prints it without a traceback and exits with 2.
+    """The base of every error that SeeWhy raises on purpose; the command line prints it and exits with 2.
 
-    What a file says may be of any length; of a word without end, a message has the beginning, and of one that is
-    made of many words the beginning and the end, where the cure stands.
+    Text from a file may be of any length. A message shortens very long words, and of a very long text keeps the
+    beginning and the end, where the cure is.
     """
 
     def __init__(self, *said: object) -> None:

@@ -26,14 +26,14 @@ INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
 
 @dataclass(frozen=True)
 class Transform:
-    """How a picture becomes a network's input; always the model's own, never guessed.
+    """How a picture becomes a network's input. It is always the model's own, never guessed.
 
     Attributes:
         input_size: ``(height, width)`` the network takes, in pixels.
         resize: short side in pixels before the centre crop, or ``(height, width)`` to stretch to.
         interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
-        mean: per channel, in 0…1 units of RGB.
-        std: per channel, in 0…1 units of RGB.
+        mean: mean of each RGB channel, for pixels from 0 to 1.
+        std: standard deviation of each RGB channel, for pixels from 0 to 1.
     """
 
     input_size: tuple[int, int]

@@ -172,7 +172,7 @@ def test_a_stranger_and_a_file_that_is_no_database(store: AnnotationStore, tmp_p
     with pytest.raises(DataError, match="no picture 'nope'"):
         store.save("nope", "caption", "Ann", {"text": "x"}, 0, 1)
     (tmp_path / "x.sqlite").write_text("this is no database, and long enough to be seen as none" * 30)
-    with pytest.raises(DataError, match="is not a file of annotations that SeeWhy made"):
+    with pytest.raises(DataError, match="is not a file of annotations of SeeWhy"):
         AnnotationStore(tmp_path / "x.sqlite")
 
 

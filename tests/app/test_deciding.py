@@ -192,7 +192,7 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     for force in ((), ("--force",)):
         done = CliRunner().invoke(app, [*how, str(table), *force])
         assert isinstance(done.exception, ForeignFileError)
-        assert "is also read, and would be written over" in str(done.exception)
+        assert "is also read, and would be overwritten" in str(done.exception)
     assert table.read_bytes() == original
 
 

@@ -131,8 +131,8 @@ def test_an_instruction_that_was_not_taught_is_told_once(tmp_path: Path, caplog:
             one.encode(noise(1), "the colours")
     (message,) = caplog.messages
     assert message.startswith(
-        "enc was not taught the instruction 'the colours', and nothing was measured of it. It was taught 'the colour', "
-        "'what kind is it?'; the likest of them is '"
+        "enc did not learn the instruction 'the colours', and nothing was measured for it. It learnt 'the colour', "
+        "'what kind is it?'. The most similar is '"
     )
 
 

@@ -80,7 +80,7 @@ def test_every_column_is_guarded_and_made_again_once(
     )
     store, expected = FeatureStore(path), list(encode_stream(encoder, names, request=FULL))
     assert same(list(encode_stream(encoder, names, store=store, request=FULL)), expected)
-    assert caplog.messages == [f"3 kept looks were damaged and made again (in {path})."]
+    assert caplog.messages == [f"3 kept looks were damaged and computed again (in {path})."]
     caplog.clear()
     n_run = len(encoder.engine.batches) if hasattr(encoder.engine, "batches") else 0
     assert same(list(encode_stream(encoder, names, store=store, request=FULL)), expected)
@@ -100,7 +100,7 @@ def test_rows_under_each_others_keys_are_noticed(
         list(encode_stream(encoder, names, store=FeatureStore(path), request=FULL)),
         list(encode_stream(encoder, names, request=FULL)),
     )
-    assert caplog.messages == [f"2 kept looks were damaged and made again (in {path})."]
+    assert caplog.messages == [f"2 kept looks were damaged and computed again (in {path})."]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -120,7 +120,7 @@ def test_numbers_that_are_none_are_made_again(
         list(encode_stream(encoder, names, store=store, request=FULL)),
         list(encode_stream(encoder, names, request=FULL)),
     )
-    assert caplog.messages == [f"1 kept look was damaged and made again (in {path})."]
+    assert caplog.messages == [f"1 kept look was damaged and computed again (in {path})."]
 
 
 def test_sentences_too(path: Path, encoder: Encoder, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +131,7 @@ def test_sentences_too(path: Path, encoder: Encoder, caplog: pytest.LogCaptureFi
     )
     found = encode_texts(encoder, list(CLASSES), FeatureStore(path))
     assert torch.allclose(found, encoder.encode_text(list(CLASSES)))
-    assert caplog.messages == [f"2 kept sentences were damaged and made again (in {path})."]
+    assert caplog.messages == [f"2 kept sentences were damaged and computed again (in {path})."]
 
 
 def test_a_text_where_bytes_belong_and_a_missing_row(path: Path, encoder: Encoder, names: list[str]) -> None:

@@ -244,7 +244,7 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
         TTAME(explainer=explainer)(reader, look, lambda logits: logits.logsumexp(1))
     with pytest.raises(InputError, match=r"The variant is 'lcam'\."):
         FitTTAME(variant="lcam")
-    with pytest.raises(InputError, match=r"2 layers were given; one layer for l_cam was expected\."):
+    with pytest.raises(InputError, match=r"2 layers were given\. Expected one layer for l_cam\."):
         FitTTAME(variant="l_cam", layers=("0", "1"))
 
 

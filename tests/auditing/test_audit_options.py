@@ -131,7 +131,9 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     )
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
-    assert both.err.startswith("seewhy: --masks inside and --masks segmenter were both given. One of them was expected")
+    assert both.err.startswith(
+        "seewhy: --masks inside and --masks segmenter were both given. Expected only one of them"
+    )
 
 
 def test_words_say_where_the_object_is(run: Any, tmp_path: Path) -> None:
@@ -166,7 +168,8 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
     (tmp_path / "none").mkdir()
     empty = run(unknown, copies, "test", "--train", "none")
     assert (empty.code, empty.err) == (
-        2, "seewhy: none has no folders in it. Put the pictures of each class into a folder of its own.\n"
+        2, "seewhy: none has no folders in it. Expected one folder per class. Put the pictures of each "
+        "class into a folder of its own.\n"
     )  # fmt: skip
 
 
@@ -217,9 +220,9 @@ def table(path: Path, **columns: str) -> Path:
         (["--junit", "pictures"], "pictures could not be written: is a directory."),
         (["--junit", "report/audit.html"], "--junit report/audit.html is a file of the report itself."),
         (["--junit", "report/../report/audit.json", "--force"], "--junit report/../report/audit.json is a file of"),
-        (["--junit", "kept.txt"], "kept.txt exists and is not such a file that SeeWhy wrote."),
-        (["-o", "theirs"], "theirs/audit.html exists and is not such a file that SeeWhy wrote."),
-        (["-o", "kept.txt"], "kept.txt was to be a folder, and "),
+        (["--junit", "kept.txt"], "kept.txt exists, and SeeWhy did not write it"),
+        (["-o", "theirs"], "theirs/audit.html exists, and SeeWhy did not write it"),
+        (["-o", "kept.txt"], "kept.txt cannot be made, because "),
     ],
 )
 def test_what_cannot_be_done_ends_in_a_sentence_and_writes_nothing(

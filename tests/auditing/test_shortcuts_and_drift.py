@@ -173,7 +173,7 @@ def test_what_drift_needs_is_told() -> None:
 @pytest.mark.parametrize("n", [1, 50, 400])
 def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> None:
     """From the JSON alone: one picture, as many as are shown, and more; the second cannot be read any more."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": f"{tmp_path}/a_{i}.png", "label": "moss", "cosine": i / n, "far": i < 1, "nearest": f"fit_{i}.png"}
         for i in range(min(n, N_SHOWN))
     ]

@@ -164,7 +164,7 @@ def test_a_save_that_fails_leaves_what_there_was(
         Pretrained().build(ENCODER).save(place)
     if stage != "rename":
         assert str(caught.value) == (
-            f"{place} could not be written: [Errno 28] No space left on device. Free some space or give another place."
+            f"{place} could not be written: No space left on device. Free some space, or give another place."
         )
     assert contents(folder.parent) == before
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
@@ -263,8 +263,8 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "flat": (lambda c, t: t.update({"head.weight": t["head.weight"].flatten()}), "head.weight is torch.float32 (24,)"),
     "bias": (lambda c, t: t.update({"head.bias": t["head.bias"][:2]}), "3 classes for 2 rows"),
     "scale": (lambda c, t: c.update(scale="NaN"), "a scale of nan"),
-    "owner": (lambda c, t: t["bank.owner"].add_(1000), "the patches' pictures: whole numbers below 15 were"),
-    "negative": (lambda c, t: t["bank.owner"].sub_(1), "the patches' pictures: whole numbers below 15 were"),
+    "owner": (lambda c, t: t["bank.owner"].add_(1000), "the patches' pictures: expected whole numbers below 15"),
+    "negative": (lambda c, t: t["bank.owner"].sub_(1), "the patches' pictures: expected whole numbers below 15"),
     "label": (lambda c, t: [p.__setitem__(2, 99) for p in c["bank"]], "is of none of the 3 classes"),
     "label's kind": (lambda c, t: c["bank"][0].__setitem__(2, "moss"), "is of a class without a number"),
     "name's kind": (lambda c, t: c["bank"][0].__setitem__(0, 5), "the picture 5 is not one of the bank"),
@@ -278,9 +278,12 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
         lambda c, t: t.update({"bank.pixel_boxes": t["bank.pixel_boxes"][:, :3]}),
         "bank.pixel_boxes is (75, 3)",
     ),
-    "held-out label": (lambda c, t: t["held_out.labels"].add_(3), "the held-out pictures' classes: whole numbers"),
+    "held-out label": (
+        lambda c, t: t["held_out.labels"].add_(3),
+        "the held-out pictures' classes: expected whole numbers",
+    ),
     "held out": (lambda c, t: t.update({"held_out.pooled": t["held_out.pooled"][1:]}), "held_out.labels is (15,), not"),
-    "word's class": (lambda c, t: t["words.owner"].add_(3), "the words' classes: whole numbers below 3 were"),
+    "word's class": (lambda c, t: t["words.owner"].add_(3), "the words' classes: expected whole numbers below 3"),
     "a word less": (lambda c, t: c["words"]["texts"].pop(), "words.owner is (6,), not"),
     "word's kind": (lambda c, t: c["words"]["texts"].__setitem__(0, 5), "a description is no text"),
     "likeness": (lambda c, t: c["likeness"].update(precision="x"), "a likeness "),
@@ -354,8 +357,8 @@ def test_a_thumbnail_is_opened_as_jpeg_alone(
     with pytest.raises(WeightsError) as caught:
         bank.view(bank.owner.tolist().index(0))
     message = str(caught.value)
-    assert message.startswith(f"The view kept of {bank.pictures[0].name!r} cannot be read: ")
-    assert message.endswith(". A JPEG picture was expected. Fit the model again.")
+    assert message.startswith(f"The saved view of {bank.pictures[0].name!r} cannot be read: ")
+    assert message.endswith(". Expected a JPEG picture. Fit the model again.")
     assert not (tmp_path / "harm").exists()
 
 

@@ -88,7 +88,7 @@ def test_the_stores_own_trouble_stops_no_run_that_did_not_ask_for_it(
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "file"))
     assert open_store(None) is None
     assert caplog.messages[0].endswith(
-        "Name a folder that you may write to with SEEWHY_CACHE. This run goes on without it."
+        "Name a folder that you may write to with SEEWHY_CACHE. This run continues without it."
     )
     with pytest.raises(DataError):
         open_store(str(tmp_path / "file" / "mine.sqlite"))

@@ -261,7 +261,7 @@ def test_auto_says_when_it_passes_an_engine_over(caplog: pytest.LogCaptureFixtur
     assert engine.name == "torch"
     for name in ("openvino", "onnxruntime"):
         if engines._installed(name):
-            assert f"The engine '{name}' cannot run this trunk: RuntimeError: unsupported operator" in caplog.text
+            assert f"The engine '{name}' cannot run this network: RuntimeError: unsupported operator" in caplog.text
 
 
 @pytest.mark.usefixtures("no_conversion")
@@ -456,5 +456,5 @@ def test_pooled_is_what_encode_pools(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_conversion_whose_means_differ_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mean = engines.PictureEngine.mean
     monkeypatch.setattr(engines.PictureEngine, "mean", lambda self, x: mean(self, x) * 1.2)
-    with pytest.raises(EngineError, match="answers differently"):
+    with pytest.raises(EngineError, match="gives other numbers"):
         build("openvino:f32", cnn(), key="means")

@@ -145,7 +145,7 @@ def test_bypassed_layer_is_refused() -> None:
 
 
 def test_wrong_number_of_classes() -> None:
-    with pytest.raises(ModelError, match="was given 2 class names and has 3 outputs"):
+    with pytest.raises(ModelError, match="was given 2 class names, but has 3 outputs"):
         from_module(Convs(), transform=TRANSFORM, classes=["a", "b"])
 
 

@@ -142,7 +142,7 @@ def test_padding_resize_is_refused() -> None:
 
 def test_folder_without_preprocessing_is_refused(tmp_path: Path) -> None:
     save(tmp_path, CONFIGS["vit"], {"mean": [0.5, 0.5, 0.5]})
-    with pytest.raises(ModelError, match="std, interpolation, resize_mode not in"):
+    with pytest.raises(ModelError, match="std, interpolation, resize_mode is missing in"):
         load(f"local-dir:{tmp_path}")
 
 
@@ -207,7 +207,7 @@ def test_unclear_activation_warns(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     path.touch()
     with caplog.at_level(logging.WARNING, "seewhy"):
         source = find_source(f"ViT-B-32/{path}")
-    assert "does not say its activation and is computed with GELU" in caplog.text
+    assert "does not name its activation, so SeeWhy uses GELU" in caplog.text
     assert source.preprocess["resize_mode"] == "shortest"
 
 

@@ -90,8 +90,9 @@ def test_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load("resnet18")
     assert str(caught.value) == (
-        f"{tmp_path / 'torch/hub/checkpoints'} has no The weights of 'torchvision:resnet18' are not on this machine: "
-        "resnet18-f37072fd.pth, and HF_HUB_OFFLINE forbids asking the network. On a machine with a network download "
+        "The weights of 'torchvision:resnet18' are not on this machine: "
+        f"{tmp_path / 'torch/hub/checkpoints'} has no resnet18-f37072fd.pth, and HF_HUB_OFFLINE forbids asking "
+        "the network. On a machine with a network download "
         "https://download.pytorch.org/models/resnet18-f37072fd.pth, copy it here and use "
         "'torchvision:resnet18@/path/to/resnet18-f37072fd.pth'."
     )

@@ -183,6 +183,10 @@ def test_the_notebook_keeps_its_own_looks(tab: Browser, pages: dict[str, Path]) 
 def test_a_card_takes_the_theme_of_the_notebook_and_not_of_the_system(tab: Browser, pages: dict[str, Path]) -> None:
     for system in (False, True):
         tab.open(pages["notebook"], 1000, system)
+        for _ in range(50):
+            if tab.run("document.querySelector('iframe').clientHeight") != 820:  # it is drawn
+                break
+            time.sleep(0.1)
         for ground, is_dark in (("#111111", True), ("#ffffff", False), ("rgb(20 20 20)", True)):
             tab.run(f"document.body.style.backgroundColor = '{ground}'")
             for _ in range(50):

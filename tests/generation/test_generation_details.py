@@ -284,8 +284,8 @@ def test_a_setting_that_a_pipeline_has_not_is_told(library: Any) -> None:
 @pytest.mark.parametrize(
     ("files", "index", "kind", "says"),
     [
-        (("unet/a.pyc", "unet/a.safetensors"), {}, ModelError, "brings code of its own, 'a.pyc'"),
-        (("a.so", "unet/a.safetensors"), {}, ModelError, "brings code of its own, 'a.so'"),
+        (("unet/a.pyc", "unet/a.safetensors"), {}, ModelError, "brings its own code, 'a.pyc'"),
+        (("a.so", "unet/a.safetensors"), {}, ModelError, "brings its own code, 'a.so'"),
         (("unet/a.bin", "vae/a.safetensors"), {}, WeightsError, "unet/a.bin of .* is a pickle"),
         (("unet/a.safetensors",), {"unet": ["word", "X"]}, ModelError, r"its unet is \['word', 'X'\]"),
         (("unet/a.safetensors",), {"unet": ["diffusers", "X", "Y"]}, ModelError, "its unet is"),

@@ -116,7 +116,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path) -> None:
     with pytest.raises(ForeignFileError, match=r"mine is not empty and holds no pictures.jsonl"):
         SET.make(Noise(left=0), tmp_path / "mine")
     (tmp_path / "mine" / TABLE).write_text('{"image": "mine"}\n')
-    with pytest.raises(ForeignFileError, match="holds something else"):
+    with pytest.raises(ForeignFileError, match="was not written by this command"):
         SET.make(Noise(left=0), tmp_path / "mine")
     out = tmp_path / "out"
     SET.make(Noise(), out)
@@ -125,7 +125,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path) -> None:
         SET.make(Noise(left=0), out)
     (out / "cat" / "000001.png").unlink()
     Image.new("RGB", (4, 4)).save(out / "cat" / "000003.png")
-    with pytest.raises(ForeignFileError, match=r"cat/000003.png exists and is not such a file"):
+    with pytest.raises(ForeignFileError, match=r"cat/000003.png exists, and SeeWhy did not write it"):
         replace(SET, count=4).make(Noise(left=0), out)
 
 
@@ -282,7 +282,7 @@ def test_a_pipelines_folder_runs_nothing_and_chooses_nothing(pipelines: Path, tm
         (lambda f, i: i.update(unet=["os", "system"]), ModelError, "a file never chooses what else is loaded"),
         (lambda f, i: i.update(_class_name="UNet2DModel"), ModelError, "UNet2DModel is no pipeline"),
         (lambda f, i: i.update(_class_name="Emu"), ModelError, "names a pipeline of diffusers"),
-        (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "brings code of its"),
+        (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "brings its own code"),
         (pickled, WeightsError, r"diffusion_pytorch_model.bin of .* is a pickle"),
         (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "is no JSON"),
     ]  # fmt: skip

@@ -177,8 +177,8 @@ def test_a_card_of_any_kind_is_read_without_an_error(card: bytes, tmp_path: Path
     ("error", "expected", "said"),
     [
         (InputError("As it was."), InputError, "^As it was"),
-        (OSError("disk full"), DataError, "could not be written: disk full. Free some space or give another name"),
-        (RuntimeError("odd"), ModelError, r"ONNX has no such graph \(RuntimeError: odd\)"),
+        (OSError("disk full"), DataError, "cannot be written: disk full. Expected a folder with free space."),
+        (RuntimeError("odd"), ModelError, r"ONNX cannot express this classifier \(RuntimeError: odd\)"),
     ],
 )
 def test_what_stops_an_export_is_told_as_what_it_is(

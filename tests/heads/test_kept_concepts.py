@@ -124,7 +124,7 @@ def test_saved_and_loaded(fitted: Classifier, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=r"is \(|rows for|never changes"):
             KeptConcepts.restore(votes.facts(), {**votes.tensors(), **wrong}, weight)
-    with pytest.raises(ValueError, match=r"^9 concepts are to be kept of 3"):
+    with pytest.raises(ValueError, match=r"^kept=9, but there are 3"):
         KeptConcepts.restore({**votes.facts(), "kept": 9}, votes.tensors(), weight)
 
 

@@ -235,6 +235,7 @@ def test_one_class_is_not_judged_and_the_rest_is_looked_for(folder: Path) -> Non
     items = tuple(s for s in load_samples(folder).items if s.label == "sky")
     found = Check().run(tiny_cnn(), Samples(items, ("sky",))).data
     assert (found["accuracy"], found["judged"]) == (None, 0)
+    assert found["notes"] == ["No label was judged: that needs two classes, at least one with two pictures."]
     assert kinds(found) == {"blank": {"blank.png"}}
 
 
@@ -386,7 +387,7 @@ def test_the_command_writes_what_it_says(folder: Path, tmp_path: Path, monkeypat
     assert [(r["kind"], r["why"]) for r in rows] == [(f["kind"], f["why"]) for f in found["findings"]]
     (out / "findings.csv").write_text("mine\n")
     done = CliRunner().invoke(app, ["check", str(folder), "-o", str(out)])
-    assert "findings.csv exists and is not such a file that SeeWhy wrote" in str(done.exception)
+    assert "findings.csv exists, and SeeWhy did not write it" in str(done.exception)
 
 
 def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:

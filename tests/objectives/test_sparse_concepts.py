@@ -57,7 +57,7 @@ def test_scores_take_concepts_at_unit_length_and_features_as_they_are() -> None:
 
 
 def test_what_keeps_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^Of 20 concepts none is left at sparsity 0.98. At least one was expected\."):
+    with pytest.raises(InputError, match=r"^A sparsity of 0.98 leaves none of 20 concepts. Expected at least one\."):
         sparsify(torch.ones(1, 20), 0.98, "authors")
     for s in (-0.1, 1.0):
         with pytest.raises(InputError, match=r"A part from 0 to below 1 was expected"):

@@ -170,8 +170,8 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("owner", lambda t: t + 1000, "the patches' pictures: whole numbers below"),
-        ("channels", lambda t: t + 8, "the prototypes' channels: whole numbers below 8 were expected"),
+        ("owner", lambda t: t + 1000, "the patches' pictures: expected whole numbers below"),
+        ("channels", lambda t: t + 8, "the prototypes' channels: expected whole numbers below 8"),
         ("purity", lambda t: t * torch.nan, "purity has numbers that are not finite"),
         ("boxes", lambda t: t * 9, "boxes beyond the view"),
         ("pooled", lambda t: t[1:], "pooled is"),

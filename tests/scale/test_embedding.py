@@ -50,5 +50,5 @@ def test_vectors_are_the_encoders(tmp_path: Path) -> None:
 def test_what_is_missing_is_told() -> None:
     with pytest.raises(InputError, match="Embed was given dtype='int8'"):
         Embed(dtype="int8")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"^0 threads were asked for\."):
+    with pytest.raises(InputError, match=r"^The number of threads is 0\."):
         bound_threads(0)

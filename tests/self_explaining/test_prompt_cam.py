@@ -336,7 +336,7 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         assert refused(ModelError, lambda encoder=encoder: PromptCAM().fit(encoder, samples)) == needs
     words = Descriptions({c: (f"{c} one",) for c in CLASSES[:3]})
     assert refused(InputError, lambda: PromptCAM().fit(tiny_vit(), samples, descriptions=words)) == (
-        "prompt_cam was given descriptions. Pictures alone were expected. Leave descriptions out, or use one of comet, "
+        "prompt_cam was given descriptions. Expected only pictures. Leave descriptions out, or use one of comet, "
         "discriminative, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (

@@ -166,7 +166,8 @@ def test_damage_in_the_middle_is_named_and_the_run_goes_on(
     assert damaged.get_texts([key(0)]) == {}
     assert caplog.messages == [
         f"The feature store {store.path} cannot be used any more: database disk image is malformed. The run goes on "
-        f"without it, as it only holds what can be computed again. Before the next, {CURE.partition(': ')[2]}"
+        "without it, as it holds only what can be computed again. Before the next run, "
+        f"{CURE.partition('To go on, ')[2]}"
     ]
 
 

@@ -54,7 +54,7 @@ def test_damage_is_noticed(path: Path, change: str, caplog: pytest.LogCaptureFix
     path.write_bytes({"a value": bytes(data), "cut off": bytes(data[:-8]), "empty": b""}[change])
     with caplog.at_level(logging.WARNING, "seewhy"):
         assert_kept(make, 2)
-    assert caplog.messages == [f"{path} was damaged and is made again."]
+    assert caplog.messages == [f"{path} was damaged; SeeWhy makes it again."]
     assert_kept(make, 2)
 
 

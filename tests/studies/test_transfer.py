@@ -296,12 +296,12 @@ def test_bad_input_is_said_in_a_sentence() -> None:
     refused(drawn(6, ("moss",)), "Only 1 class has a readable picture")
     refused(drawn(1), "3 class(es) have fewer than 2 training pictures: moss, rust, sky.")
     refused(learn, "1 class(es) have no test picture: sky.", gathered([s for s in fresh.items if s.label != "sky"]))
-    refused(learn, "learnt from and among those that are tested on: moss 3 = moss 3", drawn(3, start=3))
+    refused(learn, "in both the training and the test pictures: moss 3 = moss 3", drawn(3, start=3))
 
 
 def test_settings_that_are_none() -> None:
     for how, says in (
-        ({"n_seeds": 1}, "n_seeds=1. A whole number from 2"),
+        ({"n_seeds": 1}, "n_seeds=1. Expected a whole number of at least 2"),
         ({"shots": (0,)}, "shots=0 was given. Expected 1 or more"),
         ({"parts": (1.0,)}, "parts=1 was given."),
     ):  # fmt: skip

@@ -144,7 +144,7 @@ def test_a_checkpoint_whose_history_is_not_of_whole_steps_is_not_gone_on_from(tm
         done = train(Line(), DATA, HOW, checkpoint=(path, "x"), progress=progress)
         assert (done.resumed_at, progress.notes[0]) == (0, f"{path} is damaged; this training begins at the first step")
     changed(["other"], whole[:20])
-    with pytest.raises(DataError, match=r"has numbers of other\. Those of loss, off were expected\."):
+    with pytest.raises(DataError, match=r"has numbers of other\. Expected numbers of loss, off\."):
         train(Line(), DATA, HOW, checkpoint=(path, "x"))
 
 

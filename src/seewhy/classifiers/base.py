@@ -44,25 +44,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Made by a recipe (see :mod:`seewhy.classifiers`), or loaded with :func:`seewhy.load`.
+    """Predicts and explains pictures; made by a recipe (see :mod:`seewhy.classifiers`) or loaded with
+    :func:`seewhy.load`.
 
     Attributes:
-        recipe: registered name of what made it; ``parameters`` are its fields.
-        encoder: what looks.
+        recipe: registered name of the recipe that made it; ``parameters`` are the recipe's fields.
+        encoder: turns pictures into features.
         classes: names, in the order of the head's rows.
         head: pooled features → logits.
-        words: descriptions of the classes, if there are any; ``decided_by_words`` where the decision is made from them.
-        bank: patches of the user's pictures, if it was fitted on pictures; ``likeness`` says how far its neighbours can
-            be trusted.
+        words: descriptions of the classes, if any; ``decided_by_words`` says whether they make the decision.
+        bank: patches of your pictures, if it was fitted on pictures; ``likeness`` says how far similar patches can be
+            trusted.
         held_out: pictures kept out of training.
-        words_accuracy: of the words alone, on ``words_accuracy_on``.
+        words_accuracy: accuracy of the words alone, measured on ``words_accuracy_on``.
         trained_on: one line for the card.
         measures: further figures found while fitting.
-        folder: where it was loaded from; explainers trained for it lie there.
-        network: what was trained inside the network, for classifiers that explain themselves.
-        known: the pictures it was fitted on, by digests and a few numbers each.
-        fitted_in: what a saved one's features were computed in, if known.
-        trust: what held-out pictures say of decisions, where it was measured already.
+        folder: the folder it was loaded from, which also holds explainers trained for it.
+        network: the trained layers inside the network, for classifiers that explain themselves.
+        known: digests and a few numbers of each picture that it was fitted on.
+        fitted_in: precision in which a saved classifier's features were computed, if known.
+        trust: how often decisions are right on held-out pictures, once measured.
     """
 
     recipe: str

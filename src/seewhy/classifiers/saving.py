@@ -130,10 +130,10 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
     """Load a saved classifier.
 
     Args:
-        folder: what :meth:`Classifier.save` wrote.
+        folder: the folder that :meth:`Classifier.save` wrote.
         engine: what runs the trunk.
-        encoder: the encoder it was made with, or its name; left out, the embedded one that its card names. A card never
-            chooses another.
+        encoder: the encoder it was made with, or its name; default: the embedded encoder named in the folder. A file
+            never makes SeeWhy load any other encoder.
 
     Raises:
         ModelError: not a saved classifier, of a newer format, or the encoder is not the one it was made with.

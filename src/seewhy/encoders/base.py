@@ -149,16 +149,17 @@ class Encoder:
     """A pretrained network, split into trunk and head, with its own transform.
 
     Args:
-        name: what the user calls it, for example ``"lite0"`` or ``"timm:resnet18"``.
+        name: its name, for example ``"lite0"`` or ``"timm:resnet18"``.
         transform: the model's own preprocessing.
         trunk: returns the plain trunk module; called only when an engine needs it.
         head: features → pooled vector, differentiable.
         layout: how the features are arranged.
         fingerprint: digest of weights and transform; equal fingerprints give equal features.
         classifier: the network's own last layer on pooled features, if it has one; ``classes`` names its rows.
-        text: the words half, if there is one; called only when words are needed.
-        module: the whole network; for methods that need gradients inside the trunk.
-        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or what returns a running engine.
+        text: loads the text encoder, if there is one; called only when words are needed.
+        module: the whole network, for methods that need gradients inside the trunk.
+        engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or a function that returns a running
+            engine.
         conditioned: an instruction in words → the encoder that looks under it, for one that was trained with these.
         looks: fingerprint of what gives features and pooled vectors, where only the words are not that encoder's.
         base: the encoder that this one was adapted from.

@@ -60,7 +60,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
     Raises:
         UnknownNameError: no such encoder or scheme.
-        WeightsError: its weights are not here; the message says which file is missing and how to bring it.
+        WeightsError: its weights are not on this machine; the message names the missing file and how to get it.
         MissingExtraError: its library is not installed; the message names the extra.
     """
     whole, mark, condition = name.partition("#")
@@ -89,12 +89,12 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
 @checked
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that :func:`encoder` takes, the embedded ones first; weights of the others are fetched when first used.
+    """List the names that :func:`encoder` takes, the embedded ones first. Other weights are downloaded on first use.
 
-    ``hf:ORG/NAME`` and ``file:PATH`` are taken too, and cannot be listed.
+    :func:`encoder` also takes ``hf:ORG/NAME`` and ``file:PATH``, which cannot be listed.
 
     Args:
-        pattern: only those like it, ``*`` standing for anything: ``"timm:resnet*"``.
+        pattern: list only matching names; ``*`` stands for anything: ``"timm:resnet*"``.
 
     Example:
         >>> list_encoders("lite*"), list_encoders("torchvision:resnet1*")

@@ -212,20 +212,20 @@ def from_module(
     layout: Layout | None = None,
     engine: str = "auto",
 ) -> Encoder:
-    """An encoder from a frozen copy of a network; the network handed in is left exactly as it was.
+    """Make an encoder from a frozen copy of a network; the network itself is not changed.
 
-    The copy is a snapshot, in float32. With a clean graph the head costs what lies behind the layer; where ``torch.fx``
-    cannot follow the network, the head runs the whole of it once more.
+    The copy is a snapshot, in float32. Where ``torch.fx`` can trace the network, the head runs only the layers after
+    the target layer. Otherwise it runs the whole network once more.
 
     Args:
         module: ``(b, 3, h, w)`` → ``(b, k)``.
-        target_layer: the layer whose output is explained, by name or itself; ``None`` takes the last one that still has
-            a place for everything, and says which on the logger ``seewhy``.
+        target_layer: the layer whose output is explained, as a name or module; ``None`` takes the last layer with
+            spatial features, and logs its name on the logger ``seewhy``.
         transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
             timm's data config or ``create_transform(...)``, and more (:func:`as_transform`).
         classes: names of the outputs.
         name: what to call the encoder.
-        layout: how the layer arranges its output; needed for tokens whose grid cannot be told.
+        layout: how the layer arranges its output; needed for tokens whose grid SeeWhy cannot infer.
         engine: what runs the trunk.
 
     Raises:

@@ -89,7 +89,7 @@ def encode_stream(
     not finite, becomes a :class:`Failure` under its own name.
 
     Args:
-        encoder: what looks.
+        encoder: turns pictures into features.
         sources: file names or pixels; a :class:`Picture` is one view that was read already.
         store: where looks are found and kept; ``None`` remembers nothing.
         request: what is wanted of each picture.

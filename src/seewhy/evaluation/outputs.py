@@ -70,18 +70,14 @@ class Trust(TypedDict):
     set_size: Annotated[float, Doc("mean number of classes in the set")]
     n_sure: Annotated[Count, Doc("pictures called sure")]
     sure_right: Annotated[Share | None, Doc("share of those that are right")]
-    mean_probability: Annotated[
-        Share | None, Doc("mean probability of being right, or `null`; compare it with `accuracy`")
-    ]
+    mean_probability: Annotated[Share | None, Doc("mean probability of being right; compare with `accuracy`")]
     auroc: Annotated[Share | None, Doc("area under the ROC curve of the doubt, for wrong against right decisions")]
     auroc_probability: Annotated[Share | None, Doc("the same for the classifier's own probability")]
     aurc: Annotated[Share, Doc("area under the curve of risk against coverage")]
     aurc_probability: Annotated[Share, Doc("the same for the classifier's own probability")]
     aurc_best: Annotated[Share, Doc("the same if every right decision came before every wrong one")]
     aurc_chance: Annotated[Share, Doc("the same in random order")]
-    risk_coverage: Annotated[
-        Rows, Doc("up to 50 points with `coverage`, the share kept, and its `risk`, the share wrong")
-    ]
+    risk_coverage: Annotated[Rows, Doc("up to 50 points: `coverage` (share kept), `risk` (share wrong)")]
     unseen: Annotated[Unknowns | None, Doc("results on classes that were left out of a fit")]
     unknown: Annotated[Unknown | None, Doc("results on the pictures of `--unknown`")]
 
@@ -171,7 +167,7 @@ class Split(TypedDict):
 
 @with_config({"extra": "allow"})
 class FitOutput(TypedDict):
-    """The object of seewhy fit --json; a method adds figures of its own."""
+    """The JSON object that ``seewhy fit --json`` prints; a method adds figures of its own."""
 
     model: Annotated[str, Doc("the classifier's folder")]
     held_out_accuracy: Annotated[Share | None, Doc("accuracy on the held-out pictures")]

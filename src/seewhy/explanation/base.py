@@ -34,9 +34,7 @@ class Subject(Result):
     contrast: Annotated[str | None, Doc("the class it is compared with")] = None
     asked_contrast: Annotated[str | None, Json(hidden=True)] = None
     """The contrast that was asked for, another where that is the decision itself."""
-    sentence: Annotated[
-        str | None, Doc("the sentence that the map speaks for instead of a class, in quotation marks")
-    ] = None
+    sentence: Annotated[str | None, Doc("the sentence explained instead of a class, quoted")] = None
     contrast_sentence: Annotated[str | None, Doc("the sentence it speaks against")] = None
     against: Annotated[bool, Doc("whether the map shows what speaks against all this")] = False
     unknown: Annotated[bool, Json(hidden=True)] = False
@@ -127,15 +125,15 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """One look, three answers, each one measured.
+    """A prediction with three kinds of evidence (where, like what, in words), each with how far to trust it.
 
     Attributes:
         prediction: the decision.
-        view: what the network saw, uint8 ``(h, w, 3)``.
+        view: the picture as the network saw it, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
         seen: what a perceiver classified in place of the picture.
-        subject: what the evidence is about; ``None`` where that was not recorded, and is the decision.
-        typical: what would be a typical picture of the class, if that was asked.
+        subject: what the evidence is about; ``None`` means the decision.
+        typical: a generated typical picture of the class, if requested.
         part: the box or segment that is explained; ``None`` where it is the whole picture.
     """
 

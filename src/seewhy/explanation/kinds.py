@@ -82,18 +82,14 @@ class Where(Result):
     insertion_curve: Curve = field(default=(), repr=False)
     deletion_random_curve: Curve = field(default=(), repr=False)
     insertion_random_curve: Curve = field(default=(), repr=False)
-    deletion: Annotated[
-        Area, Doc("area under the probability while the hottest pixels are removed first; low is good")
-    ] = None
+    deletion: Annotated[Area, Doc("area under the probability, hottest pixels removed first; low is good")] = None
     insertion: Annotated[Area, Doc("the same while the hottest pixels are restored first; high is good")] = None
     deletion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
     insertion_random: Annotated[Area, Doc("the same for the map with its cells shuffled once")] = None
     match: Annotated[Cosine, Doc("how well the heat predicts the effect of hiding halves of the picture, −1…1")] = None
     match_centre: Annotated[Cosine, Doc("the same for a spot in the centre of the picture")] = None
     rival: Annotated[str | None, Doc("the most probable class beside those explained")] = None
-    match_lead: Annotated[
-        Cosine, Doc("the same for the map minus the rival's map, and the logit minus the rival's logit")
-    ] = None
+    match_lead: Annotated[Cosine, Doc("the same for the difference from the rival's map and logit")] = None
     neurons: Annotated[tuple[Neuron, ...], Doc("with `--set neurons`"), OPTIONAL] = ()
     outside: Annotated[Outside | None, Doc("heat outside the object"), OPTIONAL] = None
 
@@ -119,9 +115,7 @@ class Where(Result):
 class WordOrigin(Result):
     """What a description was written for, where that is not simply its class."""
 
-    attribute: Annotated[
-        str | None, Doc("what it is about, if it was written to distinguish two classes"), OPTIONAL
-    ] = None
+    attribute: Annotated[str | None, Doc("what it is about, if it distinguishes two classes"), OPTIONAL] = None
     against: Annotated[str | None, Doc("the class it should distinguish from"), OPTIONAL] = None
     written_for: Annotated[str | None, Doc("the class it was written for, if another class uses it"), OPTIONAL] = None
 
@@ -136,12 +130,8 @@ class WordOrigin(Result):
 class WordControl(Result):
     """How the words of a class do beside lists that were written about something else."""
 
-    as_good: Annotated[
-        Share, Doc("share of wrong assignments of lists to classes that fit the held-out pictures as well")
-    ]
-    class_beats: Annotated[
-        Share | None, Doc("share of other lists that fit the class's held-out pictures less well than its own")
-    ]
+    as_good: Annotated[Share, Doc("share of wrong assignments that fit held-out pictures as well")]
+    class_beats: Annotated[Share | None, Doc("share of other lists that fit its held-out pictures less well")]
     picture_beats: Annotated[Share, Doc("share of other lists that fit this picture less well")]
 
 
@@ -157,9 +147,7 @@ class Word(Result):
         OPTIONAL,
     ] = None
     origin: Annotated[WordOrigin | None, Json(inline=True)] = None
-    adds: Annotated[
-        float | None, Doc("what it adds to its class's logit minus the other's, if a sum decides"), OPTIONAL
-    ] = None
+    adds: Annotated[float | None, Doc("what it adds to the difference of logits, if a sum decides"), OPTIONAL] = None
 
     def __str__(self) -> str:
         beside = f"other class {self.score_other:+.2f}" if self.adds is None else f"adds {self.adds:.2f}"
@@ -190,9 +178,7 @@ class Words(Result):
 class Memorised(Result):
     image: Annotated[str, Doc("its file name")]
     label: Annotated[str, Doc("its class")]
-    distance: Annotated[
-        float | None, Doc("root mean square distance over pixels, where black to white is 1"), Json(digits=5)
-    ]
+    distance: Annotated[float | None, Doc("root mean square over pixels; black to white is 1"), Json(digits=5)]
     picture: Annotated[np.ndarray, HIDDEN]
     """As it was memorised, grey, uint8 ``(h, w)``."""
 

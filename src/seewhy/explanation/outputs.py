@@ -85,9 +85,7 @@ class Run(TypedDict):
 class Finding(TypedDict):
     finding: Annotated[str, Doc("the finding searched for")]
     probability: Annotated[Share, Doc("probability that it is present")]
-    margin: Annotated[
-        float, Doc("cosine with the sentences that affirm it, minus that with the sentences that deny it")
-    ]
+    margin: Annotated[float, Doc("cosine with affirming sentences minus that with denying ones")]
 
 
 class FindingsOutput(TypedDict):

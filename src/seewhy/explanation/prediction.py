@@ -76,24 +76,18 @@ class Decision(Result):
     sentence: Annotated[str, Doc("how far to trust it and why, in one sentence")]
     classes: Annotated[
         tuple[str, ...],
-        Doc("the conformal set, predicted class first; if not measured, by the classifier's own probability"),
+        Doc("the conformal set; if not measured, the best classes by score"),
         Json("set"),
     ]
     level: Annotated[Share, Doc("how often the set is promised to contain the true class"), Json(digits=17)]
-    probability: Annotated[
-        Share | None, Doc("probability that the decision is right, measured on held-out pictures")
-    ] = None
-    interval: Annotated[
-        Interval | None, Doc("its 95 % interval, from resampled groups and the effect of another day")
-    ] = None
+    probability: Annotated[Share | None, Doc("measured chance that the decision is right")] = None
+    interval: Annotated[Interval | None, Doc("its 95 % interval, with the effect of another day")] = None
     fit: Annotated[Share | None, Doc("share of held-out pictures that are as strange as this one, or stranger")] = None
     n: Annotated[Count, Doc("number of held-out pictures measured on")] = 0
     n_sure: Annotated[Count, Doc("held-out pictures called sure")] = 0
     sure_right: Annotated[Share | None, Doc("share of those that were right")] = None
     unknowns: Annotated[Unknowns | None, Doc("how well pictures of no known class are noticed")] = None
-    another_day: Annotated[
-        Share | None, Doc("how often the set may contain the true class on another day, at least")
-    ] = None
+    another_day: Annotated[Share | None, Doc("least chance that the set is right on another day")] = None
     missing: Annotated[str, Doc("what is needed to measure more"), OPTIONAL] = ""
     rule: Annotated[str, HIDDEN] = RULE
     figures: Annotated[str, HIDDEN] = ""
@@ -134,7 +128,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The decision on one picture: classes by falling probability, and how far to trust it, where that was asked."""
+    """The decision on one picture: classes by falling probability and, if requested, how far to trust it."""
 
     image: str
     top: tuple[Ranked, ...]

@@ -19,9 +19,7 @@ class NeighbourShare(Result):
 
     share: Annotated[Share, Doc("share of the neighbours shown that have the class")]
     limit: Annotated[float, Doc("share that a wrong class reaches on at most one held-out picture in twenty")]
-    near: Annotated[
-        float | None, Doc("similarity of the nearest neighbours, mean over regions; `null` with `epic`")
-    ] = None
+    near: Annotated[float | None, Doc("mean similarity of the nearest; `null` with `epic`")] = None
     near_limit: Annotated[float | None, Doc("the similarity that 19 of 20 held-out pictures exceed")] = None
     n: Annotated[Count, Doc("held-out pictures with about as many neighbours of the class; 0 with `epic`")] = 0
     right: Annotated[Count, Doc("how many of these were predicted correctly")] = 0
@@ -69,9 +67,7 @@ class VoteRemoval(Result):
 
     n: Annotated[Count, Doc("with `voters`; number of pictures removed"), Json("removed")]
     label: Annotated[str, Doc("with `voters`; the class predicted without them"), Json("without")]
-    changed: Annotated[
-        Share | None, Doc("share of held-out pictures whose prediction changes without their voters"), EXACT
-    ] = None
+    changed: Annotated[Share | None, Doc("held-out predictions that change without their voters"), EXACT] = None
     changed_random: Annotated[Share | None, Doc("the same for as many random voters"), EXACT] = None
     n_held_out: Annotated[Count, Doc("number of held-out pictures measured on"), Json("changed_on")] = 0
 
@@ -95,9 +91,7 @@ class Because(Result):
     lost: Annotated[dict[str, float], Doc("for each property, the share of the similarity lost when it is changed")]
     phi: Annotated[dict[str, float], Doc("the same in units of the similarity")]
     change: Annotated[dict[str, float], Doc("size of the change of the picture, root mean square, 0…255")]
-    strengths: Annotated[
-        str, Doc("strengths of the changes: `calibrated`, or `paper` (not comparable with one another)")
-    ]
+    strengths: Annotated[str, Doc("`calibrated` changes, or those of the `paper` (not comparable)")]
     sentence: Annotated[str, Doc("which properties matter; empty if they are not comparable")]
 
 
@@ -148,9 +142,7 @@ class Like(Result):
     neighbours: Annotated[tuple[Likeness, ...], HIDDEN]
     """Patches, grouped by region letter, nearest first."""
     share_shown: Annotated[float, Doc("sum of the shares shown")]
-    held_out_precision: Annotated[
-        Share | None, Doc("how often such neighbours have the predicted class on held-out pictures"), EXACT
-    ]
+    held_out_precision: Annotated[Share | None, Doc("share of these with the predicted class, held out"), EXACT]
     chance: Annotated[Share | None, Doc("the same for random patches"), EXACT]
     verdict: Annotated[Verdict, Doc("as above")]
     deletion: Annotated[PatchDeletion | None, INLINE] = None

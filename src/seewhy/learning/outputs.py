@@ -40,9 +40,7 @@ class TriedRow(TypedDict):
         Share | None, Doc("share of them whose nearest class name is the class that the encoder's last layer predicts")
     ]
     right: NotRequired[
-        Annotated[
-            dict[str, Share], Doc("for each measure, the share of held-out pictures whose nearest value is right")
-        ]
+        Annotated[dict[str, Share], Doc("for each measure, held-out share with the right nearest value")]
     ]
 
 
@@ -56,9 +54,7 @@ class Run(TypedDict):
 
 
 class Noted(TypedDict):
-    n_pictures: Annotated[
-        Count, Doc("number of pictures; for training on pictures alone or on names, those trained on")
-    ]
+    n_pictures: Annotated[Count, Doc("pictures; for training without texts, those trained on")]
     measures: Annotated[list[Measure], Doc("figures; for names, what was gained and lost")]
     notes: Annotated[list[str], Doc("notes of the run")]
     failures: Annotated[list[FailureOutput], Doc("pictures that could not be read")]

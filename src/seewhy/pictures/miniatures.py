@@ -293,7 +293,7 @@ class Limits(NamedTuple):
 
 
 LIMITS = (Limits(128, 64, 0.96, 0.93, 6, 10), Limits(48, 32, 0.96, 0.93, 6, 10), Limits(0, 32, 0.9, 0.8, 20, 32))
-"""Chosen on the training lists of six sets (docs/check.md says on which, and what they do on others)."""
+"""Chosen on the training lists of six sets (docs/measured.md says on which, and what they do on others)."""
 
 
 @dataclass(frozen=True)

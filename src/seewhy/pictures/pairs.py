@@ -32,9 +32,9 @@ def load_pairs(
     label: str | None = None,
     group: str | None = None,
 ) -> Samples:
-    """Pictures with the texts that are said of them; classes are welcome and not needed.
+    """Load pictures with their texts; classes are optional.
 
-    A picture in several rows is one sample with the texts of all of them.
+    A picture in several rows becomes one sample with all of its texts.
 
     Args:
         source: one of
@@ -47,9 +47,9 @@ def load_pairs(
               ``a.json``;
             - a data frame, or one split of a Hugging Face data set;
             - a list of pairs ``(picture, text or texts)``, or samples.
-        image: the column of pictures; left out, the one called image, picture, file or alike.
-        text: the columns of texts; left out, those called text, caption, title or alike, numbered ones too.
-        label: the column of classes; left out, one called ``label`` where there is one.
+        image: the column of pictures; default: one called image, picture, file or similar.
+        text: the columns of texts; default: all called text, caption, title or similar, also with numbers.
+        label: the column of classes; default: one called ``label``, if it exists.
         group: the column that says which pictures belong together (the patient, the product).
 
     Raises:

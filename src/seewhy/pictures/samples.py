@@ -69,10 +69,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures with what is known of them.
+    """Pictures with their classes, texts and groups, as far as known.
 
     Attributes:
-        items: in the order found.
+        items: the samples, in the order found.
         classes: their names, naturally sorted; none where no picture has a class.
         notes: what the user should know about the data.
     """
@@ -142,9 +142,9 @@ def load_samples(
         image: the table's column of file names, relative to it.
         label: the table's column of classes.
         text: the table's column of texts; it may be missing.
-        group: the table's column of what pictures show (the thing, the visit, the patient): those with the same value
-            are never held out without one another. For class folders ``"folder"``: those of one folder below a class.
-        split: the table's column of the part that a picture is of (train, test); class folders have none.
+        group: the table's column of what pictures show (the object, the visit, the patient). Pictures with the same
+            value are held out together. For class folders, ``"folder"`` groups by the folders below each class.
+        split: the table's column that names the split of a picture (train, test); class folders have none.
 
     Raises:
         DataError: nothing usable is there; the message says what was looked for.

@@ -177,7 +177,7 @@ class Characteristics:
         """The influences on each picture's similarities, in order, one result a picture.
 
         Args:
-            encoder: what looks.
+            encoder: turns pictures into features.
             maps: similarity of each prototype in each cell.
             pictures: files, pixels, or views.
             cells: where each prototype is read, as (row, column); left out, in the cell where it is highest.

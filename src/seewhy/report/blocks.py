@@ -333,11 +333,11 @@ def pair(interval: Sequence[float] | None, sign: bool = False) -> str:
     return "" if interval is None else f"{points(interval[0], sign)} to {points(interval[1], sign)}"
 
 
-def notes(lines: Sequence[str], title: str = "What else is to be said") -> list[Block]:
+def notes(lines: Sequence[str], title: str = "Notes") -> list[Block]:
     return [Section(title, [Note(line) for line in lines])] if lines else []
 
 
-def closing(data: Mapping[str, Any], title: str = "What else is to be said") -> list[Block]:
+def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
     """The end of most pages: remarks, files that could not be read, the model."""
     failures, model = data.get("failures") or (), data.get("model") or {}
     blocks = notes(data.get("notes") or (), title)

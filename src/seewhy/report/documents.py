@@ -193,7 +193,7 @@ def edit_document(study: dict[str, Any]) -> Document:
     return Document(
         "What the edit changes",
         f"{first.removesuffix('.')}.",
-        [*sections, *closing(study, "What was left out")],
+        [*sections, *closing(study, "Left out")],
         f"Edited descriptions on {study['n']} pictures, {of}",
         (rest[:1].upper() + rest[1:],),
     )

@@ -47,13 +47,13 @@ def text_key(text: str, tower: str) -> bytes:
 
 
 class FeatureStore:
-    """Looks and sentence vectors on disk.
+    """Keeps the features of pictures and the vectors of sentences on disk.
 
     Args:
-        path: the database file; left out, ``features.sqlite`` in the cache folder.
+        path: the database file; default: ``features.sqlite`` in the cache folder.
 
     Raises:
-        ForeignFileError: the file is somebody else's.
+        ForeignFileError: SeeWhy did not make the file.
         DataError: it cannot be opened, is damaged, or the disk is full.
     """
 
@@ -127,7 +127,7 @@ class FeatureStore:
         for table, what in (("looks_2", "look"), ("texts_2", "sentence")):
             if n[table]:
                 said = f"1 kept {what} was" if n[table] == 1 else f"{n[table]} kept {what}s were"
-                _log.warning("%s damaged and was computed again (in %s).", said, self.path)
+                _log.warning("%s damaged and computed again (in %s).", said, self.path)
 
     def _forget(self, table: str, keys: Sequence[bytes]) -> None:
         """Drop damaged rows, so that what is made again takes their place."""

@@ -24,15 +24,15 @@ __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "lo
 
 @checked
 def load_boxes(source: str | Path, *, format: str | None = None, pictures: str | Path | None = None) -> BoxData:
-    """Pictures with boxes, from COCO, YOLO, VOC or a table.
+    """Load pictures with boxes from COCO, YOLO, VOC or a table.
 
-    Boxes without area, outside the picture or of an unknown class are left out, each named in ``left_out``; those that
-    reach beyond the picture are cut at its edge; pictures that are not there are named in ``missing``.
+    Boxes without area, outside the picture or of an unknown class are left out, each named in ``left_out``; boxes that
+    reach beyond the picture are cut at its edge. Pictures that do not exist are named in ``missing``.
 
     Args:
         source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
-        format: its registered name; left out, it is told by what is there.
-        pictures: the folder of the pictures; left out, they are looked for nearby.
+        format: its registered name; default: recognised from the files.
+        pictures: the folder of the pictures; default: the folders nearby.
     """
     path = Path(source)
     if not path.exists():
@@ -56,13 +56,13 @@ def has_boxes(path: Path) -> bool:
 
 @checked
 def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force: bool = False) -> list[Path]:
-    """Write boxes into a folder, but for those that were left out.
+    """Write boxes into a folder, without those that were left out.
 
     Args:
         data: what is written.
-        folder: made if it is not there.
+        folder: created if it does not exist.
         format: a registered name, such as ``"coco"``.
-        force: write over files of others.
+        force: overwrite files that SeeWhy did not write.
 
     Returns:
         The files, the one that names the classes first.

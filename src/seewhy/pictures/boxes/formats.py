@@ -107,9 +107,7 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         data = parse_json(read_file(path, LARGEST_JSON))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: {reason(error)}. Expected a COCO file of boxes. Export it again."
-        ) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Expected COCO boxes. Export them again.") from error
     if isinstance(data, dict) and "images" in data:
         return data
     what = "a list of detections without images" if isinstance(data, list) else "not a COCO file"
@@ -119,9 +117,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _list(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = data.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise DataError(
-            f"{path}: {key!r} is not a list of objects. Expected the form of COCO. Correct it, or export it again."
-        )
+        raise DataError(f"{path}: {key!r} is not a list of objects. Expected COCO. Export it again.")
     return found
 
 
@@ -390,9 +386,7 @@ def _names(file: Path) -> dict[int, str]:
         text = read_text(file, LARGEST)
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(
-            f"{file} cannot be read: {reason(error)}. Expected the names of the classes. Write them again."
-        ) from error
+        raise DataError(f"{file} cannot be read: {reason(error)}. Expected names of classes. Rewrite it.") from error
     names = given.get("names") if isinstance(given, dict) else given
     if isinstance(names, list):
         names = {i: n for i, n in enumerate(names) if n is not None and str(n).strip()}
