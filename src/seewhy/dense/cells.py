@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..learning.encoders.pyramid import Stage, listen, stages_of
 
 PLACES = "positional_embedding"
-"""Suffix of a pooling by attention whose cells have an output of their own, as in CLIP's residual networks."""
+"""Name of the position vectors in a pooling by attention, as in CLIP's residual networks."""
 
 
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:

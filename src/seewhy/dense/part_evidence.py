@@ -45,7 +45,7 @@ from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encode
 from .regions import Detections, Segmentation
 
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
-"""Places where the same shape is hidden, how many of those with least overlap are used, and the limits."""
+"""Other places where the same shape is hidden; candidates from which those with least overlap are chosen; limits."""
 RULE = (
     "SeeWhy hides the part, then everything else, then both, and measures the odds of its name. Shapley values of the "
     f"two halves give the share that comes from inside. Believable from {MOSTLY:.2f}, if hiding the part lowers the "

@@ -18,7 +18,7 @@ from ..training.batches import Batch
 from ..training.task import Task
 
 IOU_WEIGHT, BACKGROUND_WEIGHT = 8.0, 0.9
-"""Two settings of the authors."""
+"""The authors' weights of the overlap loss and of the background."""
 CENTRAL, REACH = 0.6, 2.0
 """Share of a box's sides within which cells propose it; initial cells from a place to each side of its box."""
 LEAST = 1e-3

@@ -27,9 +27,9 @@ from .trained import Regions, boxes_on, check_usable
 STEP, FINEST = 0.25, 0.5
 """Step between windows of one shape, as a share of their width and height; least step in cells."""
 CHUNK, MOST, WIDEST = 1024, 300, 1.01
-"""Windows whose overlaps are in memory at once; windows that are moved and scored again; and the side of the widest."""
+"""Windows whose overlaps are in memory at once; windows that are moved and scored again; and the largest side."""
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
-"""Training windows in all, least number of each kind in a picture, and boxes slightly beside each object."""
+"""Training windows in all, least number of each kind in a picture, and slightly shifted boxes per object."""
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window shows an object, and below which it shows none; windows in between are not used for
 training.
