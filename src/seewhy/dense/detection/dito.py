@@ -46,7 +46,7 @@ class DITO:
     """Proposes boxes, scores them by texts, and blends these scores with the frozen encoder's own score of the box.
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
-    box, reduced by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names given at
+    box with its sides scaled by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names given at
     detection ``p^(1-beta) z^beta``; both are multiplied by a power of the objectness
     (:class:`~seewhy.dense.two_stage.Blend`). As in the authors' code, ``z`` is read at the proposed box, and the
     result is the moved box. Training starts from the heads that ``seewhy pretrain --objective dito`` saved with the
