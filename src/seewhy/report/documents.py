@@ -89,7 +89,7 @@ def _asked(query: dict[str, Any]) -> str:
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
-    """The chains of each way as strips, and a table of a second network's predictions."""
+    """Show the chains of each way as strips, and a second network's predictions as a table."""
     first, _, rest = data["sentence"].partition(". ")
     sections = [Section("Result", [*_outcome(data)])]
     for row in data["ways"]:
@@ -296,14 +296,14 @@ def box_document(data: dict[str, Any]) -> Document:
 
 
 def headline(data: dict[str, Any]) -> str:
-    """Whether the names help here, in one sentence."""
+    """Say whether the names help here, in one sentence."""
     if data["ap50"] is None:
         return "These pictures have no true boxes, so there is nothing to find."
     return f"AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}."
 
 
 def expected(data: dict[str, Any]) -> str:
-    """What to expect of a fitted detector, in one sentence."""
+    """Say what to expect of a fitted detector, in one sentence."""
     if data["ap50"] is None:
         return (
             f"Not measured: none of its classes has {data['fewest']} boxes or more on the {data['n_pictures']} "
