@@ -356,5 +356,5 @@ def why_unmeasured(classifier: Classifier) -> Unmeasured:
         return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
         return Unmeasured("an earlier version or method fitted it and kept no held-out decisions", "Fit it again.")
-    cure = f"Give more: {MIN_PICTURES} of two classes, showing different objects, are needed."
+    cure = f"Give at least {MIN_PICTURES} pictures of two classes that show different objects."
     return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)

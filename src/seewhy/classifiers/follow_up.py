@@ -166,7 +166,7 @@ class FollowUp(Recipe):
             head=Head(first.head.feature, weight, votes=decides),
             words=_bank(first.classes, captions, weight / first.head.scale, self.templates[0]),
             decided_by_words=True,
-            trained_on=f"nothing but names and {len(texts)} captions that part {len(pairs)} pairs of classes",
+            trained_on=f"nothing but names and {len(texts)} captions that distinguish {len(pairs)} pairs of classes",
         )
 
 

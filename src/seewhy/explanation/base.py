@@ -73,16 +73,18 @@ class Subject(Result):
             return ""
         decided = f"the decision is {self.decision}"
         if self.sentence is not None:
-            rest = f"likenesses and words are about the decision, {self.decision}."
-            return f"The map is about {'what speaks against ' * self.against}{self.of_goal}, as asked; {rest}"
+            rest = f"The similar parts and the descriptions are about the decision, {self.decision}."
+            return (
+                f"As requested, the map shows what speaks {'against' if self.against else 'for'} {self.of_goal}. {rest}"
+            )
         if self.asked_contrast is not None and self.asked_contrast != self.contrast:
             return (
-                f"Asked was why not {self.asked_contrast}, which is the decision: the evidence is about "
+                f"You asked why not {self.asked_contrast}, but that is the decision. So the evidence is about "
                 f"{self.of_class}, the next class."
             )
         if self.against:
-            return f"The map shows what speaks against {self.of_class}, as asked; {decided}."
-        return f"The evidence is about {self.of_class}, as asked; {decided}."
+            return f"As requested, the map shows what speaks against {self.of_class}; {decided}."
+        return f"As requested, the evidence is about {self.of_class}; {decided}."
 
 
 AGREE, IN_PART = 0.7, 0.4

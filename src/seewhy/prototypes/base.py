@@ -22,13 +22,14 @@ from .fitted import FittedBank, find_file
 if TYPE_CHECKING:
     from .measure import Showing
 
-STRANGER = "Do not rely on them where the picture is unlike anything the classifier knows."
+STRANGER = "Do not rely on them if the picture is unlike anything the classifier knows."
 RULE = (
-    "Do not rely on the similar parts unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when 90 % of held-out pictures with about as "
-    "many were predicted correctly; partly when half were, and more than by chance. Partly at best for a class that is "
-    "not the decision, and where hiding these places lowers the class's lead no more than hiding others. Do not rely "
-    "on them where even the nearest are farther away than those of 19 of 20 held-out pictures. "
+    "Do not rely on the similar parts if the class explained has no more of them than a wrong class has on 19 of 20 "
+    "held-out pictures. A wrong class is neither the true class nor the decision. Otherwise they are believable if, "
+    "of held-out pictures with about as many, 90 % were predicted correctly. They are partly believable if half were, "
+    "and more than by chance. They are at most partly believable for a class that is not the decision, or if hiding "
+    "these places lowers the class's lead no more than hiding others. Do not rely on them if even the nearest are "
+    "farther away than those of 19 of 20 held-out pictures. "
     f"{STRANGER}"
 )
 

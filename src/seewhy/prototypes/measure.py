@@ -276,8 +276,8 @@ class Showing:
         digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
-            f" Hiding these parts takes {fall} from the lead of {self.subject.label} ({d.lead:.1f}); hiding other "
-            f"parts of the same size takes {elsewhere} (at most {most})."
+            f" Hiding these parts lowers the lead of {self.subject.label}, {d.lead:.1f}, by {fall}; hiding other parts "
+            f"of the same size lowers it by {elsewhere} (at most {most})."
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
@@ -315,7 +315,7 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
-        return Verdict("not measured", "Which class similar parts should be of is not known.", rule, part)
+        return Verdict("not measured", "Nobody knows which class the similar parts should show.", rule, part)
     if here is None:
         return Verdict("do not rely", "Only near-copies of this picture are similar; they do not count.", rule, part)
     if found is None or measure is None:
@@ -357,7 +357,7 @@ def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:
-        wrong = "A wrong class has all of them on more than 1 in 20 held-out pictures."
+        wrong = "On more than 1 in 20 held-out pictures, all of them are of one wrong class."
     said = f"{percent(found.share, ' ')} of the {what} shown are {label}. {wrong}"
     if label != showing.subject.decision:
         return f"{said} The decision is another class."

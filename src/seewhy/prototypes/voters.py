@@ -25,10 +25,11 @@ from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
-    "Believable when the pictures shown have at least half of the vote, and when taking those that speak for the "
-    "decision out of the vote changes it, on held-out pictures, at least three times as often as taking out as many "
-    "voters at random. Partly when only one of the two holds. Otherwise, and for a class that did not win the vote, do "
-    f"not rely on them. {STRANGER}"
+    "Believable under two conditions. The pictures shown have at least half of the vote. On held-out pictures, taking "
+    "those that speak for the decision out of the vote changes it at least three times as often as taking out as many "
+    "voters at random. Partly believable if only one condition holds. Otherwise, and for a class that did not win the "
+    "vote, do not rely on them. "
+    f"{STRANGER}"
 )
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""

@@ -29,10 +29,12 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
-    "lead more than hiding the same pattern anywhere else that was tried; otherwise partly. Partly at best for a class "
-    f"that is not the decision. {STRANGER}"
+    "Do not rely on the prototypes if the class explained has no more of them than a wrong class has on 19 of 20 "
+    "held-out pictures. A wrong class is neither the true class nor the decision. Otherwise they are believable if "
+    "hiding their places lowers the class's lead more than hiding the same pattern in any other place that was tried. "
+    "If it does not, they are partly believable. They are at most partly believable for a class that is not the "
+    "decision. "
+    f"{STRANGER}"
 )
 SPARE = 3
 """Candidates a prototype: enough to replace those that are copies of stronger ones."""
@@ -104,7 +106,7 @@ class EPICBank(FittedBank):
             f"{m['decisions_kept']:.0%} of the decisions stay",
             f"purity on {held['n']} pictures held out: {held['purity']:.3f}, before {held['before']:.3f}, random "
             f"rotation {held['random']:.3f}; gain {held['gain']:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-            f"the strongest 4 channels are {share['fitted']:.1%} of what speaks for a decision, "
+            f"the strongest 4 channels have {share['fitted']:.1%} of what speaks for a decision, "
             f"before {share['before']:.1%}",
         ]
         if likeness is not None:
