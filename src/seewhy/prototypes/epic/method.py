@@ -57,7 +57,7 @@ class EPICBank(FittedBank):
     rotation: Rotation
 
     def of_channel(self, channel: int, sign: int) -> list[int]:
-        """Patches of a channel, strongest picture first."""
+        """The patches of a channel, strongest picture first."""
         return ((self.channels == channel) & (self.signs == sign)).nonzero()[:, 0].tolist()
 
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -88,7 +88,7 @@ class EPICBank(FittedBank):
             raise ValueError(f"a matrix {tuple(self.rotation.matrix.shape)} for {width} channels")
 
     def spoken(self) -> dict[str, Any]:
-        """The prototypes of each channel by file name, digest and box."""
+        """The prototypes of each channel, by file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
         channels: dict[str, list[list[Any]]] = {}
         rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
@@ -181,7 +181,7 @@ class EPIC(Prototypes):
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
 
     def judge(self, showing: Showing) -> Like:
-        """By how many prototypes are of the class explained, and by what hiding their places costs."""
+        """Judge by how many prototypes are of the class explained, and by the effect of hiding their places."""
         measures, deletion, subject = _fitted(showing.bank).measures, showing.deletion, showing.subject
         held, measure = measures["held_out"], LikenessMeasure.restore(measures["likeness"])
         purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
@@ -215,7 +215,8 @@ def _fitted(bank: Patches) -> EPICBank:
 
 
 def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
-    """Each channel's part of the target's logit, less the mean over classes; the parts add up to it but a constant.
+    """Each channel's contribution to the target's logit minus the mean over classes; they add up to it, up to a
+    constant.
 
     ``A'_tk v_k``, with ``A`` the weights of the head on these very pictures
     (:meth:`seewhy.heads.head.Head.slope`) and ``A' = A U⁻¹``.
@@ -225,7 +226,7 @@ def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, t
 
 
 class Entry(NamedTuple):
-    """A picture to choose prototypes from: file name, SHA-256 of its bytes, index of its class."""
+    """A picture that may become a prototype: file name, SHA-256 of its bytes, index of its class."""
 
     name: str
     digest: str
@@ -235,7 +236,7 @@ class Entry(NamedTuple):
 def without_copies(
     candidates: Int[Tensor, "k c"], unit: Float[Tensor, "n d"], m: int, duplicate: float
 ) -> Int[Tensor, "k m"]:
-    """The first ``m`` of each row that are no copies of earlier ones by their unit vectors; −1 where they run out."""
+    """The first ``m`` of each row whose unit vectors do not copy earlier ones; −1 if there are fewer."""
     chosen = torch.full((len(candidates), m), -1)
     for k, row in enumerate(candidates):
         near = (unit[row] @ unit[row].T >= duplicate).tolist()
@@ -256,7 +257,7 @@ def collect(
     duplicate: float,
     store: FeatureStore | None,
 ) -> EPICBank:
-    """The bank of a rotation: ``n_kept`` prototypes of each channel and sign, from cells of these pictures."""
+    """The bank of a rotation: ``n_kept`` prototypes for each channel and sign, from cells of these pictures."""
     unit, rows = normalize(maps.pooled, dim=1), []
     for sign in (1, -1):
         of = without_copies(strongest(maps.pooled, rotation.matrix, SPARE * n_kept, sign), unit, n_kept, duplicate)
