@@ -188,7 +188,7 @@ def _first_best(values: Float[Tensor, " n"]) -> int:
 def measure_removal(
     head: Head, pooled: Float[Tensor, "n p"], n_pictures: int = Voters.n_pictures, seed: int = 0
 ) -> dict[str, float | int]:
-    """The share of pictures whose decision depends on the voters that a card would show.
+    """Count the held-out pictures whose decision depends on the voters that a card would show.
 
     Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
     many drawn at random among all that voted lose theirs.
