@@ -31,11 +31,11 @@ ALWAYS, PROBE = "always the commonest class", "a linear probe of each cell"
 GRID = "the best that the grid allows"
 WHAT = {
     OWN: "as it is",
-    SHUFFLED: "each name gets the place of another; the best of {n} draws, {mean} on average",
-    RANDOM: "directions drawn in place of texts; the best of {n} draws, {mean} on average",
-    ALWAYS: "the class with most pixels of these very pictures",
-    PROBE: "trained on the pictures given to train on; no words",
-    GRID: "every cell's true classes are known: what a coarser grid than the picture costs",
+    SHUFFLED: "names exchanged among the classes; the best of {n} draws, {mean} on average",
+    RANDOM: "random directions instead of texts; the best of {n} draws, {mean} on average",
+    ALWAYS: "the class with most pixels in these pictures, everywhere",
+    PROBE: "trained on the training pictures, without words",
+    GRID: "every cell knows its true classes, so all errors come from the coarse grid",
 }
 """The rows of the table of masks, with their meanings."""
 LEAST, MIDDLE = 0.5, 0.8
@@ -255,10 +255,12 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
         without += [picture.image] if other is None else []
         matched.append(boxes_of(other or BoxedPicture(picture.image, None), data.classes))
     if without:
-        notes.append(f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}")
+        notes.append(
+            f"{len(without)} picture(s) have no detections in the file and count as without boxes: {some(without, 3)}"
+        )
     if strange := [c for c in found.classes if c not in known]:
         notes.append(
-            f"{len(strange)} class(es) that were found are none of the data's, and are left out: {some(strange)}"
+            f"{len(strange)} class(es) were found that the data do not have; they are left out: {some(strange)}"
         )
     return matched, notes
 

@@ -107,7 +107,7 @@ MOST = 20
 """Default number of parts explained per picture."""
 Found = Detections | Segmentation
 NO_WORDS = Missing(
-    "What this method reads of the part does not stand among words.",
+    "The features that this method reads for the part cannot be compared with words.",
     "Find it by words, with --labels: maskclip and word_regions score it by sentences.",
 )
 NO_PICTURES = Missing(

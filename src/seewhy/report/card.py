@@ -239,7 +239,7 @@ def card_lines(e: Explanation) -> Iterator[str]:
     rows += [("own score", own_scores(p)), ("about", e.aside)]
     for key, _, evidence in e.answers:
         if isinstance(evidence, Missing):
-            rows.append((NAMES.get(key, key), f"Not here. {evidence.reason} {evidence.cure}"))
+            rows.append((NAMES.get(key, key), f"Not shown. {evidence.reason} {evidence.cure}"))
             continue
         rows.append((NAMES.get(key, key), f"{LEVELS[evidence.verdict.level]}. {evidence.verdict.sentence}"))
         rows += [("", remark) for remark in getattr(evidence, "remarks", ())]

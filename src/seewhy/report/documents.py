@@ -311,14 +311,14 @@ def expected(data: dict[str, Any]) -> str:
         )
     low, high = (100 * v for v in data["ap50_interval"])
     left = sum(row["ap50"] is None for row in data["classes"])
-    few = f" {left} class(es) with fewer than {data['fewest']} boxes are not in it." if left else ""
+    few = f" {left} class(es) with fewer than {data['fewest']} boxes are not included." if left else ""
     return (
         f"Expect an AP50 of {low:.0f} to {high:.0f} on as many new pictures like the {data['n_pictures']} that it was "
-        f"fitted on: each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
+        f"fitted on. Measured on each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
         f"{_beside(data['controls'])}.{few}"
     )
 
 
 def _beside(controls: list[dict[str, Any]]) -> str:
     below = [c["name"] for c in controls if not c["real"]]
-    return f"which is not shown to be more than what {below[0]} reaches" if below else "above every control"
+    return f"which is not shown to be above {below[0]}" if below else "above every control"

@@ -195,13 +195,13 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     notes = []
     if few := [r["label"] for r in rows if not r["own"]]:
         notes.append(
-            f"{len(few)} class(es) have fewer than {FEWEST} boxes, or none was found: nothing is said of them, and "
-            f"they have the threshold of all together: {some(few)}"
+            f"{len(few)} class(es) have fewer than {FEWEST} boxes or no detection, so they are not measured and use "
+            f"the threshold of all classes together: {some(few)}"
         )
     if below := [r["label"] for r in rows if r["promised"] is False]:
         notes.append(
-            f"{len(below)} class(es) reach a precision of {precision:g} for certain at no threshold, and have the "
-            f"surest: {some(below)}"
+            f"for {len(below)} class(es) no threshold is certain to reach a precision of {precision:g}, so they use "
+            f"the most precise one: {some(below)}"
         )
     return notes
 

@@ -196,7 +196,7 @@ class PromptLearning(PromptRecipe):
         made: Classifier = network.classifier(pictures.classes)
         held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)
-        told = f"a prompt before the names of {len(pictures.classes)} classes, of {n:,} of your pictures"
+        told = f"a prompt before the names of {len(pictures.classes)} classes, learnt from {n:,} of your pictures"
         made = replace(made, held_out=held, trained_on=told)
         return Outcome(made, pictures, figures, measured=held, index=measured)
 

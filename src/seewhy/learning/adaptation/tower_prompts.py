@@ -273,7 +273,7 @@ class TowerPromptLearning(PromptRecipe):
         if held is not None:
             held = with_logits(made.head, replace(held, before=pictures.own_crops(index).pooled))
         n = len(pictures.trained)
-        told = f"prompts in both towers, of {n:,} of your pictures of {len(pictures.classes)} classes"
+        told = f"prompts in both encoders, learnt from {n:,} of your pictures of {len(pictures.classes)} classes"
         made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
         return Outcome(made, pictures, figures, measured=held, index=places, keep=False)
 

@@ -205,8 +205,8 @@ def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
     if "mask_alone_accuracy" not in found:
         return text
     return (
-        f"{text}; on {n_held:,} held-out pictures the mask without the picture tells the class "
-        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and what it hides tells it "
+        f"{text}; on {n_held:,} held-out pictures the mask alone predicts the class "
+        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and the hidden rest does so "
         f"{found['complement_accuracy']:.0%} of the time"
     )
 
