@@ -34,7 +34,7 @@ class ShardError(DataError):
 
 
 class Item(NamedTuple):
-    """A picture of a shard: its name, and where it is read from."""
+    """A picture of a shard: its name, and the source from which it is read."""
 
     name: str
     source: Any
@@ -53,10 +53,10 @@ class Shard(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Of what says which pictures it has."""
+        """Digest of what says which pictures the shard holds."""
 
     def stamped(self) -> Self:
-        """The same, with the stamp that its files have now."""
+        """The same shard with the present stamp of its files."""
         return replace(self, stamp=digest_of(self._states()))
 
     def _states(self) -> Iterator[str]:
@@ -67,7 +67,7 @@ class Shard(ABC):
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Its pictures, one by one, in order; ShardError where it cannot be read to its end."""
+        """The pictures of the shard in order; ShardError if it cannot be read to its end."""
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -82,7 +82,7 @@ def digest_of(names: Iterable[str]) -> str:
 
 
 def state_of(path: str) -> str:
-    """Size and time of a file; what does not exist has a state too."""
+    """Size and time of a file; a missing file has a state too."""
     try:
         about = os.stat(path)
     except OSError as error:
@@ -92,7 +92,7 @@ def state_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Named(Shard):
-    """Pictures by their names, which are relative to a folder."""
+    """Pictures by their names relative to a folder."""
 
     place: str
     names: tuple[str, ...]
@@ -113,7 +113,7 @@ class Named(Shard):
 
 @dataclass(frozen=True)
 class Packed(Shard):
-    """A file that holds pictures, relative to a folder; ``column`` is of pictures, in Parquet."""
+    """A file that holds pictures, relative to a folder; ``column`` names the pictures' column in Parquet."""
 
     place: str
     column: str | None = None
@@ -144,7 +144,7 @@ class Packed(Shard):
                 yield Item(f"{self.name}/{record.picture.name.removeprefix(f'{path}/')}", record.picture)
 
     def rows_in_parquet(self, opened: Any, path: PurePath) -> Iterator[Item]:
-        """The pictures of an open Parquet file; those that are names of files lie beside it."""
+        """The pictures of an open Parquet file; if they are names of files, those lie beside it."""
         number = 0
         for batch in parquet_batches(opened, path, lambda names: [_picture_column(path, names, self.column)], IN_HAND):
             try:
@@ -181,7 +181,7 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What was given, which can be walked through again and again; ``column`` is of pictures, in a table."""
+    """The input of a run, which can be read again and again; ``column`` names the pictures' column of a table."""
 
     place: str
     per_shard: int = PER_SHARD
@@ -193,7 +193,7 @@ class Input(ABC):
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
-        """Its shards in order; only one is in memory at once."""
+        """The shards in order, with only one in memory at a time."""
 
     def _of_names(self, place: str, names: Iterator[str], empty: DataError | None = None) -> Iterator[Named]:
         first = 1
@@ -209,7 +209,7 @@ class Input(ABC):
 
 
 class Folder(Input):
-    """A folder of pictures, and of folders of them."""
+    """A folder of pictures, with its subfolders."""
 
     kind = "folder"
 
@@ -219,7 +219,7 @@ class Folder(Input):
 
 
 class Table(Input):
-    """A table with a column of file names, which are relative to it."""
+    """A table with a column of file names relative to it."""
 
     kind = "table"
 
@@ -230,7 +230,7 @@ class Table(Input):
 
 
 def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
-    """The file names of a table; rows without one are passed over."""
+    """The file names in a table; rows without one are skipped."""
     column = None
     for number, row in enumerate(rows_of(path), start=1):
         column = column or _picture_column(path, list(map(str, row)), wanted)
@@ -260,7 +260,7 @@ class ParquetFiles(Input):
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
-    """What was given, by what lies there."""
+    """The kind of input that a path holds."""
     text = os.fspath(place)
     if per_shard < 1:
         raise InputError(f"The number of pictures per shard is {per_shard}. Expected a number above 0. Change it.")

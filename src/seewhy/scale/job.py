@@ -68,7 +68,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that is there: its rows, those that failed, a few of these with why, the stamp of what it is made of."""
+    """A finished shard: its rows, the failed ones, a few of these with reasons, and the stamp of its input."""
 
     index: int
     n: int
@@ -79,7 +79,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, where it is written; every shard carries the digest of all that the rows hang on."""
+    """A run and its place; every shard carries the digest of all that its rows depend on."""
 
     place: Place
     facts: Mapping[str, Any]
@@ -97,7 +97,7 @@ class Job:
         return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
     def written(self, index: int) -> Written | None:
-        """A shard, if it is there, whole and of this job."""
+        """A shard, if it exists, is complete and belongs to this job."""
         from pyarrow import ArrowException
 
         name = self.name(index)
@@ -136,7 +136,7 @@ class Job:
         return end
 
     def all_written(self, indices: Iterable[int]) -> Iterator[Written | None]:
-        """Shards, as :meth:`written` has them, several read at once."""
+        """The shards as :meth:`written` returns them, several read at once."""
         names = self.place.names()
         waiting = iter(indices)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -150,9 +150,10 @@ class Job:
         )
 
     def is_of(self, shard: Shard, there: Written) -> bool:
-        """Whether a shard is of the pictures as they are now; what is gone has not changed.
+        """Whether a shard still fits its pictures; a picture that is gone counts as unchanged.
 
-        By size and time of its files, and where those differ by the SHA-256 in each row."""
+        By size and time of its files, and where those differ by the SHA-256 in each row.
+        """
         if there.stamp in ("", shard.stamp):
             return True
         from pyarrow.parquet import ParquetFile
@@ -171,7 +172,7 @@ class Job:
         return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
 
     def finish(self) -> None:
-        """Say that every shard is there, if that is so."""
+        """Record that every shard exists, if that is so."""
         names = self.place.names()
         if SUCCESS not in names and all(self.name(index) in names for index in range(self.n_shards)):
             text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
@@ -179,7 +180,7 @@ class Job:
 
 
 def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
-    """The place for this run: a new one, or that of the same run, begun before or elsewhere."""
+    """Take the place for this run: a new place, or that of the same run begun earlier or elsewhere."""
     place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -226,7 +227,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_job(output: Where) -> Job:
-    """The run that is written there."""
+    """The run that is recorded at a place."""
     place = find_place(output)
     manifest = place.at(MANIFEST)
     try:

@@ -33,7 +33,7 @@ _ADDRESS = re.compile(r"local|auto|[^/\s]+:\d+")
 
 
 def ray() -> Any:
-    """Ray, which sends nothing."""
+    """Ray, without its reports to a web service."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -49,7 +49,9 @@ def ray() -> Any:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """What is started meanwhile asks nothing outside this machine by HTTP; actors have the old settings back."""
+    """Processes started inside this context reach nothing outside this machine by HTTP; actors get the old settings
+    back.
+    """
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
     before = proxies()
     os.environ.update(closed)
@@ -60,7 +62,7 @@ def no_way_out() -> Iterator[None]:
 
 
 def proxies() -> Proxies:
-    """How this process reaches what is outside."""
+    """The proxy settings of this process."""
     return {name: os.environ.get(name) for name in (*PROXIES, "no_proxy", "NO_PROXY")}
 
 
@@ -72,7 +74,7 @@ def put_back(before: Proxies) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where, and how the work is spread there.
+    """Which cluster to use, and how to spread the work there.
 
     Attributes:
         address: ``"local"``, this machine; ``"auto"`` or ``"HOST:PORT"``, the cluster that this machine belongs to.
@@ -87,7 +89,7 @@ class Cluster:
     gpus: float = 0.0
 
     def reached(self) -> str:
-        """The address, as Ray's own settings have it where it is ``"auto"``."""
+        """The address; for ``"auto"``, the one in Ray's own settings."""
         address = os.environ.get("RAY_ADDRESS") or "auto" if self.address == "auto" else self.address
         if not _ADDRESS.fullmatch(address):
             raise InputError(
@@ -123,7 +125,7 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
 
 
 class RemoteActor:
-    """An actor, as :class:`seewhy.scale.run.LocalProcess` is a process."""
+    """A Ray actor with the methods of :class:`seewhy.scale.run.LocalProcess`."""
 
     def __init__(self, ours: Any, work: Work, cluster: Cluster) -> None:
         self._ray = ours
@@ -163,7 +165,7 @@ class Actor:
         self._how = work, threads
 
     def model(self) -> Model:
-        """It is opened here, as Ray tells no errors of a beginning."""
+        """Open the model here, because Ray reports no errors of a constructor."""
         self._alone = Alone(*self._how)
         return self._alone.model()
 

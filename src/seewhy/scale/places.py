@@ -39,7 +39,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/].*")
 
 
 class Remote:
-    """A place on a file system of fsspec's."""
+    """A place on a file system of fsspec."""
 
     def __init__(self, address: str) -> None:
         if not _ADDRESS.fullmatch(address) or "::" in address:
@@ -58,7 +58,7 @@ class Remote:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def ask(self, question: Callable[[Any], T], name: str = "", *, gone: bool = False) -> T:
-        """An answer of the file system's; with ``gone``, that there is none of that name is one."""
+        """Ask the file system; with ``gone``, the answer that a name does not exist is allowed."""
         try:
             return question(self.files)
         except SeeWhyError:
@@ -69,7 +69,9 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
-        """What changes when a file is replaced, for each: ETag, or size and time; several are asked for at once."""
+        """For each name what changes when its file is replaced: ETag, or size and time; several are asked for
+        at once.
+        """
 
         def state(name: str) -> str:
             try:
@@ -84,14 +86,14 @@ class Remote:
 
     @contextmanager
     def copied(self, name: str, *, gone: bool = False) -> Iterator[Path]:
-        """A file below the address, as a temporary one."""
+        """A temporary copy of a file below the address."""
         with working_folder(None) as folder:
             path = folder / PurePosixPath(self.at(name)).name
             self.ask(lambda files: files.get_file(self.at(name), str(path)), name, gone=gone)
             yield path
 
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Items whose sources are names, as bytes in memory, fetched ahead; others as they are.
+        """Items whose sources are names, fetched ahead as bytes in memory; other items are unchanged.
 
         A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
         """
@@ -123,7 +125,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}", error) from error
 
     def pictures(self) -> Iterator[str]:
-        """Names below the place, a folder at a time, in natural order."""
+        """Names below the place in natural order, one folder at a time."""
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -140,7 +142,7 @@ def _missing(message: str) -> bytes:
 
 
 def unreadable(address: str, error: Exception) -> DataError:
-    """What is said where a place does not answer as one that is there and may be read."""
+    """The error for a place that does not exist or may not be read."""
     return DataError(
         f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that exists, "
         "and credentials that may read it. Check the name; for s3://, check the settings of the AWS tools."
@@ -160,7 +162,7 @@ class RemoteNamed(Named):
 
 @dataclass(frozen=True)
 class RemotePacked(Packed):
-    """A file below an address that holds pictures; a tar is fetched whole."""
+    """A file of pictures below an address; a tar file is downloaded whole."""
 
     def _states(self) -> Iterator[str]:
         return Remote(self.place).states([self.name])
@@ -178,7 +180,7 @@ class RemotePacked(Packed):
 
 
 class RemoteInput(Input):
-    """A place of pictures, of tars or Parquet files, or one such file, or a table of names."""
+    """A remote input: pictures, tar or Parquet files in one place, a single such file, or a table of names."""
 
     kind = "address"
     of_names = RemoteNamed
@@ -217,7 +219,7 @@ STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder of a disk, which several machines may share; it travels to whatever process does a shard."""
+    """A folder on a disk, which several machines may share; it is sent to the process that works on a shard."""
 
     folder: Path
 
@@ -225,31 +227,33 @@ class LocalFolder:
         return str(self.folder)
 
     def at(self, name: str) -> str:
-        """A file there, as it is called in messages."""
+        """The path of a file there, for messages."""
         return str(self.folder / name)
 
     def check(self) -> None:
-        """See, before the work begins, that it can be written to as far as can be told; nothing is touched."""
+        """Check, as far as possible, that the folder can be written to; called before the work begins, without
+        changes.
+        """
         check_folder(self.folder)
 
     def names(self) -> set[str]:
-        """What lies there, but for hidden files."""
+        """The names of the files there, except hidden ones."""
         if not self.folder.is_dir():
             return set()
         return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        """Part of a file; a negative start counts from its end."""
+        """Read a range of a file; a negative start counts from its end."""
         with open_regular(self.folder / name) as (file, size):
             file.seek(max(0, size + start) if start < 0 else start)
             return file.read(-1 if end is None else end - start)
 
     def copy(self, name: str) -> AbstractContextManager[Path]:
-        """A file as one of this disk, which is read and not changed."""
+        """The file itself, to be read and not changed."""
         return nullcontext(self.folder / name)
 
     def write_first(self, name: str, data: bytes) -> bool:
-        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first."""
+        """Write a file if none of that name exists, whole or not at all; returns whether this writer was the first."""
         make_folder(check_folder(self.folder))
         try:
             return write_first(self.folder / name, data)
@@ -257,7 +261,7 @@ class LocalFolder:
             raise _unwritten(self.at(name), error) from error
 
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
-        """Have ``make`` write a file of this disk, which is there under its name when it is whole."""
+        """Let ``make`` write a file, which appears under its name when it is complete."""
         try:
             return write_by(self.folder / name, make)
         except OSError as error:
@@ -273,7 +277,7 @@ def _unwritten(path: str, error: OSError) -> DataError:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """What lies below an address in object storage; it does what :class:`LocalFolder` does."""
+    """The files below an address in object storage, with the methods of :class:`LocalFolder`."""
 
     address: str
 

@@ -65,7 +65,7 @@ class Status:
 
 
 def spans(numbers: Sequence[int]) -> list[str]:
-    """Runs of numbers, as texts.
+    """Ranges of consecutive numbers, as texts.
 
     >>> spans([0, 1, 2, 7, 9, 10])
     ['0-2', '7', '9-10']
@@ -112,7 +112,7 @@ def is_run(place: Path) -> bool:
 
 
 def add_run(index: Index, run: Where, progress: Progress) -> Change:
-    """Add what a run has; what is there already stays, so that it may be added again when more is done."""
+    """Add a run's finished shards to an index. Earlier ones stay, so the run can be added again when it has more."""
     job = _fitting(index, run)
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:

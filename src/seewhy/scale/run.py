@@ -34,7 +34,7 @@ Result = tuple[Shard, Written | ShardError]
 
 
 class Alone:
-    """The model in the process that runs it, and what does shards with it."""
+    """The model in the present process, which also works on the shards."""
 
     def __init__(self, work: Work, threads: int | None = None) -> None:
         if threads is not None:
@@ -56,11 +56,11 @@ class Alone:
 
 
 class Died(ModelError):
-    """A process ended while it worked."""
+    """A process ended during its work."""
 
 
 class Worker(Protocol):
-    """A process elsewhere that has the model; both questions raise :class:`Died`."""
+    """Another process with the model; both of its methods may raise :class:`Died`."""
 
     def model(self) -> Model: ...
     def do(self, job: Job, shard: Shard) -> Written | ShardError: ...
@@ -68,7 +68,7 @@ class Worker(Protocol):
 
 
 class LocalProcess:
-    """A process of this machine."""
+    """A process on this machine."""
 
     def __init__(self, work: Work, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -106,7 +106,7 @@ class LocalProcess:
 
 
 def serve(pipe: Connection, work: Work, threads: int) -> None:
-    """The other end of the pipe: it opens the model, and does shards until there are no more."""
+    """The other end of the pipe: open the model, and work on shards until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the first process is gone
         try:
@@ -119,7 +119,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
 
 
 class Workers(AbstractContextManager["Workers"]):
-    """Processes that share the shards of a run, each with its thread; a new process replaces one that died."""
+    """Processes that share the shards of a run, each with a thread; a new process replaces one that died."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
         self._start, self._n = start, n
@@ -222,7 +222,7 @@ class Part:
 
     @classmethod
     def read(cls, text: str) -> Part:
-        """``"3/16"``.
+        """Read a text such as ``"3/16"``.
 
         Example:
             >>> Part.read("3/16")
@@ -238,7 +238,7 @@ class Part:
         )
 
     def has(self, index: int) -> bool:
-        """Whether a shard belongs to the part; it depends on its place alone, so all runs agree."""
+        """Whether a shard belongs to these; only its position decides, so all runs agree."""
         return index % self.of == self.number - 1
 
 
@@ -247,7 +247,7 @@ WHOLE = Part()
 
 @dataclass
 class Report:
-    """What a run did."""
+    """The result of a run."""
 
     output: str
     n_shards: int = 0
