@@ -56,7 +56,7 @@ class Alone:
 
 
 class Died(ModelError):
-    """A process ended while it worked."""
+    """A process ended during its work."""
 
 
 class Worker(Protocol):
@@ -119,7 +119,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
 
 
 class Workers(AbstractContextManager["Workers"]):
-    """Processes that share the shards of a run, each with its thread; a new process replaces one that died."""
+    """Processes that share the shards of a run, each with a thread; a new process replaces one that died."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
         self._start, self._n = start, n

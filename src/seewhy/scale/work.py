@@ -34,7 +34,7 @@ class Model:
 
 
 class Opened(ABC):
-    """A recipe with its model, in the process that runs it."""
+    """A recipe with its model in the process that runs it."""
 
     identity: Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def arrow() -> Any:
 
 @dataclass(frozen=True)
 class Embed(Work):
-    """Pooled vectors.
+    """Computes pooled vectors.
 
     Attributes:
         encoder: name of the encoder.
