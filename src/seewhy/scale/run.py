@@ -1,4 +1,4 @@
-"""A long run: the shards that are meant and not there yet, in this process, in several, or on Ray."""
+"""A long run: processes the missing shards in this process, in several, or on Ray."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ def _doing(
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """The shards of the part that are not written yet."""
+    """Return the shards of the part that are not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):

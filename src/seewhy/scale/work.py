@@ -1,4 +1,4 @@
-"""What is done with each picture of a long run: a recipe that travels to a process, and what it opens there."""
+"""The work on each picture of a long run: a recipe that is sent to a process, and the model that it opens there."""
 
 from __future__ import annotations
 
