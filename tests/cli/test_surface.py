@@ -144,7 +144,8 @@ def test_every_old_verb_is_one_of_todays_or_says_where_it_went() -> None:
     assert {old.get("to", verb) for verb, old in TABLE["verbs"].items()} <= today
     for name in TABLE["left"]:
         done = CliRunner().invoke(app, name.split())
-        assert "which is no command any more" in str(done.exception)
+        says = f"seewhy {name} is no longer a command. Expected its Python script. Run reproductions/"
+        assert str(done.exception) == f"{says}{TABLE['left'][name]} from the repository."
 
 
 @pytest.mark.parametrize("arguments", [["app", "--annotate", "t.sqlite"], ["fit", "photos"], ["index", "photos"]])
