@@ -105,7 +105,10 @@ def test_what_nothing_takes_is_refused() -> None:
         "There is no setting of clip called 'epochs'. Known: max_scale, temperature. epochs is an option: --epochs."
     )
     done = CliRunner().invoke(app, ["evaluate", "x", "--column", "lable=kind"])
-    assert "image, label, text or split, then = and the name of a column expected" in str(done.exception)
+    assert str(done.exception) == (
+        "--column was given 'lable=kind'. Expected image, label, text or split, then = and the name of a column. For "
+        "example: --column label=kind"
+    )
 
 
 TYPED = [
