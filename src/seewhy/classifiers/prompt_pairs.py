@@ -73,7 +73,7 @@ class PromptPairs:
         if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
             raise InputError(
                 f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. Expected "
-                "one or more sentences of each kind with {} for the finding, and a scale above zero. Change them."
+                "one or more sentences of each kind with {} for the finding, and a scale above 0. Change them."
             )
 
     def __call__(

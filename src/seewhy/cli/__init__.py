@@ -107,7 +107,7 @@ def _unusable(error: OSError) -> str:
     """What is said of a name that the system refuses, wherever it is asked: too long, not allowed, a broken disk."""
     name = os.fsdecode(error.filename)
     name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-    wanted = "A file or folder that the system gives was expected. Check its name, and who may use it."
+    wanted = "Expected a name that the system accepts, and the right to use it. Check both."
     return f"{name} cannot be used: {error.strerror}. {wanted}"
 
 

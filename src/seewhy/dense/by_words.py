@@ -182,8 +182,8 @@ class SegmenterMasks:
         if names[0] not in self.segmenter.classes:
             raise ImageError(
                 sample.image,
-                f"has the class {sample.label!r}, which the segmenter does not know. Name the object, or use a "
-                "segmenter with these classes",
+                f"the segmenter does not know its class {sample.label!r}. Name the object, or use a segmenter with "
+                "this class",
             )
         # A picture that is neither a file nor at hand is segmented as the model sees it.
         there = sample.pixels is not None or os.path.exists(sample.image)

@@ -114,7 +114,7 @@ class Samples:
             )
         strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
-        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {strange[0]}, …",) if n else ()
+        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {_few(strange)}",) if n else ()
 
 
 def _few(names: Sequence[str]) -> str:

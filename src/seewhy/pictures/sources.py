@@ -137,7 +137,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         first = next(names, None)
         if first is None:
             raise EmptyFolderError(
-                f"The folder {os.fspath(path)} and those below it hold no pictures. Expected files ending in "
+                f"The folder {os.fspath(path)} and its subfolders hold no pictures. Expected files ending in "
                 f"{', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
             )
         yield first

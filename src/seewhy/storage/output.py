@@ -52,8 +52,8 @@ def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
-            f"{path} exists, and SeeWhy did not write it or it was changed since. Expected a new name, or an unchanged "
-            f"file of SeeWhy. {cure}"
+            f"{path} exists, and SeeWhy did not write it (or it has changed since). Expected a new name, or an "
+            f"unchanged file of SeeWhy. {cure}"
         )
     return path
 

@@ -80,8 +80,9 @@ def read_token(file: Path | None) -> str | None:
     try:
         text = read_text(file, MOST_TOKEN_BYTES).strip()
     except OSError as error:
+        why = reason(error)
         raise InputError(
-            f"The token in {file} cannot be read: {reason(error).lower()}. Expected a file with one line. "
+            f"The token in {file} cannot be read: {why[:1].lower()}{why[1:]}. Expected a file with one line. "
             "Make one with: openssl rand -hex 32 > token"
         ) from error
     return _check_token(text)
