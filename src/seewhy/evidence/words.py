@@ -31,10 +31,10 @@ RULE = (
     "its own held-out pictures and this picture better than 95 % of other lists. Where the descriptions made the "
     "decision, they must also be right on a quarter of the pictures. Believable when the descriptions alone also "
     "choose the class, are right on half of the pictures, and distinguish the class from the one it is compared with "
-    "(mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not rely either on concepts "
-    "that decide and were not written for these classes: nothing distinguishes them from meaningless ones. Without "
-    "pictures, where the accuracy of the descriptions was measured before: believable from one half, partly from one "
-    "quarter, each when they are right more often than by chance and choose the class."
+    "(mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Never rely on concepts that make "
+    "the decision but were not written for these classes: meaningless concepts would look the same. Without pictures, "
+    "the accuracy of the descriptions decides, if it was measured before. They must choose the class and be right "
+    "more often than by chance: believable when right on half of the pictures, partly when on a quarter."
 )
 N_SHOWN = 12
 """Sentences a class on a card where many decided together; those written against the other class come first."""

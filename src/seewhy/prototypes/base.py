@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 STRANGER = "Do not rely on them where the picture is unlike anything the classifier knows."
 RULE = (
-    "Do not rely on the similar parts unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when 90 % of held-out pictures with about as "
+    "Do not rely on the similar parts unless more of them are of the class explained than a wrong class (neither true "
+    "nor predicted) has on 19 of 20 held-out pictures. Then believable when 90 % of held-out pictures with about as "
     "many were predicted correctly; partly when half were, and more than by chance. Partly at best for a class that is "
-    "not the decision, and where hiding these places lowers the class's lead no more than hiding others. Do not rely "
-    "on them where even the nearest are farther away than those of 19 of 20 held-out pictures. "
+    "not the decision, or if hiding these places lowers the class's lead no more than hiding others. Do not rely on "
+    "them if even the nearest parts are farther away than those of 19 of 20 held-out pictures. "
     f"{STRANGER}"
 )
 

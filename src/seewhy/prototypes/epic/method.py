@@ -29,9 +29,9 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
-    "lead more than hiding the same pattern anywhere else that was tried; otherwise partly. Partly at best for a class "
+    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither true "
+    "nor predicted) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
+    "lead more than hiding the same pattern at all other places tried; otherwise partly. Partly at best for a class "
     f"that is not the decision. {STRANGER}"
 )
 SPARE = 3
