@@ -146,8 +146,7 @@ REST = ("background", "ground", "sky", "plants", "water", "wall")
 """Words for the rest of a picture: a place that fits one of these better is not the object."""
 GROWN = 0.05
 """Share of the view's side by which generated masks are widened, because cells are coarse and the rest counts as
-background.
-"""
+background."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,12 +37,10 @@ from .regions import NOTHING, Detections, Segmentation, segments_of
 
 N_OTHERS, RELATIVES = 250, 0.1
 """Names for comparison, every fourth of ImageNet's, and the share of them left out because they resemble a name
-most.
-"""
+most."""
 LEAST, PLACE = 3.3, 0.6
 """Presence below which a name counts as absent; share of it by which a name must stand out at a place to be used
-there.
-"""
+there."""
 FLAT = 1e-6
 """Least standard deviation of cosines: below it, a place has no features."""
 
@@ -268,8 +266,7 @@ class Scorer(ABC):
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
     """An encoder at a larger input, with a scorer of its cells; ``halves`` are the encoder's parts that were trained
-    with it.
-    """
+    with it."""
 
     method: str
     parameters: dict[str, Any]
@@ -307,8 +304,7 @@ class Segmenter(NamesPixels):
 
     def check(self) -> None:
         """Check that the scorer fits the encoder's features and the number of classes; raises ``ValueError``
-        otherwise.
-        """
+        otherwise."""
         features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):

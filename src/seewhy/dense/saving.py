@@ -75,9 +75,8 @@ class DenseArchive:
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Return method, encoder, its trained halves if any, card and tensors; contents that do not fit are reported
-        as damage.
-        """
+        """Return method, encoder, its trained halves if any, card and tensors; contents that do not fit are reported as
+        damage."""
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(

@@ -112,8 +112,7 @@ class CardFolder:
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
         """Note a card, then write its files; after a kill in between, the next run knows the files and makes them
-        again.
-        """
+        again."""
         self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:

@@ -69,8 +69,7 @@ class Sentences:
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Return the values that deletion and insertion follow, in the first column: a cosine or a difference, not a
-        probability.
-        """
+        probability."""
         with torch.no_grad():
             cosines = self.head(self.encoder.pooled(pixels))
         return cosines if self.contrast is None else cosines - cosines[:, 1:]
@@ -229,8 +228,7 @@ class Case:
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
         """Return the hottest places of the shown map, as cells of the feature map; without heat, the cells with the
-        largest shares.
-        """
+        largest shares."""
         h, w = self.share.shape
         hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
@@ -248,8 +246,7 @@ class Case:
     @cached_property
     def watched(self) -> Watched:
         """Return the outputs to follow while the picture changes; the rival is the next class beside the explained
-        ones.
-        """
+        ones."""
         if (sentences := self.question.sentences) is not None:
             return Watched(sentences, 0, sentences.contrast, against=self.question.against)
         best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()

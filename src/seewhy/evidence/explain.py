@@ -290,8 +290,7 @@ EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
 """Each question (its field name in the explanation) → the function that answers it from the picture and the earlier
-answers.
-"""
+answers."""
 
 
 def explain_all(

@@ -40,8 +40,7 @@ LEAST = 0.02
 """A share of the similarity below which a property counts as not mattering."""
 ELSEWHERE = ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (0.25, 0.5), (0.75, 0.5), (0.5, 0.25), (0.5, 0.75), (0.25, 0.75))
 """Parts of height and width by which the pattern is moved, at least a quarter in one direction. It is the same for
-every picture, because a verdict based on random places would depend on the draw.
-"""
+every picture, because a verdict based on random places would depend on the draw."""
 
 
 def show_like(case: Case) -> Like | Missing:
@@ -119,8 +118,7 @@ def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
     """Return for each patch of each group the share of its similarity that is lost when a property changes. It takes
-    seven passes.
-    """
+    seven passes."""
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -190,8 +188,7 @@ def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
     """Hide all boxes with the mean colour, then the same pattern elsewhere, and return how far the logit difference
-    falls.
-    """
+    falls."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -214,8 +211,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 @dataclass(frozen=True)
 class Resembled(Result):
     """One patch of the user's pictures that resembles a place; with channels, its activation as a share of the
-    channel's peak.
-    """
+    channel's peak."""
 
     image: str
     label: str
@@ -228,8 +224,7 @@ class Resembled(Result):
 @dataclass(frozen=True)
 class Place(Result):
     """One cell of the feature map, its share of the evidence for the class, and the patches it resembles, nearest
-    first.
-    """
+    first."""
 
     box: FractionBox
     share: float

@@ -110,8 +110,7 @@ def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
     """Return the scores of the descriptions of two classes, and the verdict on them; ``scored`` passes scores already
-    computed.
-    """
+    computed."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -340,8 +339,7 @@ def words_heat(
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
     """Return a map of where the descriptions of the class fit better than the runner-up's; it needs a mean-pooled
-    head.
-    """
+    head."""
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None

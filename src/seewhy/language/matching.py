@@ -234,8 +234,7 @@ def match_to_file(
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
     """Write the result of :func:`match_pictures` to a file at the end; until then the stores hold features and
-    answers.
-    """
+    answers."""
     check_file(path, force=force)
     lines = []
     for found in match_pictures(encoder, samples, descriptions, how, store=store):

@@ -177,8 +177,7 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
     """Phase 3: return the prompt for the draft without absent objects and with measured ones, numbers turned into
-    words.
-    """
+    words."""
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -300,9 +299,8 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: the text for the file name in ``drafts``, a text by a writer that accepts pictures, or the
-    classifier's prediction.
-    """
+    """Phase 1: the text for the file name in ``drafts``, a text by a writer that accepts pictures, or the classifier's
+    prediction."""
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -326,8 +324,7 @@ def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
     """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, and its text half checks the
-    draft.
-    """
+    draft."""
     verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = seen_by.CellDetector(classifier, threshold)

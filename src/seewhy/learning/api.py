@@ -44,8 +44,7 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 class InstructedTask(PairTask):
     """A task in which pictures under instructions must find their answers, through the changed layers or by the
-    projection alone.
-    """
+    projection alone."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -190,8 +189,7 @@ def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
     """Return one pair per picture with a class, and one per picture with captions; equal classes or captions share a
-    label.
-    """
+    label."""
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
@@ -302,8 +300,7 @@ def way_of(
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
     """Return the training that an objective needs; with ``all_of_it``, everything that can be trained is trained and
-    kept.
-    """
+    kept."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]

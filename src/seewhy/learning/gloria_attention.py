@@ -111,8 +111,7 @@ def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
     """Encode each name in a sentence: its tokens' vectors, which are words, and which belong to the name, located by
-    the text before it.
-    """
+    the text before it."""
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

@@ -226,9 +226,8 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733,
-    section 3.3); checkpoints contain it.
-    """
+    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section
+    3.3); checkpoints contain it."""
 
     step: Tensor
 
@@ -266,8 +265,7 @@ class Slow(nn.Module):
 
 class Views(Task):
     """A task in which each view becomes one vector, compared over all processes. At ``spread`` 0 all vectors are
-    equal.
-    """
+    equal."""
 
     def __init__(
         self,
@@ -421,6 +419,5 @@ def dense_views(
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
     """Return the spread of the cells' directions: the sum of their coordinates' variances, 1 minus the squared length
-    of their mean.
-    """
+    of their mean."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

@@ -28,8 +28,7 @@ def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bi
 
 def calibration_error(bins: list[Bin]) -> float:
     """Return the mean gap between confidence and accuracy, weighted by the number of predictions; 0 is perfect, 1 the
-    worst.
-    """
+    worst."""
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
@@ -42,7 +41,7 @@ def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | Non
     groups.
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
-    [0.438, 1.0]
+    [0.439, 1.0]
     """
     share, z2 = float(right.double().mean()), 1.959964**2
     n = _worth(right.double(), groups)

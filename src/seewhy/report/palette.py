@@ -84,8 +84,7 @@ OVER_PHOTO: Mapping[str, str] = {
     "chosen": DARK["ember"],
 }
 """Colours on photographs, which are neither light nor dark: frames, the letters in them, their outlines, and the
-selection.
-"""
+selection."""
 
 STOPS = (0, 26, 50, 76, 100)
 """Stops of the page's gradient, in per cent of the heat's scale."""

@@ -128,8 +128,7 @@ def _sealed(text: str) -> str:
 @dataclass(frozen=True)
 class Item:
     """One picture of the index: a number that is never given twice, the row of its vectors, its name, SHA-256 and
-    class.
-    """
+    class."""
 
     id: int
     row: int

@@ -54,8 +54,7 @@ MOST = 64
 """Most pictures in the comparison."""
 TOLERANCE = 1e-4
 """Largest allowed difference: of probabilities; of logits and heat relative to a picture's largest, at least 1 for
-logits.
-"""
+logits."""
 N_DRAWN = 8
 LABELS = "labels.txt"
 

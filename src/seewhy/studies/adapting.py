@@ -180,8 +180,7 @@ def run_report(
     progress: Progress | None = None,
 ) -> Findings:
     """Return the page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes
-    it.
-    """
+    it."""
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
@@ -260,8 +259,7 @@ def measure_pretraining(
     done: Pretrained, encoder: Encoder, *, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Findings:
     """Measure the accuracy of neighbours and of a linear probe on held-out pictures, before and after training. The
-    result is empty without classes.
-    """
+    result is empty without classes."""
     progress = progress or Progress()
     rows: list[Row] = []
     own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))

@@ -39,9 +39,8 @@ from .verdicts import VERDICTS, Interval, judged, lead, mean_of
 
 T = TypeVar("T")
 PASSES, N_STEPS = 100, 20
-"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps
-of a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading.
-"""
+"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps of
+a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class ClaimData:
 
     def digest(self) -> str:
         """Return a digest of everything except the class folders' pictures: of the content of files, not their
-        names.
-        """
+        names."""
         said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
         said += [None if self.captions is None else _contents(self.captions), self._answers()]
         if self.masks is not None:
@@ -162,9 +160,8 @@ class ClaimMaterial:
             return (place[classifier.head.probabilities(self.tested).argmax(1)] == self.labels).double()
 
     def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
-        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or
-        from a few per class, as often as the study draws.
-        """
+        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or from
+        a few per class, as often as the study draws."""
         learn, right = (~self.seen.held).nonzero()[:, 0], []
         for seed in range(1 if shots is None else self.study.n_seeds):
             rows = learn if shots is None else few(self.seen.labels, learn, len(self.classes), shots, seed)
@@ -185,9 +182,8 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Return every claim. A package adds claims by an entry point in the group ``seewhy.claims`` that names a tuple
-    of them.
-    """
+    """Return every claim. A package adds claims by an entry point in the group ``seewhy.claims`` that names a tuple of
+    them."""
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 

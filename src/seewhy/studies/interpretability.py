@@ -218,8 +218,7 @@ def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
 ) -> list[EncodedSet]:
     """Encode the same pictures with every encoder, holding out the given test pictures; a picture that one encoder
-    cannot read is left out for all, and reported once.
-    """
+    cannot read is left out for all, and reported once."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Expected two classes or more. Add pictures of another class.")

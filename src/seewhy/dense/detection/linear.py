@@ -32,8 +32,7 @@ MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
 """Training windows in all, least number of each kind in a picture, and slightly shifted boxes per object."""
 RIGHT, WRONG = 0.5, 0.4
 """Overlap from which a window shows an object, and below which it shows none; windows in between are not used for
-training.
-"""
+training."""
 FIRST, RIDGE = 64, 1.0
 """Pictures for the principal components, and the penalty on the box shifts."""
 
@@ -98,8 +97,7 @@ def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> t
 
 def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """Return the shift from one box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al.
-    2013).
-    """
+    2013)."""
     return box_coder((1.0, 1.0, 1.0, 1.0)).encode_single(targets, boxes)
 
 

@@ -99,8 +99,7 @@ class Rule(ABC):
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
         """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
-        once.
-        """
+        once."""
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())

@@ -28,8 +28,7 @@ from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, oth
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
 """Weights of the cross entropies of real features and of those generated for known and for unknown classes
-(authors).
-"""
+(authors)."""
 SAME = 0.7
 """Cosine, about the mean of all names, from which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
@@ -199,9 +198,8 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
-        """Return the known classes near every unknown name, or, if pictures make their features, the unknown names
-        near every picture.
-        """
+        """Return the known classes near every unknown name, or, if pictures make their features, the unknown names near
+        every picture."""
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices
@@ -209,8 +207,7 @@ class OGENTask(PromptTask):
 
     def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
         """Return real features, and generated ones of three kinds: of the same classes as if they had no pictures, of
-        their neighbours, and of unknown classes.
-        """
+        their neighbours, and of unknown classes."""
         (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
         near, held = self.near[labels], text.detach()
         query, key, k = held[labels][:, None], held[near], near.shape[1]

@@ -75,8 +75,7 @@ def opened(on: Encoder) -> TrainableText:
 
 class Names:
     """Class names with the rest of the encoder's template, tokenised once; names of equal length are encoded
-    together.
-    """
+    together."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -178,8 +177,7 @@ def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[
 
 class PromptTask(Task):
     """A task in which pictures must find their classes' names behind a prompt: ``CE(scale cos(image, text),
-    label)``.
-    """
+    label)``."""
 
     needs = ("image", "labels")
     moves = False

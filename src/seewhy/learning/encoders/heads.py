@@ -77,8 +77,7 @@ class PairedHeads(nn.Module):
 
     def beside(self, on: Encoder) -> Self:
         """Return heads that know the names of the encoder's own classes, which are encoded when they are first
-        needed.
-        """
+        needed."""
         if named(on):
             self.names = cache(lambda: own_sentences(on.text, names_of(on)))
         return self
@@ -132,8 +131,7 @@ class PairedHeads(nn.Module):
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
         """Return the same from the encoder's own text half; sentences like its own classes' names keep their old
-        vectors.
-        """
+        vectors."""
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text

@@ -25,8 +25,7 @@ _logger = logging.getLogger(__name__)
 
 RANK = 64
 """Rank of the change that an instruction makes to a pooled picture: a full matrix would overfit the training
-pictures.
-"""
+pictures."""
 LAYERS = 4
 """Fewest convolutions that instructions modulate; in lite0, all behind the last block but one."""
 SHARPNESS = 20.0
@@ -35,8 +34,7 @@ SAID = 0.99
 """Cosine from which an instruction counts as a trained one in other letters: 'The_Colour' for 'the colour'."""
 TOLD: set[tuple[str, str]] = set()
 """Encoders by fingerprint, and instructions, whose warning was handled in this run, because one run opens them again
-and again.
-"""
+and again."""
 FAR = 0.4
 """Cosine of sentences with different questions, used if only one instruction was trained."""
 

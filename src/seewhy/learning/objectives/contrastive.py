@@ -99,8 +99,7 @@ class Fixed(Temperature):
 
 class Learnt(Temperature):
     """Multiplies the cosine by ``exp(log_scale)``, and adds a bias if one is given; the scale stays between 1 and
-    ``most``.
-    """
+    ``most``."""
 
     def __init__(self, scale: float, most: float, bias: float | None = None) -> None:
         super().__init__()
@@ -151,8 +150,7 @@ class Contrastive(Objective):
 
     def weights(self) -> tuple[float, float]:
         """Return the weights of both directions, pictures to texts and texts to pictures; a direction of weight 0 is
-        not computed.
-        """
+        not computed."""
         return 0.5, 0.5
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:

@@ -212,8 +212,7 @@ def nearest(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
     """Return the k highest products with a store, which gets no gradient, and their positions; minus infinity where
-    fewer count.
-    """
+    fewer count."""
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 

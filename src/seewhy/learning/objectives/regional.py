@@ -62,9 +62,8 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention, which sums
-        to 1 over regions.
-        """
+        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention, which sums to
+        1 over regions."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
@@ -165,8 +164,7 @@ class Propagation(nn.Module):
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
     """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row shows where the picture is similar
-    to it.
-    """
+    to it."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.

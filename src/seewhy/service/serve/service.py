@@ -157,8 +157,7 @@ class Models:
 
 def digest_of(folder: Path) -> str | None:
     """Return the SHA-256 of a saved classifier's card, which holds the digest of its tensors; ``None`` without a
-    card.
-    """
+    card."""
     try:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:

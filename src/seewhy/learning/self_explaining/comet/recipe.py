@@ -308,8 +308,7 @@ def _read(
 
 def figures(played: Played) -> dict[str, Any]:
     """Return accuracies on held-out pictures, the mask's area, and how much its shape alone reveals to a linear
-    probe.
-    """
+    probe."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -340,8 +339,7 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """Return the divisor of the logits that calibrates probabilities on held-out pictures; never below 1, because
-    these are few.
-    """
+    """Return the divisor of the logits that calibrates probabilities on held-out pictures; never below 1, because these
+    are few."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

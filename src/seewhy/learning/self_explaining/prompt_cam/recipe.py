@@ -196,9 +196,8 @@ def _held_pooled(
 
 
 class Prompting(Task):
-    """A task in which class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"``
-    computed once.
-    """
+    """A task in which class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"`` computed
+    once."""
 
     needs = ("labels",)
     moves = False
