@@ -64,8 +64,7 @@ class Found(NamedTuple):
 
 
 class TwoStage(nn.Module):
-    """Proposes one box per cell, with its centredness as objectness (OLN, Kim et al. 2021); heads then name the
-    boxes."""
+    """Proposes one box per cell, its centredness as objectness (OLN, Kim et al. 2021); heads then name the boxes."""
 
     texts: Tensor
 

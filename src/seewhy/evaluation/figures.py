@@ -96,8 +96,7 @@ def look_at_unknown(
 
 
 def groups_of(items: Sequence[Sample]) -> Int[Tensor, " n"] | None:
-    """Return a number for each group that the user named, and one for each other picture; ``None`` if no group is
-    named."""
+    """Return a number for each named group, and one for each other picture; ``None`` if no group is named."""
     return numbered([s.group or i for i, s in enumerate(items)]) if any(s.group for s in items) else None
 
 

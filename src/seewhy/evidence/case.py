@@ -107,8 +107,7 @@ class Watched:
         return f"anything but {name}" if self.against else name
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-        """Return for each picture the value of the curves, the logarithm of the odds, and the difference from the
-        rival's logit.
+        """Return for each picture the curves' value, the logarithm of the odds, and the lead over the rival's logit.
 
         The odds still move when a probability is close to 1; with a contrast both numbers compare these two alone;
         for a sentence they are the cosine or its difference.
@@ -245,8 +244,7 @@ class Case:
 
     @cached_property
     def watched(self) -> Watched:
-        """Return the outputs to follow while the picture changes; the rival is the next class beside the explained
-        ones."""
+        """Return the outputs to follow while the picture changes; the rival is the best class not explained."""
         if (sentences := self.question.sentences) is not None:
             return Watched(sentences, 0, sentences.contrast, against=self.question.against)
         best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()

@@ -289,8 +289,7 @@ EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "seen": lambda case, _: show_perceived(case),
     "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
-"""Each question (its field name in the explanation) → the function that answers it from the picture and the earlier
-answers."""
+"""Each question (its field name in the explanation) → the function that answers it."""
 
 
 def explain_all(
@@ -356,8 +355,7 @@ def agree(
     *,
     unknown: bool = False,
 ) -> Agreement:
-    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit where the
-    map is hot.
+    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit the heat.
 
     The evidence that made the decision does not count, nor do neighbours of other regions or unusually distant ones.
     """

@@ -117,8 +117,7 @@ def _likenesses(
 def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """Return for each patch of each group the share of its similarity that is lost when a property changes. It takes
-    seven passes."""
+    """Return for each patch of each group the share of similarity lost when a property changes; seven passes."""
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -210,8 +209,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """One patch of the user's pictures that resembles a place; with channels, its activation as a share of the
-    channel's peak."""
+    """One patch of the user's pictures like a place; with channels, its activation as a share of the channel's peak."""
 
     image: str
     label: str
@@ -223,8 +221,7 @@ class Resembled(Result):
 
 @dataclass(frozen=True)
 class Place(Result):
-    """One cell of the feature map, its share of the evidence for the class, and the patches it resembles, nearest
-    first."""
+    """One cell of the feature map, its share of the evidence, and the patches it resembles, nearest first."""
 
     box: FractionBox
     share: float

@@ -176,8 +176,7 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: return the prompt for the draft without absent objects and with measured ones, numbers turned into
-    words."""
+    """Phase 3: return the prompt for the draft without absent and with measured objects, numbers turned into words."""
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -299,8 +298,7 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: the text for the file name in ``drafts``, a text by a writer that accepts pictures, or the classifier's
-    prediction."""
+    """Phase 1: the text for the file name in ``drafts``, one by a writer that sees, or the classifier's prediction."""
 
     classifier: Deciding
     desk: WriterSession | None = None

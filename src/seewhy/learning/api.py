@@ -43,8 +43,7 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 
 class InstructedTask(PairTask):
-    """A task in which pictures under instructions must find their answers, through the changed layers or by the
-    projection alone."""
+    """A task: pictures under instructions must find their answers, through changed layers or the projection alone."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -188,8 +187,7 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """Return one pair per picture with a class, and one per picture with captions; equal classes or captions share a
-    label."""
+    """Return one pair per picture with a class, and one per picture with captions; equal texts share a label."""
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
@@ -299,8 +297,7 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """Return the training that an objective needs; with ``all_of_it``, everything that can be trained is trained and
-    kept."""
+    """Return the training that an objective needs; with ``all_of_it``, everything trainable is trained and kept."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]

@@ -279,8 +279,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Return whether the class with the nearest name is the prediction of the encoder's last layer; ``None`` without
-    names."""
+    """Return whether the class with the nearest name is the last layer's prediction; ``None`` without names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

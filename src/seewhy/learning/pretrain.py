@@ -264,8 +264,7 @@ class Slow(nn.Module):
 
 
 class Views(Task):
-    """A task in which each view becomes one vector, compared over all processes. At ``spread`` 0 all vectors are
-    equal."""
+    """A task with one vector per view, compared over all processes. At ``spread`` 0 all vectors are equal."""
 
     def __init__(
         self,
@@ -418,6 +417,5 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Return the spread of the cells' directions: the sum of their coordinates' variances, 1 minus the squared length
-    of their mean."""
+    """Return the cells' spread: the variances of their directions' coordinates, 1 minus the mean's squared length."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

@@ -244,8 +244,7 @@ def choose(tried: Sequence[T], may_forget: float) -> T:
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Encode some pictures, train a few steps on copies, and extrapolate; the engine starts before, and does not
-    count."""
+    """Encode some pictures, train a few steps on copies, and extrapolate; the engine's start does not count."""
     how.look(on, how.some(read, 1), None, Progress())
     start = time.perf_counter()
     encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())

@@ -39,8 +39,7 @@ class Explain(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold everything that the score
-    depends on."""
+    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold all that it depends on."""
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)

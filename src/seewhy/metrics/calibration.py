@@ -27,8 +27,7 @@ def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bi
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by the number of predictions; 0 is perfect, 1 the
-    worst."""
+    """Return the mean gap between confidence and accuracy, weighted by predictions; 0 is perfect, 1 the worst."""
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 

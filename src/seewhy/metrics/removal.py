@@ -397,8 +397,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
 
 
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darkens it towards the mean colour
-    there."""
+    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darken it there."""
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")

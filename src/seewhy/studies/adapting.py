@@ -179,8 +179,7 @@ def run_report(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """Return the page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes
-    it."""
+    """Return the page of a run of :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes it."""
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)

@@ -51,8 +51,7 @@ def paired(
     seed: int = 0,
     strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
-    """Resample pictures with replacement, the same for every method; ``combine`` computes each number from means over
-    pictures.
+    """Resample pictures with replacement, the same for every method; ``combine`` gets means over pictures.
 
     With ``strata`` each resample keeps the size of every stratum, for numbers that are undefined if one is empty.
     """

@@ -105,8 +105,7 @@ class ClaimData:
     """The table with the columns that answer ``instructions``."""
 
     def digest(self) -> str:
-        """Return a digest of everything except the class folders' pictures: of the content of files, not their
-        names."""
+        """Return a digest of everything except the class folders' pictures: of files' content, not their names."""
         said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
         said += [None if self.captions is None else _contents(self.captions), self._answers()]
         if self.masks is not None:

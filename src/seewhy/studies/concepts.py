@@ -238,8 +238,7 @@ class Concepts:
 
 
 def prototype(looked: Looked, seed: int) -> Concepts:
-    """Use random pieces of training pictures; the authors' code takes the first ``M``, which come from one or two
-    classes."""
+    """Use random pieces of training pictures; the authors' code takes the first ``M``, from one or two classes."""
     order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
     return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
 

@@ -51,8 +51,7 @@ class CurveForm(ABC):
         return found[:, 0] if self.saturates else torch.zeros_like(found[:, 0])
 
     def failed(self, found: Float[Tensor, "b p"]) -> Bool[Tensor, " b"]:
-        """Return which fits failed: parameters that are not finite, a curve that does not fall, an exponent at its
-        bound."""
+        """Return which fits failed: infinite parameters, a curve that does not fall, an exponent at its bound."""
         good = found.isfinite().all(1)
         if self.falls is not None:
             good &= found[:, self.falls] > 0
@@ -236,8 +235,7 @@ class LearningCurve:
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:
-        """Return errors at these sizes, one row per draw: by the draw's form, with its random departure beyond the
-        measured sizes."""
+        """Return errors at these sizes, a row per draw: by its form, with a random departure beyond measured sizes."""
         by_form = torch.stack([fit.form.predict(fit.draws, n) for fit in self.forms])
         doublings = (n / self.sizes[-1]).log2().clamp(min=0)
         drawn = by_form[self.which, torch.arange(len(self.which))]
@@ -257,8 +255,7 @@ class LearningCurve:
         return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the percentage points of accuracy that a doubling brought, over the measured sizes: of the draws, and
-        as measured."""
+        """Return the percentage points that a doubling brought, over the measured sizes: of draws, and as measured."""
         return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 

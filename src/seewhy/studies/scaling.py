@@ -227,8 +227,7 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """Return the labels with this share of the training labels changed to another class, the same ones at every
-    size."""
+    """Return the labels with this share of the training labels changed, the same ones at every size."""
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")

@@ -49,8 +49,7 @@ WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of corruption, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019,
-    arXiv:1903.12261)."""
+    """One kind of corruption, at levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
 
     name: str
     levels: tuple[float, ...]
@@ -197,8 +196,7 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """A vote of the nearest pictures, each with the weight ``exp(cosine / temperature)`` (Wu et al. 2018,
-    arXiv:1805.01978)."""
+    """A vote of the nearest pictures, with weights ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
 
     family: ClassVar[str] = "neighbours"
 
@@ -232,8 +230,7 @@ class OwnClass(Task):
 
 
 def likeness(material: Material) -> Float[Tensor, "t p"]:
-    """Return cosines of test pictures with training pictures, on the features that the classifier of ``seewhy fit``
-    uses."""
+    """Return cosines of test and training pictures, on the features that ``seewhy fit`` uses."""
     feature = Normalise(material.recipe.power, l2=True)
     return feature(material.tested) @ feature(material.learnt).T
 

@@ -207,8 +207,7 @@ class WordedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Return boxes, scores, and their components: both probabilities, the exponent of the words, and the
-        objectness."""
+        """Return boxes, scores, and their components: both probabilities, the words' exponent, and the objectness."""
         frozen, features = self._halves(encoder, looked.features)
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
         first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()

@@ -301,8 +301,7 @@ class Ranked(NamedTuple):
         return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
 
     def lower(self, z: float) -> Float[np.ndarray, " d"]:
-        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes, counting boxes of one picture as
-        alike."""
+        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes; boxes of one picture are alike."""
         order = np.argsort(self.picture, kind="stable")
         right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
         first = np.searchsorted(self.picture[order], self.picture[order])

@@ -287,8 +287,7 @@ def _squares(values: Sequence[float]) -> float:
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the agreement of people on each dimension, over pairs of texts that several people compared; empty without
-    any."""
+    """Return people's agreement on each dimension, over pairs of texts that several compared; empty without any."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])

@@ -98,8 +98,7 @@ class Rule(ABC):
 
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
-        once."""
+        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order."""
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())

@@ -27,8 +27,7 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
-"""Weights of the cross entropies of real features and of those generated for known and for unknown classes
-(authors)."""
+"""Weights of the cross entropies: of real features, and of those generated for known and unknown classes (authors)."""
 SAME = 0.7
 """Cosine, about the mean of all names, from which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
@@ -263,8 +262,7 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """Return the ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the
-    classes.
+    """Return the ``n`` names of the vocabulary (own classes, ImageNet's) that are nearest to the classes.
 
     Names that mean the same as a class or as one of ``excluded``, or a kind of it, are left out. A name counts as
     such in three cases. Its cosine with the class, about the mean of all names, is at least :data:`SAME`. It contains

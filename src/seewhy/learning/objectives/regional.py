@@ -88,8 +88,7 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, and each sentence must find the picture and its own
-    regions.
+    """Each picture must find several sentences of its captions, each sentence must find the picture and its regions.
 
     ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
     mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. The
@@ -163,8 +162,7 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row shows where the picture is similar
-    to it."""
+    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells; a cell's row shows where the picture resembles it."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.

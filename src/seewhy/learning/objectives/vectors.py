@@ -243,8 +243,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Return the same loss over a store, from class means, so that scores are computed once; a class not in the store
-    adds 0."""
+    """Return the same loss over a store, from class means, at one product; a class not in the store adds 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]

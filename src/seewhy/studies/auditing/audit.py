@@ -31,8 +31,7 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """Build the page: each figure's result in a sentence, what to do where it failed, and the numbers behind a
-    click."""
+    """Build the page: each figure's result in a sentence, what to do if it failed, and numbers behind a click."""
     headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))

@@ -119,8 +119,7 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from the counts of
-    both."""
+    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from their counts."""
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts

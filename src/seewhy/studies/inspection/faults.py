@@ -219,8 +219,7 @@ class HeldOutScores:
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Return the mean probability of each class over the pictures with its label; above 1 for a class without
-        scored pictures."""
+        """Return the mean probability of each class over pictures with its label; above 1 without scored pictures."""
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()

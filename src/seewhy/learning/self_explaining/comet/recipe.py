@@ -307,8 +307,7 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Return accuracies on held-out pictures, the mask's area, and how much its shape alone reveals to a linear
-    probe."""
+    """Return held-out accuracies, the mask's area, and how much its shape alone reveals to a linear probe."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -339,7 +338,6 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """Return the divisor of the logits that calibrates probabilities on held-out pictures; never below 1, because these
-    are few."""
+    """Return the divisor of the logits that calibrates held-out probabilities; at least 1, as pictures are few."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

@@ -196,8 +196,7 @@ def _held_pooled(
 
 
 class Prompting(Task):
-    """A task in which class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"`` computed
-    once."""
+    """A task: class prompts learn from ``"pixels"`` or, before the last block alone, from stored ``"tokens"``."""
 
     needs = ("labels",)
     moves = False
