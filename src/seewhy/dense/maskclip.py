@@ -60,8 +60,7 @@ class MaskCLIP:
         denoised: drop a class if no cell gives it at least this probability, 0 to 1; 0 keeps all. Raise it if
             classes appear that are not there.
         smoothed: cells with a lower probability take the answer of similar cells, 0 to 1; 0 changes none.
-        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released
-            code).
+        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released code).
         scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
         zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
             takes longer.

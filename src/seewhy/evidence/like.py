@@ -186,8 +186,7 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes with the mean colour, then the same pattern elsewhere, and return how far the logit difference
-    falls."""
+    """Hide all boxes with the mean colour, then the same pattern elsewhere; return the falls of the difference."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]

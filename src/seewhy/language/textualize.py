@@ -321,8 +321,7 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, and its text half checks the
-    draft."""
+    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, its texts check the draft."""
     verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = seen_by.CellDetector(classifier, threshold)

@@ -113,8 +113,7 @@ class ByInstructions(FromColumns):
     Args:
         instructions: column → its instruction, in one wording or several.
         rank: rank of the projection.
-        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last
-            block.
+        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last block.
         n_asked: questions per picture in one batch.
         n_through: pictures per batch that pass the changed layers, from 0; this sets the cost of a step. With 0
             only the projection learns.
@@ -219,8 +218,7 @@ class ByClassesAndCaptions(FromColumns):
     Args:
         label: the column of classes.
         text: the columns of captions; default: those named text, caption, title or similar.
-        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of
-            text.
+        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of text.
         learn: what to train: the prefixes and the words tower, or the prefixes alone.
         epochs: times that each picture is seen; more take longer.
         batch_size: pairs compared with one another.

@@ -57,13 +57,11 @@ class Pretrain(Way[PooledSet, Any]):
         kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
         effective: coordinates that count in a ``fixed`` projection; default: half.
         keep_head: whether the saved encoder keeps the projection.
-        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the
-            trunk.
+        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the trunk.
         augmentation: how to change views, by its name.
         epochs: times that each picture is seen; more take longer.
         batch_size: pictures compared with one another; more make a harder task and need more memory.
-        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs
-            out.
+        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs out.
         lr: highest learning rate; default: the encoder's own.
         weight_decay: weight decay of everything but biases and scales, from 0.
         held_out: share of the pictures to hold out and measure on, 0 to 1.

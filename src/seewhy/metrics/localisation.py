@@ -230,8 +230,7 @@ class PixelAP(Localisation):
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
-    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest (then uppermost) piece; zeros for
-    none."""
+    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest, top piece; zeros for none."""
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)
     for i in np.unique(owner):

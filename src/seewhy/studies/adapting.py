@@ -80,8 +80,7 @@ def measure_retrieval(
         encoder: encoder with a text half.
         pairs: pictures with texts; if they have labels, they are also predicted by name.
         before: encoder to compare with; default: the encoder that it was adapted from, if any.
-        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by
-            name?
+        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by name?
         trained_on: digests of the training pictures, to find pictures that the encoder has seen.
         store: where encoded pictures are kept.
         seed: seed of the resampling.

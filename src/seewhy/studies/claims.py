@@ -198,8 +198,7 @@ class ClaimsStudy:
     Args:
         only: names of the claims to measure; default: all that your pictures and texts allow.
         shots: number of pictures per class that prompts learn from, from 1.
-        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the
-            intervals.
+        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the intervals.
         n_explained: number of test pictures to explain; more take longer.
         held_out: share of the pictures to test on, 0 to 1, if you give no test pictures.
         seed: seed for the split.

@@ -239,8 +239,7 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 class Corrupted(Task):
     """The classifier on all labels, tested on corrupted pictures, the same for all encoders.
 
-    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original
-    pictures.
+    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original pictures.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -311,8 +310,7 @@ class TransferStudy:
     features. :func:`.bootstrap.compared` judges the differences.
 
     Args:
-        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller
-            differences.
+        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller differences.
         parts: shares of the labels to train on, 0 to 1, with commas, besides all labels.
         n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
         n_corrupted: most test pictures to corrupt; 0 leaves this measure out.

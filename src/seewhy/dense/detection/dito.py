@@ -70,8 +70,7 @@ class DITO:
         shrink: share of a box's sides that the frozen words read (authors: .7).
         words_at: boxes that the frozen words read: ``"proposals"`` (authors) or ``"moved"``.
         temperature: temperature of the detector's cosines at the start (authors: .01).
-        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the
-            authors).
+        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the authors).
         template: a sentence with ``{}`` for a name; default: the mean over several.
         n_proposed: boxes per picture to name.
         n_steps: number of training steps; more take longer.

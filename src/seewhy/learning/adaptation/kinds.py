@@ -19,8 +19,7 @@ GENUS_ENDS = re.compile(
 )
 """The part of a definition after one of these no longer says what the word is a kind of."""
 BETWEEN = 16
-"""Animal classes follow WordNet's tree, so at most this many classes between two kinds of an object are taken for kinds
-of it, too."""
+"""Animal classes follow WordNet's tree: at most so many classes between two kinds of an object count as kinds, too."""
 COMPOUND = 4
 """Fewest letters of a word that may end another one, as in tri-cycle; shorter words end too many (eleph-ant)."""
 

@@ -334,8 +334,7 @@ class OGEN(PromptLearning):
         distil: weight of the teacher, from 0; 0 leaves it out.
         window_min: epochs that the teacher averages at the start (paper: 2).
         window_max: epochs that it averages at the end (paper: 9).
-        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the
-            epochs).
+        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the epochs).
         generator_lr: learning rate of the generator (authors: 0.002, over many more steps).
     """
 

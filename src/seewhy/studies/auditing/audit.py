@@ -131,8 +131,7 @@ def audit(
             ``train`` or ``masks`` become required if you give it.
         group: a table's column that groups the pictures; for class folders ``"folder"``.
         train: the training pictures, if the classifier does not store them itself.
-        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the
-            background.
+        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the background.
         n_explained: number of random pictures whose explanations are measured.
         store: keeps the features of pictures.
         seed: seed of every random draw.

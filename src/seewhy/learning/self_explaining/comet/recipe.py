@@ -72,8 +72,7 @@ class COMET(NetworkRecipe):
         tau: share of the picture that the mask may show free of charge, 0 to 1 (authors: 0.6).
         fill: what hides the rest: the ``"mean"`` colour or ``"black"``; default: black for ``"post_hoc"``, mean
             otherwise (authors).
-        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p,
-            scratch).
+        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p, scratch).
         size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
         n_steps: number of training steps; more take longer.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.

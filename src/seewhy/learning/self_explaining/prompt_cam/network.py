@@ -68,8 +68,7 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own pooled vector, which identifies
-    near-duplicates."""
+    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own vector, which finds near-duplicates."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
