@@ -65,7 +65,7 @@ class DenseCLIP:
         lr: highest learning rate.
         width: channels of the decoder.
         levels: most maps of the trunk to read, the last and finer ones (convolutional trunks only).
-        prompting: where the picture changes the texts: ``"post"`` behind their network, ``"pre"`` before it, or
+        prompting: where texts adapt to the picture: ``"post"`` behind their network, ``"pre"`` before it, or
             ``"none"``.
         n_contexts: learnt vectors before each name (authors: 8); 0 uses sentences.
         texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the decoder alone.

@@ -162,8 +162,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """Return for each patch of all groups the position of the patch that represents it on the card, usually itself.
 
-    Patches are compared within a region, or all with all if each group is a prototype; channels of EPIC and voters
-    repeat none.
+    Patches are compared within a region, or all if each group is a prototype; channels of EPIC and voters repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:

@@ -333,8 +333,7 @@ def textualize_all(
 ) -> Iterator[dict[str, Any] | Failure]:
     """Describe pictures one after another; each line is on disk before the next picture is read.
 
-    A picture (identified by its bytes) that already has a line by the same ``made_by`` in the file is not described
-    again.
+    A picture (identified by its bytes) that has a line by the same ``made_by`` in the file is skipped.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}

@@ -236,8 +236,7 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """Choose the highest gain among those that cost little agreement with own classes; the first entry is the original
-    encoder."""
+    """Choose the highest gain at a small loss of agreement with own classes; the first entry is before training."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)

@@ -15,8 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Base class of localisation metrics. Localisation is not faithfulness: a model that uses the background should
-    score low."""
+    """Base of localisation metrics, which are not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"

@@ -69,8 +69,7 @@ class PaperClaim:
         paper: authors, year, arXiv number.
         measure: function that compares two numbers of every picture.
         figure: the paper's figure and where it stands; empty if none was verified.
-        effect: the paper's figure as a difference of the same kind, if it is one: an interval that ends below it
-            excludes it.
+        effect: the paper's figure as a difference, if it is one: an interval that ends below it excludes it.
         needs: required input: a field of :class:`ClaimData`.
         work: work besides encoding that takes long.
     """
@@ -181,8 +180,7 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Return every claim. A package adds claims by an entry point in the group ``seewhy.claims`` that names a tuple of
-    them."""
+    """Return every claim. A package adds a tuple of claims by an entry point in the group ``seewhy.claims``."""
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 

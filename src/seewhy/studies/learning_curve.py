@@ -21,8 +21,7 @@ LEAST = 1e-9
 @dataclass(frozen=True)
 class CurveForm(ABC):
     """One form, fitted to many curves at once by least squares of relative errors. Exponents and limits are searched
-    on a grid that is refined; the linear parameters are solved for (variable projection), so no starting point can
-    fail.
+    on a grid that is refined; the linear parameters are solved for (variable projection), so no start can fail.
 
     ``falls`` is the column that is above 0 if the curve falls; ``exponent`` is the column of the exponent, which must
     not reach a bound.
@@ -313,8 +312,7 @@ def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
 ) -> Resampled:
     """Resample test pictures (groups whole), the same for all sizes, and seeds; with nested subsets, seeds are the same
-    for all sizes. Arms with the same test pictures are resampled together, so that differences between them are
-    paired."""
+    for all sizes. Arms with the same test pictures are resampled together, so differences are paired."""
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
     names = groups.unique(return_inverse=True)[1]

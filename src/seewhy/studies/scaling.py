@@ -141,8 +141,8 @@ class ScalingStudy:
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """Encode all pictures once with each encoder, with the same pictures held out for all; arguments and errors as
-        for :meth:`run`."""
+        """Encode all pictures once with each encoder, with the same pictures held out; arguments and errors as for
+        :meth:`run`."""
         found = look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
         for material in found.values():
             each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes

@@ -75,8 +75,7 @@ class StopRule:
 
     Args:
         n_rounds: a text is finished after this many rounds, from 1.
-        min_edits: also finished when another person changes a smaller share of its words, 0 to 1; raise it to stop
-            earlier.
+        min_edits: also when another person changes a smaller share of its words, 0 to 1; raise it to stop earlier.
     """
 
     n_rounds: int = 3

@@ -290,8 +290,7 @@ class PoorMatch(Rule):
     """The text fits its picture worse than others' texts do.
 
     ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once.
-    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of the
-    others' texts.
+    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of these.
     """
 
     least: float = -0.5

@@ -90,8 +90,8 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
     """Return labels of ImageNet's classes that equal one of these names, or are kinds of a name or of its last word.
 
-    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, because definitions
-    are incomplete.
+    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, as definitions are
+    incomplete.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

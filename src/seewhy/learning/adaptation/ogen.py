@@ -197,8 +197,7 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
-        """Return the known classes near every unknown name, or, if pictures make their features, the unknown names near
-        every picture."""
+        """Return known classes near every unknown name, or, in the released form, unknown names near every picture."""
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices

@@ -137,8 +137,7 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """Compares each picture with all texts and each text with all pictures, row by row.
 
-    Each objective defines the cost of a row and the weight of each direction; the base class computes the scores,
-    block by block.
+    Each objective defines a row's cost and each direction's weight; the base class computes scores in blocks.
     """
 
     needs: ClassVar[str] = "pictures with a text each"

@@ -30,9 +30,8 @@ class GLoRIA(Regional):
     Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
     times regions. Blocks of texts bound the memory.
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs include one token
-    more than the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes
-    them.
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but theirs include one token more than
+    the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes them.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
@@ -62,8 +61,7 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention, which sums to
-        1 over regions."""
+        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention (sum 1)."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)

@@ -135,8 +135,8 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
     """Return the loss by which each view must find those of similar pictures among all others, averaged over these
     (SupCon's outer form).
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view without a similar one
-    adds 0.
+    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; without a similar view it is
+    0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)

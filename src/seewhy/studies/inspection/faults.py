@@ -292,8 +292,7 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 
 
 def confident(scores: HeldOutScores) -> LabelIssues:
-    """Flag by confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068,
-    3.1).
+    """Flag by confident learning, off the confident joint's diagonal (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
 
     A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
     ``j`` (equation 2). It is flagged if that is not its label; pictures are ordered by ``1 − p_label``. The authors'

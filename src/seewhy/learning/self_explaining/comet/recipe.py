@@ -76,8 +76,8 @@ class COMET(NetworkRecipe):
         size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
         n_steps: number of training steps; more take longer.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.
-        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in such a
-            short training.
+        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in so short a
+            training.
         encoder_lr: learning rate of predictor and detector from the encoder, as a multiple of ``lr``.
         weight_decay: weight decay (authors: 0.03).
         schedule: how the rate changes (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
