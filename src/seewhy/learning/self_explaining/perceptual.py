@@ -283,8 +283,7 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """Redraws the picture from memory until it settles, then classifies the redrawn picture. It is for small grey
-    pictures.
+    """Redraws small grey pictures from memory until they settle, then classifies the redrawn pictures.
 
     The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
     Experimental: the paper does not go beyond digits of 28 × 28 pixels. The redrawn picture is close to a training
