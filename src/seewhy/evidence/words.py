@@ -110,9 +110,7 @@ class _Pair:
 def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
-    """Return the scores of the descriptions of two classes, and the verdict on them; ``scored`` passes scores already
-    computed.
-    """
+    """Return the scores of two classes' descriptions, and their verdict; ``scored`` passes known scores."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -344,9 +342,7 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Return a map of where the descriptions of the class fit better than the runner-up's; it needs a mean-pooled
-    head.
-    """
+    """Return a map of where the class's descriptions fit better than the runner-up's; needs a mean-pooled head."""
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None

@@ -233,9 +233,7 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """Write the result of :func:`match_pictures` to a file at the end; until then the stores hold features and
-    answers.
-    """
+    """Write the texts of :func:`match_pictures` to a file at the end; until then the stores hold them."""
     check_file(path, force=force)
     lines = []
     for found in match_pictures(encoder, samples, descriptions, how, store=store):

@@ -70,8 +70,7 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Return a row per measure: before, after, and the difference with its interval, from resampling the same
-    pictures for both.
+    """Return a row per measure: before, after, and the difference with its interval, over the same resamples.
 
     It measures accuracy on learnt classes (held-out pictures that chose nothing), on other classes by name, on both
     with the harmonic mean, and on the encoder's own classes, with the calibration of each.

@@ -275,9 +275,7 @@ def _cookie(request: Request) -> str:
 def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
-    """Return the indices of the explained class, of the class it is compared with, and of the given contrast,
-    if any.
-    """
+    """Return the indices of the explained class, of the class to compare, and of the given contrast, if any."""
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)
