@@ -1,4 +1,4 @@
-"""In words: which descriptions hold for this picture, and whether they mean anything on held-out pictures."""
+"""In words: which descriptions fit this picture, and whether they mean anything on held-out pictures."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
 
 WRONG, BEATS, RIGHT, RIGHT_IN_PART, SEPARATES = 0.01, 0.95, 0.5, 0.25, 0.70
 RULE = (
-    "On held-out pictures, SeeWhy compares the descriptions with wrong ones: the same lists given to other classes "
-    "and, where fewer than five classes have pictures, sentences about other subjects. Partly when at most 1 in 100 "
-    "wrong assignments fits the pictures as well as the true one, and when the list of the class explained fits both "
-    "its own held-out pictures and this picture better than 95 % of other lists. Where the descriptions made the "
-    "decision, they must also be right on a quarter of the pictures. Believable when the descriptions alone also "
-    "choose the class, are right on half of the pictures, and distinguish the class from the one it is compared with "
-    "(mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Never rely on concepts that make "
-    "the decision but were not written for these classes: meaningless concepts would look the same. Without pictures, "
-    "the accuracy of the descriptions decides, if it was measured before. They must choose the class and be right "
-    "more often than by chance: believable when right on half of the pictures, partly when on a quarter."
+    "On held-out pictures, SeeWhy compares the descriptions with wrong ones. These are the same lists given to other "
+    "classes and, where fewer than five classes have pictures, sentences about other subjects. The descriptions are "
+    "partly believable under two conditions. At most 1 in 100 wrong assignments fits the pictures as well as the true "
+    "one. The list of the class explained fits both its own held-out pictures and this picture better than 95 % of "
+    "other lists. Where the descriptions made the decision, they must also be right on a quarter of the pictures. "
+    "They are believable when they alone also choose the class, are right on half of the pictures, and distinguish "
+    "the class from the one it is compared with (mean area under the ROC curve at least 0.70). Otherwise do not rely "
+    "on them. Concepts that make the decision but were not written for these classes may be meaningless, so do not "
+    "rely on them either. Without pictures, the accuracy measured before decides: believable from one half, partly "
+    "believable from one quarter. Both need descriptions that are right more often than by chance and choose the "
+    "class."
 )
 N_SHOWN = 12
-"""Sentences a class on a card where many decided together; those written against the other class come first."""
+"""Sentences per class on a card with many sentences; those written against the other class come first."""
 _CURE = 'Write some in a file, {"class": ["text", …], …}, and give it with --descriptions FILE.'
 
 
 @dataclass(frozen=True)
 class WordScores:
-    """Cosines of pictures with what is said of the classes."""
+    """Cosines of pictures with the descriptions of the classes."""
 
     texts: Float[Tensor, "b n"]
     classes: Float[Tensor, "b k"]
@@ -55,7 +56,7 @@ class WordScores:
 
 
 def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordScores | None:
-    """All pictures of a batch in one product; ``None`` without words."""
+    """Compute the scores of a batch in one product; ``None`` without descriptions."""
     words = classifier.words
     if words is None:
         return None
@@ -109,7 +110,9 @@ class _Pair:
 def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
-    """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
+    """Return the scores of the descriptions of two classes, and the verdict on them; ``scored`` passes scores already
+    computed.
+    """
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -270,7 +273,11 @@ def _judge(
     if control is not None:
         area = sum(areas) / len(areas) if areas else None
         other = classifier.classes[runner_up]
-        parted = "" if area is None else f" They distinguish {label} from {other} with {area:.2f} of 1."
+        parted = (
+            ""
+            if area is None
+            else f" They distinguish {label} from {other} with an area under the ROC curve of {area:.2f}."
+        )
         clear = agrees and (accuracy or 0.0) >= RIGHT and area is not None and area >= SEPARATES
         level = _level(control, clear, enough=not classifier.decided_by_words or (accuracy or 0.0) >= RIGHT_IN_PART)
         figures = f"{_beside(control, label)}{parted} {choice}.{right}"
@@ -337,7 +344,9 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Where the words of the class hold rather than the runner-up's; only behind a mean-pooled head."""
+    """Return a map of where the descriptions of the class fit better than the runner-up's; it needs a mean-pooled
+    head.
+    """
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None
@@ -357,15 +366,15 @@ class WordMap(NamedTuple):
 def word_maps(
     classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], one: int, other: int
 ) -> tuple[WordMap, ...] | Missing:
-    """The maps of the sentences of two classes, each against the other class's sentences.
+    """Return the maps of the sentences of two classes, each against the other class's sentences.
 
-    A card says that a sentence ``d`` of class ``a`` holds when its cosine with the picture is above the mean cosine of
-    the sentences of ``b``. The map divides that lead over the cells. With ``x = P(v) / |P(v)|``, ``P`` affine and
-    ``v`` the mean of the cells' features ``z``::
+    A card says that a sentence ``d`` of class ``a`` fits if its cosine with the picture is above the mean cosine of
+    the sentences of ``b``. The map divides this difference among the cells. With ``x = P(v) / |P(v)|``, ``P`` affine
+    and ``v`` the mean of the cells' features ``z``::
 
         (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
 
-    Cost: no pass; one small gradient a sentence. Range: unbounded; a cell counts relative to the others.
+    Cost: no pass; one small gradient per sentence. Range: unbounded; a cell counts relative to the others.
     """
     words = classifier.words
     if words is None:
