@@ -42,10 +42,10 @@ SPARE = 3
 
 @dataclass(frozen=True, eq=False)
 class EPICBank(FittedBank):
-    """The matrix, and prototypes of every channel, positive and negative, duplicates left out.
+    """The rotation matrix, and the positive and negative prototypes of every channel without duplicates.
 
-    Each patch's box is the cell at which its channel is strongest, grown by half a cell. A channel's patches follow
-    each other, strongest picture first; ``signs`` are 1 or −1, and ``purity`` is the cosine of the patch's features
+    Each patch's box is the cell in which its channel is strongest, extended by half a cell. The patches of a channel
+    are in a row, strongest picture first. ``signs`` are 1 or −1, and ``purity`` is the cosine of the patch's features
     with the channel's direction.
     """
 

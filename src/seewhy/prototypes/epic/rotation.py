@@ -83,9 +83,9 @@ def strongest(
 
 
 class Peaks(NamedTuple):
-    """Where channels are strongest on one picture: those that have it among their prototypes, and at which rank.
+    """The peaks of channels on one picture, for the channels that have it as a prototype, with its rank for each.
 
-    ``cells`` are indices into the picture's cells, ``vectors`` their features before the rotation.
+    ``cells`` are indices of the picture's cells, and ``vectors`` their features before the rotation.
     """
 
     picture: int
