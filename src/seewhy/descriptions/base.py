@@ -204,7 +204,7 @@ def naming(name: str) -> re.Pattern[str] | None:
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
     """The texts with the class's own name replaced by *it*, in any case, spelling or number; and how many were changed.
 
-    Single words of a longer name stay, because they may describe the class (*orange* of *orange bell pepper*).
+    Single words of a longer name stay, because they may describe the class (*orange* in *orange bell pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
     ('it are round', 'dark red')

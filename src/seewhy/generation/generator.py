@@ -199,16 +199,16 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` and ``E``: code → picture → code. One of a decoder of your own is made by
-    :class:`seewhy.generation.decoders.Bring`.
+    """``G`` maps a code to a picture, and ``E`` maps the picture to a code. :class:`seewhy.generation.decoders.Bring`
+    makes a generator from a decoder of your own.
 
     Attributes:
-        network: codes → pictures of 0…1, in evaluation mode.
-        read: pictures → codes.
-        bounds: lowest and highest that a unit of a code may be: quantiles of the training codes.
-        codes: of training pictures, to start from.
-        facts: how it was trained, and its errors on held-out pictures, as JSON; ``side`` of its pictures at least.
-        denoise: codes → codes that pictures have; left out, ``E(G(h))``.
+        network: maps codes to pictures of 0…1, in evaluation mode.
+        read: maps pictures to codes.
+        bounds: lowest and highest value of each unit of a code: quantiles of the training codes.
+        codes: codes of training pictures, to start from.
+        facts: its training and its errors on held-out pictures, as JSON; at least the ``side`` of its pictures.
+        denoise: maps codes to codes that pictures have; default: ``E(G(h))``.
     """
 
     network: Callable[[Tensor], Tensor]

@@ -42,9 +42,9 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input, which travels to whatever process does it: its place among all, its name for messages.
-
-    ``stamp`` is of size and time of its files, as they were when the work began."""
+    """A shard of the input, which is sent to the process that works on it: its position among all, and its name for
+    messages. ``stamp`` comes from size and time of its files at the beginning of the work.
+    """
 
     index: int
     name: str

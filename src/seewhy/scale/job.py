@@ -43,7 +43,9 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class Survey:
-    """An input, walked through once: a digest of each shard, and pictures where they are known without opening any."""
+    """An input that was listed once: a digest of each shard, and the number of pictures if it is known without opening
+    a shard.
+    """
 
     kind: str
     place: str
@@ -152,7 +154,7 @@ class Job:
     def is_of(self, shard: Shard, there: Written) -> bool:
         """Whether a shard still fits its pictures; a picture that is gone counts as unchanged.
 
-        By size and time of its files, and where those differ by the SHA-256 in each row.
+        Size and time of the files decide and, if these differ, the SHA-256 in each row.
         """
         if there.stamp in ("", shard.stamp):
             return True

@@ -77,10 +77,11 @@ class Cluster:
     """Which cluster to use, and how to spread the work there.
 
     Attributes:
-        address: ``"local"``, this machine; ``"auto"`` or ``"HOST:PORT"``, the cluster that this machine belongs to.
-        workers: actors, each with a model.
-        threads: that each keeps busy.
-        gpus: that each has; a part of one is one that several share.
+        address: ``"local"`` for this machine; ``"auto"`` or ``"HOST:PORT"`` for the cluster that this machine belongs
+            to.
+        workers: number of actors, each with a model.
+        threads: threads per actor.
+        gpus: GPUs per actor; with a fraction, several actors share one GPU.
     """
 
     address: str = "local"
@@ -102,7 +103,7 @@ class Cluster:
 
 @contextmanager
 def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
-    """Actors that share the shards of a run."""
+    """Ray actors that share the shards of a run."""
     address, ours = cluster.reached(), ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":

@@ -95,7 +95,7 @@ class Remote:
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
         """Items whose sources are names, fetched ahead as bytes in memory; other items are unchanged.
 
-        A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
+        A missing name is a picture that fails. After any other error, the whole shard is tried again.
         """
         ahead: deque[tuple[Item, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(AT_ONCE)

@@ -207,7 +207,7 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 @dataclass(frozen=True)
 class RiskCoverage:
     """The share of wrong decisions (``risk``) among those kept, while more and more are kept (``coverage``), the least
-    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` that of a
+    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` is that of a
     perfect order.
     """
 
