@@ -232,12 +232,12 @@ class Generator:
         """The origin of the generator and its error, in a sentence."""
         facts = self.facts
         if "n_pictures" not in facts:
-            return "a decoder of your own, of which nothing was measured"
+            return "a decoder of your own that was not measured"
         return (
             f"trained on {facts['n_pictures']:,} pictures for {facts['n_steps']:,} steps; on {facts['n_held_out']:,} "
-            f"held out its pictures are {facts['held_out_error']:.3f} off (the mean picture: "
-            f"{facts['mean_picture_error']:.3f}; root mean square, black to white being 1), and their codes "
-            f"{facts['code_error']:.2f} of the codes' spread"
+            f"held-out pictures its error is {facts['held_out_error']:.3f} (the mean picture has "
+            f"{facts['mean_picture_error']:.3f}; root mean square, black to white is 1), and the error of the codes is "
+            f"{facts['code_error']:.2f} of their spread"
         )
 
     def save(self, folder: str | Path) -> Path:

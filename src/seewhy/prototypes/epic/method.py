@@ -191,11 +191,11 @@ class EPIC(Prototypes):
         share = None if here is None or limit is None else NeighbourShare(here, limit)
         level: Level = "not measured"
         figures = (
-            f"These {len(showing.groups)} channels bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels bring "
+            f"These {len(showing.groups)} channels contribute {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
+            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels contribute "
             f"{1 - showing.share:.0%}.{showing.hidden}"
         )
-        said = f"These channels bring {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
+        said = f"These channels contribute {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
         if deletion is not None and not matters:
             said += ", but hiding them changes the prediction no more than hiding other places"
         if share is not None:
