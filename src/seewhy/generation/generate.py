@@ -305,7 +305,7 @@ def generate(
     generate``).
 
     Args:
-        generator: the folder of a generator, as reproductions/train_generator.py writes it.
+        generator: the folder of a generator, written by reproductions/train_generator.py.
         model: the model whose score is raised: a classifier, or an encoder (or its name) with classes of its own.
         target: a class of the model.
         text: a sentence, if the model reads words.

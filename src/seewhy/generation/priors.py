@@ -60,8 +60,8 @@ class Score:
 class Autoencoder(nn.Module):
     """``R`` as a small network on whole codes; PPGN-h has seven layers with a bottleneck instead.
 
-    Before training it is the exact answer for independent units of one spread, ``h / (1 + σ²)`` around their mean; the
-    network adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
+    Before training it is exact for independent units with one spread: ``h / (1 + σ²)`` around their mean. The network
+    adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
     """
 
     centre: Tensor

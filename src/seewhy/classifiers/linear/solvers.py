@@ -32,7 +32,7 @@ _RANK = 96
 
 
 class Softmax:
-    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, bias unpenalised."""
+    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, with an unpenalised bias."""
 
     per_class = False
 
@@ -54,7 +54,9 @@ class Softmax:
 
 
 class SquaredHinge:
-    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; a problem a class, bias penalised."""
+    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; one problem per class, with a penalised
+    bias.
+    """
 
     per_class = True
 
