@@ -34,8 +34,8 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
     """Make a classifier of the encoder's own classes. The embedded encoders have the 1,000 classes of ImageNet.
 
     Args:
-        encoder: an encoder or its name (:func:`seewhy.list_encoders`). descriptions: descriptions of the classes, as
-        evidence.
+        encoder: an encoder or its name (:func:`seewhy.list_encoders`).
+        descriptions: descriptions of the classes, as evidence.
 
     Raises:
         UnknownNameError: there is no such encoder.
