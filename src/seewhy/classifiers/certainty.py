@@ -301,7 +301,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     cure, said = "", f"In {right} of cases like this it is right, measured on {d.n:,} held-out pictures."
     if d.is_unknown:
         said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
-        figures[:0] = [f"If it must be one of its classes: {names[0]}."]
+        figures[:0] = [f"Of the classes that it knows, {names[0]} comes closest."]
         cure = f"Is it something new? Add pictures of it, and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"In {right} of cases like this it is right" + (f"; {names[1]} comes next." if len(names) > 1 else ".")
@@ -342,7 +342,7 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     if poorly:
         said = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
-        said = f"It knows one class only: {names[0]}."
+        said = f"It knows only one class, {names[0]}."
     own = f"{listed(names)}: together {_part(level)} of the score or more." if n > 1 else ""
     reason = f"How often that is right is not known: {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)
