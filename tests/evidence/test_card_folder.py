@@ -68,7 +68,7 @@ def test_a_photo_is_never_written_over(classifier: Classifier) -> None:
         "z/a.png exists, and SeeWhy did not write it or it was changed since. Expected a new name, or an unchanged file"
     )
     os.link("z/a.png", "z/same.png")
-    assert refused(classifier, "z/a.png", output="z/same.png").startswith("z/same.png exists and")
+    assert refused(classifier, "z/a.png", output="z/same.png").startswith("z/same.png exists, and")
     assert Path("z/a.png").read_bytes() == photo
     own = "z/card.png"
     list(Batch(classifier, QUICK, Path(own)).run(["x/a.png"]))

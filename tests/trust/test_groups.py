@@ -193,7 +193,7 @@ def test_what_fit_says_of_the_figure() -> None:
     )
     (given, *_) = held_out_lines(measures | {"split": how | {"by": "given"}, "expected_range": None})
     assert given == (
-        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); each group is held out as a whole: expect "
+        "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); each group is held out as a whole, so expect "
         "this of new groups"
     )
     (first, *_) = held_out_lines(measures | {"expected_range": None})
