@@ -54,8 +54,8 @@ def zero_shot(
 
     Args:
         labels: at least two names.
-        encoder: one with words, or its name.
-        **parameters: those of the recipe.
+        encoder: an encoder with a text half, or its name.
+        **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import ZeroShot
 
@@ -70,8 +70,8 @@ def described(
 
     Args:
         descriptions: ``{"class": ["text", …], …}``, or a JSON file of it.
-        encoder: one with words, or its name.
-        **parameters: those of the recipe.
+        encoder: an encoder with a text half, or its name.
+        **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import Described
 
@@ -107,7 +107,7 @@ def fit(
         descriptions: texts about the classes, for the evidence in words.
         store: where features are kept between runs; default: nowhere.
         progress: callback for progress and failures.
-        **parameters: those of the recipe, for example ``solver="svm"``.
+        **parameters: parameters of the recipe, for example ``solver="svm"``.
 
     Raises:
         InputError: the data holds no pictures with classes.

@@ -150,7 +150,7 @@ class FollowUp(Recipe):
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
+        """The second look after a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
                 f"--follow-up was given with a classifier made by {first.recipe}. Expected one made from names or "

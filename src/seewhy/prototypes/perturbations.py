@@ -54,12 +54,12 @@ _Channels = Float32[np.ndarray, "c h w"]
 
 
 def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: int = 21) -> Pixels:
-    """The texture taken away by non-local means: a pixel becomes the mean of those around whose patches look like its.
+    """Remove texture by non-local means: each pixel becomes the mean of the surrounding pixels with similar patches.
 
     Buades, Coll & Morel 2005. A pixel at distance ``d²``, the mean over the patch of the squared differences summed
     over ``C`` channels, weighs ``exp(−d² / (C · strength²))``. As in OpenCV's ``fastNlMeansDenoisingColored``, which
-    the authors call, lightness and colour are weighed apart, in CIE Lab of the pixel values taken as linear; but Lab is
-    not rounded and no weight is dropped (how far the two differ: ``tests/golden/characteristics.json``).
+    the authors call, lightness and colour have separate weights, in CIE Lab of the pixel values taken as linear. Unlike
+    there, Lab is not rounded and no weight is dropped (``tests/golden/characteristics.json`` has the differences).
 
     Example:
         >>> flat = np.full((8, 8, 3), 90, np.uint8)

@@ -31,7 +31,8 @@ Maps = CellMaps | CellPart
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """``U``, whose row ``k`` reads channel ``k`` of the new map, and its inverse, the transpose of an orthogonal one.
+    """``U``, whose row ``k`` gives channel ``k`` of the new map, and its inverse; of an orthogonal ``U`` this is the
+    transpose.
 
     ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
     """
