@@ -321,4 +321,4 @@ def expected(data: dict[str, Any]) -> str:
 
 def _beside(controls: list[dict[str, Any]]) -> str:
     below = [c["name"] for c in controls if not c["real"]]
-    return f"which is not shown to be above {below[0]}" if below else "above every control"
+    return f"which is not shown to be above the control “{below[0]}”" if below else "above every control"
