@@ -199,7 +199,7 @@ def test_what_fit_says_of_the_figure() -> None:
     (first, *_) = held_out_lines(measures | {"expected_range": None})
     assert first.startswith("these pictures do not show how it does in another place or on another day. To know")
     (unknown,) = held_out_lines({"held_out_accuracy": None})
-    assert unknown.endswith("how often it is right is not known")
+    assert unknown.endswith("how often it is right")
 
 
 def test_ties_that_rounding_breaks_in_a_circle_come_to_an_end() -> None:

@@ -53,7 +53,7 @@ def evidence_of(answer: Answer, e: Explanation) -> Evidence:
     """One kind of evidence as a card has it."""
     key, title, found = answer
     if isinstance(found, Missing):
-        verdict = Verdict("not measured", "Not here", linked(found.reason))
+        verdict = Verdict("not measured", "Not shown", linked(found.reason))
         return Evidence(key, title, verdict, (), Fold("What it takes", [Note(linked(found.cure))]))
     shown, figures, more = KINDS[key](found, e)
     judged = found.verdict
