@@ -173,7 +173,9 @@ class DenseCLIP:
         progress = progress or Progress()
         progress.note(said_cost(task, data, self.training))
         train(task, data, self.training, checkpoint=checkpoint, progress=progress)
-        trained_on = f"windows of {data.n_samples} pictures with masks, cut anew {self.n_steps * self.batch_size} times"
+        trained_on = (
+            f"windows of {data.n_samples} pictures with masks, cut at random {self.n_steps * self.batch_size} times"
+        )
         if self.train == "none":
             return self._made(encoder, classes, network, trained_on)
         made = self._made(tuned(encoder, halves), classes, network, f"{trained_on}, with the encoder ({self.train})")

@@ -265,8 +265,8 @@ def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     figures = f"The last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
     if found.n_copies > 1:
         alike = "" if one else ", so it is a blend that no copy shows"
-        figures += f" The {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
-    figures += f" It lies {found.distance:.3f} from the nearest memorised picture, which shows {label}."
+        figures += f" The {found.n_copies} copies end at a distance of {found.spread:.3f} from their mean{alike}."
+    figures += f" Its distance from the nearest memorised picture, which shows {label}, is {found.distance:.3f}."
     said = "is stable" if settled and one else "is a blend of copies" if settled else "was still changing"
     other = "" if label == decided else f", not {decided}"
     figures = f"The redrawn picture {said}. {figures}"
@@ -378,7 +378,7 @@ def agree(
     near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
     notes = ["The nearest parts look too different to count."] if far else []
     if near is not None:
-        notes.append(f"{percent(near, ' ')} is the limit: moving the picture by a pixel may change the verdict.")
+        notes.append(f"{percent(near, ' ')} is a limit, so moving the picture by one pixel may change the verdict.")
     is_decision = decision in (None, label)
     who = "The evidence" if is_decision else f"For {label}, which is not the decision, the evidence"
     sentence = f"{who} {verdict}: {', and '.join(said)}."

@@ -229,7 +229,7 @@ def _taken_out(
     other = decides.without(held, at_random=True)[1].argmax(1)
     return (
         f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; "
-        f"taking out as many at random changes {float((whole != other).float().mean()):.0%}."
+        f"taking out as many random ones changes {float((whole != other).float().mean()):.0%}."
     )
 
 

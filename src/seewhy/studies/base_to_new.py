@@ -283,6 +283,6 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
         told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(found)} Points of accuracy more than the names alone, with up to {shots} pictures per class: "
+        f"{' '.join(found)} Accuracy in points above that of the names alone, with up to {shots} pictures per class: "
         f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
     )

@@ -282,7 +282,7 @@ def text(looked: Looked, seed: int) -> Concepts:
         )
     note = (
         f"{len(texts) - len(keep)} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do "
-        f"not predict them as {judge.name} sees them."
+        f"not predict the scores that {judge.name} gives them."
     )
     notes = (note,) if len(keep) < len(texts) else ()
     return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)

@@ -216,7 +216,7 @@ class SharedText(Rule):
             of[folded(text)].add(picture)
         for i, (_, text) in enumerate(corpus.pairs):
             if (n := len(of[folded(text)])) > self.most:
-                yield i, f"is said of {n} pictures"
+                yield i, f"is the text of {n} pictures"
 
 
 @rules.register
@@ -230,7 +230,7 @@ class RepeatedText(Rule):
         said: set[tuple[int, str]] = set()
         for i, (picture, text) in enumerate(corpus.pairs):
             if (pair := (picture, folded(text))) in said:
-                yield i, "is said twice of this picture"
+                yield i, "occurs twice for this picture"
             said.add(pair)
 
 

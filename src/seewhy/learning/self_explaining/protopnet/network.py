@@ -247,8 +247,9 @@ class ProtoPNetPrototypes(Prototypes):
         """Measure whether prototypes find their class on other pictures; they nearly always have it themselves."""
         measure = showing.model.likeness
         figures = (
-            f"These {len(showing.groups)} prototypes bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
+            f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
+            f"{showing.logits_in_all:.1f} logits that "
+            f"speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
         )
         if measure is None:
             said = "No held-out pictures show whether these prototypes match their own class."
