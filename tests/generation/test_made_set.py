@@ -135,7 +135,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path) -> None:
         ({"classes": ("a", "A!")}, "10 pictures of each of 'a', 'A!' were asked for"),
         ({"classes": ("..",)}, "10 pictures of each of '..'"),
         ({"classes": ("a",), "count": 0}, "0 pictures of each of 'a'"),
-        ({"classes": ("a",), "prompt": "a cat"}, "The prompt is 'a cat'. A sentence with {}"),
+        ({"classes": ("a",), "prompt": "a cat"}, "The prompt is 'a cat'. Expected a sentence with {}"),
     ],
 )
 def test_what_cannot_be_made_is_refused(given: dict[str, Any], said: str) -> None:

@@ -42,18 +42,18 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """The checkpoint, and of what it must be."""
+        """The checkpoint, and the seal that it must have."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
     def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
-        """The pictures, encoded once by the encoder or another ``reader``; the rest is :func:`.encode_samples`'s."""
+        """Encode the pictures once, with the encoder or another ``reader``; see :func:`.encode_samples`."""
         store, eye = self.store if keep else None, reader or self.encoder
         return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a recipe learnt.
+    """The result of a recipe's learning.
 
     Attributes:
         classifier: with the held-out pictures and their logits.
@@ -100,7 +100,7 @@ class PictureRecipe(Recipe):
 
     @abstractmethod
     def learn(self, fitting: Fitting) -> Outcome:
-        """Encode the pictures and learn: the method itself."""
+        """Encode the pictures and learn: this is the method itself."""
 
     @final
     @undisturbed
@@ -116,7 +116,7 @@ class PictureRecipe(Recipe):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
-        """Make a classifier of pictures, with its evidence and its figures.
+        """Fit a classifier to pictures, and measure its evidence and figures.
 
         Args:
             encoder: it is left as it is.
@@ -142,7 +142,7 @@ class PictureRecipe(Recipe):
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Refuse what the recipe does not take; the message names the recipes that take it."""
+        """Refuse inputs that the recipe does not take; the message names the recipes that take them."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]

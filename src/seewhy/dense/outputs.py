@@ -53,7 +53,7 @@ class BoxConfusion(TypedDict):
 
 
 class EvaluateBoxesOutput(BoxFigures):
-    """How good boxes are: the object of seewhy evaluate --json with boxes."""
+    """Quality of boxes: the JSON object of ``seewhy evaluate --json`` with boxes."""
 
     n_pictures: Annotated[Count, Doc("pictures judged")]
     n_boxes: Annotated[Count, Doc("boxes on them, without ignored ones")]
@@ -89,7 +89,7 @@ class MaskRow(TypedDict):
 
 
 class MasksOutput(TypedDict):
-    """How good masks are: the object of seewhy evaluate --json on pictures with masks."""
+    """Quality of masks: the JSON object of ``seewhy evaluate --json`` on pictures with masks."""
 
     method: Annotated[str, Doc("registered name of the segmenter")]
     encoder: Annotated[str, Doc("the encoder")]
@@ -170,7 +170,7 @@ class RegionsOutput(TypedDict):
 
 
 class DetectionsOutput(RegionsOutput):
-    """A picture with boxes around what was found in it."""
+    """A picture with boxes around the objects found in it."""
 
     detections: Annotated[list[Detection], Doc("detected boxes, highest score first")]
     measured: Annotated[str, Doc("what the detector reached and on which pictures, in words")]

@@ -38,7 +38,7 @@ def schemes() -> dict[str, str]:
 
 
 def is_there(place: str) -> bool:
-    """Whether a text is the path of something; a sentence may be too long for one, or hold what no path may."""
+    """Whether a text is the path of an existing file or folder; a sentence may be too long for a path."""
     try:
         return Path(place).exists()
     except (OSError, ValueError):
@@ -118,7 +118,7 @@ def saved_encoder(
     again: str,
     argument: str = "encoder",
 ) -> Encoder:
-    """The encoder that something was made with.
+    """Load the encoder that a saved file was made with.
 
     A file may name an embedded encoder or one that begins from nothing. Any other is loaded only where a person names
     it, for a name decides which library reads which file, and asks which address.
@@ -150,7 +150,7 @@ def saved_encoder(
 
 
 def shown(name: str) -> str:
-    """A name out of a file, on one line, with nothing in it that acts on a terminal."""
+    """A name from a file, on one line, without characters that act on a terminal."""
     short = name if len(name) <= LONGEST else name[:LONGEST] + "…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 

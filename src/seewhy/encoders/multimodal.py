@@ -61,7 +61,7 @@ def _pictures(core: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t
 
 
 class LastToken(nn.Module):
-    """The picture's tokens between vectors of words → the state of the last token, as the model's last layer has it."""
+    """Put the picture's tokens between the vectors of words, and return the last layer's state of the last token."""
 
     before: Tensor
     behind: Tensor
@@ -80,7 +80,7 @@ class LastToken(nn.Module):
 
 
 class Reader:
-    """A frozen model, its tokenizer and the prompt: instructions → heads."""
+    """A frozen model with its tokenizer and prompt; it makes one head per instruction."""
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str) -> None:
         self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
@@ -88,7 +88,7 @@ class Reader:
         self.longest = int(getattr(model.config.text_config, "max_position_embeddings", 1 << 30))
 
     def ids(self, instruction: str) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
-        """Numbers of the tokens before the picture, and behind it."""
+        """Ids of the tokens before the picture and after it."""
         mark = str(self.tokenizer.convert_ids_to_tokens(self.mark))
         if mark in instruction:
             raise InputError(
@@ -107,7 +107,7 @@ class Reader:
 
     @torch.no_grad()
     def head(self, instruction: str, n_tokens: int) -> tuple[LastToken, Tensor]:
-        """What reads pictures of so many tokens under an instruction, and the numbers of all its words."""
+        """The head that reads pictures of this many tokens under an instruction, and the ids of all its words."""
         before, behind = self.ids(instruction)
         n = len(before) + n_tokens + len(behind)
         if n > self.longest:

@@ -39,7 +39,7 @@ GLOBAL_EVERY = 3
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way round them (He et al. 2015).
+    """Two convolutions with a skip connection (He et al. 2015).
 
     A ``norm`` stands on the way round too; without one maps are normalised without a look at a picture's company.
     """

@@ -69,7 +69,7 @@ class Measure(TypedDict):
 
 
 class Run(TypedDict):
-    """What a run into a folder of Parquet files did."""
+    """The result of a run into a folder of Parquet files."""
 
     output: Annotated[str, Doc("the run's folder")]
     n_shards: Annotated[Count, Doc("shards of the whole input")]

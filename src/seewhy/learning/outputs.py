@@ -14,7 +14,7 @@ from ..results import Count, Doc, Share
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training would cost: the object of seewhy adapt and pretrain --dry-run --json."""
+    """Predicted cost of a training: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
 
     dry_run: Annotated[Literal[True], Doc("`true`")]
     n_pictures: Annotated[Count, Doc("pictures with texts")]
@@ -169,7 +169,7 @@ class HeldOut(TypedDict):
 
 
 Arms = dict[Literal["fitted", "before", "random"], float]
-"""With the rotation, without, and with a random one."""
+"""Results with the rotation, without it, and with a random one."""
 
 
 class Likeness(TypedDict):

@@ -26,7 +26,7 @@ View = tuple[np.ndarray, FractionBox, bool]
 
 
 class TrainingPictures:
-    """Reads batches of pictures, each a little different every time."""
+    """Reads batches of pictures, each picture a little different every time."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TrainingPictures:
     def batch(
         self, index: Sequence[int], draws: Sequence[np.random.Generator], pool: ThreadPoolExecutor | None = None
     ) -> tuple[list[int], dict[str, Any]]:
-        """Positions of the pictures that can be read, and what :class:`seewhy.training.batches.Batch` has of them."""
+        """Positions of the readable pictures, and their fields for :class:`seewhy.training.batches.Batch`."""
         read = list((map if pool is None else pool.map)(self._read, index, draws))
         found = [(i, views) for i, views in zip(index, read, strict=True) if views is not None]
         if not found:
@@ -147,7 +147,7 @@ class Augmentation:
             )
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
-        """A view ``(h, w, 3)`` with other colours; everything is drawn, whether it is used or not."""
+        """A view ``(h, w, 3)`` in other colours; all random numbers are drawn, even those that are not used."""
         chances, amounts, order = draw.random(4), draw.uniform(-1, 1, 4), draw.permutation(4)
         sigma = draw.uniform(0.1, 2.0) * max(pixels.shape[:2]) / 224
         image = Image.fromarray(pixels)
@@ -183,7 +183,7 @@ AUGMENTATIONS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The one of a name."""
+    """The augmentation of this name."""
     if name not in AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]

@@ -37,7 +37,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @dataclass(frozen=True)
 class Training:
-    """How long, how fast, and from which seed.
+    """The length, speed and seed of a training.
 
     Attributes:
         n_steps: batches in all.
@@ -87,7 +87,9 @@ class Training:
 
     @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
-        """Epochs, batch, decay and seed of a way of teaching: a cosine behind a few steps in which the rate rises."""
+        """A training with these epochs, batch, decay and seed: the rate rises for a few steps, then follows a
+        cosine.
+        """
         size = min(how.batch_size, data.n_samples)
         steps = how.epochs * data.steps_per_epoch(size)
         usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}
@@ -96,7 +98,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training was like."""
+    """The record of a finished training."""
 
     history: tuple[dict[str, float], ...]
     seconds_per_step: float
@@ -104,13 +106,13 @@ class Trained:
 
     @property
     def loss(self) -> float:
-        """Of the last 20 steps, on average."""
+        """The average loss of the last 20 steps."""
         last = [step["loss"] for step in self.history[-20:]]
         return round(sum(last) / len(last), 4)
 
 
 def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The terms of some steps, on average."""
+    """The average terms of some steps."""
     return {name: round(sum(step[name] for step in steps) / len(steps), 4) for name in (steps[0] if steps else ())}
 
 
@@ -122,7 +124,7 @@ def train(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a task in place; it ends frozen, in evaluation mode, where it was before.
+    """Train a task in place; afterwards it is frozen, in evaluation mode, and on its earlier device.
 
     A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
     the weights of one that was not. Asked to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it ends its step and writes its
@@ -180,7 +182,7 @@ def train(
 
 
 class Interrupt:
-    """The first signal that ends a process waits until a step is done and written; a second one acts at once."""
+    """Delays the first signal that ends a process until a step is done and written; a second signal acts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -208,14 +210,14 @@ class Interrupt:
         self._give_back()
 
     def act(self) -> None:
-        """Let the signal do what it does, which most often is the end: Ctrl-C raises a ``KeyboardInterrupt``."""
+        """Let the signal act, which usually ends the process: Ctrl-C raises a ``KeyboardInterrupt``."""
         self._give_back()
         number, self.signal = self.signal or signal.SIGTERM, None
         signal.raise_signal(number)
 
 
 class History:
-    """Every step's terms, read from the device only now and then."""
+    """The terms of every step, read from the device only now and then."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -223,7 +225,7 @@ class History:
         self.waiting: list[list[Tensor]] = []
 
     def add(self, terms: Mapping[str, Tensor]) -> bool:
-        """Whether the numbers are to be read now."""
+        """Add a step's terms; returns whether to read the numbers now."""
         self.names = self.names or list(terms)
         if not set(self.names) <= set(terms):
             raise DataError(
@@ -237,7 +239,7 @@ class History:
         return len(self.waiting) == 32
 
     def resume(self, names: Any, numbers: Tensor) -> bool:
-        """Go on from a checkpoint's names of terms and numbers; whether they are whole steps."""
+        """Continue from a checkpoint's names of terms and numbers; returns whether they are whole steps."""
         fits = isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
         if not fits or numbers.ndim != 1 or (len(numbers) % len(names) if names else len(numbers)):
             return False
@@ -246,7 +248,7 @@ class History:
 
     @property
     def last(self) -> dict[str, float]:
-        """Of the last step that was read."""
+        """The terms of the last step that was read."""
         n = len(self.names)
         return dict(zip(self.names, self.numbers[-n:], strict=True)) if n and self.numbers else {}
 

@@ -59,7 +59,7 @@ class Rows:
         return cls(feature(x), y, picture, rounds[picture], own, pictures.final[picture], rounds)
 
     def logits(self, fits: Sequence[LinearFit]) -> Float[Tensor, "n k"]:
-        """Of each picture by the fit that held it out; NaN where none did."""
+        """Each picture's logits from the fit that held it out; NaN if none did."""
         logits = torch.full((len(self.rounds), len(fits[0].bias)), torch.nan)
         for number, fit in enumerate(fits):
             asked = self.own & (self.fold == number)
@@ -82,7 +82,7 @@ class Choice:
     random_accuracy: float | None = None
 
     def held_out(self, pictures: EncodedSet, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """Those pictures, each by its own crop alone, with what was said of them."""
+        """The held-out pictures, each with its own crop alone and its logits."""
         if self.index is None or self.logits is None:
             return None
         some = evenly(torch.ones_like(self.index, dtype=torch.bool), most)
@@ -131,7 +131,7 @@ class Linear(PictureRecipe):
         return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
-        """Learn from pictures that were looked at before, all with as many views."""
+        """Learn from pictures that were encoded before, all with the same number of views."""
         rows = Rows.of(pictures, self._feature)
         with beside(encoder.engine.name, len(pictures.items)):
             chosen = self._choose(rows, pictures)
@@ -154,7 +154,7 @@ class Linear(PictureRecipe):
         )
 
     def fit_at(self, pictures: EncodedSet, c: float) -> Head:
-        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, uncalibrated."""
+        """The uncalibrated fit of these pictures with a given ``C`` (per picture)."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)

@@ -290,7 +290,7 @@ def _line_search(
 
 
 def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight."""
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class gets the same total weight."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
@@ -334,7 +334,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
 
 
 class PathPoint(NamedTuple):
-    """How one C did on held-out pictures; ``log_loss`` is after the best temperature for it."""
+    """The results of one C on held-out pictures; ``log_loss`` is at the best temperature for it."""
 
     c: float
     accuracy: float
@@ -343,7 +343,7 @@ class PathPoint(NamedTuple):
 
 
 class CPath(NamedTuple):
-    """Every C tried, the one chosen, its fit in the last round, and the latest fit of every round."""
+    """Every C that was tried, the chosen one, its fit in the last round, and the latest fit of every round."""
 
     points: tuple[PathPoint, ...]
     best: PathPoint
@@ -383,7 +383,7 @@ def c_path(
     weigh: Weigh = lambda y: None,
     tol: float = 1e-3,
 ) -> CPath:
-    """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
+    """Try every C on held-out pictures, strongest penalty first; each fit starts from the one before.
 
     A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
     log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a

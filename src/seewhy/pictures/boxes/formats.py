@@ -234,7 +234,7 @@ class _Safe(TreeBuilder):
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of an XML text; a document type is refused."""
+    """The root of an XML text; a text with a document type is refused."""
     parser = XMLParser(target=_Safe())
     try:
         parser.feed(data)

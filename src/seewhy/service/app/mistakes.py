@@ -89,16 +89,16 @@ class Mistakes:
         self._done = done
 
     def start(self) -> None:
-        """Begin; each batch queues the next."""
+        """Start; each batch queues the next."""
         self._worker.do(self._piece, IDLE)
 
     def looked_at(self) -> tuple[list[int], Float[Tensor, "n d"] | None]:
-        """Numbers and features of the pictures encoded so far, where there are descriptions to edit."""
+        """Return positions and features of the pictures encoded so far, if there are descriptions to edit."""
         seen = self._looked[:]
         return [i for i, _ in seen], torch.cat([pooled for _, pooled in seen]) if seen else None
 
     def image_of(self, key: str, label: str) -> str | None:
-        """The file of the mistake with this key and label, if any."""
+        """Return the file of the mistake with this key and label, if any."""
         return next((self.items[m.index].image for m in self.found[:] if (m.key, m.true) == (key, label)), None)
 
     def _piece(self) -> None:

@@ -71,7 +71,7 @@ FORM_BODY = form_with(
 
 
 class Pages:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The handlers; the OpenAPI document uses their docstrings."""
 
     def __init__(self, state: State) -> None:
         self.state = state

@@ -73,7 +73,7 @@ class ServiceSettings:
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token from a file or from the environment; ``None`` without either."""
+    """Return the token from a file or from the environment; ``None`` without either."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _check_token(given.strip())
@@ -100,7 +100,7 @@ def _check_token(token: str) -> str:
 
 @dataclass
 class Visit(Result):
-    """A line of the access log of seewhy serve."""
+    """A line of the access log of ``seewhy serve``."""
 
     time: Annotated[str, Doc("UTC, when the answer ended")] = ""
     id: Annotated[str, Doc("`X-Request-ID`: the client's if printable")] = ""
