@@ -92,7 +92,7 @@ def test_what_no_network_has_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         SmallCNN(n_convs=0)
     assert str(caught.value) == (
-        "A small CNN was given n_convs=0, n_filters=32, n_dense=1, n_units=64. Expected 1 to 5 convolutions, no or "
+        "A small CNN was given n_convs=0, n_filters=32, n_dense=1, n_units=64. Expected 1 to 5 convolutions, 0 or "
         "more dense layers, and numbers above zero. Change them."
     )
     with pytest.raises(InputError, match=r"^A small CNN of 5 convolutions was given side=16\. "):
