@@ -154,8 +154,8 @@ def _checked(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
         check_readable(str(folder), file)
         if file.suffix in CODE:
             raise ModelError(
-                f"{folder} brings its own code, {file.name!r}, which SeeWhy never runs. Expected a pipeline that the "
-                "installed diffusers knows. Choose another one."
+                f"{folder} brings its own code, {file.name!r}, which SeeWhy never runs. Expected a pipeline that "
+                "the installed diffusers knows. Choose another one."
             )
         if file.suffix in PICKLES and not any(other.suffix == ".safetensors" for other in file.parent.iterdir()):
             raise WeightsError(

@@ -10,7 +10,7 @@ from .progress import LINE, Step
 def run() -> None:
     """Run the command line in a process of its own.
 
-    Torch's 200,000 objects stay: Python looks for garbage among them less often, and not before it ends.
+    Torch's 200,000 objects stay in memory, so Python looks for garbage less often, and not when it ends.
     """
     gc.set_threshold(20_000, 20, 20)
     try:

@@ -17,8 +17,8 @@ MOST_NAMES = 40
 class SeeWhyError(Exception):
     """The base of every error that SeeWhy raises on purpose; the command line prints it and exits with 2.
 
-    Text from a file may be of any length. A message shortens very long words, and of a very long text keeps the
-    beginning and the end, where the cure is.
+    Text from a file may have any length. A message shortens very long words. Of a very long text it keeps the
+    beginning, and the end with the cure.
     """
 
     def __init__(self, *said: object) -> None:

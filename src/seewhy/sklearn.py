@@ -43,13 +43,13 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         solver: ``"logistic"`` or ``"svm"``.
         n_crops: random crops per picture.
         class_weight: ``"balanced"`` or ``None``.
-        held_out: part of the pictures on which the regularisation and the calibration are chosen.
+        held_out: share of the pictures on which the regularisation and the calibration are chosen.
         split: ``"grouped"`` or ``"random"``.
-        store: where looks are kept; with one, the folds of a cross-validation look at each picture once.
+        store: where features are kept; with a store, the folds of a cross-validation encode each picture once.
         random_state: seed of split and crops.
 
     Attributes:
-        classes_: the labels, sorted, of the type they were given in.
+        classes_: the sorted labels, of the same type as the labels given to :meth:`fit`.
         classifier_: the :class:`seewhy.Classifier`, to be saved and evaluated.
 
     >>> SeeWhyClassifier(n_crops=2)

@@ -71,8 +71,8 @@ def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
     """Use one torch thread inside this context, where another engine runs the network; afterwards the caller's number
     again.
 
-    Torch's threads wait by spinning and take the cores from the engine's; with more than :data:`FEW` vectors,
-    ``n_rows``, torch is faster with all of them.
+    Torch's threads wait by spinning, which takes cores from the engine. With more than :data:`FEW` vectors
+    (``n_rows``), torch is faster with all of its threads.
     """
     import torch
 

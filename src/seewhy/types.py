@@ -98,7 +98,7 @@ class Crop:
     """A way to cut a picture instead of the transform's own centre crop.
 
     Attributes:
-        box: part of the upright picture to take, as fractions; it is resized to the input size.
+        box: area of the upright picture to take, as fractions; it is resized to the input size.
         flip: mirror left to right after cutting.
     """
 

@@ -186,7 +186,7 @@ def test_a_generator_of_our_own_climbs_the_class(own: Any, tmp_path: Path) -> No
 
 def test_a_folder_of_somebody_else_is_left_by_the_script(own: Any, tmp_path: Path) -> None:
     own[0].save(tmp_path / "gen")
-    with pytest.raises(ModelError, match="SeeWhy never loads an encoder only because a file names it"):
+    with pytest.raises(ModelError, match="never loads an encoder only because a file names it"):
         main([str(tmp_path / "o"), "--generator", str(tmp_path / "gen")])
     assert not (tmp_path / "o").exists()
 

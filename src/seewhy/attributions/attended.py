@@ -44,11 +44,14 @@ class Reading:
     """How a head reads patches.
 
     Attributes:
-        numbers: of the attentions that read patches outside the patches' own rows, unmixed until there.
-        alone: nothing of a patch reaches the pooled vector but through these.
-        scale_free: a longer patch token is the same, as behind a layer norm: gradient · feature is zero.
-        bare: nothing else of the picture reaches the pooled vector: without patches nothing is left to normalise by.
-        short: one patch token stands for all others once what these attentions give is known.
+        numbers: numbers of the attentions that read patches outside the patches' own rows, before the patches are
+            mixed.
+        alone: whether a patch reaches the pooled vector only through these.
+        scale_free: whether the length of a patch token has no effect, as behind a layer norm: gradient · feature is
+            zero.
+        bare: whether nothing else of the picture reaches the pooled vector, so that without patches nothing can be
+            normalised.
+        short: whether one patch token can replace all others once the outputs of these attentions are known.
     """
 
     numbers: tuple[int, ...] = ()
@@ -263,10 +266,11 @@ class _Kept:
 def cells_evidence(
     model: Explainable, look: EncoderOutput, score: Score, reading: Reading
 ) -> Float[Tensor, "b h w"] | None:
-    """Each cell's part of a score, signed, where gradient · feature would not tell it; ``None`` where it does.
+    """Each cell's signed contribution to a score, if gradient · feature does not give it; ``None`` if it does.
 
-    Where cells are read through attention or a mean alone, the parts add up to what the score loses when no cell has a
-    value, within 0.1 % of the sum of their sizes; of a cell's own row, where that is read as well, to first order.
+    If cells are read only through attention or a mean, the contributions add up to the score's loss when no cell has a
+    value, within 0.1 % of the sum of their sizes. If a cell's own row is read as well, its contribution is of first
+    order.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None

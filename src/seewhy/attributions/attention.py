@@ -27,8 +27,8 @@ _PACKED = inspect.signature(functional.multi_head_attention_forward)
 class Capture(TorchFunctionMode):
     """Inside this context, attention is computed without fusion; ``maps`` keeps its weights, after ``change`` if given.
 
-    The calls themselves are answered by the plain formula, in this thread only, whatever the library: nothing of the
-    network is changed, so nothing has to be put back. Attention written out by hand is met at its softmax.
+    In this thread only, the plain formula answers the calls of any library. The network is not changed, so nothing has
+    to be restored. Attention without such a call is caught at its softmax.
     """
 
     def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -125,7 +125,7 @@ Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
 class Answered(TorchFunctionMode):
     """Inside this context, attentions return what ``answer`` gives, and layer norms divide by what ``norm`` gives.
 
-    A mean over tokens or over the places of a map is an attention with equal weights. The network is not touched.
+    A mean over tokens or over the cells of a map is an attention with equal weights. The network is not changed.
     """
 
     def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
@@ -213,9 +213,10 @@ class AddsTokens(Protocol):
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """A few pictures from ``first`` on, run again with their attention kept, ``(b, heads, t, t)`` a layer.
+    """A few pictures from ``first`` on, run again with their attention, ``(b, heads, t, t)`` per layer.
 
-    ``entering`` are the tokens that come into each layer from the one before; where it has more, these are prompts.
+    ``entering`` are the tokens that enter each layer from the one before; if the layer has more, the others are
+    prompts.
     """
 
     first: int
@@ -224,9 +225,8 @@ class AttentionRun:
     entering: Sequence[int]
 
     def follow(self, rows: Tensor, matrices: Sequence[Tensor], *, adds: bool) -> Float[Tensor, "b t"]:
-        """Weights of the pooled tokens down through all layers, last first, by ``M`` or, where it adds, ``I + M``.
-
-        Prompts that a layer throws away have no weight, and those that are put in there come from no picture.
+        """Follow the weights of the pooled tokens down through all layers, last first, by ``M`` or, with a residual,
+        ``I + M``. Prompts that a layer drops have no weight, and prompts inserted there come from no picture.
         """
         for layer in reversed(range(len(self.maps))):
             rows = functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))

@@ -48,18 +48,18 @@ class Attribution(ABC):
 
     Class attributes:
         name: registered name, the file's stem.
-        spelt: as its paper writes it; empty where that is the name.
-        paper: where it is from.
-        needs: what it asks of the model.
-        cost: in forward passes of the trunk, beside the one that predicts.
+        spelt: the name as its paper spells it; empty if that is the same.
+        paper: the paper it comes from.
+        needs: what it needs of the model.
+        cost: forward passes of the trunk, besides the prediction's.
         stochastic: whether a seed matters.
         needs_pixels: whether the look must carry its pixels.
         needs_training: whether it works only with an explainer that was trained for the classifier.
-        needs_attention: whether it reads attention, and so explains transformers alone.
-        needs_words: whether it reads classes' names word by word, and so explains by encoders that show single words.
-        recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
-        engine_alone: whether it reads pixels and runs the network in the encoder's engine only, never in torch.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+        needs_attention: whether it reads attention, and so explains only transformers.
+        needs_words: whether it reads class names word by word, which needs an encoder that returns single words.
+        recipe: the recipe whose classifiers it explains, if it explains only these; empty for any classifier.
+        engine_alone: whether it reads pixels and runs the network only in the encoder's engine, never in torch.
+        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]

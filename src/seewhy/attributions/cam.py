@@ -25,8 +25,8 @@ class CAM(Attribution):
     """The base of maps made from activations and their gradient; a subclass writes the rule.
 
     Class attributes:
-        sums_products: the rule is a plain sum over channels of gradient · activation, which is zero where the encoder's
-            last map is read through a layer norm alone; what each patch's value adds then takes its place.
+        sums_products: whether the rule is a plain sum over channels of gradient · activation. That sum is zero if the
+            encoder's last map is read through a layer norm alone; each patch's contribution then replaces it.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.

@@ -116,8 +116,9 @@ class InnerCut(NamedTuple):
 def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
     """The cut of an encoder at a layer, made once; its front half stays on disk like every converted trunk.
 
-    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
-    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
+    ``None`` in four cases, in which hooks cut the trunk in torch: it runs in torch anyway, its graph cannot be cut (a
+    layer inside a residual branch, a block that runs twice), it has no row per picture there, or its front does not
+    convert.
     """
     if encoder.engine.name == "torch":
         return None
@@ -319,7 +320,8 @@ class _Run(NamedTuple):
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
     """Find ``n`` layers, or as many as there are, in one pass over an empty picture; the trunk's output is the last.
 
-    Where maps shrink, the last at each of the ``n`` coarsest resolutions; else, as in transformers, the last blocks.
+    If maps shrink, these are the last layers at the ``n`` coarsest resolutions; otherwise, as in transformers, the last
+    blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)

@@ -38,11 +38,11 @@ class NamedChannel:
     """A channel of the last feature map, and its role on one picture.
 
     Attributes:
-        weight: ``v_k``, the change of the target with the channel's mean (the paper's α_k times the number of cells).
-        share: ``v_k`` times the channel's mean, divided by all such products that are positive.
-        name: the word that leans on it most; ``None`` where random directions would lean as much.
-        strength: by how many standard deviations over the channels that word leans on this one.
-        cell: row and column where the channel is strongest.
+        weight: ``v_k``, the derivative of the target by the channel's mean (the paper's α_k times the number of cells).
+        share: ``v_k`` times the channel's mean, divided by the sum of all such products that are positive.
+        name: the word that depends on it most; ``None`` if random directions would depend on it as much.
+        strength: how much that word depends on this channel, in standard deviations over the channels.
+        cell: row and column in which the channel is strongest.
     """
 
     channel: int

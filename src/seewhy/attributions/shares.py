@@ -13,8 +13,8 @@ from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feat
 def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
     """Each cell's contribution to the target's logit (minus the mean over classes), signed.
 
-    Behind a mean-pooled head they add up to it but for a constant; where patches are read through attention they are
-    what each value adds (:mod:`seewhy.attributions.attended`); else gradient × feature, to first order.
+    With a mean-pooled head they add up to it, up to a constant. If patches are read through attention, they are what
+    each value adds (:mod:`seewhy.attributions.attended`). Otherwise they are gradient × feature, to first order.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):

@@ -52,7 +52,7 @@ class Classifier:
         encoder: turns pictures into features.
         classes: names, in the order of the head's rows.
         head: pooled features → logits.
-        words: descriptions of the classes, if any; ``decided_by_words`` says whether they make the decision.
+        words: descriptions of the classes, if any; ``decided_by_words``: whether they make the decision.
         bank: patches of your pictures, if it was fitted on pictures; ``likeness`` says how far similar patches can be
             trusted.
         held_out: pictures kept out of training.
@@ -152,8 +152,8 @@ class Classifier:
     ) -> Iterator[Prediction | Failure]:
         """Predict pictures as a stream, in order, with one result per picture; a broken one never stops the others.
 
-        ``store`` keeps looks between runs; with ``views``, several crops a picture, logits are averaged. ``level`` is
-        how often the true class is to be among those named.
+        ``store`` keeps features between runs. With ``views``, logits are averaged over several crops per picture.
+        ``level`` is how often the classes named must include the true one.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):

@@ -38,8 +38,8 @@ Split = Literal["grouped", "random"]
 class HeldOut:
     """Pictures kept out of training, as features: what evidence is measured on.
 
-    Of a linear classifier these are (up to 5,000 of) *all* pictures it was fitted on that can be measured: each was
-    held out once, with all others of its group (out-of-fold). Elsewhere they are the part that was held out.
+    For a linear classifier these are (up to 5,000 of) *all* its pictures that can be measured: each was held out once,
+    with all others of its group (out-of-fold). For other classifiers they are the pictures that were held out.
     """
 
     pooled: Float[Tensor, "n d"]
@@ -69,8 +69,9 @@ def accuracy_by_words(head: Head, held: HeldOut) -> float:
 class EncodedSet:
     """Pictures that could be read, as one encoder (``encoder``, its fingerprint) sees them.
 
-    Those ``held`` are not trained on while choosing; with ``validation``, the user's own, not in the end either. By
-    ``folds`` each picture is held out once (-1 never); groups are whole in them, as in ``held``.
+    The pictures ``held`` are not used for training while settings are chosen. If they are the user's own
+    (``validation``), the final fit does not use them either. ``folds`` holds each picture out once (-1 never). Folds
+    and ``held`` keep groups whole.
     """
 
     items: Sequence[Sample]
@@ -245,8 +246,8 @@ def encode_samples(
 ) -> EncodedSet:
     """Encode pictures once, and hold some of them out; a broken picture is reported and left out.
 
-    ``views`` are of those to train on. Feature maps are kept of all with ``features``, and with the pixels of
-    ``n_bank`` pictures of either kind, for their patches.
+    ``views`` are for the training pictures. With ``features``, all feature maps are kept. For patches, the maps and
+    pixels of ``n_bank`` training and ``n_bank`` held-out pictures are kept.
     """
     validation = held_out.validation
     others = () if validation is None else validation.items

@@ -57,13 +57,13 @@ class Outcome:
 
     Attributes:
         classifier: with the held-out pictures and their logits.
-        pictures: fitted on, and held out; ``looked_by`` is what encoded them, where another encoder was given.
-        figures: of the method, beside those that all report.
-        trial: the same without the held-out pictures, where ``classifier`` was fitted on them in the end.
-        measured: all that was measured on, where the classifier keeps some of it only.
-        index: the places of those measured on, where they are not the ones flagged as held out.
-        patches: the pictures whose patches are kept, where others of them are held out than for the figures.
-        keep: whether features of the classifier's encoder are worth keeping.
+        pictures: the training and the held-out pictures; ``looked_by`` encoded them, if another encoder was given.
+        figures: the method's own figures, besides those that all methods report.
+        trial: the fit without the held-out pictures, if the final ``classifier`` was fitted on them.
+        measured: all pictures measured on, if the classifier keeps only some of them.
+        index: their positions, if they are not the pictures flagged as held out.
+        patches: the pictures whose patches are kept, if their held-out ones differ from those of the figures.
+        keep: whether to keep the features of the classifier's encoder.
     """
 
     classifier: Classifier
@@ -119,16 +119,17 @@ class PictureRecipe(Recipe):
         """Fit a classifier to pictures, and measure its evidence and figures.
 
         Args:
-            encoder: it is left as it is.
+            encoder: the encoder, which is not changed.
             samples: pictures with classes.
-            validation: pictures to choose and to measure on, never trained on; left out, ``held_out`` of ``samples``.
-                Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
-                everything looks better than it is.
-            descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.language.matching`.
+            validation: pictures for choosing and measuring, never for training; default: the share ``held_out`` of
+                ``samples``. Give them if ``samples`` holds near-duplicates (frames of one film, photos of one visit),
+                which make all figures too good.
+            descriptions: descriptions of the same classes, as evidence or to learn from.
+            captions: texts for each picture; see :mod:`seewhy.language.matching`.
             store: where features are kept, so that a second or an interrupted run does not encode again.
             progress: progress callback, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
+            checkpoint: where to keep the state from which a stopped run continues; the caller deletes it when the
+                result is safe.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
         hold_out = HoldOut(self.held_out, self.seed, validation, self.split)

@@ -28,7 +28,9 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """Pictures that were fitted on; miniatures of all, of :data:`MOST_MINIATURES`, or, earlier, none."""
+    """The pictures that a classifier was fitted on, with miniatures of at most :data:`MOST_MINIATURES`; earlier
+    versions have none.
+    """
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]

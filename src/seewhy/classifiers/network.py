@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Network(ABC):
     """Weights that a recipe trained inside, before or after the trunk of an encoder.
 
-    A classifier that has one looks through :meth:`encoder`, so that every attribution, metric and card works on it. Its
-    head is the identity where the network itself ends in logits. ``where`` is the attribution that reads its own.
+    Its classifier uses :meth:`encoder`, so every attribution, metric and card works on it. The head is the identity if
+    the network itself ends in logits. ``where`` names the attribution that reads the network's own maps.
     """
 
     where: ClassVar[str]
@@ -51,10 +51,11 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Perception:
-    """How one observed picture became the seen one, which alone was classified: the picture after 0, 1, … loops, grey.
+    """How a picture was redrawn before it was classified: the grey picture after 0, 1, … loops; the last one is
+    classified.
 
-    ``moves`` are root mean squares over pixels, ``spread`` that of the copies to their mean in the end; ``nearest`` is
-    the memorised picture at this ``distance``, with its file's ``name`` and its class.
+    ``moves`` are root mean square changes over pixels, and ``spread`` is that of the final copies around their mean.
+    ``nearest`` is the memorised picture at this ``distance``, with its file's ``name`` and its class.
     """
 
     path: Float[Tensor, "t h w"]

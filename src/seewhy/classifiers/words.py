@@ -77,8 +77,8 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """The same classifier, its words measured on these pictures: of sentences with the class's name in them, the texts
-    without it, but for a zero-shot classifier, whose words are the names, and a follow-up's captions.
+    """The same classifier with its descriptions measured on these pictures. Sentences with the class's name are
+    measured without it, except for a zero-shot classifier, whose texts are the names, and for a follow-up's captions.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
@@ -102,7 +102,8 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
     """The same descriptions, to be measured with each text alone, without its class's name.
 
-    With ``bare`` the vectors are of texts alone already, so that only those with the name in them are encoded anew.
+    With ``bare`` the vectors are already those of the texts alone, so only texts that contain the name are encoded
+    again.
     """
     plain: dict[int, str] = {}
     for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
@@ -178,12 +179,12 @@ class ForeignLists:
 
 @dataclass(frozen=True)
 class WordsMeasure:
-    """How the words fit held-out pictures, beside wrong ones.
+    """How well the descriptions fit held-out pictures, compared with wrong descriptions.
 
-    A list's fit is its cosine less its mean (``centre``) over held-out pictures, every class counted alike. ``as_good``
-    part of the wrong assignments, of lists to classes, fit as well as the true one; by class, ``beats`` is the part of
-    other lists that fit its pictures less well (NaN without). ``foreign`` is there where fewer than ``FEW`` have
-    pictures.
+    A list's fit is its cosine minus its mean (``centre``) over held-out pictures, with equal weight for every class.
+    ``as_good`` is the share of wrong assignments of lists to classes that fit as well as the true one. For each class,
+    ``beats`` is the share of other lists that fit its pictures less well (NaN without pictures). ``foreign`` exists if
+    fewer than ``FEW`` classes have pictures.
     """
 
     as_good: float
@@ -205,8 +206,8 @@ def measure_words(classifier: Classifier) -> WordsMeasure | None:
     """Measure a classifier's descriptions on its held-out pictures; ``None`` if these are of fewer than two classes.
 
     The mean fit of the classes' lists to their own pictures is compared with that of the same lists given to other
-    classes: in every order, or in 999 of more than six classes. With fewer than five, 999 draws of lists about other
-    things take their place, and no other order may fit as well.
+    classes: in every order, or in 999 random ones for more than six classes. With fewer than five classes, 999 draws of
+    lists about other subjects replace them, and no other order may fit as well.
     """
     words, held = classifier.words, classifier.held_out
     if words is None or held is None:

@@ -23,7 +23,7 @@ OPTIONS |= TABLE["options"]
 
 
 def todays(args: list[str]) -> list[str]:
-    """What was typed, as it is typed today; what follows ``--`` are names of files.
+    """A typed command in today's form; arguments after ``--`` are names of files.
 
     >>> todays(["search", "library", "--image", "a.jpg"])
     ['search', 'library', '--image', 'a.jpg']

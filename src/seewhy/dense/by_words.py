@@ -1,4 +1,4 @@
-"""``seewhy.segment`` and ``seewhy.detect``: from a picture and names to what is where, in one call."""
+"""``seewhy.segment`` and ``seewhy.detect``: find named objects in a picture in one call."""
 
 from __future__ import annotations
 

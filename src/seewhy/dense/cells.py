@@ -1,4 +1,4 @@
-"""What each cell of an encoder's map is among the words, and finer maps of its trunk from the same pass."""
+"""Vectors of an encoder's cells in the space of the words, and finer maps of its trunk from the same pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims of papers that pictures with masks suffice for."""
+"""Claims of papers that pictures with masks can test."""
 
 from __future__ import annotations
 

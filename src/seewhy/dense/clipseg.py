@@ -1,4 +1,4 @@
-"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a ready segmenter that finds what words name."""
+"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a pretrained segmenter that finds the objects that words name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DenseCLIP (Rao et al. 2022, CVPR): texts that look at the picture, and a decoder that reads their map of scores."""
+"""DenseCLIP (Rao et al. 2022, CVPR): texts that adapt to the picture, and a decoder that reads their map of scores."""
 
 from __future__ import annotations
 

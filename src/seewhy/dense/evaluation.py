@@ -1,4 +1,4 @@
-"""How good masks and boxes are, with intervals over pictures, and beside it what less knowledge would reach."""
+"""Quality of masks and boxes, with intervals over pictures, beside controls with less knowledge."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def box_controls(
     n_classes: int,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """Return the controls: boxes made with less knowledge, each with its resamples of all pictures."""
+    """Yield the controls: boxes made with less knowledge, each with its resamples of all pictures."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

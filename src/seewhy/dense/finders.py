@@ -1,4 +1,4 @@
-"""What finds things in pictures: detectors give boxes, segmenters name every pixel; both explain what they found."""
+"""Base classes that find objects in pictures: detectors give boxes, segmenters name every pixel; both explain them."""
 
 from __future__ import annotations
 

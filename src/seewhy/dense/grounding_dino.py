@@ -1,4 +1,4 @@
-"""Grounding DINO (Liu et al. 2023): a ready detector that finds the phrases of a sentence."""
+"""Grounding DINO (Liu et al. 2023): a pretrained detector that finds the phrases of a sentence."""
 
 from __future__ import annotations
 

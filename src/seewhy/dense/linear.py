@@ -1,4 +1,4 @@
-"""A linear probe of cells: what the encoder's map knows of classes, without any word."""
+"""A linear probe of cells: measures what the encoder's map alone says about classes, without words."""
 
 from __future__ import annotations
 

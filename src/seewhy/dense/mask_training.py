@@ -1,4 +1,4 @@
-"""What a decoder of masks learns from: windows of pictures with masks, looked at once or cut anew at every step."""
+"""Training data of mask decoders: windows of pictures with masks, encoded once or cut again at every step."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class FromPixels(MaskTask):
 
 
 def pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tensor, ""]:
-    """The loss over pixels with a class; 0 if there are none."""
+    """Return the loss over pixels with a class; 0 if there are none."""
     finer = interpolate(scores, size=labels.shape[1:], mode="bilinear", align_corners=False)
     total = cross_entropy(finer, labels, ignore_index=LEFT_OUT, reduction="sum")
     return total / (labels != LEFT_OUT).sum().clamp(min=1)

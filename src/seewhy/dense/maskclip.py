@@ -1,4 +1,4 @@
-"""MaskCLIP (Zhou et al. 2022, ECCV): every pixel by its nearest words, without training."""
+"""MaskCLIP (Zhou et al. 2022, ECCV): names every pixel by its nearest words, without training."""
 
 from __future__ import annotations
 

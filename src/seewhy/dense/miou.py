@@ -1,4 +1,4 @@
-"""Intersection over union of classes, with intervals over pictures, and what masks are worth without words."""
+"""Intersection over union of classes, with intervals over pictures and with controls that use no words."""
 
 from __future__ import annotations
 

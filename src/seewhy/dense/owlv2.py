@@ -1,4 +1,4 @@
-"""OWLv2 (Minderer et al. 2023): a ready detector that finds what words name."""
+"""OWLv2 (Minderer et al. 2023): a pretrained detector that finds the objects that words name."""
 
 from __future__ import annotations
 

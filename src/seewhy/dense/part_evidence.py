@@ -1,4 +1,4 @@
-"""Boxes and segments explained: the one look that found them, where, like what, in words, and what is from outside."""
+"""Explanations of boxes and segments: where, like what, in words, and the influence from outside, from one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The score of a part of a picture from its cells, and the part as a picture of its own that can be explained."""
+"""The score of a part of a picture from its cells, and the part as a picture that can be explained."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class WholePicture:
         self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
 
     def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The cells behind the score, for copies of the picture."""
+        """Return the cells behind the score, for copies of the picture."""
         found = self._cells(pixels)
         return found - self.score.centred * found.mean((2, 3), keepdim=True)
 

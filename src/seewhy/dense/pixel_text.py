@@ -1,4 +1,4 @@
-"""Texts that have looked at a picture, and the map of how well each of its cells fits them (DenseCLIP, section 3)."""
+"""Texts that adapt to a picture, and the map of how well they fit each of its cells (DenseCLIP, section 3)."""
 
 from __future__ import annotations
 

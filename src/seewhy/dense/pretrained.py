@@ -1,4 +1,4 @@
-"""Ready networks of transformers, from a folder: read safely, looked at in tiles where asked."""
+"""Pretrained networks of the transformers library, read safely from a folder; they can work in tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks at pictures: an encoder at a larger input, in windows that overlap where that is not enough."""
+"""The reader of pictures: an encoder at a larger input, with overlapping windows where needed."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Reader:
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
     ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
-        """Return the usable pictures, each with its mask and its counts of unnamed pixel values."""
+        """Yield the usable pictures, each with its mask and its counts of unnamed pixel values."""
         looked = self.looked([item.image for item in data.items])
         for item, one in progress.results(data.items, looked, what):
             try:

@@ -1,4 +1,4 @@
-"""What was found in one picture, boxes or masks: results with their files and their page, and which boxes are kept."""
+"""Boxes and masks found in one picture: results with their files and page, and the choice of boxes to keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder that learns with what stands on it: which of its weights do, what that costs, and how they are kept."""
+"""An encoder that is trained with the layers on it: which of its weights learn, the cost, and how they are saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detector of two stages on one map: where a thing may be, then what it is, by the cosine with texts."""
+"""A two-stage detector on one map: first where an object may be, then its name, by the cosine with texts."""
 
 from __future__ import annotations
 
@@ -150,7 +150,10 @@ class Targets:
 
     @classmethod
     def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Each box is proposed by cells of the level that fits its size; a cell in several boxes takes the smallest."""
+        """Return the targets.
+
+        Each box is proposed by cells of the level that fits its size; a cell in several boxes takes the smallest.
+        """
         middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
         of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
         if not len(boxes):

@@ -1,4 +1,4 @@
-"""Boxes by words, without training: where the cells say a name, in one look."""
+"""Boxes by words, without training: regions where a name fits the cells, from one pass."""
 
 from __future__ import annotations
 

@@ -36,10 +36,10 @@ class Layout:
 
     Attributes:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
-        grid: of tokens: ``(h, w)`` of those of the patches.
-        prefix: of tokens: class and register tokens before those of the patches.
-        finer: of ``"nchw"``: channels of finer maps that are packed behind the map's own, and how many times as fine
-            each is.
+        grid: for tokens: ``(h, w)``, the grid of the patch tokens.
+        prefix: for tokens: number of class and register tokens before the patch tokens.
+        finer: for ``"nchw"``: channels of finer maps that are packed after the map's own, and how many times finer each
+            is.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
@@ -164,11 +164,12 @@ class Encoder:
         module: the whole network, for methods that need gradients inside the trunk.
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or a function that returns a running
             engine.
-        conditioned: an instruction in words → the encoder that looks under it, for one that was trained with these.
-        looks: fingerprint of what gives features and pooled vectors, where only the words are not that encoder's.
+        conditioned: maps an instruction in words to the encoder under it, if the encoder was trained with instructions.
+        looks: fingerprint of the encoder that gives features and pooled vectors, if this one differs only in its text
+            half.
         base: the encoder that this one was adapted from.
-        rest: the base's pooled vectors → this encoder's features, where it looks through the base.
-        region_heads: of a detector, that were trained with it on pictures with texts.
+        rest: maps the base's pooled vectors to this encoder's features, if it runs the base first.
+        region_heads: heads of a detector that were trained with the encoder on pictures with texts.
     """
 
     def __init__(
@@ -276,7 +277,7 @@ class Encoder:
 
         Args:
             pixels: normalised, as :meth:`pixels` gives them.
-            condition: what is to be looked for, in words, such as ``"the colour"``; features are then those under it.
+            condition: an instruction in words, such as ``"the colour"``; the features are then those under it.
         """
         if condition is not None:
             return self.under(condition).encode(pixels)

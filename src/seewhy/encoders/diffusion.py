@@ -34,11 +34,11 @@ class Reading:
     """Which features of the U-Net are read.
 
     Attributes:
-        block: as counted by the paper's code, from 1: what goes in, each residual block with its attention, each
-            halving; the middle; each residual block of the way up, the last of a level with its doubling. 0 is
-            :func:`usual_block`.
+        block: number of the block, counted from 1 as in the paper's code: the input, each residual block with its
+            attention, each halving; the middle; each residual block of the way up, the last of a level with its
+            doubling. 0 is :func:`usual_block`.
         t: step of the noise. The paper's 90 of a linear schedule of 1,000; the follow-up's 150.
-        pool: cells of the pooled vector on a side; with 1 maps are closed forms of the decision.
+        pool: cells per side of the pooled vector; with 1, maps are closed forms of the decision.
         noise: seed of the noise.
         draws: noises whose features are averaged; each is a pass.
     """
@@ -67,13 +67,13 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     """Features of a diffusion model that was trained on pictures without labels (2307.08702; ECCV 2024: 2311.17921).
 
     ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
-    ``a_t`` is of the model's own schedule; where none is saved, of the linear one from 1e-4 to 0.02 in 1,000 steps.
-    Blocks are those of the authors' ``get_multiple_features``, where noise is drawn anew at every pass; here it is one
-    and the same for every picture, so that a picture is seen alike alone, in a batch and after a change of a few
-    pixels.
+    ``a_t`` comes from the model's own schedule or, if none is saved, from the linear one from 1e-4 to 0.02 in 1,000
+    steps. Blocks are those of the authors' ``get_multiple_features``, which draws new noise at every pass. Here the
+    noise is the same for every picture. So a picture gives the same features alone and in a batch, and a change of a
+    few pixels changes little.
 
     The name is a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
-    behind ``@`` stands what is read, see :class:`Reading`. Any engine but ``"auto"`` is torch's alone to choose.
+    after ``@`` follows what is read, see :class:`Reading`. With the engine ``"auto"``, the U-Net runs in torch.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")

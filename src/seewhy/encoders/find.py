@@ -31,7 +31,8 @@ SCHEMES = {
 def schemes() -> dict[str, str]:
     """Scheme → full name of the module with its ``load``, and ``names`` where it can list them.
 
-    A package adds one by an entry point in the group ``seewhy.encoders`` that names such a module; ours stay ours.
+    A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names such a module; it cannot
+    replace a scheme of SeeWhy's.
     """
     theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
@@ -120,8 +121,8 @@ def saved_encoder(
 ) -> Encoder:
     """Load the encoder that a saved file was made with.
 
-    A file may name an embedded encoder or one that begins from nothing. Any other is loaded only where a person names
-    it, for a name decides which library reads which file, and asks which address.
+    A file may name an embedded encoder or one with random weights. SeeWhy loads any other only if a person names it,
+    because a name decides which library reads which file and which address it calls.
     """
     name, fingerprint = about["encoder"], about["fingerprint"]
     if not isinstance(name, str) or not isinstance(fingerprint, str):

@@ -24,8 +24,8 @@ class LastLayers:
     """An encoder cut in two at an inner layer.
 
     Attributes:
-        below: looks as far as the layer; its pooled vector is all of what the layer gives.
-        rest: a frozen copy of what follows: those vectors → the encoder's features.
+        below: the encoder up to the layer; its pooled vector is the layer's whole output.
+        rest: a frozen copy of what follows; it maps those vectors to the encoder's features.
     """
 
     below: Encoder

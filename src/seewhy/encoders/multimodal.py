@@ -22,14 +22,16 @@ PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 
 
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
-    """A language model that sees: a picture under an instruction is the state of the last token (FocalLens-MLLM).
+    """A language model that reads pictures; a picture under an instruction is the state of the last token
+    (FocalLens-MLLM).
 
     The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of the
-    prompt. So a picture is looked at once, and each instruction costs a pass of the language model.
+    prompt. So each picture is encoded once, and each instruction costs one pass of the language model.
 
     FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of it
-    by contrast; there is no code or weights of theirs. Here the model, in a folder written by ``save_pretrained`` with
-    processor and tokenizer, is as it was saved, without a words half. It was only run on tiny random weights.
+    by contrastive learning; the authors published neither code nor weights. Here the model is used as it was saved,
+    without a text half, from a folder written by ``save_pretrained`` with processor and tokenizer. SeeWhy has run it
+    only with tiny random weights.
     """
     with needs("huggingface", "transformers"):
         import transformers

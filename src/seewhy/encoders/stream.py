@@ -91,10 +91,10 @@ def encode_stream(
     Args:
         encoder: turns pictures into features.
         sources: file names or pixels; a :class:`Picture` is one view that was read already.
-        store: where looks are found and kept; ``None`` remembers nothing.
-        request: what is wanted of each picture.
-        batch_size: pictures the engine sees at once; bounds memory.
-        workers: decoding threads; left out, one per core up to 8.
+        store: where features are kept between runs; ``None`` keeps nothing.
+        request: what to compute for each picture.
+        batch_size: pictures per pass of the engine; limits memory.
+        workers: decoding threads; default: one per core, at most 8.
     """
     request = request or EncodeRequest()
     if encoder.rest is not None and encoder.base is not None:

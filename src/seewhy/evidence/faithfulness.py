@@ -75,8 +75,8 @@ _RIVAL = (
 )
 _LEVELS = (
     f". Partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. Of maps without information "
-    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that chose "
-    "no limit. If hiding never changes the {still}, there is nothing to measure."
+    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that were "
+    "not used to choose the limits. If hiding never changes the {still}, there is nothing to measure."
 )
 RULE = (
     _MATCH

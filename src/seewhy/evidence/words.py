@@ -1,4 +1,4 @@
-"""In words: which descriptions hold for this picture, and whether they mean anything on held-out pictures."""
+"""In words: which descriptions fit this picture, and whether they mean anything on held-out pictures."""
 
 from __future__ import annotations
 

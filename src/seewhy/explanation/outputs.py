@@ -89,7 +89,7 @@ class Finding(TypedDict):
 
 
 class FindingsOutput(TypedDict):
-    """A line of seewhy predict --finding --json."""
+    """A line that ``seewhy predict --finding --json`` prints."""
 
     image: Annotated[str, Doc("file name as given")]
     findings: Annotated[list[Finding], Doc("each finding, in the order given")]
@@ -106,7 +106,7 @@ class DryRunOutput(TypedDict):
 
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
-"""A line of seewhy predict --json."""
+"""A line that ``seewhy predict --json`` prints."""
 
 
 class ExplanationOutput(PredictionOutput):
@@ -138,4 +138,4 @@ class ExplainedPicture(ExplanationOutput):
 
 
 ExplainOutput = Run | FailureOutput | ExplainedPicture
-"""A line of seewhy explain --json."""
+"""A line that ``seewhy explain --json`` prints."""

@@ -376,7 +376,7 @@ class Chain(TypedDict):
 
 
 class GenerateOutput(TypedDict):
-    """The object of seewhy study generate --json."""
+    """The JSON object that ``seewhy study generate --json`` prints."""
 
     sentence: Annotated[str, Doc("the result")]
     asked: Annotated[str, Doc("what the pictures should show")]

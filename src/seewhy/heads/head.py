@@ -45,7 +45,7 @@ class Projected:
 class Head(nn.Module):
     """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
 
-    ``weight`` has a row a class; with votes, a row a picture or a sentence.
+    ``weight`` has one row per class or, with votes, one row per picture or sentence.
     """
 
     weight: Tensor
@@ -93,8 +93,9 @@ class Head(nn.Module):
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
         """``v`` with ``target's logit, less the mean over classes, = v · pooled + const`` on these pictures.
 
-        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the part of cell ``ij``, and the parts add up. With
-        votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, and the entropy of each picture's part ``p`` is in the constant.
+        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the contribution of cell ``ij``, and the
+        contributions add up. With votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``; the entropy of the pictures' shares
+        ``p`` is in the constant.
         """
         if self.votes is not None:
             part = target.over(self.votes, (self.feature(pooled) @ self.weight.T).detach())
@@ -108,7 +109,8 @@ class Head(nn.Module):
 class TargetFunction(Protocol):
     """What is explained: any differentiable function of the logits that gives one number per picture.
 
-    :class:`Target` is the usual one. Any other function will do, for example ``lambda logits: logits.logsumexp(1)``.
+    :class:`Target` is the usual one. Any other function is possible, for example ``lambda logits:
+    logits.logsumexp(1)``.
     """
 
     def __call__(self, logits: Float[Tensor, "b k"], /) -> Float[Tensor, " b"]: ...

@@ -56,8 +56,9 @@ def strongest(scores: Float[Tensor, "b m"], kept: int) -> Bool[Tensor, "b m"]:
 def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard") -> Float[Tensor, "b m"]:
     """The strongest values of each row, with 0 for all others; the gradient flows through those that are kept.
 
-    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps fewer still where values
-    are equal. ``soft`` is the paper's equation 4 as reviews quote it, with the largest size left out as ``tau``.
+    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps even fewer if values are
+    equal. ``soft`` is the paper's equation 4 as reviews quote it; ``tau`` is the largest absolute value that is left
+    out.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()
@@ -79,8 +80,8 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
 
 @dataclass(frozen=True)
 class KeptConcepts(WordDecision):
-    """``logits = W · a + b``, ``a`` the cosines in units of ``mean`` and ``spread`` of the pictures learnt from, 0 but
-    for the ``kept`` largest in size.
+    """``logits = W · a + b``. ``a`` are the cosines, standardised with ``mean`` and ``spread`` over the training
+    pictures; only the ``kept`` values of largest size are not 0.
     """
 
     name = "sparse_concepts"

@@ -51,8 +51,8 @@ class Votes:
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """The row and the part of every picture that voted, the largest part first, equals the most similar first; rows
-        of one name are crops of one picture: they count together, and the most similar one stands for them.
+        """The row and the share of every picture that voted, the largest share first; of equal shares, the most similar
+        first. Rows of one name are crops of one picture. They count together, and the most similar one represents them.
         """
         share = self.share(scores[None])[0]
         voted = (share > 0).nonzero()[:, 0]
@@ -151,10 +151,10 @@ class Reranking(WordDecision):
 
     ``logit_a = t_a − log Σ_A exp(t) + log Σ_A exp(s)`` for ``a`` in ``A``, ``logit_c = s_c`` for the others.
 
-    So the probabilities of the classes outside ``A`` stay as they were, those inside share what the first look gave
-    them together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
-    class outside exceeds. It is differentiable wherever the ``k`` classes stay the same. Where the first look's two
-    largest probabilities are at least ``gate`` apart, its decision stands.
+    So the probabilities of the classes outside ``A`` do not change, and those inside share what the first look gave
+    them together. The decision is the class of the largest ``t_a``: the best of ``k`` has at least their mean, which no
+    class outside exceeds. It is differentiable while the ``k`` classes stay the same. If the first look's two largest
+    probabilities differ by at least ``gate``, its decision is kept.
     """
 
     k: int

@@ -1,4 +1,4 @@
-"""Experts that say what is on a picture: protocols for any detector, and those that SeeWhy has on board.
+"""Experts that describe a picture's content: protocols for any detector, and SeeWhy's own experts.
 
 Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network: any can be plugged in here.
 Offline, a classifier's own cells stand in, for its own classes and as coarsely as its map; there is no depth.

@@ -1,4 +1,4 @@
-"""Texts of single pictures, as files found by the picture's own bytes; chosen among those of its class (GIST)."""
+"""Texts of single pictures, chosen among those of the class (GIST), in files that identify pictures by their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a writer is asked about classes (Menon & Vondrick 2022), and what parts two of them (FuDD), as files too."""
+"""Questions to a writer about classes (Menon & Vondrick 2022) and about differences between two (FuDD), with files."""
 
 from __future__ import annotations
 

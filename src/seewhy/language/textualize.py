@@ -1,4 +1,4 @@
-"""Image Textualization: a draft, what experts see, and the draft corrected and filled in from it (arXiv 2406.07502)."""
+"""Image Textualization: a draft, the findings of experts, and the draft corrected by them (arXiv 2406.07502)."""
 
 from __future__ import annotations
 

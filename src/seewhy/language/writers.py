@@ -1,4 +1,4 @@
-"""What writes: one small interface, and a session that keeps answers and asks again where one is not as asked for."""
+"""Language models that write: a small interface, and a session that stores answers and repeats failed questions."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Adapt(Way[PooledPairs, Kept]):
         return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The contrastive objective."""
+        """Return the contrastive objective."""
         able = {n: of for n in objectives if issubclass(of := objectives[n], Contrastive) and of.plain_pairs}
         if self.objective not in able:
             found = objectives[self.objective]

@@ -1,4 +1,4 @@
-"""Teaching an encoder in one call: from pairs, pictures, or a table's columns, of which there are two ways."""
+"""Training an encoder in one call: on pairs, on pictures, or on a table's columns in one of two ways."""
 
 from __future__ import annotations
 

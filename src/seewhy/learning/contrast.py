@@ -1,4 +1,4 @@
-"""Pictures and their texts, their regions or random boxes, and words, compared: by an objective, and by rank."""
+"""Comparing pictures, their regions or random boxes with texts and words: by an objective, and by rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders taught by a table's columns: what columns say of pictures, and whether the right value is the nearest."""
+"""Encoders trained on a table's columns: the texts of each picture, and whether the right value is the nearest."""
 
 from __future__ import annotations
 

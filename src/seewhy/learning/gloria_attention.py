@@ -1,4 +1,4 @@
-"""GLoRIA's attention (Huang et al. 2021, ICCV): where a picture shows what a class is called."""
+"""GLoRIA's attention (Huang et al. 2021, ICCV): the places in a picture that match the words of a class name."""
 
 from __future__ import annotations
 

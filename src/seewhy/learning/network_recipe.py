@@ -1,4 +1,4 @@
-"""A recipe that trains a network on an encoder: what all of them have, and the classifier in the end."""
+"""The base of recipes that train a network on an encoder: their common fields, and the resulting classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures with what is said of them, as an encoder sees and reads them: each picture and each text once."""
+"""Pictures and their texts as an encoder's vectors, each computed once."""
 
 from __future__ import annotations
 

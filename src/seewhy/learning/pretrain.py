@@ -128,7 +128,7 @@ class Pretrain(Way[PooledSet, Any]):
             progress.note(f"the same picture has two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """The objective."""
+        """Return the objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -145,12 +145,12 @@ class Pretrain(Way[PooledSet, Any]):
         return found(**self.settings)
 
     def head(self) -> Projection:
-        """The projection head."""
+        """Return the projection head."""
         normalised = isinstance(self.made(), Dense)
         return Projection(self.projection, self.projection_width, self.kappa, self.effective, normalised)
 
     def views(self) -> Augmentation:
-        """The augmentation of views."""
+        """Return the augmentation of views."""
         return augmentation(self.augmentation) if isinstance(self.augmentation, str) else self.augmentation
 
     def training(self, data: TrainingData, on: Encoder) -> Training:

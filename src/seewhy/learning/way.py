@@ -1,4 +1,4 @@
-"""What every way of teaching an encoder shares: look, split, train, choose how much is kept."""
+"""The steps that all encoder trainings share: encode, split, train, and choose how much to keep."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
             - a torch ``Dataset`` of ``(picture, label)`` with a length; whole numbers are named by its ``classes``;
             - a Hugging Face ``Dataset`` (one split), or a pandas ``DataFrame``, with a column of pictures and one of
               labels.
-        labels: one per picture: texts, or whole numbers.
-        group: which pictures belong together: of a table or of folders as in :func:`seewhy.load_samples`; of
-            anything else one per picture, as for ``labels``.
+        labels: one text or whole number per picture.
+        group: which pictures belong together: for tables and folders as in :func:`seewhy.load_samples`; for any other
+            source one value per picture, as for ``labels``.
 
     Raises:
         InputError: it is none of these, or there are not as many labels as pictures.
@@ -168,7 +168,7 @@ def _of_dataset(source: Any) -> Samples:
 def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
     """A table in memory that gives plain values, and its columns by their names as texts; ``None`` for anything else.
 
-    A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones.
+    A Hugging Face data set in the format of torch, numpy or pandas does not give plain values.
     """
     names = getattr(source, "column_names", None)
     names = getattr(source, "columns", None) if names is None else names

@@ -67,9 +67,10 @@ Image.init()
 class Picture:
     """One view of one picture, ready for a network: uint8 ``(h, w, 3)``, exactly the transform's input size.
 
-    ``original_size`` is ``(width, height)`` of the upright picture, and ``window`` the part of it, ``(left, top, right,
-    bottom)`` in its pixels, that the view shows; it reaches outside where the transform pads. ``digest`` is the SHA-256
-    of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left to right.
+    ``original_size`` is ``(width, height)`` of the upright picture. ``window`` is the area that the view shows,
+    ``(left, top, right, bottom)`` in pixels of that picture; it reaches outside if the transform pads. ``digest`` is
+    the SHA-256 of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left
+    to right.
     """
 
     name: str

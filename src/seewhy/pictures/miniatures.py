@@ -145,7 +145,7 @@ class Aligned(NamedTuple):
 def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -> Aligned | None:
     """Lay first pictures on second ones, where they agree; ``None`` if no pair agrees.
 
-    The best turns, scales and shifts are followed up by Gauss-Newton on shift and matrix, at 32 points and then at 64.
+    Gauss-Newton on shift and matrix refines the best turns, scales and shifts, at 32 points and then at 64.
     """
     a, b = (avg_pool2d(grey_of(x), 2) for x in (first, second))
     glance, way, turn = _glance(a, b)
@@ -279,10 +279,11 @@ STEP = 128
 
 
 class Limits(NamedTuple):
-    """What a pair must keep to be one picture, if the short side of the smaller has ``side`` pixels or more.
+    """The limits within which two pictures count as one, if the short side of the smaller has ``side`` pixels or more.
 
-    Details are compared at ``points`` a side: their least correlation, ``overall`` and in each of 7 by 7 overlapping
-    windows. Of 100 cells of 16 by 16, 95 may differ by so many levels of 255 in ``colour`` and ``brightness`` at most.
+    Details are compared at ``points`` per side. The limits are their least correlation, ``overall`` and in each of 7 by
+    7 overlapping windows. Of 100 cells of 16 by 16, at least 95 must differ by no more than ``colour`` and
+    ``brightness``, in levels of 255.
     """
 
     side: int

@@ -143,9 +143,9 @@ def load_masks(
 
     Args:
         source: the folder, or the JSON.
-        classes: names of the values 0, 1, …; left out, as ``classes.txt`` or ``classes.json`` has them.
-        ignore: values that count for nothing.
-        pictures: folder of COCO's pictures; left out, beside the JSON.
+        classes: names of the values 0, 1, …; default: those in ``classes.txt`` or ``classes.json``.
+        ignore: values to ignore.
+        pictures: folder of COCO's pictures; default: the folder of the JSON.
 
     Raises:
         DataError: nothing usable is there; the message says what was looked for.
@@ -291,8 +291,8 @@ def runs(mask: np.ndarray) -> np.ndarray:
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` writes it.
 
-    Each run is given as its difference from the one two before it, in groups of five bits, lowest first, a sixth that
-    says whether more follow, and 48 added to be a letter.
+    Each run is stored as its difference from the run two places before, in groups of five bits, lowest first. A sixth
+    bit says whether more groups follow, and 48 is added to make a letter.
 
     Example:
         >>> encode(np.array([[0, 1], [1, 1]]))

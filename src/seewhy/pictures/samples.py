@@ -29,17 +29,17 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with what is known of it.
+    """A picture with all that is known about it.
 
-    Pictures of one group show the same thing, person or place: they are never held out without one another.
+    Pictures of one group show the same object, person or place. They are only held out together.
 
     Attributes:
-        image: its file, or what a picture that is no file is called.
-        label: its class; empty where there is none.
-        texts: what is said of it, each by itself.
-        group: which others it belongs to.
-        pixels: the picture itself, where it is no file.
-        split: which part of the data it is of, such as train or test.
+        image: its file, or the name of a picture in memory.
+        label: its class; empty if it has none.
+        texts: its texts.
+        group: the name of its group.
+        pixels: the picture itself, if it has no file.
+        split: its split of the data, such as train or test.
     """
 
     image: str
@@ -73,7 +73,7 @@ class Samples:
 
     Attributes:
         items: the samples, in the order found.
-        classes: their names, naturally sorted; none where no picture has a class.
+        classes: names of the classes in natural order; empty if no picture has a class.
         notes: what the user should know about the data.
     """
 
@@ -284,8 +284,8 @@ def _from_table(
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
     """Choose the held-out samples: stratified and seeded, with exact copies on the same side.
 
-    Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
-    and never all. Copies of one picture under several classes stay on the training side.
+    About ``fraction`` of each class's distinct pictures is held out: at least one if the class has two or more, and
+    never all. Copies of one picture under several classes stay on the training side.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):
@@ -301,7 +301,7 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
 
 def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
-    """Whether each picture occurs, byte for byte, under more than one class."""
+    """For each picture, whether a byte-for-byte copy of it has another class."""
     owners: dict[str, set[str]] = defaultdict(set)
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)

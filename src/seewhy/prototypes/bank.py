@@ -34,10 +34,10 @@ class BankPicture:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Patches of the user's pictures: what every bank is.
+    """Patches of the user's pictures: the base of every bank.
 
-    ``pooled`` has a unit row a picture, for near-duplicates; ``owner`` is the index of each patch's picture, ``boxes``
-    are the patches on their views, as fractions, and ``pixel_boxes`` on their upright originals.
+    ``pooled`` has one unit row per picture, to find near-duplicates. ``owner`` is the index of each patch's picture.
+    ``boxes`` are the patches on their views, as fractions, and ``pixel_boxes`` those on the upright originals.
     """
 
     pictures: tuple[BankPicture, ...]
@@ -229,11 +229,12 @@ def redundant(
     overlap: float = 0.5,
     difference: float = 0.1,
 ) -> list[tuple[int, ...]]:
-    """Groups of prototypes that repeat each other, each led by the first, in order; most groups have one member.
+    """Groups of prototypes that repeat each other, in order; the first of each is its leader. Most groups have one
+    member.
 
-    A prototype joins the first group whose leader it repeats: their vectors' cosine is at least ``cosine``, the
-    pictures they are most like overlap by at least ``overlap`` (Jaccard's index), and no relative influence differs by
-    more than ``difference``. Ours; the paper has no such rule.
+    A prototype joins the first group whose leader it repeats. Their vectors' cosine is at least ``cosine``. Their most
+    similar pictures overlap by at least ``overlap`` (Jaccard's index). No relative influence differs by more than
+    ``difference``. The rule is SeeWhy's; the paper has none.
 
     Example:
         >>> redundant(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), [{1, 2}, {1, 2}, {2, 1}])

@@ -36,10 +36,10 @@ RULE = (
 
 @dataclass(frozen=True)
 class Query:
-    """One picture that likenesses are looked for, and the class that is explained.
+    """A picture for which similar parts are searched, and the class to explain.
 
-    ``cells`` are its strongest, as (row, column), for methods that start from places; ``digest`` is the file's, so that
-    its own copy in the bank is never shown; ``share`` is how what speaks for the target divides over the cells.
+    ``cells`` are its strongest cells, as (row, column), for methods that start from places. ``digest`` is that of its
+    file, so that its own copy in the bank is never shown. ``share`` is each cell's share of what speaks for the target.
     """
 
     look: EncoderOutput
@@ -51,7 +51,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank, its likeness, -1…1, and where its picture voted, its own part of the vote."""
+    """A patch of the bank, its similarity, -1…1, and the picture's share of the vote, if it voted."""
 
     patch: int
     similarity: float
@@ -60,10 +60,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Group:
-    """One place on the query, as (row, column), and the patches that are like it, the best first.
+    """A place on the query, as (row, column), and the patches similar to it, the best first.
 
-    ``share`` is its part of what speaks for the target, or of the vote; ``channel`` what they have in common, and
-    ``contribution`` that channel's to the target's logit, less the mean over classes.
+    ``share`` is its share of what speaks for the target, or of the vote. ``channel`` is the channel that the patches
+    have in common, and ``contribution`` is its contribution to the target's logit minus the mean over classes.
     """
 
     cell: tuple[int, int]

@@ -34,7 +34,7 @@ View = Picture | One
 class Influences:
     """One picture's similarities to ``p`` prototypes, before and after each of ``m`` changes, in the same ``cells``.
 
-    ``change`` is how much each copy differs from the picture, root mean square over the view, 0…255.
+    ``change`` is the difference between each copy and the picture, as root mean square over the view, 0…255.
     """
 
     similarity: Float[Tensor, " p"]
@@ -178,11 +178,11 @@ class Characteristics:
 
         Args:
             encoder: turns pictures into features.
-            maps: similarity of each prototype in each cell.
+            maps: the similarity of each prototype in each cell.
             pictures: files, pixels, or views.
-            cells: where each prototype is read, as (row, column); left out, in the cell where it is highest.
-            box: part of the view outside of which nothing is changed; left out, the whole picture is, as in the paper.
-            follow: read the changed copies where *they* are highest. Not the paper's.
+            cells: where to read each prototype, as (row, column); default: the cell where it is highest.
+            box: area of the view to change; default: the whole picture, as in the paper.
+            follow: read the changed copies where *they* are highest; the paper does not.
             batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))

@@ -35,8 +35,9 @@ NEVER = 1.01
 
 
 class Band(NamedTuple):
-    """``n`` held-out pictures of which a part of ``least`` or more, up to the next band, of the neighbours are of the
-    class decided for, and how many of them were decided rightly."""
+    """Held-out pictures by the share of their neighbours that have the predicted class: ``n`` pictures with a share
+    from ``least`` up to the next band, and how many of them were predicted correctly.
+    """
 
     least: float
     n: int
@@ -53,10 +54,11 @@ class Band(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What the neighbours of one held-out picture say: the part of them that carries the class decided for.
+    """The neighbours of one held-out picture: the share of them that has the predicted class.
 
-    ``similarity`` is the nearest neighbour's, the mean over regions; ``wrong`` the same part for classes neither its
-    own nor decided for, each explained by its own regions; ``chance`` that of the bank's patches.
+    ``similarity`` is that of the nearest neighbour, averaged over regions. ``wrong`` are the shares of the classes that
+    are neither the true nor the predicted one, each explained by its own regions. ``chance`` is the share among the
+    bank's patches.
     """
 
     share: float
@@ -71,8 +73,9 @@ class LikenessMeasure:
     """How far neighbours can be trusted, by ``n`` held-out pictures.
 
     ``precision`` is the share of neighbours that carry the predicted class, ``chance`` the same for patches drawn at
-    random. A wrong class reaches ``limit`` of the neighbours on :data:`WRONG` of the pictures at most, and all but
-    :data:`FAR` of them have neighbours as ``near``; ``None`` where these and the bands were not measured.
+    random. A wrong class reaches the share ``limit`` of the neighbours on at most the fraction :data:`WRONG` of the
+    pictures. All pictures except the fraction :data:`FAR` have neighbours as ``near``. ``None`` if these and the bands
+    were not measured.
     """
 
     precision: float
@@ -127,9 +130,10 @@ class LikenessMeasure:
 
 
 def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
-    """The smallest part of neighbours, among those of classes decided for, that few wrong classes reach.
+    """The smallest share of neighbours, among those of predicted classes, that few wrong classes reach.
 
-    Few: the mean over pictures and one standard error more are at most ``part``, so that few pictures promise less.
+    Few means that the mean over pictures plus one standard error is at most ``part``, so a small number of pictures
+        gives a stricter limit.
 
     Example:
         >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)

@@ -349,7 +349,7 @@ def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
 
 
 def terms_in(value: Any) -> Iterator[str]:
-    """Return the glossary keys to which blocks link."""
+    """Yield the glossary keys to which blocks link."""
     if isinstance(value, Def):
         yield value.key
     elif isinstance(value, Figure):

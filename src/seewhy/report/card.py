@@ -225,7 +225,7 @@ NAMES = {"seen": "saw", "part": "inside", "like": "like what", "words": "in word
 
 
 def card_lines(e: Explanation) -> Iterator[str]:
-    """Return the answer for a terminal, in the sentences of the card."""
+    """Yield the answer for a terminal, in the sentences of the card."""
     p, d = e.prediction, e.prediction.decision
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
     word = "" if d is None else sign_of(d)[1]

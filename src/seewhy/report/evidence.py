@@ -1,4 +1,4 @@
-"""Every kind of evidence as blocks: what it shows, the figures of its verdict, and what stands after that."""
+"""Every kind of evidence as blocks: its picture, the figures of its verdict, and the details."""
 
 from __future__ import annotations
 

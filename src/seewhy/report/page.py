@@ -1,4 +1,4 @@
-"""What all pages share: one template environment, one style sheet, and pictures inside the file."""
+"""The common part of all pages: one template environment, one style sheet, and pictures inside the file."""
 
 from __future__ import annotations
 

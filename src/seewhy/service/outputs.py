@@ -1,4 +1,4 @@
-"""The JSON of the page, the service and the export, as types."""
+"""Types of the JSON of the page, the service and the export."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ServeModelOutput(TypedDict):
 
 
 class ExportOutput(TypedDict):
-    """The object of seewhy export --json; without folder and failures, the card export.json."""
+    """The JSON object that ``seewhy export --json`` prints; without folder and failures, the card export.json."""
 
     folder: NotRequired[Annotated[str, Doc("that holds the graph")]]
     format: Annotated[int, Doc("of the card")]

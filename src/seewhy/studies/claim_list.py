@@ -1,4 +1,4 @@
-"""Claims of papers that class folders, descriptions, captions or a table's columns suffice for."""
+"""Claims of papers that class folders, descriptions, captions or a table's columns can test."""
 
 from __future__ import annotations
 

@@ -102,22 +102,22 @@ class TrainingPictures:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crops with flips and colours, each view of a picture drawn apart (SimCLR's appendix A, BYOL's appendix B).
+    """Random crops with flips and colours, drawn separately for each view (SimCLR's appendix A, BYOL's appendix B).
 
-    Blur and solarisation may differ between the first view and the second, as in BYOL; further views begin again.
+    Blur and solarisation may differ between the first and the second view, as in BYOL; further views repeat this pair.
 
     Args:
-        scale: area of a crop, as a part of the picture.
-        aspect: its width to height, as fractions of the picture.
-        flip: whether a view is mirrored half of the time.
-        jitter: how often brightness, contrast, saturation and hue change, in an order of their own.
-        brightness: by which factor at most, beside 1; so are contrast and saturation.
-        contrast: see brightness.
-        saturation: see brightness.
-        hue: turn of the colour circle at most.
-        grey: how often colours go.
-        blur: how often a view is blurred, by a deviation of 0.1 to 2 pixels at 224.
-        solarise: how often what is brighter than half is inverted.
+        scale: area of a crop, as a fraction of the picture.
+        aspect: ratio of its width to its height, both as fractions of the picture.
+        flip: whether to mirror a view half of the time.
+        jitter: how often brightness, contrast, saturation and hue change, in random order.
+        brightness: largest difference of its factor from 1.
+        contrast: largest difference of its factor from 1.
+        saturation: largest difference of its factor from 1.
+        hue: largest turn of the colour circle.
+        grey: how often a view becomes grey.
+        blur: how often a view is blurred, with a standard deviation of 0.1 to 2 pixels at 224.
+        solarise: how often pixels brighter than half are inverted.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)

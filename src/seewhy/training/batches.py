@@ -172,11 +172,11 @@ class TrainingData:
     """The samples that a task learns from.
 
     Attributes:
-        n_samples: how many there are.
-        columns: name → what is known of each sample, in their order; see :data:`Column`. Pictures that are decoded anew
+        n_samples: number of samples.
+        columns: for each name the values of all samples, in order; see :data:`Column`. Pictures that are decoded again
             for every step are the column ``"pixels"``.
-        apart: a number of each sample, where each batch is to hold samples of one number alone; batches of all numbers
-            come in mixed order.
+        apart: a number for each sample, if every batch must hold samples of a single number; the batches come in mixed
+            order.
     """
 
     n_samples: int

@@ -84,7 +84,7 @@ def gigabytes(n: float) -> str:
 def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.device) -> StepMemory | None:
     """Measure the memory of a step, in a pass over a few pictures that leaves weights and buffers unchanged.
 
-    ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known what is free.
+    ``None`` if network and data are small, if pictures cannot be read, or if the free memory is unknown.
     """
     free = free_memory(device)
     few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL

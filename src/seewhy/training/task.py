@@ -22,12 +22,12 @@ class Task(nn.Module, ABC):
     """Networks, and the loss that trains them; :func:`seewhy.training.loop.train` does the rest.
 
     Parameters that require gradients are trained. Whatever else a step changes (a queue, a slow copy, running
-    averages) is a buffer. A checkpoint keeps both, and not the frozen weights, so that what is frozen must be the same
-    when a stopped training goes on. A network that is only used need not be part of the task.
+    averages) is a buffer. A checkpoint keeps both, but not the frozen weights, so these must be the same when a stopped
+    training continues. The task need not contain a network that it only uses.
 
     Class attributes:
-        needs: names of what a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
-        moves: whether task and batches go where training is fastest; ``False`` where it uses what stays in its place.
+        needs: names of the fields that a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
+        moves: whether task and batches move to the fastest device; ``False`` if the task uses objects that cannot move.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()

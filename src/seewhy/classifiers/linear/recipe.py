@@ -35,9 +35,8 @@ TOL = 1e-4
 
 @dataclass(frozen=True)
 class Rows:
-    """Pictures as a linear classifier is fitted on them: one row a view, ``own`` where it is the picture's own crop;
-    the ``fold`` that each is held out in (``rounds`` of pictures; -1 never), and whether it is ``final``, trained on in
-    the end.
+    """The rows that a linear classifier is fitted on, one per view. ``own`` marks the picture's own crop. ``fold`` is
+    the fold that holds the picture out (``rounds``; -1 never), and ``final`` marks pictures of the final fit.
     """
 
     x: Float[Tensor, "r d"]
@@ -69,8 +68,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on held-out pictures (``index``, and their calibrated ``logits``); ``trial`` is without the first
-    fold, ``random_accuracy`` what a part drawn at random would have said, where that is something else.
+    """The choice made on held-out pictures (``index``, with their calibrated ``logits``). ``trial`` is the fit without
+    the first fold. ``random_accuracy`` is the accuracy on pictures held out at random, if that differs.
     """
 
     c: float

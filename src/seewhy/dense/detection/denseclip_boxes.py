@@ -1,4 +1,4 @@
-"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores beside the encoder's own."""
+"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores together with the encoder's map."""
 
 from __future__ import annotations
 

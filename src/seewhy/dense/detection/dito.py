@@ -1,4 +1,4 @@
-"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words, whose scores are blended with the frozen encoder's."""
+"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words whose scores are blended with the frozen encoder's."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class DITO:
     """Proposes boxes, scores them by texts, and blends these scores with the frozen encoder's own score of the box.
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
-    box with its sides scaled by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names given at
-    detection ``p^(1-beta) z^beta``; both are multiplied by a power of the objectness
+    box with its sides scaled by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other
+    names given at detection ``p^(1-beta) z^beta``; both are multiplied by a power of the objectness
     (:class:`~seewhy.dense.two_stage.Blend`). As in the authors' code, ``z`` is read at the proposed box, and the
     result is the moved box. Training starts from the heads that ``seewhy pretrain --objective dito`` saved with the
     encoder, if there are any.

@@ -1,4 +1,4 @@
-"""``seewhy.fit_detector``: pictures with boxes become a detector, measured and calibrated fold by fold."""
+"""``seewhy.fit_detector``: trains a detector on pictures with boxes, and measures and calibrates it fold by fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear probe of regions: what the encoder's map knows of things and their places, with nothing else learnt."""
+"""A linear probe of regions: measures what the encoder's map alone says about objects and their places."""
 
 from __future__ import annotations
 

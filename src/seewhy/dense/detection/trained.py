@@ -1,4 +1,4 @@
-"""A detector that was trained: an encoder, what finds regions in what it sees, and thresholds."""
+"""A trained detector: an encoder, a finder of regions in its features, and thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector of two stages learns from: maps that were looked at once, or windows through a copy of the trunk."""
+"""Training data of two-stage detectors: stored maps, or windows through a trainable copy of the trunk."""
 
 from __future__ import annotations
 

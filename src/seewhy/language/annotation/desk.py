@@ -33,7 +33,7 @@ Text = tuple[str, str]
 
 
 def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
-    """Return the pictures to annotate, without exact copies; an unreadable picture becomes a failure."""
+    """Yield the pictures to annotate, without exact copies; an unreadable picture becomes a failure."""
     seen = set()
     for name in names:
         if not is_unicode(name):
@@ -242,7 +242,7 @@ class AnnotationDesk:
 
 
 def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
-    """Return one record per picture: objects, text, all versions, all comparisons."""
+    """Yield one record per picture: objects, text, all versions, all comparisons."""
     rule = rule or StopRule()
     judged: dict[str, list[dict[str, Any]]] = {}
     for row in store.judgements():

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """The changes from one text to the other, word by word."""
+    """Return the changes from one text to the other, word by word."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
     for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
@@ -53,7 +53,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def edited(before: str, after: str) -> float:
-    """The share of words that changed, from 0 to 1."""
+    """Return the share of words that changed, from 0 to 1."""
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
@@ -191,7 +191,7 @@ _SMALL_WORDS = frozenset(_SMALL.split())
 
 
 def stem(word: str) -> str:
-    """A word without its plural ending, so that *berries* matches *berry*.
+    """Return a word without its plural ending, so that *berries* matches *berry*.
 
     >>> [stem(w) for w in ("Berries", "boxes", "leaves", "cups", "glass", "bus")]
     ['berry', 'box', 'leaf', 'cup', 'glass', 'bus']
@@ -207,12 +207,12 @@ def stem(word: str) -> str:
 
 
 def naming_words(text: str) -> list[str]:
-    """The content words of a text, stemmed, each once, in order."""
+    """Return the content words of a text, stemmed, each once, in order."""
     return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in _SMALL_WORDS and len(w) > 1))
 
 
 def head_of(label: str) -> str:
-    """The noun of a label: its last word before *of*, *with*, *in* and the like."""
+    """Return the noun of a label: its last word before *of*, *with*, *in* and the like."""
     words = _WORD.findall(label)
     for i, word in enumerate(words):
         if i and word.casefold() in _SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
@@ -223,7 +223,7 @@ def head_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Covered:
-    """Whether a text contains an object's head noun, which of its words are missing, and the share present."""
+    """The coverage of an object by a text: whether its head noun is there, the missing words, and the share present."""
 
     id: str
     label: str
@@ -233,7 +233,7 @@ class Covered:
 
 
 def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
-    """The coverage of every object by the text, in the objects' order."""
+    """Return the coverage of every object by the text, in the objects' order."""
     there, rows = set(naming_words(text)), []
     for o in objects:
         words = naming_words(f"{o.label} {o.description}")

@@ -112,7 +112,7 @@ class AnnotationStore:
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
-        """All pictures, in the order they were added."""
+        """Return all pictures, in the order they were added."""
         return tuple(self._checked(_picture, "SELECT * FROM pictures ORDER BY rowid"))
 
     def picture(self, key: str) -> Picture | None:
@@ -127,7 +127,7 @@ class AnnotationStore:
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
-        """All versions, oldest first; a seed comes first."""
+        """Return all versions, oldest first; a seed comes first."""
         query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 

@@ -1,4 +1,4 @@
-"""Rules applied: what each finds, and a set without it on the disk."""
+"""Applying the rules: the findings of each, and a cleaned set on disk."""
 
 from __future__ import annotations
 

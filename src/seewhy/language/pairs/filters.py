@@ -1,4 +1,4 @@
-"""The rules: ALIGN's (Jia et al. 2021, arXiv:2102.05918, section 3.1), and a few that any set needs."""
+"""The rules: those of ALIGN (Jia et al. 2021, arXiv:2102.05918, section 3.1), and a few that any set needs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Rule(ABC):
 
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        """Return the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
+        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
         once.
         """
 

@@ -1,4 +1,4 @@
-"""Trunk and pooling of an encoder as they are trained, or a small ResNet in their place."""
+"""The trainable trunk and pooling of an encoder, or a small ResNet that replaces them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GIST (Lewis et al. 2023, arXiv 2307.11315): tuned on texts about each picture, then a linear classifier."""
+"""GIST (Lewis et al. 2023, arXiv 2307.11315): tunes on texts about each picture, then fits a linear classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of ImageNet's classes are kinds of a thing, by the words of WordNet's definitions."""
+"""Finds ImageNet's classes that are kinds of an object, from the words of WordNet's definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OGEN: a prompt that also learns of features made for classes without pictures, and of its own past."""
+"""OGEN: a prompt that also learns from generated features of classes without pictures, and from its own past."""
 
 from __future__ import annotations
 

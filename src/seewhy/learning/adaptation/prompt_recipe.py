@@ -1,4 +1,4 @@
-"""How a prompt is learnt of a few pictures: drawn, trained on the one loop, and as much kept as holds elsewhere."""
+"""Learning a prompt from a few pictures: the draw, the training, and the choice of how much to keep."""
 
 from __future__ import annotations
 

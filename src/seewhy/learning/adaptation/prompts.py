@@ -1,4 +1,4 @@
-"""Learnt vectors before a class's name: how names are read behind them, and an encoder whose words half does so."""
+"""Learnt vectors before a class's name, the encoding of names behind them, and an encoder that uses them."""
 
 from __future__ import annotations
 

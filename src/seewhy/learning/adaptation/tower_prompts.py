@@ -1,4 +1,4 @@
-"""Learnt vectors inside both towers: before the names and in deeper layers of the words half, and among the patches."""
+"""Learnt vectors inside both towers: before the names, in deeper layers of the text half, and among the patches."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """The initial vectors: words, and random numbers in deeper layers and among patches."""
+        """Return the initial vectors: words, and random numbers in deeper layers and among patches."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]

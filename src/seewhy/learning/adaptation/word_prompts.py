@@ -1,4 +1,4 @@
-"""Prompts in the words half alone: CoOp, CoCoOp and PromptSRC; OGEN has a file of its own."""
+"""Prompts in the text half alone: CoOp, CoCoOp and PromptSRC; OGEN has its own file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was trained of an encoder's networks: copies of its halves, and the tensors that are not as they were."""
+"""The trained part of an encoder: copies of its halves, and the tensors that changed."""
 
 from __future__ import annotations
 

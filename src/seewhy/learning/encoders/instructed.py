@@ -1,4 +1,4 @@
-"""An encoder whose last layers see a picture under an instruction."""
+"""An encoder whose last layers process a picture under an instruction."""
 
 from __future__ import annotations
 

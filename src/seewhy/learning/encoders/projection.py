@@ -1,4 +1,4 @@
-"""What stands between an encoder and the objective that trains it, and is left out of the result unless asked for."""
+"""The layers between an encoder and its objective, which the saved encoder omits by default."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Projection:
         return {"form": self.form, "width": self.width, "kappa": kappa, "behind": width}
 
     def out_width(self, width: int) -> int:
-        """The width of the output."""
+        """Return the width of the output."""
         return width if self.form in ("none", "fixed") else self.width
 
 

@@ -1,4 +1,4 @@
-"""A feature pyramid on the stages of a trunk: a finer map that knows what the coarsest one does."""
+"""A feature pyramid on the stages of a trunk: a finer map with the information of the coarsest one."""
 
 from __future__ import annotations
 

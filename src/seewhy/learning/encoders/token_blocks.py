@@ -1,4 +1,4 @@
-"""The blocks of transformers, in trunks and in words halves: where they are kept, and vectors of one's own in them."""
+"""The blocks of transformers, in trunks and text halves: where to find them, and how to add vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bases of objectives: of all, and of those that compare every picture of a batch with every text of it."""
+"""The base classes of objectives, and of those that compare every picture of a batch with every text in it."""
 
 from __future__ import annotations
 

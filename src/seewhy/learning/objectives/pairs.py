@@ -1,4 +1,4 @@
-"""Objectives over pictures with a text each: what a row of scores costs, and how much each direction counts."""
+"""Objectives over pictures with a text each: the loss of a row of scores, and the weight of each direction."""
 
 from __future__ import annotations
 

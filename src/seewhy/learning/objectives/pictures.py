@@ -1,4 +1,4 @@
-"""The bases of objectives that learn from pictures alone: views as vectors, and cells of views that show one spot."""
+"""Base classes of objectives that learn from pictures alone: views as vectors, and cells that show the same place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objectives that compare parts: words with regions, sentences with their own, cells of two views with one another."""
+"""Objectives that compare parts: words with regions, sentences with their regions, or cells of two views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): pictures are seen first, then classified."""
+"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): pictures are first redrawn, then classified."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "lo
 def load_boxes(source: str | Path, *, format: str | None = None, pictures: str | Path | None = None) -> BoxData:
     """Load pictures with boxes from COCO, YOLO, VOC or a table.
 
-    Boxes without area, outside the picture or of an unknown class are left out, each named in ``left_out``; boxes that
-    reach beyond the picture are cut at its edge. Pictures that do not exist are named in ``missing``.
+    Boxes without area, outside the picture or of an unknown class are left out and listed in ``left_out``. Boxes that
+    reach beyond the picture are cut at its edge. Missing pictures are listed in ``missing``.
 
     Args:
         source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
@@ -59,13 +59,13 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     """Write boxes into a folder, without those that were left out.
 
     Args:
-        data: what is written.
+        data: the pictures with their boxes.
         folder: created if it does not exist.
         format: a registered name, such as ``"coco"``.
         force: overwrite files that SeeWhy did not write.
 
     Returns:
-        The files, the one that names the classes first.
+        The files; the first one names the classes.
     """
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
@@ -75,7 +75,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
 
 
 def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Mapping[str, str]:
-    """The files that :func:`save_boxes` would write, by their names in the folder; nothing is touched."""
+    """The names of the files that :func:`save_boxes` would write into the folder; nothing is changed."""
     files: Mapping[str, str] = box_formats[format]().files(data, folder)
     for name in files:
         if (folder / name).exists():

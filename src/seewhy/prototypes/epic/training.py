@@ -202,7 +202,7 @@ class Choice:
 def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
     """Choose settings one parameter after the other, each from the best so far, by purity on held-out pictures.
 
-    Where all three are fixed, there is nothing to choose, and what is set is what is done.
+    If all three are fixed there is nothing to choose, and these settings are used.
     """
     width = fit.pooled.shape[1]
     start = Rotation.identity(width)
@@ -276,7 +276,7 @@ class PurityTable:
 def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     """Purity with the rotation, without it, and with a random one; and the gain with its 95 % interval.
 
-    The interval spreads round the gain as the gain does over random halves of the pictures.
+    The interval's width comes from the spread of the gain over random halves of the pictures.
     """
     n = len(maps)
     fitted, plain, random = (PurityTable.of(maps, kind) for kind in _controls(rotation, seed))

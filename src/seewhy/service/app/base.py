@@ -1,4 +1,4 @@
-"""What every page of every app uses: routes, uploads, templates, errors, JSON twins and paging."""
+"""The common part of all pages: routes, uploads, templates, errors, JSON twins and paging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deciding on labels: the routes for pages that list labelled pictures, and the page of a check."""
+"""Decisions on labels: the routes for pages that list labelled pictures, and the page of a check."""
 
 from __future__ import annotations
 

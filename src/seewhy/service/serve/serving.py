@@ -99,7 +99,7 @@ class Answers:
         add_data(app, "/predict", self.predict, methods=["POST"], **card)
 
     async def welcome(self, request: Request) -> Response:
-        """What the service is, for people: a browser gets a page, a program an error as for any unknown address."""
+        """A description for people: a browser gets a page; a program gets an error, as for any unknown address."""
         if not wants_page(request):
             raise HTTPException(404)
         if request.scope["path"] != "/":

@@ -1,4 +1,4 @@
-"""COMET (Zhang et al. 2024, arXiv 2407.19308): the decision is made from what a mask shows, and the mask is the map."""
+"""COMET (Zhang et al. 2024, arXiv 2407.19308): the classifier sees only what a mask shows, and the mask is the map."""
 
 from __future__ import annotations
 

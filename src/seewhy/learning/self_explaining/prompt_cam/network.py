@@ -1,4 +1,4 @@
-"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and what they attend to."""
+"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and their attention."""
 
 from __future__ import annotations
 
