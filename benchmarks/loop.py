@@ -28,6 +28,7 @@ from statistics import mean, stdev
 
 import torch
 from label_errors import noisy
+from label_next import STRATEGIES, Pool
 from scipy.stats import t as student
 from torch import Tensor
 
@@ -38,7 +39,6 @@ from seewhy.heads.normalise import Normalise
 from seewhy.pictures.samples import Samples, gathered, load_samples
 from seewhy.storage.features import FeatureStore
 from seewhy.studies.inspection.faults import RANKERS, HeldOutScores, held_out_scores
-from seewhy.studies.inspection.label_next import STRATEGIES, Pool
 from seewhy.studies.material import Material, look_with_each
 
 LOOKED_AT = (0, 25, 50, 100, 200)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,8 @@ from ..progress import Progress
 from ..report.blocks import Block, Cell, Chart, Curve, Document, Dot, Facts, Note, Section, Table, closing, pair
 from ..report.page import method_name, percent
 from ..storage.features import FeatureStore
-from ..storage.output import working_folder
+from ..storage.marks import CHECKPOINT
+from ..storage.output import remove, working_folder
 from ..types import Failure
 from .bootstrap import paired_means
 from .study import ANY, PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
@@ -215,8 +215,8 @@ class Candidate:
         values |= {"accuracy": float(right.mean()), "low": low, "high": high}
         values |= {"calibration_error": calibration_error(reliability(confidence, right.bool()))}
         values |= {"milliseconds": self._milliseconds(made), **self._believable(made, progress)}
-        if checkpoint is not None and checkpoint.exists():
-            shutil.rmtree(checkpoint) if checkpoint.is_dir() else checkpoint.unlink()
+        if checkpoint is not None:
+            remove(checkpoint, CHECKPOINT)
         return {"right": bits(right.tolist()), "values": {k: round(v, 4) for k, v in values.items()}}
 
     def _tested(self, made: Classifier, progress: Progress) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:

@@ -89,9 +89,7 @@ class Training:
 
     @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
-        """A training with these epochs, batch, decay and seed: the rate rises for a few steps, then follows a
-        cosine.
-        """
+        """A training with these settings, whose rate rises for a few steps and then follows a cosine."""
         size = min(how.batch_size, data.n_samples)
         steps = how.epochs * data.steps_per_epoch(size)
         usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}

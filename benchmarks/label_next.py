@@ -1,7 +1,6 @@
 """Which unlabelled pictures to label next: published strategies on features and probabilities, without a second look.
 
-Each orders the pool so that the first pictures are those to label first. ``benchmarks/loop.py`` measures what each
-brings; ``docs/check.md`` has its figures.
+Each orders the pool so that the first pictures are those to label first. ``loop.py`` measures what each brings.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...errors import InputError
-from ...metrics.clusters import k_means
+from seewhy.metrics.clusters import k_means
 
 MOST_CLUSTERS = 500
 SMALLEST_CLUSTER = 6
@@ -138,10 +136,3 @@ STRATEGIES: Mapping[str, Strategy] = {
     "typical": typical,
     "random": random,
 }
-
-
-def strategy(name: str) -> Strategy:
-    """A strategy by its name."""
-    if name not in STRATEGIES:
-        raise InputError(f"{name!r} is no strategy. Expected {', '.join(STRATEGIES)}. Choose one.")
-    return STRATEGIES[name]
