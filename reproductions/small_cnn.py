@@ -62,7 +62,7 @@ class Topology:
         if not 1 <= self.n_convs <= 5 or self.n_filters < 1 or self.n_dense < 0 or self.n_units < 1:
             raise InputError(
                 f"A small CNN was given n_convs={self.n_convs}, n_filters={self.n_filters}, n_dense={self.n_dense}, "
-                f"n_units={self.n_units}. Expected 1 to 5 convolutions, no or more dense layers, and numbers above "
+                f"n_units={self.n_units}. Expected 1 to 5 convolutions, 0 or more dense layers, and numbers above "
                 "zero. Change them."
             )
 

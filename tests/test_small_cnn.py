@@ -92,12 +92,12 @@ def test_what_no_network_has_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         SmallCNN(n_convs=0)
     assert str(caught.value) == (
-        "A small CNN was given n_convs=0, n_filters=32, n_dense=1, n_units=64. 1 to 5 convolutions, no or more dense "
-        "layers, and numbers above zero were expected. Change them."
+        "A small CNN was given n_convs=0, n_filters=32, n_dense=1, n_units=64. Expected 1 to 5 convolutions, 0 or "
+        "more dense layers, and numbers above zero. Change them."
     )
     with pytest.raises(InputError, match=r"^A small CNN of 5 convolutions was given side=16\. "):
         SmallCNN(n_convs=5, side=16)
-    with pytest.raises(InputError, match=r"weights\. At most 200,000,000 were expected"):
+    with pytest.raises(InputError, match=r"weights\. Expected at most 200,000,000\. Use fewer units"):
         SmallCNN(n_filters=64, n_dense=2, n_units=16384, side=256)
     with pytest.raises(InputError, match=r"^small_cnn was given n_epochs=0"):
         SmallCNN(n_epochs=0)
