@@ -43,9 +43,7 @@ FIRST = 5
 
 @dataclass(frozen=True)
 class Survey:
-    """An input that was listed once: a digest of each shard, and the number of pictures if it is known without opening
-    a shard.
-    """
+    """A listed input: a digest of each shard, and the number of pictures if it is known without opening one."""
 
     kind: str
     place: str

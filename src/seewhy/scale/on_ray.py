@@ -49,9 +49,7 @@ def ray() -> Any:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """Processes started inside this context reach nothing outside this machine by HTTP; actors get the old settings
-    back.
-    """
+    """Processes started inside reach nothing outside this machine by HTTP; actors get the old settings back."""
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
     before = proxies()
     os.environ.update(closed)

@@ -69,9 +69,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
-        """For each name what changes when its file is replaced: ETag, or size and time; several are asked for
-        at once.
-        """
+        """What changes when a name's file is replaced: ETag, or size and time; several are asked for at once."""
 
         def state(name: str) -> str:
             try:
@@ -231,9 +229,7 @@ class LocalFolder:
         return str(self.folder / name)
 
     def check(self) -> None:
-        """Check, as far as possible, that the folder can be written to; called before the work begins, without
-        changes.
-        """
+        """Check, as far as possible, that the folder can be written to; called before the work, without changes."""
         check_folder(self.folder)
 
     def names(self) -> set[str]:
