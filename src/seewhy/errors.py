@@ -35,9 +35,7 @@ class InputError(SeeWhyError, ValueError):
 
 
 class ImageError(InputError):
-    """A picture cannot be read: ``path`` is as the user wrote it, or the name of a picture in memory; and
-    ``reason``.
-    """
+    """A picture cannot be read: ``path`` as the user wrote it, or the name of a picture in memory; ``reason``."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)

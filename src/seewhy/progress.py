@@ -47,9 +47,7 @@ class Progress:
         self.notes.append(text)
 
     def tell(self, text: str) -> None:
-        """Say something that helps now but belongs in no result, such as the expected time. Only a terminal
-        shows it.
-        """
+        """Say something that helps now but belongs in no result, such as the expected time; for terminals."""
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
         """Take the loss of a training step and the other figures that are watched."""

@@ -47,9 +47,7 @@ class Registry(Generic[T]):
         _families.append(self)
 
     def register(self, cls: type[T]) -> type[T]:
-        """Class decorator that registers a method under its class attribute ``name``, which is also the name of its
-        file or folder.
-        """
+        """Class decorator: it registers a method under its attribute ``name``, also the name of its file."""
         name: str = cls.name  # type: ignore[attr-defined]
         known = self._members.get(name)
         if known is not None and known is not cls:

@@ -10,18 +10,14 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside this context, torch draws from this seed on every device. Afterwards its generators continue where they
-    were.
-    """
+    """Inside this context, torch draws from this seed on every device; its generators continue afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def reseed(seed: int) -> None:
-    """Inside :func:`seeded`, continue from another seed; ``torch.manual_seed`` would cost more than a small training
-    step.
-    """
+    """Inside :func:`seeded`, continue from another seed; ``torch.manual_seed`` costs more than a small step."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -20,9 +20,7 @@ _forks: list[int] = [0]
 
 
 def n_forks() -> int:
-    """The number of forks between this process and the one that imported SeeWhy; that one's threads do not
-    exist here.
-    """
+    """The number of forks since the process that imported SeeWhy, whose threads do not exist in this one."""
     return _forks[0]
 
 
@@ -46,9 +44,7 @@ def n_threads() -> int:
 
 
 def bound_threads(n: int) -> None:
-    """Limit the cores that this process uses; called before an encoder is loaded, because its engine is built
-    for them.
-    """
+    """Limit the cores that this process uses; called before an encoder is loaded, whose engine is built for them."""
     if n < 1:
         raise InputError(f"The number of threads is {n}. Expected a whole number of at least 1. Change it.")
     _bound[:] = [n]
@@ -106,9 +102,7 @@ def for_torch() -> Iterator[None]:
 
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
-    """A stream whose results are computed :func:`beside` an engine; the code that takes them keeps its torch
-    threads.
-    """
+    """A stream whose results are computed :func:`beside` an engine; its reader keeps its torch threads."""
     return each_within(lambda: beside(engine), stream)
 
 

@@ -61,9 +61,7 @@ def _of_no_mode(given: Any) -> Any:
 
 @contextmanager
 def as_usual() -> Iterator[None]:
-    """Inside this context, torch has the settings of a fresh process. Afterwards the random states continue where they
-    were.
-    """
+    """Inside this context, torch has a fresh process's settings; the random states continue afterwards."""
     if getattr(_thread, "inside", False):
         yield
         return

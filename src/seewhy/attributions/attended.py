@@ -94,7 +94,7 @@ def listen(
     norm: Callable[[int, Tensor], Tensor] | None = None,
     passing: Collection[int] = (),
 ) -> tuple[list[Heard], Tensor]:
-    """Every attention in one pass of a head, each with a leaf for its output unless it only passes on; and the pooled
+    """Every attention in one pass of a head, with a leaf for its output unless it only passes on; and the pooled
     vector.
     """
     heard: list[Heard] = []

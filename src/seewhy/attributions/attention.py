@@ -92,9 +92,7 @@ def attention_weights(
 
 
 def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
-    """Compute ``nn.MultiheadAttention`` with another attention function on ``(t, b, d)``; and whether weights are
-    requested.
-    """
+    """Compute ``nn.MultiheadAttention`` with another function on ``(t, b, d)``; and whether weights are requested."""
     a = call.arguments
     joined = a["in_proj_weight"]
     apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])

@@ -121,9 +121,7 @@ def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
 
 
 def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> None:
-    """Check that a function of the logits gives one number per picture; a sum over pictures would not say which is
-    meant.
-    """
+    """Check that a function of the logits gives one number per picture, because a sum hides which one is meant."""
     with torch.no_grad():
         found = tuple(target(head(look.pooled)).shape)
     if found != (len(look),):
@@ -161,9 +159,7 @@ def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of
 def scores_of_rows(
     target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
-    """The target's scores on rows for pictures ``first``, ``first + step``, …, each with the constants of the
-    others.
-    """
+    """The target's scores on rows for pictures ``first``, ``first + step``, …, each with the others' constants."""
     scores = []
     for r, row in enumerate(logits):
         i = first + r * step

@@ -72,9 +72,7 @@ def weighted_sum(weights: Cells, activations: Cells) -> Maps:
 
 
 def first_component(maps: Cells, strength: Maps) -> Maps:
-    """The first principal component of the cells, with the sign of ``strength`` or, if that is zero, of the cells'
-    sizes.
-    """
+    """The first principal component of the cells, with the sign of ``strength`` or, if that is zero, of the sizes."""
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

@@ -156,8 +156,8 @@ class Reached(Exception):
 
 
 class Taps:
-    """Keeps the first output of each layer: with ``cut`` as leaves of a new graph, with ``stop`` until all are
-    known.
+    """Keeps the first output of each layer: with ``cut`` as leaves of a new graph, with ``stop`` until all have
+    come.
     """
 
     def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:

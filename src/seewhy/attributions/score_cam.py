@@ -83,9 +83,7 @@ def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """The ``n`` channels with the largest range, and for every channel the position of the one with the most similar
-    mask.
-    """
+    """The ``n`` channels with the largest range, and for every channel the index of the one with the nearest mask."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

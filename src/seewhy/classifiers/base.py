@@ -274,9 +274,7 @@ class Classifier:
 
     @checked
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
-        """The same classifier with other descriptions, measured without the class's name; the decision does not
-        change.
-        """
+        """The same classifier with other descriptions, measured without class names; decisions do not change."""
         from .words import with_descriptions
 
         return with_descriptions(self, descriptions, store)
@@ -295,9 +293,7 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that an explanation depends on besides picture and options: what is saved, and the
-        precision.
-        """
+        """Digest of all that an explanation depends on besides picture and options: saved data and precision."""
         from .saving import digest
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()

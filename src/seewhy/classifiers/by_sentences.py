@@ -110,9 +110,7 @@ class Selector:
 def best_weight(
     captions: Float[Tensor, "n k"], words: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """The ``w`` of ``w · caption + words`` with the best accuracy, the smallest if several are equal; and all
-    accuracies.
-    """
+    """The ``w`` of ``w · caption + words`` with the best accuracy, the smallest of several; and all accuracies."""
     found = torch.stack([hits(w * captions + words, right).float().mean() for w in WEIGHTS])
     return WEIGHTS[int(found.argmax())], found
 

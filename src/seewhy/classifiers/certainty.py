@@ -152,9 +152,7 @@ def accuracy_between_halves(
 
 
 def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
-    """Split pictures in two by their main difference: 0 or 1 for each, from two spherical means, best of a few
-    starts.
-    """
+    """Split pictures by their main difference: 0 or 1 for each, from two spherical means, best of a few starts."""
     n = len(features)
     if n < 4:
         return torch.arange(n) % 2
@@ -214,9 +212,7 @@ def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: F
 
 
 def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust | None:
-    """Trust, measured on the classifier's held-out pictures and on pictures of no class; ``None`` if they are
-    too few.
-    """
+    """Trust, measured on the held-out pictures and on pictures of no class; ``None`` if they are too few."""
     held = classifier.held_out
     if held is None or held.logits is None:
         return None

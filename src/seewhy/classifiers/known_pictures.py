@@ -28,9 +28,7 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """The pictures that a classifier was fitted on, with miniatures of at most :data:`MOST_MINIATURES`; earlier
-    versions have none.
-    """
+    """The pictures of a fit, with miniatures of at most :data:`MOST_MINIATURES`; earlier versions have none."""
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]

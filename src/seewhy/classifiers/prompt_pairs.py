@@ -107,8 +107,6 @@ class PromptPairs:
         return normalize(vectors.unflatten(0, (len(names), len(said))).mean(1), dim=1)
 
     def classifier(self, encoder: Encoder, name: str) -> Classifier:
-        """One finding as a classifier of two classes, from the first sentence of each kind; it explains like
-        any other.
-        """
+        """One finding as a classifier of two classes, from the first sentence of each kind."""
         both = [said[0].replace("{}", name) for said in (self.present, self.absent)]
         return ZeroShot(templates=("{}",), scale=self.scale).build(encoder, both)

@@ -117,9 +117,7 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Take the encoder's own classifier, with ImageNet's glosses if the encoder is embedded or uses an embedded
-        trunk.
-        """
+        """Take the encoder's own classifier, with ImageNet's glosses if it is embedded or uses an embedded trunk."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(

@@ -48,9 +48,7 @@ def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
 
 
 def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
-    """Accuracy when the class whose descriptions score highest on average is chosen, with the texts used for
-    measuring.
-    """
+    """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
     joint = Projected(classifier.encoder.text)(held_out.pooled)
     chosen = (joint @ words_of(classifier).measured.class_weight().T).argmax(1)
     return round(float((chosen == held_out.labels).float().mean()), 4)
@@ -159,9 +157,7 @@ def _rows_of(classifier: Classifier) -> Callable[[WordBank], Tensor] | None:
 
 
 def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """The predicted class if the descriptions decide; otherwise the class whose descriptions score highest on
-    average.
-    """
+    """The predicted class if the descriptions decide; otherwise the class whose descriptions score highest."""
     words = words_of(classifier)
     if words_decide(classifier):
         return classifier.head.probabilities(pooled).argmax(1)

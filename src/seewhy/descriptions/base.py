@@ -83,9 +83,7 @@ class Descriptions:
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text in a sentence with its class's name; a class without texts gets a sentence with its name only, as
-        in the paper.
-        """
+        """Every text in a sentence with its class's name; a class without texts gets a sentence with its name."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
@@ -168,9 +166,7 @@ class WordBank:
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
-        """One row per class; its product with a picture is the mean cosine over the class's texts (paper,
-        equation 1).
-        """
+        """One row per class; times a picture it is the mean cosine over the class's texts (paper, equation 1)."""
         return self._class_weight
 
     @cached_property

@@ -76,17 +76,13 @@ class TextTower(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]: ...
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        """Map pooled picture features to the space of the sentences. It is affine and differentiable; lengths are not
-        yet 1.
-        """
+        """Map pooled picture features to the sentences' space; affine, differentiable, not yet of unit length."""
         ...
 
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A text half in two steps: sentences get vectors of their own, and from these vectors in the space of the
-    pictures.
-    """
+    """A text half in two steps: sentences get vectors of their own, and from these vectors among the pictures."""
 
     sentence_fingerprint: str
 

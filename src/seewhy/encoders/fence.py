@@ -71,9 +71,7 @@ _fences = _Fences()
 
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
-    """Inside this context, this thread runs only code of installed packages, without pickles, standard input or
-    network.
-    """
+    """Inside, this thread runs only code of installed packages, without pickles, standard input or network."""
     from huggingface_hub import constants
 
     _watch()
@@ -98,9 +96,7 @@ def fenced(*, online: bool = False) -> Iterator[None]:
 
 @contextmanager
 def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> Iterator[None]:
-    """:func:`fenced`; an error that a library raises inside becomes the error that ``refusal`` makes from its
-    reason.
-    """
+    """:func:`fenced`; a library's error becomes the error that ``refusal`` makes from its reason."""
     try:
         with fenced(online=online):
             yield
@@ -274,9 +270,7 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
 @dataclass(frozen=True)
 class Missing:
-    """Tensors that the weights of a network leave out. They are filled with NaN, so that reading them shows; and
-    ``others``.
-    """
+    """Tensors that a network's weights leave out, filled with NaN so that reading them shows; and ``others``."""
 
     name: str
     tensors: tuple[str, ...]

@@ -33,8 +33,8 @@ class LastLayers:
 
 
 class Arranged(nn.Module):
-    """Restore the arrangement of a layer's output; the channels of maps come last in memory, for torch's fastest
-    convolution.
+    """Restore the arrangement of a layer's output; maps have their channels last in memory, which torch does
+    fastest.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

@@ -42,9 +42,7 @@ OF_MAPS = (
 
 
 class Arrangements:
-    """The input and output of every layer in one pass over one picture, in order of completion, and the kinds
-    of maps.
-    """
+    """The input and output of every layer in one pass over one picture, in order, and the kinds of maps."""
 
     def __init__(self, module: nn.Module, pixels: Tensor) -> None:
         self.size = (pixels.shape[2], pixels.shape[3])
@@ -169,7 +167,7 @@ def _vote(layer: Any, x: Tensor) -> Iterator[Kind]:
 
 
 def is_attention(out: Tensor) -> bool:
-    """Whether these are attention weights ``(b, heads, t, t)``, which look like a map if the ``t`` patches form a
+    """Whether these are attention weights ``(b, heads, t, t)``, which look like a map if ``t`` patches form a
     square.
     """
     square = out.ndim == 4 and out.shape[2] == out.shape[3] > 1

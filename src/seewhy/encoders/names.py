@@ -110,9 +110,7 @@ def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
 def openness(
     vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 1"]:
-    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like the adapted ones, near 0 for own
-    names.
-    """
+    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like the adapted ones, 0 for own names."""
     return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 
 

@@ -126,9 +126,7 @@ class TokenEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """A text network's output for sentences: one vector per token, projected like the pooled one, and one per
-    sentence.
-    """
+    """A text network's output: one vector per token, projected like the pooled one, and one per sentence."""
 
     vectors: Float[Tensor, "n t d"]
     words: Bool[Tensor, "n t"]

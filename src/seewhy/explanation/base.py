@@ -212,9 +212,7 @@ class Explanation:
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the card as ``.html``, ``.png`` or ``.json``; overwrite files that SeeWhy did not write only with
-        ``force``.
-        """
+        """Write the card as ``.html``, ``.png`` or ``.json``; only ``force`` overwrites files of others."""
         from ..report import save
 
         return save(self, Path(path), force=force)

@@ -100,9 +100,7 @@ class Where(Result):
 
     @property
     def coarse(self) -> Annotated[list[list[float]], Doc("the signed map, rows from top to bottom"), Json("heat", 5)]:
-        """At most 32 rows and columns, as means of nearly equal blocks, because a pixel map would make the JSON too
-        large.
-        """
+        """At most 32 rows and columns, as means of nearly equal blocks, to keep the JSON small."""
         rows, columns = (min(side, 32) for side in self.heat.shape)
         blocks = [np.array_split(row, columns, 1) for row in np.array_split(self.heat, rows, 0)]
         return [[float(block.mean()) for block in row] for row in blocks]

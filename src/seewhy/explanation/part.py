@@ -17,9 +17,7 @@ PartBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Outside(Result):
-    """The effects on a score of hiding its object, of hiding everything else, and of hiding the same shape
-    elsewhere.
-    """
+    """The effects on a score of hiding its object, everything else, and the same shape elsewhere."""
 
     probability: Annotated[Share, Doc("probability of its name on the whole picture"), Json(digits=6)]
     without_inside: Annotated[Share, Doc("the same with the part hidden"), Json(digits=6)]

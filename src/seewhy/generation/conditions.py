@@ -83,9 +83,7 @@ def of_text(on: Encoder, text: str) -> Condition:
 
 
 def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
-    """The condition of a unit of an encoder's pooled features, with a softmax over all units as in the authors'
-    code.
-    """
+    """The condition of a unit of an encoder's pooled features, with a softmax over all units as the authors do."""
     if not 0 <= number < n_units:
         raise InputError(
             f"The neuron {number} was given. Expected a number from 0 to {n_units - 1}, the units of {on.name!r}. "
@@ -133,8 +131,8 @@ class Judge:
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """A judge of the network whose score was raised; an encoder with a text half judges that network's classes by
-        name.
+        """A judge of the network whose score was raised; an encoder with a text half judges by that one's class
+        names.
         """
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:

@@ -93,9 +93,7 @@ class Question:
 
 @dataclass(frozen=True, repr=False)
 class Made(Page):
-    """Pictures that a network takes for the requested target, and the strips of each way's chains, uint8 ``(t, h, w,
-    3)``.
-    """
+    """Pictures that a network takes for the target, and the strips of each way's chains, uint8 ``(t, h, w, 3)``."""
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -262,9 +260,7 @@ def prepared(
     progress: Progress | None = None,
     **trained: Any,
 ) -> Generator:
-    """The generator of a folder, or one made from a decoder and the user's pictures; ``trained`` belongs to the
-    first.
-    """
+    """The generator of a folder, or one from a decoder and the user's pictures; ``trained`` is for the first."""
     if (generator is None) == (decoder is None) or (decoder is None) != (pictures is None):
         given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"

@@ -129,9 +129,7 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """The weight of each row: the slope of the target's logit, minus the mean over classes or the other class's
-        slope.
-        """
+        """The weight of each row: the slope of the target's logit minus the mean over classes or the other's slope."""
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)

@@ -123,9 +123,7 @@ class KeptConcepts(WordDecision):
     def without(
         self, scores: Float[Tensor, "b m"], *, at_random: bool = False
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """The logits, and the logits without the kept concepts that most raise the first class's lead over the
-        second.
-        """
+        """The logits, and those without the kept concepts that most raise the first class's lead over the second."""
         values = self.values(scores)
         logits = values @ self.layer.T + self.offset
         first, second = logits.topk(2, dim=1).indices.T

@@ -127,9 +127,7 @@ def _paired(pictures: Any, labels: Any) -> Samples:
 
 
 def rows_of(pictures: Any) -> list[Any]:
-    """The pictures along the first axis of an array, if it has one; an array of three axes is a stack of grey
-    pictures.
-    """
+    """The pictures along the first axis of an array, if it has one; three axes are a stack of grey pictures."""
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) == 3:
         return list(pictures)
     return list(several(pictures) or [])
@@ -189,9 +187,7 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
 
 
 def column_of(source: Any, name: Any) -> list[Any]:
-    """The values of a column, with class numbers replaced by names (-1 is no class), and ``None`` for a missing
-    value.
-    """
+    """The values of a column, with class numbers as names (-1 is no class), and ``None`` for a missing value."""
     names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
     values = [None if _is_missing(value) else value for value in source[name]]
     if names is None:

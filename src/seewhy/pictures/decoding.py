@@ -14,9 +14,7 @@ from ..errors import InputError
 
 
 class Room:
-    """The memory for decoding. Pictures are decoded together while they fit in it; a larger picture is decoded
-    alone.
-    """
+    """The memory for decoding. Pictures are decoded together while they fit; a larger one is decoded alone."""
 
     def __init__(self, pixels: int, free: int) -> None:
         self.pixels, self.free, self.left = pixels, free, pixels
@@ -63,9 +61,7 @@ def limit_of(name: str, what: str, default: int) -> int:
 
 
 class BoundedFile(io.BytesIO):
-    """A file in memory that stops a decoder, which asks for its bytes piece by piece, after too much time or too many
-    bytes.
-    """
+    """A file in memory, read piece by piece, that stops its decoder after too much time or too many bytes."""
 
     def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)

@@ -135,9 +135,7 @@ FILES = Room(MAX_BYTES, free=2**26)
 
 @contextmanager
 def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
-    """Open a picture: its name, the picture before decoding, and its file's bytes. Errors inside are reported as errors
-    of the picture.
-    """
+    """Open a picture: its name, the undecoded picture and its file's bytes. Errors inside are the picture's."""
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with FILES.taken(_n_bytes(source)), _HUSH:

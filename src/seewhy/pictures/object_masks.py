@@ -43,9 +43,7 @@ class MaskSource(Protocol):
 
 
 def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "h w"]:
-    """A mask of the upright picture as a mask of one view; each pixel is read at its middle, and outside the picture it
-    is false.
-    """
+    """A mask of the upright picture on one view; each pixel is read at its middle, false outside the picture."""
     (x0, y0, x1, y1), (height, width) = picture.window, picture.pixels.shape[:2]
     rows = np.floor(y0 + (np.arange(height) + 0.5) / height * (y1 - y0)).astype(int)
     columns = np.floor(x0 + (np.arange(width) + 0.5) / width * (x1 - x0)).astype(int)

@@ -59,9 +59,7 @@ class MaskedPictures:
         return len(self.items)
 
     def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-        """The true class number of each pixel ``(height, width)``, 255 for ignored pixels; and the values without a
-        name.
-        """
+        """The true class of each pixel ``(height, width)``, 255 if ignored; and the values without a name."""
         if not isinstance(item.mask, str):
             return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)

@@ -170,9 +170,7 @@ def load_samples(
 def load_pictures(
     source: str | Path, *, image: str = "image", label: str = "label", group: str | None = None
 ) -> Samples:
-    """Read class folders, a table or plain pictures: a folder without subfolders, or a table without a column of
-    classes.
-    """
+    """Read class folders, a table or plain pictures: a folder without subfolders, a table without classes."""
     path = Path(source)
     if path.is_dir():
         if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):

@@ -37,9 +37,7 @@ class Record:
 
 
 def shards_of(source: str | Path) -> list[Path]:
-    """The shards that a source names: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``;
-    otherwise none.
-    """
+    """The shards of a source: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``; else none."""
     text, path = str(source), Path(source)
     if "{" in text and text.endswith(".tar"):
         choices = []

@@ -207,8 +207,6 @@ def unlistable(folder: str | Path, error: OSError) -> DataError:
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """Sort key that puts "2" before "10". Numbers are compared by length and digits, because Python converts at most
-    4,300 digits.
-    """
+    """Sort key that puts "2" before "10", by length and digits: Python converts at most 4,300 digits."""
     digits = (part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name)))
     return [(len(part), part) if i % 2 else part for i, part in enumerate(digits)], name

@@ -122,9 +122,7 @@ class LikenessMeasure:
         return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])
 
     def rate(self, band: Band) -> float:
-        """The share of a band that is right, by Laplace's rule: with two more pictures of which half, or fewer, are
-        right.
-        """
+        """The share of a band that is right, by Laplace's rule with two more pictures, at most half of them right."""
         in_all = sum(b.right for b in self.bands) / sum(b.n for b in self.bands)
         return (band.right + 2 * min(0.5, in_all)) / (band.n + 2)
 
@@ -360,9 +358,7 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
-    """Say how many of the ``"patches"``, for example, have the class, how many have a wrong one, and how often it is
-    right.
-    """
+    """Say how many of the ``"patches"``, say, have the class, how many a wrong one, and how often it is right."""
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:

@@ -96,9 +96,7 @@ class Voters(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """The cosine between the picture and each patch's picture, -1…1, which is the vote. It is the same in every
-        cell.
-        """
+        """The cosine between the picture and each patch's picture, -1…1: the vote, the same in every cell."""
         votes, height, width = _votes(model.head), *model.encoder.layout.to_grid(look.features).shape[2:]
         cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
         names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]

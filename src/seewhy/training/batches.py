@@ -57,9 +57,7 @@ class Processes:
         return first, first + each + (self.rank < more)
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Let all processes begin with the weights of the first; called after each has read an earlier run's
-        checkpoint.
-        """
+        """Let all processes begin with the first one's weights; called after each has read its checkpoint."""
         if self.world == 1:
             return
         steps = sizes_of(step)

@@ -60,9 +60,9 @@ class Training:
         clip: greatest length of the gradient over all parameters; default: any.
         ema: decay of a running average of the weights, which is the result; with 0 the result is the weights
             themselves.
-        micro_batch: samples computed at once; default: a process's whole batch if half of the free memory is enough for
-            it, otherwise as many as fit in 2 GB. The gradient is that of the whole batch, even if its samples are
-            compared with one another (gradient caching); this costs one more forward pass.
+        micro_batch: samples computed at once; default: a process's whole batch if half of the free memory suffices,
+            otherwise as many as fit in 2 GB. The gradient is still that of the whole batch (gradient caching), for one
+            more forward pass.
         precision: ``"bf16"`` computes networks in bfloat16, only on graphics cards: on CPUs it was slower.
     """
 
@@ -127,10 +127,10 @@ def train(
     """Train a task in place; afterwards it is frozen, in evaluation mode, and on its earlier device.
 
     A step depends only on the seed, its number and the weights. So a run that was killed and started again ends with
-    the same weights as one that was not. When it is told to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it finishes its
-    step and writes its checkpoint. It does the same if an error occurs between two steps, from ``progress`` or a
-    picture. An error within a step leaves the last checkpoint. Only the task's own parameters get gradients. Under
-    ``torchrun`` each process computes a share of every batch, and all end with the same weights.
+    the same weights. When it is told to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), or if an error occurs between two
+    steps, it finishes its step and writes its checkpoint. An error within a step leaves the last checkpoint. Only the
+    task's own parameters get gradients. Under ``torchrun`` each process computes a share of every batch, and all end
+    with the same weights.
     """
     data.check(task)
     among = Processes.joined()

@@ -39,18 +39,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms, the same at every step. ``"loss"``, or each player's own term, is minimised; the others are
-        watched.
-        """
+        """Named terms, the same at every step. ``"loss"``, or each player's own term, is minimised."""
 
     def players(self) -> Mapping[str, nn.Module]:
         """For games, the module that each term trains; all move at once, by the gradients of one batch."""
         return {"loss": self}
 
     def after_step(self) -> None:
-        """Called after the weights have moved: slow copies follow, queues move on, temperatures stay in their
-        bounds.
-        """
+        """Called after the weights have moved: slow copies follow, queues move on, temperatures keep their bounds."""
 
 
 class Supervised(Task):

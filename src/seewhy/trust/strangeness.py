@@ -173,9 +173,7 @@ class Strangeness:
     def fit(
         cls, inputs: Inputs, labels: Tensor, fold: Tensor, gaussian: Gaussian, without: dict[int, Gaussian]
     ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Fit the scores; also returns how strange and unusual the pictures are by scores that did not see
-        their fold.
-        """
+        """Fit the scores; returns also the pictures' strangeness by scores that did not see their fold."""
         raw = torch.zeros(len(labels), 5 + (inputs.own is not None))
         for f, others in without.items():
             rest, mine = fold != f, fold == f

@@ -54,9 +54,7 @@ class Softmax:
 
 
 class SquaredHinge:
-    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; one problem per class, with a penalised
-    bias.
-    """
+    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; one problem per class, bias penalised."""
 
     per_class = True
 

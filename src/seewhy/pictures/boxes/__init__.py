@@ -176,9 +176,7 @@ class Gathering:
         self._cut: list[str] = []
 
     def picture(self, image: str, stated: Size | None = None) -> Size | None:
-        """Add a picture, with or without boxes to come. Its size comes from the picture itself, otherwise from the file
-        of boxes.
-        """
+        """Add a picture, with or without boxes to come. Its size is its own, otherwise that in the file."""
         one = self._pictures.get(image)
         if one is None:
             try:

@@ -210,9 +210,7 @@ def folded_logits(
 
 
 class FoldCheck(NamedTuple):
-    """How close folded logits are: the largest difference divided by the largest logit, and the share of equal
-    decisions.
-    """
+    """How close folded logits are: largest difference over largest logit, and the share of equal decisions."""
 
     difference: float
     agreement: float
