@@ -31,11 +31,11 @@ def encoder_of(encoder: Encoder | str) -> Encoder:
 
 @checked
 def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None = None) -> Classifier:
-    """Make a classifier of the encoder's own classes; for the embedded encoders, the 1,000 of ImageNet.
+    """Make a classifier of the encoder's own classes. The embedded encoders have the 1,000 classes of ImageNet.
 
     Args:
         encoder: an encoder or its name (:func:`seewhy.list_encoders`).
-        descriptions: of the classes, as words evidence.
+        descriptions: descriptions of the classes, as evidence.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -54,8 +54,8 @@ def zero_shot(
 
     Args:
         labels: at least two names.
-        encoder: one with words, or its name.
-        **parameters: those of the recipe.
+        encoder: an encoder with a text half, or its name.
+        **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import ZeroShot
 
@@ -70,8 +70,8 @@ def described(
 
     Args:
         descriptions: ``{"class": ["text", …], …}``, or a JSON file of it.
-        encoder: one with words, or its name.
-        **parameters: those of the recipe.
+        encoder: an encoder with a text half, or its name.
+        **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import Described
 
@@ -96,8 +96,8 @@ def fit(
     Args:
         pictures: class folders, a table, or samples; pictures alone, with ``labels``; a torch ``Dataset``, a Hugging
             Face ``Dataset`` or a ``DataFrame``; :func:`seewhy.pictures.datasets.samples_of` lists all forms.
-        labels: one name or whole number per picture, if ``pictures`` has none. An encoder or its name in this place is
-            the encoder.
+        labels: one name or whole number per picture, if ``pictures`` has none. A single encoder, or its name, in this
+            place is taken as ``encoder``.
         encoder: an encoder or its name.
         validation: pictures of the same classes to choose settings and to measure with, in any of these forms or as
             ``(pictures, labels)``; default: a part of ``pictures`` is held out.
@@ -107,7 +107,7 @@ def fit(
         descriptions: texts about the classes, for the evidence in words.
         store: where features are kept between runs; default: nowhere.
         progress: callback for progress and failures.
-        **parameters: those of the recipe, for example ``solver="svm"``.
+        **parameters: parameters of the recipe, for example ``solver="svm"``.
 
     Raises:
         InputError: the data holds no pictures with classes.
@@ -167,8 +167,8 @@ def explain(
 
     Args:
         picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
-        classifier: what decides; default: the embedded encoder with the 1,000 classes of ImageNet.
+        classifier: the classifier; default: the embedded encoder with the 1,000 classes of ImageNet.
         store: where features are kept between runs; default: nowhere.
-        **options: those of :class:`seewhy.evidence.explain.ExplainOptions`.
+        **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
     """
     return (classifier or _default()).explain(picture, store=store, **options)

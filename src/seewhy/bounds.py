@@ -11,7 +11,7 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Bound:
-    """From ``least`` to ``most``, each included unless ``open``. Infinity and NaN are never allowed."""
+    """A range from ``least`` to ``most``, both included unless ``open``. Infinity and NaN are never allowed."""
 
     least: float = float("-inf")
     most: float = float("inf")

@@ -35,8 +35,7 @@ class Registry(Generic[T]):
     Args:
         kind: singular name used in messages, for example ``"attribution"``.
         package: package whose submodules define the built-in members.
-        modules: imported on first use, one per method: submodules of the package, or those of other rooms by their
-            full names.
+        modules: modules to import on first use, one per method: submodules of the package, or full names of others.
     """
 
     def __init__(self, kind: str, package: str, modules: tuple[str, ...]) -> None:

@@ -52,7 +52,8 @@ def schema(name: str) -> dict[str, Any]:
     Keys may be added to an output, so the schemas allow keys that they do not name.
 
     Args:
-        name: of a verb, ``"explain"`` or ``"study faithfulness"``, or another of :func:`list_schemas`.
+        name: name of a verb, such as ``"explain"`` or ``"study faithfulness"``, or another name of
+            :func:`list_schemas`.
 
     Example:
         >>> of_failures = schema("failure")

@@ -20,6 +20,7 @@ from seewhy.errors import DataError
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.mistakes import PAIRS_A_PAGE, PICTURES_A_PAGE, Listing, Mistake, Mistakes
+from seewhy.service.app.rows import Rows
 from seewhy.service.app.state import changes_between, with_texts
 from seewhy.service.app.worker import Worker
 
@@ -67,12 +68,12 @@ def test_mistakes_are_filtered_and_ordered(
 def many(fitted: Classifier, folders: Path) -> Mistakes:
     """Far more mistakes than fit on a page."""
     worker = Worker(fitted.encoder, Settings())
-    found = Mistakes(fitted, load_samples(folders), worker, None)
+    rows = Rows(fitted, load_samples(folders), worker, None)
     worker.close()
     classes = tuple(f"c{i}" for i in range(30))
     pairs = [(t, p) for t in classes for p in classes if t != p][: PAIRS_A_PAGE + 5]
-    found.found = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, None, f"{i:016x}") for i in range(100)]
-    return found
+    wrong = [Mistake(i, f"{i}.png", *pairs[i % len(pairs)], i / 100, None, f"{i:016x}") for i in range(100)]
+    return type("Listed", (Mistakes,), {"found": wrong})(rows)
 
 
 def test_long_lists_come_a_page_at_a_time(many: Mistakes) -> None:
@@ -176,7 +177,7 @@ def test_what_stops_the_browsing_is_in_the_log(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr("seewhy.service.app.mistakes.encode_stream", broken)
+    monkeypatch.setattr("seewhy.service.app.rows.encode_stream", broken)
     with TestClient(make_app(fitted, data=load_samples(folders)), base_url="http://localhost:8000") as page:
         for _ in range(200):
             if problem := page.get("/mistakes?format=json").json()["problem"]:

@@ -120,7 +120,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
         ({"author": "  "}, "The annotator's name has 0 characters. Expected 1 to 80. Type a name."),
         ({"decision": "wrong"}, "The decision 'wrong' was given. Expected one of corrected, confirmed, later, dropped. "
          "Choose one."),
-        ({"given": "sky"}, "is listed. Expected one of the page. Reload the page."),
+        ({"given": "teal"}, "is listed. Expected one of the page. Reload the page."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:

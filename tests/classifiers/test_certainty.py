@@ -60,7 +60,7 @@ def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Clas
     assert decision.verdict == "unlike anything it knows"
     assert decision.fit < 0.05
     assert decision.sentence.endswith("as strange as this one, so do not trust any class.")
-    assert "If it must be one of its classes" in decision.figures
+    assert "Of the classes that it knows, " in decision.figures
     assert "Shown noise or patterns, it says so for" in decision.figures
     assert decision.cure.startswith("Is it something new?")
     assert decision.doubt > 1 > model.predict(picture(CLASSES[0], 99)).decision.doubt

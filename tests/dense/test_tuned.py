@@ -151,7 +151,7 @@ def test_it_is_kept_with_what_changed_and_comes_back(kind: str, which: Any, data
     assert {f"trunk.{name}" for name in changed} == {n for n in free(encoder, which) if n.startswith("trunk.")}
     assert made.base.fingerprint != encoder.fingerprint
     assert made.base.base is encoder
-    assert made.trained_on == f"windows of 6 pictures with masks, cut anew 9 times, with the encoder ({which})"
+    assert made.trained_on == f"windows of 6 pictures with masks, cut at random 9 times, with the encoder ({which})"
     assert any("million weights learn; a step of 3 samples takes about" in note for note in progress.notes)
     folder = tmp_path / "seg"
     save_segmenter(made, folder)
@@ -214,7 +214,7 @@ def test_without_a_learning_encoder_windows_are_cut_anew_too(data: Path, tmp_pat
     made = DenseCLIP(**SHORT, crops=True).fit(encoder, given)
     assert made.base is encoder
     assert made.halves is None
-    assert made.trained_on == "windows of 6 pictures with masks, cut anew 9 times"
+    assert made.trained_on == "windows of 6 pictures with masks, cut at random 9 times"
     save_segmenter(made, tmp_path / "seg")
     again = load_segmenter(tmp_path / "seg", encoder=stages())
     picture = given.items[1].image
@@ -295,7 +295,7 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     words = ["fit", str(data), "-o", str(place), "--task", "masks", "--set", "train=last_stage", "--json", *sets]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["trained_on"].endswith("cut anew 9 times, with the encoder (last_stage)")
+    assert json.loads(done.stdout)["trained_on"].endswith("cut at random 9 times, with the encoder (last_stage)")
     assert "million weights learn; a step of 3 samples takes about" in done.stderr
     again = load_segmenter(place, encoder=stages())
     assert again.halves is not None

@@ -191,4 +191,4 @@ def test_the_command_says_how_specific_the_texts_are(folder: Path, tmp_path: Pat
         "n_pictures": 8,
         "n_classes": 2,
     }
-    assert "2.0 different best texts a class" in CliRunner().invoke(app, call).stdout
+    assert "2.0 different best texts per class" in CliRunner().invoke(app, call).stdout

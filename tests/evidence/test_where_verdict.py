@@ -193,7 +193,7 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.
     assert float(logits.softmax(0)[one.target]) < where.deletion_curve[0] - 0.05
     assert where.deletion_curve[-1] == pytest.approx(0.5, abs=1e-6)
-    assert f"to the odds of {first} rather than {second} by " in where.verdict.figures
+    assert f"changes the odds of {first} rather than {second}, with a match of " in where.verdict.figures
     assert f"of the probability of {first} rather than {second} (random parts" in where.verdict.figures
 
 

@@ -103,7 +103,7 @@ def test_what_is_told_of_what_was_found() -> None:
     assert [example.image for example in first.examples] == ["picture 1", "picture 2"]
     assert (first.n_pairs, first.n_pictures, first.settings) == (5, 5, {"least": 3})
     assert (missing.missing, missing.n_pairs) == ("an encoder", 0)
-    assert str(found).splitlines()[-1] == "poor_match\tnot asked: needs an encoder"
+    assert str(found).splitlines()[-1] == "poor_match\tnot applied: needs an encoder"
     both = check(said(("a", "a", "a b c d")), with_rules=[rules["too_short"](), rules["repeated_text"]()])
     assert both.n_kept == 1, "a pair that breaks two rules is one pair"
     assert [finding.n_pairs for finding in both.findings] == [2, 1]

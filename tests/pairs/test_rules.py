@@ -75,7 +75,7 @@ def test_every_planted_fault_is_found_by_its_rule_alone(planted: Path) -> None:
         "small_picture": "is 500 x 200 pixels",
         "elongated": "is 3.0 times as long as it is wide",
         "copy": f"is the same picture as {planted.parent / 'good 1.png'}",
-        "repeated_text": "is said twice of this picture",
+        "repeated_text": "occurs twice for this picture",
         "too_short": "has 2 words",
         "too_long": "has 21 words",
         "wrong_script": "is written in GREEK, not in LATIN",

@@ -115,7 +115,7 @@ def test_what_the_options_say_is_what_is_run(
     assert told["work"] == Embed("small", "torch", "words", "float16")
     assert (told["given"].per_shard, told["given"].column, told["output"]) == (7, "photo", tmp_path / "out")
     assert (told["part"], told["workers"], told["threads"], told["cluster"]) == (Part(2, 2), 2, 5, None)
-    lines = [f"{tmp_path / 'out'}: 2 shards done of the 3 of this part, 1 were there; 9 rows"]
+    lines = [f"{tmp_path / 'out'}: 2 shards done of the 3 in this part, 1 existed before; 9 rows"]
     lines += ["  not readable: 1; the column error says why"] * failed
     lines += ["  shards left out: 1; run the same command to try them again"] * len(unread)
     assert said.splitlines() == lines

@@ -277,7 +277,7 @@ def test_copies_are_told_and_without_a_loop_there_is_nothing_to_show() -> None:
     seen = planted("stochastic", 1).explain(PHOTO, measure=False).seen
     assert seen is not None
     assert seen.n_copies == 3
-    assert "3 copies end" in seen.verdict.figures
+    assert "3 copies end at a distance of " in seen.verdict.figures
     plain = planted("none", 1).explain(PHOTO, measure=False)
     assert plain.seen is None
     assert "seen" not in plain.to_json()

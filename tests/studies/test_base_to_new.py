@@ -132,8 +132,8 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
 
     tables = [table(LEARNT, -0.2, True), table(NEW, 0.051, True), table(HARMONIC, -0.01, False)]
     assert sentence_of(tables, ("coop",), 4, 0.95) == (
-        "coop gains 20.0 points on learnt classes and loses 5.1 points on new ones. Points of accuracy more than the "
-        "names alone, with up to 4 pictures per class: coop +20.0 on learnt classes, −5.1 on new ones, +1.0 in the "
+        "coop gains 20.0 points on learnt classes and loses 5.1 points on new ones. Accuracy in points above that of "
+        "the names alone, with up to 4 pictures per class: coop +20.0 on learnt classes, −5.1 on new ones, +1.0 in the "
         "harmonic mean (not shown). Level: 95%, corrected for 3 comparisons."
     )
 

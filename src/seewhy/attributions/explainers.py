@@ -39,9 +39,10 @@ LARGEST_SIDE = 56
 
 
 class AttentionMechanism(nn.Module):
-    """``c = W [r(A_1), …, r(A_n)] + b`` with ``A_i = ReLU(BN(U_i F_i + u_i) + F_i)``; of ``l_cam`` ``c = W F + b``.
+    """``c = W [r(A_1), …, r(A_n)] + b`` with ``A_i = ReLU(BN(U_i F_i + u_i) + F_i)``; for ``l_cam``, ``c = W F + b``.
 
-    As ``W`` acts on each place alone, it is applied before ``r``, on each layer's own grid, for the classes asked for.
+    Because ``W`` acts on each place alone, it is applied before ``r``, on each layer's own grid and only for the
+    requested classes.
     """
 
     def __init__(self, channels: Sequence[int], n_classes: int, variant: Variant = "t_tame") -> None:

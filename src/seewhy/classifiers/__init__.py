@@ -20,15 +20,15 @@ class Recipe(ABC):
     """A frozen dataclass whose fields are the paper's parameters; it makes a classifier of names, words or pictures.
 
     Class attributes:
-        name: registered name, the file's stem; ``paper``: where it is from; ``needs``: what it is made from.
-        cost: in forward passes a picture, when predicting.
-        network: what it trains inside the network, for recipes that do.
-        reranking: how its sentences decide, for recipes in which they do other than by their mean.
-        needs_attention: whether it is made of transformers alone.
-        needs_tokens: whether the encoder's words half must show its single tokens.
-        words_are: what its words are: ``"names"`` of the classes and nothing more, ``"the encoder's"``, which came with
-            it, or ``"given"`` ones that describe.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+        name: registered name, the file's stem; ``paper``: the paper it comes from; ``needs``: what it needs.
+        cost: forward passes per picture in prediction.
+        network: what it trains inside the network, if anything.
+        reranking: how its sentences decide, if not by their mean.
+        needs_attention: whether it needs a transformer.
+        needs_tokens: whether the encoder's text half must return single tokens.
+        words_are: the origin of its texts: ``"names"`` for class names alone, ``"the encoder's"`` for texts that came
+            with the encoder, or ``"given"`` for descriptions from the user.
+        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]

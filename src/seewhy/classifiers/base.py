@@ -266,7 +266,7 @@ class Classifier:
 
     @checked
     def evaluate(self, samples: Any, labels: Any = None, **options: Unpack[EvaluateKeywords]) -> Report:
-        """Accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
+        """Measure accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
         from ..evaluation import evaluate
         from ..pictures.datasets import samples_of
 

@@ -72,12 +72,12 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Selector:
-    """The training-free selector: for a class in question, texts that hold more for it than for each of its rivals.
+    """The training-free selector: it finds texts that fit a class in question better than each of its rivals.
 
-    A text ``p`` is kept for class ``a`` when ``M_pa − M_pb ≥ margin`` for every rival ``b`` in question. The ``m`` of
-    the largest ``mean over b of (M_pa − M_pb)``, the zero for ``b = a`` among them, are chosen; fewer where fewer are
-    kept. Where none is, the first ``m`` texts written for the class stand in. The authors take ``m = 5`` and the margin
-    0, which takes what is ahead at all; on few pictures that is noise.
+    A text ``p`` is kept for class ``a`` when ``M_pa − M_pb ≥ margin`` for every rival ``b`` in question. Of these it
+    chooses the ``m`` texts with the largest ``mean over b of (M_pa − M_pb)``, where ``b = a`` contributes zero. If no
+    text is kept, the first ``m`` texts written for the class replace them. The authors use ``m = 5`` and a margin of 0,
+    which keeps every text that is ahead; with few pictures that is noise.
     """
 
     m: Count = 5

@@ -94,13 +94,13 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     """The lines that ``fit`` prints about the held-out figure: what to expect, its basis, and what is not known."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
     if right is None:
-        return ["no picture could be held out: how often it is right is not known"]
+        return ["no picture could be held out, so nobody knows how often it is right"]
     low, high = measures["held_out_interval"]
     of, between = f"right on {right:.1%} of {measures['n_held_out']}", f"(95 % interval {low:.1%} to {high:.1%})"
     if how is None:
         return [f"{of} validation pictures {between}"]
     if how["by"] == "given":
-        lines = [f"{of} pictures {between}; each group is held out as a whole: expect this of new groups"]
+        lines = [f"{of} pictures {between}; each group is held out as a whole, so expect this of new groups"]
     else:
         kept = f"similar-looking shots are held out together ({how['n_groups']:,} groups)"
         if how["by"] == "copies":
@@ -111,8 +111,8 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
         first += ". To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
         lines = [first, f"{of} pictures {between}; {kept}"]
     if (flattered := measures.get("random_accuracy")) is not None:
-        lines.append(f"on a random part, with shots of one object on both sides, {flattered:.1%}")
-    unknown = "may show only one object each: how well it recognises others is not known"
+        lines.append(f"on pictures held out at random, with shots of one object on both sides, {flattered:.1%}")
+    unknown = "may show only one object each, so nobody knows how well it recognises others"
     for key, what in (
         ("unmeasured_classes", "cannot be measured, since all pictures show one object"),
         ("one_thing_classes", unknown),
@@ -301,7 +301,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     cure, said = "", f"In {right} of cases like this it is right, measured on {d.n:,} held-out pictures."
     if d.is_unknown:
         said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
-        figures[:0] = [f"If it must be one of its classes: {names[0]}."]
+        figures[:0] = [f"Of the classes that it knows, {names[0]} comes closest."]
         cure = f"Is it something new? Add pictures of it, and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"In {right} of cases like this it is right" + (f"; {names[1]} comes next." if len(names) > 1 else ".")
@@ -342,7 +342,7 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     if poorly:
         said = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
-        said = f"It knows one class only: {names[0]}."
+        said = f"It knows only one class, {names[0]}."
     own = f"{listed(names)}: together {_part(level)} of the score or more." if n > 1 else ""
     reason = f"How often that is right is not known: {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)

@@ -102,7 +102,7 @@ class EncodedSet:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Encode the pictures by their own crop; the progress names those that cannot be read."""
+        """Encode the pictures, each by its own crop; ``progress`` reports those that cannot be read."""
         progress = progress or Progress()
         pairs = list(
             progress.results(

@@ -40,10 +40,12 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions(Reranking):
-    """Of the classes in question, ``t_a = scale · x · e_a + fusion · s_a``, ``e_a`` its captions' mean, normalised.
+    """For the classes in question, ``t_a = scale · x · e_a + fusion · s_a``; ``e_a`` is the normalised mean of its
+    captions.
 
-    Its captions are those against every other class in question, each once; for a pair without, its own sentence.
-    ``vectors`` are the head's rows, each ``scale`` long: the classes' own, then the captions'.
+    Its captions are those against every other class in question, each once. A pair without captions contributes the
+    class's own sentence. ``vectors`` are the head's rows, each of length ``scale``: first those of the classes, then
+    those of the captions.
     """
 
     name = "follow_up"
@@ -148,7 +150,7 @@ class FollowUp(Recipe):
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """The second look behind a classifier that compares pictures with sentences (zero_shot, described)."""
+        """The second look after a classifier that compares pictures with sentences (zero_shot, described)."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
                 f"--follow-up was given with a classifier made by {first.recipe}. Expected one made from names or "

@@ -43,18 +43,19 @@ class Findings:
 
 @dataclass(frozen=True)
 class PromptPairs:
-    """Several findings of a picture, each a question of its own: those that are there do not compete.
+    """Several findings of a picture, each with its own question, so that findings do not compete.
 
-    ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, with ``t+`` and ``t-`` the means at unit length of the sentences
-    that say it is there and that it is not (Tiu et al. 2022, CheXzero).
+    ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, where ``t+`` and ``t-`` are the normalised means of the sentences
+    that affirm and deny the finding (Tiu et al. 2022, CheXzero).
 
-    The encoder must have learnt from texts that deny. The embedded one has not: on 200 ImageNet photographs margins
-    ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure before you believe.
+    The encoder must have learnt from texts with negations. The embedded one has not: on 200 ImageNet photographs,
+    margins ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure it before
+    you rely on it.
 
     Args:
         present: sentences with ``{}`` for the finding.
-        absent: the same of one without it.
-        scale: ``s``; left out, the encoder's own.
+        absent: sentences with ``{}`` for a picture without the finding.
+        scale: ``s``; default: the encoder's own.
 
     Example:
         >>> import numpy as np, seewhy

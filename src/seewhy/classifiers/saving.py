@@ -131,12 +131,12 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
 
     Args:
         folder: the folder that :meth:`Classifier.save` wrote.
-        engine: what runs the trunk.
+        engine: engine for the trunk.
         encoder: the encoder it was made with, or its name; default: the embedded encoder named in the folder. A file
             never makes SeeWhy load any other encoder.
 
     Raises:
-        ModelError: not a saved classifier, of a newer format, or the encoder is not the one it was made with.
+        ModelError: the folder holds no saved classifier or one of a newer format, or the encoder is another one.
         WeightsError: its tensors are damaged.
     """
     folder = Path(folder)

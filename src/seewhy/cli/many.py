@@ -215,8 +215,8 @@ def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
 
 
 def _lines(report: Report) -> list[str]:
-    there = f", {report.there:,} were there" if report.there else ""
-    of = f" of the {report.n_part:,} of this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
+    there = f", {report.there:,} existed before" if report.there else ""
+    of = f" of the {report.n_part:,} in this part" if report.n_part < report.n_shards else f" of {report.n_shards:,}"
     lines = [f"{report.output}: {report.done:,} shards done{of}{there}; {report.rows:,} rows"]
     if report.changed:
         lines.append(f"  done again: {report.changed:,}, because their pictures were replaced")

@@ -119,6 +119,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     ),
     "study transfer": ("seewhy.studies.transfer:TransferStudy",),
     "study base-to-new": ("seewhy.studies.base_to_new:BaseToNewStudy",),
+    "study compare": ("seewhy.studies.compare:CompareStudy",),
     "study claims": ("seewhy.studies.claims:ClaimsStudy",),
     "study generate": (
         "seewhy.generation.generate:Asking",

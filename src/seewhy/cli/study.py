@@ -189,6 +189,28 @@ def base_to_new(
     _finish(session, findings, output, "base-to-new")
 
 
+def compare(
+    session: Session,
+    data: Path,
+    *,
+    method: str | None = None,
+    test: Path | None = None,
+    descriptions: Path | None = None,
+    minutes: float | None = None,
+    output: Path | None = None,
+) -> None:
+    """Which method suits your pictures? Fits all that apply, within a time you give. Continues a stopped run."""
+    from ..studies.compare import CompareStudy
+
+    check_report(output, "compare", session.force)
+    names = None if method is None else tuple(name.strip() for name in method.split(",") if name.strip())
+    study = session.make(CompareStudy, only=names, minutes=minutes)
+    samples, tested = _learnt_and_tested(session, data, test)
+    texts = options.read_descriptions(descriptions)
+    findings = study.run(session.encoders(), samples, output, test=tested, descriptions=texts, **session.kept)
+    _finish(session, findings, output, "compare")
+
+
 def claims(
     session: Session,
     data: Path,
@@ -272,5 +294,5 @@ def generate(
 
 
 app = typer.Typer(help="Answer questions about a model on many pictures.", no_args_is_help=True)
-for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, claims, generate):
+for verb in (faithfulness, background, interpretability, scaling, transfer, base_to_new, compare, claims, generate):
     register(app, verb)

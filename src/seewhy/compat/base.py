@@ -212,11 +212,12 @@ class PeerCAM(ABC):
     Args:
         model: any network whose output has one row per picture.
         target_layers: layers of this network; the maps of several are averaged.
-        reshape_transform: a layer's output → ``(b, c, h, w)``; left out, SeeWhy finds the layout, tokens included.
-        tta_transforms: the views that ``aug_smooth`` averages over; left out, pytorch-grad-cam's six.
+        reshape_transform: maps a layer's output to ``(b, c, h, w)``; by default, SeeWhy finds the layout, also of
+            tokens.
+        tta_transforms: the views that ``aug_smooth`` averages over; default: pytorch-grad-cam's six.
 
     Attributes:
-        outputs: the network's output for the pictures explained last.
+        outputs: the network's output for the last pictures explained.
     """
 
     model: nn.Module

@@ -252,7 +252,8 @@ Blank = Callable[[Any, Tensor], None]
 class AblationCAM(PeerCAM):
     """Sets each channel to 0, as in the paper; if the network can be cut at the layer, only its later part runs again.
 
-    The peer puts it 1e7 below the layer's lowest value, unless that is 0, and divides by the score: both are left out.
+    Unlike the peer, SeeWhy does not set it 1e7 below the layer's lowest value (unless that is 0), nor divide by the
+    score.
 
     Args:
         ablation_layer: ignored; SeeWhy finds the channels itself, in tokens and in pyramids too.

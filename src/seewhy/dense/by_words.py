@@ -145,9 +145,7 @@ def _finder_for(
 REST = ("background", "ground", "sky", "plants", "water", "wall")
 """Words for the rest of a picture: a place that fits one of these better is not the object."""
 GROWN = 0.05
-"""Share of the view's side by which generated masks are widened, because cells are coarse and the rest counts as
-background.
-"""
+"""Share of the view's side by which generated masks are widened: cells are coarse, and the rest is background."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,7 @@ PLACES = "positional_embedding"
 
 
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """Return each cell's vector in the space of the words, from the encoder's head on that cell alone; not of unit
-    length.
+    """Return each cell's vector in the space of the words, from the head on that cell alone; not of unit length.
 
     MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
     describes itself alone. Attention over copies of one token is that token's value path. So a head with only one
@@ -41,8 +40,7 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-    """Return each cell and the whole picture in the space of the words, by attention pooling with every cell as a
-    query.
+    """Return each cell and the whole picture in the space of the words, by attention pooling from every cell.
 
     Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), with its positions interpolated to
     the map. If the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
@@ -123,8 +121,7 @@ class Packed(nn.Module):
 
 
 def with_levels(encoder: Encoder, n: int) -> Encoder:
-    """Return the encoder with finer maps of its trunk behind the last one: the last map of each size (FPN's C3 and
-    C4).
+    """Return the encoder with finer maps of its trunk added: the last map of each size (FPN's C3 and C4).
 
     >>> import seewhy
     >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer

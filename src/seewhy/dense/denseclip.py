@@ -65,7 +65,7 @@ class DenseCLIP:
         lr: highest learning rate.
         width: channels of the decoder.
         levels: most maps of the trunk to read, the last and finer ones (convolutional trunks only).
-        prompting: where the picture changes the texts: ``"post"`` behind their network, ``"pre"`` before it, or
+        prompting: where texts adapt to the picture: ``"post"`` behind their network, ``"pre"`` before it, or
             ``"none"``.
         n_contexts: learnt vectors before each name (authors: 8); 0 uses sentences.
         texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the decoder alone.
@@ -75,8 +75,7 @@ class DenseCLIP:
         auxiliary: weight of the auxiliary loss (authors: .4).
         train: encoder weights to train at a tenth of the rate: ``"none"``, ``"last_stage"`` (behind the last
             finer map, or the last quarter of a transformer), or ``"all"``.
-        crops: whether to crop new windows at every step, half of them mirrored; always so if the encoder
-            trains.
+        crops: whether to crop new windows at every step, half of them mirrored; always so if the encoder trains.
         zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
             takes longer.
         least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
@@ -174,7 +173,9 @@ class DenseCLIP:
         progress = progress or Progress()
         progress.note(said_cost(task, data, self.training))
         train(task, data, self.training, checkpoint=checkpoint, progress=progress)
-        trained_on = f"windows of {data.n_samples} pictures with masks, cut anew {self.n_steps * self.batch_size} times"
+        trained_on = (
+            f"windows of {data.n_samples} pictures with masks, cut at random {self.n_steps * self.batch_size} times"
+        )
         if self.train == "none":
             return self._made(encoder, classes, network, trained_on)
         made = self._made(tuned(encoder, halves), classes, network, f"{trained_on}, with the encoder ({self.train})")

@@ -36,13 +36,9 @@ from .reader import ABSENT, LARGEST, Looked, Reader, Zoom, best_classes, bilinea
 from .regions import NOTHING, Detections, Segmentation, segments_of
 
 N_OTHERS, RELATIVES = 250, 0.1
-"""Names for comparison, every fourth of ImageNet's, and the share of them left out because they resemble a name
-most.
-"""
+"""Names for comparison, every fourth of ImageNet's, and the share left out because it resembles a name most."""
 LEAST, PLACE = 3.3, 0.6
-"""Presence below which a name counts as absent; share of it by which a name must stand out at a place to be used
-there.
-"""
+"""Presence below which a name is absent; share of it by which a name must stand out at a place to count there."""
 FLAT = 1e-6
 """Least standard deviation of cosines: below it, a place has no features."""
 
@@ -177,8 +173,7 @@ class Finder(ABC):
         store: FeatureStore | None = None,
         **options: Unpack[ExplainKeywords],
     ) -> list[Explanation]:
-        """Explain boxes or segments: where, like what, in words, and the influence from outside; each kind is
-        measured.
+        """Explain boxes or segments: where, like what, in words, and influence from outside; each kind is measured.
 
         Args:
             picture: a file name, pixels, or any other form of picture (:mod:`seewhy.pictures.sources`).
@@ -267,9 +262,7 @@ class Scorer(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
-    """An encoder at a larger input, with a scorer of its cells; ``halves`` are the encoder's parts that were trained
-    with it.
-    """
+    """An encoder at a larger input, with a scorer of its cells; ``halves`` are its parts that were trained too."""
 
     method: str
     parameters: dict[str, Any]
@@ -306,9 +299,7 @@ class Segmenter(NamesPixels):
         )
 
     def check(self) -> None:
-        """Check that the scorer fits the encoder's features and the number of classes; raises ``ValueError``
-        otherwise.
-        """
+        """Check that the scorer fits the encoder's features and the number of classes; ``ValueError`` otherwise."""
         features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):

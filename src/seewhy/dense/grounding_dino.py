@@ -22,8 +22,7 @@ class GroundingDino(PretrainedMethod):
     """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
 
     The names are one sentence, "a cat. a dog.". A name scores ``max over the words of a name of sigmoid(logit)``. The
-    transformers library instead writes out the words above a limit, which can mix names; here a box always has one of
-    the given names.
+    transformers library writes out the words above a limit, which can mix names; here each box has one name.
 
     Cost: one pass per tile.
 

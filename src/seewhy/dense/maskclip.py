@@ -43,11 +43,10 @@ class MaskCLIP:
     """Gives each cell the class whose sentences are nearest to the encoder's features of that cell.
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
-    normalise(g(template_p(k))))``, interpolated bilinearly to pixels; the best class wins (paper, section 3.2; equal
-    to the released code's value path if the encoder pools by attention). Some names are nearer to every picture than
-    others. So unless ``centred`` is 0, the mean text is subtracted from the texts, and from each class's score that
-    share of its mean over the picture. One half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on
-    40 others.
+    normalise(g(template_p(k))))``, bilinear to pixels; the best class wins (paper, section 3.2; equal to the released
+    code's value path if the encoder pools by attention). Some names are nearer to every picture than others. So unless
+    ``centred`` is 0, the mean text is subtracted from the texts, and from each class's score that share of its mean
+    over the picture. One half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
 
     Differences from the released code: key smoothing compares the cells' features before the head, which every
     encoder has, instead of the last block's keys. The paper's 85 templates are not included; give your own.
@@ -60,8 +59,7 @@ class MaskCLIP:
         denoised: drop a class if no cell gives it at least this probability, 0 to 1; 0 keeps all. Raise it if
             classes appear that are not there.
         smoothed: cells with a lower probability take the answer of similar cells, 0 to 1; 0 changes none.
-        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released
-            code).
+        normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released code).
         scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
         zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
             takes longer.

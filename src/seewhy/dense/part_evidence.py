@@ -251,9 +251,7 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """Return the explainer with patches of known objects to compare with, and how far such similarity can be
-    trusted.
-    """
+    """Return the explainer with patches of known objects to compare with, and how far to trust such similarity."""
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]

@@ -25,9 +25,8 @@ from .reader import LONGEST, WHOLE, Reader, Windows, shares
 NOTHING = "nothing"
 """Name of a box that has no class."""
 FINEST, SHOWN, AT_ONCE = 2048, 224, 8
-"""Pixels of the longer side at which a picture is read for display; least pixels of a part on its card; and windows
-per pass of the engine.
-"""
+"""Pixels of the longer side at which a picture is read for display; least pixels of a part on its card; and windows per
+pass of the engine."""
 Boxes = Float[Tensor, "n 4"]
 Logits = Float[Tensor, "b k"]
 

@@ -154,9 +154,7 @@ class PixelText(nn.Module):
 
 
 class TextDecoder(PixelText):
-    """Maps, and cells in the space of the words → class scores on the finest map, and cosines with texts on the
-    coarsest.
-    """
+    """Maps, and cells in the space of the words → class scores on the finest map, text cosines on the coarsest."""
 
     def __init__(
         self, channels: Sequence[int], width: int, texts: Float[Tensor, "k d"], *given: Any, shows: bool = True

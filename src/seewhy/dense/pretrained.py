@@ -28,9 +28,8 @@ from .regions import Detections, Keep, class_names
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 READ, SHOWN, FINE = 4096, 448, 64
-"""Longest side in pixels of a tile for a processor, which may pad it to a square in floats; pixels of a picture's
-side on the page; and the step between tiles, as a share of their side.
-"""
+"""Longest side in pixels of a tile for a processor, which may pad it to a square in floats; pixels of a picture's side
+on the page; and the step between tiles, as a share of their side."""
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of the processed picture, and the score of each name for each box."""

@@ -159,9 +159,7 @@ class Reader:
             yield one, mask, unnamed
 
     def resolution(self, looked: Looked) -> tuple[int, int]:
-        """Return ``(height, width)`` at which pixels are named: the picture's, or the network's input if that is
-        smaller.
-        """
+        """Return ``(height, width)`` at which pixels are named: the picture's, or the network's input if smaller."""
         inputs, windows = self.encoder.transform.input_size, looked.windows
         most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
         height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
@@ -258,9 +256,7 @@ class Windows:
 
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
-    """Return the matrix that interpolates ``n`` values to ``m`` places, as ``interpolate(align_corners=False)``
-    does.
-    """
+    """Return the matrix that interpolates ``n`` values to ``m`` places, like ``interpolate(align_corners=False)``."""
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
     share = place - below
@@ -274,9 +270,7 @@ def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
 def best_classes(
     scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float = 1.0, *, alone: bool = False
 ) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"]]:
-    """Return the best class at every pixel, its score interpolated bilinearly between cells, and its probability;
-    computed in strips.
-    """
+    """Return the best class at every pixel, its score, bilinear between cells, and its probability; in strips."""
     height, width = size
     across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
     down = bilinear(scores.shape[1], height).to(scores)
@@ -316,8 +310,6 @@ def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
 
 
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
-    """Return the same means as :func:`box_means`, for boxes given by spans across and down: two products, cheaper on
-    small maps.
-    """
+    """Return the means of :func:`box_means`, for boxes as spans: two products, cheaper on small maps."""
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

@@ -244,9 +244,7 @@ def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndar
 
 
 def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...]:
-    """Return the names, each once, without surrounding blanks; for masks, at least two and at most as many as a byte
-    has values.
-    """
+    """Return the names, each once, without outer blanks; for masks, from two to as many as a byte has values."""
     names = tuple(" ".join(str(name).split()) for name in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)
@@ -265,9 +263,7 @@ def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Keep:
-    """Which boxes a detector keeps: the lowest score, the largest overlap of two boxes of a class, and the most
-    boxes.
-    """
+    """Which boxes a detector keeps: lowest score, largest overlap of two boxes of a class, most boxes."""
 
     least: float = 0.0
     overlap: float = 0.5
@@ -282,9 +278,7 @@ class Keep:
         size: tuple[int, int],
         made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
     ) -> tuple[Region, ...]:
-        """Return the boxes to keep, highest score first, clipped to the picture; boxes without an area there are
-        dropped.
-        """
+        """Return the boxes to keep, highest score first, clipped to the picture; boxes without an area are dropped."""
         from torchvision.ops import batched_nms
 
         limit = torch.tensor([*size, *size], dtype=torch.float64)

@@ -53,8 +53,7 @@ class DenseArchive:
     def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
         """Write the card, and beside it the tensors under a name made of their SHA-256.
 
-        If the encoder was trained too, the card names the original one, and its changed tensors are stored with the
-        others.
+        If the encoder was trained too, the card names the original one; its changed tensors lie with the others.
         """
         on = made.base if made.halves is None else made.base.base
         card = {
@@ -75,9 +74,7 @@ class DenseArchive:
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Return method, encoder, its trained halves if any, card and tensors; contents that do not fit are reported
-        as damage.
-        """
+        """Return method, encoder, its trained halves if any, card and tensors; anything else is reported as damage."""
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(

@@ -25,8 +25,7 @@ LEAST = 1e-3
 """Share of the picture below which a box has no area, and two boxes are the same."""
 N_TAUGHT, N_RIGHT, SUPPRESSED = 32, 12, 0.7
 """Boxes of a picture in a training step, most of them that show objects, and the overlap above which a proposal is
-dropped in training; in detection none is dropped, as in the authors' code.
-"""
+dropped in training; in detection none is dropped, as in the authors' code."""
 
 
 @cache
@@ -65,9 +64,7 @@ class Found(NamedTuple):
 
 
 class TwoStage(nn.Module):
-    """Proposes one box per cell, with its centredness as objectness (OLN, Kim et al. 2021); heads then name the
-    boxes.
-    """
+    """Proposes one box per cell, its centredness as objectness (OLN, Kim et al. 2021); heads then name the boxes."""
 
     texts: Tensor
 

@@ -204,7 +204,7 @@ def naming(name: str) -> re.Pattern[str] | None:
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
     """The texts with the class's own name replaced by *it*, in any case, spelling or number; and how many were changed.
 
-    Single words of a longer name stay, because they may describe the class (*orange* of *orange bell pepper*).
+    Single words of a longer name stay, because they may describe the class (*orange* in *orange bell pepper*).
 
     >>> without_names(Descriptions({"red-beet": ("Red beets are round", "dark red")}))[0].texts["red-beet"]
     ('it are round', 'dark red')
@@ -224,9 +224,10 @@ def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
 
 
 def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
-    """The control of WaffleCLIP (arXiv 2306.07282): as many sentences, each with the class's name and a random word.
+    """The control of WaffleCLIP (arXiv 2306.07282): the same number of sentences, each with the class's name and a
+    random word.
 
-    The words are drawn once for all classes, and are as long on average as those of the descriptions.
+    The words are the same for all classes, and have the average length of the descriptions' words.
     """
     texts = [t for lines in descriptions.texts.values() for t in lines]
     n_words = max(1, round(sum(len(t.split()) for t in texts) / len(texts)))

@@ -233,7 +233,7 @@ class Encoder:
 
     @property
     def is_average(self) -> bool:
-        """True when the head is a plain mean over space, so that Grad-CAM is one einsum."""
+        """Whether the head is a plain mean over space, so that Grad-CAM is one einsum."""
         return isinstance(self.head, GlobalAverage)
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:

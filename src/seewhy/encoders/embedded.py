@@ -131,11 +131,11 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
 
 
 class TextSpace(nn.Module):
-    """Sentences among pooled picture features: ``Σ_c k(s, t_c) A_c``, at unit length where they are placed.
+    """Sentences in the space of pooled picture features: ``Σ_c k(s, t_c) A_c``, scaled to unit length.
 
     With ``k(s, t) = exp((s·t - 1) / width²)``, the RBF kernel, classes ``t_c = normalise(mean_j embed(text_cj))`` and
-    ``Y = normalise(w_c - mean(w))``, the coefficients are ``A = (K + ridge·I)⁻¹ Y``, a frozen weight that can be
-    trained; the centres ``t`` stay where they are.
+    ``Y = normalise(w_c - mean(w))``, the coefficients are ``A = (K + ridge·I)⁻¹ Y``, a weight that is frozen but can be
+    trained. The centres ``t`` are fixed.
     """
 
     version: ClassVar[int] = 1

@@ -29,7 +29,7 @@ SCHEMES = {
 
 @cache
 def schemes() -> dict[str, str]:
-    """Scheme → full name of the module with its ``load``, and ``names`` where it can list them.
+    """For each scheme the full name of the module with its ``load``, and ``names`` if it can list them.
 
     A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names such a module; it cannot
     replace a scheme of SeeWhy's.
@@ -52,10 +52,10 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
 
     Args:
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
-            ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a
-            local folder, and ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` nothing else. Or the folder of an encoder
-            that ``seewhy adapt`` made. Packages add schemes of their own (:func:`schemes`). With ``#WORDS`` after it,
-            the encoder under an instruction, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
+            ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a local
+            folder; ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` take only a folder. Or the folder of an encoder that
+            ``seewhy adapt`` made. Packages add schemes of their own (:func:`schemes`). With ``#WORDS`` after it, the
+            encoder under an instruction, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
         **options: passed to the scheme's loader.
 

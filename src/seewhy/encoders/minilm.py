@@ -56,8 +56,8 @@ class Block(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """BERT with mean pooling: token ids → ``Σ_t m_t h_t / Σ_t m_t`` at unit length, one per sentence; ``h`` is the last
-    layer, ``m`` 1 on tokens, 0 on padding.
+    """BERT with mean pooling. It maps token ids to one unit vector per sentence, ``Σ_t m_t h_t / Σ_t m_t``. ``h`` is
+    the last layer; ``m`` is 1 on tokens and 0 on padding.
     """
 
     def __init__(

@@ -218,8 +218,8 @@ def from_module(
 ) -> Encoder:
     """Make an encoder from a frozen copy of a network; the network itself is not changed.
 
-    The copy is a snapshot, in float32. Where ``torch.fx`` can trace the network, the head runs only the layers after
-    the target layer. Otherwise it runs the whole network once more.
+    The copy is a snapshot, in float32. If ``torch.fx`` can trace the network, the head runs only the layers after the
+    target layer. Otherwise it runs the whole network again.
 
     Args:
         module: ``(b, 3, h, w)`` → ``(b, k)``.
@@ -228,9 +228,9 @@ def from_module(
         transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
             timm's data config or ``create_transform(...)``, and more (:func:`as_transform`).
         classes: names of the outputs.
-        name: what to call the encoder.
+        name: name for the encoder.
         layout: how the layer arranges its output; needed for tokens whose grid SeeWhy cannot infer.
-        engine: what runs the trunk.
+        engine: engine for the trunk.
 
     Raises:
         UnknownNameError: there is no such layer; carries the nearest names.

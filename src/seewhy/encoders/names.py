@@ -135,7 +135,7 @@ def _folder() -> Path:
 
 @lru_cache(maxsize=1)
 def wordnet() -> dict[str, tuple[tuple[str, ...], str]]:
-    """Synset → its names and its gloss, for the 21,844 that ImageNet was drawn from."""
+    """For each of the 21,844 synsets that ImageNet was drawn from, its names and its gloss."""
     folder = _folder()
     glosses = _table(folder / "imagenet_synset_to_definition.txt")
     lemmas = _table(folder / "imagenet_synset_to_lemma.txt")
@@ -158,7 +158,7 @@ def imagenet_descriptions() -> dict[str, list[str]]:
 
 
 def imagenet_texts() -> list[list[str]]:
-    """For each class: its name, a caption with it, all its names with the definition, and the definition alone."""
+    """For each class its name, a caption with the name, all its names with the definition, and the definition alone."""
     return [
         [c.names[0], f"a photo of a {c.names[0]}", f"{', '.join(c.names)}: {c.gloss}", c.gloss]
         for c in imagenet_classes()

@@ -39,8 +39,8 @@ class HeadSizes:
 
 
 class RegionHeads(nn.Module):
-    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them by RoIAlign,
-    which go through convolutions and one hidden layer, and end as vectors among the texts.
+    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them by RoIAlign.
+    Convolutions and one hidden layer turn the boxes into vectors in the space of the texts.
     """
 
     def __init__(self, sizes: HeadSizes) -> None:

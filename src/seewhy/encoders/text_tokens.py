@@ -64,7 +64,7 @@ class Sentence:
 class TokenEmbeddings:
     """Sentences as a text network reads them before it adds positions; learnt vectors can be inserted.
 
-    ``lengths`` count tokens that are no padding; ``words`` are neither marks, nor padding, nor put in.
+    ``lengths`` count the tokens without padding. ``words`` are the tokens that are not marks, padding or inserted.
     """
 
     vectors: Float[Tensor, "n t w"]

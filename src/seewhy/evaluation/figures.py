@@ -96,9 +96,7 @@ def look_at_unknown(
 
 
 def groups_of(items: Sequence[Sample]) -> Int[Tensor, " n"] | None:
-    """Return a number for each group that the user named, and one for each other picture; ``None`` if no group is
-    named.
-    """
+    """Return a number for each named group, and one for each other picture; ``None`` if no group is named."""
     return numbered([s.group or i for i, s in enumerate(items)]) if any(s.group for s in items) else None
 
 
@@ -270,8 +268,7 @@ def _rounded(value: float | None) -> float | None:
 
 def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[str, Any] | None:
     """Return means over the explained pictures, each for its predicted class. A map that is zero everywhere orders no
-    pixels: it has no deletion, and counts as no better than a random one.
-    """
+    pixels: it has no deletion, and counts as no better than a random one."""
     shown = [e.where for e in explained if isinstance(e.where, Where)]
     maps = [m for m in shown if m.deletion is not None]
     if not shown:

@@ -111,9 +111,7 @@ class CardFolder:
         )
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
-        """Note a card, then write its files; after a kill in between, the next run knows the files and makes them
-        again.
-        """
+        """Note a card, then write its files; after a kill in between, the next run makes the noted files again."""
         self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:

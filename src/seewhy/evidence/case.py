@@ -68,9 +68,7 @@ class Sentences:
         return Target(first, first + 1)
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Return the values that deletion and insertion follow, in the first column: a cosine or a difference, not a
-        probability.
-        """
+        """Return what deletion and insertion follow, in column 0: a cosine or a difference, not a probability."""
         with torch.no_grad():
             cosines = self.head(self.encoder.pooled(pixels))
         return cosines if self.contrast is None else cosines - cosines[:, 1:]
@@ -108,8 +106,7 @@ class Watched:
         return f"anything but {name}" if self.against else name
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-        """Return for each picture the value of the curves, the logarithm of the odds, and the difference from the
-        rival's logit.
+        """Return for each picture the curves' value, the log odds, and the difference from the rival's logit.
 
         The odds still move when a probability is close to 1; with a contrast both numbers compare these two alone;
         for a sentence they are the cosine or its difference.
@@ -228,9 +225,7 @@ class Case:
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """Return the hottest places of the shown map, as cells of the feature map; without heat, the cells with the
-        largest shares.
-        """
+        """Return the hottest places of the shown map, as cells; without heat, the cells with the largest shares."""
         h, w = self.share.shape
         hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
@@ -247,9 +242,7 @@ class Case:
 
     @cached_property
     def watched(self) -> Watched:
-        """Return the outputs to follow while the picture changes; the rival is the next class beside the explained
-        ones.
-        """
+        """Return the outputs to follow while the picture changes; the rival is the best class not explained."""
         if (sentences := self.question.sentences) is not None:
             return Watched(sentences, 0, sentences.contrast, against=self.question.against)
         best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()

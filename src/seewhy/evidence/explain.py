@@ -77,10 +77,8 @@ class ExplainOptions:
         contrast: class to explain the target against, by name or number; default: none.
         target_text: sentence to explain in place of a class.
         contrast_text: sentence to explain the target sentence against.
-        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted
-            pairs.
-        like: method that finds similar patches; default: the classifier's own, or EPIC if it has EPIC's
-            prototypes.
+        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
+        like: method that finds similar patches; default: the classifier's own, or EPIC if it has EPIC's prototypes.
         prototypes: folder of EPIC's prototypes; default: the classifier's own.
         because: measure what similarities rest on, by changes of ``calibrated`` or ``paper`` strength; default:
             not measured.
@@ -88,8 +86,7 @@ class ExplainOptions:
         measure: whether to measure how faithful the map is; without it, a card is faster and has no verdict.
         n_regions: number of places to letter.
         top: number of classes to list.
-        level: how often the named classes must include the true one, 0.5 to 1; a higher level names more
-            classes.
+        level: how often the named classes must include the true one, 0.5 to 1; a higher level names more classes.
         typical: folder of a generator that makes typical pictures of each class; default: none are made.
         judge: second network that judges these pictures: a classifier, or an encoder with words.
         seed: seed for shuffled maps and ties.
@@ -268,8 +265,8 @@ def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     figures = f"The last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
     if found.n_copies > 1:
         alike = "" if one else ", so it is a blend that no copy shows"
-        figures += f" The {found.n_copies} copies end {found.spread:.3f} from their mean{alike}."
-    figures += f" It lies {found.distance:.3f} from the nearest memorised picture, which shows {label}."
+        figures += f" The {found.n_copies} copies end at a distance of {found.spread:.3f} from their mean{alike}."
+    figures += f" Its distance from the nearest memorised picture, which shows {label}, is {found.distance:.3f}."
     said = "is stable" if settled and one else "is a blend of copies" if settled else "was still changing"
     other = "" if label == decided else f", not {decided}"
     figures = f"The redrawn picture {said}. {figures}"
@@ -289,9 +286,7 @@ EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "seen": lambda case, _: show_perceived(case),
     "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
-"""Each question (its field name in the explanation) → the function that answers it from the picture and the earlier
-answers.
-"""
+"""Each question (its field name in the explanation) → the function that answers it."""
 
 
 def explain_all(
@@ -357,8 +352,7 @@ def agree(
     *,
     unknown: bool = False,
 ) -> Agreement:
-    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit where the
-    map is hot.
+    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit the heat.
 
     The evidence that made the decision does not count, nor do neighbours of other regions or unusually distant ones.
     """
@@ -384,7 +378,7 @@ def agree(
     near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
     notes = ["The nearest parts look too different to count."] if far else []
     if near is not None:
-        notes.append(f"{percent(near, ' ')} is the limit: moving the picture by a pixel may change the verdict.")
+        notes.append(f"{percent(near, ' ')} is a limit, so moving the picture by one pixel may change the verdict.")
     is_decision = decision in (None, label)
     who = "The evidence" if is_decision else f"For {label}, which is not the decision, the evidence"
     sentence = f"{who} {verdict}: {', and '.join(said)}."

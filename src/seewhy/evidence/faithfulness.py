@@ -126,9 +126,7 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """Run the picture whole, removed and blurred, under 24 masks, and with its hottest pixels deleted and inserted:
-    47 forward passes.
-    """
+    """Run the picture whole, removed, blurred, under 24 masks, and in deletion and insertion: 47 forward passes."""
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)

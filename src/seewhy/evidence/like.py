@@ -40,8 +40,7 @@ LEAST = 0.02
 """A share of the similarity below which a property counts as not mattering."""
 ELSEWHERE = ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (0.25, 0.5), (0.75, 0.5), (0.5, 0.25), (0.5, 0.75), (0.25, 0.75))
 """Parts of height and width by which the pattern is moved, at least a quarter in one direction. It is the same for
-every picture, because a verdict based on random places would depend on the draw.
-"""
+every picture, because a verdict based on random places would depend on the draw."""
 
 
 def show_like(case: Case) -> Like | Missing:
@@ -118,9 +117,7 @@ def _likenesses(
 def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """Return for each patch of each group the share of its similarity that is lost when a property changes. It takes
-    seven passes.
-    """
+    """Return for each patch of each group the share of similarity lost when a property changes; seven passes."""
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -165,8 +162,7 @@ def sentence(lost: dict[str, float]) -> str:
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
     """Return for each patch of all groups the position of the patch that represents it on the card, usually itself.
 
-    Patches are compared within a region, or all with all if each group is a prototype; channels of EPIC and voters
-    repeat none.
+    Patches are compared within a region, or all if each group is a prototype; channels of EPIC and voters repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -189,9 +185,7 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes with the mean colour, then the same pattern elsewhere, and return how far the logit difference
-    falls.
-    """
+    """Hide all boxes with the mean colour, then the same pattern elsewhere; return the falls of the difference."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -213,9 +207,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """One patch of the user's pictures that resembles a place; with channels, its activation as a share of the
-    channel's peak.
-    """
+    """One patch of the user's pictures like a place; with channels, its activation as a share of the channel's peak."""
 
     image: str
     label: str
@@ -227,9 +219,7 @@ class Resembled(Result):
 
 @dataclass(frozen=True)
 class Place(Result):
-    """One cell of the feature map, its share of the evidence for the class, and the patches it resembles, nearest
-    first.
-    """
+    """One cell of the feature map, its share of the evidence, and the patches it resembles, nearest first."""
 
     box: FractionBox
     share: float

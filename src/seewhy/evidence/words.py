@@ -110,9 +110,7 @@ class _Pair:
 def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
-    """Return the scores of the descriptions of two classes, and the verdict on them; ``scored`` passes scores already
-    computed.
-    """
+    """Return the scores of two classes' descriptions, and their verdict; ``scored`` passes known scores."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -231,7 +229,7 @@ def _taken_out(
     other = decides.without(held, at_random=True)[1].argmax(1)
     return (
         f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; "
-        f"taking out as many at random changes {float((whole != other).float().mean()):.0%}."
+        f"taking out as many random ones changes {float((whole != other).float().mean()):.0%}."
     )
 
 
@@ -344,9 +342,7 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Return a map of where the descriptions of the class fit better than the runner-up's; it needs a mean-pooled
-    head.
-    """
+    """Return a map of where the class's descriptions fit better than the runner-up's; needs a mean-pooled head."""
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None

@@ -133,10 +133,10 @@ class Explanation:
         prediction: the decision.
         view: the picture as the network saw it, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
-        seen: what a perceiver classified in place of the picture.
+        seen: the redrawn picture that a perceiver classified instead.
         subject: what the evidence is about; ``None`` means the decision.
         typical: a generated typical picture of the class, if requested.
-        part: the box or segment that is explained; ``None`` where it is the whole picture.
+        part: the box or segment that is explained; ``None`` for the whole picture.
     """
 
     prediction: Prediction

@@ -96,7 +96,7 @@ class FindingsOutput(TypedDict):
 
 
 class DryRunOutput(TypedDict):
-    """What a run with --dry-run would ask of a writer; with nobody to ask, n_prompts alone."""
+    """What a run with --dry-run would ask a writer; without a writer, only n_prompts."""
 
     n_prompts: Annotated[Count, Doc("number of questions")]
     n_known: NotRequired[Annotated[Count, Doc("questions answered by an earlier run")]]

@@ -156,7 +156,7 @@ class Prediction:
     def probability(self) -> float | None:
         """The probability that the decision is right: the one percentage of a picture on card, tile and terminal.
 
-        Calibrated on held-out pictures, else the classifier's own score; ``None`` where no class is decided for.
+        It is calibrated on held-out pictures, otherwise the classifier's own score; ``None`` if no class is predicted.
         """
         d = self.decision
         if self.n_classes == 1 or (d is not None and d.is_unknown):

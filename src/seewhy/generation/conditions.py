@@ -25,10 +25,10 @@ class Condition:
     """``log p(c | x)`` of a picture, differentiable.
 
     Attributes:
-        scores: pictures → one number for the target, in the column ``index``, and for each of what it is compared with.
-        value: pictures → what is told to people, a ``measure``.
-        alone: whether there is nothing that the target is compared with.
-        in_words: whether what is asked for is a name or a sentence, so that a judge can be told it.
+        scores: maps pictures to one number for the target, in the column ``index``, and one for each alternative.
+        value: maps pictures to the ``measure`` that people see.
+        alone: whether the target has no alternatives.
+        in_words: whether the target is a name or a sentence, which a judge can compare.
     """
 
     kind: str

@@ -43,15 +43,16 @@ SEARCHED, RATE = 200, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A network that turns codes into pictures, and optionally one that turns pictures into codes.
+    """A network that turns codes into pictures, optionally with one that turns pictures into codes.
 
     Args:
-        decode: codes ``(b, *shape)`` → pictures ``(b, 3, s, s)`` of 0…1, differentiable; they are cut to 0…1.
-        shape: of one code.
-        encode: such pictures → codes; left out, the code of a picture is searched by gradient descent on its pixels.
-        score: a diffusion model's, of the same codes.
-        name: as people are told it.
-        digest: of all weights; with one, what is measured and trained stays in the cache.
+        decode: maps codes ``(b, *shape)`` to pictures ``(b, 3, s, s)``, differentiable; values are clipped to 0…1.
+        shape: shape of one code.
+        encode: maps such pictures to codes; without it, the code of a picture is searched by gradient descent on its
+            pixels.
+        score: the score of a diffusion model on the same codes.
+        name: its name for people.
+        digest: digest of all weights; with it, measurements and trained networks stay in the cache.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -120,12 +121,12 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
     """Load what ``save_pretrained`` of diffusers wrote: an autoencoder, a U-Net of pictures, or a pipeline of both.
 
     An autoencoder's codes are its latent pictures times its ``scaling_factor``, as its diffusion model reads them.
-    The codes of a U-Net alone are the pictures themselves, from -1 to 1. No code in the folder is run; weights are
+    The codes of a U-Net alone are the pictures themselves, from -1 to 1. No code in the folder is run; weights must be
     safetensors.
 
     Args:
         folder: the folder of the autoencoder or U-Net, or the one that holds ``vae/``, ``unet/`` and ``scheduler/``.
-        side: of its pictures, in pixels; left out, the side it was trained at.
+        side: side of its pictures in pixels; default: as in its training.
     """
     name = str(folder)
     root = local_folder(name, Path(folder).expanduser())
@@ -239,7 +240,7 @@ class Bring:
         """The prepared generator that the sampler uses.
 
         Raises:
-            ModelError: it hardly draws such pictures better than the mean picture does, or its prior removes no noise.
+            ModelError: its pictures are hardly better than the mean picture, or its prior removes no noise.
         """
         progress = progress or Progress()
         prior = self.prior if self.prior != "auto" else "autoencoder" if decoder.score is None else "score"

@@ -43,7 +43,7 @@ class Question:
         label: a class of the model, by name or number.
         text: a sentence.
         neuron: a unit of the model's pooled features.
-        like: a picture; beside one of the first three chains start at it, alone it is what is climbed.
+        like: a picture. With one of the first three, chains start from it; alone, it is the target.
     """
 
     label: str | int | None = None
@@ -305,7 +305,7 @@ def generate(
     generate``).
 
     Args:
-        generator: the folder of a generator, as reproductions/train_generator.py writes it.
+        generator: the folder of a generator, written by reproductions/train_generator.py.
         model: the model whose score is raised: a classifier, or an encoder (or its name) with classes of its own.
         target: a class of the model.
         text: a sentence, if the model reads words.
@@ -313,14 +313,14 @@ def generate(
         like: a picture to start from; without another target, the picture to resemble.
         decoder: instead of a generator, a :class:`seewhy.generation.decoders.Decoder`, or a diffusers folder with an
             autoencoder or a U-Net.
-        pictures: with a decoder: a folder or a table of pictures of the kind that it draws.
-        bring: with a decoder: how it is measured and which prior it has.
-        judge: a second network that says what is on the pictures, never the one that is climbed.
-        n: how many different ones.
-        start: near training pictures that fit, or anywhere.
-        controls: whether the same is made without the prior and in pixels.
-        sampler: the walk; left out, :class:`seewhy.generation.sampler.PPGN` as it stands.
-        encoder: encoder whose codes the generator inverts; default: the one that its name says.
+        pictures: with a decoder: a folder or a table of pictures like those that it draws.
+        bring: with a decoder: how to measure it, and which prior to use.
+        judge: a second network that says what is on the pictures; never the model whose score is raised.
+        n: number of different pictures.
+        start: where to start: near training pictures that fit, or anywhere.
+        controls: whether to also generate without the prior and in pixels.
+        sampler: the sampler; default: :class:`seewhy.generation.sampler.PPGN` with its default settings.
+        encoder: encoder whose codes the generator inverts; default: the one that the generator names.
         seed: seed of starts and noise.
         progress: callback for progress.
 

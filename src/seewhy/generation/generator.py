@@ -199,16 +199,16 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` and ``E``: code → picture → code. One of a decoder of your own is made by
-    :class:`seewhy.generation.decoders.Bring`.
+    """``G`` maps a code to a picture, and ``E`` maps the picture to a code. :class:`seewhy.generation.decoders.Bring`
+    makes a generator from a decoder of your own.
 
     Attributes:
-        network: codes → pictures of 0…1, in evaluation mode.
-        read: pictures → codes.
-        bounds: lowest and highest that a unit of a code may be: quantiles of the training codes.
-        codes: of training pictures, to start from.
-        facts: how it was trained, and its errors on held-out pictures, as JSON; ``side`` of its pictures at least.
-        denoise: codes → codes that pictures have; left out, ``E(G(h))``.
+        network: maps codes to pictures of 0…1, in evaluation mode.
+        read: maps pictures to codes.
+        bounds: lowest and highest value of each unit of a code: quantiles of the training codes.
+        codes: codes of training pictures, to start from.
+        facts: its training and its errors on held-out pictures, as JSON; at least the ``side`` of its pictures.
+        denoise: maps codes to codes that pictures have; default: ``E(G(h))``.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -232,12 +232,12 @@ class Generator:
         """The origin of the generator and its error, in a sentence."""
         facts = self.facts
         if "n_pictures" not in facts:
-            return "a decoder of your own, of which nothing was measured"
+            return "a decoder of your own that was not measured"
         return (
             f"trained on {facts['n_pictures']:,} pictures for {facts['n_steps']:,} steps; on {facts['n_held_out']:,} "
-            f"held out its pictures are {facts['held_out_error']:.3f} off (the mean picture: "
-            f"{facts['mean_picture_error']:.3f}; root mean square, black to white being 1), and their codes "
-            f"{facts['code_error']:.2f} of the codes' spread"
+            f"held-out pictures its error is {facts['held_out_error']:.3f} (the mean picture has "
+            f"{facts['mean_picture_error']:.3f}; root mean square, black to white is 1), and the error of the codes is "
+            f"{facts['code_error']:.2f} of their spread"
         )
 
     def save(self, folder: str | Path) -> Path:

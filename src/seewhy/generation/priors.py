@@ -31,9 +31,9 @@ class Score:
     ``R`` is the mean of the codes that ``h`` may be a noisy copy of, as of a denoising autoencoder.
 
     Attributes:
-        network: ``(x_t, t)`` → what it predicts; channels beyond those of ``x_t``, a learnt variance, are not read.
-        alphas: part ``a`` of the power that is left at each step.
-        predicts: as diffusers has it.
+        network: maps ``(x_t, t)`` to its prediction; further channels, a learnt variance, are ignored.
+        alphas: fraction ``a`` of the power that is left at each step.
+        predicts: type of the prediction, as diffusers names it.
     """
 
     network: Callable[[Tensor, int], Tensor]
@@ -58,10 +58,10 @@ class Score:
 
 
 class Autoencoder(nn.Module):
-    """``R`` as a small network of whole codes, where PPGN-h has seven layers with a bottleneck.
+    """``R`` as a small network on whole codes; PPGN-h has seven layers with a bottleneck instead.
 
-    Before training it is the exact answer for independent units of one spread, ``h / (1 + σ²)`` around their mean; the
-    network adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
+    Before training it is exact for independent units with one spread: ``h / (1 + σ²)`` around their mean. The network
+    adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
     """
 
     centre: Tensor

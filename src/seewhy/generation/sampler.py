@@ -45,7 +45,7 @@ class PPGN:
 
     As in the released sampler, each step is divided by its mean size and multiplied by a rate that changes linearly,
     so only the ratios of the ``ε`` matter. Codes are clipped, here to bounds of the training codes. Without
-    ``normalise`` the step is the equation itself. With ``calibrate``, 1 means that prior and score are equally strong
+    ``normalise``, the step is the equation itself. With ``calibrate``, 1 means that prior and score are equally strong
     at the start.
 
     Args:

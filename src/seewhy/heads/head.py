@@ -91,7 +91,7 @@ class Head(nn.Module):
             return self(pooled).softmax(1)
 
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
-        """``v`` with ``target's logit, less the mean over classes, = v · pooled + const`` on these pictures.
+        """``v`` such that the target's logit minus the mean over classes is ``v · pooled + const`` on these pictures.
 
         For a map pooled by the mean, ``v · A_ij / (h w)`` is then the contribution of cell ``ij``, and the
         contributions add up. With votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``; the entropy of the pictures' shares

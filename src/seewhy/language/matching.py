@@ -217,8 +217,9 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
 def say(found: Mapping[str, float]) -> str:
     """State the result of :func:`specificity` in a sentence."""
     return (
-        f"{found['distinct']:.1f} different best texts a class; the commonest is that of {found['commonest']:.0%} of a "
-        f"class's pictures; {found['entropy']:.1f} bits (0: one text for the whole class)"
+        f"{found['distinct']:.1f} different best texts per class; the commonest is best for "
+        f"{found['commonest']:.0%} of a class's pictures; entropy {found['entropy']:.1f} bits (0 if one text is best "
+        "for the whole class)"
     )
 
 
@@ -233,9 +234,7 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """Write the result of :func:`match_pictures` to a file at the end; until then the stores hold features and
-    answers.
-    """
+    """Write the texts of :func:`match_pictures` to a file at the end; until then the stores hold them."""
     check_file(path, force=force)
     lines = []
     for found in match_pictures(encoder, samples, descriptions, how, store=store):

@@ -199,9 +199,7 @@ def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = F
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Return pairs of classes by confusability: the lower of the two probabilities, summed over pictures with both
-    classes on top.
-    """
+    """Return pairs of classes by confusability: the lower probability, summed over pictures with both on top."""
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

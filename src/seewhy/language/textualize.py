@@ -176,9 +176,7 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: return the prompt for the draft without absent objects and with measured ones, numbers turned into
-    words.
-    """
+    """Phase 3: return the prompt for the draft without absent and with measured objects, numbers turned into words."""
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -300,9 +298,7 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: the text for the file name in ``drafts``, a text by a writer that accepts pictures, or the
-    classifier's prediction.
-    """
+    """Phase 1: the text for the file name in ``drafts``, one by a writer that sees, or the classifier's prediction."""
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -325,9 +321,7 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, and its text half checks the
-    draft.
-    """
+    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, its texts check the draft."""
     verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = seen_by.CellDetector(classifier, threshold)
@@ -339,8 +333,7 @@ def textualize_all(
 ) -> Iterator[dict[str, Any] | Failure]:
     """Describe pictures one after another; each line is on disk before the next picture is read.
 
-    A picture (identified by its bytes) that already has a line by the same ``made_by`` in the file is not described
-    again.
+    A picture (identified by its bytes) that has a line by the same ``made_by`` in the file is skipped.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}

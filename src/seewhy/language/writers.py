@@ -73,9 +73,7 @@ class Prompt:
 
     @property
     def n_tokens(self) -> int:
-        """Return the estimated tokens of the question: one per four characters, 765 per picture of 1,024 pixels (as
-        OpenAI).
-        """
+        """Return the question's estimated tokens: one per four characters, 765 per 1,024 px picture (as OpenAI)."""
         return len(self.system + self.user) // 4 + 765 * len(self.images)
 
     def with_schema_in_words(self) -> Prompt:

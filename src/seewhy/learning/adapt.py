@@ -241,9 +241,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Return whether the class with the nearest name, read as a new class, is the prediction of the encoder's last
-    layer.
-    """
+    """Return whether the class with the nearest name, read as new, is the prediction of the encoder's last layer."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)
@@ -266,9 +264,7 @@ class HeadsTask(PairTask):
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """Return the task of the encoders to train; vectors of frozen encoders are looked up, unless their parts are
-    compared.
-    """
+    """Return the task of the encoders to train; frozen encoders' vectors are looked up, unless parts are compared."""
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:

@@ -43,9 +43,7 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 
 class InstructedTask(PairTask):
-    """A task in which pictures under instructions must find their answers, through the changed layers or by the
-    projection alone.
-    """
+    """A task: pictures under instructions must find their answers, through changed layers or the projection alone."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -115,8 +113,7 @@ class ByInstructions(FromColumns):
     Args:
         instructions: column → its instruction, in one wording or several.
         rank: rank of the projection.
-        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last
-            block.
+        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last block.
         n_asked: questions per picture in one batch.
         n_through: pictures per batch that pass the changed layers, from 0; this sets the cost of a step. With 0
             only the projection learns.
@@ -189,9 +186,7 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """Return one pair per picture with a class, and one per picture with captions; equal classes or captions share a
-    label.
-    """
+    """Return one pair per picture with a class, and one per picture with captions; equal texts share a label."""
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
@@ -223,8 +218,7 @@ class ByClassesAndCaptions(FromColumns):
     Args:
         label: the column of classes.
         text: the columns of captions; default: those named text, caption, title or similar.
-        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of
-            text.
+        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of text.
         learn: what to train: the prefixes and the words tower, or the prefixes alone.
         epochs: times that each picture is seen; more take longer.
         batch_size: pairs compared with one another.
@@ -301,9 +295,7 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """Return the training that an objective needs; with ``all_of_it``, everything that can be trained is trained and
-    kept.
-    """
+    """Return the training that an objective needs; with ``all_of_it``, everything trainable is trained and kept."""
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]

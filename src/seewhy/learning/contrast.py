@@ -190,9 +190,7 @@ class Still(nn.Module):
 
 
 class TextWords(nn.Module):
-    """An encoder's text half → the text, its tokens in the space of the pictures, and which tokens are its own
-    words.
-    """
+    """An encoder's text half → the text, its tokens in the space of the pictures, and which tokens are words."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -251,9 +249,7 @@ def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: Ran
 
 
 def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
-    """Draw boxes with sides uniform from the smallest to the whole, anywhere that they fit; as fractions of the
-    picture.
-    """
+    """Draw boxes with sides uniform from the smallest to the whole, at any position; as fractions of the picture."""
     sides = smallest + (1 - smallest) * torch.rand(n, 2)
     corner = (1 - sides) * torch.rand(n, 2)
     return torch.cat([corner, corner + sides], 1)
@@ -274,9 +270,7 @@ class Ranks:
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
-    """Compare every picture with every text by the cosine; a tie counts against, and a picture's other texts are not
-    rivals.
-    """
+    """Compare every picture with every text by the cosine; ties count against, and a picture's other texts do not."""
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)
     best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")

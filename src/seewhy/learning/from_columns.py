@@ -95,7 +95,7 @@ class FromColumns(Way[PooledSet, Right]):
         objective: loss to train with.
         weight_decay: weight decay of everything but biases, the temperature and prefixes, from 0.
         seed: seed for weights, order and drawn texts.
-        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on
+        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on
             held-out pictures, within ``may_forget``.
         may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
             it to forget less.
@@ -279,9 +279,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Return whether the class with the nearest name is the prediction of the encoder's last layer; ``None`` without
-    names.
-    """
+    """Return whether the class with the nearest name is the last layer's prediction; ``None`` without names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

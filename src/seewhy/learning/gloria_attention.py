@@ -37,7 +37,7 @@ class GLoRIAAttention(Attribution):
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher makes
             maps sharper.
-        word_scale: factor on the similarity of a word and what it gathers (authors: ``temp2``, 5).
+        word_scale: factor on the similarity of a word and its regions (authors: ``temp2``, 5).
         sentence: a sentence with ``{}`` for the class name; default: the encoder's first template.
 
     Cost: no forward pass of the picture network; one of the text encoder for the classes explained.
@@ -111,8 +111,7 @@ def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
     """Encode each name in a sentence: its tokens' vectors, which are words, and which belong to the name, located by
-    the text before it.
-    """
+    the text before it."""
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

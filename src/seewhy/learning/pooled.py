@@ -181,8 +181,7 @@ def read_texts(
 
 
 def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
-    """Return the spans that may be drawn from the texts of a picture: whole texts, their sentences, or both; at least
-    one per text.
+    """Return the spans that may be drawn from a picture's texts: texts, sentences, or both; at least one per text.
 
     >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
     ('No effusion.', 'A nodule of 2.5 cm.')

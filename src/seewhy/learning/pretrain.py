@@ -57,13 +57,11 @@ class Pretrain(Way[PooledSet, Any]):
         kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
         effective: coordinates that count in a ``fixed`` projection; default: half.
         keep_head: whether the saved encoder keeps the projection.
-        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the
-            trunk.
+        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the trunk.
         augmentation: how to change views, by its name.
         epochs: times that each picture is seen; more take longer.
         batch_size: pictures compared with one another; more make a harder task and need more memory.
-        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs
-            out.
+        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs out.
         lr: highest learning rate; default: the encoder's own.
         weight_decay: weight decay of everything but biases and scales, from 0.
         held_out: share of the pictures to hold out and measure on, 0 to 1.
@@ -226,9 +224,8 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733,
-    section 3.3); checkpoints contain it.
-    """
+    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section
+    3.3); checkpoints contain it."""
 
     step: Tensor
 
@@ -265,9 +262,7 @@ class Slow(nn.Module):
 
 
 class Views(Task):
-    """A task in which each view becomes one vector, compared over all processes. At ``spread`` 0 all vectors are
-    equal.
-    """
+    """A task with one vector per view, compared over all processes. At ``spread`` 0 all vectors are equal."""
 
     def __init__(
         self,
@@ -420,7 +415,5 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Return the spread of the cells' directions: the sum of their coordinates' variances, 1 minus the squared length
-    of their mean.
-    """
+    """Return the cells' spread: the variances of their directions' coordinates, 1 minus the mean's squared length."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

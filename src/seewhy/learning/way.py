@@ -32,8 +32,7 @@ AGREES = "agrees with its own classes by name"
 """The measure of how often the class with the nearest name is the prediction of the encoder's own last layer."""
 AGREES_AS_NEW = "own classes, names read as new"
 """The same with each name read as a new one, while the encoder's own names keep their vectors. It shows the effect on
-other names, and heads choose ``keep`` by it.
-"""
+other names, and heads choose ``keep`` by it."""
 
 N_LOOKED_AT = 32
 N_STEPS = 3
@@ -237,18 +236,14 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """Choose the highest gain among those that cost little agreement with own classes; the first entry is the
-    original encoder.
-    """
+    """Choose the highest gain at a small loss of agreement with own classes; the first entry is before training."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Encode some pictures, train a few steps on copies, and extrapolate; the engine starts before, and does not
-    count.
-    """
+    """Encode some pictures, train a few steps on copies, and extrapolate; the engine's start does not count."""
     how.look(on, how.some(read, 1), None, Progress())
     start = time.perf_counter()
     encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())

@@ -39,9 +39,7 @@ class Explain(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold everything that the score
-    depends on.
-    """
+    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold all that it depends on."""
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -282,8 +280,7 @@ N_BLOCKS = 7
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
     """Shuffle a map, as a control: the same values elsewhere, in blocks as large as the map's spots, since single
-    pixels would hide nothing.
-    """
+    pixels would hide nothing."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns

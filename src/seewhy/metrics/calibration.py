@@ -27,9 +27,7 @@ def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bi
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by the number of predictions; 0 is perfect, 1 the
-    worst.
-    """
+    """Return the mean gap between confidence and accuracy, weighted by predictions; 0 is perfect, 1 the worst."""
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
@@ -37,12 +35,11 @@ def calibration_error(bins: list[Bin]) -> float:
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927): it has a width even if all predictions are right, or none.
 
-    Pictures of one object (one of ``groups``) carry less information than pictures of different objects. The interval
-    uses the effective number, ``n`` over the design effect (Kish 1965), at least 1; if all are right, the number of
-    groups.
+    Pictures of one object (one of ``groups``) carry less information than others. The interval uses the effective
+    number, ``n`` over the design effect (Kish 1965), at least 1; if all are right, the number of groups.
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
-    [0.438, 1.0]
+    [0.439, 1.0]
     """
     share, z2 = float(right.double().mean()), 1.959964**2
     n = _worth(right.double(), groups)

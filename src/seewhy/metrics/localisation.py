@@ -15,9 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Base class of localisation metrics. Localisation is not faithfulness: a model that uses the background should
-    score low.
-    """
+    """Base of localisation metrics, which are not faithfulness: a model that uses the background should score low."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -231,9 +229,7 @@ class PixelAP(Localisation):
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
-    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest (then uppermost) piece; zeros for
-    none.
-    """
+    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest, top piece; zeros for none."""
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)
     for i in np.unique(owner):

@@ -64,8 +64,7 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     """Give a layer new weights: by its own ``reset_parameters``, else from a normal with the old mean and spread, or
-    the old weights shuffled.
-    """
+    the old weights shuffled."""
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Expected 'initialise' or 'shuffle'.")
     generator = torch.Generator().manual_seed(seed)

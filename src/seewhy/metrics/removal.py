@@ -188,8 +188,7 @@ class PixelFlipping(AveragedMetric):
 class IROF(AveragedMetric):
     """Area over the target's probability while superpixels are removed, hottest first; high is good.
 
-    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. Superpixels are ordered by the map's mean in
-    each.
+    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. Superpixels are ordered by the map's mean in each.
 
     Args:
         n_segments: approximate number of superpixels.
@@ -313,8 +312,7 @@ def impute(
 ) -> Float[Tensor, "b c h w"]:
     """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
 
-    Conjugate gradients start from the solution on a grid of half the size, so the work grows linearly with the
-        pixels.
+    Conjugate gradients start from the solution on a grid of half the size, so the work grows linearly with the pixels.
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]
@@ -397,9 +395,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
 
 
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darkens it towards the mean
-    colour there.
-    """
+    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darken it there."""
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")

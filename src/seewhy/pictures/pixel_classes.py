@@ -148,7 +148,7 @@ def load_masks(
         pictures: folder of COCO's pictures; default: the folder of the JSON.
 
     Raises:
-        DataError: nothing usable is there; the message says what was looked for.
+        DataError: nothing usable was found; the message says what SeeWhy looked for.
     """
     path = Path(source)
     if path.suffix.lower() == ".json":

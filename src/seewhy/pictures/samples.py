@@ -142,12 +142,12 @@ def load_samples(
         image: the table's column of file names, relative to it.
         label: the table's column of classes.
         text: the table's column of texts; it may be missing.
-        group: the table's column of what pictures show (the object, the visit, the patient). Pictures with the same
+        group: the table's column that says which object, visit or patient a picture shows. Pictures with the same
             value are held out together. For class folders, ``"folder"`` groups by the folders below each class.
         split: the table's column that names the split of a picture (train, test); class folders have none.
 
     Raises:
-        DataError: nothing usable is there; the message says what was looked for.
+        DataError: nothing usable was found; the message says what SeeWhy looked for.
     """
     path = Path(source)
     if path.is_dir():

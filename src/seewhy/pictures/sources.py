@@ -127,7 +127,8 @@ SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
     """List the given files as they are, even missing ones, and the pictures in the given folders and below.
 
-    Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped.
+    Folders are read lazily in natural order ("2" before "10"), each only once even if links lead to it. Hidden entries
+    are skipped.
     """
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         if not os.path.isdir(path):

@@ -88,20 +88,21 @@ class Prototypes(ABC):
 
     Class attributes:
         name: registered name, the file's stem.
-        spelt: as its paper writes it; empty where that is the name.
-        paper: where it is from.
-        needs: what it asks of the classifier.
-        cost: in forward passes, beside the one that predicts.
+        spelt: the name as its paper spells it; empty if that is the same.
+        paper: the paper it comes from.
+        needs: what it needs of the classifier.
+        cost: forward passes, besides the prediction's.
         display: how a card shows what it finds.
         rule: how the verdict on what it finds follows from the figures.
-        priority: where no method is named, the one with the highest that has a bank is taken; 0 is taken only by name.
-        of_places: whether it can be asked about one place of a picture.
-        shows: what it shows, for who asks it of a classifier that has none.
-        recipe: the recipe whose classifiers bring its bank; any that keeps patches where empty.
-        fitted_by: full name of what fits its bank (:class:`~seewhy.prototypes.fitted.Fitting`), where it has one of
-            its own and searches no plain patches.
-        kept_as: what that bank is; ``None`` for methods that search plain patches.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+        priority: if no method is named, SeeWhy uses the one of highest priority that has a bank; 0 is used only by
+            name.
+        of_places: whether it can explain a single place of a picture.
+        shows: what it shows, for the error if a classifier has no bank for it.
+        recipe: the recipe whose classifiers come with its bank; empty for any recipe that keeps patches.
+        fitted_by: full name of the class that fits its bank (:class:`~seewhy.prototypes.fitted.Fitting`), if it has its
+            own bank instead of plain patches.
+        kept_as: class of that bank; ``None`` for methods that search plain patches.
+        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]

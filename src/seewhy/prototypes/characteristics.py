@@ -77,10 +77,11 @@ class Influences:
 
 @dataclass(frozen=True)
 class GlobalInfluences:
-    """Similarity-weighted means over ``n_pictures``: the paper's global influence ``phi``, and of relative ones.
+    """Similarity-weighted means over ``n_pictures``: the paper's global influence ``phi``, and the same of relative
+    influences.
 
-    ``positive`` is the share of the weight with a positive local influence; a property without any is near one half.
-    ``similarity`` is the mean of its positive part, and ``change`` that of the pictures' changes.
+    ``positive`` is the share of the weight with a positive local influence; a property without influence is near one
+    half. ``similarity`` is the mean of its positive part, and ``change`` that of the pictures' changes.
     """
 
     phi: Float[Tensor, "p m"]
@@ -142,7 +143,7 @@ class Characteristics:
         global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
 
     It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`.
-    There is no JPEG in between, and negative similarities weigh nothing in the global mean. The default,
+    It saves no JPEG in between, and negative similarities have no weight in the global mean. The default,
     :class:`~seewhy.prototypes.perturbations.EqualChanges`, is SeeWhy's: with it properties can be compared.
 
     Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.

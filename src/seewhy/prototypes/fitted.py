@@ -38,12 +38,12 @@ class FittedBank(Patches, ABC):
     """Prototypes that were found in the user's pictures for one classifier, and are kept in a file.
 
     Class attributes:
-        method: registered name of what shows them; the file is called after it.
+        method: registered name of the method that shows them; the file is named after it.
 
     Attributes:
         classifier: digest of the classifier it was made for.
-        measures: what was found while fitting, as JSON.
-        made_from: seal of the pictures and the settings it was fitted with.
+        measures: the figures of the fit, as JSON.
+        made_from: seal of the pictures and settings of the fit.
     """
 
     method: ClassVar[str]
@@ -147,13 +147,13 @@ class Fitting(ABC):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> FittedBank:
-        """Find the prototypes; ``classifier`` and ``made_from`` of the bank are set by the caller where they are empty.
+        """Find the prototypes; The caller sets the bank's ``classifier`` and ``made_from`` if they are empty.
 
         Args:
             model: the classifier.
-            pictures: file name and index of the class; without a class, the classifier's own decision counts.
-            store: where looks are kept.
-            checkpoint: where what is half done is kept, for methods that go on where they were stopped.
+            pictures: file name and class index of each; without a class, SeeWhy uses the classifier's decision.
+            store: where features are kept.
+            checkpoint: where unfinished work is kept, for methods that can continue a stopped run.
             progress: callback for progress, notes and failures.
         """
 

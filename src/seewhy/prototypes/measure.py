@@ -318,7 +318,7 @@ def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
 
 
 def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
-    """The verdict of :func:`judge_neighbours`, by a rule in words."""
+    """The verdict of :func:`judge_neighbours`, with its rule as a text."""
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:

@@ -20,10 +20,10 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
-    """Hue, saturation, contrast or brightness changed as the authors' colour jitter does, on the same 8-bit picture.
+    """Change hue, saturation, contrast or brightness as the authors' colour jitter does, on the same 8-bit picture.
 
-    The hue is turned by ``amount`` of the colour circle, −0.5…0.5; of the others the picture keeps the factor
-    ``amount``, and what is missing is its grey, the mean of that, or nothing.
+    The hue turns by ``amount`` of the colour circle, −0.5…0.5. For the other properties, ``amount`` is the weight of
+    the picture; the rest is its grey version, the mean of that, or black.
     """
     from torchvision.transforms import functional
 
@@ -54,12 +54,12 @@ _Channels = Float32[np.ndarray, "c h w"]
 
 
 def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: int = 21) -> Pixels:
-    """The texture taken away by non-local means: a pixel becomes the mean of those around whose patches look like its.
+    """Remove texture by non-local means: each pixel becomes the mean of the surrounding pixels with similar patches.
 
     Buades, Coll & Morel 2005. A pixel at distance ``d²``, the mean over the patch of the squared differences summed
     over ``C`` channels, weighs ``exp(−d² / (C · strength²))``. As in OpenCV's ``fastNlMeansDenoisingColored``, which
-    the authors call, lightness and colour are weighed apart, in CIE Lab of the pixel values taken as linear; but Lab is
-    not rounded and no weight is dropped (how far the two differ: ``tests/golden/characteristics.json``).
+    the authors call, lightness and colour have separate weights, in CIE Lab of the pixel values taken as linear. Unlike
+    there, Lab is not rounded and no weight is dropped (``tests/golden/characteristics.json`` has the differences).
 
     Example:
         >>> flat = np.full((8, 8, 3), 90, np.uint8)
@@ -144,9 +144,9 @@ class Changes(ABC):
     """How strongly each property is changed.
 
     Class attributes:
-        name: as on the command line.
+        name: its name on the command line.
         commensurable: whether the influences of two properties may be compared.
-        on_view: whether the network's own view is changed, or the picture before it is resized to it.
+        on_view: whether to change the network's own view, or the picture before it is resized to it.
     """
 
     name: ClassVar[str]
@@ -167,15 +167,16 @@ class PaperChanges(Changes):
     """The authors' fixed strengths, on the picture before it is resized. They are not commensurable.
 
     Args:
-        hue: turn of the colour circle, a fraction.
+        hue: turn of the colour circle, as a fraction.
         saturation: factor.
         contrast: factor.
         brightness: factor; in the authors' code, not in the paper.
         texture: ``h`` of the non-local means.
-        amplitude: of the warp, in pixels of the picture.
-        frequency: of the warp; its period is ``2 / frequency`` pixels.
-        longest: side in pixels to which a larger picture is reduced first, that of the largest CUB pictures, for
-            which the strengths were chosen: on a photograph of 4,000 pixels a warp of 4 is nothing. ``None`` keeps all.
+        amplitude: amplitude of the warp, in pixels of the picture.
+        frequency: frequency of the warp, whose period is ``2 / frequency`` pixels.
+        longest: side in pixels to which a larger picture is reduced first; default: the side of the largest CUB
+            pictures, for which the strengths were chosen. On a photograph of 4,000 pixels a warp of 4 pixels is
+            invisible. ``None`` reduces no picture.
     """
 
     name: ClassVar[str] = "paper"
@@ -203,15 +204,15 @@ class PaperChanges(Changes):
 class EqualChanges(Changes):
     """Each property changed until the view differs by the same amount, so that influences may be compared. Ours.
 
-    The change is the root mean squared difference of the view (:func:`picture_change`). A property of which the
-    picture has too little is changed as far as it goes: a grey picture has no hue to turn.
+    The change is the root mean squared difference of the view (:func:`picture_change`). A property that the picture
+    hardly has is changed as far as possible: a grey picture has no hue to turn.
 
     Args:
         level: the change aimed at, 0…255. The paper's strengths change the views of grocery photographs by 4
             (texture), 11 (saturation) and 24 to 35 (the others); nearly all have 8 of every property to lose.
-        texture: ``h`` of the non-local means, whose result is blended in as far as needed.
-        search: side of the window they search, smaller than the paper's 21 to take a third of the time.
-        period: of the warp, in heights of the view; the paper's 40 pixels on a view of 224.
+        texture: ``h`` of the non-local means; their result is blended in as far as needed.
+        search: side of their search window, smaller than the paper's 21 to take a third of the time.
+        period: period of the warp, in heights of the view; default: the paper's 40 pixels on a view of 224.
     """
 
     name: ClassVar[str] = "calibrated"

@@ -152,9 +152,7 @@ class Canvas:
     def smooth(
         self, x: float, y: float, width: float, height: float, paint: Callable[[ImageDraw.ImageDraw], None]
     ) -> None:
-        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`), and paste the reduced
-        result.
-        """
+        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`), and paste it reduced."""
         size = (max(1, round(width)), max(1, round(height)))
         layer = Image.new("RGBA", (size[0] * SMOOTH, size[1] * SMOOTH), (*PAPER, 0))
         paint(ImageDraw.Draw(layer))

@@ -138,7 +138,7 @@ def _chain(number: int, pair: tuple[dict[str, Any], np.ndarray], data: dict[str,
     if (judged := chain["judged"]) is not None:
         said.append(f" · the judge sees {judged['label']}")
         if judged["agrees"] is not None:
-            said.append(", as wanted" if judged["agrees"] else f", not {data['asked']}")
+            said.append(", as requested" if judged["agrees"] else f", not {data['asked']}")
             said.append(f"; {data['asked']} {percent(judged['probability'])}")
     frames = []
     for pixels, step, value in zip(strip, chain["steps"], chain["values"], strict=True):
@@ -321,4 +321,4 @@ def expected(data: dict[str, Any]) -> str:
 
 def _beside(controls: list[dict[str, Any]]) -> str:
     below = [c["name"] for c in controls if not c["real"]]
-    return f"which is not shown to be above {below[0]}" if below else "above every control"
+    return f"which is not shown to be above the control “{below[0]}”" if below else "above every control"

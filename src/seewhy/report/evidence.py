@@ -53,7 +53,7 @@ def evidence_of(answer: Answer, e: Explanation) -> Evidence:
     """Return one kind of evidence in the form of a card."""
     key, title, found = answer
     if isinstance(found, Missing):
-        verdict = Verdict("not measured", "Not here", linked(found.reason))
+        verdict = Verdict("not measured", "Not shown", linked(found.reason))
         return Evidence(key, title, verdict, (), Fold("What it takes", [Note(linked(found.cure))]))
     shown, figures, more = KINDS[key](found, e)
     judged = found.verdict
@@ -288,8 +288,8 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
     lead = Line(
         "It redrew the picture from memory in ",
         Def("loop", "loops"),
-        f", {seen.picture.shape[1]} pixels wide, and classified the last one, not the first. The heat shows places on "
-        "that last one, drawn over the first.",
+        f", {seen.picture.shape[1]} pixels wide, and classified the last drawing, not the picture. The heat shows "
+        "places on that drawing, laid over the picture.",
     )
     pictures = []
     for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
@@ -313,10 +313,10 @@ def _part(outside: Outside, e: Explanation) -> Shown:
     part = e.part
     assert part is not None
     lead = Line(
-        "How probable ",
+        "The bars show how probable ",
         Strong(part.label),
-        f" is in this {part.kind} when pixels are hidden. The heat shows the cells that this score is made of, so "
-        "it cannot show what comes from outside them.",
+        f" is in this {part.kind} when pixels are hidden. The heat covers only the cells behind this score, so it "
+        "cannot show what comes from outside them.",
     )
     rows = (
         ("as it is", outside.probability),

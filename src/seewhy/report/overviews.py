@@ -57,9 +57,7 @@ class IndexEntry:
 
     @property
     def doubt(self) -> tuple[float, int, float]:
-        """Return a sort key that puts the most doubtful first: by the decision if it was measured, otherwise by the
-        worst evidence.
-        """
+        """Return a sort key, most doubtful first: by the decision if measured, otherwise by the worst evidence."""
         worst = min(DOUBT.index(level) for level in self.levels)
         return -(1.0 if self.trouble is None else self.trouble), worst, self.score
 

@@ -72,9 +72,7 @@ def _mentions() -> tuple[dict[str, str], re.Pattern[str]]:
 
 
 def linked(text: str) -> Line:
-    """Return a sentence in which the first mention of each term links to its definition, and commands are set as
-    code.
-    """
+    """Return a sentence with the first mention of each term linked to its definition, and commands set as code."""
     keys, found = _mentions()
     parts: list[Any] = []
     new = dict(keys)

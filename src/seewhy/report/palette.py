@@ -83,9 +83,7 @@ OVER_PHOTO: Mapping[str, str] = {
     "behind": "#000",
     "chosen": DARK["ember"],
 }
-"""Colours on photographs, which are neither light nor dark: frames, the letters in them, their outlines, and the
-selection.
-"""
+"""Colours on photographs, neither light nor dark: frames, the letters in them, outlines, and the selection."""
 
 STOPS = (0, 26, 50, 76, 100)
 """Stops of the page's gradient, in per cent of the heat's scale."""

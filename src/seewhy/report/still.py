@@ -59,9 +59,7 @@ def render_png(explanation: Explanation) -> bytes:
 
 
 def draw_blocks(c: Canvas, blocks: Sequence[Block], x: float, y: float, width: float) -> float:
-    """Draw blocks one below the other, without the parts that a page hides behind a click. Returns the y of their
-    end.
-    """
+    """Draw blocks one below the other, without parts that a page hides behind a click. Returns the y of their end."""
     rows = 0
     for block in blocks:
         paint = PAINTERS.get(type(block))

@@ -127,9 +127,7 @@ def _sealed(text: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index: a number that is never given twice, the row of its vectors, its name, SHA-256 and
-    class.
-    """
+    """One picture of the index: a number that is never reused, the row of its vectors, name, SHA-256 and class."""
 
     id: int
     row: int

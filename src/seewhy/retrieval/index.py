@@ -148,8 +148,7 @@ class Index:
 
         Args:
             folder: a folder that :meth:`create` made.
-            encoder: the encoder or its name; by default, SeeWhy opens the embedded encoder that the index names when
-                it needs it.
+            encoder: the encoder or its name; by default the embedded one that the index names, opened when needed.
             engine: the engine that runs it; without a precision, an index made in float32 stays in float32.
         """
         folder = Path(folder)
@@ -280,8 +279,7 @@ class Index:
             labels: search only pictures of these classes.
             collapse: cosine above which a picture counts as a copy of a result and is listed under it; ``None`` shows
                 all. The query's own file is never shown.
-            levels: levels of the query's spatial parts, in an index with parts; the paper uses 3 against 4 in the
-                index.
+            levels: levels of the query's spatial parts, in an index with parts; the paper uses 3, and 4 in the index.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(

@@ -264,8 +264,7 @@ class Snapshot:
     @classmethod
     @undisturbed
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
-        """Return the last finished step, inside :meth:`Catalogue.reading`; rows that an earlier snapshot checked stay
-        checked.
+        """Return the last finished step, inside :meth:`Catalogue.reading`; rows that were checked before stay checked.
 
         Raises ``FileNotFoundError`` if a file is missing, for example because a writer has just replaced it.
         """

@@ -69,9 +69,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield for each file a text that changes when the file is replaced: ETag, or size and time; several are
-        asked for at once.
-        """
+        """Yield for each file a text that changes with it: ETag, or size and time; several are asked for at once."""
 
         def state(name: str) -> str:
             try:

@@ -53,9 +53,7 @@ FORMAT = 1
 MOST = 64
 """Most pictures in the comparison."""
 TOLERANCE = 1e-4
-"""Largest allowed difference: of probabilities; of logits and heat relative to a picture's largest, at least 1 for
-logits.
-"""
+"""Largest difference allowed: of probabilities; of logits and heat by a picture's largest, for logits at least 1."""
 N_DRAWN = 8
 LABELS = "labels.txt"
 

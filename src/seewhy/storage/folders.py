@@ -62,8 +62,9 @@ def write_inside(path: Path, data: bytes | str) -> Path:
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
     """Write files into a folder of SeeWhy's own; the last file names the others. Then delete the ``stale`` files.
 
-    A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
-    name: what it held stays whole until its last file is replaced, and nothing else in it is touched.
+    A new folder takes its name when all files are complete. In an existing folder, all files are on the disk before the
+    first takes its name. So its old contents stay complete until the last file is replaced, and its other files are not
+    changed.
     """
     try:
         if not folder.exists():
@@ -139,7 +140,8 @@ def write_first(path: Path, data: bytes) -> bool:
 def write_by(path: Path, make: Callable[[Path], T]) -> T:
     """Let ``make`` write a file beside ``path``; it takes that name when it is complete and on the disk.
 
-    Of several processes the first has it; what the others began, or what a kill left of an earlier try, goes.
+    Of several processes the first one succeeds. Unfinished files of the others, or of an earlier run that was killed,
+    are deleted.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:

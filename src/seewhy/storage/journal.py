@@ -16,7 +16,7 @@ from .output import check_target, descriptor, make_folder, special
 class Journal(AbstractContextManager["Journal"]):
     """A file of records that is read when it is opened, and then extended.
 
-    Where any line is not a record of SeeWhy's it is left as it is. A line that a kill cut gives way to the next.
+    A file with a line that is not SeeWhy's record is not changed. A last line that a kill cut off is overwritten.
     """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:

@@ -48,7 +48,7 @@ def is_own(path: Path, mark: Mark | None = None) -> bool:
 def remember(path: Path, data: bytes) -> None:
     """Record a file before it is written; the old record stays until then, so a kill in between loses neither.
 
-    Without a cache it is not known again, and not written over.
+    Without a cache SeeWhy cannot recognise the file later, so it will not overwrite it.
     """
     with contextlib.suppress(DataError, OSError):
         memory = _memory(path)

@@ -30,8 +30,8 @@ _WAIT = 10.0
 def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, force: bool | None = False) -> Path:
     """Write a file that a user named; overwrite only a file that SeeWhy wrote there, or one that has ``mark``.
 
-    A pipe, a terminal or ``/dev/stdout`` is written to as it is. ``force`` writes over somebody else's file too; it is
-    ``None`` where nobody is offered that.
+    A pipe, a terminal or ``/dev/stdout`` is written to directly. ``force`` overwrites other files too; it is ``None``
+    if the user has no such option.
     """
     path = check_file(path, mark, force=force)
     if special(path):
@@ -98,7 +98,7 @@ def special(path: Path) -> bool:
 def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
     """Write ``data`` to ``path``, whole or not at all; for files that SeeWhy named itself, as in the cache.
 
-    It takes the name in one step. A file that was there keeps its permissions; a link keeps pointing.
+    It takes the name in one step. An existing file keeps its permissions, and a link still points to it.
     """
     target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"

@@ -48,7 +48,7 @@ def compact(tensor: Tensor) -> Tensor:
 def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of ``folder/name.safetensors`` in the cache; if it is missing or damaged, ``make`` computes them.
 
-    Where they cannot be written, they are used as they were made, and a note says so.
+    If they cannot be written to the cache, they are used anyway, and a note says so.
     """
     try:
         path = cache_dir(folder) / f"{name}.safetensors"

@@ -80,8 +80,7 @@ def measure_retrieval(
         encoder: encoder with a text half.
         pairs: pictures with texts; if they have labels, they are also predicted by name.
         before: encoder to compare with; default: the encoder that it was adapted from, if any.
-        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by
-            name?
+        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by name?
         trained_on: digests of the training pictures, to find pictures that the encoder has seen.
         store: where encoded pictures are kept.
         seed: seed of the resampling.
@@ -179,9 +178,7 @@ def run_report(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """Return the page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes
-    it.
-    """
+    """Return the page of a run of :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes it."""
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
@@ -260,8 +257,7 @@ def measure_pretraining(
     done: Pretrained, encoder: Encoder, *, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Findings:
     """Measure the accuracy of neighbours and of a linear probe on held-out pictures, before and after training. The
-    result is empty without classes.
-    """
+    result is empty without classes."""
     progress = progress or Progress()
     rows: list[Row] = []
     own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))

@@ -242,9 +242,7 @@ class Scenes:
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
-        """Return the share of the boxes that the masks cover, and the share of the masks inside them; ``None``
-        without boxes.
-        """
+        """Return the share of the boxes that masks cover, and of the masks inside them; ``None`` without boxes."""
         source, parts = BoxMasks(boxes), []
         for item, picture, mask in zip(self.items, self.pictures, self.masks, strict=True):
             try:

@@ -42,9 +42,7 @@ ALONE = ("original", "blurred", "background alone", "object alone", "object fill
 
 
 def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
-    """Fill the hole smoothly from its surroundings: means over larger and larger squares, down to the finest with a
-    known pixel.
-    """
+    """Fill the hole smoothly: means over larger and larger squares, down to the finest with a known pixel."""
     known = (~hole).float()[None, None]
     values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * known
     smooth = _spread(values, known)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
@@ -77,9 +75,7 @@ def alone(
 
 
 def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """Move as much of the object as fits elsewhere, and return where it lies; both places have equally many pixels
-    and no common one.
-    """
+    """Move as much of the object as fits elsewhere, and return where; both places have equal size and no overlap."""
     h, w = mask.shape
     drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
     best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
@@ -165,9 +161,7 @@ def error_of(apart: Float[Tensor, "n r"]) -> Error:
 def judged(
     parts: Mapping[str, Bool[Tensor, " n"]], answers: Answers, masks_hit: bool, level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Return a row with a verdict for each part of the pictures, such as a class; ``masks_hit`` says that the masks
-    mark the objects.
-    """
+    """Return a row with a verdict per part of the pictures, such as a class; ``masks_hit``: masks mark the objects."""
     rows, p_values = [], []
     for name, chosen in parts.items():
         apart = answers.apart[chosen]
@@ -217,9 +211,7 @@ def mask_check(answers: Answers, level: float) -> dict[str, Any]:
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the verdict for the model: yes if any row says yes, no if the row of all pictures says no, else
-    undecided.
-    """
+    """Return the model's verdict: yes if any row says yes, no if the row of all pictures says no, else undecided."""
     verdicts = {row["label"]: str(row["verdict"]) for row in rows}
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
 

@@ -55,9 +55,7 @@ class ClassHalves:
         return self.seen.labels >= len(self.base)
 
     def right(self, scores: Mapping[tuple[str, ...], Float[Tensor, "n k"]]) -> Right:
-        """Return the correct predictions: learnt classes among themselves, new ones among themselves, and all classes
-        together.
-        """
+        """Return correct predictions: learnt classes among themselves, new ones among themselves, and all together."""
         labels, all_of_them = self.seen.labels, (*self.base, *self.new)
         learnt, new = scores[self.base].argmax(1) == labels, scores[self.new].argmax(1) == labels - len(self.base)
         return {LEARNT: learnt, NEW: new, ALL: scores[all_of_them].argmax(1) == labels}
@@ -285,6 +283,6 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
         told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(found)} Points of accuracy more than the names alone, with up to {shots} pictures per class: "
+        f"{' '.join(found)} Accuracy in points above that of the names alone, with up to {shots} pictures per class: "
         f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
     )

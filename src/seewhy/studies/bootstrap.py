@@ -51,8 +51,7 @@ def paired(
     seed: int = 0,
     strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
-    """Resample pictures with replacement, the same for every method; ``combine`` computes each number from means over
-    pictures.
+    """Resample pictures with replacement, the same for every method; ``combine`` gets means over pictures.
 
     With ``strata`` each resample keeps the size of every stratum, for numbers that are undefined if one is empty.
     """
@@ -150,8 +149,7 @@ def measure_row(
     strata: Tensor | None = None,
 ) -> dict[str, Any]:
     """Return a measure before and after a training, or after it only, with intervals. Pictures of one group are drawn
-    together; without groups, each resample keeps the size of every stratum.
-    """
+    together; without groups, each resample keeps the size of every stratum."""
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
     if groups is not None:
@@ -197,9 +195,8 @@ def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beyond(value: float, errors: Sequence[Error]) -> float:
-    """Return the two-sided p value of a number under ``Σ size · t(freedom)``: over one error (Student) or two
-    (Behrens and Fisher, which stays cautious if one error comes from few draws and happens to be small).
-    """
+    """Return the two-sided p value of a number under ``Σ size · t(freedom)``: over one error (Student) or two (Behrens
+    and Fisher, which stays cautious if one error comes from few draws and happens to be small)."""
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0
@@ -279,8 +276,7 @@ def compared(
     """Return a table per measure: every encoder's number with its interval, and the difference of every pair (of
     ``between``, or all). A difference is real if p, corrected over all pairs and measures (Holm 1979), is below 1 -
     level, with at least :data:`~seewhy.evaluation.figures.N_FEWEST` groups tested. Intervals are not corrected; they
-    are clipped to possible values: the difference of two accuracies lies in −1…1.
-    """
+    are clipped to possible values: the difference of two accuracies lies in −1…1."""
     pairs = list(itertools.combinations(names, 2) if between is None else between)
     places = [(names.index(a), names.index(b)) for a, b in pairs]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]

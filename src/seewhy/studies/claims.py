@@ -39,9 +39,8 @@ from .verdicts import VERDICTS, Interval, judged, lead, mean_of
 
 T = TypeVar("T")
 PASSES, N_STEPS = 100, 20
-"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps
-of a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading.
-"""
+"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps of
+a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ class PaperClaim:
         paper: authors, year, arXiv number.
         measure: function that compares two numbers of every picture.
         figure: the paper's figure and where it stands; empty if none was verified.
-        effect: the paper's figure as a difference of the same kind, if it is one: an interval that ends below it
-            excludes it.
+        effect: the paper's figure as a difference, if it is one: an interval that ends below it excludes it.
         needs: required input: a field of :class:`ClaimData`.
         work: work besides encoding that takes long.
     """
@@ -106,9 +104,7 @@ class ClaimData:
     """The table with the columns that answer ``instructions``."""
 
     def digest(self) -> str:
-        """Return a digest of everything except the class folders' pictures: of the content of files, not their
-        names.
-        """
+        """Return a digest of everything except the class folders' pictures: of files' content, not their names."""
         said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
         said += [None if self.captions is None else _contents(self.captions), self._answers()]
         if self.masks is not None:
@@ -162,9 +158,8 @@ class ClaimMaterial:
             return (place[classifier.head.probabilities(self.tested).argmax(1)] == self.labels).double()
 
     def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
-        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or
-        from a few per class, as often as the study draws.
-        """
+        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or from
+        a few per class, as often as the study draws."""
         learn, right = (~self.seen.held).nonzero()[:, 0], []
         for seed in range(1 if shots is None else self.study.n_seeds):
             rows = learn if shots is None else few(self.seen.labels, learn, len(self.classes), shots, seed)
@@ -185,9 +180,7 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Return every claim. A package adds claims by an entry point in the group ``seewhy.claims`` that names a tuple
-    of them.
-    """
+    """Return every claim. A package adds a tuple of claims by an entry point in the group ``seewhy.claims``."""
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 
@@ -203,8 +196,7 @@ class ClaimsStudy:
     Args:
         only: names of the claims to measure; default: all that your pictures and texts allow.
         shots: number of pictures per class that prompts learn from, from 1.
-        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the
-            intervals.
+        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the intervals.
         n_explained: number of test pictures to explain; more take longer.
         held_out: share of the pictures to test on, 0 to 1, if you give no test pictures.
         seed: seed for the split.

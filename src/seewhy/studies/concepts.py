@@ -129,10 +129,9 @@ def iis(
     *,
     normalised: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """Return ``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7).
-    It is not divided by the range, so a representation that loses nothing scores 0.98, and a higher score is a gain.
-    The score is never clipped.
-    """
+    """Return ``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7). It
+    is not divided by the range, so a representation that loses nothing scores 0.98, and a higher score is a gain. The
+    score is never clipped."""
     whole = torch.trapezoid(accuracies / reference[..., None].clamp(min=1e-12), accuracies.new_tensor(sparsities))
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
 
@@ -239,9 +238,7 @@ class Concepts:
 
 
 def prototype(looked: Looked, seed: int) -> Concepts:
-    """Use random pieces of training pictures; the authors' code takes the first ``M``, which come from one or two
-    classes.
-    """
+    """Use random pieces of training pictures; the authors' code takes the first ``M``, from one or two classes."""
     order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
     return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
 
@@ -285,7 +282,7 @@ def text(looked: Looked, seed: int) -> Concepts:
         )
     note = (
         f"{len(texts) - len(keep)} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do "
-        f"not predict them as {judge.name} sees them."
+        f"not predict the scores that {judge.name} gives them."
     )
     notes = (note,) if len(keep) < len(texts) else ()
     return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)

@@ -64,8 +64,7 @@ def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
     """Return one metric's rows and differences. A row covers all pictures on which its method was measured; a
-    difference covers, for every pair with a method in it, the pictures that both share.
-    """
+    difference covers, for every pair with a method in it, the pictures that both share."""
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row
@@ -117,10 +116,9 @@ def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[st
 
 
 def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rank methods by real differences won minus those lost, against other methods on faithfulness metrics; pairs
-    with too few common pictures do not count. ``over_random`` and ``under_random`` are the metrics on which the
-    difference to the random map is real.
-    """
+    """Rank methods by real differences won minus those lost, against other methods on faithfulness metrics; pairs with
+    too few common pictures do not count. ``over_random`` and ``under_random`` are the metrics on which the difference
+    to the random map is real."""
     judges = [t for t in tables if t["family"] == "faithfulness"]
     pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
     rows = []

@@ -70,8 +70,7 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Return a row per measure: before, after, and the difference with its interval, from resampling the same
-    pictures for both.
+    """Return a row per measure: before, after, and the difference with its interval, over the same resamples.
 
     It measures accuracy on learnt classes (held-out pictures that chose nothing), on other classes by name, on both
     with the harmonic mean, and on the encoder's own classes, with the calibration of each.
@@ -213,13 +212,13 @@ def adapt_names(
     if beside and beside[0]["real"] and beside[0]["difference"] > 0:
         progress.note(
             f"seewhy fit on the same pictures, even without crops, is right on {100 * beside[0]['after']:.1f} %; this "
-            f"is right on {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
+            f"classifier is right on {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
         )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
         told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
-        progress.note("by the new names: before is without them, after is with them")
+        progress.note("in rows by the new names, before means without these names and after means with them")
     return replace(made, measures={**made.measures, "forgetting": rows})
 
 

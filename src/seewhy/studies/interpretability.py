@@ -47,20 +47,18 @@ class InterpretabilityStudy:
     """Accuracy that remains when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025,
     arXiv:2510.24105).
 
-    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a
-    linear layer on all features. The score is its integral over the sparsities
-    (:func:`~seewhy.studies.concepts.iis`). A ratio is high if little is lost *or little was learnt*. So the page also
-    gives the accuracies, the same figures for random directions, and the correlation of score and accuracy over
-    encoders. Training, choosing the learning rate and reporting use three separate sets of pictures. Each picture
-    keeps its own concepts, so a classifier may still use all of them; both counts are reported. The score does not
-    measure whether people understand the numbers.
+    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a linear
+    layer on all features. The score is its integral over the sparsities (:func:`~seewhy.studies.concepts.iis`). A ratio
+    is high if little is lost *or little was learnt*. So the page also gives the accuracies, the same figures for random
+    directions, and the correlation of score and accuracy over encoders. Training, choosing the learning rate and
+    reporting use three separate sets of pictures. Each picture keeps its own concepts, so a classifier may still use
+    all of them; both counts are reported. The score does not measure whether people understand the numbers.
 
     Args:
         libraries: where concepts come from: ``prototype``, ``cluster``, ``text`` or ``random``, with commas;
             default: all.
         n_concepts: number of concepts, from 50; lower it if there are few training pictures.
-        mask: how to drop concepts: ``hard`` keeps the largest, ``soft`` shrinks all, ``authors`` keeps one
-            fewer.
+        mask: how to drop concepts: ``hard`` keeps the largest, ``soft`` shrinks all, ``authors`` keeps one fewer.
         layer_norm: whether to normalise a picture's values over its concepts, as the authors do; if not, each
             concept is normalised over the pictures.
         grid: number of rows and columns of cells that concepts come from, from 1; 1 takes whole pictures.
@@ -218,8 +216,7 @@ def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
 ) -> list[EncodedSet]:
     """Encode the same pictures with every encoder, holding out the given test pictures; a picture that one encoder
-    cannot read is left out for all, and reported once.
-    """
+    cannot read is left out for all, and reported once."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Expected two classes or more. Add pictures of another class.")

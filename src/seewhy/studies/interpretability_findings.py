@@ -118,8 +118,7 @@ def correlations(
 ) -> list[dict[str, Any]]:
     """Correlate scores with accuracy over the encoders above the floor; none for fewer than four. The accuracy of all
     features is in the score's denominator. So the result also has the areas without it, the accuracy of nearest
-    neighbours on other pictures, and partial correlations given the accuracy, or the score of random directions.
-    """
+    neighbours on other pictures, and partial correlations given the accuracy, or the score of random directions."""
     own = {one["encoder"]: one for one in encoders if not one["below_floor"]}
     found = []
     for library in dict.fromkeys(row["library"] for row in rows):
@@ -170,8 +169,7 @@ def rank_correlation(
     seed: int = 0,
 ) -> RankCorrelation:
     """Return Spearman's rho of two variables, or the partial correlation given a third: ``(r_xy - r_xz r_yz) / √(…)``
-    of ranks. The interval resamples cases with replacement; resamples in which a variable is constant are left out.
-    """
+    of ranks. The interval resamples cases with replacement; resamples in which a variable is constant are left out."""
     table = torch.tensor([list(x), list(y), *([] if given is None else [list(given)])], dtype=torch.double)
     whole = _rho(table[:, None])[0]
     generator = torch.Generator().manual_seed(seed)

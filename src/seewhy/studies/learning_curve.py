@@ -21,8 +21,7 @@ LEAST = 1e-9
 @dataclass(frozen=True)
 class CurveForm(ABC):
     """One form, fitted to many curves at once by least squares of relative errors. Exponents and limits are searched
-    on a grid that is refined; the linear parameters are solved for (variable projection), so no starting point can
-    fail.
+    on a grid that is refined; the linear parameters are solved for (variable projection), so no start can fail.
 
     ``falls`` is the column that is above 0 if the curve falls; ``exponent`` is the column of the exponent, which must
     not reach a bound.
@@ -51,9 +50,7 @@ class CurveForm(ABC):
         return found[:, 0] if self.saturates else torch.zeros_like(found[:, 0])
 
     def failed(self, found: Float[Tensor, "b p"]) -> Bool[Tensor, " b"]:
-        """Return which fits failed: parameters that are not finite, a curve that does not fall, an exponent at its
-        bound.
-        """
+        """Return which fits failed: infinite parameters, a curve that does not fall, an exponent at its bound."""
         good = found.isfinite().all(1)
         if self.falls is not None:
             good &= found[:, self.falls] > 0
@@ -132,8 +129,7 @@ class PowerLaw(CurveForm):
 class Sigmoid(CurveForm):
     """From chance to a floor, with a power law in between (M4 of Alabdulmohsin et al. 2022, eq. 4). The authors use
     gradient descent on logarithms from one start; here limits and α are searched, and compared by the resulting
-    curve.
-    """
+    curve."""
 
     name: ClassVar[str] = "sigmoid"
     formula: ClassVar[str] = "(e − E) / (e₀ − e)^α = β n^−c"
@@ -197,9 +193,8 @@ def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 FORMS: tuple[CurveForm, ...] = (LogLinear(), PowerLaw(), Sigmoid())
 """The forms from which the study chooses, by how well they extrapolate."""
 SPREAD = 0.03
-"""How far a curve departs from its form in one doubling, relative to the error, so that 90 % intervals hold on half
-of 72 public curves. Reported on the other half and on other data (docs/scaling.md, benchmarks/learning_curves.py).
-"""
+"""How far a curve departs from its form in one doubling, relative to the error, so that 90 % intervals hold on half of
+72 public curves. Reported on the other half and on other data (docs/scaling.md, benchmarks/learning_curves.py)."""
 
 
 @dataclass(frozen=True)
@@ -239,9 +234,7 @@ class LearningCurve:
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:
-        """Return errors at these sizes, one row per draw: by the draw's form, with its random departure beyond the
-        measured sizes.
-        """
+        """Return errors at these sizes, a row per draw: by its form, with a random departure beyond measured sizes."""
         by_form = torch.stack([fit.form.predict(fit.draws, n) for fit in self.forms])
         doublings = (n / self.sizes[-1]).log2().clamp(min=0)
         drawn = by_form[self.which, torch.arange(len(self.which))]
@@ -261,9 +254,7 @@ class LearningCurve:
         return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the percentage points of accuracy that a doubling brought, over the measured sizes: of the draws,
-        and as measured.
-        """
+        """Return the percentage points that a doubling brought, over the measured sizes: of draws, and as measured."""
         return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 
@@ -277,9 +268,8 @@ def learning_curve(
     spread: float = SPREAD,
     forms: Sequence[CurveForm] = FORMS,
 ) -> LearningCurve:
-    """Fit every form, test each on sizes that it was not fitted on, and divide the draws among them by ``1 / off²``
-    of the relative errors there. So no form is chosen by its fit.
-    """
+    """Fit every form, test each on sizes that it was not fitted on, and divide the draws among them by ``1 / off²`` of
+    the relative errors there. So no form is chosen by its fit."""
     fits = [FormFit.of(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)
     shares = torch.tensor([fit.off for fit in fits]).double().clamp(min=1e-6).pow(-2)
@@ -299,9 +289,8 @@ def learning_curve(
 def held_out_errors(
     form: CurveForm, sizes: Float[Tensor, " s"], errors: Float[Tensor, " s"], top: float = 1.0
 ) -> Float[Tensor, " c"]:
-    """Return relative errors (of logarithms) at sizes larger than the fitted ones, over every cut that leaves a form
-    as many sizes as it has parameters, and at least two.
-    """
+    """Return relative errors (of logarithms) at sizes larger than the fitted ones, over every cut that leaves a form as
+    many sizes as it has parameters, and at least two."""
     off = [torch.zeros(0, dtype=errors.dtype)]
     for k in range(max(2, form.n_free), len(sizes)):
         found = form.fit(sizes[:k], errors[None, :k], relative(errors[:k]), top)
@@ -322,10 +311,8 @@ class Resampled:
 def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
 ) -> Resampled:
-    """Resample test pictures (groups whole), the same for all sizes, and seeds; with nested subsets, seeds are the
-    same for all sizes. Arms with the same test pictures are resampled together, so that differences between them are
-    paired.
-    """
+    """Resample test pictures (groups whole), the same for all sizes, and seeds; with nested subsets, seeds are the same
+    for all sizes. Arms with the same test pictures are resampled together, so differences are paired."""
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
     names = groups.unique(return_inverse=True)[1]

@@ -87,16 +87,12 @@ class Material:
     def part(
         self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
     ) -> EncodedSet:
-        """Return the pictures at these positions with these labels and new folds; pictures of one object stay in one
-        fold.
-        """
+        """Return the pictures at these positions with these labels and new folds; an object stays in one fold."""
         part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
         return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
     def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
-        """Return a classifier fitted on these pictures, and its regularisation: the given one, or one chosen by their
-        own folds.
-        """
+        """Return a classifier fitted on these pictures, and its regularisation: given, or chosen by their own folds."""
         if c is not None:
             return self.recipe.fit_at(part, c), c
         outcome = self.recipe.learn_seen(self.encoder, part)

@@ -184,6 +184,43 @@ class StudyBaseToNewOutput(Comparison):
     methods: Annotated[list[str], Doc("the methods; `before` is the old encoder with the names alone")]
 
 
+class Gap(TypedDict):
+    difference: Annotated[float, Doc("in accuracy, from the recommended one")]
+    interval: Annotated[Range, Doc("95 %")]
+    real: Annotated[bool, Doc("whether the interval leaves out 0")]
+
+
+class MethodCompared(TypedDict):
+    method: Annotated[str, Doc("name")]
+    encoder: Annotated[str, Doc("name")]
+    accuracy: Annotated[Share, Doc("of the test pictures")]
+    low: Annotated[Share, Doc("its 95 % interval, with `high`")]
+    high: Share
+    calibration_error: Annotated[Share, Doc("expected calibration error")]
+    seconds: Annotated[float, Doc("to fit, by the clock")]
+    processor_seconds: Annotated[float, Doc("to fit, of all cores")]
+    milliseconds: Annotated[float, Doc("to decide on one picture from its file, in batches")]
+    believable_where: NotRequired[Annotated[Share, Doc("part of the explained pictures whose heat is believable")]]
+    believable_like: NotRequired[Annotated[Share, Doc("whose similar pictures are")]]
+    believable_words: NotRequired[Annotated[Share, Doc("whose words are")]]
+    against: Annotated[Gap | None, Doc("the recommended one; `null` for itself")]
+    pareto: Annotated[bool, Doc("whether no other is both as accurate and as cheap to decide with")]
+
+
+class StudyCompareOutput(Study):
+    """The object of seewhy study compare --json."""
+
+    study: Literal["compare"]
+    n_learn: Annotated[Count, Doc("of them those learnt from")]
+    n_test: Annotated[Count, Doc("of them those tested on")]
+    n_classes: NClasses
+    recommended: Annotated[str, Doc("a method")]
+    encoder: Annotated[str, Doc("its encoder")]
+    expected_accuracy: Annotated[Share, Doc("of the method chosen on one half of the test pictures, on the other half")]
+    rows: Annotated[list[MethodCompared], Doc("each that was fitted")]
+    skipped: Annotated[list[dict[str, str]], Doc("`method` and `encoder` of the others, and why, as `skipped`")]
+
+
 class ClaimMeasured(TypedDict):
     name: Annotated[str, Doc("name for `--only`")]
     claim: Annotated[str, Doc("the claim, in a sentence")]

@@ -205,9 +205,7 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
 
 
 def comparison(study: dict[str, Any]) -> Document:
-    """Build the page that compares encoders, or methods of learning classes by name: real differences first, then
-    every number.
-    """
+    """Build the page that compares encoders, or methods of learning classes by name: real differences first."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
     names = study["methods"] if who == "method" else [e["name"] for e in study["encoders"]]
     families: dict[str, list[dict[str, Any]]] = {}

@@ -141,9 +141,8 @@ class ScalingStudy:
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """Encode all pictures once with each encoder, with the same pictures held out for all; arguments and errors
-        as for :meth:`run`.
-        """
+        """Encode all pictures once with each encoder, with the same pictures held out; arguments and errors as for
+        :meth:`run`."""
         found = look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
         for material in found.values():
             each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
@@ -211,8 +210,7 @@ def cell(
     material: Material, arm: Arm, size: int, seed: int, draws: Draws, c: float | None
 ) -> tuple[Int[Tensor, " t"], float]:
     """Fit one classifier on this many pictures. Returns whether each test picture is right (-1 if its class is not
-    used) and ``C``, which another subset of this size chose, or, with ``None``, folds of this subset.
-    """
+    used) and ``C``, which another subset of this size chose, or, with ``None``, folds of this subset."""
     own = arm.classes(len(material.classes), seed)
     labels = noisy(material.labels, material.pool, own, arm.noise, seed)
     order = subset_order(material.labels, material.pool, own, seed if draws == "nested" else f"{seed} {size}")[:size]
@@ -229,9 +227,7 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """Return the labels with this share of the training labels changed to another class, the same ones at every
-    size.
-    """
+    """Return the labels with this share of the training labels changed, the same ones at every size."""
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")
@@ -256,10 +252,9 @@ class Curve:
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
     """Say how many more pictures are needed. ``kind`` is ``"more"``, between two numbers; ``"enough"``, about the
-    present number; ``"open"``, at least a number, and perhaps more than the predicted range; ``"unlikely"``, few
-    draws reach it within that range, or most never do; ``"far"``, more than the predicted range; ``"unreachable"``,
-    no number is enough.
-    """
+    present number; ``"open"``, at least a number, and perhaps more than the predicted range; ``"unlikely"``, few draws
+    reach it within that range, or most never do; ``"far"``, more than the predicted range; ``"unreachable"``, no number
+    is enough."""
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
@@ -369,9 +364,8 @@ def _against(curve: Curve, base: Curve) -> dict[str, Any]:
 
 
 def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
-    """Return how many pictures of the base one picture of this arm is worth, at this arm's largest size. It is a
-    shift along the axis of the base's measured curve, linear between its sizes; infinite outside the base's range.
-    """
+    """Return how many pictures of the base one picture of this arm is worth, at this arm's largest size. It is a shift
+    along the axis of the base's measured curve, linear between its sizes; infinite outside the base's range."""
     asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
     errors = base.resampled.draws.cummin(1).values
     after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)

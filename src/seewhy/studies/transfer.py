@@ -49,9 +49,7 @@ WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of corruption, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019,
-    arXiv:1903.12261).
-    """
+    """One kind of corruption, at levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
 
     name: str
     levels: tuple[float, ...]
@@ -198,9 +196,7 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """A vote of the nearest pictures, each with the weight ``exp(cosine / temperature)`` (Wu et al. 2018,
-    arXiv:1805.01978).
-    """
+    """A vote of the nearest pictures, with weights ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
 
     family: ClassVar[str] = "neighbours"
 
@@ -234,9 +230,7 @@ class OwnClass(Task):
 
 
 def likeness(material: Material) -> Float[Tensor, "t p"]:
-    """Return cosines of test pictures with training pictures, on the features that the classifier of ``seewhy fit``
-    uses.
-    """
+    """Return cosines of test and training pictures, on the features that ``seewhy fit`` uses."""
     feature = Normalise(material.recipe.power, l2=True)
     return feature(material.tested) @ feature(material.learnt).T
 
@@ -245,8 +239,7 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 class Corrupted(Task):
     """The classifier on all labels, tested on corrupted pictures, the same for all encoders.
 
-    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original
-    pictures.
+    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original pictures.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -317,8 +310,7 @@ class TransferStudy:
     features. :func:`.bootstrap.compared` judges the differences.
 
     Args:
-        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller
-            differences.
+        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller differences.
         parts: shares of the labels to train on, 0 to 1, with commas, besides all labels.
         n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
         n_corrupted: most test pictures to corrupt; 0 leaves this measure out.

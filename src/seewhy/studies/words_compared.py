@@ -21,8 +21,8 @@ from .bootstrap import Combine, paired, rounded
 class WordsCompared:
     """A comparison of two sets of descriptions on the same pictures.
 
-    If the descriptions decide (zero_shot, described), predictions are compared; otherwise, what the descriptions
-    alone choose.
+    If the descriptions decide (zero_shot, described), predictions are compared; otherwise, the descriptions' own
+    choices.
     """
 
     n_draws: int = 2000

@@ -37,9 +37,10 @@ N_DRAWS = 200
 @dataclass(frozen=True)
 class ConformalLines:
     """Split conformal prediction (Vovk, Gammerman & Shafer 2005; by class: section 4.5), from scores ``0…1`` of
-    held-out pictures: one less the probability of the own class (LAC: Sadinle, Lei & Wasserman 2019,
-    arXiv:1609.00451), 0 where that was decided for. ``doubtful`` are decided with less than the level's probability
-    of being right."""
+    held-out pictures: one minus the probability of the true class (LAC: Sadinle, Lei & Wasserman 2019,
+    arXiv:1609.00451), 0 if that is the predicted class. ``doubtful`` are decisions whose probability of being right is
+    below the level.
+    """
 
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
@@ -48,10 +49,11 @@ class ConformalLines:
     min_per_class: int = MIN_PER_CLASS
 
     def lines(self, level: float) -> Float[Tensor, "2 k"]:
-        """The score up to which a class is in the set, of decisions that are not doubtful and of those that are: sets
-        that keep the promise only on the whole would break it where it counts. Classes with enough pictures keep it
-        for themselves; the others share a line, drawn from all of theirs or, where these are too few, from all
-        pictures."""
+        """The score up to which a class is in the set, separately for decisions that are not doubtful and for doubtful
+        ones: sets that keep the promise only on average would break it where it matters. Classes with enough pictures
+        have a line of their own. The others share a line from all of their pictures or, if these are too few, from all
+        pictures.
+        """
         if self.doubtful is None:
             return self._by_class(self.scores, self.labels, level).expand(2, -1)
         rows = []
@@ -78,8 +80,9 @@ class ConformalLines:
 
 
 def quantile(scores: Float[Tensor, " n"], level: float) -> float:
-    """The ⌈(n + 1) level⌉-th smallest score, which a new one of the same kind does not exceed with that probability;
-    1 where there are too few to promise anything."""
+    """The ⌈(n + 1) level⌉-th smallest score. A new score of the same kind does not exceed it with that probability; 1
+    if there are too few scores for any promise.
+    """
     rank = math.ceil((len(scores) + 1) * level - 1e-9)
     return 1.0 if rank > len(scores) else float(scores.sort().values[rank - 1])
 
@@ -88,7 +91,7 @@ def quantile(scores: Float[Tensor, " n"], level: float) -> float:
 class Monotone:
     """``sigmoid(slopes · (signs − mean) / deviation + level)``: a logistic model whose slopes are 0 or more.
 
-    The last of the ``slopes`` is the level; ``drawn`` are the same, fitted to groups drawn anew with replacement.
+    The last of the ``slopes`` is the level; ``drawn`` are the slopes of fits to groups resampled with replacement.
     """
 
     mean: Float[Tensor, " s"]
@@ -152,7 +155,8 @@ def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tenso
 @dataclass(frozen=True)
 class Signs:
     """The predicted class, its log odds by the classifier and by the second opinion, and the probabilities of all
-    classes with both opinions weighing equally."""
+    classes with equal weight for both opinions.
+    """
 
     decided: Int[Tensor, " b"]
     signs: Float[Tensor, "b 2"]
@@ -172,9 +176,10 @@ class Signs:
 
 @dataclass(frozen=True)
 class HeldOutSigns:
-    """Measurements on held-out pictures. ``score`` is that of :class:`ConformalLines`; ``rivals`` are the pooled
-    probabilities of the most probable other classes; ``strangeness`` and ``unusual`` come from scores that never saw
-    the picture's fold."""
+    """Measurements on held-out pictures. ``score`` is that of :class:`ConformalLines`. ``rivals`` are the pooled
+    probabilities of the most probable other classes. ``strangeness`` and ``unusual`` come from scores fitted without
+    the picture's fold.
+    """
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, " n"]
@@ -188,11 +193,11 @@ class HeldOutSigns:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Of a batch: conformal sets with the probabilities that order them, and the probability of being right with its 95
-    % interval (also on another day).
+    """The judgement of a batch: conformal sets with the probabilities that order them, and the probability of being
+    right with its 95 % interval (also on another day).
 
     ``fit`` is the share of held-out pictures that are at least as strange, ``unusual`` how unusual the picture is for
-    its class. Then whether decisions are ``sure`` and pictures ``unknown``.
+    its class. ``sure`` and ``unknown`` say whether decisions are sure and pictures are unknown.
     """
 
     sets: Bool[Tensor, "b k"]
@@ -267,8 +272,10 @@ class Trust:
         return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
 
     def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Wilson's lower limit (95 %) on the held-out pictures at least as sure, or the ``N_COUNTED`` surest: a model
-        fitted on few pictures, all of them right, gives narrow intervals that few pictures cannot bear."""
+        """Wilson's lower limit (95 %) on the held-out pictures that are at least as sure, or on the ``N_COUNTED``
+        surest. A model fitted on few pictures, all of them right, would give narrower intervals than so few pictures
+        justify.
+        """
         order = self.held.probability.argsort(descending=True)
         right = self.held.right[order].double().cumsum(0)
         surer = torch.searchsorted(-self.held.probability[order], -probability.contiguous(), right=True)

@@ -27,7 +27,7 @@ MOST_LINKED = 4000
 @dataclass(frozen=True)
 class Grouping:
     """Pictures of the same object have the same number, by ``"looks"`` (from a cosine of ``threshold``), ``"given"`` or
-    ``"copies"``. Classes in ``one_thing`` may show one object only, judged by appearance."""
+    ``"copies"``. Classes in ``one_thing`` may show only one object, judged by appearance."""
 
     groups: Int[Tensor, " n"]
     by: str
@@ -57,8 +57,10 @@ def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
 
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
-    """Pictures of one class whose :class:`Individuality` is more alike than that of pictures of different classes,
-    which never show the same thing, is by chance; joined by average linkage, which does not chain different things."""
+    """Groups of pictures in a class whose :class:`Individuality` is more alike than chance allows. Pictures of
+    different classes, which never show the same object, measure this chance. Average linkage joins them, because it
+    does not chain different objects.
+    """
     copies = numbered(digests)
     own = Individuality(pooled, labels)
     threshold = own.threshold()
@@ -72,8 +74,10 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
 
 
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
-    """Classes whose two least alike pictures are more alike than any of its pictures and one of another class: their
-    pictures cannot tell shots of one thing from things that look alike. A class of one picture is of one thing."""
+    """Classes whose two least similar pictures are more alike than any of their pictures and one of another class.
+    Their pictures cannot distinguish shots of one object from objects that look alike. A class of one picture counts as
+    one object.
+    """
     x = Normalise(0.5, l2=True)(pooled)
     x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
     found = []
@@ -91,8 +95,8 @@ class Individuality:
     """How each picture differs from its class, whitened by the differences within the other classes.
 
     With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
-    ``(W + tr(W)/d I)⁻¹``: what many pictures differ in (pose, light) counts for little. Were the classes compared not
-    left out, a thing of few in a class would be whitened away by its own shots.
+    ``(W + tr(W)/d I)⁻¹``: differences that many pictures have (pose, light) count little. The compared classes are left
+    out, because otherwise the whitening would remove an object in a small class by its own shots.
     """
 
     def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
@@ -192,8 +196,9 @@ def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fracti
 
 
 def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int, seed: int) -> Int[Tensor, " n"]:
-    """Number every picture's fold: groups whole, the largest first, each where the least of its classes is. A class
-    whose pictures would all fall into one fold is only trained on, in fold -1."""
+    """The fold of every picture. Groups stay whole; the largest comes first, each into the fold with the fewest
+    pictures of its classes. A class whose pictures would all be in one fold is used for training only (fold -1).
+    """
     order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
     members: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(groups.tolist()):

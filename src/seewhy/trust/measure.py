@@ -206,9 +206,10 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Share of wrong decisions (``risk``) among those kept, as ever more are kept (``coverage``), the least doubtful
-    first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` that of a perfect
-    order."""
+    """The share of wrong decisions (``risk``) among those kept, while more and more are kept (``coverage``), the least
+    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` is that of a
+    perfect order.
+    """
 
     coverage: tuple[float, ...]
     risk: tuple[float, ...]

@@ -46,11 +46,11 @@ def narrowed(features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A second opinion that costs nothing (linear discriminant analysis): classes as Gaussians with one covariance
-    ``Σ``, of equal weight; ``m`` and ``S`` are mean and covariance of all.
+    """A second opinion without further passes (linear discriminant analysis): classes are Gaussians of equal weight
+    with one covariance ``Σ``; ``m`` and ``S`` are mean and covariance of all pictures.
 
     ``logit_k = μ_k Σ⁻¹ x − ½ μ_k Σ⁻¹ μ_k``, with ``m`` taken away from ``x`` and ``μ_k``, which changes no difference
-    and keeps numbers small. It says how far a picture lies from a class, which weights that only part classes cannot
+    and keeps numbers small. It says how far a picture is from a class, which weights that only separate classes cannot
     (Lee et al. 2018, arXiv:1807.03888). ``weight`` is ``μ_k Σ⁻¹``; ``within`` and ``among`` are roots of ``Σ⁻¹`` and
     ``S⁻¹``, with which goes ``flat`` (:func:`_root`); ``middle`` is ``m``.
     """
@@ -121,8 +121,9 @@ def _root(centred: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "r d"], float]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of pictures, what trust is made of: features by :func:`~seewhy.trust.measure.trust_features`, logits of the
-    classifier, and probabilities of the encoder's own classes, where it has some."""
+    """The inputs of trust for some pictures: features by :func:`~seewhy.trust.measure.trust_features`, the classifier's
+    logits, and the probabilities of the encoder's own classes, if it has any.
+    """
 
     features: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"]
@@ -140,23 +141,24 @@ class Inputs:
 class Strangeness:
     """The fitted scores, and their usual values on held-out pictures.
 
-    How *strange* a picture is, is the mean of the two distances from all training pictures, in the deviations of the
-    class decided for, so that a class of very different pictures does not make room for strangers in the others. How
-    *unusual* it is, is the mean of the other scores, less what is usual for that class.
+    The *strangeness* of a picture is the mean of the two distances from all training pictures, in standard deviations
+    of the predicted class. So a class of very different pictures does not raise the limit for the others. *Unusual* is
+    the mean of the other scores minus its usual value for that class.
 
     - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
     - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
-    - the same from the nearest class, less that (relative; Ren et al. 2021, arXiv:2106.09022);
-    - how little the largest logit stands above their mean, by the distance from the mean feature (fDBD; Liu & Qin 2024,
+    - the same from the nearest class, minus the former (relative; Ren et al. 2021, arXiv:2106.09022);
+    - how little the largest logit exceeds the mean of all logits, relative to the distance from the mean feature (fDBD;
+    Liu & Qin 2024,
       arXiv:2312.11536, whose distances between the weights are left out: they need a linear classifier, and on one they
       change nothing here);
-    - minus the probability of the class decided for (Hendrycks & Gimpel 2017, arXiv:1610.02136);
-    - ``−log Σ_j √(p_j q_j)``, ``p`` what the encoder takes the picture for among its own classes and ``q`` the mean of
-      that over the training pictures of the class decided for (Bhattacharyya 1943); left out where it has none.
+    - minus the probability of the predicted class (Hendrycks & Gimpel 2017, arXiv:1610.02136);
+    - ``−log Σ_j √(p_j q_j)``, where ``p`` are the encoder's probabilities of its own classes and ``q`` their mean over
+      the training pictures of the predicted class (Bhattacharyya 1943); left out if the encoder has no classes.
 
-    ``posteriors`` is ``√q`` of each class; ``mean`` and ``deviation`` are of each score on held-out pictures, ``usual``
-    what the unusual is there for each class, drawn towards 0, ``spread`` mean and deviation of the strange, drawn
-    towards those of all.
+    ``posteriors`` is ``√q`` of each class; ``mean`` and ``deviation`` are those of each score on held-out pictures.
+    ``usual`` is the mean of *unusual* there for each class, shrunk towards 0. ``spread`` is the mean and deviation of
+    the strangeness, shrunk towards those of all classes.
     """
 
     gaussian: Gaussian

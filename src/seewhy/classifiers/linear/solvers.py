@@ -32,7 +32,7 @@ _RANK = 96
 
 
 class Softmax:
-    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, bias unpenalised."""
+    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, with an unpenalised bias."""
 
     per_class = False
 
@@ -54,7 +54,9 @@ class Softmax:
 
 
 class SquaredHinge:
-    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; a problem a class, bias penalised."""
+    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; one problem per class, with a penalised
+    bias.
+    """
 
     per_class = True
 
@@ -102,8 +104,8 @@ def fit_logistic(
 ) -> LinearFit:
     """Multinomial logistic regression, ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, bias unpenalised.
 
-    The objective is scikit-learn's ``LogisticRegression(C=c)``, whose default stopping rule leaves it up to twice too
-    high when C is large; this one stops when the predicted decrease is ``tol`` of the objective.
+    The objective is scikit-learn's ``LogisticRegression(C=c)``, whose default stopping rule leaves it up to twice as
+    high when C is large. This function stops when the predicted decrease is ``tol`` of the objective.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
@@ -129,7 +131,7 @@ def fit_svm(
     """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
 
     The objective is liblinear's primal L2-SVM, bias penalised; the classes are separate problems, solved in the same
-    matrix products. The paper's one-vs-one has no class scores that versions of a picture can sum.
+    matrix products. The paper's one-vs-one SVM has no class scores that can be summed over views of a picture.
     """
     s = _check(x, y, n_classes, c, sample_weight)
     return _solve(x.float(), torch.zeros(x.shape[1]), SquaredHinge(y, n_classes, s), c, warm_start, tol)

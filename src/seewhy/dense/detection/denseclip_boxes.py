@@ -120,9 +120,7 @@ class DenseCLIPBoxes:
 
 
 class BoxNetwork(PixelText):
-    """Turns the encoder's maps, and its cells in the space of the words, into the map that a detector reads; holds
-    the two stages.
-    """
+    """Turns maps, and cells in the space of the words, into the input of a detector; holds its two stages."""
 
     def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
         super().__init__(channels, texts, how.prompting, how.gamma, shows=how.texts != "none")

@@ -70,8 +70,7 @@ class DITO:
         shrink: share of a box's sides that the frozen words read (authors: .7).
         words_at: boxes that the frozen words read: ``"proposals"`` (authors) or ``"moved"``.
         temperature: temperature of the detector's cosines at the start (authors: .01).
-        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the
-            authors).
+        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the authors).
         template: a sentence with ``{}`` for a name; default: the mean over several.
         n_proposed: boxes per picture to name.
         n_steps: number of training steps; more take longer.
@@ -207,9 +206,7 @@ class WordedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Return boxes, scores, and their components: both probabilities, the exponent of the words, and the
-        objectness.
-        """
+        """Return boxes, scores, and their components: both probabilities, the words' exponent, and the objectness."""
         frozen, features = self._halves(encoder, looked.features)
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
         first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()

@@ -36,8 +36,7 @@ AUTO = "auto"
 """Every method that can be trained on the encoder; the one that is best out of fold is used."""
 N_DRAWS, MOST, FEWEST = 400, 100, 10
 """Resamples of the pictures for intervals; boxes kept per picture, unless a training picture has more; and the number
-of boxes below which a class gets no figures and the threshold of all classes together.
-"""
+of boxes below which a class gets no figures and the threshold of all classes together."""
 FOLDS = Lines((Record(("key", "boxes")),))
 
 
@@ -302,9 +301,7 @@ class Ranked(NamedTuple):
         return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
 
     def lower(self, z: float) -> Float[np.ndarray, " d"]:
-        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes, counting boxes of one picture as
-        alike.
-        """
+        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes; boxes of one picture are alike."""
         order = np.argsort(self.picture, kind="stable")
         right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
         first = np.searchsorted(self.picture[order], self.picture[order])

@@ -31,9 +31,7 @@ CHUNK, MOST, WIDEST = 1024, 300, 1.01
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
 """Training windows in all, least number of each kind in a picture, and slightly shifted boxes per object."""
 RIGHT, WRONG = 0.5, 0.4
-"""Overlap from which a window shows an object, and below which it shows none; windows in between are not used for
-training.
-"""
+"""Overlap from which a window shows an object, and below which it shows none; others are not used in training."""
 FIRST, RIDGE = 64, 1.0
 """Pictures for the principal components, and the penalty on the box shifts."""
 
@@ -97,9 +95,7 @@ def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> t
 
 
 def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Return the shift from one box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al.
-    2013).
-    """
+    """Return the shift between boxes: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
     return box_coder((1.0, 1.0, 1.0, 1.0)).encode_single(targets, boxes)
 
 

@@ -75,8 +75,7 @@ class StopRule:
 
     Args:
         n_rounds: a text is finished after this many rounds, from 1.
-        min_edits: also finished when another person changes a smaller share of its words, 0 to 1; raise it to stop
-            earlier.
+        min_edits: also when another person changes a smaller share of its words, 0 to 1; raise it to stop earlier.
     """
 
     n_rounds: int = 3
@@ -287,9 +286,7 @@ def _squares(values: Sequence[float]) -> float:
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the agreement of people on each dimension, over pairs of texts that several people compared; empty
-    without any.
-    """
+    """Return people's agreement on each dimension, over pairs of texts that several compared; empty without any."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])

@@ -74,7 +74,7 @@ class Checked:
         lines = [f"{self.n_pictures} pictures with {self.n_pairs} texts; {self.n_kept} pairs break no rule"]
         for found in self.findings:
             if found.missing:
-                lines.append(f"{found.rule}\tnot asked: needs {found.missing}")
+                lines.append(f"{found.rule}\tnot applied: needs {found.missing}")
                 continue
             lines.append(f"{found.rule}\t{found.n_pairs} pairs of {found.n_pictures} pictures")
             lines += [f"\t{e.image}\t{e.text[:80]!r} {e.reason}" for e in found.examples]

@@ -98,9 +98,7 @@ class Rule(ABC):
 
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
-        once.
-        """
+        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order."""
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())
@@ -218,7 +216,7 @@ class SharedText(Rule):
             of[folded(text)].add(picture)
         for i, (_, text) in enumerate(corpus.pairs):
             if (n := len(of[folded(text)])) > self.most:
-                yield i, f"is said of {n} pictures"
+                yield i, f"is the text of {n} pictures"
 
 
 @rules.register
@@ -232,7 +230,7 @@ class RepeatedText(Rule):
         said: set[tuple[int, str]] = set()
         for i, (picture, text) in enumerate(corpus.pairs):
             if (pair := (picture, folded(text))) in said:
-                yield i, "is said twice of this picture"
+                yield i, "occurs twice for this picture"
             said.add(pair)
 
 
@@ -292,8 +290,7 @@ class PoorMatch(Rule):
     """The text fits its picture worse than others' texts do.
 
     ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once.
-    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of the
-    others' texts.
+    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of these.
     """
 
     least: float = -0.5

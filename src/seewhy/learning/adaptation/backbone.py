@@ -33,9 +33,7 @@ BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    """Return copies of the encoder's trunk and pooling, or those of the small ResNet with new weights; and the
-    layout.
-    """
+    """Return copies of the encoder's trunk and pooling, or those of the small ResNet, untrained; and the layout."""
     return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 

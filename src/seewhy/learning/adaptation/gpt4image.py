@@ -48,9 +48,7 @@ DEIT_STD = 0.02
 
 
 def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:
-    """Return the authors' layers between features and the space of the texts, with new weights from torch's random
-    numbers.
-    """
+    """Return the authors' layers from features to the space of the texts, with weights from torch's random numbers."""
     if kind == "linear":
         layers = nn.Sequential(nn.Linear(width, text_width, bias=False))
     else:
@@ -73,9 +71,7 @@ class TunedNetwork(BackboneNetwork):
 
 
 class JointTask(PairTask):
-    """``CE + lam alignment`` on the same pooled vectors; the log shows which features find their own text in the
-    batch.
-    """
+    """``CE + lam alignment`` on the same pooled vectors; the log shows how many features find their own text."""
 
     def __init__(
         self,

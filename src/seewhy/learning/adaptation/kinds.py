@@ -19,9 +19,7 @@ GENUS_ENDS = re.compile(
 )
 """The part of a definition after one of these no longer says what the word is a kind of."""
 BETWEEN = 16
-"""Animal classes follow WordNet's tree, so at most this many classes between two kinds of an object are taken for
-kinds of it, too.
-"""
+"""Animal classes follow WordNet's tree: at most so many classes between two kinds of an object count as kinds, too."""
 COMPOUND = 4
 """Fewest letters of a word that may end another one, as in tri-cycle; shorter words end too many (eleph-ant)."""
 
@@ -92,8 +90,8 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
     """Return labels of ImageNet's classes that equal one of these names, or are kinds of a name or of its last word.
 
-    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, because definitions
-    are incomplete.
+    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, as definitions are
+    incomplete.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

@@ -27,9 +27,7 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
-"""Weights of the cross entropies of real features and of those generated for known and for unknown classes
-(authors).
-"""
+"""Weights of the cross entropies: of real features, and of those generated for known and unknown classes (authors)."""
 SAME = 0.7
 """Cosine, about the mean of all names, from which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
@@ -199,9 +197,7 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
-        """Return the known classes near every unknown name, or, if pictures make their features, the unknown names
-        near every picture.
-        """
+        """Return known classes near every unknown name, or, in the released form, unknown names near every picture."""
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices
@@ -209,8 +205,7 @@ class OGENTask(PromptTask):
 
     def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
         """Return real features, and generated ones of three kinds: of the same classes as if they had no pictures, of
-        their neighbours, and of unknown classes.
-        """
+        their neighbours, and of unknown classes."""
         (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
         near, held = self.near[labels], text.detach()
         query, key, k = held[labels][:, None], held[near], near.shape[1]
@@ -266,8 +261,7 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """Return the ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the
-    classes.
+    """Return the ``n`` names of the vocabulary (own classes, ImageNet's) that are nearest to the classes.
 
     Names that mean the same as a class or as one of ``excluded``, or a kind of it, are left out. A name counts as
     such in three cases. Its cosine with the class, about the mean of all names, is at least :data:`SAME`. It contains
@@ -339,8 +333,7 @@ class OGEN(PromptLearning):
         distil: weight of the teacher, from 0; 0 leaves it out.
         window_min: epochs that the teacher averages at the start (paper: 2).
         window_max: epochs that it averages at the end (paper: 9).
-        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the
-            epochs).
+        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the epochs).
         generator_lr: learning rate of the generator (authors: 0.002, over many more steps).
     """
 

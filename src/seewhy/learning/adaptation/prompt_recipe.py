@@ -217,9 +217,7 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Split held-out pictures into a half that chooses and a half that measures: half of each class, each object
-    whole.
-    """
+    """Split held-out pictures into halves that choose and that measure: half of each class, each object whole."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

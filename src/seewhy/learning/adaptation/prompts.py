@@ -44,8 +44,7 @@ def _alike(name: str) -> str:
 
 
 def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes without pictures, each once in its first spelling; case, hyphens and underscores
-    are ignored.
+    """Return the names of classes without pictures, each once, ignoring case, hyphens and underscores.
 
     >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
     ('heron', 'grey-heron')
@@ -74,9 +73,7 @@ def opened(on: Encoder) -> TrainableText:
 
 
 class Names:
-    """Class names with the rest of the encoder's template, tokenised once; names of equal length are encoded
-    together.
-    """
+    """Class names with the rest of the encoder's template, tokenised once; equally long names are encoded together."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -177,9 +174,7 @@ def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[
 
 
 class PromptTask(Task):
-    """A task in which pictures must find their classes' names behind a prompt: ``CE(scale cos(image, text),
-    label)``.
-    """
+    """A task in which pictures must find their names behind a prompt: ``CE(scale cos(image, text), label)``."""
 
     needs = ("image", "labels")
     moves = False

@@ -76,9 +76,7 @@ class Towers:
 
 
 class TowerPrompt(Prompt):
-    """Learnt vectors before the names and in the first layers of both halves; those among patches are mapped or
-    separate.
-    """
+    """Learnt vectors before names and in the first layers of both halves; among patches, mapped or separate."""
 
     def __init__(
         self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
@@ -216,9 +214,7 @@ def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"])
 
 
 class TowerTask(PromptTask):
-    """A task in which pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text),
-    label)``.
-    """
+    """Pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text), label)``."""
 
     needs = ("pixels", "labels")
 

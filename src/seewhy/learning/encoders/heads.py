@@ -76,9 +76,7 @@ class PairedHeads(nn.Module):
         return heads.beside(on)
 
     def beside(self, on: Encoder) -> Self:
-        """Return heads that know the names of the encoder's own classes, which are encoded when they are first
-        needed.
-        """
+        """Return heads that know the names of the encoder's own classes, which are encoded when first needed."""
         if named(on):
             self.names = cache(lambda: own_sentences(on.text, names_of(on)))
         return self
@@ -131,9 +129,7 @@ class PairedHeads(nn.Module):
     def guarded(
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
-        """Return the same from the encoder's own text half; sentences like its own classes' names keep their old
-        vectors.
-        """
+        """Return the same from the encoder's own text half; sentences like its class names keep their old vectors."""
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text

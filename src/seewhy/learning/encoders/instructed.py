@@ -24,9 +24,7 @@ from .token_blocks import Placed, Without, with_more_prefix
 _logger = logging.getLogger(__name__)
 
 RANK = 64
-"""Rank of the change that an instruction makes to a pooled picture: a full matrix would overfit the training
-pictures.
-"""
+"""Rank of an instruction's change to a pooled picture: a full matrix would overfit the training pictures."""
 LAYERS = 4
 """Fewest convolutions that instructions modulate; in lite0, all behind the last block but one."""
 SHARPNESS = 20.0
@@ -34,9 +32,7 @@ SHARPNESS = 20.0
 SAID = 0.99
 """Cosine from which an instruction counts as a trained one in other letters: 'The_Colour' for 'the colour'."""
 TOLD: set[tuple[str, str]] = set()
-"""Encoders by fingerprint, and instructions, whose warning was handled in this run, because one run opens them again
-and again.
-"""
+"""Encoders by fingerprint, and instructions, with a handled warning: one run opens them again and again."""
 FAR = 0.4
 """Cosine of sentences with different questions, used if only one instruction was trained."""
 
@@ -182,8 +178,7 @@ def refuse_long(on: Encoder, instruction: str) -> None:
 
 
 class Instructed(nn.Module):
-    """The change that an instruction makes: in the encoder's last layers, and in the projection of their output to
-    the words.
+    """The change that an instruction makes: in the last layers, and in the projection of their output to the words.
 
     ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, and replaces the
     given sentence. If its best cosine with these is no higher than the mean cosine between different trained

@@ -45,8 +45,7 @@ class Projection:
         kappa: factor from one coordinate to the next of ``"fixed"``; default: from ``effective``.
         effective: coordinates with at least a thousandth of the first one's weight, ``ln 1000 / ln kappa``;
             default: half.
-        normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch (PixPro,
-            BYOL).
+        normalised: whether an ``"mlp"`` is twice as wide inside and normalises there over the batch (PixPro, BYOL).
     """
 
     form: Form = "mlp"

@@ -71,9 +71,7 @@ class Pyramid(nn.Module):
 
     @classmethod
     def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
-        """Build a pyramid on a trunk from the result of :meth:`facts`; its own layers are zero until their tensors
-        are loaded.
-        """
+        """Build a pyramid on a trunk from the result of :meth:`facts`; its layers are zero until tensors are loaded."""
         stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
         sizes_of(facts, "width")
         for stage in facts["stages"]:

@@ -38,9 +38,7 @@ def inside(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def image_stack(encoder: Encoder) -> str | None:
-    """Return the path of a vision transformer's blocks, except the last, in the trunk; ``None`` for any other
-    network.
-    """
+    """Return the path of a vision transformer's blocks, except the last, in the trunk; else ``None``."""
     if not isinstance(encoder.head, LastBlock) or encoder.layout.grid is None:
         return None
     return _stack(encoder.trunk, IMAGE_STACKS)

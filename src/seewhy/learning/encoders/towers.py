@@ -248,9 +248,7 @@ class PrefixedWords(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, n_tokens: int = 1) -> Self:
-        """Return a copy of an encoder's text half, frozen, with prefixes that start like a word, from torch's random
-        numbers.
-        """
+        """Return a frozen copy of an encoder's text half, with random prefixes that start like a word."""
         tower = trainable(on)
         vectors = tower.embed(tower.tokens(["a word"])).vectors.detach()
         found = cls(freeze(copy.deepcopy(tower.module)).cpu(), vectors.shape[2], n_tokens)

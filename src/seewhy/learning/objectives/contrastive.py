@@ -98,9 +98,7 @@ class Fixed(Temperature):
 
 
 class Learnt(Temperature):
-    """Multiplies the cosine by ``exp(log_scale)``, and adds a bias if one is given; the scale stays between 1 and
-    ``most``.
-    """
+    """Multiplies the cosine by ``exp(log_scale)``, from 1 to ``most``, and adds a bias if one is given."""
 
     def __init__(self, scale: float, most: float, bias: float | None = None) -> None:
         super().__init__()
@@ -139,8 +137,7 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """Compares each picture with all texts and each text with all pictures, row by row.
 
-    Each objective defines the cost of a row and the weight of each direction; the base class computes the scores,
-    block by block.
+    Each objective defines a row's cost and each direction's weight; the base class computes scores in blocks.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
@@ -150,9 +147,7 @@ class Contrastive(Objective):
         """Return a new module that turns cosines into scores; its parameters are learnt beside the networks."""
 
     def weights(self) -> tuple[float, float]:
-        """Return the weights of both directions, pictures to texts and texts to pictures; a direction of weight 0 is
-        not computed.
-        """
+        """Return the weights of pictures to texts and of texts to pictures; a direction of weight 0 is not computed."""
         return 0.5, 0.5
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:

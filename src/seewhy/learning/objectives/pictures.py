@@ -211,9 +211,7 @@ class _Nearest(torch.autograd.Function):
 def nearest(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """Return the k highest products with a store, which gets no gradient, and their positions; minus infinity where
-    fewer count.
-    """
+    """Return the k highest products with a store, without gradient, and their positions; minus infinity fills gaps."""
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 

@@ -30,9 +30,8 @@ class GLoRIA(Regional):
     Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
     times regions. Blocks of texts bound the memory.
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs include one token
-    more than the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes
-    them.
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but theirs include one token more than
+    the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes them.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
@@ -62,9 +61,7 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention, which sums
-        to 1 over regions.
-        """
+        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention (sum 1)."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
@@ -89,8 +86,7 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, and each sentence must find the picture and its own
-    regions.
+    """Each picture must find several sentences of its captions, each sentence must find the picture and its regions.
 
     ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
     mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. The
@@ -164,9 +160,7 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row shows where the picture is similar
-    to it.
-    """
+    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells; a cell's row shows where the picture resembles it."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.

@@ -135,8 +135,8 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
     """Return the loss by which each view must find those of similar pictures among all others, averaged over these
     (SupCon's outer form).
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view without a similar one
-    adds 0.
+    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; without a similar view it is
+    0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
@@ -243,9 +243,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Return the same loss over a store, from class means, so that scores are computed once; a class not in the store
-    adds 0.
-    """
+    """Return the same loss over a store, from class means, at one product; a class not in the store adds 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]

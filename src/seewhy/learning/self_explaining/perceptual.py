@@ -46,18 +46,14 @@ class Cosid(nn.Module):
 
 
 def dense_memory(side: int, width: int, depth: int) -> nn.Sequential:
-    """Return the authors' other kind of memory; depth makes training pictures attract, as docs/methods/perceptual.md
-    shows.
-    """
+    """Return the authors' other memory; depth makes training pictures attract (docs/methods/perceptual.md)."""
     inner = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), Cosid())]
     first, last = nn.Linear(side * side, width), nn.Linear(width, side * side)
     return nn.Sequential(nn.Flatten(), first, Cosid(), *inner, last, nn.Unflatten(1, (1, side, side)))
 
 
 def convolutional_memory(side: int, width: int, _depth: int) -> nn.Sequential:
-    """Return the authors' autoencoder: 3 × 3 convolutions of stride 2 down to one cell, and back; theirs is 256
-    wide.
-    """
+    """Return the authors' autoencoder: 3 × 3 convolutions of stride 2 to one cell, and back; theirs is 256 wide."""
     down: list[nn.Module] = []
     size, channels, n_levels = side, 1, 0
     while size > 1:
@@ -204,9 +200,7 @@ class PerceptualNetwork(Network):
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """Return the picture after every loop, and the memorised picture nearest to the last; ``None`` without a
-        loop.
-        """
+        """Return the picture after every loop, and the memorised picture nearest to the last; ``None`` if no loop."""
         if self.loop.form == "none":
             return None
         path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
@@ -243,9 +237,7 @@ class PerceptualNetwork(Network):
 
 
 def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
-    """Change geometry, blur, contrast, noise and brightness at random for each picture, in the ranges of the authors'
-    code.
-    """
+    """Change geometry, blur, contrast, noise and brightness at random per picture, in the authors' ranges."""
     n = len(pictures)
 
     def draw(low: float, high: float) -> Float[Tensor, " b"]:
@@ -291,8 +283,7 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """Redraws the picture from memory until it settles, then classifies the redrawn picture. It is for small grey
-    pictures.
+    """Redraws small grey pictures from memory until they settle, then classifies the redrawn pictures.
 
     The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
     Experimental: the paper does not go beyond digits of 28 × 28 pixels. The redrawn picture is close to a training

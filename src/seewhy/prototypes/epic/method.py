@@ -42,10 +42,10 @@ SPARE = 3
 
 @dataclass(frozen=True, eq=False)
 class EPICBank(FittedBank):
-    """The matrix, and prototypes of every channel, positive and negative, duplicates left out.
+    """The rotation matrix, and the positive and negative prototypes of every channel without duplicates.
 
-    Each patch's box is the cell at which its channel is strongest, grown by half a cell. A channel's patches follow
-    each other, strongest picture first; ``signs`` are 1 or −1, and ``purity`` is the cosine of the patch's features
+    Each patch's box is the cell in which its channel is strongest, extended by half a cell. The patches of a channel
+    are in a row, strongest picture first. ``signs`` are 1 or −1, and ``purity`` is the cosine of the patch's features
     with the channel's direction.
     """
 
@@ -191,11 +191,11 @@ class EPIC(Prototypes):
         share = None if here is None or limit is None else NeighbourShare(here, limit)
         level: Level = "not measured"
         figures = (
-            f"These {len(showing.groups)} channels bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels bring "
+            f"These {len(showing.groups)} channels contribute {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
+            f"logits that speak for {subject.of_class} ({showing.share:.0%}); other channels contribute "
             f"{1 - showing.share:.0%}.{showing.hidden}"
         )
-        said = f"These channels bring {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
+        said = f"These channels contribute {percent(showing.share, ' ')} of what speaks for {subject.of_class}"
         if deletion is not None and not matters:
             said += ", but hiding them changes the prediction no more than hiding other places"
         if share is not None:

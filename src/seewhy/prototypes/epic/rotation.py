@@ -31,7 +31,8 @@ Maps = CellMaps | CellPart
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """``U``, whose row ``k`` reads channel ``k`` of the new map, and its inverse, the transpose of an orthogonal one.
+    """``U``, whose row ``k`` gives channel ``k`` of the new map, and its inverse; of an orthogonal ``U`` this is the
+    transpose.
 
     ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
     """
@@ -83,9 +84,9 @@ def strongest(
 
 
 class Peaks(NamedTuple):
-    """Where channels are strongest on one picture: those that have it among their prototypes, and at which rank.
+    """The peaks of channels on one picture, for the channels that have it as a prototype, with its rank for each.
 
-    ``cells`` are indices into the picture's cells, ``vectors`` their features before the rotation.
+    ``cells`` are indices of the picture's cells, and ``vectors`` their features before the rotation.
     """
 
     picture: int
@@ -140,19 +141,19 @@ def mean_unit_peaks(
 
 @dataclass(frozen=True)
 class Procrustes:
-    """Alternates between prototypes and the best orthogonal ``U`` for them (ours; the paper has Adam).
+    """Alternates between prototypes and the best orthogonal ``U`` for them (SeeWhy's method; the paper uses Adam).
 
-    With prototypes and their peaks held, the mean purity is ``<U, A> / d``, row ``k`` of ``A`` being the mean unit
+    With fixed prototypes and peaks, the mean purity is ``<U, A> / d``, row ``k`` of ``A`` being the mean unit
     feature at the peaks of channel ``k``'s prototypes. Its maximum over orthogonal matrices is the polar factor of
-    ``A``, one SVD a round; shrinkage takes that of ``A + λ 1``. ``A`` is a mean over several numbers of prototypes,
-    which on pictures held out is purer than any one number (docs/methods/epic.md).
+    ``A``, one SVD a round; shrinkage takes that of ``A + λ 1``. ``A`` is averaged over several numbers of prototypes,
+    which is purer on held-out pictures than any single number (docs/methods/epic.md).
 
     Args:
-        n_prototypes: pictures a channel.
-        scales: multiples of ``n_prototypes`` that are averaged over; with ``(1.0,)`` it is the plain alternation.
+        n_prototypes: pictures per channel.
+        scales: multiples of ``n_prototypes`` to average over; ``(1.0,)`` is the plain alternation.
         shrinkage: ``λ``; 0 maximises purity on these pictures alone, infinity leaves the channels as they are.
         n_rotated: channels that are rotated, those with the largest mean square activation; ``None`` for all.
-        n_rounds: alternations.
+        n_rounds: number of alternations.
     """
 
     name = "procrustes"
@@ -198,8 +199,8 @@ def folded_logits(
 ) -> Float[Tensor, "b k"]:
     """Logits of the folded head, from the rotated cells: ``A' mean(U Z) + b'`` with ``A' = A U⁻¹``.
 
-    ``A`` are the head's weights on these very pictures, less their mean over classes (:meth:`Head.slope`), and ``b'``
-    holds what a picture adds to every cell alike.
+    ``A`` are the head's weights on these pictures minus their mean over classes (:meth:`Head.slope`), and ``b'`` is
+    what a picture adds to every cell equally.
     """
     logits, rotated, folded = head(pooled), (cells @ rotation.matrix.T).mean(1), []
     for k in range(logits.shape[1]):

@@ -43,19 +43,19 @@ N_DRAWS = 200
 class FitEPIC(Fitting):
     """Makes an :class:`~seewhy.prototypes.epic.method.EPICBank` for a classifier.
 
-    The matrix is fitted on a part of the pictures, its setting chosen on a second part, the chosen setting fitted on
-    both, and everything reported is measured on a third. Classes are not used for fitting, as in the paper, whose own
+    SeeWhy fits the matrix on some of the pictures and chooses its setting on a second group. It then fits the chosen
+    setting on both, and measures all figures on a third. Like the paper, it fits without classes; the paper's own
     optimiser is in ``reproductions/epic_adam.py``.
 
     Args:
-        n_prototypes: pictures a channel that is fitted to; ``None`` chooses.
-        shrinkage: towards the identity; ``None`` chooses.
+        n_prototypes: pictures per channel to fit to; ``None`` chooses.
+        shrinkage: shrinkage towards the identity; ``None`` chooses.
         n_rotated: channels that are rotated; ``None`` chooses.
-        n_kept: prototypes of each channel and sign that are kept.
-        held_out: part of the pictures kept out of fitting; half of it chooses, half measures. Pictures that look like
-            the same thing are in one part.
+        n_kept: prototypes to keep for each channel and sign.
+        held_out: share of the pictures to hold out; half of them choose, half measure. Pictures that look like the same
+            object stay together.
         duplicate: pooled cosine at which two pictures count as one.
-        seed: of the parts.
+        seed: seed of the split.
     """
 
     name = "epic"

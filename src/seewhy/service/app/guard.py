@@ -173,9 +173,7 @@ class _Answer:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request comes from SeeWhy's own pages or from no page; browsers send the origin of requests that
-    change data.
-    """
+    """Whether a request comes from SeeWhy's own pages or from no page; browsers send the origin of changes."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")

@@ -1,32 +1,21 @@
-"""The classifier's mistakes on labelled pictures, found while no reader waits."""
+"""What the classifier gets wrong on labelled pictures."""
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import numpy as np
 
-from ...classifiers.base import Classifier
-from ...encoders.stream import Encoded, encode_stream
 from ...explanation.result import HIDDEN, Json, Result
-from ...language.annotation.labels import KEY
-from ...pictures.samples import Sample, Samples
-from ...storage.features import FeatureStore
 from .base import paged
-from .worker import IDLE, BusyError, Worker
+from .rows import READ, UNREADABLE, VERDICTS, WAITING, Rows
 
-CHUNK = 16
 PAIRS_A_PAGE = 20
 PICTURES_A_PAGE = 48
-
-_logger = logging.getLogger(__name__)
 
 Order = Literal["pairs", "surest", "least_sure"]
 
@@ -65,89 +54,34 @@ class Listing:
 
 
 class Mistakes:
-    """Predicts labelled pictures in small batches, with the lowest priority."""
+    """The pictures that are predicted otherwise than they are labelled, by pair of classes or one by one."""
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        samples: Samples,
-        worker: Worker,
-        store: FeatureStore | None,
-        done: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.classifier = classifier
-        self.items, _ = samples.of(classifier.classes)
-        self.n_strange = len(samples) - len(self.items)
-        known = set(classifier.classes)
-        self.labels: tuple[str, ...] = tuple(c for c in samples.classes if c in known)
-        self.n_done = self.n_right = self.n_failed = 0
-        self.problem = ""
-        self.found: list[Mistake] = []
-        self._looked: list[tuple[int, Tensor]] = []
-        self._worker = worker
-        self._store = store
-        self._done = done
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._known = (rows.label >= 0) & (rows.label < len(rows.classifier.classes))
+        own = {s.label for s in rows.items}
+        self.labels: tuple[str, ...] = tuple(c for c in rows.classifier.classes if c in own)
 
-    def start(self) -> None:
-        """Start; each batch queues the next."""
-        self._worker.do(self._piece, IDLE)
+    @property
+    def found(self) -> list[Mistake]:
+        rows = self.rows
+        return [self._of(i) for i in rows.wrong.nonzero()[0].tolist()]
 
-    def looked_at(self) -> tuple[list[int], Float[Tensor, "n d"] | None]:
-        """Return positions and features of the pictures encoded so far, if there are descriptions to edit."""
-        seen = self._looked[:]
-        return [i for i, _ in seen], torch.cat([pooled for _, pooled in seen]) if seen else None
-
-    def image_of(self, key: str, label: str) -> str | None:
-        """Return the file of the mistake with this key and label, if any."""
-        return next((self.items[m.index].image for m in self.found[:] if (m.key, m.true) == (key, label)), None)
-
-    def _piece(self) -> None:
-        """One step. Nobody waits for it, so it records its own errors."""
-        try:
-            self._step()
-        except BusyError:
-            return  # the page is being closed
-        except Exception:
-            _logger.exception("predicting the labelled pictures stopped")
-            self.problem = (
-                "SeeWhy stopped predicting these pictures. The server's log says why. "
-                "Mend the cause and start the page again."
-            )
-
-    def _step(self) -> None:
-        start = self.n_done
-        part = self.items[start : start + CHUNK]
-        encoder, names = self.classifier.encoder, [sample.image for sample in part]
-        results = list(encode_stream(encoder, names, store=self._store, batch_size=CHUNK))
-        for index, (sample, result) in enumerate(zip(part, results, strict=True), start):
-            self._note(index, sample, result if isinstance(result, Encoded) else None)
-        self.n_done = start + len(part)
-        if self.n_done < len(self.items):
-            self._worker.do(self._piece, IDLE)
-        else:
-            self._done()
-
-    def _note(self, index: int, sample: Sample, seen: Encoded | None) -> None:
-        if seen is None:
-            self.n_failed += 1
-            return
-        if self.classifier.words is not None:
-            self._looked.append((index, seen.pooled[:1]))
-        p = self.classifier.head.probabilities(seen.pooled[:1])[0]
-        top = self.classifier.prediction(seen.name, p, 1, seen.pooled[0])
-        if top.label == sample.label:
-            self.n_right += 1
-        else:
-            doubt = None if top.decision is None else top.decision.doubt
-            name, key = Path(sample.image).name, seen.digest[:KEY]
-            self.found.append(Mistake(index, name, sample.label, top.label, top.score, top.probability, key, doubt))
+    def _of(self, i: int) -> Mistake:
+        rows = self.rows
+        measured = rows.verdict[i] != VERDICTS.index("not measured")
+        probability = None if np.isnan(rows.probability[i]) else float(rows.probability[i])
+        label, predicted = rows.classes[rows.label[i]], rows.classes[rows.predicted[i]]
+        doubt = float(rows.doubt[i]) if measured else None
+        name, key = Path(rows.items[i].image).name, rows.key[i].decode()
+        return Mistake(i, name, label, predicted, float(rows.score[i]), probability, key, doubt)
 
     def to_json(self, listing: Listing | None = None) -> dict[str, Any]:
         listing = listing or Listing()
         for label in (listing.true, listing.predicted):
             if label is not None:
-                self.classifier.index_of(label)
-        found = sorted(filter(listing.takes, self.found[:]), key=lambda m: (m.doubt, m.index))
+                self.rows.classifier.index_of(label)
+        found = sorted(filter(listing.takes, self.found), key=lambda m: (m.doubt, m.index))
         if listing.order == "pairs":
             page, pages, pairs = paged(_by_pair(found), listing.page, PAIRS_A_PAGE)
             listed: dict[str, Any] = {"confusions": pairs, "pictures": []}
@@ -155,15 +89,16 @@ class Mistakes:
             ordered = found if listing.order == "surest" else found[::-1]
             page, pages, one_by_one = paged(ordered, listing.page, PICTURES_A_PAGE)
             listed = {"confusions": [], "pictures": [m.to_json() for m in one_by_one]}
-        n_seen = self.n_done - self.n_failed
+        rows, state = self.rows, self.rows.state[self._known]
+        n_seen, n_right = int((state == READ).sum()), int(rows.right[self._known].sum())
         return {
-            "n": len(self.items),
-            "done": self.n_done,
-            "right": self.n_right,
-            "accuracy": round(self.n_right / n_seen, 4) if n_seen else None,
-            "failed": self.n_failed,
-            "unknown_class": self.n_strange,
-            "problem": self.problem or None,
+            "n": len(state),
+            "done": int((state != WAITING).sum()),
+            "right": n_right,
+            "accuracy": round(n_right / n_seen, 4) if n_seen else None,
+            "failed": int((state == UNREADABLE).sum()),
+            "unknown_class": len(rows.items) - len(state),
+            "problem": rows.problem or None,
             "found": len(found),
             "order": listing.order,
             "page": page,

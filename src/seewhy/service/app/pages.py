@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -19,17 +20,20 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
-from ...errors import InputError
+from ...errors import DataError, InputError
 from ...evidence.like import Place, like_place
 from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
+from ...language.annotation.labels import Corrections
 from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
 from ...report.page import document_context, layer_uri, photo_uri
 from ...report.palette import overlay
+from ...studies.inspection.check import NAME as CHECK
+from ...studies.inspection.check import read_check
 from .base import (
     JPEG,
     UPLOAD_BODY,
@@ -45,8 +49,12 @@ from .base import (
     read_uploads,
     render,
 )
+from .browse import SCRIPT as BROWSE
+from .browse import Browse
 from .deciding import SCRIPT, Deciding
 from .mistakes import Listing, Order
+from .refitting import Refitting
+from .rows import Rows
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
@@ -68,6 +76,8 @@ FORM_BODY = form_with(
     },
     "application/x-www-form-urlencoded",
 )
+
+_logger = logging.getLogger("seewhy")
 
 
 class Pages:
@@ -340,6 +350,17 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
 
 
+def _read_check(rows: Rows, corrections: Corrections) -> None:
+    """Take the findings of a check that lies in the folder of the decisions, if it is on the same data."""
+    folder, data = corrections.decisions.store.path.parent, corrections.data
+    if not (folder / CHECK).is_file():
+        return
+    try:
+        rows.read_check(read_check(folder, data.path, data.items)["findings"])
+    except DataError as error:
+        _logger.warning("The findings of the check in %s are not shown. %s", folder, error)
+
+
 def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
     """See :func:`seewhy.service.app.make_app`; the extra is installed."""
     state = State(classifier, settings, data, store, corrections)
@@ -347,14 +368,19 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        if state.mistakes is not None:
-            state.mistakes.start()
+        if state.rows is not None:
+            state.rows.start()
         yield
         state.worker.close()
 
-    app = make_base("SeeWhy", settings, ("app.js", "card.js", SCRIPT), version=version("seewhy"), lifespan=life)
+    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js")
+    app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
-    if corrections is not None and state.mistakes is not None:
-        Deciding(corrections, state.mistakes.image_of).mount(app)
+    if state.rows is not None:
+        Browse(state.rows, state.compute, corrections, state.bar).mount(app)
+    if corrections is not None and state.rows is not None:
+        Deciding(corrections, state.rows.of_key).mount(app)
+        Refitting(state.rows, corrections, state.bar).mount(app)
+        _read_check(state.rows, corrections)
     app.state.seewhy = state
     return app

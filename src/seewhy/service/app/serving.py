@@ -21,9 +21,7 @@ MOST_CONNECTIONS = 500
 MOST_HEAD_BYTES = 32_000
 MOST_PIECES = 1000
 LEAST_PIECE = 64
-"""Least mean bytes per piece of a body, after the first ``MOST_PIECES``: reading a piece costs as much as reading
-kilobytes.
-"""
+"""Least mean bytes per piece of a body, after the first ``MOST_PIECES``: a piece costs as much as kilobytes."""
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:

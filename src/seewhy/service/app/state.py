@@ -35,7 +35,9 @@ from ...storage.features import FeatureStore
 from ...studies.words_compared import WordsCompared
 from ...types import Failure
 from .mistakes import Mistakes
+from .rows import Rows
 from .settings import Settings
+from .tiles import Tiles
 from .worker import LATER, SOON, Worker, decoder_with, see
 
 T = TypeVar("T")
@@ -137,7 +139,10 @@ class State:
         self.worker = Worker(classifier.encoder, settings)
         self.decoder = decoder_with(settings.decode_seconds, settings.n_waiting)
         self.measured = 0
-        self.mistakes = None if data is None else Mistakes(classifier, data, self.worker, store, self._measure_words)
+        self.rows = None
+        if data is not None:
+            self.rows = Rows(classifier, data, self.worker, store, Tiles(), self._measure_words)
+        self.mistakes = None if self.rows is None else Mistakes(self.rows)
 
     def wake(self) -> None:
         """Start the engine on a blank picture, so that the first reader does not wait for it."""
@@ -146,12 +151,11 @@ class State:
 
     def _measure_words(self) -> None:
         """Measure a classifier made from descriptions alone, on the labelled pictures; later cards show the result."""
-        assert self.mistakes is not None
-        numbers, pooled = self.mistakes.looked_at()
-        if pooled is None or self.classifier.held_out is not None:
+        assert self.rows is not None
+        numbers, pooled = self.rows.looked_at()
+        if not len(numbers) or self.classifier.words is None or self.classifier.held_out is not None:
             return
-        labels = [self.classifier.index_of(self.mistakes.items[i].label) for i in numbers]
-        held = HeldOut(pooled, torch.tensor(labels))
+        held = HeldOut(pooled, torch.from_numpy(self.rows.label[numbers]).long())
         self.classifier = measured_by(self.classifier, held, self.store)
         self.measured += 1
         for author in self.memory.editors.values():
@@ -219,9 +223,9 @@ class State:
         reader.edited, reader.version, reader.effect = edited, reader.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
-        """Return the effect of the reader's edit on the labelled pictures encoded so far, or why it is unknown."""
-        browsed = self.mistakes
-        if browsed is None:
+        """The effect of the reader's edit on the labelled pictures encoded so far, or why it is unknown."""
+        rows = self.rows
+        if rows is None:
             return Missing(
                 "There are no labelled pictures to compare on.", "Start the page with --data FOLDER."
             ).to_json()
@@ -229,27 +233,27 @@ class State:
         def make() -> dict[str, Any]:
             if reader.edited is None:
                 return Missing("You have not edited any descriptions.", "Edit some on a card first.").to_json()
-            numbers, pooled = browsed.looked_at()
-            if pooled is None:
+            numbers, pooled = rows.looked_at()
+            if not len(numbers):
                 return Missing(
                     "No labelled picture has been predicted yet.", "Reload this page in a few seconds."
                 ).to_json()
             if reader.effect is None or reader.effect["n"] != len(numbers):
-                samples = {i: browsed.items[i] for i in numbers}
+                samples = {i: rows.items[i] for i in numbers.tolist()}
                 reader.effect = on_pictures(self.classifier, reader.edited, samples, pooled)
             return reader.effect
 
         return await self.compute(make)
 
     def sample(self, index: int) -> Sample:
-        if self.mistakes is None or not 0 <= index < len(self.mistakes.items):
+        if self.rows is None or not 0 <= index < len(self.rows.items):
             raise HTTPException(
                 404, "The pictures of --data have none with this number. Choose one on the page of mistakes."
             )
-        return self.mistakes.items[index]
+        return self.rows.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
-        return {"here": here, "browse": self.mistakes is not None}
+        return {"here": here, "browse": self.mistakes is not None, "corrects": self.corrections is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}
@@ -271,9 +275,7 @@ def _cookie(request: Request) -> str:
 def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
-    """Return the indices of the explained class, of the class it is compared with, and of the given contrast,
-    if any.
-    """
+    """Return the indices of the explained class, of the class to compare, and of the given contrast, if any."""
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)

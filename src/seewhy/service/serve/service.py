@@ -156,9 +156,7 @@ class Models:
 
 
 def digest_of(folder: Path) -> str | None:
-    """Return the SHA-256 of a saved classifier's card, which holds the digest of its tensors; ``None`` without a
-    card.
-    """
+    """Return the SHA-256 of a saved classifier's card, which holds its tensors' digest; ``None`` without a card."""
     try:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:

@@ -31,9 +31,7 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """Build the page: each figure's result in a sentence, what to do where it failed, and the numbers behind a
-    click.
-    """
+    """Build the page: each figure's result in a sentence, what to do if it failed, and numbers behind a click."""
     headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
@@ -133,8 +131,7 @@ def audit(
             ``train`` or ``masks`` become required if you give it.
         group: a table's column that groups the pictures; for class folders ``"folder"``.
         train: the training pictures, if the classifier does not store them itself.
-        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the
-            background.
+        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the background.
         n_explained: number of random pictures whose explanations are measured.
         store: keeps the features of pictures.
         seed: seed of every random draw.

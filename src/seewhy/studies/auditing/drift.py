@@ -41,9 +41,7 @@ from ..pages import parted
 from ..study import Findings, beside
 
 FAR = 0.05
-"""Share of the training pictures that count as unlike the others; new pictures reach the same share if nothing has
-changed.
-"""
+"""Share of the training pictures that count as unlike the others; the same as of new ones if nothing changed."""
 N_SHOWN = 50
 """Most unusual pictures in the JSON and on the page."""
 N_LISTED = 10

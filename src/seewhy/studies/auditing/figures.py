@@ -63,9 +63,8 @@ def accuracy(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.15), name="calibration_error",
 )  # fmt: skip
 def calibration_gap(material: Material, limit: Limit) -> Figure:
-    """Measure the calibration error, with an interval from resampled pictures. On few pictures the error is never 0,
-    so the report also says what a perfectly calibrated model would show.
-    """
+    """Measure the calibration error, with an interval from resampled pictures. On few pictures the error is never 0, so
+    the report also says what a perfectly calibrated model would show."""
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
     generator = torch.Generator().manual_seed(material.seed)
@@ -120,9 +119,7 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from the counts of
-    both.
-    """
+    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from their counts."""
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts
@@ -140,9 +137,8 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def group_gap(material: Material, limit: Limit) -> Figure:
-    """Measure the largest gap between a group's accuracy and that of all others. Intervals hold for all groups
-    together (Bonferroni); p values are Fisher's, corrected by Holm's rule.
-    """
+    """Measure the largest gap between a group's accuracy and that of all others. Intervals hold for all groups together
+    (Bonferroni); p values are Fisher's, corrected by Holm's rule."""
     if not material.grouped:
         return missing("No groups are known. Name their column with --group.")
     names = [s.group for s in material.items]

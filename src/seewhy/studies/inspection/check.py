@@ -151,9 +151,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """Return a digest of the pictures' names, relative to their folder, and labels, in order; it shows whether data
-    have changed.
-    """
+    """Return a digest of the pictures' relative names and labels, in order; it shows whether data have changed."""
     names = [os.path.abspath(s.image) for s in items]
     root = os.path.commonpath(names) if names else ""
     rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])

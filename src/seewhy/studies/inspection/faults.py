@@ -28,22 +28,19 @@ from ...trust.strangeness import Gaussian
 
 FAR = 4.5
 """Robust standard deviations above the median beyond which a picture counts as unlike every class. Flags 3 of 972
-groceries; among foreign pictures mixed in, all of 20 ImageNet photographs and 5 of 20 product photographs on white.
-"""
+groceries; among foreign pictures mixed in, all of 20 ImageNet photographs and 5 of 20 product photographs on white."""
 LEAST = 30
 """Fewest pictures from which a spread can be measured."""
 BLANK = 0.015
 """Largest standard deviation of brightness of a blank picture; the limit is lower for dark pictures."""
 DARK = 0.3
 """A picture is dark if 95 % of its pixels are below this brightness. The darkest of 972 photographs of groceries has
-.46; at three tenths of their brightness the lightest has .28.
-"""
+.46; at three tenths of their brightness the lightest has .28."""
 BRIGHT = 0.95
 """A picture is overexposed if 95 % of its pixels are above this; no product photograph on white has more than .91."""
 BLURRED = 0.65
 """Blur above which detail is missing. Groceries have at most .63. Blurred by a Gaussian of 2 pixels at 224 they have
-.64 and more (98 of 100 are found), by 3 pixels .76 and more.
-"""
+.64 and more (98 of 100 are found), by 3 pixels .76 and more."""
 ODD = 4.0
 """A size or shape is odd if area, or width over height, differs from the median by this factor, either way."""
 
@@ -222,9 +219,7 @@ class HeldOutScores:
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Return the mean probability of each class over the pictures with its label; above 1 for a class without
-        scored pictures.
-        """
+        """Return the mean probability of each class over pictures with its label; above 1 without scored pictures."""
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()
@@ -297,8 +292,7 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 
 
 def confident(scores: HeldOutScores) -> LabelIssues:
-    """Flag by confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068,
-    3.1).
+    """Flag by confident learning, off the confident joint's diagonal (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
 
     A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
     ``j`` (equation 2). It is flagged if that is not its label; pictures are ordered by ``1 − p_label``. The authors'

@@ -72,13 +72,12 @@ class COMET(NetworkRecipe):
         tau: share of the picture that the mask may show free of charge, 0 to 1 (authors: 0.6).
         fill: what hides the rest: the ``"mean"`` colour or ``"black"``; default: black for ``"post_hoc"``, mean
             otherwise (authors).
-        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p,
-            scratch).
+        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p, scratch).
         size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
         n_steps: number of training steps; more take longer.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.
-        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in such a
-            short training.
+        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in so short a
+            training.
         encoder_lr: learning rate of predictor and detector from the encoder, as a multiple of ``lr``.
         weight_decay: weight decay (authors: 0.03).
         schedule: how the rate changes (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
@@ -307,9 +306,7 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Return accuracies on held-out pictures, the mask's area, and how much its shape alone reveals to a linear
-    probe.
-    """
+    """Return held-out accuracies, the mask's area, and how much its shape alone reveals to a linear probe."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -340,8 +337,6 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """Return the divisor of the logits that calibrates probabilities on held-out pictures; never below 1, because
-    these are few.
-    """
+    """Return the divisor of the logits that calibrates held-out probabilities; at least 1, as pictures are few."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

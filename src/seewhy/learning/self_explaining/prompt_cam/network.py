@@ -68,9 +68,7 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own pooled vector, which identifies
-    near-duplicates.
-    """
+    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own vector, which finds near-duplicates."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -242,9 +240,7 @@ class HeadRanking:
 def run_last_block(
     head: PromptHead, tokens: Float[Tensor, "b t d"], change: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b r s s"]]:
-    """Return scores, and the last block's attention over ``s`` tokens, the ``k`` prompts first; a row is what its
-    token attends to.
-    """
+    """Return scores, and the last block's attention over ``s`` tokens, the ``k`` prompts first; one row per token."""
     with torch.no_grad(), Capture(change) as capture:
         scores = head.scores(tokens)
     if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
@@ -263,9 +259,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Return scores with the attention of each picture's class prompt made even in some heads, which still pass on a
-    mean.
-    """
+    """Return scores with the attention of each picture's class prompt made even in some heads."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -285,9 +279,7 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Rank heads greedily, as published, to the end: each time flatten the head without which the class stays most
-    probable.
-    """
+    """Rank heads greedily, as published: each time flatten the head without which the class stays most probable."""
     first, weights = run_last_block(head, tokens)
     n_heads, rankings = weights.shape[1], []
     for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
@@ -359,9 +351,7 @@ class PromptCAM(Attribution):
         return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
 
     def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
-        """Return the heads by how much the class needs them on each picture, and the class's loss as they are
-        flattened.
-        """
+        """Return the heads by how much the class needs them on each picture, and its loss as they are flattened."""
         n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
         return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
 

@@ -59,11 +59,9 @@ class PromptCAM(NetworkRecipe):
         epochs: times that each picture is seen (paper: 100 to 130).
         batch_size: pictures per step; lower it if memory runs out.
         optimiser: ``"sgd"``, momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
-        lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures, each trained to the
-            end.
+        lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures, each trained to the end.
         weight_decay: weight decay (authors: 1e-3).
-        warmup: share of the steps in which the rate rises before it falls as a cosine (authors: 20 of 100
-            epochs).
+        warmup: share of the steps in which the rate rises before it falls as a cosine (authors: 20 of 100 epochs).
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -196,9 +194,7 @@ def _held_pooled(
 
 
 class Prompting(Task):
-    """A task in which class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"``
-    computed once.
-    """
+    """A task: class prompts learn from ``"pixels"`` or, before the last block alone, from stored ``"tokens"``."""
 
     needs = ("labels",)
     moves = False

@@ -72,9 +72,7 @@ class PrototypeLayer(nn.Module):
         return z
 
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
-        """Return squared distances in double precision, because similarity is steepest at 0, where float32 loses
-        small differences.
-        """
+        """Return squared distances in double precision, because similarity is steepest at 0."""
         z, prototypes = self.embed(grid).double(), self.prototypes.double()
         product = torch.einsum("bdhw,pd->bphw", z, prototypes)
         lengths = prototypes.square().sum(1)[:, None, None]
@@ -246,13 +244,12 @@ class ProtoPNetPrototypes(Prototypes):
         return similarity(network_of(model).maps(look)[:, which])
 
     def judge(self, showing: Showing) -> Like:
-        """Measure whether prototypes find their class on other pictures; the shown prototypes themselves nearly
-        always have it.
-        """
+        """Measure whether prototypes find their class on other pictures; they nearly always have it themselves."""
         measure = showing.model.likeness
         figures = (
-            f"These {len(showing.groups)} prototypes bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
-            f"logits that speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
+            f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
+            f"{showing.logits_in_all:.1f} logits that "
+            f"speak for {showing.subject.of_class} ({showing.share:.0%}).{showing.hidden}"
         )
         if measure is None:
             said = "No held-out pictures show whether these prototypes match their own class."
@@ -280,9 +277,7 @@ def beats_chance(measure: LikenessMeasure) -> bool:
 def measure_prototypes(
     close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
 ) -> LikenessMeasure | None:
-    """Return how often the held-out pictures nearest to a prototype have its class; as many pictures count as its
-    class has there.
-    """
+    """Return how often the held-out pictures nearest to a prototype have its class; as many count as the class has."""
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):
         n = int((labels == label).sum())

@@ -302,9 +302,7 @@ def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"
 def kept(
     distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
 ) -> Bool[Tensor, " p"]:
-    """Return prototypes with ``threshold`` of their ``k`` nearest pictures in their class (S8), and each class's
-    best.
-    """
+    """Return prototypes with ``threshold`` of their ``k`` nearest pictures in their class (S8), and the best ones."""
     nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
     votes = (labels[nearest] == owner).sum(0)
     keep = votes >= threshold

@@ -1,0 +1,219 @@
+"""Does the loop help? Correct labels in an order, or label more pictures by a strategy, and test on clean pictures.
+
+    python benchmarks/loop.py labels ../shared/data/grocery/train --test ../shared/data/grocery/test
+    python benchmarks/loop.py next fashion/train.csv --test fashion/test.csv --label-column articleType
+
+``labels``: a part of the labels is moved to another class, evenly or as people confuse classes. Somebody looks at the
+first 25, 50, 100 and 200 pictures of an order and corrects those that are wrong. The orders: ``seewhy check``'s, the
+same checked again after every 25 pictures, cleanlab's, by neighbours, by chance. Then the linear classifier of
+``seewhy fit`` learns from all pictures; what is reported is its accuracy on test pictures, whose labels are as given.
+
+``next``: from 5 pictures per class on, a strategy chooses which are labelled next, up to 10, 20, 35 and 50 per class on
+average; the classifier is fitted again at each step.
+
+Every draw moves other labels, or starts from other pictures; intervals are of the differences between orders over
+draws (95 %, Student's t). Rows are kept in ``--out`` and not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from label_errors import noisy
+from scipy.stats import t as student
+from torch import Tensor
+
+from seewhy.classifiers.linear.recipe import Linear
+from seewhy.encoders.find import encoder
+from seewhy.errors import MissingExtraError
+from seewhy.heads.normalise import Normalise
+from seewhy.pictures.samples import Samples, gathered, load_samples
+from seewhy.storage.features import FeatureStore
+from seewhy.studies.inspection.faults import RANKERS, HeldOutScores, held_out_scores
+from seewhy.studies.inspection.label_next import STRATEGIES, Pool
+from seewhy.studies.material import Material, look_with_each
+
+LOOKED_AT = (0, 25, 50, 100, 200)
+PARTS = (0.1, 0.2)
+ORDERS = ("odds", "odds, checked again", "cleanlab", "neighbours", "chance")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Pictures to learn from and to test on, and rows that are kept."""
+
+    material: Material
+    out: Path
+    draws: int
+    steps: tuple[int, ...]
+
+    @property
+    def truth(self) -> Tensor:
+        return self.material.labels[self.material.pool]
+
+    def accuracy(self, places: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        """Of the classifier fitted on these pictures of the pool, and what it gives the others."""
+        m = self.material
+        part = m.part(m.pool[places], labels, m.classes, 0)
+        head, _ = m.fitted(part, None)
+        right = head.probabilities(m.tested).argmax(1) == m.labels[m.test]
+        return float(right.double().mean()), head.probabilities(m.learnt)
+
+    def scores(self, labels: Tensor, seed: int) -> HeldOutScores:
+        """As ``seewhy check`` has them, were these the labels."""
+        m, pool = self.material, self.material.pool.tolist()
+        items = [replace(m.pictures.items[i], label=m.classes[k]) for i, k in zip(pool, labels.tolist(), strict=True)]
+        groups = m.pictures.groups[m.pool].unique(return_inverse=True)[1]
+        return held_out_scores(m.encoder, items, [m.pictures.encoded[i] for i in pool], m.classes, groups, seed)
+
+    def kept(self, cell: dict, compute: Callable[[], list[dict]]) -> list[dict]:
+        """The rows of a cell, computed once."""
+        rows = [json.loads(line) for line in self.out.read_text().splitlines()] if self.out.exists() else []
+        found = [row for row in rows if all(row.get(k) == v for k, v in cell.items())]
+        if not found:
+            found = [{**cell, **row} for row in compute()]
+            with open(self.out, "a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in found)
+            print(*map(json.dumps, found), sep="\n", flush=True)
+        return found
+
+
+def corrected(bench: Bench, labels: Tensor, order: str, seed: int) -> Iterator[dict]:
+    """Accuracy after so many pictures of an order were looked at."""
+    labels, looked, every = labels.clone(), torch.zeros(len(labels), dtype=torch.bool), torch.arange(len(labels))
+    name = order.partition(",")[0]
+    chance = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed))
+    doubt = chance if order == "chance" else RANKERS[name](bench.scores(labels, seed)).doubt
+    yield {"looked_at": 0, "wrong": int((labels != bench.truth).sum()), "accuracy": bench.accuracy(every, labels)[0]}
+    while int(looked.sum()) < LOOKED_AT[-1]:
+        if order != name and bool(looked.any()):
+            doubt = RANKERS[name](bench.scores(labels, seed)).doubt
+        first = doubt.masked_fill(looked, -torch.inf).argsort(descending=True, stable=True)[:25]
+        looked[first] = True
+        labels[first] = bench.truth[first]
+        if (n := int(looked.sum())) in LOOKED_AT:
+            left = int((labels != bench.truth).sum())
+            yield {"looked_at": n, "wrong": left, "accuracy": bench.accuracy(every, labels)[0]}
+
+
+def labels(bench: Bench) -> list[dict]:
+    n_classes, rows = len(bench.material.classes), []
+    confused = confusions(bench)
+    for noise, to in (("even", 1 - torch.eye(n_classes)), ("as people err", confused)):
+        for part in PARTS:
+            for seed in range(bench.draws):
+                moved = noisy(bench.truth, to, part, seed)
+                for order in ORDERS:
+                    cell = {"noise": noise, "part": part, "draw": seed, "order": order}
+                    try:
+                        rows += bench.kept(cell, lambda o=order, m=moved, s=seed: list(corrected(bench, m, o, s)))
+                    except MissingExtraError as error:
+                        print(error)
+    return rows
+
+
+def confusions(bench: Bench) -> Tensor:
+    """Where a label goes when people err: what a head that did not see a picture gives the other classes."""
+    scores = bench.scores(bench.truth, 0)
+    found = torch.full((len(bench.material.classes),) * 2, 1e-6)
+    for k in range(len(found)):
+        own = (scores.labels == k) & scores.judged
+        found[k] += scores.probabilities[own].mean(0) if bool(own.any()) else 1
+    return found.fill_diagonal_(0)
+
+
+def grown(bench: Bench, name: str, seed: int) -> Iterator[dict]:
+    """Accuracy with ever more labels, those added chosen by a strategy."""
+    draws, k = torch.Generator().manual_seed(seed), len(bench.material.classes)
+    start = torch.cat([own[torch.randperm(len(own), generator=draws)[: bench.steps[0]]] for own in (
+        (bench.truth == c).nonzero()[:, 0] for c in range(k))])  # fmt: skip
+    known = torch.zeros(len(bench.truth), dtype=torch.bool).index_fill(0, start, True)
+    features = Normalise(0.5, l2=True)(bench.material.learnt)
+    for step, per_class in enumerate(bench.steps):
+        places = known.nonzero()[:, 0]
+        accuracy, given = bench.accuracy(places, bench.truth[places])
+        least = int(bench.truth[places].bincount(minlength=k).min())
+        yield {"per_class": per_class, "labelled": len(places), "least": least, "accuracy": accuracy}
+        wanted = (bench.steps[step + 1] * k if step + 1 < len(bench.steps) else 0) - len(places)
+        rest = (~known).nonzero()[:, 0]
+        if wanted <= 0 or wanted >= len(rest):
+            return
+        pool = Pool(features[rest], given[rest], features[places])
+        known[rest[STRATEGIES[name](pool, wanted, draws)]] = True
+
+
+def following(bench: Bench) -> list[dict]:
+    rows = []
+    for seed in range(bench.draws):
+        for name in STRATEGIES:
+            rows += bench.kept({"draw": seed, "strategy": name}, lambda n=name, s=seed: list(grown(bench, n, s)))
+    return rows
+
+
+def table(rows: list[dict], within: tuple[str, ...], by: str, at: str, base: str) -> None:
+    """Mean accuracy by step, and the difference to the base with its interval over draws."""
+    cells: dict[tuple, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        cells[(*(row[w] for w in within), row[by], row[at])][row["draw"]] = row["accuracy"]
+    print("\n| " + " | ".join((*within, at, by)) + " | accuracy | against " + base + ", points |")
+    print("|---" * (len(within) + 4) + "|")
+    for key, drawn in cells.items():
+        beside = cells[(*key[:-2], base, key[-1])]
+        off = [100 * (drawn[d] - beside[d]) for d in drawn if d in beside]
+        wide = student.ppf(0.975, len(off) - 1) * stdev(off) / math.sqrt(len(off)) if len(off) > 1 else math.nan
+        middle = mean(off) if off else math.nan
+        cell = "" if key[-2] == base else f"{middle:+.1f} ({middle - wide:+.1f} to {middle + wide:+.1f})"
+        names = (*key[:-2], key[-1], key[-2])
+        print("| " + " | ".join(map(str, names)) + f" | {100 * mean(drawn.values()):.1f} | {cell} |")
+
+
+def first_of_each(samples: Samples, most: int | None, least: int) -> Samples:
+    """Classes with enough pictures, and of each class the first so many in an order drawn once."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
+    kept: dict[str, list[int]] = defaultdict(list)
+    for i in order:
+        if most is None or len(kept[samples.items[i].label]) < most:
+            kept[samples.items[i].label].append(i)
+    return gathered([samples.items[i] for own in kept.values() if len(own) >= least for i in sorted(own)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("labels", "next"))
+    parser.add_argument("data", type=Path, help="class folders, or a table")
+    parser.add_argument("--test", type=Path, required=True, help="pictures to test on")
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--encoder", default="lite0")
+    parser.add_argument("--most", type=int, help="at most so many pictures of each class")
+    parser.add_argument("--least", type=int, default=2, help="classes with fewer pictures are left out")
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 35, 50], help="labels per class")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--out", type=Path, required=True, help="rows, one JSON object a line")
+    given = parser.parse_args()
+    samples = first_of_each(load_samples(given.data, label=given.label_column), given.most, given.least)
+    test = load_samples(given.test, label=given.label_column)
+    test = gathered([s for s in test.items if s.label in samples.classes])
+    samples = gathered([s for s in samples.items if s.label in test.classes])
+    recipe = Linear(n_crops=0)
+    eyes = encoder(given.encoder)
+    material = look_with_each({"e": eyes}, samples, recipe, held_out=0.2, seed=0, test=test, store=FeatureStore())["e"]
+    print(
+        f"{len(material.pool)} pictures to learn from, {len(material.test)} to test on, {len(material.classes)} classes"
+    )
+    bench = Bench(material, given.out, given.draws, tuple(given.steps))
+    if given.what == "labels":
+        table(labels(bench), ("noise", "part"), "order", "looked_at", "chance")
+    else:
+        table(following(bench), (), "strategy", "per_class", "random")
+
+
+if __name__ == "__main__":
+    main()

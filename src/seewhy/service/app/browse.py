@@ -1,0 +1,190 @@
+"""A grid of all labelled pictures, sorted, filtered and searched; only what is in view is sent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import FastAPI, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from torch.nn.functional import normalize
+
+from ...errors import DataError, InputError
+from ...heads.head import Projected
+from ...language.annotation.labels import Corrections, as_row, known_picture
+from ...language.annotation.store import Saved
+from ...printable import spreadsheet_safe
+from ...studies.inspection.check import KINDS
+from .base import CSV, Format, add_data, add_file, add_page, answer, render
+from .rows import MOST_ROWS, SORTS, VERDICTS, Rows, View
+from .tiles import packed
+from .worker import SOON
+
+SCRIPT = "browse.js"
+PACKED = "application/octet-stream"
+LIST = "selection.csv"
+MOST_DECISIONS = 2000
+"""At once."""
+MOST_TILES = 200
+"""Of one answer."""
+Text = Annotated[str, Query(max_length=1000)]
+Chance = Annotated[float, Query(ge=0, le=1)]
+Places = Annotated[str, Query(max_length=400_000, description="Numbers of pictures, separated by commas.")]
+
+
+class ManyBody(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    author: str = Field(max_length=1000, description="Who decides.")
+    decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(description="On all of them.")
+    label: str = Field("", max_length=1000, description="The label they are to have, where it is corrected.")
+    places: list[int] = Field(max_length=MOST_DECISIONS, description="Numbers of pictures.")
+    bases: dict[int, int] = Field(
+        default_factory=dict, description="By picture: the number of its decision that was seen, where there was one."
+    )
+
+
+class Browse:
+    """The handlers; their docstrings are the words of the OpenAPI document."""
+
+    def __init__(
+        self, rows: Rows, compute: Callable[..., Any], corrections: Corrections | None, bar: Callable[..., Any]
+    ) -> None:
+        self.rows = rows
+        self._compute = compute
+        self._corrections = corrections
+        self._bar = bar
+        self._matched: tuple[str, int, np.ndarray] | None = None
+
+    def mount(self, app: FastAPI) -> None:
+        add_page(app, "/browse", self.page)
+        add_data(app, "/rows", self.listing)
+        add_file(app, "/tiles", self.tiles, PACKED)
+        add_file(app, f"/{LIST}", self.list, CSV)
+        if self._corrections is not None:
+            add_data(app, "/decide-many", self.decide_many, methods=["POST"])
+
+    def page(self, format: Format = "html") -> Response:
+        """All labelled pictures as a grid. What is shown, and how it is sorted, is in the address."""
+        rows = self.rows
+        data = {
+            "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS),
+            "findings": {key: kind.name for key, kind in KINDS.items()},
+            "sorts": list(SORTS), "words": rows.classifier.encoder.has_text, "decisions": self._corrections is not None,
+            "labels": [] if self._corrections is None else list(self._corrections.decisions.classes),
+        }  # fmt: skip
+        return answer(format, lambda: data, lambda: render("browse.html", **data, **self._bar("browse")))
+
+    async def listing(
+        self,
+        request: Request,
+        label: Text = "",
+        predicted: Text = "",
+        right: Literal["", "right", "wrong"] = "",
+        verdict: Text = "",
+        finding: Text = "",
+        decision: Text = "",
+        name: Text = "",
+        words: Text = "",
+        least: Chance = 0.0,
+        most: Chance = 1.0,
+        sort: Text = "order",
+        descending: bool = False,
+        start: Annotated[int, Query(ge=0)] = 0,
+        count: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 200,
+        places: Annotated[bool, Query(description="Also give the numbers of all pictures of the view.")] = False,
+    ) -> Response:
+        """The pictures of a view: how many there are, and those from `start` on."""
+        view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
+        match = await self._compute(lambda: self._match(words), SOON) if words.strip() else None
+        decided = {} if self._corrections is None else self._corrections.decisions.standing()
+        index = view.select(self.rows, decided, match)
+        rows = self.rows
+        data: dict[str, Any] = {
+            "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
+            "start": start,
+            "rows": rows.to_json(index[start : start + count].tolist(), decided),
+        }  # fmt: skip
+        if places:
+            data["places"] = index.tolist()
+        return JSONResponse(data)
+
+    def _match(self, words: str) -> np.ndarray:
+        """The cosine of each picture that was looked at with the words; kept until more were looked at."""
+        rows = self.rows
+        encoder = rows.classifier.encoder
+        if not encoder.has_text:
+            raise InputError("This model has no words, so pictures cannot be searched by words. Search by file name.")
+        if self._matched is None or self._matched[:2] != (words, rows.n_done):
+            found = np.full(len(rows.items), np.nan, np.float32)
+            index = (rows.state == 1).nonzero()[0]
+            text = normalize(encoder.encode_text([words]), dim=1)[0]
+            project = Projected(encoder.text)
+            for part in np.array_split(index, max(1, len(index) // 4096)):
+                if len(part):
+                    found[part] = (project(rows.pooled(part)) @ text).detach().numpy()
+            self._matched = (words, rows.n_done, found)
+        return self._matched[2]
+
+    def tiles(self, places: Places) -> Response:
+        """Small copies of some pictures in one answer: the number of bytes of each as 32 bits, then all JPEGs."""
+        index = self._numbers(places, MOST_TILES)
+        assert self.rows.tiles is not None
+        data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))
+        return Response(data, media_type=PACKED, headers={"cache-control": "private, max-age=60"})
+
+    def list(self, places: Places) -> Response:
+        """Some pictures as a table of files and labels, which `--data` and `--annotate` read."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("image", "label"))
+        for i in self._numbers(places, len(self.rows.items)):
+            sample = self.rows.items[i]
+            writer.writerow(map(spreadsheet_safe, (os.path.abspath(sample.image), sample.label)))
+        data = text.getvalue().encode("utf-8", "backslashreplace")
+        return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
+
+    def decide_many(self, body: ManyBody) -> Response:
+        """Decide on many pictures alike. Where somebody decided in between, that stands, and it is told."""
+        assert self._corrections is not None
+        rows, decisions = self.rows, self._corrections.decisions
+        n_saved, refused = 0, []
+        for i in self._known(body.places):
+            key, sample, base = rows.key[i].decode(), rows.items[i], body.bases.get(i, 0)
+            try:
+                if body.decision == "undo":
+                    done = decisions.undo(key, body.author, base)
+                else:
+                    picture = known_picture(sample.image, key)
+                    done = decisions.decide(picture, body.author, body.decision, body.label, sample.label, base)
+            except DataError as error:
+                refused.append({"index": i, "image": rows.name(i), "error": str(error)})
+                continue
+            if isinstance(done, Saved):
+                n_saved += 1
+            else:
+                state = as_row(done.latest)
+                told = f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip()
+                refused.append({"index": i, "image": rows.name(i), "error": f"{told}."})
+        return JSONResponse({"saved": n_saved, "refused": refused})
+
+    def _numbers(self, places: str, most: int) -> Sequence[int]:
+        try:
+            index = [int(text) for text in places.split(",")]
+        except ValueError:
+            index = [-1]
+        if len(index) > most:
+            raise InputError(f"{len(index)} pictures were asked for. Expected at most {most}. Ask for fewer.")
+        return self._known(index)
+
+    def _known(self, places: Sequence[int]) -> Sequence[int]:
+        n = len(self.rows.items)
+        if wrong := [i for i in places if not 0 <= i < n]:
+            raise InputError(f"There is no picture number {wrong[0]}. Expected 0 to {n - 1}. Reload the page.")
+        return places

@@ -1,0 +1,301 @@
+"""What is known of every labelled picture, by columns: filled while nobody waits, filtered and sorted at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...classifiers.base import Classifier
+from ...classifiers.certainty import decide
+from ...encoders.stream import Encoded, EncodeRequest, encode_stream
+from ...errors import DataError
+from ...explanation.prediction import Certainty
+from ...language.annotation.labels import KEY
+from ...pictures.samples import Sample, Samples
+from ...spelling import nearest
+from ...storage.features import FeatureStore
+from ...studies.inspection.check import KINDS
+from .tiles import Tiles, file_key, square
+from .worker import IDLE, BusyError, Worker
+
+CHUNK = 16
+WAITING, READ, UNREADABLE = 0, 1, 2
+STATES = ("waiting", "read", "unreadable")
+VERDICTS: tuple[Certainty, ...] = get_args(Certainty)
+SORTS = ("order", "label", "predicted", "probability", "doubt", "likeness", "match")
+MOST_ROWS = 1000
+"""Of one answer."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Rows:
+    """Looks at labelled pictures in small pieces, least urgent of all, and keeps a few numbers of each.
+
+    A picture costs 60 bytes and its features in half precision: 50,000 of 1,280 numbers are 130 MB.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        samples: Samples,
+        worker: Worker,
+        store: FeatureStore | None,
+        tiles: Tiles | None = None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        samples.of(classifier.classes)  # refused where no label is one of the model's
+        self.classifier = classifier
+        self.items: Sequence[Sample] = samples.items
+        n = len(self.items)
+        others = [c for c in samples.classes if c not in set(classifier.classes)]
+        self.classes: tuple[str, ...] = (*classifier.classes, *others)
+        """The model's, then those of the data that it does not know."""
+        number = {name: k for k, name in enumerate(self.classes)}
+        self.label = np.array([number.get(s.label, -1) for s in self.items], np.int32)
+        self.state = np.zeros(n, np.uint8)
+        self.predicted = np.full(n, -1, np.int32)
+        self.verdict = np.zeros(n, np.uint8)
+        self.score, self.probability, self.doubt, self.likeness = (np.full(n, np.nan, np.float32) for _ in range(4))
+        self.key = np.zeros(n, f"S{KEY}")
+        self.findings = np.zeros(n, np.uint16)
+        self.features: Float[np.ndarray, "n d"] | None = None
+        self.n_done = 0
+        self.problem = ""
+        self._worker, self._store, self.tiles, self._done = worker, store, tiles, done
+        self._names = [Path(s.image).name for s in self.items]
+        self._keys: list[bytes] = []
+
+    def start(self) -> None:
+        """Begin; each piece asks for the next."""
+        self._worker.do(self._piece, IDLE)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each picture is predicted as it is labelled; false where it was not looked at."""
+        return (self.state == READ) & (self.predicted == self.label)
+
+    @property
+    def wrong(self) -> np.ndarray:
+        known = (self.label >= 0) & (self.label < len(self.classifier.classes))
+        return (self.state == READ) & (self.predicted != self.label) & known
+
+    def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
+        """Features of some pictures that were looked at."""
+        assert self.features is not None
+        return torch.from_numpy(self.features[index].astype(np.float32))
+
+    def looked_at(self) -> tuple[np.ndarray, Float[Tensor, "n d"]]:
+        """Places and features of the pictures looked at so far whose label the model knows."""
+        index = ((self.state == READ) & (self.label >= 0) & (self.label < len(self.classifier.classes))).nonzero()[0]
+        return index, self.pooled(index) if len(index) else torch.empty(0, 0)
+
+    def read_check(self, findings: Sequence[Mapping[str, Any]]) -> None:
+        """Take the findings of ``seewhy check``, by file name."""
+        place = {s.image: i for i, s in enumerate(self.items)}
+        bit = {kind: 1 << i for i, kind in enumerate(KINDS)}
+        for one in findings:
+            if (i := place.get(one["image"])) is not None:
+                self.findings[i] |= bit[one["kind"]]
+
+    def of_key(self, key: str, label: str) -> str | None:
+        """The file of a picture with this key and label, if there is one."""
+        number = self.classes.index(label) if label in self.classes else -1
+        found = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
+        return self.items[int(found[0])].image if len(found) else None
+
+    def _piece(self) -> None:
+        """One step; nobody waits for its outcome, so it says itself what went wrong."""
+        try:
+            self._step()
+        except BusyError:
+            return  # the page is being closed
+        except Exception:
+            _logger.exception("predicting the labelled pictures stopped")
+            self.problem = (
+                "SeeWhy stopped predicting these pictures. The server's log says why. "
+                "Mend the cause and start the page again."
+            )
+
+    def _step(self) -> None:
+        start = self.n_done
+        part = self.items[start : start + CHUNK]
+        tiles, keys = self.tiles, [file_key(s.image) for s in part]
+        kept = set() if tiles is None else tiles.known(keys)
+        bare = [tiles is not None and key not in kept for key in keys]
+        request = EncodeRequest(pictures=lambda i: bare[i])
+        sources = [s.source for s in part]
+        found = list(
+            encode_stream(self.classifier.encoder, sources, store=self._store, batch_size=CHUNK, request=request)
+        )
+        fresh = [
+            (k, square(e.picture.pixels))
+            for k, e in zip(keys, found, strict=True)
+            if isinstance(e, Encoded) and e.picture
+        ]
+        if tiles is not None and fresh:
+            tiles.put(fresh)
+        self._keys += keys
+        self._note(start, found)
+        self.n_done = start + len(part)
+        if self.n_done < len(self.items):
+            self._worker.do(self._piece, IDLE)
+        else:
+            self._done()
+
+    def _note(self, start: int, found: Sequence[Any]) -> None:
+        read = [(start + i, one) for i, one in enumerate(found) if isinstance(one, Encoded)]
+        if read:
+            self._predict(read)
+        # Last, as readers in other threads take what is not waiting as whole.
+        self.state[start : start + len(found)] = [READ if isinstance(one, Encoded) else UNREADABLE for one in found]
+
+    def _predict(self, read: Sequence[tuple[int, Encoded]]) -> None:
+        index = np.array([i for i, _ in read])
+        pooled = torch.stack([one.pooled[0] for _, one in read])
+        with torch.no_grad():
+            logits = self.classifier.head(pooled)
+        top = logits.softmax(1).max(1)
+        decisions = decide(self.classifier, pooled, logits.log_softmax(1))
+        if self.features is None:
+            self.features = np.zeros((len(self.items), pooled.shape[1]), np.float16)
+        self.features[index] = pooled.numpy()
+        self.predicted[index], self.score[index] = top.indices.numpy(), top.values.numpy()
+        for (i, one), decision in zip(read, decisions, strict=True):
+            self.key[i] = one.digest[:KEY].encode()
+            if decision is None:
+                self.doubt[i], self.verdict[i] = 1 - self.score[i], VERDICTS.index("not measured")
+                continue
+            self.verdict[i] = VERDICTS.index(decision.verdict)
+            numbers = (decision.probability, decision.doubt, decision.fit)
+            for column, value in zip((self.probability, self.doubt, self.likeness), numbers, strict=True):
+                column[i] = np.nan if value is None else value
+            if decision.doubt is None:
+                self.doubt[i] = 1 - self.score[i]
+
+    def name(self, i: int) -> str:
+        return self._names[i]
+
+    def names(self) -> np.ndarray:
+        return np.array(self._names)
+
+    def tile_keys(self, index: Sequence[int]) -> list[bytes]:
+        return [self._keys[i] if i < len(self._keys) else b"" for i in index]
+
+    def to_json(self, index: Sequence[int], decided: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Some rows for the page."""
+        kinds, rows = list(KINDS), []
+        for i in index:
+            key, label, predicted = self.key[i].decode(), int(self.label[i]), int(self.predicted[i])
+            standing = decided.get(key, {})
+            row = {
+                "index": i, "image": self._names[i], "key": key, "state": STATES[self.state[i]],
+                "label": self.classes[label] if label >= 0 else "",
+                "predicted": self.classes[predicted] if predicted >= 0 else None,
+                "right": bool(self.predicted[i] == label) if predicted >= 0 and label >= 0 else None,
+                "verdict": VERDICTS[self.verdict[i]] if predicted >= 0 else None,
+                "probability": _number(self.probability[i]), "score": _number(self.score[i]),
+                "likeness": _number(self.likeness[i]),
+                "findings": [kinds[b] for b in range(len(kinds)) if self.findings[i] >> b & 1],
+                "decision": standing.get("decision", "open"), "decided": standing.get("label", ""),
+                "author": standing.get("author", ""), "number": standing.get("number", 0),
+            }  # fmt: skip
+            rows.append(row)
+        return rows
+
+
+def _number(value: np.floating[Any]) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+@dataclass(frozen=True)
+class View:
+    """Which pictures, and in which order; what the address of the page says.
+
+    Attributes:
+        label, predicted: of this class.
+        right: ``"right"`` or ``"wrong"``.
+        verdict: how certain.
+        finding: a kind of :data:`~seewhy.studies.inspection.check.KINDS`.
+        decision: of people: ``"open"``, or what they decided.
+        name: a part of the file name.
+        words: sorted by how well they match, where the model has words.
+        least, most: of the probability of being right, or, unmeasured, of the score.
+        sort, descending: by a column of :data:`SORTS`.
+    """
+
+    label: str = ""
+    predicted: str = ""
+    right: str = ""
+    verdict: str = ""
+    finding: str = ""
+    decision: str = ""
+    name: str = ""
+    words: str = ""
+    least: float = 0.0
+    most: float = 1.0
+    sort: str = "order"
+    descending: bool = False
+
+    def select(
+        self, rows: Rows, decided: Mapping[str, Mapping[str, Any]], match: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The places of its pictures, in its order; ``match`` is how well each matches the words."""
+        keep = np.ones(len(rows.items), bool)
+        for name, column in (("label", rows.label), ("predicted", rows.predicted)):
+            if asked := getattr(self, name):
+                keep &= column == _class(rows, asked)
+        if self.right:
+            keep &= rows.right if self.right == "right" else rows.wrong
+        if self.verdict:
+            keep &= (rows.verdict == _place("verdict", self.verdict, VERDICTS)) & (rows.state == READ)
+        if self.finding:
+            keep &= (rows.findings >> _place("finding", self.finding, list(KINDS)) & 1).astype(bool)
+        if self.name:
+            keep &= np.char.find(np.char.lower(rows.names()), self.name.lower()) >= 0
+        if self.decision:
+            standing = np.array([decided.get(k.decode(), {}).get("decision", "open") for k in rows.key])
+            keep &= standing == self.decision
+        chance = np.where(np.isnan(rows.probability), rows.score, rows.probability)
+        if self.least > 0 or self.most < 1:
+            keep &= (chance >= self.least) & (chance <= self.most)
+        index = keep.nonzero()[0]
+        by = "match" if match is not None and self.sort == "order" else self.sort
+        return index[self._ordered(rows, by, chance, match, index)]
+
+    def _ordered(
+        self, rows: Rows, by: str, chance: np.ndarray, match: np.ndarray | None, index: np.ndarray
+    ) -> np.ndarray:
+        if by not in SORTS:
+            raise DataError(f"Pictures cannot be sorted by {by!r}. Expected {', '.join(SORTS)}.")
+        if by == "order":
+            return np.arange(len(index))[:: -1 if self.descending else 1]
+        columns = {
+            "label": rows.label, "predicted": rows.predicted, "probability": chance, "doubt": rows.doubt,
+            "likeness": rows.likeness, "match": np.zeros(len(rows.items)) if match is None else -match,
+        }  # fmt: skip
+        values = columns[by][index].astype(np.float64)
+        values = np.where(np.isnan(values), np.inf, -values if self.descending else values)
+        return np.argsort(values, kind="stable")
+
+
+def _place(what: str, asked: str, known: Sequence[str]) -> int:
+    if asked not in known:
+        raise DataError(f"The {what} {asked!r:.80} is not known. Expected one of {', '.join(known)}.")
+    return known.index(asked)
+
+
+def _class(rows: Rows, asked: str) -> int:
+    if asked not in rows.classes:
+        near = nearest(asked, rows.classes)
+        meant = f"Did you mean {near[0]!r}?" if near else "Choose one of the list."
+        raise DataError(f"No picture has the class {asked!r:.80}. {meant}")
+    return rows.classes.index(asked)

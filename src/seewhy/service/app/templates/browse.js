@@ -1,0 +1,283 @@
+"use strict";
+// The grid: only the tiles in view exist. Rows and tiles are fetched in pages as one scrolls; the address holds the view.
+(() => {
+  const grid = document.getElementById("grid");
+  if (!grid) return;
+  const [form, count, going] = ["view", "count", "going"].map((id) => document.getElementById(id));
+  const PAGE = 120, KEPT = 3000, GAP = 8, LINE = 36;
+  const rows = new Map();      // place in the view → row
+  const asked = new Set();     // pages that are on their way or here
+  const tiles = new Map();     // number of a picture → address of its tile
+  const cells = new Map();     // place in the view → element
+  const selected = new Set();  // numbers of pictures
+  let [n, columns, size, focus, anchor, version] = [0, 1, 112, 0, 0, 0];
+  let [fetching, wanted] = [false, []];
+
+  // the view, from the address and back
+  const view = () => {
+    const found = new URLSearchParams();
+    for (const [name, value] of new FormData(form)) {
+      if (!value || name === "size") continue;
+      if (name === "sort") {
+        if (value === "order") continue;
+        found.set("sort", value.replace("-", ""));
+        if (value.startsWith("-")) found.set("descending", "true");
+      } else found.set(name, ["least", "most"].includes(name) ? String(value / 100) : value);
+    }
+    return found;
+  };
+  const fromAddress = () => {
+    const given = new URLSearchParams(location.search);
+    for (const field of form.elements) {
+      if (!field.name || field.name === "size") continue;
+      let value = given.get(field.name) ?? "";
+      if (["least", "most"].includes(field.name) && value) value = String(Math.round(value * 100));
+      if (field.name === "sort") value = (given.get("descending") === "true" ? "-" : "") + (value || "order");
+      field.value = value;
+    }
+  };
+
+  // geometry
+  const side = () => size + LINE + GAP;
+  const layout = () => {
+    size = Number(form.elements.size.value);
+    columns = Math.max(1, Math.floor((grid.clientWidth + GAP) / (size + GAP)));
+    grid.style.setProperty("--size", `${size}px`);
+    grid.firstElementChild.style.height = `${Math.ceil(n / columns) * side()}px`;
+    draw();
+  };
+  const shown = () => {
+    const top = Math.max(0, Math.floor(grid.scrollTop / side()) - 2);
+    const bottom = Math.ceil((grid.scrollTop + grid.clientHeight) / side()) + 2;
+    return [top * columns, Math.min(n, bottom * columns)];
+  };
+
+  const draw = () => {
+    const [first, last] = shown();
+    for (const [at, cell] of cells) if (at < first || at >= last) { cell.remove(); cells.delete(at); }
+    const missing = [];
+    const add = document.createDocumentFragment();
+    for (let at = first; at < last; at += 1) {
+      let cell = cells.get(at);
+      if (!cell) {
+        cell = document.createElement("a");
+        cell.className = "cell";
+        cell.setAttribute("role", "gridcell");
+        cell.tabIndex = -1;
+        cell.dataset.at = at;
+        cell.innerHTML = '<img alt="" decoding="async"><span class="what"></span><span class="name"></span>';
+        cells.set(at, cell);
+        add.append(cell);
+      }
+      cell.style.transform = `translate(${(at % columns) * (size + GAP)}px, ${Math.floor(at / columns) * side()}px)`;
+      const row = rows.get(at);
+      if (row) fill(cell, row);
+      if (row && !tiles.has(row.index) && row.state === "read") missing.push(row.index);
+    }
+    grid.firstElementChild.append(add);
+    for (let page = Math.floor(first / PAGE); page * PAGE < last; page += 1) load(page);
+    wanted = missing;
+    fetchTiles();
+  };
+
+  const percent = (value) => (value === null ? "" : `${Math.round(value * 100)} %`);
+  const fill = (cell, row) => {
+    const at = Number(cell.dataset.at);
+    const chosen = selected.has(row.index);
+    const state = `${row.index} ${tiles.has(row.index)} ${row.state} ${row.number} ${chosen} ${at === focus}`;
+    if (cell.dataset.state === state) return;
+    cell.dataset.state = state;
+    cell.href = `/sample/${row.index}`;
+    const tile = tiles.get(row.index);
+    if (tile && cell.firstChild.src !== tile) cell.firstChild.src = tile;
+    if (!tile) cell.firstChild.removeAttribute("src");
+    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : `${percent(row.probability ?? row.score)} ${row.predicted}`;
+    cell.querySelector(".what").textContent = told;
+    const label = row.decision === "corrected" ? `${row.label} → ${row.decided}` : row.label;
+    cell.querySelector(".name").textContent = label || row.image;
+    cell.classList.toggle("right", row.right === true);
+    cell.classList.toggle("wrong", row.right === false);
+    cell.classList.toggle("finding", row.findings.length > 0);
+    cell.classList.toggle("decided", !["open", "later"].includes(row.decision));
+    cell.classList.toggle("at", at === focus);
+    cell.setAttribute("aria-selected", chosen);
+    const parts = [row.image, row.label && `labelled ${row.label}`, told, row.verdict, ...row.findings];
+    cell.title = parts.filter(Boolean).join(", ");
+    cell.setAttribute("aria-label", cell.title);
+  };
+
+  // rows and tiles
+  async function load(page) {
+    if (asked.has(page)) return;
+    asked.add(page);
+    const mine = version;
+    const query = view();
+    query.set("start", page * PAGE);
+    query.set("count", PAGE);
+    try {
+      const answer = await fetch(`/rows?${query}`);
+      const data = await answer.json();
+      if (mine !== version) return;
+      if (!answer.ok) { count.textContent = data.error; asked.delete(page); return; }
+      data.rows.forEach((row, i) => rows.set(page * PAGE + i, row));
+      tell(data);
+    } catch {
+      asked.delete(page);
+      if (mine === version) count.textContent = "The server does not answer. Is seewhy app still running?";
+      return;
+    }
+    draw();
+  }
+  const tell = (data) => {
+    const some = data.n === data.of ? `${data.of.toLocaleString("en")} pictures` : `${data.n.toLocaleString("en")} of ${data.of.toLocaleString("en")} pictures`;
+    const left = data.of - data.done;
+    count.textContent = data.problem ?? (left ? `${some}; ${left.toLocaleString("en")} still to be looked at` : some);
+    going.hidden = !left;
+    going.value = data.done;
+    if (n !== data.n) { n = data.n; layout(); }
+  };
+  async function fetchTiles() {
+    if (fetching || !wanted.length) return;
+    fetching = true;
+    const part = wanted.slice(0, 60);
+    try {
+      const answer = await fetch(`/tiles?places=${part.join(",")}`);
+      if (answer.ok) {
+        const data = await answer.arrayBuffer();
+        const sizes = new DataView(data);
+        let from = 4 * part.length;
+        part.forEach((index, i) => {
+          const length = sizes.getUint32(4 * i, true);
+          if (length) tiles.set(index, URL.createObjectURL(new Blob([data.slice(from, from + length)], { type: "image/jpeg" })));
+          from += length;
+        });
+        for (const [index, tile] of tiles) {
+          if (tiles.size <= KEPT) break;
+          URL.revokeObjectURL(tile);
+          tiles.delete(index);
+        }
+      }
+    } catch { /* asked again as one scrolls */ }
+    fetching = false;
+    wanted = wanted.slice(part.length).filter((index) => !tiles.has(index));
+    for (const [at, cell] of cells) if (rows.has(at)) fill(cell, rows.get(at));
+    if (wanted.length) fetchTiles();
+  }
+
+  const restart = () => {
+    version += 1;
+    rows.clear();
+    asked.clear();
+    [focus, anchor] = [0, 0];
+    const query = view();
+    history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+    grid.scrollTop = 0;
+    load(0);
+  };
+  // While pictures are still being looked at, what is in view is asked for again.
+  setInterval(() => { if (!going.hidden && !document.hidden) { asked.clear(); draw(); } }, 3000);
+
+  // selection
+  const chosen = () => {
+    document.getElementById("selection").hidden = !selected.size;
+    document.getElementById("selected").value = `${selected.size.toLocaleString("en")} selected`;
+    grid.dispatchEvent(new CustomEvent("chosen", { bubbles: true, detail: [...selected] }));
+    draw();
+  };
+  const range = (from, to) => {
+    for (let at = Math.min(from, to); at <= Math.max(from, to); at += 1) if (rows.has(at)) selected.add(rows.get(at).index);
+  };
+  const flip = (at) => {
+    const row = rows.get(at);
+    if (row && !selected.delete(row.index)) selected.add(row.index);
+  };
+  async function all() {
+    const query = view();
+    query.set("count", 0);
+    query.set("places", "true");
+    const answer = await fetch(`/rows?${query}`);
+    if (answer.ok) { for (const index of (await answer.json()).places) selected.add(index); chosen(); }
+  }
+  const move = (to, event) => {
+    focus = Math.min(Math.max(to, 0), n - 1);
+    if (event.shiftKey) { range(anchor, focus); chosen(); } else anchor = focus;
+    const top = Math.floor(focus / columns) * side();
+    if (top < grid.scrollTop) grid.scrollTop = top;
+    if (top + side() > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + side() - grid.clientHeight;
+    draw();
+  };
+  grid.addEventListener("keydown", (event) => {
+    const page = Math.max(1, Math.floor(grid.clientHeight / side())) * columns;
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, PageDown: page, PageUp: -page, Home: -n, End: n };
+    if (event.key in steps) move(focus + steps[event.key], event);
+    else if (event.key === " ") { flip(focus); chosen(); }
+    else if (event.key === "Enter") { const row = rows.get(focus); if (row) location.href = `/sample/${row.index}`; }
+    else if (event.key === "Escape") { selected.clear(); chosen(); }
+    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) all();
+    else return;
+    event.preventDefault();
+  });
+  grid.addEventListener("click", (event) => {
+    const cell = event.target.closest(".cell");
+    if (!cell || !(event.ctrlKey || event.metaKey || event.shiftKey)) return;
+    event.preventDefault();
+    const at = Number(cell.dataset.at);
+    if (event.shiftKey) range(anchor, at); else { flip(at); anchor = at; }
+    focus = at;
+    chosen();
+  });
+  document.getElementById("none").addEventListener("click", () => { selected.clear(); chosen(); });
+
+  document.getElementById("list").addEventListener("click", () => {
+    location.href = `/selection.csv?places=${[...selected].join(",")}`;
+  });
+
+  // decisions on all that is selected
+  const [who, label, told] = ["who", "new-label", "told"].map((id) => document.getElementById(id));
+  if (who) {
+    try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
+    who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
+    const words = { corrected: "changed", confirmed: "kept", later: "put off", dropped: "left out", undo: "undone" };
+    document.getElementById("selection").addEventListener("click", async (event) => {
+      const decision = event.target.value;
+      if (!(decision in words)) return;
+      if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
+      if (decision === "corrected" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
+      const seen = new Map([...rows.values()].map((row) => [row.index, row.number]));
+      const places = [...selected];
+      const bases = Object.fromEntries(places.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
+      const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places, bases });
+      try {
+        const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
+        const data = await answer.json();
+        const refused = (data.refused ?? []).slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
+        told.value = answer.ok ? `${data.saved.toLocaleString("en")} ${words[decision]}. ${refused}` : data.error;
+      } catch {
+        told.value = "Not saved: the server does not answer. Is seewhy app still running?";
+      }
+      asked.clear();
+      draw();
+    });
+  }
+
+  let late = 0;
+  form.addEventListener("input", (event) => {
+    if (event.target.name === "size") { layout(); return; }
+    clearTimeout(late);
+    late = setTimeout(restart, 250);
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  let drawing = false;
+  grid.addEventListener("scroll", () => {
+    if (drawing) return;
+    drawing = true;
+    requestAnimationFrame(() => { drawing = false; draw(); });
+  }, { passive: true });
+  new ResizeObserver(layout).observe(grid);
+  document.addEventListener("decided", () => { asked.clear(); draw(); });
+
+  grid.innerHTML = '<div class="all"></div>';
+  fromAddress();
+  layout();
+  restart();
+})();

@@ -1,0 +1,107 @@
+"""Small copies of pictures for grids: made once, kept in the cache, found by file name, size and time of change."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...pictures.miniatures import encode_thumbnail
+from ...storage.cache import cache_dir
+from ...storage.database import DatabaseKind, connect
+
+SIDE = 128
+"""Of a tile, in pixels; pages show them at 64 to 160."""
+QUALITY = 72
+MOST_A_QUERY = 500
+TILES = DatabaseKind(
+    "kept tiles", 0x53577469,
+    "CREATE TABLE IF NOT EXISTS tiles (key BLOB PRIMARY KEY, jpeg BLOB NOT NULL) WITHOUT ROWID;",
+)  # fmt: skip
+
+_log = logging.getLogger("seewhy")
+
+
+def file_key(name: str) -> bytes:
+    """By what a file is known again without being read: where it lies, its size, and when it was changed."""
+    try:
+        facts = os.stat(name)
+    except OSError:
+        return b""
+    told = f"{os.path.abspath(name)}|{facts.st_size}|{facts.st_mtime_ns}|{SIDE}"
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def square(pixels: np.ndarray) -> bytes:
+    """The whole picture, its longer side :data:`SIDE`, as JPEG."""
+    view = Image.fromarray(pixels)
+    view.thumbnail((SIDE, SIDE))
+    return encode_thumbnail(np.asarray(view), QUALITY)
+
+
+class Tiles:
+    """Tiles on disk. What it holds can be made again, so a damaged or full disk costs time and nothing else."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_dir() / "tiles.sqlite"
+        self._lock = threading.Lock()
+        self._memory: dict[bytes, bytes] = {}
+        self._db: sqlite3.Connection | None = None
+        try:
+            self._db = connect(self.path, TILES, timeout=30)
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        _log.warning("Tiles are not kept in %s: %s. They are made again next time.", self.path, error)
+        self._db = None
+
+    def known(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of these keys that have a tile."""
+        return set(self._select("key", [*keys]))
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes]:
+        """A JPEG for each key; empty where there is none."""
+        found = dict(self._select("key, jpeg", keys, pairs=True))
+        return [found.get(key, b"") for key in keys]
+
+    def put(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep tiles; without a database, in memory."""
+        if self._db is None:
+            self._memory.update(rows)
+            return
+        try:
+            with self._lock, self._db:
+                self._db.executemany("INSERT OR REPLACE INTO tiles VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            self._give_up(error)
+            self._memory.update(rows)
+
+    def _select(self, columns: str, keys: Sequence[bytes], pairs: bool = False) -> list:
+        kept = [(k, self._memory[k]) for k in keys if k in self._memory]
+        rows: list = kept if pairs else [k for k, _ in kept]
+        try:
+            for start in range(0, len(keys) if self._db is not None else 0, MOST_A_QUERY):
+                part = keys[start : start + MOST_A_QUERY]
+                with self._lock:
+                    assert self._db is not None
+                    places = ",".join("?" * len(part))
+                    read = self._db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part).fetchall()
+                rows += read if pairs else [row[0] for row in read]
+        except sqlite3.Error as error:
+            self._give_up(error)
+        return rows
+
+
+def packed(tiles: Sequence[bytes]) -> bytes:
+    """Several files in one answer: how many bytes each has, as 32-bit numbers, then the bytes."""
+    return struct.pack(f"<{len(tiles)}I", *map(len, tiles)) + b"".join(tiles)

@@ -1,0 +1,369 @@
+"""Which method suits these pictures? All that apply, tested on the same held-out pictures, within a given time."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..bounds import Bound, InnerPart, Natural, Positive, check_fields
+from ..classifiers import classifiers
+from ..classifiers.base import Classifier
+from ..classifiers.encoded_set import EncodedSet, HoldOut, encode_samples
+from ..classifiers.fitting import PictureRecipe
+from ..descriptions.base import Descriptions
+from ..encoders.base import Encoder
+from ..encoders.stream import encode_stream
+from ..errors import InputError, SeeWhyError
+from ..explanation.base import Explanation
+from ..metrics.calibration import accuracy_interval, calibration_error, reliability
+from ..pictures.samples import Samples, gathered
+from ..progress import Progress
+from ..report.blocks import Block, Cell, Chart, Curve, Document, Dot, Facts, Note, Section, Table, closing, pair
+from ..report.page import method_name, percent
+from ..storage.features import FeatureStore
+from ..storage.output import working_folder
+from ..types import Failure
+from .bootstrap import paired_means
+from .study import ANY, PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
+
+T = TypeVar("T")
+N_TIMED = 64
+"""Test pictures on which the cost of a decision is measured."""
+SAME_COST = 1.25
+"""Times the cheapest decision, within which two cost the same: the clock of a shared machine tells no less."""
+KINDS = ("where", "like", "words")
+
+
+class OutOfTimeError(Exception):
+    """The time that was given is over."""
+
+
+class Deadline(Progress):
+    """Hands everything on to another progress, and stops the work when time is up."""
+
+    def __init__(self, inner: Progress, end: float) -> None:
+        super().__init__()
+        self.inner, self.end = inner, end
+
+    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        for item in self.inner.track(items, what, total):
+            yield item
+            if time.monotonic() > self.end:
+                raise OutOfTimeError
+
+    def tell(self, text: str) -> None:
+        self.inner.tell(text)
+
+    def measured(self, step: int, terms: Mapping[str, float]) -> None:
+        self.inner.measured(step, terms)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The pictures to learn from and to test on, the same for all."""
+
+    learn: Samples
+    test: Samples
+    groups: Int[Tensor, " t"]
+    digest: str
+
+    @classmethod
+    def of(cls, pictures: EncodedSet) -> Held:
+        parts = [[i for i, held in enumerate(pictures.held.tolist()) if held is side] for side in (False, True)]
+        learn, test = (gathered([pictures.items[i] for i in part]) for part in parts)
+        told = hashlib.sha256()
+        for one, label, held in zip(pictures.encoded, pictures.labels.tolist(), pictures.held.tolist(), strict=True):
+            told.update(f"|{one.digest} {pictures.classes[label]} {held}".encode())
+        return cls(learn, test, pictures.groups[parts[1]], told.hexdigest()[:20])
+
+
+@dataclass(frozen=True)
+class CompareStudy:
+    """Fit with every method that applies, and test all on pictures that none of them learnt from.
+
+    Each method learns with its defaults. Reported are accuracy, calibration, the cost to fit and to decide, and how
+    often each kind of evidence is believable. The recommended method is the cheapest to decide with among those within
+    one standard error of the most accurate. It is chosen on half of the test pictures and its accuracy is read on the
+    other half, and the other way round, so that the accuracy reported of it was not chosen.
+
+    Args:
+        only: methods by name; empty, all that apply.
+        minutes: after so many no method is begun, and one that is learning is stopped; run again to go on.
+        n_explained: test pictures on which the evidence of each method is judged; 0 leaves it out.
+        held_out: part of the pictures that is tested on, where none are given.
+        seed: of the split and of resampling.
+    """
+
+    only: tuple[str, ...] = ()
+    minutes: Positive = 30.0
+    n_explained: Natural = 20
+    held_out: InnerPart = 0.25
+    seed: int = 0
+    n_draws: Annotated[int, Bound(100)] = 2000
+
+    def __post_init__(self) -> None:
+        check_fields(self, "The study")
+        known = [name for name in classifiers if issubclass(classifiers[name], PictureRecipe)]
+        if unknown := [name for name in self.only if name not in known]:
+            raise InputError(f"{unknown[0]!r} is no method that learns from pictures. Expected {', '.join(known)}.")
+
+    def run(
+        self,
+        encoders: Mapping[str, Encoder],
+        samples: Samples,
+        folder: Path | None = None,
+        *,
+        test: Samples | None = None,
+        descriptions: Descriptions | None = None,
+        store: FeatureStore | None = None,
+        progress: Progress | None = None,
+    ) -> Findings:
+        """Fit and test every pair of method and encoder that the folder has no record of; the cheapest first."""
+        progress = progress or Progress()
+        end = time.monotonic() + 60 * self.minutes
+        held: Held | None = None
+        rows: list[Row] = []
+        with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
+            for label, encoder in encoders.items():
+                how = HoldOut(self.held_out, self.seed, test, "grouped")
+                pictures = encode_samples(encoder, samples, how, store=store, progress=progress)
+                held = held or Held.of(pictures)
+                for name in self._methods():
+                    key = f"{encoder.fingerprint[:20]} {name} {held.digest} {self.n_explained} {descriptions is None}"
+                    one = Candidate(name, encoder, held, descriptions, store, self)
+                    try:
+                        row = records.row(key, partial(one.measure, place, Deadline(progress, end)))
+                    except OutOfTimeError:
+                        row = {"skipped": f"Stopped after {self.minutes:g} minutes. Run again to continue."}
+                    except SeeWhyError as error:
+                        row = {"skipped": str(error)}
+                    rows.append({"method": name, "encoder": label, **row})
+        assert held is not None
+        return Findings(self._findings(rows, held, progress), page)
+
+    def _methods(self) -> list[str]:
+        """Those that learn from pictures, the ones that train no network first."""
+        able = [n for n in classifiers if issubclass(classifiers[n], PictureRecipe) and n in (self.only or classifiers)]
+        return sorted(able, key=lambda n: (classifiers[n].network is not None, "checkpoint" in classifiers[n].takes))  # type: ignore[attr-defined]
+
+    def _findings(self, rows: Sequence[Row], held: Held, progress: Progress) -> Row:
+        done = [row for row in rows if "right" in row]
+        if not done:
+            why = "; ".join(f"{row['method']}: {row['skipped']}" for row in rows)
+            raise InputError(f"No method could be fitted ({why}). Give more time with --minutes, or other pictures.")
+        right = torch.tensor([from_bits(row["right"]) for row in done], dtype=torch.double).T
+        found = paired_means(right, n_draws=self.n_draws, seed=self.seed)
+        best = chosen(right, done, found.draws)
+        expected = crossed(right, done, held.groups, self.seed)
+        answers: list[Row] = []
+        for i, row in enumerate(done):
+            value, interval, real = found.difference(i, best)
+            answers.append({
+                **{k: v for k, v in row.items() if k not in ("key", "right", "values", "cell")}, **row["values"],
+                "against": None if i == best else _gap(value, interval, real),
+                "pareto": not any(_beats(other, row, right) for other in done if other is not row),
+            })  # fmt: skip
+        data: Row = {
+            "study": "compare", "n": len(held.learn) + len(held.test), "n_learn": len(held.learn),
+            "n_test": len(held.test), "n_classes": len(held.learn.classes), "recommended": answers[best]["method"],
+            "encoder": answers[best]["encoder"], "expected_accuracy": round(expected, 4), "rows": answers,
+            "skipped": [row for row in rows if "skipped" in row],
+            "settings": {"seed": self.seed, "minutes": self.minutes, "n_explained": self.n_explained},
+            **beside(progress),
+        }  # fmt: skip
+        return {**data, "sentence": sentence(data)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One method with one encoder."""
+
+    name: str
+    encoder: Encoder
+    held: Held
+    descriptions: Descriptions | None
+    store: FeatureStore | None
+    study: CompareStudy
+
+    def measure(self, folder: Path, progress: Progress) -> Row:
+        """Fit, test and explain; what training needs to go on lies in ``folder`` until the row is whole."""
+        progress.tell(f"{self.name} …")
+        kind: Any = classifiers[self.name]
+        recipe: PictureRecipe = replace(kind(), seed=self.study.seed)
+        given: dict[str, Any] = {}
+        if "descriptions" in recipe.takes and self.descriptions is not None:
+            given["descriptions"] = self.descriptions
+        checkpoint = folder / f"{self.name}.checkpoint" if "checkpoint" in recipe.takes else None
+        start, work = time.monotonic(), time.process_time()
+        made = recipe.fit(
+            self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **given
+        )
+        values = {"seconds": time.monotonic() - start, "processor_seconds": time.process_time() - work}
+        right, confidence = self._tested(made, progress)
+        low, high = accuracy_interval(right.bool(), self.held.groups)
+        values |= {"accuracy": float(right.mean()), "low": low, "high": high}
+        values |= {"calibration_error": calibration_error(reliability(confidence, right.bool()))}
+        values |= {"milliseconds": self._milliseconds(made), **self._believable(made, progress)}
+        if checkpoint is not None and checkpoint.exists():
+            shutil.rmtree(checkpoint) if checkpoint.is_dir() else checkpoint.unlink()
+        return {"right": bits(right.tolist()), "values": {k: round(v, 4) for k, v in values.items()}}
+
+    def _tested(self, made: Classifier, progress: Progress) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+        """Of each test picture whether it is right, and the probability of what is predicted."""
+        items, right, confidence = self.held.test.items, [], []
+        stream = encode_stream(made.encoder, [s.source for s in items], store=self.store)
+        for item, one in zip(items, progress.track(stream, f"Testing {self.name}", len(items)), strict=True):
+            if isinstance(one, Failure):
+                raise InputError(f"{item.image} could not be read again: {one.error}. Put it back and run again.")
+            p = made.head.probabilities(one.pooled[:1])[0]
+            confidence.append(float(p.max()))
+            right.append(float(made.classes[int(p.argmax())] == item.label))
+        return torch.tensor(right), torch.tensor(confidence)
+
+    def _milliseconds(self, made: Classifier) -> float:
+        """Wall time of one decision from its file, in batches, nothing kept; the first time round warms up."""
+        names = [s.source for s in self.held.test.items[:N_TIMED]]
+        for _ in range(2):
+            start = time.monotonic()
+            list(made.predict_all(names))
+        return 1000 * (time.monotonic() - start) / len(names)
+
+    def _believable(self, made: Classifier, progress: Progress) -> dict[str, float]:
+        """Of each kind of evidence, the part of cards on which it is believable."""
+        n = self.study.n_explained
+        draw = torch.randperm(len(self.held.test), generator=torch.Generator().manual_seed(self.study.seed))
+        names = [self.held.test.items[i].source for i in draw[:n].tolist()]
+        stream = made.explain_all(names, store=self.store) if names else ()
+        cards = [
+            {answer.key: answer.level for answer in one.answers}
+            for one in progress.track(islice(stream, n), f"Explaining {self.name}", len(names))
+            if isinstance(one, Explanation)
+        ]
+        shown = {kind: [c[kind] for c in cards if c.get(kind, "not measured") != "not measured"] for kind in KINDS}
+        return {
+            f"believable_{kind}": sum(v == "believable" for v in own) / len(own) for kind, own in shown.items() if own
+        }
+
+
+def chosen(right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor, "d m"] | None = None) -> int:
+    """The cheapest to decide with, and of several as cheap the most accurate, among those within one standard error of
+    the most accurate (Breiman et al. 1984)."""
+    accuracy = right.mean(0)
+    top = int(accuracy.argmax())
+    gap = right[:, [top]] - right
+    error = gap.std(0, correction=0) / len(right) ** 0.5 if draws is None else (draws[:, [top]] - draws).std(0)
+    near = [i for i in range(len(rows)) if float(gap.mean(0)[i]) <= float(error[i])]
+    most = SAME_COST * min(rows[i]["values"]["milliseconds"] for i in near)
+    cheap = [i for i in near if rows[i]["values"]["milliseconds"] <= most]
+    return max(cheap, key=lambda i: (float(accuracy[i]), -rows[i]["values"]["seconds"]))
+
+
+def crossed(right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"], seed: int) -> float:
+    """Accuracy of the method chosen on one half of the pictures, on the other half; the mean of both ways round."""
+    names = groups.unique()
+    first = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: len(names) // 2]]
+    half = torch.isin(groups, first)
+    if not bool(half.any()) or bool(half.all()):
+        return float(right[:, chosen(right, rows)].mean())
+    read = torch.cat([right[~own, chosen(right[own], rows)] for own in (half, ~half)])
+    return float(read.mean())
+
+
+def _beats(other: Row, row: Row, right: Tensor) -> bool:
+    """Whether another is at least as accurate and as cheap to decide with, and better in one of the two."""
+    a, b = other["values"], row["values"]
+    no_worse = a["accuracy"] >= b["accuracy"] and a["milliseconds"] <= b["milliseconds"]
+    return bool(no_worse and (a["accuracy"] > b["accuracy"] or a["milliseconds"] < b["milliseconds"]))
+
+
+def _gap(value: float, interval: Sequence[float], real: bool) -> Row:
+    return {"difference": round(value, 4), "interval": [round(v, 4) for v in interval], "real": real}
+
+
+def sentence(data: Row) -> str:
+    """What to use, how good it is, and what a user gives up by it."""
+    row = next(r for r in data["rows"] if r["against"] is None)
+    of = f" with {data['encoder']}" if len({r["encoder"] for r in data["rows"]}) > 1 else ""
+    told = (
+        f"Use {row['method']}{of}: it predicts {row['accuracy']:.1%} of {data['n_test']:,} held-out pictures correctly"
+    )
+    told += f" ({row['low']:.0%} to {row['high']:.0%})."
+    better = [r for r in data["rows"] if r["against"] and r["against"]["real"] and r["against"]["difference"] > 0]
+    if better:
+        top = max(better, key=lambda r: r["accuracy"])
+        longer = top["milliseconds"] / max(row["milliseconds"], 1e-9)
+        told += (
+            f" {top['method']} is more accurate ({top['accuracy']:.1%}) and takes {longer:.1f} times as long to decide."
+        )
+    elif len(data["rows"]) > 1:
+        told += " No other method is shown to be more accurate."
+    return told
+
+
+def page(study: Row) -> Document:
+    """The table of methods, accuracy by cost, and what was left out."""
+    rows = sorted(study["rows"], key=lambda row: -row["accuracy"])
+    several = len({row["encoder"] for row in rows}) > 1
+    best = next(row for row in rows if row["against"] is None)
+    blocks: list[Block] = [
+        Note(
+            f"Each method learnt from the same {study['n_learn']:,} pictures with its defaults, and was tested on the "
+            f"same {study['n_test']:,}. Recommended is the cheapest to decide with among those within one standard "
+            "error of the most accurate. Chosen on one half of the test pictures and read on the other half, such a "
+            f"choice predicts {percent(study['expected_accuracy'])} correctly."
+        ),
+        Table(
+            (
+                "method", *(("encoder",) if several else ()), "right", "95 %", f"against {method_name(best['method'])}",
+                "calibration error", "seconds to fit", "milliseconds to decide", "where", "like what", "in words",
+            ),
+            [_line(row, several) for row in rows], "matrix",
+        ),
+        Note("The last three columns: on how many of the explained pictures that kind of evidence is believable."),
+    ]  # fmt: skip
+    front = sorted((row["milliseconds"], row["accuracy"]) for row in rows if row["pareto"])
+    dots = [
+        Dot(row["milliseconds"], row["accuracy"], 5.0, f"{_name(row, several)}: {percent(row['accuracy'])}, "
+            f"{row['milliseconds']:.1f} ms", "good" if row["pareto"] else "idle")
+        for row in rows
+    ]  # fmt: skip
+    chart = Chart(
+        "Accuracy and the cost of a decision", [Curve(front, "", "", "good")], dots=dots,
+        across="milliseconds per picture", log=True, alt="; ".join(dot.title for dot in dots),
+    )  # fmt: skip
+    told = "Green: no other method is both as accurate and as fast."
+    sections = [Section("Methods", blocks), Section("What accuracy costs", [chart, Note(told)])]
+    if study["skipped"]:
+        reasons = {_name(row, several): row["skipped"] for row in study["skipped"]}
+        sections.append(Section("Not compared", [Facts(reasons)]))
+    first, _, rest = study["sentence"].partition(". ")
+    return Document("Methods compared", f"{first}.", [*sections, *closing(study)], "Study of methods", (rest,))
+
+
+def _name(row: Row, several: bool) -> str:
+    return method_name(row["method"]) + (f" with {row['encoder']}" if several else "")
+
+
+def _line(row: Row, several: bool) -> list[Any]:
+    against = row["against"]
+    gap: Any = "recommended"
+    if against is not None:
+        colour: Any = "" if not against["real"] else "good" if against["difference"] > 0 else "bad"
+        gap = Cell(f"{100 * against['difference']:+.1f} points", (pair(against["interval"]),), colour)
+    shares = [row.get(f"believable_{kind}") for kind in KINDS]
+    return [
+        Cell(method_name(row["method"]), strong=against is None), *((row["encoder"],) if several else ()),
+        percent(row["accuracy"]), pair((row["low"], row["high"])), gap, f"{row['calibration_error']:.3f}",
+        f"{row['seconds']:.1f}", f"{row['milliseconds']:.1f}", *(None if v is None else percent(v) for v in shares),
+    ]  # fmt: skip

@@ -1,0 +1,303 @@
+"""The grid: what a view selects and in which order, what is sent of it, and the tiles that are kept."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gone_through import looked
+from PIL import Image
+from starlette.testclient import TestClient
+
+from seewhy.classifiers.base import Classifier
+from seewhy.errors import DataError
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
+from seewhy.pictures.samples import load_samples
+from seewhy.service.app.rows import READ, Rows, View
+from seewhy.service.app.settings import Settings
+from seewhy.service.app.tiles import SIDE, Tiles, file_key, packed, square
+from seewhy.service.app.worker import Worker
+from seewhy.studies.inspection.check import KINDS, Check
+
+Client = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="module")
+def rows(fitted: Classifier, folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    """All pictures of three classes, looked at, and then some columns set by hand."""
+    worker = Worker(fitted.encoder, Settings())
+    made = Rows(fitted, load_samples(folders), worker, None, Tiles(tmp_path_factory.mktemp("tiles") / "t.sqlite"))
+    made.start()
+    for _ in range(500):
+        if made.n_done == len(made.items):
+            break
+        time.sleep(0.02)
+    worker.close()
+    n = len(made.items)
+    made.probability = np.linspace(0.05, 0.95, n, dtype=np.float32)
+    made.doubt = 1 - made.probability
+    made.predicted[:2] = (made.label[:2] + 1) % 3
+    made.findings[5] = 1 << list(KINDS).index("label")
+    return made
+
+
+def selected(rows: Rows, decided: dict[str, Any] | None = None, **view: Any) -> list[int]:
+    return View(**view).select(rows, decided or {}).tolist()
+
+
+def test_a_view_selects_by_every_column(rows: Rows) -> None:
+    assert selected(rows) == list(range(24))
+    assert selected(rows, label="rust") == [i for i, s in enumerate(rows.items) if s.label == "rust"]
+    assert selected(rows, right="wrong") == [0, 1]
+    assert selected(rows, right="right") == list(range(2, 24))
+    assert selected(rows, predicted=rows.classes[rows.predicted[0]], right="wrong") == [0, 1]
+    assert selected(rows, finding="label") == [5]
+    assert selected(rows, finding="copy") == []
+    assert selected(rows, name="RUST_3") == [i for i, s in enumerate(rows.items) if "rust_3" in s.image]
+    assert selected(rows, least=0.9) == [i for i in range(24) if rows.probability[i] >= 0.9]
+    assert selected(rows, most=0.1) == [i for i in range(24) if rows.probability[i] <= 0.1]
+    key = rows.key[7].decode()
+    assert selected(rows, {key: {"decision": "dropped"}}, decision="dropped") == [7]
+    assert 7 not in selected(rows, {key: {"decision": "dropped"}}, decision="open")
+
+
+def test_a_view_sorts_both_ways_and_keeps_ties_in_order(rows: Rows) -> None:
+    assert selected(rows, sort="probability") == list(range(24))
+    assert selected(rows, sort="probability", descending=True) == list(range(24))[::-1]
+    assert selected(rows, sort="doubt") == list(range(24))[::-1]
+    assert selected(rows, sort="label") == sorted(range(24), key=lambda i: (rows.label[i], i))
+    assert selected(rows, descending=True) == list(range(24))[::-1]
+
+
+def test_what_was_not_looked_at_comes_last_either_way(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = rows.probability.copy()
+    unknown[3] = np.nan
+    monkeypatch.setattr(rows, "probability", unknown)
+    monkeypatch.setattr(rows, "score", np.full(24, np.nan, np.float32))
+    assert selected(rows, sort="probability")[-1] == 3
+    assert selected(rows, sort="probability", descending=True)[-1] == 3
+
+
+def test_words_put_what_matches_best_first(rows: Rows) -> None:
+    match = np.zeros(24, np.float32)
+    match[[9, 4]] = 0.9, 0.5
+    assert View(words="x").select(rows, {}, match).tolist()[:2] == [9, 4]
+
+
+@pytest.mark.parametrize(
+    ("view", "says"),
+    [
+        ({"label": "mos"}, "No picture has the class 'mos'. Did you mean 'moss'?"),
+        ({"finding": "odd"}, "The finding 'odd' is not known. Expected one of class, contradiction"),
+        ({"verdict": "unsure"}, "The verdict 'unsure' is not known. Expected one of sure"),
+        ({"sort": "age"}, "Pictures cannot be sorted by 'age'. Expected order, label"),
+    ],
+)
+def test_a_view_that_cannot_be_is_refused_with_the_cure(rows: Rows, view: dict[str, str], says: str) -> None:
+    with pytest.raises(DataError) as caught:
+        selected(rows, **view)
+    assert str(caught.value).startswith(says)
+
+
+def test_features_and_decisions_are_those_of_the_classifier(rows: Rows, fitted: Classifier) -> None:
+    assert (rows.state == READ).all()
+    said = fitted.predict([s.image for s in rows.items])
+    assert [rows.classes[k] for k in rows.predicted[2:]] == [one.label for one in said[2:]]
+    assert np.allclose(rows.score, [one.score for one in said], atol=1e-5)
+
+
+def test_the_page_sends_a_part_of_the_view_and_all_its_places(client: Client, fitted: Classifier, wrong: Path) -> None:
+    page = client(fitted, data=wrong)
+    looked(page)
+    data = page.get("/rows?right=wrong&start=2&count=3&places=true").json()
+    assert (data["n"], data["of"], data["done"], len(data["rows"])) == (6, 10, 10, 3)
+    assert [row["index"] for row in data["rows"]] == data["places"][2:5]
+    assert {row["label"] for row in data["rows"]} == {"moss"}
+    assert page.get("/rows?label=teal").status_code == 422
+    assert page.get("/rows?count=5000").status_code == 422
+    html = page.get("/browse").text
+    assert 'id="grid"' in html
+    assert '<option value="label">Label likely wrong</option>' in html
+    assert '<a href="/browse" aria-current="page">' in html
+
+
+def test_without_labelled_pictures_there_is_no_grid(client: Client, fitted: Classifier) -> None:
+    assert client(fitted).get("/browse").status_code == 404
+
+
+def test_tiles_come_many_in_one_answer(client: Client, fitted: Classifier, wrong: Path) -> None:
+    page = client(fitted, data=wrong)
+    looked(page)
+    data = page.get("/tiles?places=0,3,9").content
+    sizes = struct.unpack("<3I", data[:12])
+    assert len(data) == 12 + sum(sizes)
+    assert data[12:14] == b"\xff\xd8"
+    assert data[12 + sizes[0] : 14 + sizes[0]] == b"\xff\xd8"
+    for wrong_places in ("0,99", "-1", "x", ",".join("0" * 201)):
+        assert page.get(f"/tiles?places={wrong_places}").status_code == 422
+
+
+def test_a_tile_is_the_whole_picture_and_small() -> None:
+    wide = square(np.zeros((100, 400, 3), np.uint8))
+    import io
+
+    assert Image.open(io.BytesIO(wide)).size == (SIDE, SIDE // 4)
+    assert packed([b"ab", b"", b"c"]) == struct.pack("<3I", 2, 0, 1) + b"abc"
+
+
+def test_tiles_are_kept_and_a_changed_file_has_another_key(tmp_path: Path) -> None:
+    kept = Tiles(tmp_path / "tiles.sqlite")
+    kept.put([(b"1" * 16, b"one"), (b"2" * 16, b"two")])
+    again = Tiles(tmp_path / "tiles.sqlite")
+    assert again.get([b"2" * 16, b"3" * 16, b"1" * 16]) == [b"two", b"", b"one"]
+    assert again.known([b"1" * 16, b"3" * 16]) == {b"1" * 16}
+    file = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(file)
+    before = file_key(str(file))
+    Image.new("RGB", (40, 40), "red").save(file)
+    assert file_key(str(file)) != before
+    assert file_key(str(tmp_path / "gone.png")) == b""
+
+
+def test_tiles_that_cannot_be_kept_stay_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "tiles.sqlite").write_bytes(b"somebody else's")
+    tiles = Tiles(tmp_path / "tiles.sqlite")
+    tiles.put([(b"1" * 16, b"one")])
+    assert tiles.get([b"1" * 16]) == [b"one"]
+    assert (tmp_path / "tiles.sqlite").read_bytes() == b"somebody else's"
+    assert "They are made again next time" in caplog.text
+
+
+def test_a_disk_that_fills_loses_no_tile_of_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = Tiles(tmp_path / "tiles.sqlite")
+
+    class Full:
+        def __enter__(self) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(tiles, "_db", Full())
+    tiles.put([(b"1" * 16, b"one")])
+    assert tiles.get([b"1" * 16]) == [b"one"]
+
+
+@pytest.fixture
+def deciding(client: Client, fitted: Classifier, wrong: Path, tmp_path: Path) -> TestClient:
+    samples = load_samples(wrong)
+    decisions = open_decisions(tmp_path / "decided", samples.classes)
+    page = client(fitted, data=wrong, corrections=Corrections(LabelledData(wrong, samples.items), decisions))
+    looked(page)
+    return page
+
+
+def many(page: TestClient, decision: str, places: list[int], author: str = "Ann", **more: Any) -> dict[str, Any]:
+    body = {"author": author, "decision": decision, "places": places, **more}
+    answer = page.post("/decide-many", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> None:
+    places = deciding.get("/rows?right=wrong&places=true").json()["places"]
+    assert many(deciding, "corrected", places, label="sky") == {"saved": 6, "refused": []}
+    rows = deciding.get("/rows?decision=corrected").json()["rows"]
+    assert {(r["decided"], r["author"]) for r in rows} == {("sky", "Ann")}
+    assert {r["index"] for r in rows} >= set(places), "and their copies, which share a decision"
+    bases = {str(row["index"]): row["number"] for row in rows}
+    assert many(deciding, "undo", places, bases=bases)["saved"] == 6
+    assert deciding.get("/rows?decision=corrected").json()["n"] == 0
+
+
+def test_what_somebody_decided_in_between_stands_and_is_told(deciding: TestClient) -> None:
+    many(deciding, "dropped", [0], "Bo")
+    done = many(deciding, "corrected", [0, 1], label="rust")
+    assert done["saved"] == 1, done
+    (refused,) = done["refused"]
+    assert refused["index"] == 0
+    assert refused["error"].startswith("Bo decided in between: dropped")
+    assert deciding.get("/rows?decision=dropped").json()["n"] >= 1
+
+
+def test_a_file_that_changed_is_not_decided_on_and_the_others_are(deciding: TestClient) -> None:
+    first = deciding.get("/rows").json()["rows"][0]
+    path = Path(deciding.get("/selection.csv?places=0").text.splitlines()[1].partition(",")[0])
+    assert path.name == first["image"]
+    Image.new("RGB", (8, 8)).save(path)
+    done = many(deciding, "confirmed", [0, 1])
+    assert done["saved"] == 1, done
+    assert "has changed since the page was started" in done["refused"][0]["error"]
+
+
+def test_a_selection_is_downloaded_as_a_table_that_can_be_read(deciding: TestClient, tmp_path: Path) -> None:
+    answer = deciding.get("/selection.csv?places=4,2")
+    table = tmp_path / "list.csv"
+    table.write_bytes(answer.content)
+    assert [s.label for s in load_samples(table).items] == [
+        deciding.get("/rows").json()["rows"][i]["label"] for i in (4, 2)
+    ]
+
+
+@pytest.mark.parametrize("body", [{"places": [99]}, {"decision": "wrong"}, {"places": list(range(2001))}])
+def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, body: dict[str, Any]) -> None:
+    given = {"author": "Ann", "decision": "confirmed", "places": [0], **body}
+    assert deciding.post("/decide-many", json=given).status_code == 422
+    assert deciding.get("/rows?decision=confirmed").json()["n"] == 0
+
+
+def waited(page: TestClient) -> dict[str, Any]:
+    for _ in range(600):
+        state = page.get("/refit/state").json()
+        if not state["running"]:
+            return dict(state)
+        time.sleep(0.05)
+    raise AssertionError("the comparison did not end")
+
+
+def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> None:
+    html = deciding.get("/refit").text
+    assert "Fit and compare" in html
+    assert '<a href="/refit" aria-current="page">' in html
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding)["problem"] == "No label was changed and no picture left out. Decide on some pictures first."
+    places = deciding.get("/rows?right=wrong&predicted=sky&places=true").json()["places"]
+    many(deciding, "corrected", places, label="sky")
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding) == {"running": None, "done": True, "problem": None}
+    data = deciding.get("/refit?format=json").json()
+    assert data["study"] == "refit"
+    assert data["n_changed"] >= 4
+    assert data["sentence"].partition(":")[0] in deciding.get("/refit").text
+    for row in data["changed"]:
+        assert deciding.get("/rows").json()["rows"][row["index"]]["image"] == row["image"]
+
+
+def test_the_findings_of_a_check_in_the_folder_of_decisions_are_shown(
+    client: Client, fitted: Classifier, wrong: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    checked = Check().run(fitted.encoder, samples)
+    checked.save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    rows = client(fitted, data=wrong, corrections=given).get("/rows?finding=contradiction").json()["rows"]
+    expected = {f["image"] for f in checked.data["findings"] if f["kind"] == "contradiction"}
+    assert expected
+    assert {row["image"] for row in rows} == {Path(name).name for name in expected}
+
+
+def test_a_check_of_other_data_is_not_shown_and_the_log_says_so(
+    client: Client, fitted: Classifier, wrong: Path, folders: Path, tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    Check().run(fitted.encoder, load_samples(folders)).save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    page = client(fitted, data=wrong, corrections=given)
+    assert not any(row["findings"] for row in page.get("/rows").json()["rows"])
+    assert "are not shown" in caplog.text

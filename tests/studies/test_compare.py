@@ -1,0 +1,145 @@
+"""Methods compared on the same held-out pictures: what is recommended, what is kept, and what time does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from schemas import check
+from seewhy.classifiers.fitting import PictureRecipe
+from seewhy.cli import app
+from seewhy.cli.session import Session
+from seewhy.errors import InputError
+from seewhy.pictures.samples import Sample, Samples, gathered
+from seewhy.progress import Progress
+from seewhy.studies.compare import CompareStudy, Deadline, OutOfTimeError, chosen, crossed
+from seewhy.studies.study import Findings
+from tiny import class_folders, colours, picture
+
+STUDY = CompareStudy(only=("linear", "neighbours", "coop"), n_explained=3, held_out=0.3)
+
+
+def drawn(n: int = 10) -> Samples:
+    labels = ("moss", "rust", "sky")
+    return gathered([Sample(f"{k} {i}", k, pixels=picture(k, i, 16)) for k in labels for i in range(n)])
+
+
+def costs(*milliseconds: float, seconds: float = 1.0) -> list[dict[str, Any]]:
+    return [{"values": {"milliseconds": m, "seconds": seconds, "accuracy": 0}} for m in milliseconds]
+
+
+def columns(*right: list[int]) -> torch.Tensor:
+    return torch.tensor(right, dtype=torch.double).T
+
+
+@pytest.fixture(scope="module")
+def found() -> Findings:
+    return STUDY.run({"colours": colours()}, drawn())
+
+
+def test_the_findings_are_as_their_schema_says_and_draw_themselves(found: Findings) -> None:
+    check("study-compare", [{**found.data, "report": None}])
+    assert {row["method"] for row in found.data["rows"]} == {"linear", "neighbours"}
+    assert found.data["n_test"] + found.data["n_learn"] == 30
+    html = found.to_html()
+    assert "Methods compared" in html
+    assert "What accuracy costs" in html
+
+
+def test_a_method_that_cannot_learn_from_these_is_named_with_the_reason(found: Findings) -> None:
+    (left,) = found.data["skipped"]
+    assert left["method"] == "coop"
+    assert "single tokens" in left["skipped"]
+    assert left["skipped"] in found.to_html().replace("&#39;", "'")
+
+
+def test_colours_are_recognised_and_the_evidence_of_each_is_judged(found: Findings) -> None:
+    for row in found.data["rows"]:
+        assert row["accuracy"] == 1.0
+        assert row["low"] > 0.6
+        assert row["milliseconds"] > 0
+        assert 0 <= row["believable_where"] <= 1
+    assert found.sentence.startswith(f"Use {found.data['recommended']}: it predicts 100.0% of 9 held-out pictures")
+
+
+def test_a_stopped_study_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = STUDY.run({"colours": colours()}, drawn(), tmp_path)
+    monkeypatch.setattr(PictureRecipe, "fit", lambda *_, **__: pytest.fail("it was fitted again"))
+    again = CompareStudy(only=("linear", "neighbours"), n_explained=3, held_out=0.3)
+    second = again.run({"colours": colours()}, drawn(), tmp_path)
+    assert second.data["rows"] == first.data["rows"]
+
+
+def test_other_pictures_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    one = CompareStudy(only=("neighbours",), n_explained=0)
+    one.run({"colours": colours()}, drawn(), tmp_path)
+    other = one.run({"colours": colours()}, drawn(12), tmp_path)
+    assert other.data["n"] == 36
+    assert len((tmp_path / "progress.jsonl").read_text().splitlines()) == 2
+
+
+def test_when_time_is_up_no_method_is_begun_and_what_is_there_is_told(tmp_path: Path) -> None:
+    CompareStudy(only=("neighbours",), n_explained=0).run({"colours": colours()}, drawn(), tmp_path)
+    late = CompareStudy(only=("linear", "neighbours"), minutes=1e-9, n_explained=0)
+    data = late.run({"colours": colours()}, drawn(), tmp_path).data
+    assert [row["method"] for row in data["rows"]] == ["neighbours"]
+    assert [(row["method"], row["skipped"]) for row in data["skipped"]] == [
+        ("linear", "Stopped after 1e-09 minutes. Run again to continue.")
+    ]
+
+
+def test_no_time_at_all_is_an_error_with_the_cure() -> None:
+    with pytest.raises(InputError, match="Give more time with --minutes"):
+        CompareStudy(only=("neighbours",), minutes=1e-9).run({"colours": colours()}, drawn())
+
+
+def test_a_deadline_stops_in_the_middle_and_hands_on_what_is_done() -> None:
+    passed, late = [], Deadline(Progress(), end=0.0)
+    with pytest.raises(OutOfTimeError):
+        passed.extend(late.track([1, 2, 3], "Working"))
+    assert list(Deadline(Progress(), end=float("inf")).track([1, 2, 3], "Working")) == [1, 2, 3]
+    assert passed == [1]
+
+
+def test_the_cheapest_within_one_standard_error_is_chosen() -> None:
+    best, near, far = [1] * 90 + [0] * 10, [1] * 89 + [0] * 11, [1] * 60 + [0] * 40
+    right = columns(best, near[::-1], far)
+    assert chosen(right, costs(50, 5, 1)) == 1
+    assert chosen(right, costs(5.5, 5, 1)) == 0, "as cheap within the clock's error: the more accurate one"
+    assert chosen(columns(best, far), costs(50, 1)) == 0
+
+
+def test_what_is_reported_of_a_choice_was_not_chosen() -> None:
+    draws = torch.Generator().manual_seed(0)
+    luck = (torch.rand(40, 30, generator=draws) < 0.5).double()  # thirty methods that guess
+    groups = torch.arange(40)
+    chosen_on_all = float(luck[:, chosen(luck, costs(*[1.0] * 30))].mean())
+    read = [crossed(luck, costs(*[1.0] * 30), groups, seed) for seed in range(20)]
+    assert chosen_on_all > 0.6
+    assert abs(sum(read) / 20 - 0.5) < 0.06
+
+
+def test_halves_keep_pictures_of_one_group_together() -> None:
+    right = columns([1] * 10 + [0] * 10, [0] * 10 + [1] * 10)
+    assert crossed(right, costs(1, 1), torch.arange(20) // 10, 0) == 0.0
+
+
+def test_an_unknown_method_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"'liner' is no method that learns from pictures\. Expected .*linear"):
+        CompareStudy(only=("liner",))
+
+
+def test_the_command_writes_a_page_and_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "encoders", lambda _self: {"colours": colours()})
+    folders, out = class_folders(tmp_path / "photos", n=6), tmp_path / "out"
+    words = ["study", "compare", str(folders), "--method", "neighbours", "--set", "n_explained=0", "-o", str(out)]
+    done = CliRunner().invoke(app, [*words, "--json", "--quiet"])
+    assert done.exit_code == 0, done.output
+    data = json.loads(done.stdout)
+    check("study-compare", [data])
+    assert data["report"] == str(out / "compare.html")
