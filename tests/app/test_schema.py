@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from documented import ask_documented, operations
@@ -41,7 +40,6 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def page(fitted: Classifier, folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    torch.set_flush_denormal(False)  # what ran before in this thread may have set it; hypothesis draws such numbers
     samples, kept = load_samples(folders), tmp_path_factory.mktemp("decided")
     corrections = Corrections(LabelledData(folders, samples.items), open_decisions(kept, fitted.classes))
     app = make_app(fitted, Settings(), data=samples, corrections=corrections)

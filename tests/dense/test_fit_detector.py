@@ -376,7 +376,7 @@ def test_from_the_command_line(data: BoxData, tmp_path: Path, monkeypatch: pytes
     assert about["classes"] == ["red", "blue"]
     told = run(*fit, "--precision", "0.9", "--folds", "2").splitlines()
     assert told[0].startswith(f"{tmp_path / 'det'}: linear, 2 class(es), ")
-    assert re.match(r"Expect an AP50 of \d+ to \d+ on as many new pictures like the 10 that it was fitted on", told[1])
+    assert re.match(r"Expect an AP50 of \d+ to \d+ on 10 new pictures like those that it was fitted on\.", told[1])
     assert re.match(r"red\tfrom a score of 0\.\d\d: precision \d+% \(\d+% to \d+%\).*, recall .*, 10 boxes$", told[2])
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "what was kept on the way is gone"
     saved = ["-m", str(tmp_path / "det"), "-e", "colours"]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed, so there is no service")
 
@@ -34,7 +33,6 @@ PATHS = (
 
 @pytest.fixture(scope="module")
 def service(fitted: Classifier) -> Iterator[TestClient]:
-    torch.set_flush_denormal(False)  # what ran before in this thread may have set it; hypothesis draws such numbers
     with TestClient(make_service({"tiny": fitted}), base_url="http://localhost:8000") as client:
         yield client
 

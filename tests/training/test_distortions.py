@@ -155,9 +155,21 @@ def test_a_crop_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
         Augmentation(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"grey": 1.5}, {"hue": 0.6}, {"blur": ()}, {"solarise": (-1.0,)}])
-def test_what_is_no_part_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^The augmentation was given .* expected.* Change "):
+EACH = "Expected at least one probability from 0 to 1 in each. Change them."
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"grey": 1.5}, "grey=1.5. Expected a number from 0 to 1. Change it, or leave it out to use 0.2."),
+        ({"hue": 0.6}, "hue=0.6. Expected a number from 0 to 0.5. Change it, or leave it out to use 0.1."),
+        ({"blur": ()}, f"blur=(), solarise=(0.0,). {EACH}"),
+        ({"solarise": (-1.0,)}, f"blur=(0.5,), solarise=(-1.0,). {EACH}"),
+    ],
+)
+def test_what_is_no_part_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
         Augmentation(**wrong)
+    assert str(caught.value) == f"The augmentation was given {says}"
     with pytest.raises(UnknownNameError, match="byol"):
         augmentation("boyl")

@@ -153,7 +153,7 @@ def test_held_out_figures_are_counted_right(samples: Samples) -> None:
     assert [row["measure"] for row in report.data["measures"]] == ["class by 12 neighbours", "class by a linear probe"]
     assert all(row["n"] == 12 for row in report.data["measures"])
     assert all(row["before"] > 0.6 for row in report.data["measures"]), "colours are seen by any network"
-    assert "Neighbours tell" in report.to_html()
+    assert "Neighbours predict" in report.to_html()
     x = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     assert probe(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[-1.0], [9.0]]), 2, torch.zeros(4).bool()).tolist() == [
         0,

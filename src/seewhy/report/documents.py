@@ -313,8 +313,8 @@ def expected(data: dict[str, Any]) -> str:
     left = sum(row["ap50"] is None for row in data["classes"])
     few = f" {left} class(es) with fewer than {data['fewest']} boxes are not included." if left else ""
     return (
-        f"Expect an AP50 of {low:.0f} to {high:.0f} on as many new pictures like the {data['n_pictures']} that it was "
-        f"fitted on. Measured on each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
+        f"Expect an AP50 of {low:.0f} to {high:.0f} on {data['n_pictures']} new pictures like those that it was fitted "
+        f"on. On its own pictures, each measured by a detector fitted without it, AP50 is {100 * data['ap50']:.1f}, "
         f"{_beside(data['controls'])}.{few}"
     )
 

@@ -142,8 +142,8 @@ class Augmentation:
         parts = (*self.blur, *self.solarise)
         if not self.blur or not self.solarise or not all(0 <= part <= 1 for part in parts):
             raise InputError(
-                f"The augmentation was given blur={self.blur}, solarise={self.solarise}. Expected a probability from 0 "
-                "to 1 for one view or more. Change them."
+                f"The augmentation was given blur={self.blur}, solarise={self.solarise}. Expected at least one "
+                "probability from 0 to 1 in each. Change them."
             )
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
