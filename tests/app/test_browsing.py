@@ -48,6 +48,9 @@ def test_mistakes_are_filtered_and_ordered(
     scores = [p["score"] for p in surest]
     assert len(scores) == 6
     assert scores == sorted(scores, reverse=True)
+    assert fitted.measured_trust is None
+    assert [p["probability"] for p in surest] == scores, "the score, where nothing measured the decisions"
+    assert "unlike anything it knows" not in page.get("/mistakes?order=surest").text
     least = page.get("/mistakes?order=least_sure&format=json").json()["pictures"]
     assert [p["card"] for p in least] == [p["card"] for p in surest[::-1]]
     assert page.get("/mistakes?true=sky&format=json").json()["found"] == 0

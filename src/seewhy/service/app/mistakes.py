@@ -69,12 +69,13 @@ class Mistakes:
 
     def _of(self, i: int) -> Mistake:
         rows = self.rows
-        measured = rows.verdict[i] != VERDICTS.index("not measured")
-        probability = None if np.isnan(rows.probability[i]) else float(rows.probability[i])
+        verdict, score = VERDICTS[rows.verdict[i]], float(rows.score[i])
+        probability = score if np.isnan(rows.probability[i]) else float(rows.probability[i])
         label, predicted = rows.classes[rows.label[i]], rows.classes[rows.predicted[i]]
-        doubt = float(rows.doubt[i]) if measured else None
+        probability = None if verdict == "unlike anything it knows" else probability
+        doubt = None if verdict == "not measured" else float(rows.doubt[i])
         name, key = Path(rows.items[i].image).name, rows.key[i].decode()
-        return Mistake(i, name, label, predicted, float(rows.score[i]), probability, key, doubt)
+        return Mistake(i, name, label, predicted, score, probability, key, doubt)
 
     def to_json(self, listing: Listing | None = None) -> dict[str, Any]:
         listing = listing or Listing()

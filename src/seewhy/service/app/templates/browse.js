@@ -91,7 +91,7 @@
     const tile = tiles.get(row.index);
     if (tile && cell.firstChild.src !== tile) cell.firstChild.src = tile;
     if (!tile) cell.firstChild.removeAttribute("src");
-    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : `${percent(row.probability ?? row.score)} ${row.predicted}`;
+    const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.probability ?? row.score)} ${row.predicted}`;
     cell.querySelector(".what").textContent = told;
     const label = row.decision === "corrected" ? `${row.label} → ${row.decided}` : row.label;
     cell.querySelector(".name").textContent = label || row.image;
