@@ -46,7 +46,11 @@ class Labels:
 
     @classmethod
     def of(
-        cls, labels: Sequence[str], keys: Sequence[str], decided: Mapping[str, Mapping[str, Any]], classes: Sequence[str]
+        cls,
+        labels: Sequence[str],
+        keys: Sequence[str],
+        decided: Mapping[str, Mapping[str, Any]],
+        classes: Sequence[str],
     ) -> Labels:
         """By the standing decisions; one on a label that the data no longer give is not applied."""
         number = {name: k for k, name in enumerate(classes)}
@@ -141,7 +145,8 @@ class RefitStudy:
         n_groups = int(groups.max()) + 1
         size = torch.zeros(n_groups, dtype=torch.double).index_add(0, groups, torch.ones(len(groups)).double())
         sums = torch.stack(
-            [torch.stack([torch.zeros(n_groups).double().index_add(0, groups, right[:, m]), size], 1) for m in (0, 1)], 1
+            [torch.stack([torch.zeros(n_groups).double().index_add(0, groups, right[:, m]), size], 1) for m in (0, 1)],
+            1,
         )
         found = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=self.n_draws, seed=self.seed)
         value, interval, real = found.difference(1, 0)
@@ -211,4 +216,6 @@ def page(data: Row) -> Document:
         blocks: list[Block] = [Table(("picture", "label", "before", "after", ""), moved)]
         blocks += [Note(f"{more:,} more are not shown.")] if more > 0 else []
         sections.append(Section("Pictures whose prediction changed", blocks))
-    return Document(f"{first}.", f"{rest[:1].upper()}{rest[1:]}", [*sections, *closing(data)], "Labels before and after")
+    return Document(
+        f"{first}.", f"{rest[:1].upper()}{rest[1:]}", [*sections, *closing(data)], "Labels before and after"
+    )

@@ -74,7 +74,8 @@ class Browse:
         """All labelled pictures as a grid. What is shown, and how it is sorted, is in the address."""
         rows = self.rows
         data = {
-            "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS), "findings": dict(KINDS),
+            "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS),
+            "findings": {kind: title for kind, (title, _) in KINDS.items()},
             "sorts": list(SORTS), "words": rows.classifier.encoder.has_text, "decisions": self._corrections is not None,
             "labels": [] if self._corrections is None else list(self._corrections.decisions.classes),
         }  # fmt: skip
