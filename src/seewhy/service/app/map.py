@@ -238,7 +238,7 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
     if name == "right":
         return _classes(np.where(rows.right, 0, np.where(rows.wrong, 1, -1)), ("right", "wrong"))
     if name == "verdict":
-        return _classes(np.where(read, rows.verdict, -1), VERDICTS)
+        return _classes(np.where(read, rows.verdict.astype(np.int32), -1), VERDICTS)
     if name == "finding":
         lowest = rows.findings & -rows.findings.astype(np.int32)
         first = np.where(rows.findings > 0, 1 + np.log2(np.maximum(lowest, 1)), 0)

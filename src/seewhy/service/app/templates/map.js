@@ -137,6 +137,7 @@
     if (i !== shownAt) return;
     const row = data.rows[0], [image, name, label, said] = at.children;
     URL.revokeObjectURL(image.src);
+    image.hidden = tile.byteLength < 5;
     image.src = URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" }));
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
