@@ -21,18 +21,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path[:0] = [
-    str(Path(__file__).resolve().parents[1] / "tests"),
-    str(Path(__file__).resolve().parents[1] / "tests/app"),
-]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "app"))
+
+from served_map import filled, serving
 
 from browser import BROWSER, Browser, until
-from served_map import filled, serving
-from tiny import class_folders, tiny_cnn
-
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.pictures.samples import load_samples
 from seewhy.service.app.map import FEWEST, N_COMPONENTS, column, principal
+from tiny import class_folders, tiny_cnn
 
 FRAMES = """
 new Promise((done) => {
@@ -52,7 +50,9 @@ MOVES = {
     "at rest": "",
     "moving": "press(k % 40 < 20 ? 'ArrowLeft' : 'ArrowRight');",
     "zooming": "press(k % 20 < 10 ? '+' : '-');",
-    "pointing": "canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: 200 + 4 * k, clientY: 500, pointerId: 1}));",
+    "pointing": (
+        "canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: 200 + 4 * k, clientY: 500, pointerId: 1}));"
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def around(tab: Browser, corners: list[tuple[float, float]]) -> None:
     """Draw a line with Shift held down."""
     held: dict[str, Any] = {"button": "left", "buttons": 1, "modifiers": 8}
     mouse(tab, "Pressed", *corners[0], clickCount=1, **held)
-    for a, b in zip(corners, corners[1:], strict=False):
+    for a, b in pairwise(corners):
         for t in (0.5, 1):
             mouse(tab, "Moved", a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1]), **held)
     mouse(tab, "Released", *corners[-1], clickCount=1, **{**held, "buttons": 0})
@@ -132,7 +133,7 @@ def test_filters_of_the_grid_leave_the_others_faint(tab: Browser, address: str) 
 
 @pytest.mark.usefixtures("webgl")
 def test_pointing_at_a_point_names_its_picture(tab: Browser, address: str) -> None:
-    left, top, wide, high = place = opened(tab, f"{address}/map")
+    left, top, _, _ = place = opened(tab, f"{address}/map")
     rows, columns = vivid(tab, place).nonzero()
     k = len(rows) // 2
     x, y = left + 2 + int(columns[k]), top + 2 + int(rows[k])

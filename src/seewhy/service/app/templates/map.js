@@ -13,7 +13,7 @@
   const COLOURS = ["#2f7ebc", "#e8770f", "#35a04a", "#d13438", "#8f63c0", "#8c5a48", "#e06bb5", "#a3a617", "#17a9bd", "#5058c8",
     "#b8860b", "#0f7a6c", "#c2185b", "#6d8f2f", "#4aa3ff", "#9c3f0c", "#b08adf", "#5f7f8f", "#ff8d85", "#3d6b22"];
   const RAMP = ["#7a3fa8", "#3f6fc0", "#1f9e9e", "#63b84a", "#e8c31c"];
-  const RIGHT = ["#35a04a", "#d13438"], GREY = "#8a8a8a", UNKNOWN = 65535, MOST = 20;
+  const GREY = "#8a8a8a", UNKNOWN = 65535, MOST = 20;
   const selected = new Set();
   let [column, view, values, only, version, done, pinned, shownAt, asking] = [null, null, null, -1, 0, -1, false, -1, 0];
 
@@ -23,7 +23,7 @@
     const [a, b] = [rgb(RAMP[k]), rgb(RAMP[k + 1])];
     return a.map((one, i) => one + (b[i] - one) * (place - k));
   };
-  const colourOf = (k) => (k === UNKNOWN || k >= MOST ? GREY : (column.name === "right" ? RIGHT : COLOURS)[k]);
+  const colourOf = (k) => (k === UNKNOWN || k >= MOST ? GREY : COLOURS[k]);
   const bright = (i) => (!view || view.has(i)) && (only < 0 || values[i] === only);
 
   const paint = () => {
@@ -142,7 +142,7 @@
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
     const sure = row.probability ?? row.score;
-    said.textContent = row.predicted ? `predicted ${row.predicted}${sure === null ? "" : `, ${Math.round(100 * sure)} %`}` : "not predicted";
+    said.textContent = row.predicted ? `predicted ${row.predicted}${sure === null ? "" : `, ${Math.round(100 * sure)}\u00a0%`}` : "not predicted";
     at.lastElementChild.href = `/sample/${i}`;
     at.hidden = false;
     put();
