@@ -255,7 +255,7 @@ def _classes(values: np.ndarray, names: Sequence[str], weight: np.ndarray | None
     place = np.full(len(names) + 1, len(order))  # the last is for what is unknown
     place[order], place[-1] = np.arange(len(order)), UNKNOWN
     found = place[values]
-    legend = [{"name": names[k], "n": int((found == i).sum())} for i, k in enumerate(order)]
+    legend = [{"name": names[int(k)], "n": int((found == i).sum())} for i, k in enumerate(order)]
     if len(names) > MOST_COLOURS:
         legend.append({"name": "others", "n": int((found == len(order)).sum())})
     return {"kind": "classes", "legend": legend, "values": _packed(found)}
