@@ -161,50 +161,18 @@ def tolerances(page: Path) -> str:
 def reproductions(page: Path) -> str:
     """How many claims of each paper showed here, from ``reproductions/results/``; each paper has a page of its own."""
     verdicts, reports = _reports()
-    rows = [
-        (f"[{r.title}](reproductions/{r.name}.md)", r.paper, *(sum(c.verdict == v for c in r.claims) for v in verdicts))
-        for r in reports
-    ]
-    return table(("question", "paper", *verdicts), rows)
+    return _beside("docs", "reproduction_pages").counts(reports, verdicts, page.with_suffix(""), table)
 
 
 def reproduction(page: Path) -> str:
     """What one paper claims and what showed here."""
-    _, reports = _reports()
-    report = next(r for r in reports if r.name == page.stem)
-    figures = any(c.paper for c in report.claims)
-    head = ("the paper's claim", *["the paper's figure"] * figures, "rule", "measured", "verdict")
-    rows = [
-        (_claim(c), *[c.paper] * figures, c.rule, f"{c.measured}; n = {c.n}", f"**{c.verdict}**") for c in report.claims
-    ]
-    about = {
-        "Paper": report.paper,
-        "Pictures": report.data,
-        "Model": report.model,
-        "Run": f"{report.machine}, {duration(report.seconds)}, seed {report.seed}, commit {report.commit}",
-        "Script": f"[`{report.name}.py`](../../reproductions/{report.name}.py)",
-    }
-    parts = [
-        "".join(f"- {key}: {text}\n" for key, text in about.items()),
-        f"```bash\n{report.command}\n```\n",
-        table(head, rows),
-    ]
-    if report.differences:
-        parts.append("What differs from the paper:\n\n" + "".join(f"- {text}\n" for text in report.differences))
-    return "\n".join(parts)
+    report = next(r for r in _reports()[1] if r.name == page.stem)
+    return _beside("docs", "reproduction_pages").page(report, duration(report.seconds), table)
 
 
 def headlines(page: Path) -> str:
-    """The claim of each paper's abstract: the paper's figure, ours, the verdict, and what made it."""
-    rows = []
-    for r in _reports()[1]:
-        c, link = r.headline, f"[{r.headline.claim}](reproductions/{r.name}.md)"
-        rows.append((link, c.paper or "not verified", c.measured, c.verdict, f"`{r.command}`", r.commit))
-    return table(("claim", "the paper's figure", "ours", "verdict", "command", "commit"), rows)
-
-
-def _claim(claim: Any) -> str:
-    return f"*{claim.section}*: {claim.claim}" if claim.section else claim.claim
+    """The claim of each paper's abstract: the paper's figure, ours and the verdict."""
+    return _beside("docs", "reproduction_pages").headlines(_reports()[1], table)
 
 
 def _reports() -> tuple[tuple[str, ...], list[Any]]:
@@ -217,7 +185,7 @@ def _reports() -> tuple[tuple[str, ...], list[Any]]:
 
 def _beside(folder: str, name: str) -> Any:
     """A script of the repository as a module."""
-    sys.path.insert(0, str(ROOT / folder))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / folder))
     try:
         return importlib.import_module(name)
     finally:

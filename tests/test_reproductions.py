@@ -146,12 +146,14 @@ def test_the_page_says_what_a_report_says(claims: ModuleType, tmp_path: Path, mo
     table = generate.reproductions(tmp_path / "docs" / "reproductions.md")
     assert "| [Is it so?](reproductions/x.md) | A 2020 | 1 | 0 | 0 | 1 |" in table
     page = generate.reproduction(tmp_path / "docs" / "reproductions" / "x.md")
-    assert r"| *two classes*: A \| B | 0.9 (Table 1) | above 0.5 | 0.700 (0.600 to 0.800); n = 12 | **shown** |" in page
+    row = r"| A \| B | 0.9 (Table 1) | 0.700 (0.600 to 0.800); n = 12 | *Shown*: above 0.5. | **shown** |"
+    head = "| claim | the paper's figure | measured | rule | verdict |\n| --- | --- | --- | --- | --- |"
+    assert f"### Two classes\n\n{head}\n{row}" in page
     assert "- Run: 1 core, 5 minutes, seed 4, commit abcd" in page
     heads = generate.headlines(tmp_path / "docs" / "reproductions.md")
-    ours = "0.9 (Table 1) | 0.700 (0.600 to 0.800) | shown | `python x` | abcd |"
+    ours = "0.9 (Table 1) | 0.700 (0.600 to 0.800) | shown |"
     assert rf"| [A \| B](reproductions/x.md) | {ours}" in heads
-    assert "- it is small" in page
+    assert "- It is small." in page
 
 
 def test_grad_cam_finds_planted_evidence_and_a_second_run_measures_nothing(

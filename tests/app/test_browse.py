@@ -23,7 +23,7 @@ from seewhy.service.app.rows import READ, Rows, View
 from seewhy.service.app.settings import Settings
 from seewhy.service.app.tiles import SIDE, Tiles, file_key, packed, square
 from seewhy.service.app.worker import Worker
-from seewhy.studies.inspection.check import KINDS
+from seewhy.studies.inspection.check import KINDS, Check
 
 Client = Callable[..., TestClient]
 
@@ -248,3 +248,55 @@ def test_a_decision_that_cannot_be_made_is_refused_whole(deciding: TestClient, b
     given = {"author": "Ann", "decision": "confirmed", "places": [0], **body}
     assert deciding.post("/decide-many", json=given).status_code == 422
     assert deciding.get("/rows?decision=confirmed").json()["n"] == 0
+
+
+def waited(page: TestClient) -> dict[str, Any]:
+    for _ in range(600):
+        state = page.get("/refit/state").json()
+        if not state["running"]:
+            return dict(state)
+        time.sleep(0.05)
+    raise AssertionError("the comparison did not end")
+
+
+def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> None:
+    html = deciding.get("/refit").text
+    assert "Fit and compare" in html
+    assert '<a href="/refit" aria-current="page">' in html
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding)["problem"] == "No label was changed and no picture left out. Decide on some pictures first."
+    places = deciding.get("/rows?right=wrong&predicted=sky&places=true").json()["places"]
+    many(deciding, "corrected", places, label="sky")
+    assert deciding.post("/refit/start").status_code == 200
+    assert waited(deciding) == {"running": None, "done": True, "problem": None}
+    data = deciding.get("/refit?format=json").json()
+    assert data["study"] == "refit"
+    assert data["n_changed"] >= 4
+    assert data["sentence"].partition(":")[0] in deciding.get("/refit").text
+    for row in data["changed"]:
+        assert deciding.get("/rows").json()["rows"][row["index"]]["image"] == row["image"]
+
+
+def test_the_findings_of_a_check_in_the_folder_of_decisions_are_shown(
+    client: Client, fitted: Classifier, wrong: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    checked = Check().run(fitted.encoder, samples)
+    checked.save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    rows = client(fitted, data=wrong, corrections=given).get("/rows?finding=contradiction").json()["rows"]
+    expected = {f["image"] for f in checked.data["findings"] if f["kind"] == "contradiction"}
+    assert expected
+    assert {row["image"] for row in rows} == {Path(name).name for name in expected}
+
+
+def test_a_check_of_other_data_is_not_shown_and_the_log_says_so(
+    client: Client, fitted: Classifier, wrong: Path, folders: Path, tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder, samples = tmp_path_factory.mktemp("check"), load_samples(wrong)
+    Check().run(fitted.encoder, load_samples(folders)).save(folder / "check.json")
+    given = Corrections(LabelledData(wrong, samples.items), open_decisions(folder, samples.classes))
+    page = client(fitted, data=wrong, corrections=given)
+    assert not any(row["findings"] for row in page.get("/rows").json()["rows"])
+    assert "are not shown" in caplog.text

@@ -164,7 +164,7 @@ def test_a_save_that_fails_leaves_what_there_was(
         Pretrained().build(ENCODER).save(place)
     if stage != "rename":
         assert str(caught.value) == (
-            f"{place} could not be written: [Errno 28] No space left on device. Free some space or give another place."
+            f"{place} could not be written: No space left on device. Free some space, or give another place."
         )
     assert contents(folder.parent) == before
     assert [p.name for p in folder.parent.iterdir()] == ["model"]

@@ -142,7 +142,7 @@ def test_padding_resize_is_refused() -> None:
 
 def test_folder_without_preprocessing_is_refused(tmp_path: Path) -> None:
     save(tmp_path, CONFIGS["vit"], {"mean": [0.5, 0.5, 0.5]})
-    with pytest.raises(ModelError, match="std, interpolation, resize_mode not in"):
+    with pytest.raises(ModelError, match="std, interpolation, resize_mode is missing in"):
         load(f"local-dir:{tmp_path}")
 
 

@@ -299,7 +299,9 @@ def test_a_configuration_that_makes_no_sense_is_told(tmp_path: Path, wrong: dict
 def test_a_damaged_config_is_said_to_be(tmp_path: Path, text: str) -> None:
     folder, _ = save(tmp_path, "test_resnet", num_classes=2)
     (folder / "config.json").write_text(text)
-    said = r"does not say its preprocessing" if "cfg" in text else r"config\.json of .* cannot be read: .* A JSON"
+    said = (
+        r"does not say its preprocessing" if "cfg" in text else r"config\.json of .* cannot be read: .* Expected a JSON"
+    )
     with pytest.raises(ModelError, match=said):
         load(str(folder))
 

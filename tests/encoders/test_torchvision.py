@@ -91,7 +91,8 @@ def test_missing_weights(tmp_path: Path) -> None:
         load("resnet18")
     assert str(caught.value) == (
         "The weights of 'torchvision:resnet18' are not on this machine: "
-        f"{tmp_path / 'torch/hub/checkpoints'} has no resnet18-f37072fd.pth, and HF_HUB_OFFLINE forbids asking the network. On a machine with a network download "
+        f"{tmp_path / 'torch/hub/checkpoints'} has no resnet18-f37072fd.pth, and HF_HUB_OFFLINE forbids asking "
+        "the network. On a machine with a network download "
         "https://download.pytorch.org/models/resnet18-f37072fd.pth, copy it here and use "
         "'torchvision:resnet18@/path/to/resnet18-f37072fd.pth'."
     )

@@ -134,7 +134,7 @@ def test_a_killed_stranger_is_not_touched(
 def test_what_lies_where_sqlite_keeps_its_own_is_not_touched(tmp_path: Path, ending: str) -> None:
     beside = tmp_path / f"a.sqlite{ending}"
     beside.write_text("one line")
-    with pytest.raises(ForeignFileError, match=r"belongs to a\.sqlite"):
+    with pytest.raises(ForeignFileError, match=r"SQLite needs that name for a\.sqlite"):
         FeatureStore(tmp_path / "a.sqlite")
     assert contents(tmp_path) == {beside.name: (b"one line", beside.stat().st_mtime_ns)}
 

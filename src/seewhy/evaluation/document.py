@@ -44,7 +44,7 @@ SMALL = Transform((SIDE, SIDE), SIDE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.
 
 
 def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
-    """Small views ``(h, w, 3)``, by name, of those that can be read."""
+    """Return small copies ``(h, w, 3)`` of the pictures that can be read, by name."""
     found = {}
     for name in pictures:
         try:
@@ -55,12 +55,12 @@ def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def shown_examples(data: Mapping[str, Any]) -> list[str]:
-    """The wrongly decided pictures that the page names."""
+    """Return the wrongly predicted pictures that the page shows."""
     return [name for row in data["confusions"][:N_CONFUSIONS] for name in row["examples"][:N_EXAMPLES]]
 
 
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
-    """The page; what was not measured is said to be so."""
+    """Return the report as a page, which also says what was not measured."""
     fitted_on, n = data["fitted_on"], data["n"]
     is_known = fitted_on is not None and fitted_on["n_same_bytes"] + fitted_on["n_near"] > 0
     above = f"Evaluation on {n} {'' if is_known else 'held-out '}{'picture' if n == 1 else 'pictures'}"

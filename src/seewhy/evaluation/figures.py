@@ -35,18 +35,18 @@ from ..trust.groups import numbered
 from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
-"""Pictures of no class: samples, file names, or a folder."""
+"""Pictures of no known class: samples, file names, or a folder."""
 LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
 FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
 N_DRAWS = 2000
-"""Of as many pictures, with replacement, for an interval."""
+"""Bootstrap resamples for an interval, each with as many pictures as were measured."""
 N_FEWEST = 10
-"""Pictures below which no difference is called real: the bootstrap is too sure of itself on fewer."""
+"""Fewest pictures for which a difference is called real; with fewer, the bootstrap interval is too narrow."""
 N_NOISE = 7
 
 
 class Judged(NamedTuple):
-    """What tells a picture again: its name, the SHA-256 of its file, and its miniature."""
+    """A picture's identity: its name, the SHA-256 of its file, and its miniature."""
 
     image: str
     digest: str
@@ -68,7 +68,7 @@ def _encoded(
 def look_at(
     classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
-    """Logits, pooled features, and what tells each again, of every picture that can be read."""
+    """Return logits, pooled features and identity of every picture that can be read."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
     kept, logits, pooled, files = [], [], [], []
     sources = [s.source for s in items]
@@ -86,7 +86,7 @@ def look_at(
 def look_at_unknown(
     classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]]:
-    """Features and logits of pictures of no class."""
+    """Return features and logits of pictures of no known class."""
     names, what = pictures_of(pictures), "Looking at pictures of no class"
     request = EncodeRequest() if views is None else EncodeRequest(views=views)
     rows = list(_encoded(classifier, names, names, store, request, progress, what))
@@ -96,7 +96,9 @@ def look_at_unknown(
 
 
 def groups_of(items: Sequence[Sample]) -> Int[Tensor, " n"] | None:
-    """A number for each group the user named, and one for each picture of none; ``None`` where none is named."""
+    """Return a number for each group that the user named, and one for each other picture; ``None`` if no group is
+    named.
+    """
     return numbered([s.group or i for i, s in enumerate(items)]) if any(s.group for s in items) else None
 
 
@@ -109,7 +111,7 @@ def explained_of(
     progress: Progress,
     objects: MaskSource | None = None,
 ) -> list[Explanation]:
-    """Cards of so many pictures, drawn at random."""
+    """Return explanations of a number of pictures, drawn at random."""
     drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
     stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
     made = progress.track(stream, "Explaining pictures to measure on", len(drawn))
@@ -119,7 +121,7 @@ def explained_of(
 def find_copies(
     classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
-    """What of the pictures judged on was fitted on; ``None`` where that is not known."""
+    """Return the evaluated pictures that were also used for fitting; ``None`` if the fitted pictures are not known."""
     known = classifier.known
     if known is None:
         return None
@@ -145,7 +147,7 @@ def find_copies(
 
 
 def say(copies: dict[str, Any]) -> str:
-    """One sentence, for a note; empty where there are none."""
+    """Return one sentence for a note; empty if there are no copies."""
     same, near = copies["n_same_bytes"], copies["n_near"]
     if not same + near:
         return ""
@@ -160,7 +162,7 @@ def say(copies: dict[str, Any]) -> str:
 
 
 def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -> Classifier:
-    """It with other words, class → texts, and nothing else."""
+    """Return a classifier that differs only in its texts (class → texts)."""
     bank = WordBank.build(classifier.encoder, Descriptions(texts), with_names=False, store=store)
     return replace(classifier, words=bank)
 
@@ -168,7 +170,7 @@ def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -
 def words_figures(
     classifier: Classifier, pooled: Tensor, labels: Tensor, store: FeatureStore | None, seed: int
 ) -> dict[str, Any] | None:
-    """Accuracy of the words alone beside its controls: the bare names, and meaningless words in equal number."""
+    """Return the accuracy of the descriptions alone beside two controls: bare names, and as many meaningless words."""
     if classifier.words is None:
         return None
     held, described = HeldOut(pooled, labels), Descriptions(texts_of(classifier.words))
@@ -186,7 +188,7 @@ def words_figures(
 
 
 def like_figures(explained: Sequence[Explanation]) -> dict[str, Any] | None:
-    """How often the neighbours shown on these pictures carry the predicted class."""
+    """Return how often the neighbours shown for these pictures have the predicted class."""
     like = [(e.like, e.prediction.label) for e in explained if isinstance(e.like, Like)]
     shown = [n.label == label for one, label in like for n in one.neighbours]
     chances = [one.chance for one, _ in like if one.chance is not None]
@@ -205,7 +207,7 @@ def trust_figures(
     level: float = LEVEL,
     unknown: tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]] | None = None,
 ) -> dict[str, Any]:
-    """What is printed and kept of it; where nothing was held out, by the classifier's own probability."""
+    """Return what is printed and saved about trust; if nothing was held out, from the classifier's own probability."""
     check_level(level)
     trust, right = classifier.measured_trust, logits.argmax(1) == labels
     own = 1 - logits.softmax(1).max(1).values
@@ -267,8 +269,9 @@ def _rounded(value: float | None) -> float | None:
 
 
 def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[str, Any] | None:
-    """Means over the explained pictures, for the predicted class of each. A map that is zero everywhere orders no
-    pixels: it has no deletion, and counts as no better than a random one."""
+    """Return means over the explained pictures, each for its predicted class. A map that is zero everywhere orders no
+    pixels: it has no deletion, and counts as no better than a random one.
+    """
     shown = [e.where for e in explained if isinstance(e.where, Where)]
     maps = [m for m in shown if m.deletion is not None]
     if not shown:
@@ -285,7 +288,7 @@ def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[st
 
 
 def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
-    """Whether maps are better than their shuffled copies, picture by picture."""
+    """Compare maps with their shuffled copies, picture by picture."""
     n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
     enough = n >= N_FEWEST
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
@@ -298,7 +301,7 @@ def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
 
 
 def mean_interval(values: Float[Tensor, " n"], seed: int) -> tuple[float, float]:
-    """95 % interval of a mean over pictures, by drawing as many with replacement (percentile bootstrap)."""
+    """Return the 95 % interval of a mean over pictures (percentile bootstrap)."""
     draws = torch.randint(len(values), (N_DRAWS, len(values)), generator=torch.Generator().manual_seed(seed))
     edges = torch.tensor([0.025, 0.975], dtype=torch.double)
     low, high = values.double()[draws].mean(1).quantile(edges).tolist()
@@ -306,7 +309,7 @@ def mean_interval(values: Float[Tensor, " n"], seed: int) -> tuple[float, float]
 
 
 def further_figures(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
-    """Means of more metrics over the same pictures and maps, each beside the same map with its cells shuffled."""
+    """Return means of more metrics over the same pictures and maps, each beside the map with its cells shuffled."""
     from ..metrics import metrics
     from ..metrics.base import Case, shuffled
 
@@ -326,8 +329,9 @@ def further_figures(classifier: Classifier, explained: Sequence[Explanation], pr
 
 
 def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progress) -> dict[str, Any] | None:
-    """Means over the explained pictures, for the class predicted; ``None`` where nobody says where the objects are.
-    ``beyond``, the share outside less the area outside, is above 0 where more evidence lies there than by chance."""
+    """Return means over the explained pictures, for the predicted class; ``None`` if no object positions are given.
+    ``beyond``, the share of heat outside minus the area outside, is above 0 if more heat lies outside than by chance.
+    """
     found = [(e, e.where.outside) for e in explained if isinstance(e.where, Where) and e.where.outside is not None]
     if not found:
         return None

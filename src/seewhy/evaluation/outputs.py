@@ -167,7 +167,7 @@ class Split(TypedDict):
 
 @with_config({"extra": "allow"})
 class FitOutput(TypedDict):
-    """The object of seewhy fit --json; a method adds figures of its own."""
+    """The JSON object that ``seewhy fit --json`` prints; a method adds figures of its own."""
 
     model: Annotated[str, Doc("the classifier's folder")]
     held_out_accuracy: Annotated[Share | None, Doc("accuracy on the held-out pictures")]

@@ -29,12 +29,12 @@ from .document import document_of, shown_examples, small_copies
 
 N_CONFUSIONS = 20
 N_EXPLAINED = 32
-"""Pictures whose explanations are measured, where that is asked for."""
+"""Pictures whose explanations are measured, if the user asks for that."""
 
 
 @dataclass(frozen=True, repr=False)
 class Report(Page):
-    """What :func:`evaluate` found; ``data`` is the documented JSON (docs/json.md)."""
+    """The result of :func:`evaluate`; ``data`` is the documented JSON (docs/json.md)."""
 
     cards: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,21 +61,21 @@ def evaluate(
     objects: MaskSource | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Accuracy, per class, calibration, confusions, and, where asked, how faithful the explanations are.
+    """Measure accuracy, per class, calibration, confusions and, if asked, how faithful the explanations are.
 
     Args:
-        classifier: what is judged.
-        samples: labelled pictures, or where they are. Where they say which belong together, the interval of the
-            accuracy is that of as many pictures as they are worth.
-        n_explained: pictures drawn at random on which explanations are measured; left out, 32 with ``faithfulness`` or
+        classifier: the classifier to evaluate.
+        samples: labelled pictures, or their location. If they name groups, the interval of the accuracy allows for
+            pictures of one group being alike.
+        n_explained: pictures drawn at random on which explanations are measured; default: 32 with ``faithfulness`` or
             ``objects``, else none.
-        store: where looks are kept.
-        views: several crops a picture, whose logits are averaged.
-        seed: of the draw.
+        store: where encoded pictures are kept.
+        views: crops per picture, whose logits are averaged.
+        seed: seed of the draw.
         faithfulness: measure explanations, and their maps with further metrics beside a random map.
-        level: how often the true class is to be among those that a decision names.
-        unknown: pictures of no class, or their folder: how well are they told?
-        objects: who says where the objects are, for the part of the heat outside them.
+        level: how often the classes named must include the true one.
+        unknown: pictures of no known class, or their folder: how many are recognised as unknown?
+        objects: source of the object positions, for the share of heat outside the objects.
         progress: callback for progress and failures.
 
     Raises:
@@ -159,7 +159,7 @@ def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[s
 def write_cards(
     report: Report, classifier: Classifier, folder: Path, *, store: FeatureStore | None, progress: Progress
 ) -> dict[str, Path]:
-    """A card for each wrong decision that the report shows, as ``seewhy explain`` makes it; one that is there stays."""
+    """Write a card for each wrong prediction in the report, as ``seewhy explain`` does; existing cards stay."""
     from ..evidence.batch import Batch, Done
     from ..evidence.explain import ExplainOptions
 

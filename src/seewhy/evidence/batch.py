@@ -37,7 +37,7 @@ GROUP = 16
 FORMS: dict[str, Callable[[Explanation], str | bytes]] = {".html": Explanation.to_html, ".png": Explanation.to_png}
 ONE_FILE = (".html", ".htm", ".png", ".json")
 OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
-"""Endings that nobody gives to a folder."""
+"""File endings that no folder name has."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Done:
 
 
 class CardFolder:
-    """The folder that cards go to: it writes over a file only where that is its own, noted with its digest before."""
+    """The output folder of cards; it overwrites a file only if SeeWhy wrote it and noted its digest."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = make_folder(path)
@@ -81,7 +81,7 @@ class CardFolder:
             self._lines[line["key"]] = line
 
     def earlier(self, key: str) -> dict[str, Any] | None:
-        """The line noted under this key, if its files are there as they were written."""
+        """Return the line noted under this key, if its files are there and unchanged."""
         line = self._lines.get(key)
         if line is None or not all(file_digest(self.path / f) == digest for f, digest in line["files"].items()):
             return None
@@ -96,7 +96,7 @@ class CardFolder:
         return file_digest(self.path / name) in self._own[name]
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
-        """The name of a picture's card, without an ending: safe for any disk, and no other file's."""
+        """Return the name of a picture's card, without an ending: valid on any disk, and unlike every other file's."""
         kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
         stem = "".join(kept).strip(". ")[:80] or "picture"
         digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()
@@ -111,7 +111,9 @@ class CardFolder:
         )
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
-        """Note a card, then write its files; killed in between, the files are known as its own and made again."""
+        """Note a card, then write its files; after a kill in between, the next run knows the files and makes them
+        again.
+        """
         self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:
@@ -138,7 +140,7 @@ class CardFolder:
 class Batch:
     """Explains pictures into a folder with an index, or one picture into one file.
 
-    What is there as it would be made again is not done again; a file that no earlier run wrote is left alone.
+    Finished cards are not made again; files that no earlier run wrote stay untouched.
     """
 
     def __init__(
@@ -161,7 +163,7 @@ class Batch:
         self.index = None if output is None or self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
-        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
+        """Explain pictures one after another, in order; cards are written as they are made, the index at the end."""
         if self.output is None:
             for shown in explain_all(self.classifier, names, self.options, store=self.store):
                 yield shown if isinstance(shown, Failure) else Done({**shown.to_json(), "card": None}, shown)
@@ -209,7 +211,7 @@ class Batch:
                     yield write_card(result, folder, key, name, self.endings)
 
     def fingerprint(self) -> str:
-        """What decides an explanation beside the picture."""
+        """Return the digest of everything besides the picture that an explanation depends on."""
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))
@@ -228,13 +230,13 @@ def _key(name: str, fingerprint: str) -> str:
 
 
 Result = tuple[Done, IndexEntry] | Failure
-"""One explained picture with the entry of its card in the index, or why it was not."""
+"""One explained picture with its card's entry in the index, or the reason why it failed."""
 
 
 def streamed(
     results: Iterable[Result], folder: CardFolder, page: Callable[[list[IndexEntry], list[Failure]], str]
 ) -> Generator[Done | Failure, None, bool]:
-    """Results as they come; at the end the list and the index are written, and whether there was any is given back."""
+    """Yield results as they come; at the end write the list and the index, and return whether there was any result."""
     records: list[dict[str, Any]] = []
     entries: list[IndexEntry] = []
     failures: list[Failure] = []
@@ -263,7 +265,7 @@ def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntr
 def write_card(
     result: Explanation, folder: CardFolder, key: str, name: str, endings: tuple[str, ...]
 ) -> tuple[Done, IndexEntry]:
-    """The card on disk, and its line for the next run."""
+    """Write the card, and note it for the next run."""
     place = folder.place(name, endings)
     record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
     entry = index_entry(result, f"{place}.html")
@@ -272,7 +274,7 @@ def write_card(
 
 
 def check_output(output: Path, *, force: bool = False) -> bool:
-    """Whether an output is one file and not a folder; asked before the work begins."""
+    """Check before the work begins that an output is a file and not a folder."""
     ending = output.suffix.lower()
     if ending in ONE_FILE:
         check_card(output, force=force)

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from .explain import ExplainOptions
 
 LEAST = 0.5
-"""Of the hottest place: what is cooler gets no letter, as nobody would see heat there."""
+"""Share of the hottest place: cooler places get no letter, because nobody would see heat there."""
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Stands where a classifier stands: its logits are the cosines with one sentence, or with two."""
+    """Replaces a classifier when a sentence is explained: its logits are the cosines with one or two sentences."""
 
     encoder: Encoder
     head: Head
@@ -43,7 +43,7 @@ class Sentences:
 
     @classmethod
     def of(cls, encoder: Encoder, text: str | None, against: str | None = None) -> Sentences | None:
-        """From what the user wrote; ``None`` where no sentence was asked for."""
+        """Encode the user's sentences; ``None`` if the user gave none."""
         texts = [t.strip() for t in (text, against) if t is not None]
         if not texts:
             return None
@@ -57,18 +57,20 @@ class Sentences:
 
     @property
     def contrast(self) -> int | None:
-        """Position of the sentence explained against."""
+        """The position of the contrast sentence."""
         return 1 if len(self.classes) > 1 else None
 
     def goal(self, n_pictures: int) -> TargetFunction:
-        """The cosine with the sentence, or the difference of both cosines."""
+        """Return the cosine with the sentence, or the difference of both cosines."""
         if self.contrast is None:
             return lambda logits: logits[:, 0]
         first = torch.zeros(n_pictures, dtype=torch.long)
         return Target(first, first + 1)
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """What deletion and insertion follow, in the first column: a cosine or a difference, not a probability."""
+        """Return the values that deletion and insertion follow, in the first column: a cosine or a difference, not a
+        probability.
+        """
         with torch.no_grad():
             cosines = self.head(self.encoder.pooled(pixels))
         return cosines if self.contrast is None else cosines - cosines[:, 1:]
@@ -76,7 +78,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is explained, as numbers that can be read off any changed copy of the picture."""
+    """The explained output, as numbers that can be read from any changed copy of the picture."""
 
     subject: Classifier | Sentences
     target: int
@@ -86,7 +88,7 @@ class Watched:
 
     @property
     def of_sentence(self) -> bool:
-        """Whether a sentence is explained in place of a class."""
+        """Whether a sentence is explained instead of a class."""
         return isinstance(self.subject, Sentences)
 
     @property
@@ -101,15 +103,16 @@ class Watched:
         return f"{self.name_of(self.target)}{rather}"
 
     def name_of(self, index: int) -> str:
-        """A class, or anything but it."""
+        """Return the name of a class, or a phrase for everything else."""
         name = self.subject.classes[index]
         return f"anything but {name}" if self.against else name
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-        """For each picture: what the curves show, the logarithm of the odds, and the lead over the rival's logit.
+        """Return for each picture the value of the curves, the logarithm of the odds, and the difference from the
+        rival's logit.
 
-        The odds go on moving where a probability is all but 1; with a contrast both are of the two alone, of a sentence
-        the cosine or its lead.
+        The odds still move when a probability is close to 1; with a contrast both numbers compare these two alone;
+        for a sentence they are the cosine or its difference.
         """
         sign = -1.0 if self.against else 1.0
         with torch.no_grad():
@@ -140,7 +143,7 @@ class Question:
 
     @classmethod
     def of(cls, classifier: Classifier, options: ExplainOptions) -> Question:
-        """What the options name; what contradicts itself is refused."""
+        """Read the question from the options; contradictory options are refused."""
         method = options.method(classifier.where)
         sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
         if sentences is not None and (options.target, options.contrast) != (None, None):
@@ -165,7 +168,7 @@ class Question:
 
     @property
     def against(self) -> bool:
-        """Whether the method's map shows what speaks against the target."""
+        """Whether the method's map shows the evidence against the target."""
         return bool(getattr(self.method, "counterfactual", False))
 
     @property
@@ -209,23 +212,25 @@ class Case:
 
     @property
     def other(self) -> int:
-        """What the target is weighed against: the contrast, or the most probable other class."""
+        """The class that the target is compared with: the contrast, or the most probable other class."""
         return runner_up(self.probabilities, self.target) if self.contrast is None else self.contrast
 
     @property
     def look(self) -> EncoderOutput:
-        """Of this picture alone."""
+        """The encoded features of this picture alone."""
         assert self.encoded.features is not None
         return EncoderOutput(self.encoded.features[None], self.encoded.pooled[:1])
 
     @cached_property
     def pixels(self) -> Float[Tensor, "3 h w"] | None:
-        """Normalised; ``None`` where nothing is measured."""
+        """The normalised pixels; ``None`` if nothing is measured."""
         return self.classifier.encoder.pixels([self.picture.pixels])[0] if self.options.measure else None
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """The hottest places of the map that is shown, as cells of the feature map; without heat, by their share."""
+        """Return the hottest places of the shown map, as cells of the feature map; without heat, the cells with the
+        largest shares.
+        """
         h, w = self.share.shape
         hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
@@ -242,7 +247,9 @@ class Case:
 
     @cached_property
     def watched(self) -> Watched:
-        """What is followed while the picture is changed; the rival is the next class beside those explained."""
+        """Return the outputs to follow while the picture changes; the rival is the next class beside the explained
+        ones.
+        """
         if (sentences := self.question.sentences) is not None:
             return Watched(sentences, 0, sentences.contrast, against=self.question.against)
         best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()
@@ -250,7 +257,7 @@ class Case:
         return Watched(self.classifier, self.target, self.contrast, rival, self.question.against)
 
     def heat_of(self, index: int) -> Float[Tensor, "h w"]:
-        """The map of another class by the same method."""
+        """Return the map of another class by the same method."""
         contrast = None if self.contrast is None else torch.tensor([self.contrast])
         pixels = None if self.pixels is None else self.pixels[None]
         look = EncoderOutput(self.look.features, self.look.pooled, pixels)
@@ -278,7 +285,7 @@ class Case:
 
 
 def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
-    """Pictures with their maps, their shares, neurons and words, each made in one go for all."""
+    """Return the pictures with their maps, shares, neurons and words, each computed for all pictures at once."""
     classifier, method = question.classifier, question.method
     pictures = [one.picture for one in encoded if one.picture is not None]
     pixels = classifier.encoder.pixels([p.pixels for p in pictures]) if method.reads_pixels else None
@@ -315,7 +322,7 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
 def important_neurons(
     question: Question, look: EncoderOutput, goal: TargetFunction, pictures: Sequence[Picture]
 ) -> list[tuple[Neuron, ...]]:
-    """Of each picture the channels that speak most for the target and against it, by name."""
+    """Return for each picture the channels that count most for the target and against it, by name."""
     classifier, n = question.classifier, question.options.neurons
     if n == 0:
         return [()] * len(look)
@@ -332,7 +339,7 @@ def important_neurons(
 
 
 def runner_up(probabilities: Float[Tensor, " k"], target: int) -> int:
-    """The most probable class beside the target; the target itself when it is the only one."""
+    """Return the most probable class beside the target; the target itself if it is the only class."""
     if len(probabilities) == 1:
         return target
     first, second = probabilities.topk(2).indices.tolist()

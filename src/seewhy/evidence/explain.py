@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
 STILL = 1 / 255
-"""Less than a grey level: the picture no longer moves."""
+"""Less than one grey level: below it, the picture counts as still."""
 ALIKE = 0.05
-"""Distance of copies to their mean below which they show one picture."""
+"""Distance of copies to their mean, below which they count as the same picture."""
 RULE_OF_PERCEIVED = (
     "Believable when three conditions hold. The last loop moved the picture by less than one of 255 grey levels. Its "
     f"copies, if there are several, end within {ALIKE} of their mean. The nearest memorised picture, found without the "
@@ -58,9 +58,9 @@ RULE_OF_PERCEIVED = (
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
-"""Of the path so much is shown, and the end."""
+"""Loops of the path that are shown, besides its end."""
 NEAR = 0.09
-"""Of a limit: a neighbour or two more or less, which a picture moved by a pixel may find."""
+"""Distance from a limit: one or two neighbours more or fewer, as a shift of the picture by a pixel may cause."""
 UNKNOWN = "The picture is unlike anything it knows, so there is nothing to agree on."
 FAR = "Even the most similar parts look different, so there is nothing to agree on."
 
@@ -131,7 +131,7 @@ class ExplainOptions:
             )
 
     def opened(self, classifier: Classifier) -> ExplainOptions:
-        """The same, with the generator read, so that all that follows makes each class once."""
+        """Return the same options with the generator loaded, so that each class is generated only once."""
         if not isinstance(self.typical, str | Path):
             return self
         from ..classifiers.base import Classifier
@@ -146,7 +146,7 @@ class ExplainOptions:
         return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
-        """What *where* names, with the settings and at the layer asked for; ``own`` where it names nothing."""
+        """Return the method that *where* names, with its settings and layer; ``own`` if it names none."""
         given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
@@ -184,7 +184,7 @@ def _agreement(case: Case, answers: Mapping[str, Any]) -> Agreement:
 
 
 def show_where(case: Case) -> Where:
-    """The map with its regions and, where that is measured, how well it goes with what hiding does."""
+    """Return the map with its regions and, if measured, how well it agrees with hiding parts of the picture."""
     watched, heat, objects = case.watched, case.heat, case.options.objects
     found = partial(
         Where,
@@ -224,7 +224,7 @@ def show_where(case: Case) -> Where:
 
 
 def show_outside(heat: Float[Tensor, "h w"], picture: Picture, label: str, masks: MaskSource) -> Outside:
-    """Part of the positive heat, laid over the view bilinearly, that lies outside the object."""
+    """Return the share of positive heat outside the object, with the heat enlarged bilinearly to the view."""
     if not bool((heat > 0).any()):
         return Outside(masks.told, why="there is no heat")
     try:
@@ -289,7 +289,9 @@ EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "seen": lambda case, _: show_perceived(case),
     "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
-"""Question, as a field of the explanation is called → its evidence, from the picture and the answers before it."""
+"""Each question (its field name in the explanation) → the function that answers it from the picture and the earlier
+answers.
+"""
 
 
 def explain_all(
@@ -312,7 +314,7 @@ def explain_all(
 
 
 def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
-    """Explain pictures that were encoded already, with their feature maps and pixels; no trunk runs but to measure."""
+    """Explain pictures that are already encoded, with feature maps and pixels; the trunk runs only to measure."""
     options = options.opened(classifier)
     return _answers(Question.of(classifier, options), seen)
 
@@ -330,7 +332,7 @@ def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explana
 
 
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
-    """Spearman's correlation of two maps on the cells of the coarser; none where a map is constant."""
+    """Return Spearman's correlation of two maps on the cells of the coarser one; none if a map is constant."""
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
     one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
     if (one == one[0]).all() or (other == other[0]).all():
@@ -355,9 +357,10 @@ def agree(
     *,
     unknown: bool = False,
 ) -> Agreement:
-    """Parts in 0…1: neighbours of the class explained, words choosing it, words holding where it looked.
+    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit where the
+    map is hot.
 
-    What made the decision is no part of it, nor are neighbours of other regions or those that are far for neighbours.
+    The evidence that made the decision does not count, nor do neighbours of other regions or unusually distant ones.
     """
     if unknown:
         return Agreement(None, {}, UNKNOWN)

@@ -31,7 +31,7 @@ _SMOOTHEST = 4
 
 @cache
 def patterns() -> Float[Tensor, "k s s"]:
-    """1 where a half is seen, −1 where it is hidden."""
+    """Return 1 for visible halves and −1 for hidden ones."""
     walsh = torch.tensor(_WALSH, dtype=torch.float32)
     pairs = [(i, j) for i in range(SIDE) for j in range(SIDE) if 0 < i + j <= _SMOOTHEST]
     return torch.stack([torch.outer(walsh[i], walsh[j]) for i, j in pairs])
@@ -39,7 +39,7 @@ def patterns() -> Float[Tensor, "k s s"]:
 
 @cache
 def masks(height: int, width: int) -> Float[Tensor, "n 1 h w"]:
-    """1 where a picture is seen, 0 where it is hidden, edges softened; the halves, then their opposites."""
+    """Return 1 for visible pixels and 0 for hidden ones, with soft edges; the halves, then their opposites."""
     both = torch.cat([patterns(), -patterns()])[:, None]
     half = max(1, min(height, width) // 32)
     full = interpolate((both + 1) / 2, size=(height, width), mode="nearest-exact")
@@ -47,17 +47,18 @@ def masks(height: int, width: int) -> Float[Tensor, "n 1 h w"]:
 
 
 STEPS = 6
-"""Of the curves of the map and of its shuffled copy alike: an area depends on how many places it is read at."""
+"""Steps of every curve, of the map and of its shuffled copy alike, because an area depends on the number of steps."""
 BATCH_SIZE = 16
 BELIEVABLE, PARTLY, MARGIN = 0.70, 0.50, 0.10
-"""Least match, and what it must have more than a bump in the middle; chosen on 50 ImageNet photographs.
+"""Least match, and its least advantage over a central Gaussian; chosen on 50 ImageNet photographs.
 
-``PARTLY`` is also the least match of what a map has more than its rival's with the lead over the rival; chosen on 250.
+``PARTLY`` is also the least match between the map's difference from its rival's and the difference of the logits;
+chosen on 250 photographs.
 """
 NEAR = 0.05
-"""Of 30 photographs further from both limits 28 keep their level when moved by a pixel, of 20 nearer ones 12."""
+"""Moved by a pixel, 28 of 30 photographs further from both limits keep their level, and 12 of 20 nearer ones."""
 STILL_VALUE, STILL_ODDS, STILL_COSINE = 0.12, math.log(4), 0.002
-"""Less than this and nothing moves: of a probability, of the logarithm of its odds, of a similarity.
+"""Least change that counts: of a probability, of the logarithm of its odds, of a similarity.
 
 Networks with random weights (ResNet-18, EfficientNet-Lite0, ViT-Ti, three each, on three photographs) stay below .10
 and 1.12, pretrained ones above both.
@@ -95,7 +96,7 @@ class Match:
 
 
 def match(odds: Float[Tensor, " n"], maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> tuple[Match, ...]:
-    """Each map against what was found on the masked pictures."""
+    """Compare each map with the effect of masking the picture."""
     first, last = odds.double().chunk(2)
     heat = torch.cat([upsampled(maps, size), centred_bump(*size)[None]]).double()
     in_halves = torch.einsum("khw,mhw->mk", patterns().double(), adaptive_avg_pool2d(heat, SIDE))
@@ -125,7 +126,9 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """The picture whole, gone and blurred, under 24 masks, and as the hottest pixels go and come: 47 forward passes."""
+    """Run the picture whole, removed and blurred, under 24 masks, and with its hottest pixels deleted and inserted:
+    47 forward passes.
+    """
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)
@@ -152,7 +155,7 @@ def measure(
 
 
 def stands_out(found: Match) -> bool:
-    """Whether a map matches well enough, and better than a bump, to be believable."""
+    """Whether a map matches well enough, and better than a central Gaussian, to be believable."""
     return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 
@@ -236,6 +239,6 @@ def _signed(number: float) -> str:
 
 
 def limit_near(found: Match) -> float | None:
-    """The limit beside which a match lies so close that a picture moved by a pixel may fall on its other side."""
+    """Return the limit that a match is so close to that a shift by one pixel may cross it."""
     limits = (PARTLY, max(BELIEVABLE, found.centre + MARGIN))
     return next((limit for limit in limits if abs(found.value - limit) < NEAR), None)

@@ -39,12 +39,13 @@ N_PICTURES = 5
 LEAST = 0.02
 """A share of the similarity below which a property counts as not mattering."""
 ELSEWHERE = ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (0.25, 0.5), (0.75, 0.5), (0.5, 0.25), (0.5, 0.75), (0.25, 0.75))
-"""Parts of height and width by which the pattern is moved, at least a quarter one way; the same for every picture, as a
-verdict that compares with the worst of drawn places hangs on the draw."""
+"""Parts of height and width by which the pattern is moved, at least a quarter in one direction. It is the same for
+every picture, because a verdict based on random places would depend on the draw.
+"""
 
 
 def show_like(case: Case) -> Like | Missing:
-    """Patches like the strongest regions or channels, or what it would take to have them."""
+    """Return patches similar to the strongest regions or channels, or what the user must provide to get them."""
     classifier, options, place = case.classifier, case.options, case.options.prototypes
     found = find_prototypes(classifier, options.like, place)
     if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
@@ -117,7 +118,9 @@ def _likenesses(
 def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """For each patch of each group: how much of its likeness is lost when a property changes. Seven passes."""
+    """Return for each patch of each group the share of its similarity that is lost when a property changes. It takes
+    seven passes.
+    """
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -133,12 +136,12 @@ def reasons_for(
 
 
 def source(picture: Picture) -> View:
-    """The file a view was read from, if it still is that file; else the view."""
+    """Return the file that a view was read from, if the file is unchanged; else the view."""
     return Path(picture.name) if file_digest(picture.name) == picture.digest else picture
 
 
 def because(found: Influences, changes: Changes) -> list[Because]:
-    """One for each prototype."""
+    """Return the reasons for each prototype."""
     change, made = dict(zip(PROPERTIES, found.change.tolist(), strict=True)), []
     for relative, values in zip(found.relative.tolist(), found.phi.tolist(), strict=True):
         lost, phi = (dict(zip(PROPERTIES, row, strict=True)) for row in (relative, values))
@@ -147,7 +150,7 @@ def because(found: Influences, changes: Changes) -> list[Because]:
 
 
 def sentence(lost: dict[str, float]) -> str:
-    """Which property matters most, and which that might have mattered does not."""
+    """Say which property matters most, and which plausible property does not."""
     order = sorted(lost, key=lambda name: -lost[name])
     top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
     if not top:
@@ -160,9 +163,10 @@ def sentence(lost: dict[str, float]) -> str:
 
 
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
-    """For each patch of all groups in turn, the position of the one that stands for it on the card: its own, as a rule.
+    """Return for each patch of all groups the position of the patch that represents it on the card, usually itself.
 
-    Compared within a region, or all with all where each group is a prototype; channels of EPIC and voters repeat none.
+    Patches are compared within a region, or all with all if each group is a prototype; channels of EPIC and voters
+    repeat none.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -185,7 +189,9 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes at once under the mean colour, then the same pattern moved elsewhere: the falls of the lead."""
+    """Hide all boxes with the mean colour, then the same pattern elsewhere, and return how far the logit difference
+    falls.
+    """
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -207,7 +213,9 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """One patch of the user's pictures that a place resembles; with channels, by the part of the channel's own peak."""
+    """One patch of the user's pictures that resembles a place; with channels, its activation as a share of the
+    channel's peak.
+    """
 
     image: str
     label: str
@@ -219,23 +227,26 @@ class Resembled(Result):
 
 @dataclass(frozen=True)
 class Place(Result):
-    """One cell of the feature map, its part of what speaks for the class, and what it looks like, the nearest first."""
+    """One cell of the feature map, its share of the evidence for the class, and the patches it resembles, nearest
+    first.
+    """
 
     box: FractionBox
     share: float
     resembled: Annotated[tuple[Resembled, ...], HIDDEN]
     method: str | None = None
-    """How that was found; ``None`` without pictures of the user."""
+    """The method that found the patches; ``None`` without pictures of the user."""
     unit: str = Display.unit
-    """What the number of a channel is of."""
+    """What the number of a channel measures."""
 
 
 def like_place(
     classifier: Classifier, seen: Encoded, cell: tuple[int, int], target: int, against: int | None = None
 ) -> Place:
-    """Which prototypes a place belongs to, by the method the card itself uses.
+    """Return the prototypes of a place, by the same method as the card.
 
-    Nearest patches are of this very cell; channels and prototypes are the picture's, by how strong each is here.
+    The nearest patches belong to exactly this cell; channels and prototypes belong to the picture, ordered by their
+    strength in this cell.
     """
     if seen.features is None:
         raise TypeError("features were wished for")

@@ -37,13 +37,13 @@ RULE = (
     "quarter, each when they are right more often than by chance and choose the class."
 )
 N_SHOWN = 12
-"""Sentences a class on a card where many decided together; those written against the other class come first."""
+"""Sentences per class on a card with many sentences; those written against the other class come first."""
 _CURE = 'Write some in a file, {"class": ["text", …], …}, and give it with --descriptions FILE.'
 
 
 @dataclass(frozen=True)
 class WordScores:
-    """Cosines of pictures with what is said of the classes."""
+    """Cosines of pictures with the descriptions of the classes."""
 
     texts: Float[Tensor, "b n"]
     classes: Float[Tensor, "b k"]
@@ -55,7 +55,7 @@ class WordScores:
 
 
 def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordScores | None:
-    """All pictures of a batch in one product; ``None`` without words."""
+    """Compute the scores of a batch in one product; ``None`` without descriptions."""
     words = classifier.words
     if words is None:
         return None
@@ -109,7 +109,9 @@ class _Pair:
 def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
-    """Scores of the descriptions of two classes, and the verdict on them; ``scored`` where that was done before."""
+    """Return the scores of the descriptions of two classes, and the verdict on them; ``scored`` passes scores already
+    computed.
+    """
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -337,7 +339,9 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Where the words of the class hold rather than the runner-up's; only behind a mean-pooled head."""
+    """Return a map of where the descriptions of the class fit better than the runner-up's; it needs a mean-pooled
+    head.
+    """
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None
@@ -357,15 +361,15 @@ class WordMap(NamedTuple):
 def word_maps(
     classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], one: int, other: int
 ) -> tuple[WordMap, ...] | Missing:
-    """The maps of the sentences of two classes, each against the other class's sentences.
+    """Return the maps of the sentences of two classes, each against the other class's sentences.
 
-    A card says that a sentence ``d`` of class ``a`` holds when its cosine with the picture is above the mean cosine of
-    the sentences of ``b``. The map divides that lead over the cells. With ``x = P(v) / |P(v)|``, ``P`` affine and
-    ``v`` the mean of the cells' features ``z``::
+    A card says that a sentence ``d`` of class ``a`` fits if its cosine with the picture is above the mean cosine of
+    the sentences of ``b``. The map divides this difference among the cells. With ``x = P(v) / |P(v)|``, ``P`` affine
+    and ``v`` the mean of the cells' features ``z``::
 
         (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
 
-    Cost: no pass; one small gradient a sentence. Range: unbounded; a cell counts relative to the others.
+    Cost: no pass; one small gradient per sentence. Range: unbounded; a cell counts relative to the others.
     """
     words = classifier.words
     if words is None:

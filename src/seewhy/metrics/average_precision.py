@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from ..pictures.boxes import BoxedPicture
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Intersections over union from which a box is right; AP is the mean over them."""
+"""Intersections over union above which a box counts as correct; AP is the mean over them."""
 RECALLS = np.linspace(0, 1, 101)
-"""Where precision is read off."""
+"""Recalls at which precision is read."""
 MOST = 100
-"""Boxes of one class in one picture that count, the surest."""
+"""Most boxes of one class in one picture that count: those with the highest scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class PictureBoxes:
         scores: Sequence[float] | None = None,
         ignored: Sequence[bool] | None = None,
     ) -> PictureBoxes:
-        """The same from lists."""
+        """Build the boxes from lists."""
         n = len(boxes)
         sure = np.ones(n) if scores is None else np.array(scores, np.float64)
         spared = np.zeros(n, bool) if ignored is None else np.array(ignored, bool)
@@ -45,7 +45,7 @@ class PictureBoxes:
 
 
 def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
-    """The boxes of a picture that are of these classes."""
+    """Return those boxes of a picture that have one of these classes."""
     place = {c: k for k, c in enumerate(classes)}
     rows = [
         (b.box, place[b.label], 1.0 if b.score is None else b.score, b.ignored)
@@ -58,7 +58,7 @@ def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The detected boxes of one class in all pictures, surest first."""
+    """The detected boxes of one class in all pictures, highest score first."""
 
     picture: Int[np.ndarray, " d"]
     score: Float[np.ndarray, " d"]
@@ -67,7 +67,7 @@ class Matched:
     n_there: Int[np.ndarray, " p"]
 
     def precision(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r t 101"]:
-        """Precision at each recall, overlap by overlap, in each drawing of the pictures; NaN where there is none."""
+        """Return precision at each recall, for each overlap and each resample of the pictures; NaN where undefined."""
         weights = np.ones((1, len(self.n_there))) if weights is None else weights
         there = weights @ self.n_there
         found = np.zeros((len(weights), len(self.right), len(RECALLS)))
@@ -89,38 +89,38 @@ class Matched:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """How good detected boxes are."""
+    """The quality of detected boxes."""
 
     classes: tuple[str, ...]
     matched: tuple[Matched, ...] = field(repr=False)
     n_pictures: int
 
     def per_class(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r k t"]:
-        """AP of each class at each overlap; NaN for a class that is on no picture."""
+        """AP of each class at each overlap; NaN for a class that appears in no picture."""
         return np.stack([m.precision(weights).mean(2) for m in self.matched], 1)
 
     @property
     def ap(self) -> float:
-        """Over classes and overlaps."""
+        """Mean AP over classes and overlaps."""
         return mean(self.per_class()[0])
 
     @property
     def ap50(self) -> float:
-        """Over classes, where half is overlap enough."""
+        """Mean AP over classes at an overlap of one half."""
         return mean(self.per_class()[0, :, 0])
 
     def curve(self, label: str, overlap: int = 0) -> Float[np.ndarray, " 101"]:
-        """Precision at recalls 0, .01, …, 1 of one class."""
+        """Return precision at recalls 0, .01, …, 1 for one class."""
         return self.matched[self.classes.index(label)].precision()[0, overlap]
 
     def resampled(self, n: int, seed: int) -> Float[np.ndarray, "r k t"]:
-        """AP of each class at each overlap, in so many drawings of as many pictures with replacement."""
+        """Return the AP of each class at each overlap in bootstrap resamples of the pictures."""
         drawn = np.random.default_rng(seed).multinomial(self.n_pictures, np.ones(self.n_pictures) / self.n_pictures, n)
         return self.per_class(drawn.astype(np.float64))
 
 
 def mean(values: Float[np.ndarray, " ..."]) -> float:
-    """The mean of those that are numbers; NaN where none is."""
+    """Return the mean without NaNs; NaN if no number is left."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
@@ -128,10 +128,11 @@ def mean(values: Float[np.ndarray, " ..."]) -> float:
 def average_precision(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], classes: Sequence[str]
 ) -> AveragePrecision:
-    """Match what was found with what is there, picture by picture, and count, as pycocotools' ``COCOeval`` does.
+    """Match detected with true boxes, picture by picture, and count, as pycocotools' ``COCOeval`` does.
 
-    Greedy, the surest first, to the best place that is free and overlaps enough; one that is ignored is taken only
-    where no other is, by any number, and its overlap is the part of the found box in it.
+    Detections are matched greedily, highest score first, each to the free true box with the largest sufficient
+    overlap. An ignored box is used only if no other fits, any number of times; its overlap is the share of the
+    detected box inside it.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)
@@ -207,7 +208,7 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
 def overlap_of(
     found: Float[np.ndarray, "d 4"], there: Float[np.ndarray, "g 4"], ignored: Bool[np.ndarray, " g"] | None = None
 ) -> Float[np.ndarray, "d g"]:
-    """Intersection over union; over the found box's own area where a place is ignored."""
+    """Return intersection over union; for an ignored true box, intersection over the detected box's area."""
     return _overlap(found[:, None], there[None], np.zeros(len(there), bool) if ignored is None else ignored)
 
 
@@ -224,7 +225,7 @@ def _overlap(
 def confusion(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], n_classes: int, least: float, overlap: float = 0.5
 ) -> Int[np.ndarray, "rows columns"]:
-    """What is taken for what: rows are what is there, columns what was found; the last of each is nothing."""
+    """Return the confusion matrix: rows are true classes, columns detected ones; the last of each means no box."""
     table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     for given, all_ in zip(there, found, strict=True):
         sure = all_.scores >= least

@@ -28,18 +28,20 @@ Maps = Float[Tensor, "m h w"]
 Mask = Bool[Tensor, "h w"]
 Of = Literal["probability", "logit"]
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
-"""Normalised pixels → class probabilities (or logits, where a metric says so)."""
+"""Normalised pixels → class probabilities (or logits, if a metric says so)."""
 
 
 class Explain(Protocol):
-    """Makes maps: every attribution, every control, and any callable of this form."""
+    """A function that makes maps: every attribution, every control, and any callable of this form."""
 
     def __call__(self, model: Explainable, look: EncoderOutput, target: Target, /) -> Float[Tensor, "b h w"]: ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` are all that it depends on."""
+    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold everything that the score
+    depends on.
+    """
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the target as ever more of the picture changes, from nothing (0) to all (1)."""
+    """Probability of the target as the changed share of the picture grows from 0 to 1."""
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
@@ -57,7 +59,7 @@ class Curve:
 
     @property
     def area(self) -> float:
-        """Trapezoid area under the curve, 0…1."""
+        """The trapezoid area under the curve, 0…1."""
         return float(torch.trapezoid(torch.tensor(self.values), torch.tensor(self.steps)))
 
     @property
@@ -75,13 +77,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, one model and one class, on which maps are judged.
+    """One picture, one model and one class, for which maps are scored.
 
     Attributes:
-        probability: the model, on normalised pixels; ``logits``, the same before its softmax.
-        target: class that the maps explain; ``mask`` is where it is, at the picture's size.
+        probability: the model, on normalised pixels; ``logits`` gives its values before the softmax.
+        target: class that the maps explain; ``mask`` marks its object, at the picture's size.
         transform: preprocessing of the model; needed for a black fill and for raw pixels.
-        model: what the methods explain; ``methods`` made each map. Needed to explain again.
+        model: model that the methods explain; ``methods`` made each map. Needed to compute maps again.
         memo: results that several metrics can share; copies by ``replace`` share it too.
     """
 
@@ -105,7 +107,7 @@ class Case:
         methods: Sequence[Explain] | None = None,
         mask: Bool[Tensor, "h w"] | None = None,
     ) -> Case:
-        """The case of a classifier, run in its own engine."""
+        """Build the case of a classifier, run in its own engine."""
 
         def logits(batch: Tensor) -> Tensor:
             with torch.no_grad():
@@ -123,7 +125,7 @@ class Case:
         )
 
     def reader(self, of: Of) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, " b"]]:
-        """Pixels → the target's probability or logit."""
+        """Return a function from pixels to the target's probability or logit."""
         function = self.probability if of == "probability" else self.logits
         if function is None:
             raise InputError("The case has only probabilities, and this metric reads logits. Pass logits=….")
@@ -132,7 +134,7 @@ class Case:
     def explain(
         self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
     ) -> Float[Tensor, "m b h w"]:
-        """Every method's maps of other pixels, of another class, or of another model, from one look."""
+        """Return every method's maps of other pixels, another class or another model, from one encoding."""
         from ..heads.head import Target as TargetFunction
 
         model = model or self.model
@@ -145,18 +147,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """A number for a map.
+    """A measure of a map's quality.
 
-    Class attributes:
-        name: registered name; ``paper`` is its source.
-        family: faithfulness, localisation, randomisation, robustness or complexity.
-        needs: what it needs besides the map; ``requires`` are the fields of :class:`Case` that must be there.
-        cost: forward passes per map.
-        higher_is_better: which way is good, between the ``bounds``.
-        reads: ``"probability"``, ``"logit"`` or ``"map"``.
-        sign: what it does with a signed map.
-        of_mosaics: whether it takes mosaics of several pictures, and no data set.
-        small: settings for tests and quick trials: ``cls(**cls.small)``.
+    Class attributes: name: registered name; ``paper`` is its source. family: faithfulness, localisation,
+        randomisation, robustness or complexity. needs: what it needs besides the map; ``requires`` lists the fields
+        of :class:`Case` that must be set. cost: forward passes per map. higher_is_better: which direction is good,
+        within ``bounds``. reads: ``"probability"``, ``"logit"`` or ``"map"``. sign: how it treats a signed map.
+        of_mosaics: whether it needs mosaics of several pictures instead of a data set. small: settings for tests and
+        quick trials: ``cls(**cls.small)``.
 
     Args:
             fill: value of removed pixels.
@@ -183,14 +181,14 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, case: Case, maps: Maps) -> Sequence[Score | Curve]:
-        """The mathematics: one score a map, maps at the picture's size."""
+        """Compute one score per map, for maps at the picture's size."""
 
     @abstractmethod
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """Means over pictures of :attr:`Score.sums` → the set's number."""
+        """Turn means of :attr:`Score.sums` over pictures into the number of the set."""
 
     def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
-        """One score a map; all maps share what can be shared."""
+        """Return one score per map; the maps share whatever can be shared."""
         for name in self.requires:
             if getattr(case, name) is None:
                 raise InputError(f"{self.name} needs the case's {name}. Pass {name}=… with the case.")
@@ -228,7 +226,7 @@ class AveragedMetric(Metric):
 
 
 def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
-    """Values as records; of each part one row per value, or something that is the same for all."""
+    """Turn values into records; each part has one row per value, or one value for all."""
     rows = {name: part.tolist() if isinstance(part, Tensor) and part.ndim else part for name, part in parts.items()}
     each = {name: isinstance(parts[name], Tensor) and parts[name].ndim > 0 for name in parts}
     return [
@@ -240,20 +238,20 @@ def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
 def read_in_batches(
     reader: Callable[[Tensor], Tensor], make: Callable[[Tensor], Tensor], n: int, batch_size: int
 ) -> Float[Tensor, " n"]:
-    """``reader`` on ``n`` changed pictures, of which only ``batch_size`` exist at once."""
+    """Apply ``reader`` to ``n`` changed pictures, of which only ``batch_size`` exist at once."""
     parts = [reader(make(index)) for index in torch.arange(n).split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0)
 
 
 def upsampled(maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> Float[Tensor, "m h w"]:
-    """Maps at the picture's size, bilinearly."""
+    """Enlarge maps bilinearly to the picture's size."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps.float()
     return interpolate(maps[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], seed: int) -> Int[Tensor, "m h w"]:
-    """0 for a map's hottest pixel, then 1, …; ties in random order, so that no row is favoured."""
+    """Rank pixels: 0 for a map's hottest, then 1, …; ties in random order, so that no row is favoured."""
     full = upsampled(maps, (size[0], size[1])).flatten(1)
     shuffle = torch.randperm(full.shape[1], generator=torch.Generator().manual_seed(seed))
     order = shuffle[_falling(full[:, shuffle])]
@@ -271,19 +269,21 @@ def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
 
 
 def min_max(maps: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
-    """Each map to 0…1; a constant map becomes 1, since it prefers nothing and so keeps everything."""
+    """Scale each map to 0…1; a constant map becomes 1, since it prefers nothing and so keeps everything."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return torch.where(high > low, (maps - low) / (high - low).clamp(min=1e-12), torch.ones_like(maps))
 
 
 N_COARSE = 64
-"""Cells a side of the finest feature map; a map of more is made of pixels."""
+"""Cells per side of the finest feature map; a map with more cells is made of pixels."""
 N_BLOCKS = 7
-"""Blocks a side, at least, in which a fine map is shuffled: the cells of the usual feature map."""
+"""Fewest blocks per side in which a fine map is shuffled: the cells of the usual feature map."""
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """The control: the same values elsewhere, in blocks as large as the map's spots, since grain would hide nothing."""
+    """Shuffle a map, as a control: the same values elsewhere, in blocks as large as the map's spots, since single
+    pixels would hide nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
@@ -305,10 +305,11 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
-    """Rows and columns of the blocks that keep a map's texture: 1 and 1 up to 64 cells a side.
+    """Return height and width of the blocks that keep a map's texture: 1 and 1 up to 64 cells per side.
 
-    Of a finer map the lag at which its autocorrelation has fallen to one half, at most a seventh of the side, and then
-    the largest divisor of the side not above it; the lag itself where that is less than half of it (331 is a prime).
+    For a finer map, find the lag at which its autocorrelation has fallen to one half, at most a seventh of the side.
+    The block side is the largest divisor of the side up to this lag; if that is less than half the lag, the lag
+    itself (331 is a prime).
     """
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 

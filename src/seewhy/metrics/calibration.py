@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bin:
-    """Decisions of similar confidence: are they right as often as they claim?"""
+    """Predictions of similar confidence, to compare with how often they are right."""
 
     confidence: float
     accuracy: float
@@ -20,23 +20,26 @@ class Bin:
 
 
 def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = 15) -> list[Bin]:
-    """Decisions in equal-width bins of confidence, empty bins left out."""
+    """Group predictions into equal-width bins of confidence; empty bins are left out."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
     each = [place == b for b in place.unique().tolist()]
     return [Bin(float(confidence[i].mean()), float(right[i].float().mean()), int(i.sum())) for i in each]
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Mean gap between confidence and accuracy, weighted by the number of decisions; 0 is perfect, 1 the worst."""
+    """Return the mean gap between confidence and accuracy, weighted by the number of predictions; 0 is perfect, 1 the
+    worst.
+    """
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
 
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): it has a width where all are right, and where none is.
+    """Return the 95 % interval of a share (Wilson 1927): it has a width even if all predictions are right, or none.
 
-    Pictures of one thing (one of ``groups``) say less than as many things would: the interval is that of as many as
-    they are worth, ``n`` over the design effect (Kish 1965), at least 1; where all are right, as many as groups.
+    Pictures of one object (one of ``groups``) carry less information than pictures of different objects. The interval
+    uses the effective number, ``n`` over the design effect (Kish 1965), at least 1; if all are right, the number of
+    groups.
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
     [0.438, 1.0]

@@ -9,7 +9,7 @@ from .base import AveragedMetric, Case, Maps, Score, scores
 
 
 class Compactness(AveragedMetric):
-    """A number of the map's absolute values alone."""
+    """A metric that depends on the map's absolute values alone."""
 
     family = "complexity"
     needs = "a map"

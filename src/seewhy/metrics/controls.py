@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Independent uniform numbers in the cells of the feature map, drawn from the picture itself as seed."""
+    """Return independent uniform numbers in the cells of the feature map; the picture itself is the seed."""
     cells = model.encoder.layout.to_grid(look.features).shape[2:]
     maps = []
     for picture in _pixels(look):
@@ -31,19 +31,19 @@ def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float
 
 
 def centred_gaussian(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """A bump in the middle, σ a quarter of the picture: photographers put things there."""
+    """Return a central Gaussian map, σ a quarter of the picture: photographers put objects in the centre."""
     height, width = _pixels(look).shape[2:]
     return centred_bump(height, width).expand(len(look), height, width)
 
 
 def centred_bump(height: int, width: int) -> Float[Tensor, "h w"]:
-    """A Gaussian in the middle, σ a quarter of each side."""
+    """Return a Gaussian in the centre, σ a quarter of each side."""
     y, x = torch.linspace(-2, 2, height)[:, None], torch.linspace(-2, 2, width)
     return (-0.5 * (y**2 + x**2)).exp()
 
 
 def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Strength of edges, smoothed over 9 × 9 pixels: looks like an explanation and is none."""
+    """Return the strength of edges, smoothed over 9 × 9 pixels: it looks like an explanation but is not one."""
     grey = pad(_pixels(look).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     edges = conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
@@ -51,7 +51,7 @@ def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Floa
 
 
 def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """The same everywhere: pixels come in random order, and a mask made of it keeps everything."""
+    """Return a constant map: its pixels come in random order, and as a mask it keeps everything."""
     return torch.ones(len(look), *_pixels(look).shape[2:])
 
 
@@ -65,7 +65,7 @@ CONTROLS = {"random": random_map, "gaussian": centred_gaussian, "edges": sobel_e
 
 
 def controls() -> dict[str, Explain]:
-    """All controls by name; Eigen-CAM, which looks at no class, is among them."""
+    """Return all controls by name; Eigen-CAM, which ignores the class, is among them."""
     from ..attributions import attributions
 
     return {**CONTROLS, "class_independent": attributions["eigen_cam"]()}

@@ -15,7 +15,9 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Localisation is not faithfulness: a model that uses the background should score low."""
+    """Base class of localisation metrics. Localisation is not faithfulness: a model that uses the background should
+    score low.
+    """
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -26,7 +28,7 @@ class Localisation(Metric):
     requires = ("mask",)
 
     def mask(self, case: Case) -> Mask:
-        """The object's mask, which must be of the picture's size and not empty."""
+        """Return the object's mask, which must have the picture's size and not be empty."""
         mask, size = case.mask, tuple(case.pixels.shape[1:])
         assert mask is not None  # the base has checked
         if tuple(mask.shape) != size:
@@ -41,7 +43,7 @@ class Localisation(Metric):
 
 @dataclass(frozen=True)
 class MaskedMap(Localisation, AveragedMetric):
-    """One whose number for a set is the mean over pictures."""
+    """A localisation metric whose number for a set is the mean over pictures."""
 
 
 def _share(mask: Mask) -> float:
@@ -50,7 +52,7 @@ def _share(mask: Mask) -> float:
 
 
 def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
-    """Part of what is positive that lies in the mask; 0 where nothing is positive."""
+    """Return the share of positive values that lies in the mask; 0 if nothing is positive."""
     positive = maps.clamp(min=0)
     return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
 
@@ -90,7 +92,7 @@ class MosaicFocus(MaskedMap):
 
 
 def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tuple[Float[Tensor, "3 h w"], Mask]:
-    """Four normalised pictures on one canvas of the same size, and where those of the target class are."""
+    """Place four normalised pictures on one canvas of the same size, and mark the quadrants of the target class."""
     if len(pictures) != 4 or len(is_target) != 4 or not 0 < sum(is_target) < 4:
         raise InputError(
             f"{len(pictures)} pictures were given, {sum(is_target)} of the target. Expected four, with one to three "
@@ -138,10 +140,10 @@ class PointingGame(MaskedMap):
 class IoULocalisation(MaskedMap):
     """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
 
-    Hot is what exceeds ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
+    Hot pixels are those above ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
 
     Args:
-            threshold: share of the map's maximum from which a place is hot, 0 to 1 (paper: 0.15).
+            threshold: share of the map's maximum above which a pixel is hot, 0 to 1 (paper: 0.15).
         iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
     """
 
@@ -220,7 +222,7 @@ class PixelAP(Localisation):
         return found
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """The two histograms, hottest first, added up to true and false positives."""
+        """Turn the two histograms, hottest first, into cumulative true and false positives."""
         on, off = means.flip(-1).chunk(2, -1)[::-1]
         true, false = on.cumsum(-1), off.cumsum(-1)
         precision = true / (true + false).clamp(min=1e-12)
@@ -229,7 +231,9 @@ class PixelAP(Localisation):
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
-    """``(left, top, right, bottom)``, ends exclusive, of each mask's largest and uppermost piece; zeros for none."""
+    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest (then uppermost) piece; zeros for
+    none.
+    """
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)
     for i in np.unique(owner):
@@ -239,7 +243,7 @@ def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
 
 
 def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Every connected piece of every mask: whose it is, and the box around it."""
+    """Return every connected piece of every mask: the number of its mask, and the box around it."""
     owner, boxes, _ = _pieces(inside)
     return torch.from_numpy(owner), torch.from_numpy(boxes)
 
@@ -258,7 +262,7 @@ def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
-    """Intersection over union."""
+    """Return intersection over union."""
     corner = torch.minimum(boxes[:, 2:], other[2:]) - torch.maximum(boxes[:, :2], other[:2])
     shared = corner.clamp(min=0).prod(1).float()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()

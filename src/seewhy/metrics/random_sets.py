@@ -235,7 +235,7 @@ class MaskedConfidence(AveragedMetric):
 
     @abstractmethod
     def compare(self, whole: Number, masked: Numbers) -> Numbers:
-        """Probability on the whole picture and on the masked ones → per cent."""
+        """Turn probabilities of the whole and the masked pictures into per cent."""
 
     def score(self, case: Case, maps: Maps) -> list[Score]:
         key = f"masked {self.keep} {self.space}"  # read once for all of us
@@ -294,7 +294,8 @@ class AverageDrop(MaskedConfidence):
 class AverageGain(MaskedConfidence):
     """How much of its missing confidence the model gains on the picture times the map, in per cent; high is good.
 
-    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. See average drop.
+    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. See :class:`AverageDrop`
+    for its weakness.
     """
 
     name = "average_gain"

@@ -37,7 +37,7 @@ class RandomisedModel:
 
     @property
     def network(self) -> None:
-        """What a recipe trained inside the network is not copied: who reads it would explain what was not reset."""
+        """A recipe trained inside the network is not copied, because it would explain the original weights."""
         raise InputError(
             "The method reads parts of the model that its randomised copy does not have. Expected a method that "
             "reads only the copy. Leave this method out."
@@ -45,7 +45,7 @@ class RandomisedModel:
 
 
 def twin(model: Explainable) -> RandomisedModel:
-    """A copy that runs in torch."""
+    """Return a copy that runs in torch."""
     old = model.encoder
     # One memo, so that what trunk, head and whole network share stays shared.
     trunk, pool, whole = copy.deepcopy((old.trunk, old.head, old.module))
@@ -55,7 +55,7 @@ def twin(model: Explainable) -> RandomisedModel:
 
 
 def layers(model: RandomisedModel) -> list[nn.Module]:
-    """Everything with weights of its own, the output first."""
+    """Return every layer with weights of its own, the output first."""
     every: list[nn.Module] = [model.head]
     for part in (model.encoder.head, model.encoder.trunk):
         every += [m for m in reversed(list(part.modules())) if any(True for _ in m.parameters(recurse=False))]
@@ -63,7 +63,9 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights: by its own ``reset_parameters``, else a normal like the old ones, or these shuffled."""
+    """Give a layer new weights: by its own ``reset_parameters``, else from a normal with the old mean and spread, or
+    the old weights shuffled.
+    """
     if how not in ("initialise", "shuffle"):
         raise InputError(f"The reset {how!r} was given. Expected 'initialise' or 'shuffle'.")
     generator = torch.Generator().manual_seed(seed)
@@ -84,7 +86,7 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
 
 
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
-    """One copy, with ever more of its layers reset from the output downwards, the last time all of them."""
+    """Yield one copy with more and more layers reset, from the output downwards; the last time, all layers."""
     assert case.model is not None  # the base has checked
     copied = twin(case.model)
     every = layers(copied)
@@ -98,7 +100,7 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """Makes maps again; the model itself never changes."""
+    """A metric that makes maps again; it never changes the original model."""
 
     family = "randomisation"
     needs = "the attribution method"
@@ -109,7 +111,7 @@ class Again(AveragedMetric):
 
 @dataclass(frozen=True)
 class Forgetting(Again):
-    """Explains copies of the model, and compares the ranks of the maps."""
+    """A metric that explains randomised copies of the model, and compares the ranks of the maps."""
 
     needs = "the attribution method and the model in torch"
     higher_is_better = False
@@ -117,7 +119,7 @@ class Forgetting(Again):
     sign = "as it is; of absolute values beside it"
 
     def compared(self, maps: Maps, changed: Sequence[Maps]) -> list[Score]:
-        """Rank correlations of each map, and of its absolute values, with its own map at every step."""
+        """Return rank correlations of each map, and of its absolute values, with the same map at every step."""
         curves = []
         for i, heat in enumerate(maps):
             later = torch.stack([step[i] for step in changed]).flatten(1)
@@ -137,7 +139,7 @@ class ModelRandomisation(Forgetting):
 
     Layers are reset one after another, from the output downwards. The value is the mean Spearman correlation over the
     steps. A map that only shows edges stays near 1. ``parts`` has the curve, and the same for absolute values, which
-    for signed maps is another number.
+    differs for signed maps.
 
     Args:
         n_steps: number of steps, each with more reset layers.

@@ -22,7 +22,7 @@ from .base import AveragedMetric, Case, Curve, Maps, Of, Score, ranks, read_in_b
 Fill = Literal["mean", "black", "blur", "blur_reflected"]
 Picture = Float[Tensor, "3 h w"]
 N_FIRST = 8
-"""Stretches of a curve to begin with, where not every step is looked at."""
+"""Intervals of a curve to begin with, if not every step is read."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class PixelCurve(AveragedMetric):
     """Changes pixels from the hottest to the coldest.
 
     Args:
-        n_steps: number of steps. RISE changes 224 pixels a time (``n_steps=224`` at 224 px); fewer steps give the
+        n_steps: number of steps. RISE changes 224 pixels at a time (``n_steps=224`` at 224 px); fewer steps give the
             same area to within the curve's roughness.
-        tolerance: 0 reads every step. Above 0, a stretch is halved while the probability in its middle is further
+        tolerance: 0 reads every step. Above 0, an interval is halved while the probability at its midpoint is further
             than this from the straight line. SeeWhy's addition.
     """
 
@@ -45,7 +45,7 @@ class PixelCurve(AveragedMetric):
 
     @abstractmethod
     def ends(self, pixels: Picture, transform: Transform | None = None) -> tuple[Picture, Picture]:
-        """The picture at step 0 and at the last step."""
+        """Return the picture at step 0 and at the last step."""
 
     def score(self, case: Case, maps: Maps) -> list[Curve]:
         first, last = (end.contiguous() for end in self.ends(case.pixels, case.transform))
@@ -188,7 +188,8 @@ class PixelFlipping(AveragedMetric):
 class IROF(AveragedMetric):
     """Area over the target's probability while superpixels are removed, hottest first; high is good.
 
-    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. The order is that of the map's mean in a segment.
+    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. Superpixels are ordered by the map's mean in
+    each.
 
     Args:
         n_segments: approximate number of superpixels.
@@ -239,7 +240,7 @@ def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: i
 def superpixels(
     pixels: Float[Tensor, "3 h w"], n_segments: int, compactness: float = 1.0, n_rounds: int = 5
 ) -> Int[Tensor, "h w"]:
-    """Segment of every pixel, 0…, by local k-means in colour and place (SLIC, Achanta et al. 2012)."""
+    """Return the segment of each pixel, from 0, by local k-means in colour and position (SLIC, Achanta et al. 2012)."""
     height, width = pixels.shape[1:]
     rows = max(1, round((n_segments * height / width) ** 0.5))
     columns = max(1, round(n_segments / rows))
@@ -312,7 +313,8 @@ def impute(
 ) -> Float[Tensor, "b c h w"]:
     """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
 
-    Conjugate gradients begin from the solution on a grid of half the size: the work grows with the pixels.
+    Conjugate gradients start from the solution on a grid of half the size, so the work grows linearly with the
+        pixels.
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]
@@ -377,7 +379,7 @@ def _ring(x: Tensor, row: int, work: list[Tensor] | None = None) -> Tensor:
 
 
 def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> Picture:
-    """A picture of nothing but fill; the mean colour is 0 in normalised space, black is what the transform says."""
+    """Return a picture that is all fill; the mean colour is 0 in normalised space, black depends on the transform."""
     if fill == "mean":
         return torch.zeros_like(pixels)
     if fill == "blur":
@@ -395,7 +397,9 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
 
 
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """The RISE authors' blur, nearly even, with zeros beyond the border: it darkens towards the mean colour there."""
+    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darkens it towards the mean
+    colour there.
+    """
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")
@@ -404,7 +408,7 @@ def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
 
 
 def blurred_reflected(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """A Gaussian cut off at ``kernel`` pixels, borders reflected: no darker at the border than within."""
+    """Blur with a Gaussian cut off at ``kernel`` pixels and reflected borders: no darker at the border than inside."""
     offsets = torch.arange(kernel) - kernel // 2
     weights = (-0.5 * (offsets / sigma) ** 2).exp()
     return _convolved(pad(pixels[:, None], (kernel // 2,) * 4, mode="reflect"), weights / weights.sum())

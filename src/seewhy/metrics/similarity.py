@@ -9,26 +9,26 @@ from torch.nn.functional import avg_pool2d
 
 
 def pearson(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Correlation of rows; 0 where a row is constant, since it says nothing."""
+    """Return the correlation of rows; 0 if a row is constant."""
     a, b = (v.double() - v.double().mean(1, keepdim=True) for v in (a, b))
     norms = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(norms > 1e-12, (a * b).sum(1) / norms.clamp(min=1e-12), 0.0).float()
 
 
 def spearman(a: Float[Tensor, "n m"], b: Float[Tensor, "n m"]) -> Float[Tensor, " n"]:
-    """Correlation of ranks, ties at their mean rank."""
+    """Return the correlation of ranks; ties get their mean rank."""
     return pearson(mean_ranks(a), mean_ranks(b))
 
 
 def mean_ranks(rows: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Ranks from 0, equal values at the mean of theirs."""
+    """Return ranks from 0; equal values get their mean rank."""
     from scipy.stats import rankdata
 
     return torch.from_numpy(rankdata(rows.numpy(), axis=1) - 1)
 
 
 def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"], window: int = 7) -> Float[Tensor, " n"]:
-    """Structural similarity (Wang et al. 2004) of maps that have been scaled to 0…1, mean over 7 × 7 windows."""
+    """Return the structural similarity (Wang et al. 2004) of maps scaled to 0…1, as the mean over 7 × 7 windows."""
     size = window * window
     unbiased = size / (size - 1)
 

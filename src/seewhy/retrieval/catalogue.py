@@ -89,7 +89,7 @@ def _adapter(key: str) -> TypeAdapter[Any]:
 
 
 def check(key: str, value: Any) -> None:
-    """Refuse what no index says of itself, with a ``ValueError``."""
+    """Check a setting that an index stores about itself, and raise ``ValueError`` if it is not valid."""
     try:
         _adapter(key).validate_python(value)
     except ValidationError as error:
@@ -127,7 +127,9 @@ def _sealed(text: str) -> str:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index: a number never given twice, the row of its vectors, its name, SHA-256 and class."""
+    """One picture of the index: a number that is never given twice, the row of its vectors, its name, SHA-256 and
+    class.
+    """
 
     id: int
     row: int
@@ -141,7 +143,7 @@ class Item:
 
 
 class Catalogue:
-    """The database of an index; a writer waits so many seconds for another one."""
+    """The database of an index. A writer waits a limited number of seconds for another writer to finish."""
 
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
         self.folder = folder
@@ -167,7 +169,7 @@ class Catalogue:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One step: all of it is kept, or nothing."""
+        """Open a transaction: either all of it is kept, or nothing."""
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -187,7 +189,7 @@ class Catalogue:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Everything read inside is of one and the same step."""
+        """Open a read transaction: everything read inside it belongs to the same step."""
         with self._lock:
             self._run("BEGIN")
             try:
@@ -203,7 +205,7 @@ class Catalogue:
             raise self._problem(error) from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What the index says of itself, checked."""
+        """Return one setting that the index stores about itself, after checking it."""
         rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
         if not rows:
             return default
@@ -220,13 +222,13 @@ class Catalogue:
         return value
 
     def need(self, key: str) -> Any:
-        """The same, of what every index says."""
+        """Return a setting that every index stores, and fail if it is missing."""
         if (value := self.get(key)) is None:
             raise self._problem(f"it has no entry {key}")
         return value
 
     def set(self, **facts: Any) -> None:
-        """Keep what the index says of itself."""
+        """Store a setting of the index."""
         for key, value in facts.items():
             self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _sealed(json.dumps(value))))
 
@@ -236,22 +238,22 @@ class Catalogue:
 
     @property
     def has_sums(self) -> bool:
-        """Whether what is kept can be checked; an earlier version wrote nothing to check it by."""
+        """Whether the index has checksums; an earlier version of SeeWhy stored none."""
         return self.get("totals") is not None
 
     def known(self, column: str, values: Sequence[str]) -> dict[str, Item]:
-        """Items by ``"name"`` or ``"digest"``."""
+        """Find items by their ``"name"`` or ``"digest"``."""
         return {getattr(item, column): item for item in self._items(column, values)}
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
-        """Items by row, of rows in use."""
+        """Find items by their rows, among the rows in use."""
         items = {item.row: item for item in self._items("row", rows)}
         if missing := set(rows) - items.keys():
             raise self._problem(f"the picture of row {min(missing)} is missing")
         return items
 
     def items(self) -> Iterator[Item]:
-        """Every item, in the order added."""
+        """Return every item, in the order in which it was added."""
         yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
 
     def _items(self, column: str, values: Sequence[Any]) -> Iterator[Item]:
@@ -287,7 +289,7 @@ class Catalogue:
         return self._scanned[1:]
 
     def rows(self, labels: Sequence[str] | None = None) -> np.ndarray:
-        """The rows in use, rising, int64; those of these classes."""
+        """Return the rows in use in rising order, as int64; with ``labels``, only those of these classes."""
         rows, every = self._scan()
         if labels is None:
             return rows
@@ -295,11 +297,11 @@ class Catalogue:
         return rows[np.fromiter((label in wanted for label in every), bool, len(every))]
 
     def labels(self) -> dict[str, int]:
-        """Classes and how many pictures each has."""
+        """Return the classes and the number of pictures in each."""
         return dict(sorted(Counter(self._scan()[1]).items()))
 
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
-        """JPEGs by item."""
+        """Return the thumbnails of these items, as JPEG."""
         query = "SELECT i.id, t.jpeg, s.jpeg FROM items i LEFT JOIN thumbnails t USING (id) LEFT JOIN sums s USING (id)"
         rows = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
         for item, jpeg, kept in rows:
@@ -308,7 +310,7 @@ class Catalogue:
         return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
-        """Row, name, digest, class and thumbnail of pictures; a name that is there already gets the new ones."""
+        """Store row, name, digest, class and thumbnail of pictures; a known name gets the new values."""
         gone: list[Item] = []
         added: list[Item] = []
         for row, name, digest, label, jpeg in rows:
@@ -328,7 +330,7 @@ class Catalogue:
         self._count(gone, added)
 
     def change(self, item: int, *, name: str, label: str) -> None:
-        """Another name or class for a picture that stays the same."""
+        """Change the name or class of a picture whose content stays the same."""
         (before,) = self._items("id", [item])
         now = replace(before, name=name, label=label)
         self._run("UPDATE items SET name = ?, label = ? WHERE id = ?", (name, label, item))
@@ -336,7 +338,7 @@ class Catalogue:
         self._count([before], [now])
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Forget pictures."""
+        """Remove pictures."""
         gone = list(self._items("id", ids))
         for item in gone:
             for table in ("items", "thumbnails", "sums"):
@@ -351,7 +353,7 @@ class Catalogue:
             self.set(totals={"n": n, "sum": total % 2**32})
 
     def move(self, old: Sequence[int]) -> None:
-        """Row ``old[i]`` becomes row ``i``."""
+        """Renumber the rows: row ``old[i]`` becomes row ``i``."""
         place = {row: i for i, row in enumerate(old)}
         items = [replace(item, row=place[item.row]) for item in self.items()]
         # In two steps, since a row may not be taken twice on the way.
@@ -363,7 +365,7 @@ class Catalogue:
         self._scanned = None
 
     def add_sums(self) -> None:
-        """Sums of what is there as it is, where an earlier version wrote none."""
+        """Add checksums of the present content, where an earlier version of SeeWhy stored none."""
         items = list(self.items())
         for item in items:
             ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
@@ -371,7 +373,7 @@ class Catalogue:
         self.set(totals=_totals([(item.row, item.label) for item in items]))
 
     def damage(self) -> str:
-        """What of it is not as it was written, after reading all of it; empty where it is whole."""
+        """Read the whole catalogue and name what differs from what was written; empty if it is intact."""
         try:
             wrong = [text for (text,) in self._run("PRAGMA integrity_check(3)") if text != "ok"]
             if wrong:

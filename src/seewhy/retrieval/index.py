@@ -36,7 +36,7 @@ from .vectors import Column, Nearest, Snapshot, Whitening, check_names, columns_
 from .writing import Adding, Change, Entry, append, tidy
 
 SHOWN = 5
-"""Damaged rows of a column that are named."""
+"""How many damaged rows of a column an error names."""
 
 
 def _files(catalogue: Catalogue) -> Iterator[Checked]:
@@ -71,7 +71,7 @@ def _reason(read: Callable[[], object]) -> str:
 
 
 def check_place(folder: str | Path) -> Path:
-    """The folder, if it holds an index or can hold one; checked before the work begins."""
+    """Return the folder if it holds an index or can hold one; checked before the work begins."""
     folder = check_folder(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
         raise ForeignFileError(
@@ -115,7 +115,7 @@ class Index:
             encoder: the encoder of the pictures; left out, the index takes vectors made elsewhere.
             settings: what is kept of each picture.
             width: numbers per vector, if there is no encoder.
-            fingerprint: of whatever made the vectors, if there is no encoder.
+            fingerprint: fingerprint of the model that made the vectors, if there is no encoder.
 
         """
         folder, settings = check_place(folder), settings or Settings()
@@ -148,7 +148,8 @@ class Index:
 
         Args:
             folder: a folder that :meth:`create` made.
-            encoder: the encoder or its name; left out, the embedded one that the index names, opened when needed.
+            encoder: the encoder or its name; by default, SeeWhy opens the embedded encoder that the index names when
+                it needs it.
             engine: the engine that runs it; without a precision, an index made in float32 stays in float32.
         """
         folder = Path(folder)
@@ -279,7 +280,8 @@ class Index:
             labels: search only pictures of these classes.
             collapse: cosine above which a picture counts as a copy of a result and is listed under it; ``None`` shows
                 all. The query's own file is never shown.
-            levels: of the query's spatial parts, in an index with parts; the paper takes 3 to the index's 4.
+            levels: levels of the query's spatial parts, in an index with parts; the paper uses 3 against 4 in the
+                index.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(
@@ -293,7 +295,7 @@ class Index:
     def nearest(
         self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None
     ) -> tuple[list[str], Nearest]:
-        """The names nearest to a vector made elsewhere, without thumbnails or collapsing."""
+        """Return the names nearest to a vector made elsewhere, without thumbnails or collapsing."""
         with self._reading() as snapshot:
             rows = None if labels is None else self._catalogue.rows(labels)
             found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows)
@@ -319,7 +321,7 @@ class Index:
         )
 
     def vectors(self, column: str = "look") -> Float[Tensor, "n d"]:
-        """The vectors of a column, in the order of :meth:`names`."""
+        """Return the vectors of a column, in the order of :meth:`names`."""
         with self._reading() as snapshot:
             if column not in snapshot.matrices:
                 raise InputError(
@@ -328,17 +330,17 @@ class Index:
             return torch.from_numpy(np.array(snapshot.matrices[column][snapshot.rows]))
 
     def names(self) -> list[str]:
-        """File names, in the order of their vectors."""
+        """Return the file names, in the order of their vectors."""
         with self._reading() as snapshot:
             items = self._catalogue.at_rows(snapshot.rows.tolist())
             return [items[r].name for r in snapshot.rows.tolist()]
 
     def labels(self) -> dict[str, int]:
-        """Classes with their numbers of pictures; pictures without a class are under the empty name."""
+        """Return the classes with their numbers of pictures; pictures without a class count under the empty name."""
         return self._catalogue.labels()
 
     def describe(self) -> dict[str, Any]:
-        """Size, settings and origin."""
+        """Return size, settings and origin of the index."""
         about = self._catalogue.need("encoder")
         return {
             "n": len(self),

@@ -12,7 +12,7 @@ from .search import Hit
 
 
 class IndexOutput(TypedDict):
-    """The object of seewhy index --json."""
+    """The JSON object that ``seewhy index --json`` prints."""
 
     index: Annotated[str, Doc("the index's folder")]
     added: NotRequired[Annotated[Count, Doc("new pictures")]]
@@ -41,7 +41,7 @@ class Query(TypedDict):
 
 
 class SearchOutput(TypedDict):
-    """The object of seewhy search --json."""
+    """The JSON object that ``seewhy search --json`` prints."""
 
     query: Annotated[Query, Doc("the query")]
     n: Annotated[Count, Doc("pictures in the index")]
@@ -59,7 +59,7 @@ class DamagedRow(TypedDict):
 
 
 class VerifyOutput(TypedDict):
-    """The object of seewhy index --parquet --verify --json and seewhy index --verify --json."""
+    """The JSON object that ``seewhy index --verify --json`` prints, with or without ``--parquet``."""
 
     output: Annotated[str, Doc("the folder")]
     n_files: Annotated[Count, Doc("files read completely")]

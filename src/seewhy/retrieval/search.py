@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 One = str | Path | Image.Image | np.ndarray
 """One picture: a file name, or pixels in memory."""
 N_SPATIAL = 500
-"""Pictures whose parts are compared: those nearest as a whole."""
+"""Number of pictures whose parts are compared: those that are nearest as whole pictures."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question to an index.
+    """A query to an index.
 
     With pictures alone, ``q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))`` with ``u`` for unit length. If the
     query has pictures to avoid, the index's mean picture is first subtracted from both sides (Rocchio's formula).
@@ -50,9 +50,9 @@ class Query:
         text: words that results should match; empty for none.
         unlike: pictures that results should not resemble.
         without: words that results should not match.
-        weight: weight of the words, the pictures' being 1. The paper found 2 best and 1 fine; on groceries with the
-            embedded encoder 1 was better than 2 (docs/search.md).
-        unlike_weight: weight of what results should not resemble.
+        weight: weight of the words; the pictures have weight 1. The paper found 2 best and 1 good; on groceries with
+            the embedded encoder 1 was better than 2 (docs/search.md).
+        unlike_weight: weight of the pictures and words that results should not resemble.
 
     """
 
@@ -86,7 +86,7 @@ class Query:
         return bool(self.text.strip() or self.without.strip())
 
     def to_json(self) -> dict[str, Any]:
-        """What was asked, for pages and JSON; pictures in memory by their place."""
+        """Return the query, for pages and JSON; pictures in memory are given by their position."""
         return {**vars(self), "like": _names(self.pictures), "unlike": _names(self.unlike_pictures)}
 
 
@@ -101,7 +101,7 @@ def _names(pictures: Sequence[One]) -> list[str]:
 def by_pictures(
     like: Float[Tensor, "a d"], unlike: Float[Tensor, "b d"], weight: float, mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """The query vector from pictures alone; the index's mean is used only with ``unlike``."""
+    """Return the query vector from pictures alone; the index's mean is used only with ``unlike``."""
     if not len(unlike):
         return normalize(like.mean(0), dim=0)
     wanted, unwanted = (like - mean).mean(0), (unlike - mean).mean(0)
@@ -113,7 +113,7 @@ def composed(
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
 ) -> Float[Tensor, " d"]:
-    """The query vectors from words, or words and pictures: unit vectors to resemble, and to avoid."""
+    """Return the query vectors from words, or from words and pictures: unit vectors to resemble, and to avoid."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
     text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
@@ -149,7 +149,7 @@ class Results(Page):
 
 @dataclass(frozen=True)
 class Searching:
-    """One search on one finished step of an index, inside :meth:`Catalogue.reading`."""
+    """One search in one finished step of an index, inside :meth:`Catalogue.reading`."""
 
     catalogue: Catalogue
     snapshot: Snapshot

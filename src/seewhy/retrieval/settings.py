@@ -17,10 +17,10 @@ from ..types import Crop
 
 
 def sub_patches(levels: int) -> list[Crop]:
-    """``i²`` equal, overlapping parts at each level ``i = 1 … levels``, whose union is the whole picture.
+    """Divide a picture into ``i²`` equal, overlapping parts at each level ``i = 1 … levels``; together they cover it.
 
-    The paper gives no size; here a part of level ``i`` has the side ``2 / (i + 1)``, so that neighbours overlap by
-    half. Level 1 is the whole picture. Four levels are 30 parts, three are the first 14 of them.
+    The paper gives no size; here the side of a part at level ``i`` is ``2 / (i + 1)``, so that neighbours overlap by
+    half. Level 1 is the whole picture. Four levels give 30 parts; three levels give the first 14 of them.
 
     Example:
         >>> [tuple(round(v, 2) for v in crop.box) for crop in sub_patches(2)][1:3]
@@ -40,12 +40,12 @@ def sub_patches(levels: int) -> list[Crop]:
 
 
 def n_patches(levels: int) -> int:
-    """Parts of this many levels: 1, 5, 14, 30, …"""
+    """Return the number of parts at this many levels: 1, 5, 14, 30, …"""
     return levels * (levels + 1) * (2 * levels + 1) // 6
 
 
 def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b d"]) -> Float[Tensor, " n"]:
-    """``D(q, r) = 1/A Σ_a min_b ‖f_a(q) − f_b(r)‖`` of unit vectors, 0…2.
+    """Return ``D(q, r) = 1/A Σ_a min_b ‖f_a(q) − f_b(r)‖`` of unit vectors, from 0 to 2.
 
     Example:
         >>> spatial_distance(torch.eye(2), torch.eye(2)[None]).tolist()
@@ -65,13 +65,14 @@ class Settings:
     """What an index stores for each picture.
 
     Attributes:
-        parts: ``"spatial"`` keeps overlapping sub-patches of each picture, ``"jitter"`` its crops and mirror images,
-            for the distance of Razavian et al. (2014); ``"none"`` keeps the picture as a whole.
+        parts: ``"spatial"`` keeps overlapping sub-patches of each picture; ``"jitter"`` keeps its crops and mirror
+            images, for the distance of Razavian et al. (2014); ``"none"`` keeps the whole picture only.
         levels: levels of spatial parts: 1, 2, 3 or 4 make 1, 5, 14 or 30 parts. Each part costs a forward pass, and 30
             parts of 1,280 numbers take 150 kB.
         whiten: components of PCA whitening, fitted on the index's pictures; 0 for none.
-        floor: part of the largest variance that is added to each; see :class:`~seewhy.retrieval.vectors.Whitening`.
-        power: exponent of the signed power after whitening; the paper's is 2.
+        floor: share of the largest variance that is added to each variance; see
+            :class:`~seewhy.retrieval.vectors.Whitening`.
+        power: exponent of the signed power after whitening; the paper uses 2.
         words: also keep vectors in the space shared with text, if the encoder has one.
         thumbnail: longest side of kept thumbnails in pixels; 0 keeps none.
     """
@@ -89,11 +90,11 @@ class Settings:
 
     @classmethod
     def kept(cls, facts: dict[str, Any]) -> Settings:
-        """As a catalogue, maybe an earlier version's, has them."""
+        """Read settings as a catalogue stores them, also one from an earlier version."""
         return cls(**{name: value for name, value in facts.items() if name not in GONE})
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:
-        """What the encoder is shown of a picture: itself, then its parts."""
+        """Return the views of a picture that the encoder gets: the picture, then its parts."""
         if self.parts == "spatial":
             return [None, *sub_patches(self.levels if levels is None else levels)]
         return [None, *paper_twelve()] if self.parts == "jitter" else [None]

@@ -25,12 +25,12 @@ from ..undisturbed import undisturbed
 from .catalogue import Catalogue
 
 BLOCK = 16_384
-"""Rows multiplied at once: large enough for a fast product, small enough to stay in memory."""
+"""Rows multiplied at once: enough for a fast product, few enough to fit in memory."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of vector of every picture."""
+    """One kind of vector, for every picture of the index."""
 
     folder: Path
     name: str
@@ -46,13 +46,13 @@ class Column:
         return inside(self.folder, self.path.with_suffix(".crc").name, r"[a-z0-9_]+-[0-9]{6,}\.crc")
 
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
-        """Write rows from row ``first`` on, and have them on the disk before returning."""
+        """Write rows from row ``first`` on; they are on disk when this returns."""
         data = np.ascontiguousarray(vectors.detach().cpu().numpy().astype("<f4", copy=False))
         self._write(self.path, first * self.width * 4, data)
         self._write(self.sums, first * 4, sums_of(data))
 
     def add_sums(self, n: int) -> None:
-        """The sums of the first ``n`` rows as they are, where an earlier version wrote none."""
+        """Store checksums of the first ``n`` rows as they are, where an earlier version of SeeWhy stored none."""
         for start in range(0, n, BLOCK):
             self._write(self.sums, start * 4, sums_of(np.array(self._mapped(self.path, n)[start : start + BLOCK])))
 
@@ -63,7 +63,7 @@ class Column:
             raise DataError(f"{path} cannot be written: {error}. Free some space on that disk.") from error
 
     def rows(self, n: int, *, has_sums: bool) -> Rows:
-        """The first ``n`` rows, mapped."""
+        """Return the first ``n`` rows as a memory map."""
         if n == 0:
             return Rows(self.path, np.empty((0, self.width), np.float32), None)
         sums = self._mapped(self.sums, n)[:, 0].view("<u4") if has_sums else None
@@ -81,19 +81,19 @@ class Column:
         return np.memmap(path, "<f4", "c", shape=(n, width))
 
     def drop(self) -> None:
-        """Delete the files; where a reader still has one open and the system forbids it, the next clearing will."""
+        """Delete the files; if the system refuses because a reader has one open, the next clean-up deletes it."""
         for path in (self.path, self.sums):
             with contextlib.suppress(DataError):
                 remove_inside(path)
 
 
 def sums_of(rows: Float32[np.ndarray, "n d"]) -> np.ndarray:
-    """CRC-32 of each row."""
+    """Return the CRC-32 of each row."""
     return np.fromiter(map(zlib.crc32, rows), "<u4", len(rows))
 
 
 class Rows:
-    """Rows of a column, of which each is checked when it is first read, whoever reads it."""
+    """Rows of a column; each row is checked when it is first read."""
 
     def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray | None) -> None:
         self.path, self._vectors, self._sums = path, vectors, sums
@@ -104,7 +104,7 @@ class Rows:
         return len(self._vectors)
 
     def trust(self, before: Rows | None) -> Rows:
-        """Rows that an earlier look at the same file has checked are not checked again."""
+        """Skip the check of rows that an earlier reader of the same file has checked."""
         if before is not None and before.path == self.path:
             n = min(len(before), len(self))
             self._unchecked[:n] &= before._unchecked[:n]
@@ -122,7 +122,7 @@ class Rows:
         return self._vectors[rows]
 
     def check(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " w"]:
-        """Those of the rows that are not as they were written."""
+        """Return those of the rows that differ from what was written."""
         if self._sums is None:
             return rows[:0]
         whole = np.fromiter(map(zlib.crc32, self._each(rows)), np.uint32, len(rows)) == self._sums[rows]
@@ -140,7 +140,7 @@ def exact_top(
     k: int,
     rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """The ``k`` largest inner products over all rows, block by block, so memory does not grow with ``n``.
+    """Return the ``k`` largest inner products over all rows, block by block, so that memory does not grow with ``n``.
 
     Example:
         >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)
@@ -167,16 +167,17 @@ def exact_top(
 
 
 N_MOST = 20_000
-"""Vectors fitted on: their covariance is known well enough, and the fit takes seconds."""
+"""Largest number of vectors to fit on: enough to know their covariance, and the fit takes seconds."""
 
 
 @dataclass(frozen=True)
 class Whitening:
     """``x → x / |x| → PCA → whiten → unit length → signed power → unit length`` (paper, section 4).
 
-    A component's variance ``λ`` is divided out as ``1 / sqrt(λ + floor · λ_1)``. The paper has no floor and squares
-    afterwards (``power=2``). On 486 photographs of groceries against 972 others, with the embedded encoder, mean
-    average precision was 0.385 without whitening and 0.409 with 256 components and a floor of 0.1; squaring lowered it.
+    Each component is multiplied by ``1 / sqrt(λ + floor · λ_1)``, where ``λ`` is its variance. The paper has no floor
+    and squares afterwards (``power=2``). On 486 photographs of groceries against 972 others, with the embedded
+    encoder, mean average precision was 0.385 without whitening and 0.409 with 256 components and a floor of 0.1;
+    squaring lowered it.
     """
 
     mean: Float[Tensor, " d"]
@@ -210,7 +211,7 @@ class Whitening:
         return white if self.power == 1 else normalize(signed_power(white, self.power), dim=-1)
 
     def save(self, path: Path, *, force: bool = False) -> Path:
-        """Write to a file, whole or not at all; ``force`` overwrites a file that SeeWhy did not make."""
+        """Write to a file, completely or not at all; ``force`` overwrites a file that SeeWhy did not make."""
         tensors = {"mean": self.mean, "matrix": self.matrix, "power": torch.tensor(self.power)}
         return ARCHIVE.save(path, tensors, force=force)
 
@@ -234,7 +235,7 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
 
 WHITENING = r"whitening-[0-9a-f]+\.safetensors"
 N_MEAN = 20_000
-"""Vectors that a column's mean is taken of."""
+"""Largest number of vectors in a column's mean."""
 
 
 @dataclass(frozen=True)
@@ -247,10 +248,10 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a search sees, whatever a writer does meanwhile: one finished step of the index.
+    """One finished step of the index, as a search sees it; a writer does not change it.
 
-    Of ``n_rows`` written, ``rows`` are in use, rising; ``matrices`` are the columns' vectors. ``whitening`` made
-    ``"whitened"`` of ``"look"``.
+    ``rows`` lists the rows in use, rising, among ``n_rows`` written rows; ``matrices`` has the vectors of each
+    column. ``whitening`` computes ``"whitened"`` from ``"look"``.
     """
 
     version: int
@@ -263,9 +264,10 @@ class Snapshot:
     @classmethod
     @undisturbed
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
-        """The last finished step, inside :meth:`Catalogue.reading`; what an earlier one checked is not checked again.
+        """Return the last finished step, inside :meth:`Catalogue.reading`; rows that an earlier snapshot checked stay
+        checked.
 
-        ``FileNotFoundError`` where a file is missing, for example because a writer has just replaced it.
+        Raises ``FileNotFoundError`` if a file is missing, for example because a writer has just replaced it.
         """
         whitening = catalogue.get("whitening")
         n_rows, folder, columns, matrices = catalogue.get("n_rows", 0), catalogue.folder, columns_of(catalogue), {}
@@ -284,7 +286,7 @@ class Snapshot:
         return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
 
     def check_width(self, column: str, width: int) -> None:
-        """Refuse numbers that are not of a column's rows."""
+        """Check that vectors have the width of the column."""
         own = self.columns[column].width if column in self.columns else 0
         if own != width:
             folder = self.columns["look"].folder
@@ -295,15 +297,15 @@ class Snapshot:
 
     @property
     def main(self) -> str:
-        """The column that pictures are searched in."""
+        """The name of the column in which pictures are searched."""
         return "look" if self.whitening is None else "whitened"
 
     def mean(self, column: str) -> Float[Tensor, " d"]:
-        """The mean vector of a column, over pictures spread through the index."""
+        """Return the mean vector of a column, over pictures spread through the index."""
         return self.spread(column, N_MEAN).mean(0)
 
     def spread(self, column: str, most: int) -> Float[Tensor, "n d"]:
-        """Vectors of so many pictures at most, evenly through the index."""
+        """Return at most this many vectors, evenly spread through the index."""
         some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), most)).astype(np.int64)]
         return torch.from_numpy(np.array(self.matrices[column][some]))
 
@@ -311,7 +313,7 @@ class Snapshot:
     def top(
         self, column: str, query: Float[Tensor, " d"], k: int, *, rows: Int[np.ndarray, " m"] | None = None
     ) -> Nearest:
-        """The ``k`` nearest of those rows that count, rising, or of all in use; fewer where there are fewer."""
+        """Return the ``k`` nearest rows among the given rows (rising), or all in use; fewer if there are fewer."""
         wanted = self.rows if rows is None else rows
         every = len(wanted) == self.n_rows
         scores, at = exact_top(self.matrices[column], query[None], k, None if every else wanted)
@@ -324,12 +326,12 @@ class Snapshot:
 
 
 def columns_of(catalogue: Catalogue) -> dict[str, Column]:
-    """The columns that a catalogue names."""
+    """Return the columns that a catalogue names."""
     return {name: Column(catalogue.folder, name, *shape) for name, shape in catalogue.need("columns").items()}
 
 
 def check_names(catalogue: Catalogue) -> None:
-    """See that what an index names as its files are names of files in its folder."""
+    """Check that the file names in an index are names of files in its folder."""
     for column in columns_of(catalogue).values() if catalogue.get("columns") else ():
         _ = column.path
     if (entry := catalogue.get("whitening")) is not None:

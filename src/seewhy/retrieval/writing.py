@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK = 128
-"""Pictures a step: what a kill can cost."""
+"""Pictures per step: a kill loses at most one step."""
 DEAD = 0.25
-"""Part of the rows that may be deleted before they are cleared away."""
+"""Share of deleted rows above which the columns are rewritten."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The name in the index."""
+        """The picture's name in the index."""
         if self.name:
             return self.name
         if isinstance(self.source, str | Path):
@@ -100,12 +100,12 @@ class Adding:
 
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
-        """Add, a step at a time; what a step reported is on the disk."""
+        """Add pictures step by step; pictures of a reported step are on disk."""
         return _in_steps(self.progress.track(entries, "Indexing pictures", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:
-        """Add what was looked at already, a step at a time, without thumbnails."""
+        """Add pictures that were already encoded, step by step, without thumbnails."""
         fresh = (_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in encoded)
         return _in_steps(fresh, self._write)
 
@@ -160,7 +160,7 @@ class Adding:
             yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), thumbnail)
 
     def vectors(self, encoded: Encoded) -> dict[str, Float[Tensor, " d"]]:
-        """A picture's row in each column, but for those derived from others."""
+        """Return a picture's row in each column, except in columns derived from others."""
         rows = {"look": normalize(encoded.pooled[0], dim=0)}
         if self.settings.words and self.encoder.has_text:
             rows["words"] = normalize(self.encoder.text.project(encoded.pooled[:1]), dim=1)[0].detach()
@@ -192,7 +192,7 @@ def _in_steps(stream: Iterable[T], step: Callable[[list[T]], Change]) -> Change:
 
 @undisturbed
 def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> None:
-    """Rows behind the last in every column, and in those derived from them; inside :meth:`Catalogue.writing`."""
+    """Append rows to every column and to the derived columns, inside :meth:`Catalogue.writing`."""
     if not vectors:
         return
     first, whitening, rows = catalogue.get("n_rows", 0), catalogue.get("whitening"), dict(vectors)
@@ -217,7 +217,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
 
 @undisturbed
 def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> None:
-    """Do what is due, or with ``rebuild`` everything anew; killed on the way, the next call does it."""
+    """Do the maintenance that is due, or with ``rebuild`` all of it; after a kill, the next call finishes it."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
         clear(catalogue)
@@ -227,7 +227,7 @@ def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> 
 
 
 def whiten(catalogue: Catalogue, settings: Settings) -> None:
-    """Fit on the pictures there are, and write the whitened column anew."""
+    """Fit whitening on the present pictures, and rewrite the whitened column."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
         white = Whitening.fit(now.spread("look", N_MOST), settings.whiten, settings.floor, settings.power)
@@ -247,7 +247,7 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
 
 
 def clear(catalogue: Catalogue) -> None:
-    """Write every column anew without the deleted rows; readers keep the old files until they look again."""
+    """Rewrite every column without the deleted rows; readers keep the old files until they look again."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
         shapes = catalogue.need("columns")

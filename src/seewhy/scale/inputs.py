@@ -24,17 +24,17 @@ from ..pictures.tables import IMAGE_COLUMNS, TABLES, cell_text, no_column, parqu
 from ..storage.reading import open_regular, reason
 
 PER_SHARD = 2048
-"""Pictures of a shard where the input has none of its own: what a kill may cost is a minute's work of a CPU."""
+"""Pictures per shard if the input has no shards: a kill may lose a minute of a CPU's work."""
 IN_HAND = 64
-"""Rows of a Parquet file that are in memory at once."""
+"""Rows of a Parquet file kept in memory at once."""
 
 
 class ShardError(DataError):
-    """A shard of the input cannot be read to its end; the others can."""
+    """A shard of the input that cannot be read to its end; the other shards can."""
 
 
 class Item(NamedTuple):
-    """A picture of a shard: its name, and where it is read from."""
+    """A picture of a shard: its name, and its source."""
 
     name: str
     source: Any
@@ -42,9 +42,9 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input, which travels to whatever process does it: its place among all, its name for messages.
+    """A part of the input that one process handles: its position among all shards, and its name for messages.
 
-    ``stamp`` is of size and time of its files, as they were when the work began."""
+    ``stamp`` holds the size and time of its files when the work began."""
 
     index: int
     name: str
@@ -53,10 +53,10 @@ class Shard(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Of what says which pictures it has."""
+        """The digest of the shard's list of pictures."""
 
     def stamped(self) -> Self:
-        """The same, with the stamp that its files have now."""
+        """Return the shard with the stamp that its files have now."""
         return replace(self, stamp=digest_of(self._states()))
 
     def _states(self) -> Iterator[str]:
@@ -67,7 +67,7 @@ class Shard(ABC):
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Its pictures, one by one, in order; ShardError where it cannot be read to its end."""
+        """Yield its pictures one by one, in order; raises ShardError if it cannot be read to its end."""
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -82,7 +82,7 @@ def digest_of(names: Iterable[str]) -> str:
 
 
 def state_of(path: str) -> str:
-    """Size and time of a file; what does not exist has a state too."""
+    """Return size and time of a file; a missing file has a state too."""
     try:
         about = os.stat(path)
     except OSError as error:
@@ -92,7 +92,7 @@ def state_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Named(Shard):
-    """Pictures by their names, which are relative to a folder."""
+    """Pictures given by names relative to a folder."""
 
     place: str
     names: tuple[str, ...]
@@ -113,7 +113,7 @@ class Named(Shard):
 
 @dataclass(frozen=True)
 class Packed(Shard):
-    """A file that holds pictures, relative to a folder; ``column`` is of pictures, in Parquet."""
+    """A file that holds pictures, relative to a folder; ``column`` names the picture column of a Parquet file."""
 
     place: str
     column: str | None = None
@@ -144,7 +144,7 @@ class Packed(Shard):
                 yield Item(f"{self.name}/{record.picture.name.removeprefix(f'{path}/')}", record.picture)
 
     def rows_in_parquet(self, opened: Any, path: PurePath) -> Iterator[Item]:
-        """The pictures of an open Parquet file; those that are names of files lie beside it."""
+        """Yield the pictures of an open Parquet file; file names are relative to that file."""
         number = 0
         for batch in parquet_batches(opened, path, lambda names: [_picture_column(path, names, self.column)], IN_HAND):
             try:
@@ -181,7 +181,7 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """What was given, which can be walked through again and again; ``column`` is of pictures, in a table."""
+    """The input, which can be read again and again; ``column`` names the picture column of a table."""
 
     place: str
     per_shard: int = PER_SHARD
@@ -193,7 +193,7 @@ class Input(ABC):
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
-        """Its shards in order; only one is in memory at once."""
+        """Yield the shards in order; only one is in memory at once."""
 
     def _of_names(self, place: str, names: Iterator[str], empty: DataError | None = None) -> Iterator[Named]:
         first = 1
@@ -209,7 +209,7 @@ class Input(ABC):
 
 
 class Folder(Input):
-    """A folder of pictures, and of folders of them."""
+    """A folder of pictures, with its subfolders."""
 
     kind = "folder"
 
@@ -219,7 +219,7 @@ class Folder(Input):
 
 
 class Table(Input):
-    """A table with a column of file names, which are relative to it."""
+    """A table with a column of file names relative to the table."""
 
     kind = "table"
 
@@ -230,7 +230,7 @@ class Table(Input):
 
 
 def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
-    """The file names of a table; rows without one are passed over."""
+    """Return the file names of a table; rows without one are skipped."""
     column = None
     for number, row in enumerate(rows_of(path), start=1):
         column = column or _picture_column(path, list(map(str, row)), wanted)
@@ -260,7 +260,7 @@ class ParquetFiles(Input):
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
-    """What was given, by what lies there."""
+    """Find what kind of input lies at this place."""
     text = os.fspath(place)
     if per_shard < 1:
         raise InputError(f"The number of pictures per shard is {per_shard}. Expected a number above 0. Change it.")

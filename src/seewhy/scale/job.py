@@ -24,26 +24,26 @@ from .places import Place, Where, find_place
 from .work import Model, Opened
 
 MANIFEST = "_manifest.json"
-"""Readers of a folder of Parquet pass over names that begin so."""
+"""Name of the manifest; readers of Parquet folders skip names that begin like this."""
 SUCCESS = "_SUCCESS"
-"""What Hadoop, Spark and those that wait for them take for the end of a run: it is there when every shard is."""
+"""Name of the file by which Hadoop, Spark and others recognise a finished run: it exists once every shard does."""
 FORMAT = 1
 IN_HAND = 512
-"""Rows that are in memory before they are written."""
+"""Rows kept in memory before they are written."""
 MOST_SHARDS = 1_000_000
 MAGIC = b"PAR1"
-"""By which Parquet begins."""
+"""The first bytes of every Parquet file."""
 END = 1 << 16
-"""Bytes at the end of a shard that are read first; the facts of most are among them."""
+"""Bytes at the end of a shard that are read first; they hold the metadata of most shards."""
 AT_ONCE = 16
 """Shards whose ends are read at the same time."""
 FIRST = 5
-"""Pictures that failed, of a shard, that are named on the way; all are in the column ``error``."""
+"""Failed pictures of a shard that are named during the run; all are in the column ``error``."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """An input, walked through once: a digest of each shard, and pictures where they are known without opening any."""
+    """A first pass over the input: a digest of each shard, and the number of pictures if known without opening any."""
 
     kind: str
     place: str
@@ -68,7 +68,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that is there: its rows, those that failed, a few of these with why, the stamp of what it is made of."""
+    """A written shard: its rows, the failed ones, a few failures with reasons, and the stamp of its source."""
 
     index: int
     n: int
@@ -79,7 +79,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run, where it is written; every shard carries the digest of all that the rows hang on."""
+    """A run and its output folder; every shard carries the digest of all that its rows depend on."""
 
     place: Place
     facts: Mapping[str, Any]
@@ -97,7 +97,7 @@ class Job:
         return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
     def written(self, index: int) -> Written | None:
-        """A shard, if it is there, whole and of this job."""
+        """Return a shard if it exists, is complete and belongs to this job."""
         from pyarrow import ArrowException
 
         name = self.name(index)
@@ -136,7 +136,7 @@ class Job:
         return end
 
     def all_written(self, indices: Iterable[int]) -> Iterator[Written | None]:
-        """Shards, as :meth:`written` has them, several read at once."""
+        """Return shards as :meth:`written` does, reading several at once."""
         names = self.place.names()
         waiting = iter(indices)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -150,9 +150,9 @@ class Job:
         )
 
     def is_of(self, shard: Shard, there: Written) -> bool:
-        """Whether a shard is of the pictures as they are now; what is gone has not changed.
+        """Whether a shard was made from the pictures as they are now; a missing source counts as unchanged.
 
-        By size and time of its files, and where those differ by the SHA-256 in each row."""
+        Compares size and time of its files, and if those differ the SHA-256 in each row."""
         if there.stamp in ("", shard.stamp):
             return True
         from pyarrow.parquet import ParquetFile
@@ -171,7 +171,7 @@ class Job:
         return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
 
     def finish(self) -> None:
-        """Say that every shard is there, if that is so."""
+        """Mark the run as finished, if every shard exists."""
         names = self.place.names()
         if SUCCESS not in names and all(self.name(index) in names for index in range(self.n_shards)):
             text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
@@ -179,7 +179,7 @@ class Job:
 
 
 def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
-    """The place for this run: a new one, or that of the same run, begun before or elsewhere."""
+    """Return the folder for this run: a new one, or that of the same run begun earlier or elsewhere."""
     place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -226,7 +226,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_job(output: Where) -> Job:
-    """The run that is written there."""
+    """Read the run that was written to this place."""
     place = find_place(output)
     manifest = place.at(MANIFEST)
     try:

@@ -24,16 +24,16 @@ from .run import Alone, Died, Workers
 from .work import Model, Work
 
 NOWHERE = "http://127.0.0.1:9/"
-"""Where Ray's reports go: the discard port of this machine, where nothing listens."""
+"""Address for Ray's usage reports: the discard port of this machine, where nothing listens."""
 PATIENCE = 1800.0
-"""Seconds that an actor may wait for a machine and load its model; a cluster that lost machines has no place for it."""
+"""Seconds for an actor to get a machine and load its model; a cluster that lost machines has no room for it."""
 Proxies = Mapping[str, "str | None"]
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _ADDRESS = re.compile(r"local|auto|[^/\s]+:\d+")
 
 
 def ray() -> Any:
-    """Ray, which sends nothing."""
+    """Import Ray with its usage reports off."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -49,7 +49,7 @@ def ray() -> Any:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """What is started meanwhile asks nothing outside this machine by HTTP; actors have the old settings back."""
+    """Block HTTP requests to other machines from processes started meanwhile; actors get the old settings back."""
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
     before = proxies()
     os.environ.update(closed)
@@ -60,7 +60,7 @@ def no_way_out() -> Iterator[None]:
 
 
 def proxies() -> Proxies:
-    """How this process reaches what is outside."""
+    """Return the proxy settings of this process."""
     return {name: os.environ.get(name) for name in (*PROXIES, "no_proxy", "NO_PROXY")}
 
 
@@ -72,13 +72,13 @@ def put_back(before: Proxies) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where, and how the work is spread there.
+    """The cluster to use, and how to spread the work on it.
 
     Attributes:
-        address: ``"local"``, this machine; ``"auto"`` or ``"HOST:PORT"``, the cluster that this machine belongs to.
-        workers: actors, each with a model.
-        threads: that each keeps busy.
-        gpus: that each has; a part of one is one that several share.
+        address: ``"local"``, this machine; ``"auto"`` or ``"HOST:PORT"``, the cluster to which this machine belongs.
+        workers: number of actors, each with a model.
+        threads: threads per actor.
+        gpus: GPUs per actor; with a fraction, several actors share one.
     """
 
     address: str = "local"
@@ -87,7 +87,7 @@ class Cluster:
     gpus: float = 0.0
 
     def reached(self) -> str:
-        """The address, as Ray's own settings have it where it is ``"auto"``."""
+        """Return the address; for ``"auto"``, the one in Ray's own settings."""
         address = os.environ.get("RAY_ADDRESS") or "auto" if self.address == "auto" else self.address
         if not _ADDRESS.fullmatch(address):
             raise InputError(
@@ -100,7 +100,7 @@ class Cluster:
 
 @contextmanager
 def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
-    """Actors that share the shards of a run."""
+    """Start actors that share the shards of a run."""
     address, ours = cluster.reached(), ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
@@ -123,7 +123,7 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
 
 
 class RemoteActor:
-    """An actor, as :class:`seewhy.scale.run.LocalProcess` is a process."""
+    """An actor with the interface of :class:`seewhy.scale.run.LocalProcess`."""
 
     def __init__(self, ours: Any, work: Work, cluster: Cluster) -> None:
         self._ray = ours
@@ -163,7 +163,7 @@ class Actor:
         self._how = work, threads
 
     def model(self) -> Model:
-        """It is opened here, as Ray tells no errors of a beginning."""
+        """Open the model here, because Ray does not report errors from a constructor."""
         self._alone = Alone(*self._how)
         return self._alone.model()
 

@@ -32,14 +32,14 @@ from .inputs import Input, Item, Named, Packed, Shard, names_in_table
 
 T = TypeVar("T")
 AT_ONCE = 16
-"""Pictures that are fetched at the same time; half as many again wait in memory."""
+"""Pictures fetched at the same time; half as many again wait in memory."""
 STATES = ("ETag", "etag", "md5Hash", "content_hash", "mtime", "LastModified", "last_modified", "updated", "created")
-"""What file systems call that which changes with a file, in the order in which it is trusted."""
+"""File-system fields that change with a file, the most reliable first."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/].*")
 
 
 class Remote:
-    """A place on a file system of fsspec's."""
+    """A place on an fsspec file system."""
 
     def __init__(self, address: str) -> None:
         if not _ADDRESS.fullmatch(address) or "::" in address:
@@ -58,7 +58,7 @@ class Remote:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def ask(self, question: Callable[[Any], T], name: str = "", *, gone: bool = False) -> T:
-        """An answer of the file system's; with ``gone``, that there is none of that name is one."""
+        """Ask the file system; with ``gone``, a missing name raises ``FileNotFoundError``."""
         try:
             return question(self.files)
         except SeeWhyError:
@@ -69,7 +69,9 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
-        """What changes when a file is replaced, for each: ETag, or size and time; several are asked for at once."""
+        """Yield for each file a text that changes when the file is replaced: ETag, or size and time; several are
+        asked for at once.
+        """
 
         def state(name: str) -> str:
             try:
@@ -84,16 +86,16 @@ class Remote:
 
     @contextmanager
     def copied(self, name: str, *, gone: bool = False) -> Iterator[Path]:
-        """A file below the address, as a temporary one."""
+        """Copy a file below the address to a temporary file."""
         with working_folder(None) as folder:
             path = folder / PurePosixPath(self.at(name)).name
             self.ask(lambda files: files.get_file(self.at(name), str(path)), name, gone=gone)
             yield path
 
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Items whose sources are names, as bytes in memory, fetched ahead; others as they are.
+        """Yield items with their bytes in memory, fetched ahead, if their sources are names; others stay as they are.
 
-        A name that is not there is a picture that fails; whatever else goes wrong is the shard's, which is tried again.
+        A missing name fails that picture only; any other error fails the shard, which is tried again.
         """
         ahead: deque[tuple[Item, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(AT_ONCE)
@@ -123,7 +125,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}", error) from error
 
     def pictures(self) -> Iterator[str]:
-        """Names below the place, a folder at a time, in natural order."""
+        """Yield names below the place, one folder at a time, in natural order."""
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -140,7 +142,7 @@ def _missing(message: str) -> bytes:
 
 
 def unreadable(address: str, error: Exception) -> DataError:
-    """What is said where a place does not answer as one that is there and may be read."""
+    """Return the error for a place that does not exist or may not be read."""
     return DataError(
         f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that exists, "
         "and credentials that may read it. Check the name; for s3://, check the settings of the AWS tools."
@@ -149,7 +151,7 @@ def unreadable(address: str, error: Exception) -> DataError:
 
 @dataclass(frozen=True)
 class RemoteNamed(Named):
-    """Pictures by their names below an address."""
+    """Pictures given by names below an address."""
 
     def _states(self) -> Iterator[str]:
         return Remote(self.place).states(self.names)
@@ -160,7 +162,7 @@ class RemoteNamed(Named):
 
 @dataclass(frozen=True)
 class RemotePacked(Packed):
-    """A file below an address that holds pictures; a tar is fetched whole."""
+    """A file below an address that holds pictures; a tar file is fetched completely."""
 
     def _states(self) -> Iterator[str]:
         return Remote(self.place).states([self.name])
@@ -178,7 +180,7 @@ class RemotePacked(Packed):
 
 
 class RemoteInput(Input):
-    """A place of pictures, of tars or Parquet files, or one such file, or a table of names."""
+    """A folder of pictures, tar or Parquet files, one such file, or a table of names, at an address."""
 
     kind = "address"
     of_names = RemoteNamed
@@ -212,12 +214,12 @@ def _empty(what: str) -> EmptyFolderError:
 
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Kinds of address where an object is seen whole or not at all."""
+"""Kinds of address with atomic writes: an object is visible completely or not at all."""
 
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder of a disk, which several machines may share; it travels to whatever process does a shard."""
+    """A folder on a disk, which several machines may share; each process gets a copy of this object."""
 
     folder: Path
 
@@ -225,31 +227,31 @@ class LocalFolder:
         return str(self.folder)
 
     def at(self, name: str) -> str:
-        """A file there, as it is called in messages."""
+        """Return the path of a file, for messages."""
         return str(self.folder / name)
 
     def check(self) -> None:
-        """See, before the work begins, that it can be written to as far as can be told; nothing is touched."""
+        """Check before the work begins that the folder is writable, without changing anything."""
         check_folder(self.folder)
 
     def names(self) -> set[str]:
-        """What lies there, but for hidden files."""
+        """Return the names in the folder, except hidden files."""
         if not self.folder.is_dir():
             return set()
         return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        """Part of a file; a negative start counts from its end."""
+        """Read part of a file; a negative start counts from the end."""
         with open_regular(self.folder / name) as (file, size):
             file.seek(max(0, size + start) if start < 0 else start)
             return file.read(-1 if end is None else end - start)
 
     def copy(self, name: str) -> AbstractContextManager[Path]:
-        """A file as one of this disk, which is read and not changed."""
+        """Return a local path of a file, to read and not to change."""
         return nullcontext(self.folder / name)
 
     def write_first(self, name: str, data: bytes) -> bool:
-        """Write a file where none of that name is there yet, whole or not at all; whether this writer was the first."""
+        """Write a file unless the name exists, completely or not at all; return whether this writer was the first."""
         make_folder(check_folder(self.folder))
         try:
             return write_first(self.folder / name, data)
@@ -257,7 +259,7 @@ class LocalFolder:
             raise _unwritten(self.at(name), error) from error
 
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
-        """Have ``make`` write a file of this disk, which is there under its name when it is whole."""
+        """Let ``make`` write a local file, which gets its name once it is complete."""
         try:
             return write_by(self.folder / name, make)
         except OSError as error:
@@ -273,7 +275,7 @@ def _unwritten(path: str, error: OSError) -> DataError:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """What lies below an address in object storage; it does what :class:`LocalFolder` does."""
+    """Files below an address in object storage, with the interface of :class:`LocalFolder`."""
 
     address: str
 

@@ -40,7 +40,7 @@ class Input(TypedDict):
 
 @dataclass(frozen=True)
 class Status:
-    """The object of seewhy index --parquet --status --json."""
+    """The JSON object that ``seewhy index --parquet --status --json`` prints."""
 
     output: Annotated[str, Doc("the run's folder")]
     n_shards: Annotated[Count, Doc("number of shards")]
@@ -65,7 +65,7 @@ class Status:
 
 
 def spans(numbers: Sequence[int]) -> list[str]:
-    """Runs of numbers, as texts.
+    """Return runs of consecutive numbers, as texts.
 
     >>> spans([0, 1, 2, 7, 9, 10])
     ['0-2', '7', '9-10']
@@ -102,7 +102,7 @@ def verify(output: Where) -> Verification:
 
 
 AT_ONCE = 1024
-"""Rows that are added in one step: what a kill can cost."""
+"""Rows added in one step: a kill loses at most these."""
 
 
 def is_run(place: Path) -> bool:
@@ -112,7 +112,7 @@ def is_run(place: Path) -> bool:
 
 
 def add_run(index: Index, run: Where, progress: Progress) -> Change:
-    """Add what a run has; what is there already stays, so that it may be added again when more is done."""
+    """Add the rows of a run to an index; existing rows stay, so that it can be repeated as the run goes on."""
     job = _fitting(index, run)
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:
@@ -199,4 +199,4 @@ def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
 
 EmbedStatusOutput = Status
 EmbedOutput = Status | VerifyOutput | Run
-"""The object of seewhy index --parquet --json."""
+"""The JSON object that ``seewhy index --parquet --json`` prints."""

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from .on_ray import Cluster
 
 LIVES = 2
-"""Processes that may die of a shard before it is left out."""
+"""Processes that a shard may crash before it is skipped."""
 SHOWN = 20
-"""Pictures that failed, of a run, that are named on the way."""
+"""Failed pictures of a run that are named during it."""
 Result = tuple[Shard, Written | ShardError]
 
 
 class Alone:
-    """The model in the process that runs it, and what does shards with it."""
+    """A worker that runs the model in this process."""
 
     def __init__(self, work: Work, threads: int | None = None) -> None:
         if threads is not None:
@@ -60,7 +60,7 @@ class Died(ModelError):
 
 
 class Worker(Protocol):
-    """A process elsewhere that has the model; both questions raise :class:`Died`."""
+    """A separate process with the model; both methods raise :class:`Died`."""
 
     def model(self) -> Model: ...
     def do(self, job: Job, shard: Shard) -> Written | ShardError: ...
@@ -68,7 +68,7 @@ class Worker(Protocol):
 
 
 class LocalProcess:
-    """A process of this machine."""
+    """A process on this machine."""
 
     def __init__(self, work: Work, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
@@ -106,7 +106,7 @@ class LocalProcess:
 
 
 def serve(pipe: Connection, work: Work, threads: int) -> None:
-    """The other end of the pipe: it opens the model, and does shards until there are no more."""
+    """Run the other end of the pipe: open the model, and process shards until none is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the first process is gone
         try:
@@ -215,14 +215,14 @@ class Workers(AbstractContextManager["Workers"]):
 
 @dataclass(frozen=True)
 class Part:
-    """The shards of one of several runs that share an input."""
+    """The shards of one among several runs that share an input."""
 
     number: int = 1
     of: int = 1
 
     @classmethod
     def read(cls, text: str) -> Part:
-        """``"3/16"``.
+        """Parse a part such as ``"3/16"``.
 
         Example:
             >>> Part.read("3/16")
@@ -238,7 +238,7 @@ class Part:
         )
 
     def has(self, index: int) -> bool:
-        """Whether a shard belongs to the part; it depends on its place alone, so all runs agree."""
+        """Whether a shard belongs to this part; it depends only on the shard's position, so all runs agree."""
         return index % self.of == self.number - 1
 
 
@@ -247,7 +247,7 @@ WHOLE = Part()
 
 @dataclass
 class Report:
-    """What a run did."""
+    """The outcome of a run."""
 
     output: str
     n_shards: int = 0

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """What rows hang on, as it travels between processes."""
+    """The recipe and settings that rows depend on, in a form that can be sent to another process."""
 
     identity: Mapping[str, Any]
     columns: tuple[tuple[str, Any], ...]
@@ -43,15 +43,15 @@ class Opened(ABC):
 
     @abstractmethod
     def columns(self) -> list[tuple[str, pa.DataType]]:
-        """Names and kinds of what a row has beside ``image`` and ``error``."""
+        """Names and types of a row's columns besides ``image`` and ``error``."""
 
     @abstractmethod
     def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
-        """A row for each picture, in order."""
+        """Yield a row for each picture, in order."""
 
 
 class Work(ABC):
-    """A recipe; its fields are plain values."""
+    """A recipe for the rows; its fields are plain values."""
 
     verb: ClassVar[str]
 

@@ -88,7 +88,8 @@ def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path |
             with contextlib.suppress(DataError):
                 remove_inside(stale)
     except OSError as error:
-        raise DataError(f"{folder} could not be written: {error}. Free some space or give another place.") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder} could not be written: {why}. Free some space, or give another place.") from error
     return folder
 
 

@@ -25,7 +25,7 @@ from ..report.blocks import (
 
 HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
 N_POINTS = 200
-"""Points of a curve; a longer training is averaged."""
+"""Points per curve; a longer training is averaged to this number."""
 
 
 def adaptation_page(data: dict[str, Any]) -> Document:

@@ -37,15 +37,15 @@ from .study import Findings, Row, beside
 
 N_EXAMPLES = 12
 K = 20
-"""Neighbours that vote."""
+"""Number of neighbours that vote."""
 TEMPERATURE = 0.07
-"""Of their votes (Wu et al. 2018, arXiv 1805.01978)."""
+"""Temperature of the votes (Wu et al. 2018, arXiv 1805.01978)."""
 CS = (0.01, 0.1, 1.0, 10.0)
-"""Strengths of a probe, one of which is chosen on a part of the training pictures."""
+"""Regularisation strengths of a probe; one is chosen on part of the training pictures."""
 MOST = 5000
-"""Training pictures that neighbours and probes are taken from, at most."""
+"""Most training pictures used for neighbours and probes."""
 Named = tuple[Tensor, Tensor]
-"""Whether each picture's nearest name is its own class's, and that name's probability."""
+"""For each picture, whether its nearest name is that of its class, and the probability of that name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +71,20 @@ def measure_retrieval(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """R@1, R@5 and R@10 both ways, classes by name, and the same before training.
+    """Measure R@1, R@5 and R@10 both ways, accuracy by class names, and the same before training.
 
-    Intervals come from resampling pictures (or whole groups), the same ones before and after. A difference is real when
-    its interval excludes 0.
+    Intervals come from resampling pictures (or whole groups); each resample is the same before and after. A
+    difference is real when its interval excludes 0.
 
     Args:
-        encoder: with words.
-        pairs: pictures with texts; where they have labels, they are also told by name.
-        before: what it is compared with; left out, the encoder that it was adapted from, if any.
-        also: labelled pictures of other things, by a name for each set: are they still told by name?
-        trained_on: digests, to tell pictures that the encoder knows.
-        store: where looks are kept.
-        seed: of the resampling.
+        encoder: encoder with a text half.
+        pairs: pictures with texts; if they have labels, they are also predicted by name.
+        before: encoder to compare with; default: the encoder that it was adapted from, if any.
+        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by
+            name?
+        trained_on: digests of the training pictures, to find pictures that the encoder has seen.
+        store: where encoded pictures are kept.
+        seed: seed of the resampling.
         progress: callback for progress and failures.
 
     Raises:
@@ -178,7 +179,9 @@ def run_report(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """The page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes it."""
+    """Return the page of a training by :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes
+    it.
+    """
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
@@ -239,7 +242,7 @@ def _examples(measure: str, judged: Judged, n: int) -> list[Row]:
 
 
 def files_of(done: Finished[Any, Any], report: Findings) -> dict[str, str]:
-    """The page, its JSON, and the log of all steps as CSV."""
+    """Return the page, its JSON, and the log of all steps as CSV."""
     document, text = json.dumps(report.data, indent=1, ensure_ascii=False), io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["step", *done.done.history[0]])
@@ -248,7 +251,7 @@ def files_of(done: Finished[Any, Any], report: Findings) -> dict[str, str]:
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:
-    """What was trained, in a line."""
+    """Return one line on what was trained."""
     learns = dict.fromkeys((provenance["objective"], provenance["train"]))
     return f"{', '.join(learns)}, {provenance['n_steps']} steps, keep {provenance['keep']:g}"
 
@@ -256,8 +259,9 @@ def title_of(provenance: Mapping[str, Any]) -> str:
 def measure_pretraining(
     done: Pretrained, encoder: Encoder, *, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Findings:
-    """Accuracy of neighbours and of a linear probe on held-out pictures, before and after training. Empty without
-    classes."""
+    """Measure the accuracy of neighbours and of a linear probe on held-out pictures, before and after training. The
+    result is empty without classes.
+    """
     progress = progress or Progress()
     rows: list[Row] = []
     own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))
@@ -290,14 +294,14 @@ def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -
 def neighbours(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, k: int = K
 ) -> Int[Tensor, " m"]:
-    """The class with the largest weight among the nearest pictures, by cosine."""
+    """Return the class with the largest total weight among the nearest pictures, by cosine."""
     return Votes(labels, n_classes, k)(normalize(asked, dim=1) @ normalize(known, dim=1).T / TEMPERATURE).argmax(1)
 
 
 def probe(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, inner: Tensor
 ) -> Int[Tensor, " m"]:
-    """The class predicted by logistic regression on standardised vectors."""
+    """Return the class predicted by logistic regression on standardised vectors."""
     mean, scale = known.mean(0), known.std(0, unbiased=False).clamp(min=1e-6)
     x, z = (known - mean) / scale, (asked - mean) / scale
     best = CS[1]

@@ -48,7 +48,7 @@ N_EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Example:
-    """One picture for the page: each version's name, pixels, what is decided, and the score of the picture's class."""
+    """One picture for the page: each version's name, pixels, prediction, and score of the picture's class."""
 
     image: str
     label: str
@@ -59,10 +59,10 @@ class Example:
 class BackgroundStudy:
     """Lays objects on the backgrounds of other pictures, as Xiao et al. (2020, arXiv:2006.09994) do.
 
-    Their gap is the accuracy on backgrounds of the same class less the accuracy on any background. Here the score is
-    compared between backgrounds of the same class and of *other* classes, with a test for each class. Both kinds of
-    background come from pictures whose own object was painted over, so cutting has the same effect on both. Cost: 6
-    forward passes per picture, and 2 per round.
+    Their gap is the accuracy on backgrounds of the same class minus the accuracy on any background. This study
+    instead compares the score between backgrounds of the same class and of *other* classes, with a test for each
+    class. Both kinds of background come from pictures whose own object was painted over, so cutting has the same
+    effect on both. Cost: 6 forward passes per picture, and 2 per round.
 
     Args:
         n_rounds: number of backgrounds of each kind per picture, from 1. More take longer and narrow the intervals.
@@ -92,7 +92,7 @@ class BackgroundStudy:
         boxes: BoxData | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Ask the model about every version of every picture whose object is known."""
+        """Run the model on every version of every picture with a known object."""
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
         for note in notes:
@@ -171,7 +171,7 @@ def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> t
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Pictures whose object is known."""
+    """Pictures with known objects."""
 
     items: tuple[Sample, ...]
     pictures: tuple[Picture, ...]
@@ -183,7 +183,7 @@ class Scenes:
 
     @classmethod
     def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
-        """Views and masks; what cannot be read is a failure, what has no usable mask is left out."""
+        """Read views and masks; unreadable pictures become failures, pictures without a usable mask are left out."""
         transform, found, left_out = classifier.encoder.transform, [], []
         for item in progress.track(items, "Finding the objects in pictures", len(items)):
             try:
@@ -205,13 +205,13 @@ class Scenes:
         return [filled(p.pixels, m) for p, m in zip(self.pictures, self.masks, strict=True)]
 
     def versions(self, i: int, lent: Sequence[int], seed: int) -> list[Pixels]:
-        """Those of one picture alone, then on the backgrounds of others that there are."""
+        """Return the versions made from one picture alone, then those on other pictures' backgrounds."""
         pixels, mask = self.pictures[i].pixels, self.masks[i]
         own = alone(pixels, mask, self.grounds[i], self.grey, seed + i)
         return own + [pasted(pixels, mask, self.grounds[j]) for j in lent if j >= 0]
 
     def key(self, model: str, i: int, lent: Sequence[int], seed: int) -> str:
-        """Of all that the answers to one picture's versions depend on."""
+        """Return a digest of everything that the answers to one picture's versions depend on."""
         told = hashlib.sha256(f"{model}|{seed + i}".encode())
         for j in (i, *(j for j in lent if j >= 0)):
             told.update(f"|{self.pictures[j].digest} {j == i}".encode())
@@ -219,7 +219,7 @@ class Scenes:
         return told.hexdigest()[:24]
 
     def usable(self, progress: Progress) -> Scenes:
-        """Without classes of one picture."""
+        """Drop classes with only one picture."""
         counts = Counter(item.label for item in self.items)
         keep = [i for i, item in enumerate(self.items) if counts[item.label] > 1]
         single = tuple(sorted(label for label, n in counts.items() if n == 1))
@@ -242,7 +242,9 @@ class Scenes:
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
-        """Part of the boxes that the masks cover, and of the masks that lies within; ``None`` without boxes."""
+        """Return the share of the boxes that the masks cover, and the share of the masks inside them; ``None``
+        without boxes.
+        """
         source, parts = BoxMasks(boxes), []
         for item, picture, mask in zip(self.items, self.pictures, self.masks, strict=True):
             try:

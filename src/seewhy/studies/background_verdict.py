@@ -34,16 +34,17 @@ from .pages import between, parted
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 MOST_SHIFTS = 64
-"""Places tried for a piece of the background as large as the object."""
+"""Places tried for a piece of background as large as the object."""
 BLUR = 20
-"""The background is blurred by one part in so many of the picture's side."""
+"""The background is blurred by one part in this many of the picture's side."""
 ALONE = ("original", "blurred", "background alone", "object alone", "object filled", "elsewhere filled")
-"""Versions that need no other picture, in their order; the last two fill equally many pixels, of one shape."""
+"""Versions that need no other picture, in order; the last two fill equally many pixels, of the same shape."""
 
 
 def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
-    """The hole filled smoothly from around it: means over ever larger squares, down to the finest that knows any
-    pixel."""
+    """Fill the hole smoothly from its surroundings: means over larger and larger squares, down to the finest with a
+    known pixel.
+    """
     known = (~hole).float()[None, None]
     values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * known
     smooth = _spread(values, known)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
@@ -76,7 +77,9 @@ def alone(
 
 
 def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """As much of the object as can be laid elsewhere, and where it then lies; equally many pixels, none in both."""
+    """Move as much of the object as fits elsewhere, and return where it lies; both places have equally many pixels
+    and no common one.
+    """
     h, w = mask.shape
     drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
     best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
@@ -93,7 +96,7 @@ def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bo
 
 @dataclass(frozen=True)
 class Donors:
-    """Whose backgrounds each picture gets, one column a round; −1 where its class has no more."""
+    """The pictures whose backgrounds each picture gets, one column per round; −1 if its class has no more."""
 
     same: Int[Tensor, "n r"]
     other: Int[Tensor, "n r"]
@@ -113,15 +116,15 @@ class Donors:
 
 
 LEAST = 0.05
-"""Of the score, between backgrounds of the own class and of others, below which nobody would call it leaning."""
+"""Least difference of the score, between backgrounds of the same class and of others, that counts as a dependence."""
 SHOWN = ("original", "same class", "other classes", *ALONE[1:4])
-"""Versions in tables: as it is, exchanged with two kinds of others, and three without another picture."""
+"""Versions in tables: the original, two kinds of exchanged backgrounds, and three without another picture."""
 ALL = "all pictures"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said to every version of every picture."""
+    """A model's scores and predictions for every version of every picture."""
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, "n v"]
@@ -129,18 +132,18 @@ class Answers:
 
     @property
     def apart(self) -> Float[Tensor, "n r"]:
-        """Score on a background of the same class, less that on one of another, round by round."""
+        """Score on a background of the same class minus the score on one of another class, round by round."""
         same, other = self.score[:, len(ALONE) :].chunk(2, 1)
         return same - other
 
     def shown(self, of: Float[Tensor, "n v"]) -> Float[Tensor, "n s"]:
-        """The columns of :data:`SHOWN`, rounds averaged."""
+        """Return the columns of :data:`SHOWN`, averaged over rounds."""
         same, other = (part.nanmean(1) for part in of[:, len(ALONE) :].chunk(2, 1))
         return torch.stack([of[:, 0], same, other, *of[:, 1:4].unbind(1)], 1)
 
 
 def rule(level: float) -> str:
-    """What makes a verdict, as it is written before any figure."""
+    """Return the rule for the verdicts, as it is written before any figure."""
     return (
         "SeeWhy lays each object on backgrounds of its own class and of other classes, cut and filled in the same way. "
         f"Yes: the score is at least {LEAST:.2f} higher on backgrounds of its own class, and the one-sided p value of "
@@ -153,7 +156,7 @@ def rule(level: float) -> str:
 
 
 def error_of(apart: Float[Tensor, "n r"]) -> Error:
-    """Standard error of the mean: of one round, as other rounds lend the same backgrounds out again."""
+    """Return the standard error of the mean of one round, because other rounds reuse the same backgrounds."""
     n, rounds = len(apart), [column[column.isfinite()].double() for column in apart.unbind(1)]
     spread = [float(one.var()) for one in rounds if len(one) > 1]
     return Error((sum(spread) / max(1, len(spread)) / n) ** 0.5, max(1, n - 1))
@@ -162,8 +165,9 @@ def error_of(apart: Float[Tensor, "n r"]) -> Error:
 def judged(
     parts: Mapping[str, Bool[Tensor, " n"]], answers: Answers, masks_hit: bool, level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """The row, with its verdict, of each part of the pictures, such as a class; ``masks_hit``: the masks are where the
-    object is."""
+    """Return a row with a verdict for each part of the pictures, such as a class; ``masks_hit`` says that the masks
+    mark the objects.
+    """
     rows, p_values = [], []
     for name, chosen in parts.items():
         apart = answers.apart[chosen]
@@ -204,7 +208,7 @@ def _versions(
 
 
 def mask_check(answers: Answers, level: float) -> dict[str, Any]:
-    """Whether the score falls more when the object is filled than when as much elsewhere is, over all pictures."""
+    """Check, over all pictures, that filling the object lowers the score more than filling an equal area elsewhere."""
     elsewhere, filled_in = (answers.score[:, ALONE.index(f"{what} filled")] for what in ("elsewhere", "object"))
     costs = (elsewhere - filled_in)[:, None]
     error, value = error_of(costs), float(costs.double().mean())
@@ -213,7 +217,9 @@ def mask_check(answers: Answers, level: float) -> dict[str, Any]:
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Of the model: yes where any row says so, no where that of all pictures does, else undecided."""
+    """Return the verdict for the model: yes if any row says yes, no if the row of all pictures says no, else
+    undecided.
+    """
     verdicts = {row["label"]: str(row["verdict"]) for row in rows}
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
 

@@ -33,7 +33,7 @@ from .study import Findings, Row, beside, measured
 from .transfer import read, written
 
 BEFORE = "before"
-"""The encoder as it was, told the names alone."""
+"""The original encoder, given the names only."""
 LEARNT, NEW, ALL, HARMONIC = "learnt classes", "new classes", "all classes together", "harmonic mean"
 ALL_KEPT = {"keep": 1.0, "held_out": 0.0, "n_bank": 0}
 Right = Mapping[str, Bool[Tensor, " n"]]
@@ -41,7 +41,7 @@ Right = Mapping[str, Bool[Tensor, " n"]]
 
 @dataclass(frozen=True, eq=False)
 class ClassHalves:
-    """Test pictures, looked at once."""
+    """Test pictures of learnt and new classes, encoded once."""
 
     on: Encoder
     base: tuple[str, ...]
@@ -55,7 +55,9 @@ class ClassHalves:
         return self.seen.labels >= len(self.base)
 
     def right(self, scores: Mapping[tuple[str, ...], Float[Tensor, "n k"]]) -> Right:
-        """Learnt classes among themselves, new ones among themselves, and all among all."""
+        """Return the correct predictions: learnt classes among themselves, new ones among themselves, and all classes
+        together.
+        """
         labels, all_of_them = self.seen.labels, (*self.base, *self.new)
         learnt, new = scores[self.base].argmax(1) == labels, scores[self.new].argmax(1) == labels - len(self.base)
         return {LEARNT: learnt, NEW: new, ALL: scores[all_of_them].argmax(1) == labels}
@@ -66,9 +68,9 @@ class BaseToNewStudy:
     """Learns the first half of the classes, names the rest, and measures both.
 
     This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). A method learns from a few pictures per class
-    of the first half. Learnt classes are then predicted among themselves, new ones among themselves, with the harmonic
-    mean of both. The study adds the accuracy among all classes together, which is harder and which that protocol leaves
-    out. Everything that was learnt is kept. :func:`.bootstrap.compared` judges the differences.
+    of the first half. Learnt classes are then predicted among themselves, new ones among themselves, with the
+    harmonic mean of both. The study adds the accuracy among all classes together, which is harder and not part of
+    that protocol. The folder keeps everything that was learnt. :func:`.bootstrap.compared` judges the differences.
 
     Args:
         methods: registered methods that learn classes by name, with commas.
@@ -246,10 +248,11 @@ def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
-    """A number of each test picture whose mean is the measure; NaN where the picture was not asked.
+    """Return a number for each test picture whose mean is the measure; NaN for pictures that do not count.
 
-    The harmonic mean is no mean over pictures: its numbers are ``h + N / N_b dh/db (x_i - b)`` of a picture of a
-    learnt class, likewise of a new one; their mean is ``h``, and their spread that of ``h`` to first order.
+    The harmonic mean is not a mean over pictures, so it is linearised. A picture of a learnt class has the number ``h
+    + N / N_b dh/db (x_i - b)``, and one of a new class likewise. Their mean is ``h``, and their spread equals that of
+    ``h`` to first order.
     """
     is_new = tested.is_new
     if measure != HARMONIC:
@@ -265,7 +268,7 @@ def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, 
 
 
 def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
-    """What each method brings and costs at most pictures per class."""
+    """Say what each method gains and costs at the largest number of pictures per class."""
     told, found = [], []
     for name in methods:
         parts, real = [], []

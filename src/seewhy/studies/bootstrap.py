@@ -24,7 +24,7 @@ CALIBRATION = "calibration error, "
 
 @dataclass(frozen=True)
 class Paired:
-    """What resampling pictures says of several methods at once."""
+    """Resampled results of several methods on the same pictures."""
 
     values: Float[Tensor, " m"]
     draws: Float[Tensor, "d m"]
@@ -34,7 +34,7 @@ class Paired:
         return percentiles(self.draws[:, i], self.level)
 
     def difference(self, i: int, j: int) -> tuple[float, tuple[float, float], bool]:
-        """``value_i - value_j``, its interval, and whether that lies to one side of 0."""
+        """Return ``value_i - value_j``, its interval, and whether the interval excludes 0."""
         low, high = percentiles(self.draws[:, i] - self.draws[:, j], self.level)
         return float(self.values[i] - self.values[j]), (low, high), low > EQUAL or high < -EQUAL
 
@@ -51,11 +51,10 @@ def paired(
     seed: int = 0,
     strata: Int[Tensor, " n"] | None = None,
 ) -> Paired:
-    """Resample pictures with replacement, every method on the same ones; ``combine`` makes its number of means over
+    """Resample pictures with replacement, the same for every method; ``combine`` computes each number from means over
     pictures.
 
-    With ``strata`` each draw has as many of every stratum as there are, for numbers that do not exist where one is
-    empty.
+    With ``strata`` each resample keeps the size of every stratum, for numbers that are undefined if one is empty.
     """
     n, m, v = sums.shape
     strata = torch.zeros(n) if strata is None else strata
@@ -71,12 +70,12 @@ def paired(
 
 
 def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
-    """As :func:`paired`, of numbers that are means over pictures."""
+    """Resample as :func:`paired` does, for numbers that are means over pictures."""
     return paired(values[..., None], lambda means: means[..., 0], **how)
 
 
 def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
-    """How often each of ``n`` was drawn."""
+    """Return how often each of ``n`` was drawn."""
     zeros = torch.zeros(*drawn.shape[:-1], n, dtype=torch.double)
     return zeros.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.double))
 
@@ -95,7 +94,7 @@ def figure(value: Tensor | float, interval: Sequence[float]) -> dict[str, Any]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values that hold for all comparisons together (Holm 1979): the smallest times their number, and so on."""
+    """Correct p values for all comparisons together (Holm 1979): the smallest times their number, and so on."""
     found, highest = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
@@ -104,37 +103,37 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
-    """Fisher's exact test, two-sided: how often tables at least as unlikely come of nothing."""
+    """Return the p value of Fisher's exact test, two-sided."""
     from scipy.stats import fisher_exact
 
     return float(fisher_exact([[right, n - right], [right_rest, n_rest - right_rest]])[1])
 
 
 def ratio(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """Hits of tries."""
+    """Return hits divided by tries."""
     return means[..., 0] / means[..., 1].clamp(min=1e-12)
 
 
 def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """Expected calibration error from what :func:`calibration_sums` gives."""
+    """Return the expected calibration error from the result of :func:`calibration_sums`."""
     return means[..., :-1].abs().sum(-1) / means[..., -1].clamp(min=1e-12)
 
 
 def harmonic(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """``2 b n / (b + n)`` of two parts' hits of tries."""
+    """Return ``2 b n / (b + n)``, the harmonic mean of two accuracies, from hits and tries."""
     b, n = ratio(means[..., :2]), ratio(means[..., 2:])
     return 2 * b * n / (b + n).clamp(min=1e-12)
 
 
 def accuracy_sums(right: Bool[Tensor, " n"]) -> Float[Tensor, "n 2"]:
-    """Hits and tries of each picture."""
+    """Return hits and tries of each picture."""
     return torch.stack([right.float(), torch.ones(len(right))], 1)
 
 
 def calibration_sums(
     confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = N_BINS
 ) -> Float[Tensor, "n v"]:
-    """What each picture adds to the gap of its bin of confidence; and one, its own weight."""
+    """Return each picture's contribution to the gap of its confidence bin, and 1 as its weight."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
     sums = torch.zeros(len(confidence), n_bins + 1)
     sums[torch.arange(len(sums)), place] = right.float() - confidence
@@ -150,8 +149,9 @@ def measure_row(
     combine: Combine = ratio,
     strata: Tensor | None = None,
 ) -> dict[str, Any]:
-    """A measure before and after a training, or after alone, with intervals; pictures of one group are drawn together,
-    or, without groups, as many of every stratum as there are."""
+    """Return a measure before and after a training, or after it only, with intervals. Pictures of one group are drawn
+    together; without groups, each resample keeps the size of every stratum.
+    """
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
     if groups is not None:
@@ -170,17 +170,17 @@ def measure_row(
 def told_rows(
     name: str, told: Sequence[tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]], groups: Tensor | None, seed: int
 ) -> list[dict[str, Any]]:
-    """How often pictures are told right, and how well the probability says so, before and after."""
+    """Return accuracy and calibration, before and after."""
     right, gaps = [accuracy_sums(r) for r, _ in told], [calibration_sums(p, r) for r, p in told]
     return [measure_row(name, right, groups, seed), measure_row(f"{CALIBRATION}{name}", gaps, groups, seed, gap)]
 
 
 N_TABLED = 2001
-"""Points on which Student's distribution is tabled."""
+"""Points at which Student's distribution is tabulated."""
 
 
 class Error(NamedTuple):
-    """A standard error, and the degrees of freedom with which it is known."""
+    """A standard error with its degrees of freedom."""
 
     size: float
     freedom: int
@@ -197,8 +197,9 @@ def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beyond(value: float, errors: Sequence[Error]) -> float:
-    """How often so large a number comes of nothing: two-sided, of ``Σ size · t(freedom)`` over one error (Student) or
-    two (Behrens and Fisher, which is not too sure where one is known from few draws and happens to be small)."""
+    """Return the two-sided p value of a number under ``Σ size · t(freedom)``: over one error (Student) or two
+    (Behrens and Fisher, which stays cautious if one error comes from few draws and happens to be small).
+    """
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0
@@ -213,13 +214,13 @@ def beyond(value: float, errors: Sequence[Error]) -> float:
 
 
 def one_sided(value: float, error: Error) -> float:
-    """How often a number at least so large comes of nothing."""
+    """Return the one-sided p value of a number."""
     both = beyond(value, [error])
     return both / 2 if value > 0 else 1 - both / 2
 
 
 def within(level: float, errors: Sequence[Error]) -> float:
-    """How far from 0 such a sum stays with this probability."""
+    """Return the distance from 0 within which such a sum stays with this probability."""
     low, high = 0.0, 50 * sum(error.size for error in errors)
     for _ in range(36 if high > 0 else 0):
         middle = (low + high) / 2
@@ -236,7 +237,7 @@ class Measure:
 
 
 class Mean(NamedTuple):
-    """A mean over test pictures and draws, and its standard errors, of other draws and of other pictures."""
+    """A mean over test pictures and draws, with two standard errors: over draws and over pictures."""
 
     value: float
     errors: tuple[Error, Error]
@@ -251,11 +252,13 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
-    """Mean of what was asked, with pictures and draws as two crossed samples.
+    """Return the mean of the available numbers, with pictures and draws as two crossed samples.
 
-    ``var(means of draws) / r`` with ``r - 1`` degrees of freedom, and ``G / (G - 1) Σ_g (Σ_{i in g} x_i - mean)² / t²``
-    over groups ``g`` of pictures with ``G - 1``; what differs from both at once is in both, which is a little too much.
-    Percentiles of a bootstrap of five draws, and Welch's degrees of freedom, are too sure (docs/transfer.md)."""
+    The variances are ``var(means of draws) / r`` with ``r - 1`` degrees of freedom, and ``G / (G - 1) Σ_g (Σ_{i in g}
+    x_i - mean)² / t²`` over groups ``g`` of pictures with ``G - 1``. The interaction of pictures and draws counts in
+    both, which makes the intervals slightly too wide. Bootstrap percentiles of five draws, and Welch's degrees of
+    freedom, give intervals that are too narrow (docs/transfer.md).
+    """
     asked = values[0].isfinite()
     x, names = values[:, asked].double(), groups[asked].unique(return_inverse=True)[1]
     (n_draws, n), n_groups = x.shape, int(names.max()) + 1
@@ -273,10 +276,11 @@ def compared(
     level: float = 0.95,
     between: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each measure's table: every encoder's number with its interval, the difference of every pair (of ``between``, or
-    all), and which are real: p, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at least
-    :data:`~seewhy.evaluation.figures.N_FEWEST` things were tested on. Intervals are not corrected; they are
-    cut to what is possible: the difference of two accuracies lies in −1…1."""
+    """Return a table per measure: every encoder's number with its interval, and the difference of every pair (of
+    ``between``, or all). A difference is real if p, corrected over all pairs and measures (Holm 1979), is below 1 -
+    level, with at least :data:`~seewhy.evaluation.figures.N_FEWEST` groups tested. Intervals are not corrected; they
+    are clipped to possible values: the difference of two accuracies lies in −1…1.
+    """
     pairs = list(itertools.combinations(names, 2) if between is None else between)
     places = [(names.index(a), names.index(b)) for a, b in pairs]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]
@@ -326,7 +330,7 @@ def _difference(
 
 
 def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Encoders by real differences won less those lost, best first."""
+    """Return the encoders by real differences won minus those lost, best first."""
     found: list[dict[str, Any]] = []
     for name in names:
         own = [d for t in tables for d in t["differences"] if name in (d["a"], d["b"])]
@@ -336,7 +340,7 @@ def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[di
 
 
 def said_of(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """The best encoder against each of the others, in words."""
+    """Compare the best encoder with each of the others, in words."""
     best, *others = [s["encoder"] for s in standings(tables, names)]
     if not others:
         return f"Only {best} was measured, so there is nothing to compare it with"

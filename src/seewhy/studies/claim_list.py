@@ -30,7 +30,7 @@ SEVEN = (
     "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
     "art of the {}.", "a photo of the small {}.",
 )  # fmt: skip
-"""Those that CLIP's authors found to do best together (the released notebook)."""
+"""The seven prompt templates that CLIP's authors found best together (the released notebook)."""
 
 
 def _by_name(m: ClaimMaterial, templates: tuple[str, ...] = ONE) -> Tensor:

@@ -39,13 +39,14 @@ from .verdicts import VERDICTS, Interval, judged, lead, mean_of
 
 T = TypeVar("T")
 PASSES, N_STEPS = 100, 20
-"""Looks that a picture costs that is explained, with all that is hidden of it and by ever more random networks; steps
-of a prompt, each of which reads the names forwards and backwards, three times a reading."""
+"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps
+of a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading.
+"""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was measured of a claim: a difference that should lie above 0, in words, and on how many pictures."""
+    """The measurement for a claim: a difference that should be above 0, in words, and the number of pictures."""
 
     difference: Interval
     told: str
@@ -53,7 +54,7 @@ class Compared:
 
     @classmethod
     def of(cls, first: str, a: Float[Tensor, " n"], second: str, b: Float[Tensor, " n"]) -> Compared:
-        """Two numbers of each picture; the first should be the larger one."""
+        """Compare two numbers per picture; the first should be larger."""
         found = lead(a.tolist(), b.tolist())
         said = f"{first} {mean_of(a.tolist())}, {second} {mean_of(b.tolist())}; difference {found}"
         return cls(found, said, len(a))
@@ -61,17 +62,18 @@ class Compared:
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """A claim, and how to measure it with the user's weights.
+    """A claim of a paper, and how to measure it with the user's weights.
 
     Args:
-        name: what ``--only`` takes.
-        claim: in a sentence.
+        name: name for ``--only``.
+        claim: the claim in a sentence.
         paper: authors, year, arXiv number.
-        measure: compares two numbers of every picture.
-        figure: the paper's, with its place; empty where none was verified.
-        effect: that figure as a difference of the same kind, where it is one: what ends below it excludes it.
-        needs: what must be given: a field of :class:`ClaimData`.
-        work: what makes it long beside looking.
+        measure: function that compares two numbers of every picture.
+        figure: the paper's figure and where it stands; empty if none was verified.
+        effect: the paper's figure as a difference of the same kind, if it is one: an interval that ends below it
+            excludes it.
+        needs: required input: a field of :class:`ClaimData`.
+        work: work besides encoding that takes long.
     """
 
     name: str
@@ -84,14 +86,14 @@ class PaperClaim:
     work: Literal["", "explaining", "learning prompts"] = ""
 
     def lacks(self, data: ClaimData) -> str:
-        """What it needs and has not; empty where it has all."""
+        """Return the missing input; empty if nothing is missing."""
         option = "--" + {"instructions": "instruction"}.get(self.needs, self.needs).replace("_", "-")
         return f"no {self.needs} were given ({option})" if getattr(data, self.needs) is None else ""
 
 
 @dataclass(frozen=True)
 class ClaimData:
-    """What the user gives; each item beside the class folders allows more claims."""
+    """The user's input; each item besides the class folders allows more claims."""
 
     samples: Samples
     test: Samples | None = None
@@ -101,10 +103,12 @@ class ClaimData:
     masks: MaskedPictures | None = None
     instructions: Mapping[str, str] | None = None
     table: Any = None
-    """Where the columns are that answer ``instructions``."""
+    """The table with the columns that answer ``instructions``."""
 
     def digest(self) -> str:
-        """Of all but the class folders' pictures: of what files hold, not of their names."""
+        """Return a digest of everything except the class folders' pictures: of the content of files, not their
+        names.
+        """
         said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
         said += [None if self.captions is None else _contents(self.captions), self._answers()]
         if self.masks is not None:
@@ -128,7 +132,7 @@ def _contents(samples: Samples) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class ClaimMaterial:
-    """All pictures as the encoder saw them, once, and what claims ask of them."""
+    """All pictures, encoded once, with the results that claims need."""
 
     study: ClaimsStudy
     encoder: Encoder
@@ -144,7 +148,7 @@ class ClaimMaterial:
 
     @property
     def labels(self) -> Int[Tensor, " t"]:
-        """Of the test pictures."""
+        """Labels of the test pictures."""
         return self.seen.labels[self.seen.held]
 
     @cached_property
@@ -152,14 +156,15 @@ class ClaimMaterial:
         return self.seen.pooled[self.seen.held]
 
     def right(self, classifier: Classifier) -> Float[Tensor, " t"]:
-        """Whether a classifier of these classes names each test picture."""
+        """Return whether a classifier of these classes predicts each test picture correctly."""
         place = torch.tensor([self.classes.index(c) for c in classifier.classes])
         with torch.no_grad():
             return (place[classifier.head.probabilities(self.tested).argmax(1)] == self.labels).double()
 
     def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
-        """How often a linear classifier is right on each test picture, learnt from all others or from a few of each
-        class, as often as the study draws."""
+        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or
+        from a few per class, as often as the study draws.
+        """
         learn, right = (~self.seen.held).nonzero()[:, 0], []
         for seed in range(1 if shots is None else self.study.n_seeds):
             rows = learn if shots is None else few(self.seen.labels, learn, len(self.classes), shots, seed)
@@ -169,7 +174,7 @@ class ClaimMaterial:
         return torch.stack(right).mean(0)
 
     def study_of(self, name: str, run: Callable[[Path], Findings]) -> Row:
-        """What another study says of these pictures, which several claims read; it goes on where it was stopped."""
+        """Return another study's results on these pictures, which several claims use; a stopped study continues."""
         if name not in self.studies:
             self.studies[name] = run(self.folder / name).data
         return self.studies[name]
@@ -180,7 +185,9 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Every claim. A package adds some by an entry point in the group ``seewhy.claims`` that names a tuple of them."""
+    """Return every claim. A package adds claims by an entry point in the group ``seewhy.claims`` that names a tuple
+    of them.
+    """
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 
@@ -220,10 +227,10 @@ class ClaimsStudy:
                 raise UnknownNameError("claim", name, list(known_claims()))
 
     def asked(self, data: ClaimData) -> list[PaperClaim]:
-        """What is to be measured.
+        """Return the claims to measure.
 
         Raises:
-            DataError: nothing was given that any of it needs.
+            DataError: no claim can be measured with the given input.
         """
         claims = [known_claims()[name] for name in self.only or known_claims()]
         lacking = [claim.lacks(data) for claim in claims]

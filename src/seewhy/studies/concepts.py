@@ -25,7 +25,7 @@ from ..types import Crop, Failure
 
 @dataclass(frozen=True)
 class Parts:
-    """What is trained on, what the learning rate and epoch are chosen on, and what is reported."""
+    """The pictures for training, for choosing learning rate and epoch, and for the report."""
 
     train: Bool[Tensor, " n"]
     selection: Bool[Tensor, " n"]
@@ -117,7 +117,7 @@ class _Layers:
 
 
 def standardised(x: Float[Tensor, "n d"], train: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Less the mean of the rows trained on, by their standard deviation; what never changes there is left at 0."""
+    """Subtract the mean of the training rows and divide by their standard deviation; constant columns become 0."""
     spread = x[train].std(0, correction=0)
     return torch.where(spread > 1e-6 * x[train].abs().amax(0), (x - x[train].mean(0)) / spread.clamp(min=1e-30), 0.0)
 
@@ -129,9 +129,10 @@ def iis(
     *,
     normalised: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7), not
-    divided by the range, so that a representation that loses nothing scores 0.98; above that it gains. Never
-    clipped."""
+    """Return ``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7).
+    It is not divided by the range, so a representation that loses nothing scores 0.98, and a higher score is a gain.
+    The score is never clipped.
+    """
     whole = torch.trapezoid(accuracies / reference[..., None].clamp(min=1e-12), accuracies.new_tensor(sparsities))
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
 
@@ -152,7 +153,7 @@ def measure(
     mask: Mask = "hard",
     training: HeadTraining,
 ) -> Measured:
-    """Train a layer at every sparsity."""
+    """Train a linear layer at every sparsity."""
     sparse = [sparsify(scores, sparsity, mask) for sparsity in sparsities]
     used = tuple(int((one[parts.test] != 0).any(0).sum()) for one in sparse)
     kept = tuple(n_kept(scores.shape[1], s, mask) for s in sparsities)
@@ -160,15 +161,15 @@ def measure(
 
 
 PICTURES = 10
-"""Pictures of each class that pieces are cut from, as in the authors' scripts."""
+"""Pictures per class from which pieces are cut, as in the authors' scripts."""
 ALIGNED = 0.45
-"""A concept that a judge sees stays where its projection agrees with the judge so well on other pictures: theirs."""
+"""Least agreement of a concept's projection with the judge on other pictures, as in the paper."""
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """All that a library may be made of."""
+    """Everything that a library can be made from."""
 
     encoder: Encoder
     pooled: Float[Tensor, "n d"]
@@ -185,7 +186,7 @@ class Looked:
     store: FeatureStore | None = field(default=None, repr=False)
 
     def along(self, directions: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """Every picture's values along these directions."""
+        """Return every picture's values along these directions."""
         values = concept_scores(self.pooled, directions, over_concepts=self.layer_norm)
         return values if self.layer_norm else standardised(values, self.parts.train)
 
@@ -194,7 +195,7 @@ class Looked:
 
     @cached_property
     def pieces(self) -> Float[Tensor, "p d"]:
-        """Cells of training pictures, drawn evenly over the classes, each looked at by itself, as unit vectors."""
+        """Return cells of training pictures, drawn evenly over the classes and encoded separately, as unit vectors."""
         cells: list[Crop | None] = [None]  # the whole picture, as it is always seen
         if self.grid > 1:
             edges = [i / self.grid for i in range(self.grid + 1)]
@@ -238,24 +239,25 @@ class Concepts:
 
 
 def prototype(looked: Looked, seed: int) -> Concepts:
-    """Pieces of training pictures, drawn at random; the authors' code takes the first ``M``, those of a class or
-    two."""
+    """Use random pieces of training pictures; the authors' code takes the first ``M``, which come from one or two
+    classes.
+    """
     order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
     return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
 
 
 def cluster(looked: Looked, seed: int) -> Concepts:
-    """Centres of k-means over the pieces."""
+    """Use the centres of k-means over the pieces."""
     return Concepts(looked.along(k_means(looked.pieces, looked.n_concepts, looked.draws(3 + seed))))
 
 
 def text(looked: Looked, seed: int) -> Concepts:
-    """What sentences say, by the encoder's own words half or, where it has none, as a judge with words sees it.
+    """Use sentences, through the encoder's own text half or, if it has none, through a judge with one.
 
-    Own words: the cosine of picture and sentence, over the training pictures in standard units. A judge: a linear
-    map from the features to the judge's cosines, by ridge regression, its strength chosen on the rows to choose on;
-    sentences on which it agrees with the judge there no better than 0.45 are left out. The authors' loss for this
-    map has a sign that makes it disagree with the judge, which an area under the ROC curve would not show.
+    With its own text half: the cosine of picture and sentence, standardised over the training pictures. With a judge:
+    a linear map from the features to the judge's cosines, by ridge regression, with its strength chosen on separate
+    rows. Sentences on which map and judge agree by 0.45 or less there are left out. The authors' loss for this map
+    has a sign that makes it disagree with the judge, which an area under the ROC curve does not show.
     """
     order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
     texts = [looked.texts[i] for i in order]
@@ -307,7 +309,7 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
 
 
 def random(looked: Looked, seed: int) -> Concepts:
-    """Directions drawn at random: what any directions would keep, so the control."""
+    """Use random directions, as a control."""
     size = (looked.n_concepts, looked.pooled.shape[1])
     return Concepts(looked.along(torch.randn(size, generator=looked.draws(5 + seed))))
 

@@ -57,7 +57,7 @@ AS_STUDIED: dict[str, Metric] = {
     "pixel_flipping": PixelFlipping(n_steps=N_STEPS),
     "road": ROAD(fractions=(0.1, 0.3, 0.5, 0.7, 0.9)),
 }
-"""Metrics whose settings in a study are not their own: many pictures make up for coarser curves."""
+"""Metrics whose settings in a study differ from their defaults: many pictures make up for coarser curves."""
 
 QUICK: dict[str, Callable[[], Explain]] = {
     "gradient_shap_quick": lambda: attributions["gradient_shap"](n_samples=8),  # type: ignore[call-arg]
@@ -66,7 +66,7 @@ QUICK: dict[str, Callable[[], Explain]] = {
     "score_cam_quick": lambda: attributions["score_cam"](n_masks=128),  # type: ignore[call-arg]
     "smooth_grad_quick": lambda: attributions["smooth_grad"](n_samples=8),  # type: ignore[call-arg]
 }
-"""Slow methods with fewer passes than the papers', under names of their own."""
+"""Slow methods with fewer passes than in the papers, under separate names."""
 
 LIMITS = {
     **dict.fromkeys(("deletion_black", "deletion_blur", "random_logit"), 100),
@@ -76,11 +76,11 @@ LIMITS = {
     **dict.fromkeys(("gradient_shap", "integrated_gradients", "occlusion", "rise", "score_cam", "smooth_grad"), 50),
     **dict.fromkeys(QUICK, 50),
 }
-"""Pictures on which what is slow is measured, where no other number is given."""
+"""Number of pictures for slow methods and metrics, unless the user gives one."""
 
 
 def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
-    """``"grad_cam,rise:50"``, or a list → names, and on how many pictures at most those are measured that say so."""
+    """Parse ``"grad_cam,rise:50"``, or a list, into names and the limits on the number of pictures."""
     if text is None:
         return None, {}
     names: list[str] = []
@@ -96,7 +96,7 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
 
 
 def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
-    """Attributions by name; left out, those that need no forward pass of their own."""
+    """Return attributions by name; default: those that need no forward pass of their own."""
     if names is None:
         names = [n for n in attributions if attributions[n].cost.startswith("0") and not attributions[n].needs_words]
     every = [f"{n}_quick" if f"{n}_quick" in QUICK else n for n in attributions if not attributions[n].needs_training]
@@ -105,7 +105,7 @@ def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
 
 
 def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = False) -> dict[str, Metric]:
-    """Metrics by name, among them deletion with other fills; all are those that the masks allow."""
+    """Return metrics by name, among them deletion with other fills; default: all that the masks allow."""
     if names is None:
         names = [*DEFAULT_METRICS, *(LOCALISATION if with_masks else ())]
     # A mosaic is no picture of the set.
@@ -116,12 +116,12 @@ def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = Fal
 
 
 def chosen_limits(given: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
-    """On how many pictures each name is measured at most: as given, else by :data:`LIMITS`."""
+    """Return the most pictures for each name: the given number, else that of :data:`LIMITS`."""
     return {**{n: LIMITS[n] for n in names if n in LIMITS}, **given}
 
 
 def passes(method: Explain) -> float:
-    """Forward passes of one explanation, as its ``cost`` says; those that name no number count as many."""
+    """Return the forward passes of one explanation, from its ``cost``; infinite if that gives no number."""
     cost = getattr(method, "cost", "0")
     number = re.match(r"\d+", cost)
     return float(number[0]) if number else float("inf")
@@ -131,7 +131,7 @@ NUMBERS = ("value", "sums", "parts", "settings")
 """The fields of a record that are the same for the same map."""
 CHUNK = 16
 SAME = 1e-5
-"""Maps that differ by less than this part of their largest value are one map, and measured once."""
+"""Maps that differ by less than this share of their largest value count as one map, and are measured once."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class FaithfulnessStudy:
 
     Args:
         methods: methods that make maps.
-        metrics: metrics that judge them.
+        metrics: metrics for the maps.
         limits: most pictures for a method or metric, by its name; default: all pictures, fewer for slow ones.
         masks: folder with one mask per picture, under the same name; the object is not black.
         most_passes: most forward passes per map for metrics that explain the same picture again and again.
@@ -170,7 +170,7 @@ class FaithfulnessStudy:
         masks: Path | None = None,
         seed: int = 0,
     ) -> FaithfulnessStudy:
-        """A study of methods and metrics by name; ``rise:50`` measures on at most 50 pictures."""
+        """Build a study from names; ``rise:50`` measures that method on at most 50 pictures."""
         method_names, of_methods = named(methods)
         metric_names, of_metrics = named(metrics)
         makes = chosen_methods(method_names)
@@ -385,7 +385,7 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """Which explanations of this model can you believe? The same as ``seewhy study faithfulness``."""
+    """Which explanations of this model can you believe? Does the same as ``seewhy study faithfulness``."""
     asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
     if isinstance(model, nn.Module):
         model = from_module(model, transform=transform)

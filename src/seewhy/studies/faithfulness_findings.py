@@ -17,13 +17,13 @@ from .study import Row
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
 N_NAMED = 3
-"""Methods that the sentence names at either end."""
+"""Methods that the sentence names at each end of the ranking."""
 
 
 def findings(
     rows: Sequence[Row], metrics: Mapping[str, Metric], methods: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Tables, ranking, differences, agreement between fills, and the sentence."""
+    """Return tables, ranking, differences, agreement between fills, and the sentence."""
     names, tables = [*methods, *controls], {}
     for label, metric in metrics.items():
         found = [row for row in rows if row["metric"] == label]
@@ -63,8 +63,9 @@ class _Sets:
 def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """One metric's lines and differences: a line is of all pictures its method was measured on, a difference, of every
-    pair with a method in it, of those that both were."""
+    """Return one metric's rows and differences. A row covers all pictures on which its method was measured; a
+    difference covers, for every pair with a method in it, the pictures that both share.
+    """
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row
@@ -116,9 +117,10 @@ def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[st
 
 
 def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Methods by real differences won less those lost against other methods on metrics of faithfulness, best first;
-    pairs that share too few pictures are not counted. ``over_random`` and ``under_random`` are the metrics on which the
-    difference to the random map is real."""
+    """Rank methods by real differences won minus those lost, against other methods on faithfulness metrics; pairs
+    with too few common pictures do not count. ``over_random`` and ``under_random`` are the metrics on which the
+    difference to the random map is real.
+    """
     judges = [t for t in tables if t["family"] == "faithfulness"]
     pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
     rows = []
@@ -154,7 +156,7 @@ def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> 
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Agreement of two rankings (τ-b): 1 the same order, −1 the reverse, 0 where one of them has no order."""
+    """Return the agreement of two rankings (τ-b): 1 for the same order, −1 for the reverse, 0 if one has no order."""
     from scipy.stats import kendalltau
 
     flat = len({*a}) < 2 or len({*b}) < 2
@@ -162,7 +164,7 @@ def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
-    """Which differences are real; those between methods with the same maps are not counted."""
+    """Say which differences are real; those between methods with identical maps do not count."""
     tables = list(tables)
     n = max((t["n"] for t in tables), default=0)
     if n < N_FEWEST:

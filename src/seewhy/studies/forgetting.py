@@ -30,12 +30,12 @@ from .study import Row
 
 NEW, LEARNT, BESIDE_FIT = "new classes", "these classes", "these classes, beside seewhy fit"
 N_READ = 20_000
-"""Texts read for the encoder's own classes, at most, where each picture has texts of its own."""
+"""Most texts read for the encoder's own classes, if each picture has its own texts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """Pictures of one task, told by a network before and after."""
+    """One task's pictures with a network's predictions before and after."""
 
     name: str
     pooled: tuple[Float[Tensor, "n p"], Float[Tensor, "n q"]]
@@ -45,7 +45,7 @@ class Told:
 
     @classmethod
     def held(cls, name: str, of: Classifier) -> list[Told]:
-        """The held-out pictures of a classifier, if any."""
+        """Return the held-out pictures of a classifier, if any."""
         if (held := of.held_out) is None:
             return []
         before = held.pooled if held.before is None or name != LEARNT else held.before
@@ -70,10 +70,11 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """A row per measure: before, after, and the difference with its interval, by resampling the same pictures for both.
+    """Return a row per measure: before, after, and the difference with its interval, from resampling the same
+    pictures for both.
 
-    The measures are accuracy on the learnt classes (held-out pictures that chose nothing), on other classes by name, on
-    both together with the harmonic mean, on the encoder's own classes, and the calibration of each.
+    It measures accuracy on learnt classes (held-out pictures that chose nothing), on other classes by name, on both
+    with the harmonic mean, and on the encoder's own classes, with the calibration of each.
     """
     progress = progress or Progress()
     network = after.network
@@ -142,7 +143,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int)
 
 
 def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
-    """The first half of the classes, the larger one, and the rest, as the protocol of CoCoOp cuts them."""
+    """Split the classes into the first half, the larger one, and the rest, as the protocol of CoCoOp does."""
     if len(samples.classes) < 4:
         raise DataError(
             f"{len(samples.classes)} classes were given, to divide into learnt and new ones. Expected at least two of "
@@ -158,7 +159,7 @@ def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
 
 @dataclass(frozen=True)
 class AdaptingData:
-    """Training pictures, and pictures to measure on."""
+    """Training pictures, and pictures for the measures."""
 
     samples: Samples
     validation: Samples | None = None
@@ -167,7 +168,7 @@ class AdaptingData:
     also: Mapping[str, Samples] = field(default_factory=dict)
 
     def parted(self) -> AdaptingData:
-        """With the new classes among those that are also measured, where they are to be."""
+        """Add the new classes to the measured pictures, if the settings ask for it."""
         if not self.base_to_new:
             return self
         base, new = base_and_new(self.samples)
@@ -194,7 +195,7 @@ def adapt_names(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Classifier:
-    """A classifier by a recipe, with the forgetting table among its measures."""
+    """Fit a classifier by a recipe, with the forgetting table among its measures."""
     progress = progress or Progress()
     parts = data.parted()
     how: dict[str, Any] = {"validation": parts.validation, "store": store}
@@ -239,7 +240,7 @@ def _beside_fit(
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
-    """A recipe by its name, with these of its fields; or the one that was given."""
+    """Return a recipe by name with these fields, or the given recipe."""
     if not isinstance(method, str):
         return replace(cast(Any, method), **parameters) if parameters else method
     kind = classifiers[method]
@@ -255,7 +256,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
 
 
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
-    """The recipe, so that it takes none of the names that are judged on for an unknown class of its own."""
+    """Change the recipe so that it does not use the names under test for its own unknown class."""
     own: Any = recipe
     if "excluded" not in {f.name for f in fields(own)}:
         return recipe

@@ -38,7 +38,7 @@ from .study import Findings, Row, StudyRecords, beside, bits, from_bits, records
 
 __all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2
-"""Part of all pictures to test on, and of the others to choose on."""
+"""Share of all pictures to test on, and share of the others to choose on."""
 NEIGHBOURS = 10
 
 
@@ -47,12 +47,13 @@ class InterpretabilityStudy:
     """Accuracy that remains when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025,
     arXiv:2510.24105).
 
-    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a linear
-    layer on all features. The score is its integral over the sparsities (:func:`~seewhy.studies.concepts.iis`). A ratio
-    is high if little is lost *or little was known*. So the accuracies stand beside it, with the same for random
-    directions and the correlation of score and accuracy over encoders. Pictures to train on, to choose the learning
-    rate on, and to report on are three sets. Each picture keeps its own concepts, so a classifier may still use all of
-    them; both counts are reported. The score does not measure whether people understand the numbers.
+    ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a
+    linear layer on all features. The score is its integral over the sparsities
+    (:func:`~seewhy.studies.concepts.iis`). A ratio is high if little is lost *or little was learnt*. So the page also
+    gives the accuracies, the same figures for random directions, and the correlation of score and accuracy over
+    encoders. Training, choosing the learning rate and reporting use three separate sets of pictures. Each picture
+    keeps its own concepts, so a classifier may still use all of them; both counts are reported. The score does not
+    measure whether people understand the numbers.
 
     Args:
         libraries: where concepts come from: ``prototype``, ``cluster``, ``text`` or ``random``, with commas;
@@ -205,7 +206,7 @@ def _digest(parts: list[Any]) -> str:
 
 
 def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:
-    """How often most of the ten training pictures nearest by cosine have the class of a picture to choose on."""
+    """Return how often most of the ten training pictures nearest by cosine share the class of a selection picture."""
     own, of = normalize(pooled[parts.train], dim=1), labels[parts.train]
     near = (normalize(pooled[parts.selection], dim=1) @ own.T).topk(min(NEIGHBOURS, len(own)), dim=1)
     votes = torch.zeros(len(near.indices), int(labels.max()) + 1)
@@ -216,8 +217,9 @@ def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: P
 def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
 ) -> list[EncodedSet]:
-    """The same pictures by every encoder, held out where they were given to test on; what one of them cannot look at is
-    left out for all, and told once."""
+    """Encode the same pictures with every encoder, holding out the given test pictures; a picture that one encoder
+    cannot read is left out for all, and reported once.
+    """
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
         raise DataError(f"The pictures have {given}. Expected two classes or more. Add pictures of another class.")
@@ -238,7 +240,7 @@ def look(
 
 
 def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -> Parts:
-    """Three sets; copies of a picture, and pictures of one group, are in one of them."""
+    """Divide pictures into three sets; copies, and pictures of one group, stay in one set."""
     labels = [item.label for item in encoded.items]
     things = [item.group or digest for item, digest in zip(encoded.items, encoded.digests, strict=True)]
     held, classes, needed = encoded.held, encoded.classes, 2 if is_given else 3

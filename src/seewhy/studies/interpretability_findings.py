@@ -19,7 +19,7 @@ from .pages import between, of_difference, parted
 from .study import Row, from_bits
 
 LEAST = 4
-"""Fewer encoders have no interval to speak of."""
+"""Fewest encoders for which an interval is given."""
 LIBRARIES = {
     "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder represents them."),
     "cluster": ("Kinds of pieces", "Centres of k-means clusters of such cells."),
@@ -45,7 +45,7 @@ CAVEAT = "The score says how much accuracy a few numbers carry, not whether peop
 
 @dataclass(frozen=True, eq=False)
 class LibraryRow:
-    """What a library's concepts are worth to one encoder, over its draws."""
+    """The value of a library's concepts to one encoder, over its draws."""
 
     right: Float[Tensor, "t s"]
     first: Row
@@ -79,7 +79,7 @@ def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[
 
 
 def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]]:
-    """Every encoder with every library, all resampled on the same test pictures."""
+    """Return every encoder with every library, all resampled on the same test pictures."""
     lines = [(one, library) for one in found for library in one.libraries]
     sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
     scores: dict[str, Combine] = {
@@ -116,9 +116,10 @@ def _column(i: int, *, by_whole: bool) -> Combine:
 def correlations(
     encoders: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], **how: Any
 ) -> list[dict[str, Any]]:
-    """How scores go with accuracy over the encoders above the floor; none of fewer than four. The accuracy of all
-    features is in the score's denominator, so the areas without it stand beside, the accuracy of the nearest
-    neighbours on other pictures, and what is left once the accuracy, or the score of random directions, is held."""
+    """Correlate scores with accuracy over the encoders above the floor; none for fewer than four. The accuracy of all
+    features is in the score's denominator. So the result also has the areas without it, the accuracy of nearest
+    neighbours on other pictures, and partial correlations given the accuracy, or the score of random directions.
+    """
     own = {one["encoder"]: one for one in encoders if not one["below_floor"]}
     found = []
     for library in dict.fromkeys(row["library"] for row in rows):
@@ -153,7 +154,7 @@ def correlations(
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho, and its percentile interval where most draws have one."""
+    """Spearman's rho, and its percentile interval if most resamples have one."""
 
     rho: float | None
     interval: tuple[float, float] | None
@@ -168,8 +169,9 @@ def rank_correlation(
     level: float = 0.95,
     seed: int = 0,
 ) -> RankCorrelation:
-    """Spearman's rho of two numbers, or what is left of it given a third: ``(r_xy - r_xz r_yz) / √(…)`` of ranks. The
-    interval draws things anew with replacement; draws in which a number never changes are left out."""
+    """Return Spearman's rho of two variables, or the partial correlation given a third: ``(r_xy - r_xz r_yz) / √(…)``
+    of ranks. The interval resamples cases with replacement; resamples in which a variable is constant are left out.
+    """
     table = torch.tensor([list(x), list(y), *([] if given is None else [list(given)])], dtype=torch.double)
     whole = _rho(table[:, None])[0]
     generator = torch.Generator().manual_seed(seed)

@@ -14,17 +14,18 @@ from torch import Tensor
 from .bootstrap import counts
 
 EXPONENTS = (0.01, 3.0)
-"""Between which exponents lie."""
+"""Range of the exponents."""
 LEAST = 1e-9
 
 
 @dataclass(frozen=True)
 class CurveForm(ABC):
-    """One form, fitted to many curves at once by least squares of relative errors: exponents and limits are searched on
-    a grid that grows finer, what is linear is solved for them (variable projection), so that no start can fail.
+    """One form, fitted to many curves at once by least squares of relative errors. Exponents and limits are searched
+    on a grid that is refined; the linear parameters are solved for (variable projection), so no starting point can
+    fail.
 
-    ``falls`` and ``exponent`` are the columns of what is above 0 where the curve falls, and of the exponent, at no
-    bound.
+    ``falls`` is the column that is above 0 if the curve falls; ``exponent`` is the column of the exponent, which must
+    not reach a bound.
     """
 
     name: ClassVar[str]
@@ -39,18 +40,20 @@ class CurveForm(ABC):
     def fit(
         self, n: Float[Tensor, " s"], e: Float[Tensor, "b s"], weight: Float[Tensor, " s"], top: float = 1.0
     ) -> Float[Tensor, "b p"]:
-        """Numbers of the form, one row a curve."""
+        """Return the form's parameters, one row per curve."""
 
     @abstractmethod
     def predict(self, found: Float[Tensor, "*b p"], n: Float[Tensor, " m"]) -> Float[Tensor, "*b m"]:
-        """Errors at these sizes, from 0 to 1."""
+        """Return errors at these sizes, from 0 to 1."""
 
     def floor(self, found: Float[Tensor, "b p"]) -> Float[Tensor, " b"]:
-        """The error that no number of pictures goes below."""
+        """Return the error that no number of pictures can lower."""
         return found[:, 0] if self.saturates else torch.zeros_like(found[:, 0])
 
     def failed(self, found: Float[Tensor, "b p"]) -> Bool[Tensor, " b"]:
-        """Which fits are none: numbers that are not finite, a curve that does not fall, an exponent at its bound."""
+        """Return which fits failed: parameters that are not finite, a curve that does not fall, an exponent at its
+        bound.
+        """
         good = found.isfinite().all(1)
         if self.falls is not None:
             good &= found[:, self.falls] > 0
@@ -61,14 +64,14 @@ class CurveForm(ABC):
 
 
 def relative(e: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
-    """Weights by which squared errors are relative ones, of mean 1."""
+    """Return weights of mean 1 that make squared errors relative."""
     weight = e.clamp(min=LEAST).pow(-2)
     return weight / weight.mean()
 
 
 @dataclass(frozen=True)
 class LogLinear(CurveForm):
-    """Every doubling takes as much from the error as the one before; not below 0 (Sun et al. 2017, figure 4)."""
+    """Every doubling lowers the error by the same amount, not below 0 (Sun et al. 2017, figure 4)."""
 
     name: ClassVar[str] = "log-linear"
     formula: ClassVar[str] = "e = a − b log₂ n"
@@ -127,8 +130,10 @@ class PowerLaw(CurveForm):
 
 @dataclass(frozen=True)
 class Sigmoid(CurveForm):
-    """From guessing to a floor, a power law between (M4 of Alabdulmohsin et al. 2022, eq. 4); where the authors descend
-    on logarithms from one start, limits and α are searched, and judged by the curve they give."""
+    """From chance to a floor, with a power law in between (M4 of Alabdulmohsin et al. 2022, eq. 4). The authors use
+    gradient descent on logarithms from one start; here limits and α are searched, and compared by the resulting
+    curve.
+    """
 
     name: ClassVar[str] = "sigmoid"
     formula: ClassVar[str] = "(e − E) / (e₀ − e)^α = β n^−c"
@@ -190,15 +195,16 @@ def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 FORMS: tuple[CurveForm, ...] = (LogLinear(), PowerLaw(), Sigmoid())
-"""Among which the study chooses, by how well they extrapolate."""
+"""The forms from which the study chooses, by how well they extrapolate."""
 SPREAD = 0.03
-"""By how much a curve leaves its form in one doubling, relative to the error: so that 90 % intervals hold on half of
-72 public curves; reported on the other half and on other data (docs/scaling.md, benchmarks/learning_curves.py)."""
+"""How far a curve departs from its form in one doubling, relative to the error, so that 90 % intervals hold on half
+of 72 public curves. Reported on the other half and on other data (docs/scaling.md, benchmarks/learning_curves.py).
+"""
 
 
 @dataclass(frozen=True)
 class FormFit:
-    """One form on one curve and its draws; ``off`` by so much at sizes held out in ``n_cuts``."""
+    """One form fitted to one curve and its draws; ``off`` is its error at sizes held out in ``n_cuts``."""
 
     form: CurveForm
     found: Float[Tensor, "1 p"]
@@ -218,7 +224,7 @@ class FormFit:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors by size, with everything that is needed to say what more pictures would bring."""
+    """Errors by size, with everything needed to predict the effect of more pictures."""
 
     sizes: Float[Tensor, " s"]
     errors: Float[Tensor, " s"]
@@ -229,31 +235,35 @@ class LearningCurve:
 
     @property
     def form(self) -> FormFit:
-        """The one that predicts larger sizes best."""
+        """The form that predicts larger sizes best."""
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:
-        """Errors at these sizes, a row a draw: by the draw's form, and off by its tilt beyond what was measured."""
+        """Return errors at these sizes, one row per draw: by the draw's form, with its random departure beyond the
+        measured sizes.
+        """
         by_form = torch.stack([fit.form.predict(fit.draws, n) for fit in self.forms])
         doublings = (n / self.sizes[-1]).log2().clamp(min=0)
         drawn = by_form[self.which, torch.arange(len(self.which))]
         return (drawn * (self.tilt[:, None] * doublings).exp()).clamp(0, 1)
 
     def crossing(self, error: float, most: float, points: int = 600) -> Float[Tensor, " d"]:
-        """The size at which each draw's error falls to this; infinite where it does not up to ``most``."""
+        """Return the size at which each draw's error falls to this; infinite if it does not up to ``most``."""
         n = torch.linspace(float(self.sizes[0].log2()), float(torch.tensor(most).log2()), points).double().exp2()
         below = self.at(n) <= error
         first = below.double().argmax(1)
         return torch.where(below.any(1), n[first], torch.inf)
 
     def floors(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """What no number of pictures goes below, by the best form that has such a floor: of draws, and as measured."""
+        """Return the floor of the best form that has one: of the draws, and as measured."""
         fit = next(f for f in self.forms if f.form.saturates)
         draws = fit.form.floor(fit.draws)
         return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Points of accuracy that a doubling brought, over the sizes measured: of draws, and as measured."""
+        """Return the percentage points of accuracy that a doubling brought, over the measured sizes: of the draws,
+        and as measured.
+        """
         return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 
@@ -267,8 +277,9 @@ def learning_curve(
     spread: float = SPREAD,
     forms: Sequence[CurveForm] = FORMS,
 ) -> LearningCurve:
-    """Fit every form, ask each for sizes it was not fitted on, and let them share the draws by ``1 / off²`` of relative
-    errors there: none is chosen by how well it fits what it was fitted on."""
+    """Fit every form, test each on sizes that it was not fitted on, and divide the draws among them by ``1 / off²``
+    of the relative errors there. So no form is chosen by its fit.
+    """
     fits = [FormFit.of(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)
     shares = torch.tensor([fit.off for fit in fits]).double().clamp(min=1e-6).pow(-2)
@@ -288,8 +299,9 @@ def learning_curve(
 def held_out_errors(
     form: CurveForm, sizes: Float[Tensor, " s"], errors: Float[Tensor, " s"], top: float = 1.0
 ) -> Float[Tensor, " c"]:
-    """Relative errors (of logarithms) at sizes larger than those fitted on, over every cut that leaves a form as many
-    sizes as it has numbers, and at least two."""
+    """Return relative errors (of logarithms) at sizes larger than the fitted ones, over every cut that leaves a form
+    as many sizes as it has parameters, and at least two.
+    """
     off = [torch.zeros(0, dtype=errors.dtype)]
     for k in range(max(2, form.n_free), len(sizes)):
         found = form.fit(sizes[:k], errors[None, :k], relative(errors[:k]), top)
@@ -300,7 +312,7 @@ def held_out_errors(
 
 @dataclass(frozen=True)
 class Resampled:
-    """Errors by size, on what was measured and on each resampled set."""
+    """Errors by size, as measured and for each resampled set."""
 
     errors: Float[Tensor, " s"]
     draws: Float[Tensor, "d s"]
@@ -310,8 +322,10 @@ class Resampled:
 def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
 ) -> Resampled:
-    """Draw test pictures (groups whole), the same for all sizes, and seeds: with nested subsets the same for all sizes.
-    Arms of the same test pictures are resampled alike, so that differences between them are in pairs."""
+    """Resample test pictures (groups whole), the same for all sizes, and seeds; with nested subsets, seeds are the
+    same for all sizes. Arms with the same test pictures are resampled together, so that differences between them are
+    paired.
+    """
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
     names = groups.unique(return_inverse=True)[1]

@@ -37,12 +37,12 @@ class Material:
 
     @property
     def pool(self) -> Int[Tensor, " p"]:
-        """Places of those to learn from."""
+        """Positions of the pictures to learn from."""
         return (~self.pictures.held).nonzero()[:, 0]
 
     @property
     def test(self) -> Int[Tensor, " t"]:
-        """Places of those to test on."""
+        """Positions of the test pictures."""
         return self.pictures.held.nonzero()[:, 0]
 
     @property
@@ -55,7 +55,7 @@ class Material:
 
     @cached_property
     def tested(self) -> Float[Tensor, "t d"]:
-        """Features of the test pictures, each by its own crop."""
+        """Return features of the test pictures, each from its own crop."""
         return self.pictures.pooled[self.test]
 
     @cached_property
@@ -63,14 +63,14 @@ class Material:
         return self.pictures.pooled[self.pool]
 
     def digest(self) -> str:
-        """Of all that a number depends on beside what is asked of it."""
+        """Return a digest of everything that a number depends on besides the question."""
         told, pictures = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode()), self.pictures
         for seen, label, held in zip(pictures.encoded, self.labels.tolist(), pictures.held.tolist(), strict=True):
             told.update(f"|{seen.digest} {label} {held}".encode())
         return told.hexdigest()[:20]
 
     def check(self) -> None:
-        """See that every class can be learnt and tested on."""
+        """Check that every class can be learnt and tested."""
         learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
         if single := [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]:
             raise DataError(
@@ -87,12 +87,16 @@ class Material:
     def part(
         self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
     ) -> EncodedSet:
-        """The pictures in these places with these labels, and folds of their own, those of one thing in one."""
+        """Return the pictures at these positions with these labels and new folds; pictures of one object stay in one
+        fold.
+        """
         part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
         return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
     def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
-        """A classifier on these, and its regularisation: one chosen elsewhere, or by the part's own folds."""
+        """Return a classifier fitted on these pictures, and its regularisation: the given one, or one chosen by their
+        own folds.
+        """
         if c is not None:
             return self.recipe.fit_at(part, c), c
         outcome = self.recipe.learn_seen(self.encoder, part)
@@ -152,7 +156,7 @@ def classifier_text(recipe: Linear) -> str:
 def subset_order(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], seed: int | str
 ) -> Int[Tensor, " q"]:
-    """Places of the pool in an order of which every beginning has the classes in their shares, at least two of each."""
+    """Order the pool's positions so that every beginning keeps the classes' proportions, with at least two of each."""
     keyed: list[tuple[bool, float, float, int]] = []
     for k in classes:
         mine = pool[labels[pool] == k].tolist()

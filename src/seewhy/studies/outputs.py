@@ -18,7 +18,7 @@ NClasses = Annotated[Count, Doc("classes")]
 
 
 class Study(TypedDict):
-    """What every study says."""
+    """Fields that every study prints."""
 
     sentence: Annotated[str, Doc("the answer")]
     n: Annotated[Count, Doc("number of pictures")]

@@ -36,14 +36,14 @@ FAMILIES = {
 
 
 def parted(sentence: str, at: str = ". ") -> tuple[str, str]:
-    """A headline and what follows it."""
+    """Split a headline from what follows it."""
     first, _, rest = sentence.rstrip(".").partition(at)
     start = rest[:1] if at.startswith(".") else rest[:1].upper()  # a sentence may begin with the name of a method
     return f"{first}.", f"{start}{rest[1:]}." if rest else ""
 
 
 def short(value: float) -> str:
-    """Three digits that count, with a real minus sign.
+    """Format a number with three significant digits and a real minus sign.
 
     >>> short(0.12345), short(-0.5), short(87.654), short(8050.0), short(0.00001)
     ('0.123', '−0.500', '87.7', '8050', '0')
@@ -58,7 +58,7 @@ def between(interval: Sequence[float], form: str = ".3f") -> str:
 
 
 def of_difference(value: float, real: bool, text: str, interval: str = "") -> Cell:
-    """A difference, coloured where it is real."""
+    """Format a difference, coloured if it is real."""
     colour: Colour = "" if not real else "good" if value > 0 else "bad"
     return Cell(text, [interval] if interval else [], colour=colour)
 
@@ -205,7 +205,9 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
 
 
 def comparison(study: dict[str, Any]) -> Document:
-    """Encoders, or methods of learning classes by name, compared: which differences are real, every number."""
+    """Build the page that compares encoders, or methods of learning classes by name: real differences first, then
+    every number.
+    """
     who = "method" if study["study"] == "base-to-new" else "encoder"
     names = study["methods"] if who == "method" else [e["name"] for e in study["encoders"]]
     families: dict[str, list[dict[str, Any]]] = {}
@@ -264,7 +266,7 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
 
 
 def claims(study: dict[str, Any]) -> Document:
-    """Claims of papers, each with the paper's figure, ours, and the verdict; how each was judged."""
+    """Build the page of papers' claims: each with the paper's figure, ours, the verdict, and the rule behind it."""
     colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Did the corrected labels help? A classifier fitted without and with people's decisions, on pictures neither learnt from."""
+"""Did the corrected labels help? Classifiers fitted without and with them, on pictures that neither learnt from."""
 
 from __future__ import annotations
 
@@ -143,11 +143,8 @@ class RefitStudy:
         labels: Labels, classes: Sequence[str], names: Sequence[str], progress: Progress,
     ) -> Row:  # fmt: skip
         n_groups = int(groups.max()) + 1
-        size = torch.zeros(n_groups, dtype=torch.double).index_add(0, groups, torch.ones(len(groups)).double())
-        sums = torch.stack(
-            [torch.stack([torch.zeros(n_groups).double().index_add(0, groups, right[:, m]), size], 1) for m in (0, 1)],
-            1,
-        )
+        columns = torch.stack([right, torch.ones_like(right)], 2)
+        sums = torch.zeros(n_groups, 2, 2, dtype=torch.double).index_add(0, groups, columns)
         found = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=self.n_draws, seed=self.seed)
         value, interval, real = found.difference(1, 0)
         truth = labels.after[keep]
@@ -216,6 +213,5 @@ def page(data: Row) -> Document:
         blocks: list[Block] = [Table(("picture", "label", "before", "after", ""), moved)]
         blocks += [Note(f"{more:,} more are not shown.")] if more > 0 else []
         sections.append(Section("Pictures whose prediction changed", blocks))
-    return Document(
-        f"{first}.", f"{rest[:1].upper()}{rest[1:]}", [*sections, *closing(data)], "Labels before and after"
-    )
+    figures = f"{rest[:1].upper()}{rest[1:]}"
+    return Document("Did the decisions help?", f"{first}.", [*sections, *closing(data)], "Before and after", (figures,))

@@ -28,17 +28,17 @@ from .study import Findings, Row, beside, bits, from_bits, measured
 
 Draws = Literal["nested", "independent"]
 LEAST_RATIO = 3
-"""Between the largest and the smallest size."""
+"""Least ratio of the largest to the smallest size."""
 LEVELS = (0.9, 0.95)
 UNLIKELY = 0.2
-"""Part of the draws that reach a target within what is predicted, below which it is probably out of reach."""
+"""Share of draws that reach a target within the predicted range, below which it counts as probably out of reach."""
 NEVER = 2.0**30
-"""Times what was seen: what is not reached by then is not reached."""
+"""Multiple of the measured pictures beyond which a target counts as never reached."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One curve of a study: of an encoder, with a part of the labels wrong, on so many classes drawn with each seed."""
+    """One curve of a study: one encoder, one share of wrong labels, and one number of classes drawn with each seed."""
 
     encoder: str
     noise: float = 0.0
@@ -141,7 +141,9 @@ class ScalingStudy:
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """All pictures once by each encoder, the same held out for all; arguments and errors as for :meth:`run`."""
+        """Encode all pictures once with each encoder, with the same pictures held out for all; arguments and errors
+        as for :meth:`run`.
+        """
         found = look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
         for material in found.values():
             each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
@@ -196,7 +198,7 @@ class ScalingStudy:
 
 
 def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:
-    """Rising geometrically up to all there are; at least :data:`LEAST_PER_CLASS` of each class."""
+    """Return sizes that rise geometrically up to all pictures, with at least :data:`LEAST_PER_CLASS` of each class."""
     classes = [arm.classes(len(material.classes), seed) for seed in range(5 if arm.n_classes else 1)]
     labels = material.labels[material.pool]
     most = min(int(torch.isin(labels, torch.tensor(own)).sum()) for own in classes)
@@ -208,8 +210,9 @@ def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:
 def cell(
     material: Material, arm: Arm, size: int, seed: int, draws: Draws, c: float | None
 ) -> tuple[Int[Tensor, " t"], float]:
-    """One classifier on so many pictures: of each test picture whether it is right, -1 where its class is not asked;
-    and the C, which another subset of this size chose, or, at ``None``, parts of this one."""
+    """Fit one classifier on this many pictures. Returns whether each test picture is right (-1 if its class is not
+    used) and ``C``, which another subset of this size chose, or, with ``None``, folds of this subset.
+    """
     own = arm.classes(len(material.classes), seed)
     labels = noisy(material.labels, material.pool, own, arm.noise, seed)
     order = subset_order(material.labels, material.pool, own, seed if draws == "nested" else f"{seed} {size}")[:size]
@@ -226,7 +229,9 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """The labels, this part of those learnt from changed into another class, the same ones at every size."""
+    """Return the labels with this share of the training labels changed to another class, the same ones at every
+    size.
+    """
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")
@@ -238,7 +243,7 @@ def noisy(
 
 @dataclass(frozen=True)
 class Curve:
-    """An arm's curve with what it was drawn from."""
+    """An arm's curve with the results behind it."""
 
     arm: Arm
     resampled: Resampled
@@ -250,10 +255,11 @@ class Curve:
 
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
-    """How many more pictures, as what can be said of it: ``kind`` is ``"more"``, between two numbers; ``"enough"``,
-    about those there are; ``"open"``, at least so many, and perhaps more than is predicted; ``"unlikely"``, as few
-    draws reach it within that, or most never; ``"far"``, more than is predicted; ``"unreachable"``, no number would
-    do."""
+    """Say how many more pictures are needed. ``kind`` is ``"more"``, between two numbers; ``"enough"``, about the
+    present number; ``"open"``, at least a number, and perhaps more than the predicted range; ``"unlikely"``, few
+    draws reach it within that range, or most never do; ``"far"``, more than the predicted range; ``"unreachable"``,
+    no number is enough.
+    """
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
@@ -280,7 +286,7 @@ def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str,
 
 
 def rounded(count: float) -> int:
-    """To two digits that count."""
+    """Round to two significant digits."""
     if count < 1:
         return 0
     digits = max(0, int(math.log10(count)) - 1)
@@ -363,8 +369,9 @@ def _against(curve: Curve, base: Curve) -> dict[str, Any]:
 
 
 def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
-    """How many pictures of the base one of this arm is worth, at this arm's largest size: a shift along the axis of the
-    base's measured curve, straight between its sizes; infinite outside of what the base reached."""
+    """Return how many pictures of the base one picture of this arm is worth, at this arm's largest size. It is a
+    shift along the axis of the base's measured curve, linear between its sizes; infinite outside the base's range.
+    """
     asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
     errors = base.resampled.draws.cummin(1).values
     after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)

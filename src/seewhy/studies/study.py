@@ -30,7 +30,7 @@ NUMBERS = Lines(
     )
 )
 ANY = Lines((Record(("key",), None),))
-"""Records of a study of one's own: what is behind the key is free."""
+"""Records of a user's own study: their fields are free."""
 
 
 def _plain(data: Row) -> Document:
@@ -45,7 +45,7 @@ class Findings(Page):
 
     @property
     def sentence(self) -> str:
-        """The answer in words."""
+        """The study's answer in words."""
         return str(self.data["sentence"])
 
     def document(self) -> Document:
@@ -53,12 +53,12 @@ class Findings(Page):
 
 
 def beside(progress: Progress) -> Row:
-    """Notes and failures, as every study tells them."""
+    """Return notes and failures, as every study shows them."""
     return {"notes": list(dict.fromkeys(progress.notes)), "failures": [f.to_json() for f in progress.failures]}
 
 
 class StudyRecords:
-    """An append-only file of records, each with a ``key``; without a path they end with the study."""
+    """An append-only file of records, each with a ``key``; without a path, records stay in memory."""
 
     def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
         self.path = path
@@ -72,13 +72,13 @@ class StudyRecords:
             raise DataError(f"{self.path} cannot be written: {error}. Give another folder with -o.") from error
 
     def add(self, row: Row) -> None:
-        """Keep a record; after this call it survives a kill of the process."""
+        """Store a record; once this returns, the record survives a kill of the process."""
         self.done[row["key"]] = row
         if self._journal is not None:
             self._tried(partial(self._journal.add, row))
 
     def row(self, key: str, measure: Callable[[], Row]) -> Row:
-        """The record of this key, measured now where there is none."""
+        """Return the record of this key, measured now if there is none."""
         if key not in self.done:
             self.add({"key": key, **measure()})
         return self.done[key]
@@ -103,14 +103,14 @@ def measured(
     progress: Progress,
     what: str,
 ) -> Iterator[tuple[tuple[Any, ...], Row]]:
-    """Every cell with its record, from the folder or measured now."""
+    """Yield every cell with its record, from the folder or measured now."""
     with records_in(folder) as records:
         for cell in progress.track(cells, what, len(cells)):
             yield cell, records.row(key(*cell), partial(measure, *cell))
 
 
 def bits(right: Sequence[Any]) -> str:
-    """One sign a picture: 1 right, 0 wrong, - not asked."""
+    """Return one sign per picture: 1 right, 0 wrong, - not used."""
     return "".join("-01"[int(value) + 1] for value in right)
 
 
@@ -119,7 +119,7 @@ def from_bits(text: str) -> list[int]:
 
 
 def model_digest(classifier: Classifier) -> str:
-    """What decides a number beside the picture and what is asked of it."""
+    """Return a digest of everything that decides a number besides the picture and the question."""
     encoder, head = classifier.encoder, classifier.head
     digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
     for tensor in (head.weight, head.bias):

@@ -37,7 +37,7 @@ from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each
 from .study import Findings, Row, beside, measured
 
 Values = Mapping[str, Float[Tensor, " t"]]
-"""Measure → a number of each test picture, NaN where it was not asked."""
+"""Measure → a number for each test picture, NaN if it does not count."""
 
 
 SIDE = 224
@@ -49,7 +49,9 @@ WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
+    """One kind of corruption, at the levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019,
+    arXiv:1903.12261).
+    """
 
     name: str
     levels: tuple[float, ...]
@@ -61,7 +63,7 @@ class Corruption:
 
 
 def read_small(source: One) -> np.ndarray:
-    """The whole picture ``(h, w, 3)``, its short side at most :data:`SIDE`."""
+    """Return the whole picture ``(h, w, 3)``, its short side at most :data:`SIDE`."""
     width, height = read_picture(source, _SMALL).original_size
     shrink = min(1.0, SIDE / min(width, height))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
@@ -115,17 +117,17 @@ CORRUPTIONS = (
 
 
 class Task(ABC):
-    """One question to an encoder."""
+    """One task for an encoder."""
 
     family: ClassVar[str]
     drawn: ClassVar[bool] = False
 
     @abstractmethod
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
-        """Numbers of each test picture."""
+        """Return numbers for each test picture."""
 
     def why_not(self, material: Material) -> str | None:
-        """Why it cannot be asked of these pictures; ``None`` where it can."""
+        """Return why these pictures do not allow the task; ``None`` if they do."""
         return None
 
 
@@ -170,7 +172,7 @@ class FewShot(_Probe):
 
 @dataclass(frozen=True)
 class LabelPart(_Probe):
-    """A linear classifier on a part of the labels, with the classes in their proportions; 1 takes all."""
+    """A linear classifier on a share of the labels, with the classes in their proportions; 1 takes all."""
 
     family: ClassVar[str] = "part of the labels"
 
@@ -196,7 +198,9 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """The nearest pictures vote, each with ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
+    """A vote of the nearest pictures, each with the weight ``exp(cosine / temperature)`` (Wu et al. 2018,
+    arXiv:1805.01978).
+    """
 
     family: ClassVar[str] = "neighbours"
 
@@ -211,9 +215,9 @@ class Neighbours(Task):
 
 @dataclass(frozen=True)
 class OwnClass(Task):
-    """Each test picture retrieves training pictures of its class, by cosine.
+    """Retrieval, by cosine, of training pictures with the test picture's class.
 
-    R@k: one of the first k has the class. mAP: mean over pictures of the average precision over the whole order.
+    R@k: one of the first k has the class. mAP: mean over pictures of the average precision over the whole ranking.
     """
 
     family: ClassVar[str] = "retrieval"
@@ -230,7 +234,9 @@ class OwnClass(Task):
 
 
 def likeness(material: Material) -> Float[Tensor, "t p"]:
-    """Cosines of test pictures with those learnt from, features as the classifier of ``seewhy fit`` takes them."""
+    """Return cosines of test pictures with training pictures, on the features that the classifier of ``seewhy fit``
+    uses.
+    """
     feature = Normalise(material.recipe.power, l2=True)
     return feature(material.tested) @ feature(material.learnt).T
 
@@ -239,7 +245,8 @@ def likeness(material: Material) -> Float[Tensor, "t p"]:
 class Corrupted(Task):
     """The classifier on all labels, tested on corrupted pictures, the same for all encoders.
 
-    Each kind is the mean over its levels. ``kept`` is the mean over kinds less the accuracy on the original pictures.
+    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original
+    pictures.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -268,7 +275,7 @@ class Corrupted(Task):
         return {name: empty.index_put((asked,), values) for name, values in found.items()}, c
 
     def looks(self, material: Material, places: Sequence[int]) -> dict[str, list[Float[Tensor, "m d"]]]:
-        """Kind → level → what the encoder saw of the pictures in these places."""
+        """Return kind → level → features of the pictures at these positions."""
         todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
         stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
         rows = []
@@ -291,7 +298,7 @@ class Corrupted(Task):
 
 
 def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_class: int, seed: int) -> Tensor:
-    """Places of so many of each class; more of one seed hold fewer of it."""
+    """Return positions of this many pictures per class; with one seed, larger draws contain smaller ones."""
     chosen = []
     for k in range(n_classes):
         mine = pool[labels[pool] == k].tolist()
@@ -428,7 +435,7 @@ class TransferStudy:
 
 
 def written(values: Values) -> dict[str, list[float | None]]:
-    """Numbers as the journal keeps them: whole ones short, those that were not asked as ``null``."""
+    """Format numbers for the journal: whole ones short, missing ones as ``null``."""
 
     def short(value: float) -> float | None:
         return None if value != value else int(value) if value == int(value) else round(value, 5)

@@ -17,7 +17,7 @@ VERDICTS: tuple[Verdict, ...] = ("shown", "partly", "too small to tell", "not sh
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % bootstrap interval; in words ``0.712 (0.690 to 0.735)``."""
+    """A mean with its 95 % bootstrap interval; as text ``0.712 (0.690 to 0.735)``."""
 
     value: float
     low: float
@@ -25,24 +25,24 @@ class Interval:
 
     @property
     def above(self) -> bool:
-        """Whether all of it lies above 0."""
+        """Whether the whole interval lies above 0."""
         return self.low > 0
 
     @property
     def below(self) -> bool:
-        """Whether all of it lies below 0."""
+        """Whether the whole interval lies below 0."""
         return self.high < 0
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
     def rounded(self) -> list[float]:
-        """``[value, low, high]``, for the JSON."""
+        """Return ``[value, low, high]``, for the JSON."""
         return [round(v, 4) for v in (self.value, self.low, self.high)]
 
 
 def rule_of(effect: float = 0.0) -> str:
-    """The rule of :func:`judged`, in words.
+    """Return the rule of :func:`judged`, in words.
 
     >>> rule_of(0.05)
     "shown: above 0 with its whole interval; not shown: below 0.05, the paper's effect; too small to tell: else"
@@ -52,16 +52,16 @@ def rule_of(effect: float = 0.0) -> str:
 
 
 JUDGED = rule_of()
-"""The rule where the paper gives no effect that could be carried over."""
+"""The rule if the paper gives no comparable effect."""
 
 
 def judged(found: Interval, effect: float = 0.0) -> Verdict:
-    """Of a difference that should lie above 0.
+    """Judge a difference that should lie above 0.
 
     Args:
         found: the difference.
-        effect: the paper's, in the same unit: an interval that ends below it excludes it. 0 where the paper gives
-            none that can be carried over; then only an interval below 0 is ``not shown``.
+        effect: the paper's effect, in the same unit: an interval that ends below it excludes it. Use 0 if the paper
+            gives no comparable effect; then only an interval below 0 is ``not shown``.
 
     >>> judged(Interval(0.1, -0.1, 0.3)), judged(Interval(0.01, -0.01, 0.03), effect=0.05)
     ('too small to tell', 'not shown')
@@ -70,16 +70,16 @@ def judged(found: Interval, effect: float = 0.0) -> Verdict:
 
 
 def mean_of(values: Sequence[float], seed: int = 0) -> Interval:
-    """Mean over pictures, resampled with replacement 2,000 times (percentiles)."""
+    """Return the mean over pictures, resampled with replacement 2,000 times (percentiles)."""
     found = paired_means(torch.tensor([list(values)], dtype=torch.double).T, seed=seed)
     return Interval(float(found.values[0]), *found.interval(0))
 
 
 def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
-    """Mean of ``a − b`` over the same pictures, resampled in pairs.
+    """Return the mean of ``a − b`` over the same pictures, resampled in pairs.
 
     Raises:
-        ValueError: they are not of the same pictures.
+        ValueError: the numbers belong to different pictures.
     """
     if len(a) != len(b):
         raise ValueError(

@@ -19,10 +19,10 @@ from .bootstrap import Combine, paired, rounded
 
 @dataclass(frozen=True)
 class WordsCompared:
-    """What two sets of descriptions decide on the same pictures.
+    """A comparison of two sets of descriptions on the same pictures.
 
-    If the descriptions decide (zero_shot, described), decisions are compared; otherwise, what the descriptions alone
-    choose.
+    If the descriptions decide (zero_shot, described), predictions are compared; otherwise, what the descriptions
+    alone choose.
     """
 
     n_draws: int = 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -19,17 +20,20 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from ...classifiers.base import Classifier
 from ...classifiers.words import texts_of, words_decide
-from ...errors import InputError
+from ...errors import DataError, InputError
 from ...evidence.like import Place, like_place
 from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
+from ...language.annotation.labels import Corrections
 from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
 from ...report.documents import edit_document
 from ...report.page import document_context, layer_uri, photo_uri
 from ...report.palette import overlay
+from ...studies.inspection.check import NAME as CHECK
+from ...studies.inspection.check import read_check
 from .base import (
     JPEG,
     UPLOAD_BODY,
@@ -51,6 +55,8 @@ from .deciding import SCRIPT, Deciding
 from .map import SCRIPTS as MAP
 from .map import Map
 from .mistakes import Listing, Order
+from .refitting import Refitting
+from .rows import Rows
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
@@ -72,6 +78,8 @@ FORM_BODY = form_with(
     },
     "application/x-www-form-urlencoded",
 )
+
+_logger = logging.getLogger("seewhy")
 
 
 class Pages:
@@ -344,11 +352,21 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
     return [(classifier.classes[c], "\n".join(texts[classifier.classes[c]])) for c in dict.fromkeys((one, other))]
 
 
+def _read_check(rows: Rows, corrections: Corrections) -> None:
+    """Take the findings of a check that lies in the folder of the decisions, if it is on the same data."""
+    folder, data = corrections.decisions.store.path.parent, corrections.data
+    if not (folder / CHECK).is_file():
+        return
+    try:
+        rows.read_check(read_check(folder, data.path, data.items)["findings"])
+    except DataError as error:
+        _logger.warning("The findings of the check in %s are not shown. %s", folder, error)
+
+
 def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
     """See :func:`seewhy.service.app.make_app`; the extra is installed."""
     state = State(classifier, settings, data, store, corrections)
     state.wake()
-
     chart = None if state.rows is None else Map(state.rows, corrections, state.bar)
 
     @asynccontextmanager
@@ -360,7 +378,7 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
             chart.arrangement.close()
         state.worker.close()
 
-    scripts = ("app.js", "card.js", SCRIPT, BROWSE, *MAP)
+    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js", *MAP)
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None and chart is not None:
@@ -368,5 +386,7 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
         chart.mount(app)
     if corrections is not None and state.rows is not None:
         Deciding(corrections, state.rows.of_key).mount(app)
+        Refitting(state.rows, corrections, state.bar).mount(app)
+        _read_check(state.rows, corrections)
     app.state.seewhy = state
     return app

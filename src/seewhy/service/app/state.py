@@ -253,7 +253,7 @@ class State:
         return self.rows.items[index]
 
     def bar(self, here: str) -> dict[str, Any]:
-        return {"here": here, "browse": self.mistakes is not None}
+        return {"here": here, "browse": self.mistakes is not None, "decides": self.corrections is not None}
 
     def card_json(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
         about = {"id": shown.id, "card": f"/card/{shown.id}", "measured": measured, "edited": reader.edited is not None}

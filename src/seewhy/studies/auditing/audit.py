@@ -31,7 +31,9 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """The result of each figure in a sentence, what to do where it failed, and the numbers behind a click."""
+    """Build the page: each figure's result in a sentence, what to do where it failed, and the numbers behind a
+    click.
+    """
     headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
@@ -104,7 +106,7 @@ class Audit(Findings):
         return bool(self.data["audit"] == "pass")
 
     def to_junit(self) -> str:
-        """As JUnit XML, one test case per figure."""
+        """Return the audit as JUnit XML, one test case per figure."""
         return junit(self.data)
 
 
@@ -127,11 +129,12 @@ def audit(
     Args:
         classifier: the classifier to audit.
         samples: labelled test pictures, or their folder or table.
-        contract: the limits, or their TOML file. The default is :meth:`Contract.preset`; the figures that ``group``,
-            ``train`` and ``masks`` are for become required when they are given.
+        contract: the limits, or their TOML file. The default is :meth:`Contract.preset`; figures that need ``group``,
+            ``train`` or ``masks`` become required if you give it.
         group: a table's column that groups the pictures; for class folders ``"folder"``.
-        train: the training pictures, if the classifier does not know them itself.
-        masks: where the objects are (:mod:`seewhy.pictures.object_masks`), to measure the influence of the background.
+        train: the training pictures, if the classifier does not store them itself.
+        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the
+            background.
         n_explained: number of random pictures whose explanations are measured.
         store: keeps the features of pictures.
         seed: seed of every random draw.
@@ -163,7 +166,7 @@ def audit(
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
-    """The pictures, if every label is one of the classes; an audit leaves no picture out."""
+    """Return the pictures if every label is one of the classes; an audit leaves no picture out."""
     items, _ = samples.of(classifier.classes)
     known = set(classifier.classes)
     strange = [s for s in samples.items if s.label not in known]
@@ -178,7 +181,7 @@ def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
 
 
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
-    """The classifier with features of its training pictures, if somebody says which those are."""
+    """Return the classifier with features of its training pictures, if these are given."""
     data = train if isinstance(train, Samples) else load_samples(train)
     _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
     names, digests, small = zip(*files, strict=True)
@@ -218,7 +221,7 @@ def _sentence(rows: list[dict[str, Any]], n: int) -> str:
 
 
 def junit(data: dict[str, Any]) -> str:
-    """One test case per figure: a failure if it breaks the contract, skipped if it need not pass."""
+    """Write one test case per figure: a failure if it breaks the contract, skipped if it is not required."""
     rows = data["figures"]
     broken = [row for row in rows if row["broken"]]
     skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]

@@ -39,7 +39,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured; if there is no value, ``meaning`` says why."""
+    """A measured figure; if there is no value, ``meaning`` says why."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -49,12 +49,12 @@ class Figure:
 
 
 def missing(reason: str) -> Figure:
-    """A figure that cannot be measured."""
+    """Return a figure that cannot be measured, with the reason."""
     return Figure(None, meaning=reason)
 
 
 def share(inside: Bool[Tensor, " n"], meaning: str) -> Figure:
-    """A share of the pictures, with Wilson's interval."""
+    """Return a share of the pictures, with Wilson's interval."""
     return Figure(float(inside.float().mean()), accuracy_interval(inside), len(inside), meaning)
 
 
@@ -69,13 +69,13 @@ class Limit:
     level: str = ""
 
     def judged(self, figure: Figure) -> float | None:
-        """The number that is compared with the limit."""
+        """Return the number that is compared with the limit."""
         if figure.value is None or figure.interval is None or self.bound == "value":
             return figure.value
         return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
 
     def state(self, figure: Figure) -> State:
-        """Whether the limit is kept."""
+        """Return whether the figure keeps the limit."""
         value = self.judged(figure)
         if value is None:
             return "not measured"
@@ -86,7 +86,7 @@ class Limit:
         return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
 
     def said(self, figure: Figure) -> str:
-        """What is compared with the limit, and its value with enough digits to differ from the limit."""
+        """Say what is compared with the limit, and its value with enough digits to differ from the limit."""
         value = self.judged(figure)
         if value is None:
             return ""
@@ -96,7 +96,7 @@ class Limit:
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def row(self, name: str, figure: Figure) -> dict[str, Any]:
-        """A figure beside its limit, as JSON; it breaks the contract if it is required and does not pass."""
+        """Return a figure beside its limit, as JSON; it breaks the contract if it is required and does not pass."""
         state = self.state(figure)
         return {
             "name": name, "title": CHECKS[name].title, "state": state, "broken": self.required and state != "pass",
@@ -132,7 +132,7 @@ class Material:
 
     @cached_property
     def explained(self) -> list[Explanation]:
-        """Cards of pictures drawn at random, made when a figure first needs them."""
+        """Return cards of random pictures, made when a figure first needs them."""
         return explained_of(self.classifier, self.items, self.n_explained, self.seed, self.store, self.progress)
 
 
@@ -161,7 +161,7 @@ CHECKS: dict[str, Check] = {}
 def check(
     title: str, told: str, cure: str, limit: Limit, *, name: str = "", low: float = 0.0, high: float = 1.0
 ) -> Any:
-    """Register a function that measures a figure, under its name."""
+    """Register a function that measures a figure."""
 
     def register(measure: Measure) -> Measure:
         key = name or measure.__name__
@@ -188,7 +188,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Contract:
-    """Limits by the name of their figure."""
+    """Limits by figure name."""
 
     limits: Mapping[str, Limit]
     source: str = "default"

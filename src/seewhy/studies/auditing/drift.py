@@ -41,11 +41,13 @@ from ..pages import parted
 from ..study import Findings, beside
 
 FAR = 0.05
-"""Share of the training pictures that count as unlike the others, and of new ones if nothing has changed."""
+"""Share of the training pictures that count as unlike the others; new pictures reach the same share if nothing has
+changed.
+"""
 N_SHOWN = 50
-"""Strangest pictures in the JSON and on the page."""
+"""Most unusual pictures in the JSON and on the page."""
 N_LISTED = 10
-"""Strangest pictures in a terminal."""
+"""Most unusual pictures in a terminal."""
 Read = Callable[[str], np.ndarray | None]
 
 
@@ -150,7 +152,7 @@ class DriftTest:
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
-    """What a classifier keeps of its training pictures, if new ones can be compared with it."""
+    """Return what a classifier stores of its training pictures, if new ones can be compared with it."""
     if (known := classifier.known) is None:
         raise DataError(
             "The classifier keeps no features of its training pictures. Expected one that was fitted on pictures. Name "
@@ -226,7 +228,7 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
 
 
 def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
-    """The strangest pictures as a grid; without ``read``, the first of them as a list for a terminal."""
+    """Show the most unusual pictures as a grid; without ``read``, list the first of them for a terminal."""
     headline, rest = parted(data["sentence"], ". ")
     shown = data["pictures"] if read else data["pictures"][:N_LISTED]
     most = f"The {len(shown)} strangest of {data['n']:,} pictures. " if len(shown) < data["n"] else ""

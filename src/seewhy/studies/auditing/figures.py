@@ -32,13 +32,13 @@ from .drift import FAR, Drifted, DriftTest, known_of
 
 N_DRAWS = 500
 FEWEST = 10
-"""Fewest pictures of a group, and fewest cards for a place of the frame."""
+"""Fewest pictures of a group, and fewest cards for a place in the frame."""
 ALPHA = 0.05
 NO_CARDS = "No card was made. Explain at least one picture."
 GRID, WINDOW = 8, 2
 """The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""
 N_ELSEWHERE = 3
-"""Other places that are swapped for comparison, per picture."""
+"""Other places per picture that are swapped for comparison."""
 _ROWS, _MIDDLE = range(GRID - WINDOW + 1), range(GRID // 4, GRID - GRID // 4 - WINDOW + 1)
 BORDER = [(r, c) for r in _ROWS for c in _ROWS if r not in _MIDDLE or c not in _MIDDLE]
 """Places outside the middle half of the frame, where objects mostly are."""
@@ -63,8 +63,9 @@ def accuracy(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.15), name="calibration_error",
 )  # fmt: skip
 def calibration_gap(material: Material, limit: Limit) -> Figure:
-    """Interval by resampling pictures. On few pictures the error is never 0, so the report also says what a perfectly
-    calibrated model would show."""
+    """Measure the calibration error, with an interval from resampled pictures. On few pictures the error is never 0,
+    so the report also says what a perfectly calibrated model would show.
+    """
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
     generator = torch.Generator().manual_seed(material.seed)
@@ -119,7 +120,9 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from correct and all of each."""
+    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from the counts of
+    both.
+    """
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts
@@ -137,7 +140,9 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def group_gap(material: Material, limit: Limit) -> Figure:
-    """Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected by Holm's rule."""
+    """Measure the largest gap between a group's accuracy and that of all others. Intervals hold for all groups
+    together (Bonferroni); p values are Fisher's, corrected by Holm's rule.
+    """
     if not material.grouped:
         return missing("No groups are known. Name their column with --group.")
     names = [s.group for s in material.items]
@@ -162,7 +167,7 @@ def group_gap(material: Material, limit: Limit) -> Figure:
 
 
 def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
-    """Accuracy of each group beside that of all others; groups that are too small have no gap."""
+    """Return the accuracy of each group beside that of all others; groups that are too small have no gap."""
     rows, judged = [], []
     for group in sorted(set(names)):
         mine = torch.tensor([n == group for n in names])
@@ -258,7 +263,7 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     Limit("at_least", 0.5, required=False),
 )
 def agreement(material: Material, limit: Limit) -> Figure:
-    """Share of the cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
+    """Measure the share of cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
     scores = [c.agreement.score for c in material.explained if c.agreement.score is not None]
     if not scores:
         few = "There is only one kind of evidence to compare. Fit on pictures, or give descriptions."
@@ -298,11 +303,11 @@ def background(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip
 def one_place(material: Material, limit: Limit) -> Figure:
-    """Predictions that follow one place of the frame, whatever the object: a watermark, a date, a border.
+    """Measure how many predictions follow one place in the frame, whatever the object: a watermark, a date, a border.
 
-    One half of the cards gives the place outside the middle with most heat; the other half tests it, and the other way
-    round. So no card tests a place that it chose. The pixels of this place, and of other places of that size, are
-    swapped with those of a picture with another prediction. Cost: 4 forward passes per card.
+    Half of the cards selects the place outside the middle with most heat, and the other half tests it; then the
+    halves swap. So no card tests a place that it selected. The pixels of this place, and of other places of that
+    size, are swapped with those of a picture with another prediction. Cost: 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
     cards = [card for card, _ in heated]

@@ -90,7 +90,7 @@ class Like:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of one picture: ``why`` says it in a sentence, ``figures`` has the numbers behind it."""
+    """One fault of one picture: ``why`` states it in a sentence, ``figures`` has the numbers behind it."""
 
     kind: str
     image: str
@@ -151,7 +151,9 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """Of the pictures' names, relative to their folder, and labels, in order: tells whether data have changed."""
+    """Return a digest of the pictures' names, relative to their folder, and labels, in order; it shows whether data
+    have changed.
+    """
     names = [os.path.abspath(s.image) for s in items]
     root = os.path.commonpath(names) if names else ""
     rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
@@ -159,7 +161,7 @@ def digest_of(items: Sequence[Sample]) -> str:
 
 
 def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None:
-    """A picture for the page; ``None`` if it cannot be read."""
+    """Return a picture for the page; ``None`` if it cannot be read."""
     try:
         return read_picture(name, transform).pixels
     except ImageError:
@@ -167,12 +169,12 @@ def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None
 
 
 def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
-    """Pictures as the encoder sees them."""
+    """Return pictures as the encoder gets them."""
     return partial(small_picture, transform=encoder.transform)
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
-    """What ``seewhy check`` wrote into a folder, if it was about these pictures with these labels."""
+    """Read what ``seewhy check`` wrote to a folder, if it checked these pictures with these labels."""
     path = folder / NAME
     try:
         check = json_value(read_text(path))

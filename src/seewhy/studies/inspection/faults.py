@@ -27,22 +27,25 @@ from ...trust.measure import trust_features
 from ...trust.strangeness import Gaussian
 
 FAR = 4.5
-"""Robust standard deviations above the median from which a picture is unlike every class. It flags 3 of 972 groceries;
-of pictures laid among them, all of 20 ImageNet photographs and 5 of 20 product photographs on white."""
+"""Robust standard deviations above the median beyond which a picture counts as unlike every class. Flags 3 of 972
+groceries; among foreign pictures mixed in, all of 20 ImageNet photographs and 5 of 20 product photographs on white.
+"""
 LEAST = 30
-"""With fewer pictures, no spread can be measured."""
+"""Fewest pictures from which a spread can be measured."""
 BLANK = 0.015
-"""Standard deviation of brightness up to which a picture is blank; the limit is lower for dark pictures."""
+"""Largest standard deviation of brightness of a blank picture; the limit is lower for dark pictures."""
 DARK = 0.3
-"""A picture is dark if 95 % of its points are below this brightness. Of 972 photographs of groceries the darkest has
-.46; at three tenths of their brightness the lightest has .28."""
+"""A picture is dark if 95 % of its pixels are below this brightness. The darkest of 972 photographs of groceries has
+.46; at three tenths of their brightness the lightest has .28.
+"""
 BRIGHT = 0.95
-"""A picture is overexposed if 95 % of its points are above this; of product photographs on white none has over .91."""
+"""A picture is overexposed if 95 % of its pixels are above this; no product photograph on white has more than .91."""
 BLURRED = 0.65
-"""Blur from which detail is missing. Groceries have .63 at most, blurred by a Gaussian of 2 points at 224 .64 and more
-(98 of 100 are found), by 3 points .76 and more."""
+"""Blur above which detail is missing. Groceries have at most .63. Blurred by a Gaussian of 2 pixels at 224 they have
+.64 and more (98 of 100 are found), by 3 pixels .76 and more.
+"""
 ODD = 4.0
-"""A size or shape is odd if area, or width over height, is this many times the median's, either way."""
+"""A size or shape is odd if area, or width over height, differs from the median by this factor, either way."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ def find_copies(
     n_own: int | None = None,
     splits: Sequence[str | None] = (),
 ) -> tuple[Copy, ...]:
-    """Every pair of copies, in the order of the data.
+    """Return every pair of copies, in the order of the data.
 
-    Where more than two have the same bytes, each is paired with the first of its split, and the first of a split with
+    If more than two have the same bytes, each is paired with the first of its split, and the first of a split with
     those of the others.
     """
     n = len(digests)
@@ -96,7 +99,7 @@ def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> l
 
 
 def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[Tensor, " n"]:
-    """A group number for each picture; copies, and pictures of one given group, share a number."""
+    """Return a group number for each picture; copies, and pictures of one given group, share a number."""
     named = links(numbered([i if g is None else g for i, g in enumerate(given)]))
     return connected(n, named, torch.tensor([(c.first, c.second) for c in copies if c.second < n]).long().view(-1, 2))
 
@@ -104,10 +107,10 @@ def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[T
 def strangeness(
     pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], folds: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, " n"]:
-    """How unlike every class each picture is, in robust standard deviations above the median.
+    """Return how unlike every class each picture is, in robust standard deviations above the median.
 
-    Relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): distance to the nearest class minus distance to
-    all pictures, from Gaussians fitted without the picture's fold. It is 0 where there are too few pictures.
+    Uses the relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): distance to the nearest class minus
+    distance to all pictures, from Gaussians fitted without the picture's fold. It is 0 if there are too few pictures.
     """
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
@@ -155,7 +158,7 @@ def _blur(grey: torch.Tensor) -> float:
 
 
 def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float, str]]:
-    """For each fault: the picture's place, the kind, how bad it is from 0 to 1, and a sentence.
+    """Return each fault: the picture's position, the kind, its severity from 0 to 1, and a sentence.
 
     A blank picture has no other fault.
     """
@@ -214,12 +217,14 @@ class HeldOutScores:
 
     @property
     def accuracy(self) -> float:
-        """Share of the judged pictures for which the model predicts their label."""
+        """Return the share of the scored pictures for which the model predicts their label."""
         said = self.probabilities.argmax(1) == self.labels
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Mean probability of each class over the pictures with its label; above 1 where none was judged."""
+        """Return the mean probability of each class over the pictures with its label; above 1 for a class without
+        scored pictures.
+        """
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()
@@ -236,7 +241,7 @@ def held_out_scores(
     groups: Int[Tensor, " n"],
     seed: int = 0,
 ) -> HeldOutScores:
-    """Scores from linear heads on the features, each fitted without a fifth of the pictures."""
+    """Return scores from linear heads on the features, each fitted without a fifth of the pictures."""
     number = {name: i for i, name in enumerate(classes)}
     labels = torch.tensor([number[s.label] for s in items])
     pooled = torch.stack([s.pooled[0] for s in seen])
@@ -256,7 +261,7 @@ def held_out_scores(
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """What a rule says about every picture."""
+    """A rule's result for every picture."""
 
     flagged: Bool[Tensor, " n"]
     doubt: Float[Tensor, " n"]
@@ -264,7 +269,7 @@ class LabelIssues:
 
 
 Ranker = Callable[[HeldOutScores], LabelIssues]
-"""A rule for doubtful labels; it never flags a picture that was not judged."""
+"""A rule for doubtful labels; it never flags a picture without a score."""
 
 
 def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
@@ -276,10 +281,10 @@ def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, 
 def odds(scores: HeldOutScores) -> LabelIssues:
     """Flag a label that gets no more probability than a label drawn at random would (our own rule).
 
-    A picture's odds are the probability of its label divided by that of the likeliest other class. ``u`` is what the
-    class of this label gets, relative to the likeliest class, averaged over pictures with other labels. Doubt is
-    ``u / (u + odds)``, and one half or more is flagged. Nothing has to be set: ``u`` adapts to classes that look
-    alike. The rule was chosen on training pictures only; docs/measured.md has its figures on others.
+    A picture's odds are the probability of its label divided by that of the likeliest other class. ``u`` is the
+    average probability of this label's class on pictures with other labels, relative to their likeliest class. Doubt
+    is ``u / (u + odds)``, and one half or more is flagged. The rule has no settings: ``u`` adapts to classes that
+    look alike. The rule was chosen on training pictures only; docs/measured.md has its figures on others.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
@@ -292,7 +297,8 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 
 
 def confident(scores: HeldOutScores) -> LabelIssues:
-    """Confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
+    """Flag by confident learning: off the diagonal of the confident joint (Northcutt et al. 2021, arXiv:1911.00068,
+    3.1).
 
     A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
     ``j`` (equation 2). It is flagged if that is not its label; pictures are ordered by ``1 − p_label``. The authors'
@@ -307,7 +313,7 @@ def confident(scores: HeldOutScores) -> LabelIssues:
 
 
 def cleanlab(scores: HeldOutScores) -> LabelIssues:
-    """``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's defaults."""
+    """Flag by ``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's defaults."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores

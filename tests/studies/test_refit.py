@@ -1,0 +1,132 @@
+"""Labels before and after: what counts as help, and that nothing is tested on what it learnt from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from seewhy.errors import DataError
+from seewhy.studies.refit import Labels, RefitStudy, page, sentence
+from tiny import colours
+
+CLASSES = ("moss", "rust", "sky")
+STUDY = RefitStudy(n_folds=4)
+
+
+def cloud(n: int = 40, gap: float = 1.2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of three classes that overlap a little, positive as a network's are."""
+    draws = torch.Generator().manual_seed(seed)
+    truth = torch.arange(3 * n) % 3
+    centres = torch.eye(3, 12) * gap + 1
+    return (centres[truth] + torch.randn(3 * n, 12, generator=draws) * 0.45).clamp(min=0.01), truth
+
+
+def moved(truth: torch.Tensor, part: float, seed: int = 1) -> torch.Tensor:
+    draws = torch.Generator().manual_seed(seed)
+    some = torch.randperm(len(truth), generator=draws)[: round(part * len(truth))]
+    return truth.index_copy(0, some, (truth[some] + 1) % 3)
+
+
+def run(features: torch.Tensor, labels: Labels) -> dict[str, Any]:
+    names = [f"{i}.png" for i in range(len(features))]
+    return STUDY.run(colours(), features, labels, CLASSES, names).data
+
+
+def none(truth: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(len(truth), dtype=torch.bool)
+
+
+def test_correcting_many_wrong_labels_is_shown_to_help() -> None:
+    features, truth = cloud()
+    data = run(features, Labels(moved(truth, 0.4), truth, none(truth)))
+    assert data["n_changed"] == 48
+    assert data["difference"]["real"]
+    assert data["difference"]["value"] > 0.03
+    assert data["sentence"].startswith("The decisions helped: ")
+    assert data["won"] - data["lost"] == round(data["difference"]["value"] * data["n"])
+    assert sum(r["won"] for r in data["classes"]) == data["won"]
+
+
+def test_making_labels_wrong_is_said_to_be_worse() -> None:
+    features, truth = cloud()
+    data = run(features, Labels(truth, moved(truth, 0.4), none(truth)))
+    assert data["difference"]["value"] < 0 or not data["difference"]["real"]
+    assert not data["sentence"].startswith("The decisions helped")
+
+
+def test_a_label_that_only_counts_as_right_again_is_no_gain() -> None:
+    """One label of very separate classes: neither fit changes, so nothing may be gained."""
+    features, truth = cloud(gap=12)
+    before = truth.clone()
+    before[0] = 1
+    data = run(features, Labels(before, truth, none(truth)))
+    assert data["before"]["value"] == data["after"]["value"] == 1.0
+    assert data["sentence"].startswith("No gain is shown: ")
+    assert data["changed"] == []
+
+
+def test_what_was_left_out_is_neither_learnt_from_nor_tested_on() -> None:
+    features, truth = cloud()
+    dropped = none(truth)
+    dropped[:6] = True
+    data = run(features, Labels(truth, truth, dropped))
+    assert data["n"] == len(truth) - 6
+    assert data["n_changed"] == 6
+
+
+def test_a_prediction_is_by_a_fit_without_the_picture_and_those_that_look_alike() -> None:
+    """A picture twice: were one learnt from when the other is tested, its absurd label would be predicted."""
+    features, truth = cloud(gap=12)
+    odd = features[:1].repeat(2, 1)
+    everything = torch.cat([features, odd])
+    given = torch.cat([truth, torch.tensor([2, 2])])
+    after = given.clone()
+    after[1] = (after[1] + 1) % 3
+    tested = STUDY.run(
+        colours(), everything, Labels(given, after, none(given)), CLASSES, [str(i) for i in range(len(given))]
+    ).data
+    assert tested["n_groups"] <= len(given) - 2
+    assert tested["before"]["value"] < 1.0
+
+
+def test_decisions_are_applied_as_they_stand() -> None:
+    decided = {
+        "a": {"decision": "corrected", "label": "sky", "given": "moss"},
+        "b": {"decision": "confirmed", "label": "rust", "given": "rust"},
+        "c": {"decision": "dropped", "label": "", "given": "sky"},
+        "d": {"decision": "later", "label": "", "given": "moss"},
+        "e": {"decision": "corrected", "label": "sky", "given": "rust"},  # the data say moss now
+    }
+    labels = Labels.of(["moss", "rust", "sky", "moss", "moss", ""], [*"abcdef"], decided, CLASSES)
+    assert labels.before.tolist() == [0, 1, 2, 0, 0, -1]
+    assert labels.after.tolist() == [2, 1, 2, 0, 0, -1]
+    assert labels.dropped.tolist() == [False, False, True, False, False, False]
+    assert labels.n_changed == 2
+
+
+def test_without_a_decision_there_is_nothing_to_compare() -> None:
+    features, truth = cloud(4)
+    with pytest.raises(
+        DataError, match=r"No label was changed and no picture left out\. Decide on some pictures first\."
+    ):
+        run(features, Labels(truth, truth, none(truth)))
+
+
+def test_one_class_is_refused() -> None:
+    features, truth = cloud(4)
+    with pytest.raises(DataError, match="Fewer than two classes have 2 labelled pictures"):
+        run(features, Labels(truth, torch.zeros_like(truth), none(truth)))
+
+
+def test_the_page_says_what_was_compared() -> None:
+    features, truth = cloud()
+    data = run(features, Labels(moved(truth, 0.4), truth, none(truth)))
+    document = page(data)
+    assert document.headline == "The decisions helped."
+    titles = [s.title for s in document.blocks]
+    assert titles[:3] == ["Before and after", "Classes that won and lost", "Pictures whose prediction changed"]
+    assert sentence({**data, "difference": {"value": -0.1, "interval": [-0.2, -0.01], "real": True}}).startswith(
+        "The decisions made it worse: "
+    )
