@@ -123,7 +123,10 @@ def main() -> None:
         app = filled(Linear(n_crops=1).fit(tiny_cnn(), load_samples(places)), picture, asked.n, asked.d, 50)
         rows = app.state.seewhy.rows
         found: dict[str, object] = {"n": asked.n, "d": asked.d, "features, MB": round(rows.features.nbytes / 1e6)}
-        found |= computed(rows.features) | arranged(app)
+        found |= computed(rows.features)
+        print(json.dumps(found), file=sys.stderr, flush=True)
+        found |= arranged(app)
+        print(json.dumps(found), file=sys.stderr, flush=True)
         start = time.perf_counter()
         column(rows, "label", {})
         found["a column, ms"] = round(1e3 * (time.perf_counter() - start), 1)

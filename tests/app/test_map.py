@@ -256,6 +256,12 @@ def test_the_page_has_its_points_and_its_state(page: TestClient) -> None:
     assert np.isfinite(xy).all()
 
 
+def test_without_decisions_none_colours_the_points(client: Client, fitted: Classifier, wrong: Path) -> None:
+    html = client(fitted, data=wrong).get("/map").text
+    assert '<option value="label">' in html
+    assert '<option value="decision">' not in html
+
+
 def test_without_labelled_pictures_there_is_no_map(client: Client, fitted: Classifier) -> None:
     page = client(fitted)
     assert page.get("/map").status_code == 404
