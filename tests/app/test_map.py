@@ -173,6 +173,14 @@ def test_a_fault_is_said_on_the_page(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_what_stopped_the_looking_is_said_and_the_map_waits_no_longer() -> None:
+    rows = known_rows()
+    rows.n_done, rows.problem = 20, "SeeWhy stopped predicting these pictures."
+    made = finished(rows)
+    assert made.to_json()["note"] == rows.problem
+    assert not made.to_json()["working"]
+
+
 def test_few_pictures_stay_as_the_components_place_them(embedding: list[int]) -> None:
     assert finished(known_rows(maps.FEWEST - 1)).method == "components"
     assert embedding == []

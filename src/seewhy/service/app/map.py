@@ -129,7 +129,7 @@ class Arrangement:
         rows = self.rows
         return {
             "n": len(rows.items), "done": rows.n_done, "method": self.method, "version": self.version,
-            "progress": round(self.progress, 3), "working": self.working, "note": self.note or None,
+            "progress": round(self.progress, 3), "working": self.working, "note": self.note or rows.problem or None,
         }  # fmt: skip
 
     def _run(self) -> None:

@@ -51,7 +51,7 @@
       const item = document.createElement("li"), bar = document.createElement("span");
       bar.className = "ramp";
       bar.style.background = `linear-gradient(90deg, ${RAMP.join(", ")})`;
-      const said = (value) => (column.name === "probability" ? `${Math.round(100 * value)} %` : value.toFixed(2));
+      const said = (value) => (column.name === "probability" ? `${Math.round(100 * value)}\u00a0%` : value.toFixed(2));
       item.append(said(column.low), bar, said(column.high));
       legend.append(item);
       return;
@@ -99,8 +99,9 @@
   const tell = (state) => {
     const some = `${state.n.toLocaleString("en")} pictures`, left = state.n - state.done;
     const filtered = view ? ` ${view.size.toLocaleString("en")} match the filters of the grid; the others are faint.` : "";
-    const told = left ? `Placed as they are looked at. ${left.toLocaleString("en")} of ${some} are left.`
-      : state.working && state.method !== "none" ? `${some}. Similar pictures are being put beside each other: ${Math.round(100 * state.progress)} %.`
+    const told = !state.working && state.method === "none" ? `None of ${some} could be placed.`
+      : left ? `Placed as they are looked at. ${left.toLocaleString("en")} of ${some} are left.`
+      : state.working && state.method !== "none" ? `${some}. Similar pictures are being put beside each other: ${Math.round(100 * state.progress)}\u00a0%.`
       : state.method === "neighbours" ? `${some}. Similar pictures are beside each other.`
       : `${some}, placed by the two directions in which they differ most.`;
     if (count.textContent !== told + filtered) count.textContent = told + filtered;
