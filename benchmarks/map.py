@@ -48,7 +48,11 @@ new Promise((done) => {
 """
 MOVES = {
     "at rest": "",
-    "moving": "press(k % 40 < 20 ? 'ArrowLeft' : 'ArrowRight');",
+    "moving": "press(k % 8 < 4 ? 'ArrowLeft' : 'ArrowRight');",
+    "moving, each frame finished": (
+        "press(k % 8 < 4 ? 'ArrowLeft' : 'ArrowRight');"
+        "canvas.getContext('webgl').readPixels(0, 0, 1, 1, 6408, 5121, new Uint8Array(4));"
+    ),
     "zooming": "press(k % 20 < 10 ? '+' : '-');",
     "pointing": (
         "canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: 200 + 4 * k, clientY: 500, pointerId: 1}));"

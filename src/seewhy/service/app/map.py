@@ -135,7 +135,7 @@ class Arrangement:
     def _run(self) -> None:
         """Nobody waits for its outcome, so it says itself what went wrong."""
         if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
             if self._place_all():
                 self._arrange()
