@@ -18,6 +18,8 @@ USUAL = (
     "Usual rule: *shown* if the whole interval lies above 0, *not shown* if it lies below 0, "
     "otherwise *too small to tell*."
 )
+FEW = 2.5
+"""Claims per section, below which the sections have one table."""
 WORDS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("reproduction_words.toml").read_text("utf-8"))
 """Pattern and replacement: of single pages by the report's name, of rules, and of every text."""
 
@@ -26,10 +28,12 @@ def page(report: Any, duration: str, table: Any) -> str:
     """What one paper claims and what showed here: results by section, how they were measured, what differs."""
     rules, defined = _letters(report.claims, report.name)
     parts = ["## Results\n"]
-    for section, claims in groupby(report.claims, key=lambda c: c.section):
-        if section:
-            parts.append(f"### {heading(plain(section, report.name))}\n")
-        parts.append(_table(report.name, tuple(claims), rules, table))
+    sections = [tuple(claims) for _, claims in groupby(report.claims, key=lambda c: c.section)]
+    few = len(report.claims) < FEW * len(sections)
+    for claims in [report.claims] if few else sections:
+        if claims[0].section and not few:
+            parts.append(f"### {heading(plain(claims[0].section, report.name))}\n")
+        parts.append(_table(report.name, claims, rules, table, named=few))
     if defined:
         parts.append("Rules that decide the verdicts:\n\n" + "".join(defined))
     about = {
@@ -47,19 +51,25 @@ def page(report: Any, duration: str, table: Any) -> str:
     return "\n".join(parts)
 
 
-def _table(name: str, claims: tuple[Any, ...], rules: dict[str, str], table: Any) -> str:
-    figures = any(c.paper for c in claims)
+def _table(name: str, claims: tuple[Any, ...], rules: dict[str, str], table: Any, named: bool) -> str:
+    """Claims, what was measured, and the verdicts; the section before each claim where the table has several."""
+    one = len({c.n for c in claims}) == 1
     rows = [
         (
-            plain(c.claim, name).rstrip("."),
-            *[c.paper] * figures,
-            f"{plain(c.measured, name)}; n = {c.n}",
+            _claim(c, name, named),
+            plain(c.measured, name) + f"; n = {c.n}" * (not one),
             rules[c.rule],
             f"**{c.verdict}**",
         )
         for c in claims
     ]
-    return table(("claim", *["the paper's figure"] * figures, "measured", "rule", "verdict"), rows)
+    return table(("claim", f"measured, n = {claims[0].n}" if one else "measured", "rule", "verdict"), rows)
+
+
+def _claim(claim: Any, name: str, named: bool) -> str:
+    section = f"*{plain(claim.section, name)}*: " if named and claim.section else ""
+    paper = f". *Paper: {claim.paper}*" if claim.paper else ""
+    return section + heading(plain(claim.claim, name)).rstrip(".") + paper
 
 
 def counts(reports: list[Any], verdicts: tuple[str, ...], folder: Path, table: Any) -> str:
@@ -92,7 +102,8 @@ def title(report: Any, folder: Path) -> str:
 
 
 def heading(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital, unless it begins with a name of the code."""
+    return text if "_" in text.partition(" ")[0] else text[:1].upper() + text[1:]
 
 
 def plain(text: str, name: str) -> str:

@@ -1,13 +1,13 @@
-"""ALIGN: does scale beat noise, and do its filters find the noise?
+"""ALIGN: does more data outweigh wrong captions, and do its filters find them?
 
     python reproductions/align.py --n-planted 600 --steps 40     # seconds, and no pictures needed
     python reproductions/align.py --pairs flickr8k/train.jsonl --test flickr8k/dev.jsonl --store seen.sqlite \\
         --out align.json
 
-Jia et al. 2021 (arXiv 2102.05918). Both towers stay frozen and are asked once; a linear layer behind each is trained
-on a quarter, half and all of the pictures, of which a share has exchanged all its captions. Each size is trained for as
-many steps as the choosing half likes best, without noise, and then also with 40 %. Once everything is in the
-store: a quarter of an hour on one busy core.
+Jia et al. 2021 (arXiv 2102.05918). Both encoders are frozen and encode each picture and caption once. A linear layer
+behind each is trained on a quarter, half and all of the pictures. A share of the pictures has the captions of others.
+The number of steps for each size is chosen on one half of the test set, first without noise and then also with 40 %.
+Takes a quarter of an hour on one busy core once everything is in the store.
 """
 
 from __future__ import annotations

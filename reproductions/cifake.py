@@ -1,13 +1,13 @@
-"""CIFAKE: how well are made pictures told from photographs, does it last, and does the network look at the background?
+"""CIFAKE: does a small network recognise generated pictures, does it last, and does it look at the background?
 
     python reproductions/cifake.py --train cifake/train --test cifake/test --out found.json
     python reproductions/cifake.py --train FULL/train --test FULL/test --epochs 4 --seeds 1 --convs 2 --filters 32
 
 Bird & Lotfi 2023 (arXiv 2303.14126) train 36 small networks on 100,000 pictures and read Grad-CAM maps. Here the same
-search runs on a cut (`seewhy study real-or-generated`), JPEG, blur and resampling stand beside every accuracy,
-photographs through an autoencoder of our own are the unseen generator, and the reading of the maps becomes a test on
-drawn things whose masks are known: made ones are drawings through an autoencoder, so that nothing but its traces
-differs. Written before the run: each rule stands beside its claim. A stopped search goes on from beside --out.
+search runs on part of them (`seewhy study real-or-generated`), and every accuracy is also measured under JPEG, blur and
+resampling. The unseen generator is a small autoencoder. The claim about the background is tested on drawn objects with
+known masks: the generated ones are drawings passed through an autoencoder, so they differ by its traces only. The rules
+were written before the run. A stopped search continues from the files beside --out.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The whole of CIFAKE: how well does the paper's best network do on its 120,000 pictures, and what is left of it?
+"""All of CIFAKE: how accurate is the paper's best network on its 120,000 pictures, and what remains under blur?
 
     python reproductions/cifake_full.py --train DATASET/train --test DATASET/test --out found.json
 
 Bird & Lotfi 2023 (arXiv 2303.14126) report 92.98 % of 20,000 test pictures for two convolutions of 32 filters and one
-dense layer of 64 units. Here that topology learns from all 100,000 pictures, several times from other first weights,
-for a number of epochs that was fixed before the run; nothing is chosen on the test. Beside it, on a part of the test
-pictures drawn at random: colours, the spectrum, and a linear layer on a frozen encoder, which learn from a part of the
-training pictures. JPEG, blur and resampling stand beside every accuracy. A stopped run goes on from beside --out.
+dense layer of 64 units. Here that network trains on all 100,000 pictures, from several first weights, for a number of
+epochs that was fixed before the run. Nothing is chosen on the test pictures. Colours, the spectrum and a linear layer
+on a frozen encoder are compared on random parts of the pictures. Every accuracy is also measured under JPEG, blur and
+resampling. A stopped run continues from the files beside --out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def pictures(folder: str) -> tuple[Pixels, Bool[Tensor, " n"]]:
     pixels = read(samples, SIDE, Progress())
     made = torch.tensor([s.label == "FAKE" for s in samples.items])
     if len(pixels) != len(made):
-        raise SystemExit(f"{len(made) - len(pixels)} pictures of {folder} cannot be read. All were expected.")
+        raise SystemExit(
+            f"{len(made) - len(pixels)} pictures of {folder} cannot be read. Expected all. Replace the broken files."
+        )
     return pixels, made
 
 

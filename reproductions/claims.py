@@ -79,13 +79,13 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
-            raise ValueError(f"The verdict {self.verdict!r} was given. One of {', '.join(VERDICTS)} was expected.")
+            raise ValueError(f"The verdict {self.verdict!r} was given. Expected one of {', '.join(VERDICTS)}.")
         if not isinstance(self.interval, Interval | None):
-            raise TypeError(f"The interval {self.interval!r} was given. An Interval was expected, or None.")
+            raise TypeError(f"The interval {self.interval!r} was given. Expected an Interval, or None.")
         for name in ("claim", "rule", "measured"):
             text = getattr(self, name)
             if not text.strip() or "\n" in text:
-                raise ValueError(f"The {name} {text!r} was given. One line of text was expected.")
+                raise ValueError(f"The {name} {text!r} was given. Expected one line of text.")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Report:
 
     def __post_init__(self) -> None:
         if not self.claims:
-            raise ValueError(f"The report {self.name!r} has no claims. At least one was expected. Give what was found.")
+            raise ValueError(f"The report {self.name!r} has no claims. Expected at least one. Add what was measured.")
         if not any(c.headline for c in self.claims):
             object.__setattr__(self, "claims", _with_headline(self.claims, HEADLINES.get(self.name, {})))
 

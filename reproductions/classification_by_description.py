@@ -1,13 +1,13 @@
-"""Classification by description: do descriptions help, and do they by what they say?
+"""Classification by description: do descriptions help, and because of what they say?
 
     python reproductions/classification_by_description.py --out classification_by_description.json   # seconds
     python reproductions/classification_by_description.py --pictures GROCERY/test --descriptions GROCERY/classes.csv
     python reproductions/classification_by_description.py --pictures P --descriptions D \\
         --encoder open_clip:ViT-B-32/openai
 
-Menon & Vondrick 2022 (arXiv 2210.07183); controls of Roth et al. 2023 (arXiv 2306.07282). A drawn world, whose words
-are known, comes always; PICTURES are class folders, DESCRIPTIONS a JSON of these classes or a table of class and
-description. A few minutes on two cores.
+Menon & Vondrick 2022 (arXiv 2210.07183); controls of Roth et al. 2023 (arXiv 2306.07282). The script always runs a
+drawn world, whose words are known. PICTURES is a folder of class folders. DESCRIPTIONS is a JSON of these classes or a
+table with the columns class and description. Takes a few minutes on two cores.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""CLIP: do names alone do what labels do, does it come from captions that fit, and does it need a softmax?
+"""CLIP: are class names worth as much as labels, because captions fit, and does it need a softmax?
 
     python reproductions/clip.py --n-planted 600 --steps 40     # seconds, and no pictures needed
     python reproductions/clip.py --pairs flickr8k/train.jsonl --test flickr8k/dev.jsonl --store seen.sqlite \\
         --labelled "fashion sub-categories=fashion/train.csv,fashion/test.csv,subCategory" --out clip.json
 
-Radford et al. 2021 (arXiv 2103.00020), and the sigmoid loss of Zhai et al. 2023 (arXiv 2303.15343). Both towers stay
-frozen and are asked once; a linear layer behind each is trained on the captions. --labelled, given several times, names
-what is classified by names alone: two folders of classes, or two tables and the column of classes. Once everything is
-in the store: some ten minutes on one busy core.
+Radford et al. 2021 (arXiv 2103.00020), and the sigmoid loss of Zhai et al. 2023 (arXiv 2303.15343). Both encoders are
+frozen and encode everything once; a linear layer behind each is trained on the captions. --labelled, which may be
+repeated, names what is classified by class names alone: two folders of classes, or two tables and the column of
+classes. Takes about ten minutes on one busy core once everything is in the store.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""CLIP in medical imaging: do notes about X-rays teach to tell a finding, and do findings as soft targets help?
+"""CLIP in medical imaging: do notes about X-rays teach a classifier, and do findings as soft targets help?
 
     python reproductions/clip_medical.py --n-planted 200 --steps 20     # seconds, and no pictures needed
     python reproductions/clip_medical.py --notes xray/xray.csv --store seen.sqlite --out clip_medical.json
 
 CLIP with whole notes, ConVIRT (Zhang et al. 2020) with their sentences, MedCLIP (Wang et al. 2022) with findings as
-soft targets, and pairs of prompts (Tiu et al. 2022). Both towers stay frozen and are asked once; a linear layer behind
-each is trained. --notes is a table with image, split (train or test, by patient), patient, finding, text and source;
-pictures whose finding is "todo" are left out. Asked is whether the finding names COVID-19: by a probe on all labels,
-and by PromptPairs' sentences without any; intervals resample patients. Everything is done again with all pictures of
-one source removed from both sides, for each of the two that have the most training pictures.
+soft targets, and pairs of prompts (Tiu et al. 2022). Both encoders are frozen and encode everything once; a linear
+layer behind each is trained. --notes is a table with image, split (train or test, by patient), patient, finding, text
+and source; pictures whose finding is "todo" are left out. The question is whether the finding is COVID-19. A probe on
+all labels answers it, and so do the sentences of PromptPairs without any label. Intervals resample patients. Everything
+is repeated without the pictures of each of the two sources that have the most training pictures.
 
-Written before the run: a lead is shown above 0 with its whole interval, and so above the control where one is named;
-not shown below 0 with its whole interval; else too small to tell. Minutes on one busy core.
+Written before the run: a difference is shown if its whole interval lies above 0 and, where there is a control, so does
+the difference from the control. It is not shown if the whole interval lies below 0, and too small to tell otherwise.
+Takes minutes on one busy core.
 """
 
 from __future__ import annotations
@@ -108,7 +109,9 @@ def notes(encoder: Encoder, store: FeatureStore | None, path: Path) -> Notes:
     sides = [[r for r in rows if r["split"] == split] for split in ("train", "test")]
     both = {r["patient"] for r in sides[0]} & {r["patient"] for r in sides[1]}
     if both:
-        raise SystemExit(f"{len(both)} patients are in train and test. One side each was expected. Split by patient.")
+        raise SystemExit(
+            f"{len(both)} patients are in train and test. Expected each patient on one side. Split by patient."
+        )
     files = [[str(path.parent / r["image"]) for r in side] for side in sides]
     train, test = (
         seen(encoder, gathered([Sample(f, texts=(r["text"],)) for f, r in zip(fs, side, strict=True)]), store)

@@ -1,12 +1,12 @@
-"""CNN features off-the-shelf: what does each ingredient of the old baseline add, for classification and for retrieval?
+"""CNN features off-the-shelf: what does each part of the baseline add to classification and retrieval?
 
     python reproductions/cnn_features_off_the_shelf.py --train TRAIN --test TEST --iconic ICONIC --out results.json
     python reproductions/cnn_features_off_the_shelf.py --planted 3 --out planted.json      # two minutes, no pictures
 
-Razavian, Azizpour, Sullivan & Carlsson 2014 (arXiv 1403.6382). A frozen network, a linear SVM, several versions of a
-picture; for retrieval overlapping sub-patches, PCA whitening and a signed power. Every ingredient is removed in turn
-from the whole. TRAIN and TEST are class folders, ICONIC is a folder with one picture a class, named after it.
-Looks are kept in the feature store, so a run that was stopped goes on. Half an hour on two cores.
+Razavian, Azizpour, Sullivan & Carlsson 2014 (arXiv 1403.6382). A frozen network, a linear SVM, and several augmented
+copies of each picture; for retrieval also overlapping sub-patches, PCA whitening and a signed power. Each part is
+removed in turn. TRAIN and TEST are folders of class folders. ICONIC is a folder with one picture per class, named after
+it. Features are kept in the feature store, so a stopped run continues. Takes half an hour on two cores.
 """
 
 from __future__ import annotations

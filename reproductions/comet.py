@@ -1,12 +1,12 @@
-"""COMET: does a detector on what was masked away make the mask complete, and free it from a bad start?
+"""COMET: does a second classifier on the hidden part make a mask complete, and free it from a bad start?
 
     python reproductions/comet.py --out comet.json      # ten minutes of one core; goes on where it was stopped
     python reproductions/comet.py --fast                # some seconds, to see that it runs; its numbers mean nothing
 
-Zhang, Lee & Wang 2024 (arXiv 2407.19308). Pictures are those of tests/planting.py: the symbol that decides stands on a
-textured canvas twice, so a complete mask has both copies. Selector-predictor games without the detector (m_c = 0),
-with a fixed detector (2p) and with one that learns (3p) are played from the same start on the same pictures. Accuracy
-on what is hidden is judged by classifiers that had no part in the game.
+Zhang, Lee & Wang 2024 (arXiv 2407.19308). Pictures are those of tests/planting.py: the symbol that decides the class
+appears twice on a textured canvas, so a complete mask covers both. A selector and a predictor are trained without the
+detector (m_c = 0), with a fixed detector (2p) and with one that learns (3p), from the same start on the same pictures.
+Separate classifiers judge what the hidden part still shows.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""ConVIRT: do texts about pictures make a better start for a classifier than ImageNet's labels, at few labels?
+"""ConVIRT: are texts about pictures a better start for a classifier than ImageNet's labels, with few labels?
 
     python reproductions/convirt.py --n-planted 300 --steps 20     # seconds, and no pictures needed
     python reproductions/convirt.py --reports fashion=fashion/train.csv,fashion/test.csv,subCategory \\
         --reports xray=xray-train.csv,xray-test.csv,finding,patient --store seen.sqlite --out convirt.json
 
-Zhang et al. 2020 (arXiv 2010.00747). Both towers stay frozen and are asked once; a linear layer behind each is trained
-on pictures and texts, without a label. A probe on what comes out of the pictures' layer stands beside one on the
-features that it started from, at 1, 10 and 100 % of the labels. --reports, given several times, names two tables, the
-column of classes and, where pictures belong together, that of groups, which are resampled whole. Once everything is in
-the store: minutes on one busy core.
+Zhang et al. 2020 (arXiv 2010.00747). Both encoders are frozen and encode everything once; a linear layer behind each is
+trained on pictures and texts, without labels. A probe on the layer's output is compared with one on the features in
+front of it, at 1, 10 and 100 % of the labels. --reports, which may be repeated, names two tables, the column of classes
+and, if pictures belong together, the column of groups, which are resampled whole. Takes minutes on one busy core once
+everything is in the store.
 """
 
 from __future__ import annotations

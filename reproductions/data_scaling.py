@@ -1,12 +1,12 @@
-"""Data and its logarithm: does every doubling bring as much, and do noise, classes and capacity change that?
+"""Data scaling: does every doubling bring as much, and do noise, classes and capacity change that?
 
     python reproductions/data_scaling.py --planted                        # seconds, and no pictures needed
     python reproductions/data_scaling.py --train grocery/train --test grocery/test --store seen.sqlite --out found.json
 
-Sun, Shrivastava, Singh & Gupta 2017 (arXiv 1707.02968) pre-train on up to 300 million pictures. Here a frozen encoder
-is given, and the linear classifier of `seewhy fit` learns from ever more pictures (`seewhy study scaling`). Written
-before the run: each rule stands beside its claim; all intervals are at 95 %, of subsets and test pictures together.
-About ten minutes on two busy cores; a stopped run goes on from beside --out.
+Sun, Shrivastava, Singh & Gupta 2017 (arXiv 1707.02968) pre-train on up to 300 million pictures. Here the encoder is
+frozen, and the linear classifier of `seewhy fit` learns from more and more pictures (`seewhy study scaling`). The rules
+were written before the run. All intervals are at 95 %, over subsets and test pictures together. Takes about ten minutes
+on two busy cores; a stopped run continues from the files beside --out.
 """
 
 from __future__ import annotations

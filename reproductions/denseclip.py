@@ -1,13 +1,13 @@
-"""DenseCLIP: does a decoder that is shown texts' map of scores beat a probe of cells, and is it the words?
+"""DenseCLIP: does a decoder with a map of text scores beat a linear probe of cells, and because of the words?
 
     python reproductions/denseclip.py --camvid CAMVID --out denseclip.json
     python reproductions/denseclip.py --pictures 8 --steps 4 --seeds 1 --out denseclip.json
 
-Rao et al. 2022 (arXiv 2112.01518). Street scenes (CamVid: a folder with train and test, each of images and labels of
-the 11 classes; 11 is none), or drawn scenes of textured things. The encoder is frozen and looks at every picture once.
-How many levels and steps is chosen on a quarter of the training pictures; then each arm is trained with them on all of
-these, for three seeds, and measured on the test pictures. Eight minutes of one idle core; a run that was stopped goes
-on after its last whole part.
+Rao et al. 2022 (arXiv 2112.01518). Street scenes (CamVid: a folder with train and test, each with images and labels of
+the 11 classes; 11 means none), or drawn scenes of textured objects. The encoder is frozen and encodes every picture
+once. The numbers of levels and steps are chosen on a quarter of the training pictures. Each arm is then trained on all
+of them with three seeds, and measured on the test pictures. Takes eight minutes on one idle core; a stopped run
+continues after its last whole part.
 """
 
 from __future__ import annotations

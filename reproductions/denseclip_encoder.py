@@ -1,13 +1,13 @@
-"""DenseCLIP with an encoder that learns: does it, does the pixel-text map help it, and is it the words?
+"""DenseCLIP with an encoder that learns: does the map of text scores help it, and because of the words?
 
     python reproductions/denseclip_encoder.py --camvid CAMVID --out denseclip_encoder.json
     python reproductions/denseclip_encoder.py --pictures 6 --steps 2 --seeds 1 --out denseclip_encoder.json
 
-Rao et al. 2022 (arXiv 2112.01518): the picture network learns with the decoder, at a tenth of its rate, also through
-the map of scores. Drawn things, with a small encoder that learnt their names from captions, and street scenes (CamVid:
-a folder with train and test, each of images and labels of the 11 classes; 11 is none), with lite0. Six arms see the
-same windows in as many steps; nothing is chosen. Ten minutes of one idle core; a run that was stopped goes on after its
-last whole training.
+Rao et al. 2022 (arXiv 2112.01518): the image encoder learns with the decoder, at a tenth of its rate, also through the
+map of scores. Drawn objects, with a small encoder that learnt their names from captions, and street scenes (CamVid: a
+folder with train and test, each with images and labels of the 11 classes; 11 means none), with lite0. Six arms see the
+same windows in as many steps, and nothing is chosen. Takes ten minutes on one idle core; a stopped run continues after
+its last whole training.
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ def swapped(descriptions: Descriptions, seed: int) -> Descriptions:
     """
     labels = list(descriptions.texts)
     if len(labels) < 2:
-        raise DataError("One class was given. Two were expected to swap descriptions between. Describe another.")
+        raise DataError(
+            "One class was given. Expected at least two, to swap their descriptions. Describe another class."
+        )
     order = random.Random(seed).sample(labels, len(labels))
     # A cycle through all classes in random order: every class gets its successor's list.
     following = dict(zip(order, order[1:] + order[:1], strict=True))

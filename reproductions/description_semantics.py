@@ -1,4 +1,4 @@
-"""Do descriptions help, and by what they say or only by being several? Arms with and without names, with intervals.
+"""Do descriptions help because of what they say, or only because there are several? With and without names.
 
 python reproductions/description_semantics.py photos/ words.json -e open_clip:ViT-B-32/openai
 """

@@ -1,4 +1,4 @@
-"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does what they say come to rest?
+"""Two perceivers talk (Kupeev & Nitzany 2023, arXiv 2310.05212): does their exchange settle?
 
 python reproductions/dialogue.py birds/ other/ photo.jpg --turns 50
 """
@@ -88,12 +88,14 @@ def talk(first: Classifier, second: Classifier, picture: One, n: int = 50) -> Ta
         ImageError: the picture cannot be read.
     """
     if n < 2:
-        raise InputError(f"A talk of {n} turn was asked for. Two turns of each are the least. Give --turns 2 or more.")
+        raise InputError(
+            f"--turns {n} was given. Expected at least two turns of each perceiver. Use --turns 2 or more."
+        )
     networks = [_perceiver(one) for one in (first, second)]
     sides = [network.shape.side for network in networks]
     if sides[0] != sides[1]:
         raise InputError(
-            f"The perceivers see {sides[0]} and {sides[1]} pixels. Pictures of one size were expected. Fit one of them "
+            f"The perceivers see {sides[0]} and {sides[1]} pixels. Expected pictures of one size. Fit one of them "
             "again with --set side."
         )
     seen = read_picture(picture, networks[0].shape.transform)

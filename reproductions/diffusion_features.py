@@ -1,12 +1,12 @@
-"""Diffusion features: what do blocks and noise steps of a denoising U-Net know of classes it was never told?
+"""Diffusion features: what do blocks and noise steps of a denoising U-Net know about classes?
 
     python reproductions/diffusion_features.py --train cifake/train --test cifake/test --out found.json
 
-Mukhopadhyay et al. 2023 (arXiv 2307.08702; ECCV 2024, 2311.17921) read classes from an ImageNet diffusion model of
-550 M weights. Here a small U-Net of diffusers learns on photographs of CIFAR's ten classes, without labels; a linear
-layer reads every block at several steps. Beside it, in the same table, stand the same network before any training,
-the same network trained to give pictures back without noise, and pixels. Block and step are chosen on held-out
-training pictures. Written before the run: each rule stands beside its claim. Needs the extra `diffusion`.
+Mukhopadhyay et al. 2023 (arXiv 2307.08702; ECCV 2024, 2311.17921) read classes from an ImageNet diffusion model of 550
+M weights. Here a small U-Net of diffusers learns from photographs of CIFAR's ten classes, without labels. A linear
+layer reads every block at several steps. It is compared with the same network before training, the same network trained
+as an autoencoder without noise, and pixels. Block and step are chosen on held-out training pictures. The rules were
+written before the run. Needs the extra `diffusion`.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""DITO: do heads that learn from captions find what no box was drawn of, and what do a trunk that learns, frozen words
-and shifted windows add?
+"""DITO: do a detector's heads trained on captions find classes without boxes? And what do other parts add?
 
     python reproductions/dito.py --out dito.json
     python reproductions/dito.py --seeds 1 --steps 4 --pictures 64 --scenes 24 --out dito.json
 
 Kim et al. 2023 (arXiv 2310.00161). Drawn scenes of discs in a colour and a pattern, with captions. Four of sixteen
-pairs are in captions and never in a box; each needs both its words. Arm A learns whole pictures from captions; arm B
-besides, with as many steps, a detector's pyramid and heads by random boxes. Then both learn the same boxes of the other
-twelve pairs, A with new heads: once on the frozen trunk, as F-VLM, and once with a trunk that learns at .6 of the rate,
-as DITO. Six minutes of one idle core; a run that was stopped goes on after its last whole part.
+pairs occur in captions and never in a box; each needs both of its words. Arm A learns whole pictures from captions. Arm
+B also trains a detector's pyramid and heads by random boxes, in as many steps. Then both learn the same boxes of the
+other twelve pairs, A with new heads: once on the frozen trunk, as F-VLM, and once with a trunk that learns at .6 of the
+rate, as DITO. Frozen text embeddings and shifted windows are tested too. Takes six minutes on one idle core; a stopped
+run continues after its last whole part.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""DreamLIP: do sentences teach more than captions, and do groups of patches show where a sentence is seen?
+"""DreamLIP: do sentences teach more than whole captions, and do groups of patches locate them?
 
     python reproductions/dreamlip.py --n-planted 200 --steps 20 --draws 1 --scene-steps 5     # seconds, no pictures
     python reproductions/dreamlip.py --pairs flickr8k/train.jsonl --test flickr8k/dev.jsonl --store seen.sqlite \\
         --out dreamlip.json
 
-Zheng et al. 2024 (arXiv 2403.17007). Two tests. In drawn scenes (`grouped_scenes.py`) both towers learn from nothing,
-by whole captions, by sentences that name one thing each, and by these with the grouping loss beside them; where each
-thing is is known. With captioned pictures, the loss over several captions alone: both towers stay frozen and are asked
-once, a linear layer behind each is trained. Equal text: an arm with K captions of a picture at once makes a K-th of
-the steps, so that as many captions are read; each arm's rate of learning is chosen on the even pictures of --test with
-the first seed, the odd ones report. Once everything is in the store, a quarter of an hour on one idle core.
+Zheng et al. 2024 (arXiv 2403.17007). Two tests. In drawn scenes (`grouped_scenes.py`), where every object's place is
+known, both encoders are trained from scratch: on whole captions, on sentences that each name one object, and on these
+with the grouping loss. With captioned pictures, only the loss over several captions is tested: both encoders are
+frozen, and a linear layer behind each is trained. At equal text, an arm with K captions of a picture at once makes a
+K-th of the steps, so that it reads as many captions. Each arm's learning rate is chosen on the even pictures of --test
+with the first seed; the odd ones report. Takes a quarter of an hour on one idle core once everything is in the store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What changing words changes: accuracy, for classes and groups, and every picture whose decision turns over.
+"""What changes when words change: accuracy, for classes and groups, and every picture whose decision flips.
 
 python reproductions/edit_words.py birds/ photos/ --remove wings --replace 'red beak=orange beak'
 """
@@ -41,9 +41,9 @@ class Edit:
 
     def __post_init__(self) -> None:
         if not self.remove and not self.replace:
-            raise InputError("No change was asked for. A phrase was expected: --remove PHRASE or --replace OLD=NEW.")
+            raise InputError("No change was given. Expected a phrase. Use --remove PHRASE or --replace OLD=NEW.")
         if not all(p.strip() for p in (*self.remove, *(old for old, _ in self.replace))):
-            raise InputError("An empty phrase was given. Words of a description were expected. Write some of them.")
+            raise InputError("An empty phrase was given. Expected words of a description. Write some of them.")
 
     def __call__(self, descriptions: Descriptions) -> tuple[Descriptions, list[Change]]:
         """The changed descriptions and every change."""
@@ -61,7 +61,7 @@ class Edit:
                     changes.append(Change(label, text, after))
             if not kept:
                 raise DataError(
-                    f"{label!r} would be left without descriptions. At least one was expected. Replace the phrase "
+                    f"{label!r} would be left without descriptions. Expected at least one. Replace the phrase "
                     "instead, or write another description first."
                 )
             texts[label] = tuple(dict.fromkeys(kept))
@@ -92,7 +92,7 @@ def _not_found(phrase: str, descriptions: Descriptions) -> str:
     texts = [t for lines in descriptions.texts.values() for t in lines]
     near = nearest(phrase, texts, cutoff=0.3) or texts[:1]
     return (
-        f"No description has {phrase!r}. A phrase of one was expected, in any case and whole words. The nearest is "
+        f"No description has {phrase!r}. Expected whole words of a description, in upper or lower case. The nearest is "
         f"{near[0]!r}."
     )
 

@@ -1,13 +1,14 @@
-"""EPIC: do purer channels explain a pretrained classifier better, and is nothing of its accuracy lost?
+"""EPIC: do purer channels explain a pretrained classifier better, at no loss of accuracy?
 
     python reproductions/epic.py --train grocery/train --test grocery/test --out epic.json     # class folders
     python reproductions/epic.py --train grocery/train --test grocery/test --photos imagenet   # and loose pictures
 
-EPIC (arXiv 2505.12897). On class folders a linear classifier is fitted to lite0 first; loose pictures are explained for
-lite0's own classes, a third of them held out. Everything but the first two claims is measured on pictures that neither
-fitted nor chose the rotation. Controls: no rotation, and a random one. ``--factor`` gives the paper's optimiser so many
-times the processor time of ours; 0 leaves it out. They meet on the most active channels alone, since a step of Adam
-exponentiates a matrix of all of them. A run that was stopped goes on after its last whole part. Five minutes.
+EPIC (arXiv 2505.12897). For class folders, a linear classifier is first fitted to lite0. Loose pictures are explained
+for lite0's own classes, with a third of them held out. All claims but the first two are measured on pictures that were
+not used to fit or choose the rotation. Controls: no rotation, and a random one. ``--factor`` gives the paper's
+optimiser that many times the processor time of ours; 0 leaves it out. The two are compared on the most active channels
+only, because a step of Adam exponentiates a matrix of all of them. Takes five minutes; a stopped run continues after
+its last whole part.
 """
 
 from __future__ import annotations

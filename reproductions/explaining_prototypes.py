@@ -1,10 +1,11 @@
-"""Explaining prototypes: does the influence of a property name the property a prototype was made to depend on?
+"""Explaining prototypes: does the influence of a property name the property a prototype depends on?
 
     python reproductions/explaining_prototypes.py --seeds 5 --out explaining_prototypes.json
 
-Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). Truth is planted: for each property, a small ProtoPNet tells
-two classes of drawn pictures apart that differ in this property and in nothing else, all others being drawn anew for
-every picture. Then the property must come first for the prototypes of the class that has it. Ten minutes on two cores.
+Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). The truth is planted. For each property, a small ProtoPNet
+learns two classes of drawn pictures that differ in this property and in nothing else; all other properties are random
+in every picture. The property must then come first for the prototypes of the class that has it. Takes ten minutes on
+two cores.
 """
 
 from __future__ import annotations

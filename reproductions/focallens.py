@@ -1,15 +1,15 @@
-"""FocalLens: does an instruction make a picture's embedding better for what is asked, taught or not?
+"""FocalLens: does an instruction make an embedding better for what is asked, trained or not?
 
     python reproductions/focallens.py --train fashion/train.csv --test fashion/test.csv --groceries grocery --out f.json
     python reproductions/focallens.py --drawn 40        # a minute, no pictures needed
 
-Zhang et al. 2025 (arXiv 2504.08368), of which there is no code. The tables have a column `image` and one for each of
-five attributes. The encoder's last layers learn from answers to instructions in six wordings each; three more are asked
-alone. Then one attribute after the other is left out of all that is taught: once where the other four are, and once
-where also things beside them are that need no labels (light, vivid, tall, large) and the article's category. Drawn
-pictures have two things each, of which the instruction names one; or they have six known factors, whose instructions
-are composed of words, and one factor is left out. An hour on two shared cores; a run goes on. The world of factors
-alone, put into the report that is there (ten minutes):
+Zhang et al. 2025 (arXiv 2504.08368); no code is published. The tables have a column `image` and one for each of five
+attributes. The encoder's last layers learn from answers to instructions in six wordings each; three more wordings are
+used for the test only. Then each attribute in turn is left out of training, once with the other four, and once also
+with attributes that need no labels (light, vivid, tall, large) and the article's category. Drawn pictures have two
+objects each, and the instruction names one; or they have six known factors with instructions composed of words, and one
+factor is left out. Takes an hour on two shared cores; a stopped run continues. To measure the world of factors alone
+and add it to an existing report (ten minutes):
 
     python reproductions/focallens.py --factors 600 --out reproductions/results/focallens.json
 """

@@ -1,12 +1,13 @@
-"""FuDD: do captions that part the classes in question help, and is it because they part those?
+"""FuDD: do captions that separate the classes in question help, and for that reason?
 
     python reproductions/fudd.py --out fudd.json                                                 # seconds
     python reproductions/fudd.py --pictures GROCERY/test --descriptions GROCERY/classes.csv
     python reproductions/fudd.py --pictures P --descriptions D --encoder open_clip:ViT-B-32/openai
 
-Esfandiarpoor & Bach 2023 (arXiv 2311.07593). In the drawn world pairs follow exactly from the attributes. For PICTURES,
-class folders, DESCRIPTIONS are a JSON of their classes or a table of class and description, and a class's captions
-against a rival are those of its texts that share the fewest words with the rival's: no language model.
+Esfandiarpoor & Bach 2023 (arXiv 2311.07593). In the drawn world, the pairs follow exactly from the attributes. PICTURES
+is a folder of class folders. DESCRIPTIONS is a JSON of their classes or a table with the columns class and description.
+A class's captions against a rival are those of its texts that share the fewest words with the rival's; no language
+model is used.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""GIST: does the text that fits a picture teach more than any text of its class, or than the class's name?
+"""GIST: does a picture's own text teach more than any text of its class, or than the class's name?
 
     python reproductions/gist.py --size 112 --out gist.json
     python reproductions/gist.py --encoder open_clip:ViT-L-14-336/openai --tower-steps 400 --out gist.json
 
-Lewis et al. 2023 (arXiv 2307.11315). Drawn pictures: every class comes in three colours and has a text for each, so
-which text is right for a picture is known. Two layers behind frozen towers are trained on kept features, with as many
-pairs and steps in every arm; then the towers themselves, as the authors do, on the names and on the matched texts. With
---size 112 a minute a draw on one idle core, most of it for the towers; --tower-steps 0 leaves them out.
+Lewis et al. 2023 (arXiv 2307.11315). Drawn pictures: every class comes in three colours and has a text for each, so the
+right text for a picture is known. Two layers behind frozen encoders are trained on stored features, with as many pairs
+and steps in every arm. Then the encoders themselves are trained, as the authors do, on names and on matched texts. With
+--size 112 a draw takes a minute on one idle core, most of it for the encoders; --tower-steps 0 leaves them out.
 """
 
 from __future__ import annotations

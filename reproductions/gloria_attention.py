@@ -1,11 +1,11 @@
-"""GLoRIA's attention: does it show where a sentence is seen, and better than Grad-CAM does?
+"""GLoRIA's attention: does it locate a sentence, and better than Grad-CAM does?
 
     python reproductions/gloria_attention.py --out gloria_attention.json
 
-Huang et al. 2021 (ICCV). Two drawn things stand in two of four quarters; the caption names the colour and the shape of
-both. A small ResNet and a small tower of words learn from pictures and captions alone, once by whole pictures and whole
-captions (CLIP's form of the loss), once with words and regions beside them. Then one of the two things is asked for by
-its name, and the maps are held against its own pixels.
+Huang et al. 2021 (ICCV). Two drawn objects are in two of four quarters, and the caption names the colour and shape of
+both. A small ResNet and a small text encoder learn from pictures and captions: once by whole pictures and whole
+captions (CLIP's form of the loss), once with words and regions too. Then one of the two objects is named, and the maps
+are compared with its pixels.
 """
 
 from __future__ import annotations

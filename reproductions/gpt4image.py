@@ -2,9 +2,9 @@
 
     python reproductions/gpt4image.py --out gpt4image.json
 
-Ding et al. 2023 (arXiv 2306.00693). Drawn pictures of 32 pixels, of which true texts are written from what was drawn;
-a small ResNet from nothing; texts encoded by MiniLM. Beside the texts of the pictures: texts of other pictures of the
-class, of any other pictures, the class alone, and label smoothing.
+Ding et al. 2023 (arXiv 2306.00693). Drawn pictures of 32 pixels, with true texts written from what was drawn; a small
+ResNet from scratch; texts encoded by MiniLM. Controls: texts of other pictures of the class, texts of any other
+pictures, the class alone, and label smoothing.
 """
 
 from __future__ import annotations

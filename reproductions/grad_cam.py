@@ -1,12 +1,13 @@
-"""Grad-CAM: does it tell classes apart, find the evidence, depend on the network, and show what speaks against?
+"""Grad-CAM: does it separate classes, find the evidence, depend on the network, and show counter-evidence?
 
     python reproductions/grad_cam.py --photos PHOTOS --bccd BCCD --camvid CAMVID --out grad_cam.json --sheet maps.png
     python reproductions/grad_cam.py --photos PHOTOS --n-photos 20 --n-mosaics 10 --n-sanity 5
     python reproductions/grad_cam.py --n-planted 3     # planted evidence alone: a few seconds, no pictures
 
-Selvaraju et al. 2017 (arXiv 1610.02391); sanity checks by Adebayo et al. 2018 (arXiv 1810.03292). PHOTOS holds loose
-photographs (ImageNet's, for example), BCCD the folders images/ and annotations/ (VOC boxes), CAMVID train/ and test/,
-each with images/ and labels/. What is left out is left out of the report. A quarter of an hour on two cores.
+Selvaraju et al. 2017 (arXiv 1610.02391); sanity checks by Adebayo et al. 2018 (arXiv 1810.03292). PHOTOS has loose
+photographs (ImageNet's, for example). BCCD has the folders images/ and annotations/ (VOC boxes). CAMVID has train/ and
+test/, each with images/ and labels/. The report leaves out parts whose pictures are not given. Takes a quarter of an
+hour on two cores.
 """
 
 from __future__ import annotations

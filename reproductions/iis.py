@@ -4,10 +4,10 @@
     python reproductions/iis.py --n-train 100 --seeds 1 --epochs 1 2 --steps 5       # a small look
 
 Shen et al. 2025 (arXiv 2510.24105). Pictures: scikit-learn's 1,797 digits. Small networks that differ in width, epochs,
-shifted copies and wrong labels are trained on a third of them; the score is measured on the others by `seewhy study
-interpretability` (pieces of pictures, their k-means centres, random directions). Then fine-tuning of one start with
-equal steps and order: cross entropy alone; with the sparse-concept term; with that term on random directions; with
-weight decay. A few minutes on two idle cores. With `--out`, a run that was stopped goes on from `iis.part` beside it.
+shifted copies and wrong labels are trained on a third of them. `seewhy study interpretability` measures the score on
+the others (pieces of pictures, their k-means centres, random directions). Then one start is fine-tuned with equal steps
+and order: by cross entropy alone, with the sparse-concept term, with that term on random directions, and with weight
+decay. Takes a few minutes on two idle cores. With `--out`, a stopped run continues from `iis.part` beside it.
 """
 
 from __future__ import annotations

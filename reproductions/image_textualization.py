@@ -1,8 +1,8 @@
-"""Does checking a draft against what experts see make a description both more complete and more right?
+"""Does a draft description become more complete and more correct when experts check it?
 
 Image Textualization corrects a draft with detectors, a segmenter and a depth network. Here the pictures are drawn, so
-that what is on them is known: drafts with objects left out and objects invented go through the library's pipeline, with
-experts that measure the pixels, and with experts that are made worse and worse.
+their content is known. Drafts with missing and invented objects go through the library's pipeline, with experts that
+measure the pixels, and with experts of lower and lower quality.
 
     python reproductions/image_textualization.py --out image_textualization.json    # a minute
     python reproductions/image_textualization.py --fast

@@ -1,8 +1,8 @@
-"""Do annotators who work one after another describe more, and more rightly, than as many who work side by side?
+"""Do annotators who improve one text in turn describe more, and more correctly, than as many side by side?
 
-ImageInWords has people improve one another's text in rounds, from a model's seed. Here the people are simulated: a
-picture is a set of facts; a person notices each true fact with a chance, makes errors with another, and may strike out
-or keep what stands there. So the process is measured, not people.
+In ImageInWords, people improve one another's text in rounds, starting from a model's draft. Here the people are
+simulated. A picture is a set of facts. A person notices each true fact with one probability, makes errors with another,
+and may strike out or keep what is written. This measures the process, not people.
 
     python reproductions/imageinwords.py --out imageinwords.json    # seconds
     python reproductions/imageinwords.py --fast

@@ -1,13 +1,13 @@
-"""LOOK: does an encoder that is taught coarse classes by its nearest neighbours keep more of the fine ones?
+"""LOOK: does training on coarse classes by nearest neighbours keep more of the finer classes?
 
     python reproductions/look.py --out look.json
     python reproductions/look.py --seeds 2 --steps 10 --pictures 240 --out look.json
 
-Feng et al. 2021 (arXiv 2110.06014). A small network learns coarse classes: even and odd of digits, the shape of drawn
-shapes, or the mark on a scene that is seen far more easily than the mark and not needed to tell it. All arms have as
-many steps. A linear layer on its frozen vectors is then asked for the digit, for colour and texture, or for the mark
-with its scene. A draw of digits or marks takes three quarters of a minute of one idle core, one of shapes twice
-as much; a run that was stopped goes on after its last whole part.
+Feng et al. 2021 (arXiv 2110.06014). A small network learns coarse classes: even and odd digits, the shape of drawn
+shapes, or a mark on a scene. The scene is much easier to see than the mark, and not needed for it. All arms have as
+many steps. A linear layer on the frozen vectors then predicts the digit, the colour and texture, or the mark with its
+scene. A draw of digits or marks takes three quarters of a minute on one idle core, a draw of shapes twice as long; a
+stopped run continues after its last whole part.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A set of made pictures by the names of classes, each with the seed that makes it again (as CIFAKE's was made).
+"""Generates a set of pictures from class names, and notes the seed of each (as CIFAKE was made).
 
     python reproductions/make_pictures.py data/GENERATED --generator sd/ --classes "cat, ship" --count 500 --seed 1
 
-The generator is the folder of a diffusers pipeline, or of reproductions/train_generator.py. Run again, it goes on.
+The generator is the folder of a diffusers pipeline, or of reproductions/train_generator.py. A stopped run continues.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Pipeline:
 
     def _refusal(self, why: str) -> ModelError:
         return ModelError(
-            f"{self.name} made no picture: {why} A pipeline that makes one was expected. Try it by itself."
+            f"{self.name} made no picture: {why} Expected a pipeline that makes one. Try it without SeeWhy."
         )
 
 
@@ -93,7 +93,9 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
     kind, parts = _checked(folder, diffusers)
     with (
         silent(),
-        loading(lambda why: ModelError(f"{folder} cannot be built: {why} Another one was expected. Save it again.")),
+        loading(
+            lambda why: ModelError(f"{folder} cannot be built: {why} Expected a complete pipeline. Save it again.")
+        ),
     ):
         networks = dict(_networks(folder, parts, diffusers))
         pipe = kind.from_pretrained(str(folder), use_safetensors=True, **OWN, **networks)
@@ -104,8 +106,8 @@ def load_pipeline(folder: Path, *, steps: int | None = None, guidance: float | N
             raise InputError(f"{kind.__name__} was given {name}={given:g}. It has no such setting. Leave it out.")
     if "generator" not in takes or "image" in takes or "class_labels" in takes:
         raise ModelError(
-            f"{kind.__name__} in {folder} wants a picture or numbers of classes, or draws by no seed. A pipeline that "
-            "makes pictures from a prompt, or from nothing, was expected. Choose another one."
+            f"{kind.__name__} in {folder} needs a picture or class numbers, or takes no seed. Expected a pipeline "
+            "that makes pictures from a prompt, or from noise. Choose another one."
         )
     with fenced():
         pipe.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,27 +140,27 @@ def _checked(folder: Path, diffusers: Any) -> tuple[Any, dict[str, Any]]:
             raise ValueError(f"{kind.__name__} is no pipeline")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
-            f"{folder} has no {INDEX} that names a pipeline of diffusers ({reason(error)}). A folder written by "
-            "save_pretrained was expected. Save the pipeline again, or update diffusers."
+            f"{folder} has no {INDEX} that names a pipeline of diffusers ({reason(error)}). Expected a folder that "
+            "save_pretrained wrote. Save the pipeline again, or update diffusers."
         ) from error
     for part, names in parts.items():
         if names not in ([None, None],) and not (len(names) == 2 and _known(names[0], diffusers)):
             raise ModelError(
-                f"{folder} says that its {part} is {names!r}. A class of {' or '.join(LIBRARIES)} was expected: a file "
-                "never chooses what else is loaded. Choose another pipeline."
+                f"{folder} says that its {part} is {names!r}. Expected a class of {' or '.join(LIBRARIES)}: a file "
+                "must not choose what else is loaded. Choose another pipeline."
             )
     files = sorted(one for one in folder.rglob("*") if not one.is_dir())
     for file in files:
         check_readable(str(folder), file)
         if file.suffix in CODE:
             raise ModelError(
-                f"{folder} brings code of its own, {file.name!r}, which is never run. A pipeline that the installed "
-                "diffusers knows was expected. Choose another one."
+                f"{folder} brings its own code, {file.name!r}, which SeeWhy never runs. Expected a pipeline that "
+                "the installed diffusers knows. Choose another one."
             )
         if file.suffix in PICKLES and not any(other.suffix == ".safetensors" for other in file.parent.iterdir()):
             raise WeightsError(
-                f"{file.relative_to(folder)} of {folder} is a pickle, which can run code. Weights in safetensors were "
-                "expected. Where you trust it, save it again with save_pretrained(…, safe_serialization=True)."
+                f"{file.relative_to(folder)} of {folder} is a pickle, which can run code. Expected weights in "
+                "safetensors. If you trust it, save it again with save_pretrained(…, safe_serialization=True)."
             )
     return kind, parts
 
@@ -255,11 +257,11 @@ class MadeSet:
         if self.count < 1 or not all(folders) or len(set(folders)) < len(folders):
             raise InputError(
                 f"{self.count} pictures of each of {', '.join(map(repr, self.classes)) or 'no class'} were asked for. "
-                "One or more, of names that differ in letters and digits, were expected. Change them."
+                "Expected one or more, and names that differ in letters and digits. Change them."
             )
         if self.classes and self.prompt.count("{}") != 1:
             raise InputError(
-                f"The prompt is {self.prompt!r}. A sentence with {{}} where the class's name goes was expected. For "
+                f"The prompt is {self.prompt!r}. Expected a sentence with {{}} in the place of the class's name. For "
                 "example: 'a photograph of a {}'"
             )
 
@@ -317,14 +319,14 @@ class MadeSet:
         if known is not None and {k: known[k] for k in row} != row:
             raise DataError(
                 f"{folder} holds pictures that were made otherwise: {row['image']} by generator {known['generator']}, "
-                f"seed {known['seed']}, prompt {known['prompt']!r}. The same generator, settings, seed and prompt were "
-                "expected. Give another folder."
+                f"seed {known['seed']}, prompt {known['prompt']!r}. Expected the same generator, settings, seed and "
+                "prompt. Give another folder."
             )
         if known is None and path.parent.is_dir():
             check_file(path, force=None)
         if known is not None and path.is_file() and file_sha256(path) != known["sha256"]:
             raise ForeignFileError(
-                f"{path} is no longer the picture that was made. It as it was, or none, was expected. Move it away."
+                f"{path} is no longer the picture that was made. Expected it unchanged, or no file. Move it away."
             )
 
     def _made(self, source: Source, row: dict[str, Any], path: Path) -> str:
@@ -341,7 +343,7 @@ def check_set(folder: Path) -> Path:
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / TABLE).is_file():
         raise ForeignFileError(
-            f"{folder} is not empty and holds no {TABLE}. A new folder, or one that this command left, was expected. "
+            f"{folder} is not empty and holds no {TABLE}. Expected a new folder, or one that this command made. "
             "Choose another name."
         )
     return folder

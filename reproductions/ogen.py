@@ -1,15 +1,15 @@
-"""OGEN: does a learnt prompt lose classes it never saw, the longer it learns, and do made features keep them?
+"""OGEN: does a learnt prompt lose new classes the longer it learns, and do generated features keep them?
 
     python reproductions/ogen.py --grocery GROCERY --fashion FASHION --cifake CIFAKE --flickr FLICKR8K --out ogen.json
     python reproductions/ogen.py --grocery GROCERY --steps 12 --seeds 2                        # a small look
 
-Zang et al. 2024 (arXiv 2401.15914). Of each set the first half of the classes is learnt from a few pictures each, the
-second half is only named: groceries (every fourth kind), product photographs by type of article, the CIFAR-10
-photographs of CIFAKE, and Flickr photographs whose captions agree on one of twelve words. Pictures are looked at once.
-Arms: CoOp, PromptSRC, a linear classifier as `seewhy fit` has it, and OGEN: unknown names of the vocabulary (never the
-new ones), with the new classes' names as the authors' code has it, with as many wrong names, without unknown classes,
-and without its teacher. `--imagenet` has the set on which the settings were chosen, which is not reported. With
-`--out`, a run that was stopped goes on from `.part.json` beside it, after the last whole arm.
+Zang et al. 2024 (arXiv 2401.15914). In each set, the first half of the classes is learnt from a few pictures each, and
+the second half is only named: groceries (every fourth kind), product photographs by type of article, the CIFAR-10
+photographs of CIFAKE, and Flickr photographs whose captions agree on one of twelve words. Each picture is encoded once.
+Arms: CoOp, PromptSRC, the linear classifier of `seewhy fit`, and OGEN. OGEN uses unknown names of the vocabulary (never
+the new ones); its variants use the new classes' names as the authors' code does, as many wrong names, no unknown
+classes, and no teacher. `--imagenet` is the set on which the settings were chosen, which is not reported. With `--out`,
+a stopped run continues from `.part.json` beside it, after the last whole arm.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
     on, kept, store = find("lite0"), Kept(args), FeatureStore()
     places = {key: getattr(args, key) for key in SETS if getattr(args, key) is not None}
     if not places:
-        raise SystemExit("No folder was given. One set or more was expected. Give --grocery, say.")
+        raise SystemExit("No folder was given. Expected at least one. Use --grocery, for example.")
     worlds = {key: World.seen(on, SETS[key][1](place), store) for key, place in places.items()}
     curves: dict[str, dict[str, list[list[Right]]]] = {key: {arm: [] for arm in args.arms} for key in worlds}
     for seed in range(args.seed, args.seed + args.seeds):
@@ -248,7 +248,7 @@ def run(args: argparse.Namespace, given: Sequence[str] | None) -> Report:
         said = ", ".join(f"{100 * world.mean(zero, m):.1f}" for m in MEASURES)
         print(f"{key} zero-shot: {said}", flush=True)
     if tuple(args.arms) != ARMS:
-        raise SystemExit("Some arms alone were asked for: no report is made.")
+        raise SystemExit("Only some arms were run, so no report is written.")
     return report(found, kept, args, given)
 
 

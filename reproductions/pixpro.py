@@ -1,12 +1,12 @@
-"""PixPro: do cells that find the same spot in another crop make better maps than views that find the whole picture?
+"""PixPro: do matching cells of two crops make better segmentation maps than whole views?
 
     python reproductions/pixpro.py --camvid CAMVID --out pixpro.json
     python reproductions/pixpro.py --seeds 1 --steps 20 --pictures 100 --labelled 40 --out pixpro.json
 
-Xie et al. 2020 (arXiv 2011.10043). Drawn scenes of textured things whose every pixel is known: small networks learn
-from pictures alone, with as many steps in every arm, and a linear layer on each frozen cell then says the texture. The
-same from street scenes (CamVid: a folder with train and test, each of images and labels). Six minutes of one idle core;
-a run that was stopped goes on after its last whole part.
+Xie et al. 2020 (arXiv 2011.10043). Drawn scenes of textured objects with known pixels: small networks learn from
+pictures alone, with as many steps in every arm, and a linear layer on each frozen cell predicts the texture. The same
+is done for street scenes (CamVid: a folder with train and test, each with images and labels). Takes six minutes on one
+idle core; a stopped run continues after its last whole part.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def power(
     """
     measured = torch.tensor(differences, dtype=torch.double)
     if len(measured) < 2:
-        raise ValueError(f"{len(measured)} differences were given. Two or more were expected: one has no spread.")
+        raise ValueError(f"{len(measured)} differences were given. Expected two or more: one has no spread.")
     draw, size = torch.Generator().manual_seed(seed), n or len(measured)
     scatter = (measured - measured.mean()) * (len(measured) / (len(measured) - 1)) ** 0.5
     if len(measured) < FEW:

@@ -1,13 +1,14 @@
-"""PPGN over a decoder that was brought: does a prior make pictures that a second network recognises?
+"""PPGN with your own decoder: does a prior make pictures that a second network recognises?
 
     python reproductions/ppgn.py --out ppgn.json
     python reproductions/ppgn.py --kinds digits --walk 10 --each 3 --out ppgn.json    # two minutes
 
-Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. In each world anew: a small
-AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes are climbed, a judge of another
-architecture, and both again for colours. One more world of digits only chooses weights, noise and lengths of steps, for
-both kinds. A minute or two of one idle core for each world. Stopped, it goes on: what was trained stays in --work, and
-what was measured beside the report. ``--only digits-1`` trains one world and ends; several may train side by side.
+Nguyen et al. 2017 (arXiv 1612.00005). Tinted digits, and shapes on texture, of 16 pixels. Each world trains its own
+small AutoencoderKL of diffusers, a U-Net of its codes, a network whose ten classes guide the ascent, a judge of another
+architecture, and both again for colours. One more world of digits is used only to choose weights, noise and step
+lengths. Takes a minute or two on one idle core for each world. A stopped run continues: trained networks stay in
+--work, and measurements beside the report. ``--only digits-1`` trains one world and ends; several may train at the same
+time.
 """
 
 from __future__ import annotations

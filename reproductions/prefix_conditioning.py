@@ -1,15 +1,15 @@
-"""Prefix conditioning: do class names and captions learn better together when a prefix tells them apart?
+"""Prefix conditioning: do class names and captions train better together when a prefix marks them?
 
     python reproductions/prefix_conditioning.py --train fashion/train.csv --test fashion/test.csv --out prefix.json
     python reproductions/prefix_conditioning.py --draws 1 --world-steps 10     # a small look, and no pictures needed
 
-Saito et al. 2023 (arXiv 2206.01125). Two tests. In a drawn world (`two_sources.py`) both towers learn from nothing:
-pictures with class names lie on the ground of their class, those with captions on any; pictures on any ground are then
-named among all classes. With tables of the columns `image`, `text` (a title) and `articleType`, a pretrained words half
-is tuned: half of the training pictures have class names, of the twelve commonest classes alone, the others have titles.
-Arms at equal pairs and steps: one prefix for both kinds in mixed batches (naive mixing), the same in batches of one
-kind, two prefixes in mixed batches, and the method. Ten minutes of one idle core; the drawn world goes on where it was
-stopped.
+Saito et al. 2023 (arXiv 2206.01125). Two tests. In a drawn world (`two_sources.py`) both encoders are trained from
+scratch. Pictures with class names have the background of their class, those with captions any background; pictures on
+any background are then named among all classes. With tables of the columns `image`, `text` (a title) and `articleType`,
+a pretrained text half is tuned: half of the training pictures have class names, from the twelve commonest classes only,
+and the others have titles. Arms at equal pairs and steps: one prefix for both kinds in mixed batches (naive mixing),
+the same in separate batches, two prefixes in mixed batches, and the method. Takes ten minutes on one idle core; a
+stopped run of the drawn world continues.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python reproductions/projection_head.py --out projection_head.json
     python reproductions/projection_head.py --seeds 2 --steps 2 --pictures 200 --draws 3 --out projection_head.json
 
-Xue et al. 2024 (arXiv 2403.11391). Layer by layer in the linear model; on scikit-learn's digits, written on drawn
-textures, with a small network from nothing: a digit that augmentation drops, ten digits behind even and odd, and ink
-whose colour goes with the class. Three minutes of one idle core; a run that was stopped goes on after its last part.
+Xue et al. 2024 (arXiv 2403.11391). Layer by layer in the linear model; then on scikit-learn's digits over drawn
+textures, with a small network from scratch: a digit that augmentation drops, ten digits after training on even and odd,
+and ink whose colour goes with the class. Takes three minutes on one idle core; a stopped run continues after its last
+part.
 """
 
 from __future__ import annotations

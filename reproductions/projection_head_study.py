@@ -1,4 +1,4 @@
-"""What does an encoder keep before its projection head, and lose behind it? On one's own pictures, for each head.
+"""What does an encoder keep before its projection head, and lose behind it? On your pictures, for each head.
 
 python reproductions/projection_head_study.py photos/ -e lite0 --heads none,linear --folder heads/
 """
@@ -64,8 +64,8 @@ class ProjectionHeadStudy:
         unknown = [head for head in self.heads if head not in get_args(Form)]
         if unknown or not self.heads or len(set(self.heads)) < len(self.heads):
             raise InputError(
-                f"The heads {', '.join(map(repr, self.heads)) or 'none at all'} were given. One or more of "
-                f"{', '.join(map(repr, get_args(Form)))}, each once, were expected. Change them."
+                f"The heads {', '.join(map(repr, self.heads)) or 'none at all'} were given. Expected one or more of "
+                f"{', '.join(map(repr, get_args(Form)))}, each once. Change them."
             )
         _ = self.way(self.heads[0])
 

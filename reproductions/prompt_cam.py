@@ -1,4 +1,4 @@
-"""Prompt-CAM: does a vision transformer with one prompt a class explain itself, and at what price?
+"""Prompt-CAM: does a vision transformer with one prompt per class explain itself, and at what cost?
 
 Examples:
   python reproductions/prompt_cam.py --planted 10
@@ -6,11 +6,11 @@ Examples:
       --model "ViT-Tiny, 6 blocks, 128 px, distilled; 0.55 of grocery test by a linear probe" --out prompt_cam.json
 
 Chowdhury et al., CVPR 2025, arXiv:2501.09333. ``--planted`` takes seconds and no pictures: a transformer built by hand
-that tells patches by their mean colour, and classes that share a body and differ in the colour of a part. ``--train``
-and ``--test`` (a folder with one folder a class) take nine core-minutes for 20 classes at 128 pixels.
+distinguishes patches by their mean colour, and classes share a body and differ in the colour of a part. ``--train`` and
+``--test`` (folders with one folder per class) take nine core-minutes for 20 classes at 128 pixels.
 
-Prompts are trained before the last block alone (``--variant last``); ``--variant deep`` is the paper's main form, at
-the price of the whole network in every step.
+Prompts are trained before the last block only (``--variant last``). ``--variant deep`` is the paper's main form; it
+needs the whole network in every step.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""ProtoPNet beside EPIC: what do prototypes made with the classifier cost and say, and what those found afterwards?
+"""ProtoPNet and EPIC: what do prototypes trained with the classifier cost and show, and those found afterwards?
 
     python reproductions/protopnet.py --train grocery/train --test grocery/test --n-classes 16 --out protopnet.json
     python reproductions/protopnet.py --train photos --test photos --n-classes 3 --first 0 --steps 20    # a minute
 
 Chen et al. 2019 (arXiv 1806.10574) and EPIC (2026, arXiv 2505.12897), on the same pictures and the same frozen trunk.
-EPIC leaves the linear probe as it is, so its accuracy is the probe's. The paper's own figures need a trunk trained
-along for days and are not reproduced. One minute on a free core, and the looking.
+EPIC does not change the linear probe, so its accuracy is the probe's. The paper's own figures need a trunk trained
+along for days and are not reproduced. Takes one minute on a free core, after the pictures are encoded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is real? The best of the paper's 36 small networks, and what is left of it once pictures are saved again.
+"""Which pictures are generated? The best of the paper's 36 small networks, also on pictures saved again.
 
 python reproductions/real_or_generated.py pictures/ --set generated=FAKE --folder search/
 """
@@ -75,7 +75,7 @@ class RealOrGeneratedStudy:
         if self.n_seeds < 1 or not 0 < self.selection < 0.9 or not 0 < self.held_out < 0.9:
             raise InputError(
                 f"The study was given n_seeds={self.n_seeds}, selection={self.selection:g}, held_out={self.held_out:g}."
-                " A number of seeds above zero and parts above 0 and below 0.9 were expected. Change them."
+                " Expected a number of seeds above zero and parts above 0 and below 0.9. Change them."
             )
 
     def run(
@@ -188,11 +188,13 @@ class RealOrGeneratedStudy:
         known = {i: mask for i, mask in found.items() if mask is not None}
         if len(known) < FEWEST_MASKS:
             raise DataError(
-                f"{len(known)} of {len(found)} test pictures have a mask in {masks}. At least {FEWEST_MASKS}, named "
-                "like the pictures and neither empty nor full, were expected. Add some, or leave the masks out."
+                f"{len(known)} of {len(found)} test pictures have a mask in {masks}. Expected at least {FEWEST_MASKS}, "
+                "named like the pictures and neither empty nor full. Add some, or leave the masks out."
             )
         if len(known) < len(found):
-            progress.note(f"{len(found) - len(known)} test picture(s) have no mask, and say nothing of the background")
+            progress.note(
+                f"{len(found) - len(known)} test picture(s) have no mask and are left out of the background test"
+            )
         return known
 
     def _background(
@@ -209,20 +211,20 @@ def made_class(samples: Samples, named: str | None) -> str:
     classes = samples.classes
     if len(classes) != 2:
         raise DataError(
-            f"{len(classes)} classes were given: {', '.join(map(repr, classes[:5]))}. Two were expected, photographs "
-            "and made pictures. Put each into a folder of its own."
+            f"{len(classes)} classes were given: {', '.join(map(repr, classes[:5]))}. Expected two, photographs "
+            "and generated pictures. Put each into a folder of its own."
         )
     if named is not None:
         if named not in classes:
             raise DataError(
-                f"There is no class {named!r}. One of {', '.join(map(repr, classes))} was expected. Name the made one."
+                f"There is no class {named!r}. Expected one of {', '.join(map(repr, classes))}. Name the generated one."
             )
         return named
     called = [c for c in classes if c.lower().replace("-", " ").split() and _says_so(c)]
     if len(called) != 1:
         raise DataError(
-            f"Neither or both of the classes {classes[0]!r} and {classes[1]!r} are called made pictures. One whose "
-            f"name holds {', '.join(WORDS)} was expected. Name it with --generated."
+            f"Neither or both of the classes {classes[0]!r} and {classes[1]!r} are called generated. Expected one "
+            f"whose name has {', '.join(WORDS)}. Name it with --generated."
         )
     return called[0]
 
@@ -251,7 +253,9 @@ def read(samples: Samples, side: int, progress: Progress) -> Pixels:
         elif not isinstance(seen, Encoded):
             progress.failed(seen)
     if not found:
-        raise DataError(f"None of the {len(samples)} pictures can be read. Others were expected. Give other pictures.")
+        raise DataError(
+            f"None of the {len(samples)} pictures can be read. Expected readable pictures. Give other files."
+        )
     return np.stack(found)
 
 

@@ -1,13 +1,14 @@
-"""Runs the reproductions as a whole, each with the command that its result keeps, and writes their results anew.
+"""Runs the reproductions, each with the command in its result, and writes the new results and pages.
 
     make reproductions DATA=~/pictures                         # all that have their data; hours
     make reproductions DATA=~/pictures ARGS="focallens ogen"   # some
     python reproductions/run.py --list                         # what would run, and why the rest is left out
 
-DATA has a folder for each set of pictures, named as in the commands of results/*.json (grocery, fashion, camvid, …).
-A result of the same command and the same code (src/ and the scripts) is not made again; a script that was stopped, by
-SIGKILL too, goes on from the parts it left in build/reproductions, where the logs are; one that fails is told at the
-end, and the rest goes on. The quickest of last time come first. At the end docs/generate.py writes the pages.
+DATA has a folder for each set of pictures, named as in the commands of results/*.json (grocery, fashion, camvid, …). A
+result with the same command and the same code (src/ and the scripts) is not repeated. A stopped script, even after
+SIGKILL, continues from its parts in build/reproductions, where the logs are. If a script fails, the rest goes on, and
+the failure is printed at the end. The fastest scripts of the last time run first. At the end docs/generate.py writes
+the pages.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def planned(names: Sequence[str], data: Path | None, again: bool) -> tuple[list[
     known = {r.name: Script(r.name, r) for r in reports}
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"{unknown[0]} has no result in {RESULTS.relative_to(ROOT)} to read its command from. "
-                         f"One of {', '.join(known)} was expected. Run a new script by hand, once.")  # fmt: skip
+                         f"Expected one of {', '.join(known)}. Run a new script by hand, once.")  # fmt: skip
     left: dict[str, str] = {}
     for name in names or known:
         if missing := known[name].words(data)[1]:
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     data = args.data and args.data.expanduser().resolve()
     if data is not None and not data.is_dir():
-        parser.error(f"--data {args.data} was given. A folder was expected.")
+        parser.error(f"--data {args.data} was given. Expected a folder.")
     scripts, left = planned(args.names, data, args.again)
     hours = sum(s.report.seconds for s in scripts) / 3600
     for name, why in left.items():

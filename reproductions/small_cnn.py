@@ -62,8 +62,8 @@ class Topology:
         if not 1 <= self.n_convs <= 5 or self.n_filters < 1 or self.n_dense < 0 or self.n_units < 1:
             raise InputError(
                 f"A small CNN was given n_convs={self.n_convs}, n_filters={self.n_filters}, n_dense={self.n_dense}, "
-                f"n_units={self.n_units}. 1 to 5 convolutions, no or more dense layers, and numbers above zero were "
-                "expected. Change them."
+                f"n_units={self.n_units}. Expected 1 to 5 convolutions, no or more dense layers, and numbers above "
+                "zero. Change them."
             )
 
     def __str__(self) -> str:
@@ -74,13 +74,13 @@ class Topology:
         """See that pictures of this side can be halved so often."""
         if side not in SIDES or side >> self.n_convs < 1:
             raise InputError(
-                f"A small CNN of {self.n_convs} convolutions was given side={side}. {SIDES[0]} to {SIDES[-1]} pixels "
-                "that can be halved once for each were expected. Change the side."
+                f"A small CNN of {self.n_convs} convolutions was given side={side}. Expected {SIDES[0]} to {SIDES[-1]} "
+                "pixels that can be halved once for each. Change the side."
             )
         if self.n_weights(side, 2) > MOST_WEIGHTS:
             raise InputError(
-                f"A small CNN of {self} on pictures of {side} pixels has {self.n_weights(side, 2):,} weights. At most "
-                f"{MOST_WEIGHTS:,} were expected. Take fewer units or a smaller side."
+                f"A small CNN of {self} on pictures of {side} pixels has {self.n_weights(side, 2):,} weights. Expected "
+                f"at most {MOST_WEIGHTS:,}. Use fewer units or a smaller side."
             )
 
     def widths(self, side: int) -> list[int]:
@@ -251,8 +251,8 @@ class SmallCNN(PictureRecipe):
         self.topology.check(self.side)
         if self.n_epochs < 1 or self.batch_size < 1 or self.lr <= 0:
             raise InputError(
-                f"small_cnn was given n_epochs={self.n_epochs}, batch_size={self.batch_size}, lr={self.lr:g}. Numbers "
-                "above zero were expected. Change them."
+                f"small_cnn was given n_epochs={self.n_epochs}, batch_size={self.batch_size}, lr={self.lr:g}. Expected "
+                "numbers above zero. Change them."
             )
 
     @property

@@ -1,14 +1,13 @@
-"""T-TAME: is a map from one forward pass as faithful as those of perturbation methods? And is it on another measure?
+"""T-TAME: is a map from one forward pass as faithful as maps from perturbation, on other measures too?
 
     python reproductions/t_tame.py --pictures TRAIN --test TEST --out t_tame.json   # class folders: a linear classifier
     python reproductions/t_tame.py --pictures PHOTOS --n-test 50 --out t_tame.json  # loose pictures: the embedded one
     python reproductions/t_tame.py --pictures TRAIN --test TEST --size 128 --steps 1200 --out t_tame.json   # a quarter
 
-Ntrougkas, Gkalelis & Mezaris 2024 (arXiv 2403.04523). Average drop and increase read what T-TAME was trained for, the
-class under a soft mask, so the claim counts only where ROAD, which it was not trained for, agrees. At 128 pixels about
-20 minutes of one idle core for 1,200 steps and 8 seconds for each picture measured; at 224 four times that. With --out,
-a run that was stopped goes on from what lies beside the report: started again, training continues at its last
-checkpoint, and no picture is measured twice.
+Ntrougkas, Gkalelis & Mezaris 2024 (arXiv 2403.04523). Average drop and increase measure what T-TAME was trained for:
+the class under a soft mask. So the claim counts only if ROAD, which it was not trained for, agrees. At 128 pixels it
+takes about 20 minutes on one idle core for 1,200 steps and 8 seconds for each picture measured; at 224 four times as
+long. With --out, a stopped run continues: training from its last checkpoint, and no picture is measured twice.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def readability(text: str) -> dict[str, float]:
     """
     words = _WORD.findall(text)
     if not words:
-        raise InputError("The text has no words. At least one was expected. Give a description.")
+        raise InputError("The text has no words. Expected at least one. Give a description.")
     each = [syllables(w) for w in words]
     letters = sum(c.isalnum() for w in words for c in w)
     *_, tail = _END.split(text)
@@ -145,8 +145,8 @@ def reference_scores(candidates: Sequence[str], references: Sequence[Sequence[st
     """
     if not candidates or len(candidates) != len(references) or not all(references):
         raise InputError(
-            f"{len(candidates)} texts and {len(references)} lists of references were given. As many lists as texts, "
-            "each with at least one reference, were expected. Give the references of every text."
+            f"{len(candidates)} texts and {len(references)} lists of references were given. Expected as many lists as "
+            "texts, each with at least one reference. Give the references of every text."
         )
     bleu = _library("pycocoevalcap.bleu.bleu").Bleu(4)
     cider = _library("pycocoevalcap.cider.cider").Cider()

@@ -3,7 +3,7 @@
     python reproductions/train_generator.py photos/ -o gen --reads 96
     seewhy study generate -m birds --generator gen --class wren -o made/
 
-Run again, it goes on where it was stopped.
+A stopped run continues.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class FitGenerator:
         if self.h1 < 0 or self.gan < 0 or not 0 < self.held_out < 1 or (self.reads is not None and self.reads < 8):
             raise InputError(
                 f"The generator was given h1={self.h1:g}, gan={self.gan:g}, held_out={self.held_out:g}, "
-                f"reads={self.reads}. Weights of 0 or more, a part between 0 and 1 and a side of 8 or more were "
-                "expected. Change them."
+                f"reads={self.reads}. Expected weights of 0 or more, a part between 0 and 1 and a side of 8 or "
+                "more. Change them."
             )
         GeneratorNetwork(1, self.side, self.width, self.hidden)
 

@@ -169,7 +169,7 @@ def test_unknown_labels_and_broken_pictures_are_said(model: Classifier, folders:
     samples = Samples((*items, broken, Sample(items[0].image, "fog")), ("fog", "moss"))
     data = evaluate(model, samples, n_explained=0).data
     assert data["n"] == 6
-    assert data["notes"][0] == "left out 1 picture(s) of 1 unknown class(es): fog, …"
+    assert data["notes"][0] == "left out 1 picture(s) of 1 unknown class(es): 'fog'"
     assert data["notes"][1].startswith("The classifier was fitted on 6 of these pictures (6 as the same file)")
     assert data["failures"] == [{"image": broken.image, "error": "does not exist; check the spelling and the folder"}]
 

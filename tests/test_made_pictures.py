@@ -198,11 +198,11 @@ def test_the_made_class_is_known_by_its_name(classes: tuple[str, ...], named: st
         (
             ("a", "b", "c"),
             None,
-            "3 classes were given: 'a', 'b', 'c'. Two were expected, photographs",
+            "3 classes were given: 'a', 'b', 'c'. Expected two, photographs",
         ),
-        (("paint", "snow"), None, "Neither or both of the classes 'paint' and 'snow' are called made pictures."),
-        (("fake", "ai"), None, "Neither or both of the classes 'fake' and 'ai' are called made pictures."),
-        (("fake", "real"), "made", "There is no class 'made'. One of 'fake', 'real' was expected."),
+        (("paint", "snow"), None, "Neither or both of the classes 'paint' and 'snow' are called generated."),
+        (("fake", "ai"), None, "Neither or both of the classes 'fake' and 'ai' are called generated."),
+        (("fake", "real"), "made", "There is no class 'made'. Expected one of 'fake', 'real'."),
     ],
 )
 def test_classes_that_do_not_say_it_are_refused(classes: tuple[str, ...], named: str | None, said: str) -> None:
@@ -261,5 +261,5 @@ def test_a_planted_background_is_found_and_an_object_is_not_accused() -> None:
 
 
 def test_masks_that_are_too_few_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^0 of 12 test pictures have a mask in .*At least 10, named like"):
+    with pytest.raises(DataError, match=r"^0 of 12 test pictures have a mask in .*Expected at least 10, named like"):
         STUDY.run(tiny_cnn(), world(12, 0), None, test=world(6, 1), masks=tmp_path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reading import grade, sentences_of
 from test_reproductions import RESULTS, script
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -56,6 +57,7 @@ def test_a_page_opens_with_what_was_claimed_and_what_showed(path: Path) -> None:
     opening = text.partition("<!--")[0].partition("\n")[2]
     assert 40 < len(opening.split()) < 200
     assert re.search(r"\d", opening)
+    assert grade(sentences_of(opening)) <= 9
 
 
 def test_every_replacement_is_of_use(pages: ModuleType) -> None:

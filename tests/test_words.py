@@ -120,11 +120,11 @@ def test_edits() -> None:
     with pytest.raises(DataError) as caught:
         Edit(remove=("blue beak",))(words)
     assert str(caught.value).startswith(
-        "No description has 'blue beak'. A phrase of one was expected, in any case and whole words. The nearest is 'r"
+        "No description has 'blue beak'. Expected whole words of a description, in upper or lower case. The nearest is"
     )
     with pytest.raises(DataError, match="'b' would be left without descriptions"):
         Edit(remove=("red beaks", "short tail"))(words)
-    with pytest.raises(InputError, match="No change was asked for"):
+    with pytest.raises(InputError, match="No change was given"):
         Edit()
 
 

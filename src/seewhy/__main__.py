@@ -8,9 +8,10 @@ from .progress import LINE, Step
 
 
 def run() -> None:
-    """The command line in a process of its own.
+    """Run the command line in a process of its own.
 
-    Torch's 200,000 objects stay: Python looks for garbage among them less often, and not before it ends."""
+    Torch's 200,000 objects stay in memory, so Python looks for garbage less often, and not when it ends.
+    """
     gc.set_threshold(20_000, 20, 20)
     try:
         with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):

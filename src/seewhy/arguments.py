@@ -39,7 +39,7 @@ _WORDS = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Refuses arguments that do not fit the signature; then runs the function :func:`undisturbed`.
+    """Make a function refuse arguments that do not fit its signature, and then run :func:`undisturbed`.
 
     >>> @checked
     ... def draw(side: int, *, colour: str | None = None) -> None: ...
@@ -121,7 +121,7 @@ def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; types that are not understood fit.
+    """Whether a value is of an annotated type; every value fits a type that SeeWhy does not understand.
 
     >>> fits(3, int | None), fits(True, int), fits("ab", Sequence[str]), fits(3, float)
     (True, False, False, True)
@@ -157,7 +157,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def expected(hint: Any) -> str:
-    """A type as people say it.
+    """A type in words that a person would use.
 
     >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
     ('a string, a whole number or None', 'a list of strings', "'a' or 'b'")
@@ -185,7 +185,7 @@ def expected(hint: Any) -> str:
 
 
 def article(name: str) -> str:
-    """A thing with its article.
+    """A noun with its article.
 
     >>> article("int"), article("Encoder"), article("list"), article("NoneType")
     ('an int', 'an Encoder', 'a list', 'None')

@@ -46,7 +46,7 @@ SomePart = Annotated[float, Bound(0, 1, open=(True, False))]
 
 @cache
 def limits(cls: Any) -> list[tuple[str, str, Any]]:
-    """Name of each bounded field, what is expected there, and its bound or its choices."""
+    """For each bounded field its name, what is expected there, and its bound or its choices."""
     hints = get_type_hints(cls, include_extras=True)
     found: list[tuple[str, str, Any]] = []
     for name in [one.name for one in fields(cls)]:
@@ -63,7 +63,7 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
 
 
 def check_fields(settings: Any, name: str | None = None) -> None:
-    """Refuse the first field outside what its type says; ``None`` passes where it is a choice of the type."""
+    """Refuse the first field whose value its type does not allow; ``None`` passes if it is a choice of the type."""
     kind: Any = type(settings)
     for field, expected, limit in limits(kind):
         value = getattr(settings, field)

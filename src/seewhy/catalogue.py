@@ -15,7 +15,7 @@ from .registry import Registry
 
 
 def families() -> dict[str, Registry[Any]]:
-    """The registries, by what their methods answer."""
+    """The registries, by the question that their methods answer."""
     from .attributions import attributions
     from .classifiers import classifiers
     from .metrics import metrics
@@ -33,7 +33,7 @@ def families() -> dict[str, Registry[Any]]:
 
 @cache
 def published() -> list[dict[str, Any]]:
-    """How often each map found planted evidence, by kind and network; ``make docs`` adds the scores of new ones."""
+    """How often each map finds planted evidence, by kind and network; ``make docs`` adds the scores of new maps."""
     rows: list[dict[str, Any]] = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
     return rows
 
@@ -70,7 +70,7 @@ def listing() -> list[dict[str, Any]]:
 
 @checked
 def list_methods(kind: str | None = None) -> list[str]:
-    """Names of the registered methods; ``seewhy methods NAME`` says what each is and takes.
+    """List the names of the registered methods; ``seewhy methods NAME`` describes each and its settings.
 
     Args:
         kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"``, ``"objective"``, ``"segmenter"``

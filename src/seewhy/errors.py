@@ -17,8 +17,8 @@ MOST_NAMES = 40
 class SeeWhyError(Exception):
     """The base of every error that SeeWhy raises on purpose; the command line prints it and exits with 2.
 
-    Text from a file may be of any length. A message shortens very long words, and of a very long text keeps the
-    beginning and the end, where the cure is.
+    Text from a file may have any length. A message shortens very long words. Of a very long text it keeps the
+    beginning, and the end with the cure.
     """
 
     def __init__(self, *said: object) -> None:
@@ -35,7 +35,9 @@ class InputError(SeeWhyError, ValueError):
 
 
 class ImageError(InputError):
-    """One picture cannot be read: ``path``, as the user wrote it (or what it is, of one in memory), and ``reason``."""
+    """A picture cannot be read: ``path`` is as the user wrote it, or the name of a picture in memory; and
+    ``reason``.
+    """
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)
@@ -48,11 +50,11 @@ class DataError(InputError):
 
 
 class EmptyFolderError(DataError):
-    """A folder can be listed and holds no picture."""
+    """A folder can be listed but holds no picture."""
 
 
 class ForeignFileError(DataError):
-    """Something was to be written where a file is that SeeWhy did not make, or that is read; it is left as it is."""
+    """A file would be overwritten that SeeWhy did not write, or that it reads; the file is left as it is."""
 
 
 class ModelError(SeeWhyError):
@@ -60,7 +62,7 @@ class ModelError(SeeWhyError):
 
 
 class WeightsError(ModelError):
-    """A weights file is missing, damaged, or not the one it claims to be."""
+    """A weights file is missing or damaged, or it is another file than its name says."""
 
 
 class EngineError(ModelError):
@@ -68,7 +70,7 @@ class EngineError(ModelError):
 
 
 class UnknownNameError(SeeWhyError, KeyError):
-    """A name is not registered; the message carries the nearest ones."""
+    """A name is not registered; the message lists the nearest names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known, self.name = sorted(known), name
@@ -94,7 +96,7 @@ class MissingExtraError(SeeWhyError, ImportError):
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """What is imported inside comes with an extra; where it is not there, the error names that."""
+    """Inside this context, the error for a missing import names the extra that installs it."""
     try:
         yield
     except ImportError as error:

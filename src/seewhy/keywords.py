@@ -19,7 +19,7 @@ from .types import Crop
 
 
 class ExplainKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.evidence.explain.ExplainOptions`."""
+    """Keywords of :class:`seewhy.evidence.explain.ExplainOptions`."""
 
     where: str | Attribution | None
     target: str | int | None
@@ -43,7 +43,7 @@ class ExplainKeywords(TypedDict, total=False):
 
 
 class EvaluateKeywords(TypedDict, total=False):
-    """Of :func:`seewhy.evaluation.evaluate`."""
+    """Keywords of :func:`seewhy.evaluation.evaluate`."""
 
     n_explained: Natural
     store: FeatureStore | None
@@ -57,7 +57,7 @@ class EvaluateKeywords(TypedDict, total=False):
 
 
 class AdaptKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.learning.adapt.Adapt`."""
+    """Keywords of :class:`seewhy.learning.adapt.Adapt`."""
 
     objective: str
     train: Literal["heads", "image", "text", "towers"]
@@ -76,8 +76,9 @@ class AdaptKeywords(TypedDict, total=False):
 
 
 class TeachKeywords(AdaptKeywords, total=False):
-    """Of :func:`seewhy.adapt`: also of :class:`seewhy.learning.api.ByInstructions` and
-    :class:`seewhy.learning.api.ByClassesAndCaptions`."""
+    """Keywords of :func:`seewhy.adapt`, also those of :class:`seewhy.learning.api.ByInstructions` and
+    :class:`seewhy.learning.api.ByClassesAndCaptions`.
+    """
 
     instructions: Mapping[str, str | Sequence[str]]
     rank: Count
@@ -89,7 +90,7 @@ class TeachKeywords(AdaptKeywords, total=False):
 
 
 class PretrainKeywords(TeachKeywords, total=False):
-    """Of :func:`seewhy.pretrain`: also of :class:`seewhy.learning.pretrain.Pretrain`."""
+    """Keywords of :func:`seewhy.pretrain`, also those of :class:`seewhy.learning.pretrain.Pretrain`."""
 
     settings: Mapping[str, Any]
     projection: Literal["none", "linear", "mlp", "fixed"]
@@ -102,7 +103,7 @@ class PretrainKeywords(TeachKeywords, total=False):
 
 
 class LinearKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.linear.recipe.Linear`."""
+    """Keywords of :class:`seewhy.classifiers.linear.recipe.Linear`."""
 
     solver: Literal["logistic", "svm"]
     n_crops: Natural
@@ -116,14 +117,14 @@ class LinearKeywords(TypedDict, total=False):
 
 
 class ZeroShotKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.unfitted.ZeroShot`."""
+    """Keywords of :class:`seewhy.classifiers.unfitted.ZeroShot`."""
 
     templates: tuple[str, ...]
     scale: float | None
 
 
 class DescribedKeywords(TypedDict, total=False):
-    """Of :class:`seewhy.classifiers.unfitted.Described`."""
+    """Keywords of :class:`seewhy.classifiers.unfitted.Described`."""
 
     with_names: bool
     scale: float | None

@@ -23,7 +23,9 @@ _UNSET = object()
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a method; ``kind``: what it takes, in words; ``default``: as one would write it."""
+    """One field of a method. ``kind`` says in words what values it takes; ``default`` is written as a user would type
+    it.
+    """
 
     name: str
     kind: str
@@ -51,7 +53,7 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 
 def settings_of(method: Any) -> tuple[Setting, ...]:
-    """What there is to set.
+    """The settings of a method.
 
     >>> from seewhy.attributions.grad_cam import GradCAM
     >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
@@ -66,9 +68,11 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
 
 
 def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
-    """What a docstring says before ``Args:``, and of each name there: its form, if one stands in brackets, and meaning.
+    """Split a docstring into the text before ``Args:`` and, for each name there, its form in brackets and its meaning.
+    For a class, the bases' entries are included.
 
-    Of a class also what its bases say of theirs."""
+    Of a class also what its bases say of theirs.
+    """
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(thing) or "").replace("`", "")
     about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
     entry = r"^    (\w+)(?: \(([^)]*)\))?: (.*?)(?=^    \w+(?: \([^)]*\))?: |^\S|\Z)"
@@ -79,7 +83,7 @@ def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:
-    """A class with some fields set, or an instance with others; text is read as the field's type: ``"1,4"``."""
+    """A class with some fields set, or an instance with other values. A text is read as the field's type: ``"1,4"``."""
     cls = method if isinstance(method, type) else type(method)
     hints, known = hints_of(cls), [s.name for s in settings_of(cls)]
     values, name_of = {}, getattr(cls, "name", cls.__name__)

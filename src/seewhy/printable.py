@@ -12,7 +12,8 @@ _QUOTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with every sign that would steer a terminal, end a line or turn the writing round as its escape.
+    r"""Escape every character that would control a terminal, end a line or reverse the direction of the text. The
+    escapes are those of JSON, so a line of JSON stays one line with the same meaning. Characters in ``keep`` stay.
 
     Escapes are those of JSON, so that a line of JSON stays one, and means the same; signs of ``keep`` stay.
 
@@ -44,7 +45,7 @@ def percent(value: float, space: str = "") -> str:
 
 
 def spreadsheet_safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: with an apostrophe before it where it would begin like one.
+    """A cell that no spreadsheet takes for a formula: if it would begin like one, an apostrophe goes before it.
 
     >>> spreadsheet_safe("=1+1"), spreadsheet_safe("'-x"), spreadsheet_safe("moss")
     ("'=1+1", "''-x", 'moss')
@@ -53,7 +54,7 @@ def spreadsheet_safe(cell: str) -> str:
 
 
 def from_spreadsheet(cell: str) -> str:
-    """The cell as it was before :func:`spreadsheet_safe`; one that needed no apostrophe stays as it is.
+    """The cell as it was before :func:`spreadsheet_safe`; a cell without that apostrophe is unchanged.
 
     >>> from_spreadsheet("'=1+1"), from_spreadsheet("'tis")
     ('=1+1', "'tis")

@@ -47,22 +47,24 @@ class Progress:
         self.notes.append(text)
 
     def tell(self, text: str) -> None:
-        """What helps now and belongs in no result, such as how long the work will take; only a terminal shows it."""
+        """Say something that helps now but belongs in no result, such as the expected time. Only a terminal
+        shows it.
+        """
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
-        """The loss of a training step, and whatever is watched beside it."""
+        """Take the loss of a training step and the other figures that are watched."""
         self.terms = terms
 
     def tail(self) -> str:
-        """The loss, where it is known: shown after the count."""
+        """The loss, if it is known, for display after the count."""
         return f"loss {self.terms['loss']:.3g}" if "loss" in self.terms else ""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """Say what is being done while this lasts: for work whose parts cannot be counted."""
+        """Say what is being done inside this context, for work whose progress cannot be counted."""
         return contextlib.nullcontext()
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Pass items on, and count those that are done."""
+        """Pass items on, and count how many are done."""
         yield from items
 
     def results(self, items: Sequence[S], results: Iterable[T | Failure], what: str) -> Iterator[tuple[S, T]]:
@@ -93,7 +95,7 @@ class Bars(Progress):
 
 
 def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str] = str) -> Iterator[T]:
-    """The items, while the line says how many are done; ``tail`` gives what stands after the count."""
+    """Pass the items on while the line shows how many are done; ``tail`` gives the text after the count."""
     step = Step(what, total, tail, done=0)
     with LINE.during(step):
         for item in items:
@@ -103,7 +105,7 @@ def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], st
 
 
 def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Say what is being done while a function runs, to the ``progress`` that it is given."""
+    """Run a function and say what it does, on the ``progress`` that it is given."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         named = inspect.signature(function)
@@ -122,7 +124,7 @@ def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 @dataclass(eq=False)
 class Step:
-    """A piece of work: what it is, since when it lasts, and how much of it is done, where that is counted."""
+    """A piece of work: what it is, when it began and, if that is counted, how much is done."""
 
     what: str
     total: int | None = None
@@ -142,13 +144,13 @@ class Step:
         self.done, self.counted = (self.done or 0) + 1, time.monotonic()
 
     def text(self, now: float) -> str:
-        """What a log says of it."""
+        """The step as a log shows it."""
         if self.done is None:
             return f"{self.what}: {duration(now - self.start)} so far"
         return line_of(self.what, self.done, self.total, self.counted - self.start, self.tail(), now - self.counted)
 
     def drawn(self, now: float, signs: str, outer: Step | None = None) -> str:
-        """What moves on a terminal: a turning sign, a bar where the parts are counted, and the time."""
+        """The step as a terminal shows it: a turning sign, a bar if the work is counted, and the time."""
         of = "" if outer is None else f"[{(outer.done or 0) + 1} of {outer.total}] "
         turning = signs[int(now / SECONDS) % (len(signs) - 2)]
         text = self.text(now)
@@ -165,7 +167,7 @@ SIGNS, PLAIN_SIGNS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━┄", "|/-\\#-"
 
 
 class Line:
-    """The one line of this process. A thread draws it, so that it moves while a single part takes long."""
+    """The only progress line of this process. A thread draws it, so it moves while a single step takes long."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -212,7 +214,7 @@ class Line:
                 self._screen.show(self._steps[-1], outer, time.monotonic())
 
     def rest(self) -> None:
-        """What is waited for is there: the line goes, whatever is still under way."""
+        """Remove the line: what the user waited for is ready, even if work goes on."""
         with self._lock:
             if self._screen is not None:
                 self._screen.clear()
@@ -221,19 +223,19 @@ class Line:
 
     @contextlib.contextmanager
     def above(self) -> Iterator[None]:
-        """What is printed meanwhile stands above the line."""
+        """Print text above the line."""
         with self._lock:
             if self._screen is not None:
                 self._screen.clear()
             yield
 
     def forget(self) -> None:
-        """After a fork: the parent draws."""
+        """After a fork: the child draws nothing, because the parent does."""
         self.__init__()  # type: ignore[misc]
 
 
 class Screen:
-    """Where the line is shown: here a log, which gets whole lines, few of them."""
+    """The place where the line is shown. This one is a log, which gets a few whole lines."""
 
     every = 1.0
 
@@ -259,7 +261,7 @@ class Screen:
 
 
 class TerminalScreen(Screen):
-    """One line of a terminal, drawn again and again."""
+    """One terminal line that is drawn again and again."""
 
     every = SECONDS
     was_shown = False
@@ -298,7 +300,7 @@ class TerminalScreen(Screen):
 
 
 class NotebookScreen(Screen):
-    """One line of a cell's output. It is the same for all steps of the cell, which else leave empty lines behind."""
+    """One line of a cell's output. All steps of a cell share it, because each step would leave an empty line behind."""
 
     every = 2 * SECONDS
     cell: tuple[Any, Any] = (None, None)
@@ -339,7 +341,7 @@ def _is_notebook() -> bool:
 
 
 def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "", since: float = 0.0) -> str:
-    """How far work is, ``since`` seconds after the last part was done.
+    """The progress in words, ``since`` seconds after the last item was done.
 
     >>> line_of("Training", 3, 24, 60.0, "loss 1.2"), line_of("Reading", 300, None, 60.0)
     ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300, 60 seconds so far')
@@ -354,7 +356,7 @@ def line_of(what: str, done: int, total: int | None, seconds: float, tail: str =
 
 
 def duration(seconds: float) -> str:
-    """In words.
+    """A duration in words.
 
     >>> duration(43), duration(1), duration(620), duration(9000)
     ('43 seconds', '1 second', '10 minutes', '2.5 hours')

@@ -20,7 +20,7 @@ _families: list[Registry[Any]] = []
 
 
 def spelling(name: str) -> str:
-    """A registered name as its class says that its paper writes it (``spelt``), else in plain words.
+    """A name as the method's paper spells it (the class attribute ``spelt``), otherwise in plain words.
 
     >>> spelling("of_nobody")
     'of nobody'
@@ -48,7 +48,9 @@ class Registry(Generic[T]):
         _families.append(self)
 
     def register(self, cls: type[T]) -> type[T]:
-        """Class decorator: the name is the class attribute ``name``, by law also the name of its file or folder."""
+        """Class decorator that registers a method under its class attribute ``name``, which is also the name of its
+        file or folder.
+        """
         name: str = cls.name  # type: ignore[attr-defined]
         known = self._members.get(name)
         if known is not None and known is not cls:

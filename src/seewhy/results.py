@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Doc:
-    """What a key means: ``Annotated[int, Doc("pictures")]``."""
+    """The meaning of a key, as in ``Annotated[int, Doc("pictures")]``."""
 
     text: str
 
@@ -82,7 +82,7 @@ def _untitled(node: Any) -> Any:
 
 
 def restore(kind: type[T], data: Any, what: str) -> T:
-    """A typed result as its JSON has it, every field checked."""
+    """Build a typed result from its JSON, and check every field."""
     from pydantic import ValidationError
 
     wanted: Any = kind

@@ -10,14 +10,18 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, torch draws from this seed, on every device; afterwards its generators go on from where they were."""
+    """Inside this context, torch draws from this seed on every device. Afterwards its generators continue where they
+    were.
+    """
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def reseed(seed: int) -> None:
-    """Inside :func:`seeded`, go on from another seed; ``torch.manual_seed`` costs more than a small training step."""
+    """Inside :func:`seeded`, continue from another seed; ``torch.manual_seed`` would cost more than a small training
+    step.
+    """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -43,13 +43,13 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         solver: ``"logistic"`` or ``"svm"``.
         n_crops: random crops per picture.
         class_weight: ``"balanced"`` or ``None``.
-        held_out: part of the pictures on which the regularisation and the calibration are chosen.
+        held_out: share of the pictures on which the regularisation and the calibration are chosen.
         split: ``"grouped"`` or ``"random"``.
-        store: where looks are kept; with one, the folds of a cross-validation look at each picture once.
+        store: where features are kept; with a store, the folds of a cross-validation encode each picture once.
         random_state: seed of split and crops.
 
     Attributes:
-        classes_: the labels, sorted, of the type they were given in.
+        classes_: the sorted labels, of the same type as the labels given to :meth:`fit`.
         classifier_: the :class:`seewhy.Classifier`, to be saved and evaluated.
 
     >>> SeeWhyClassifier(n_crops=2)
@@ -73,7 +73,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         self.held_out, self.split = held_out, split
 
     def fit(self, X: Any, y: Any) -> SeeWhyClassifier:
-        """Look at ``n`` pictures and fit on as many labels."""
+        """Fit on ``n`` pictures with one label each."""
         if y is None:
             raise InputError(
                 "SeeWhyClassifier requires y to be passed, but the target y is None. Give one label per picture."
@@ -91,17 +91,17 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities ``(n, k)``, a column per class of ``classes_``."""
+        """Probabilities ``(n, k)``, one column per class in the order of ``classes_``."""
         check_is_fitted(self, "classifier_")
         return self.classifier_.predict_proba(_pictures(X), store=self.store)[:, self._order]
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels ``(n,)``, of the type they were given in."""
+        """Labels ``(n,)``, of the same type as the labels given to :meth:`fit`."""
         check_is_fitted(self, "classifier_")
         return self.classes_[self.predict_proba(X).argmax(1)]
 
     def explain(self, X: Any, **options: Unpack[ExplainKeywords]) -> list[Explanation | Failure]:
-        """An explanation per picture, with the options of :meth:`seewhy.Classifier.explain`."""
+        """Explain each picture, with the options of :meth:`seewhy.Classifier.explain`."""
         check_is_fitted(self, "classifier_")
         return self.classifier_.explain(_pictures(X), store=self.store, **options)
 

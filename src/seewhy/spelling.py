@@ -13,7 +13,7 @@ MOST = 5000
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that was there before, in one pass; ``None`` where each is there once.
+    """The first name that occurs a second time; ``None`` if each name occurs once.
 
     >>> first_repeated(["wren", "robin", "wren"])
     'wren'
@@ -27,7 +27,8 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Known names that are spelt nearly so, the nearest first, among the first thousands that are not too long.
+    """Known names with a similar spelling, the nearest first. Only the first thousands that are not too long are
+    compared.
 
     >>> nearest("wern", ["robin", "wren"])
     ['wren']

@@ -20,7 +20,9 @@ _forks: list[int] = [0]
 
 
 def n_forks() -> int:
-    """How many forks lie between this process and the one that imported SeeWhy; the threads of those are not here."""
+    """The number of forks between this process and the one that imported SeeWhy; that one's threads do not
+    exist here.
+    """
     return _forks[0]
 
 
@@ -44,7 +46,9 @@ def n_threads() -> int:
 
 
 def bound_threads(n: int) -> None:
-    """Bound what this process keeps busy; asked before an encoder is loaded, as engines are built for it."""
+    """Limit the cores that this process uses; called before an encoder is loaded, because its engine is built
+    for them.
+    """
     if n < 1:
         raise InputError(f"The number of threads is {n}. Expected a whole number of at least 1. Change it.")
     _bound[:] = [n]
@@ -52,7 +56,7 @@ def bound_threads(n: int) -> None:
 
 
 def bound_torch() -> None:
-    """Have torch keep to the bound, if it is loaded by now; asked again when an engine is built."""
+    """Apply the limit to torch, if torch is loaded by now; called again when an engine is built."""
     torch = sys.modules.get("torch")
     if _bound and torch is not None:
         torch.set_num_threads(_bound[0])
@@ -64,10 +68,12 @@ _before = threading.local()
 
 @contextmanager
 def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
-    """One torch thread inside, where another engine than torch runs the network; the caller's number again afterwards.
+    """Use one torch thread inside this context, where another engine runs the network; afterwards the caller's number
+    again.
 
-    Torch's threads wait by spinning and take the cores from the engine's; with more than :data:`FEW` vectors,
-    ``n_rows``, torch is faster with all of them."""
+    Torch's threads wait by spinning, which takes cores from the engine. With more than :data:`FEW` vectors
+    (``n_rows``), torch is faster with all of its threads.
+    """
     import torch
 
     n = torch.get_num_threads()
@@ -85,7 +91,7 @@ def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
 
 @contextmanager
 def for_torch() -> Iterator[None]:
-    """All of the caller's torch threads again, within :func:`beside`, for as long as torch itself runs a network."""
+    """Inside :func:`beside`, give torch all of the caller's threads again while torch itself runs a network."""
     import torch
 
     n: int | None = getattr(_before, "n", None)
@@ -100,12 +106,14 @@ def for_torch() -> Iterator[None]:
 
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
-    """A stream whose every result is made :func:`beside` an engine; whoever takes them keeps their torch threads."""
+    """A stream whose results are computed :func:`beside` an engine; the code that takes them keeps its torch
+    threads.
+    """
     return each_within(lambda: beside(engine), stream)
 
 
 def each_within(context: Callable[[], AbstractContextManager[None]], stream: Generator[T, None, None]) -> Iterator[T]:
-    """A stream whose every result is made within a context that whoever takes them is not in."""
+    """A stream whose results are computed within a context that does not apply to the code that takes them."""
     with closing(stream):
         while True:
             with context():

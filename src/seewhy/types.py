@@ -26,7 +26,7 @@ INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
 
 @dataclass(frozen=True)
 class Transform:
-    """How a picture becomes a network's input. It is always the model's own, never guessed.
+    """How a picture becomes a network's input. SeeWhy always uses the model's own transform, never a guess.
 
     Attributes:
         input_size: ``(height, width)`` the network takes, in pixels.
@@ -95,10 +95,10 @@ def _are_units(values: object, *, above: bool) -> bool:
 
 @dataclass(frozen=True)
 class Crop:
-    """One way of cutting a picture instead of the transform's own centre crop.
+    """A way to cut a picture instead of the transform's own centre crop.
 
     Attributes:
-        box: part of the upright picture to take, as fractions; it is resized to the input size.
+        box: area of the upright picture to take, as fractions; it is resized to the input size.
         flip: mirror left to right after cutting.
     """
 
@@ -108,7 +108,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Failure:
-    """One picture that could not be read; it never stops the others."""
+    """A picture that could not be read; it never stops the others."""
 
     image: str
     error: str

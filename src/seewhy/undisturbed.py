@@ -22,7 +22,8 @@ _thread = threading.local()
 
 
 def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that neither minds nor changes what its caller has set; what it yields is made the same way.
+    """Make a function that neither depends on the caller's torch settings nor changes them; so are the results it
+    yields.
 
     >>> import torch
     >>> with torch.no_grad():
@@ -60,7 +61,9 @@ def _of_no_mode(given: Any) -> Any:
 
 @contextmanager
 def as_usual() -> Iterator[None]:
-    """Inside, torch is as a fresh process has it; the random states go on afterwards from where they were."""
+    """Inside this context, torch has the settings of a fresh process. Afterwards the random states continue where they
+    were.
+    """
     if getattr(_thread, "inside", False):
         yield
         return

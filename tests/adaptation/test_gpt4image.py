@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,16 @@ def test_without_texts_it_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="have no text"):
         GPT4Image().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])
-    for wrong in ({"backbone": "x"}, {"projection": "x"}, {"batch_size": 1}, {"tau": -1.0}, {"form": "x"}):
-        with pytest.raises(InputError, match="expected"):
-            GPT4Image(**wrong)  # type: ignore[arg-type]
+    wrong: dict[str, tuple[object, str]] = {
+        "backbone": ("x", "'x'. Expected 'encoder' or 'scratch'. Change it, or leave it out to use 'encoder'."),
+        "projection": ("x", "'x'. Expected 'mlp' or 'linear'. Change it, or leave it out to use 'mlp'."),
+        "batch_size": (1, "1. Expected a whole number of at least 2. Change it, or leave it out to use 32."),
+        "tau": (-1.0, "-1. Expected a number above 0. Change it, or leave it out to use 0.2."),
+        "form": ("x", "'x'. Expected 'clip', 'ctr' or 'byol'. Change it, or leave it out to use 'clip'."),
+    }
+    for name, (value, says) in wrong.items():
+        with pytest.raises(InputError, match=f"gpt4image was given {name}={re.escape(says)}$"):
+            GPT4Image(**{name: value})  # type: ignore[arg-type]
 
 
 def test_it_starts_from_a_layer_that_no_held_out_picture_has_taught(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_page_sends_a_part_of_the_view_and_all_its_places(client: Client, fi
     assert page.get("/rows?count=5000").status_code == 422
     html = page.get("/browse").text
     assert 'id="grid"' in html
+    assert '<option value="label">Label likely wrong</option>' in html
     assert '<a href="/browse" aria-current="page">' in html
 
 

@@ -234,7 +234,7 @@ def test_findings_and_what_is_unknown(page: TestClient) -> None:
     rows.state[4], rows.predicted[4], rows.score[4], rows.probability[4] = 0, -1, np.nan, np.nan
     found = column(rows, "finding", {})
     said = [found["legend"][k]["name"] for k in numbers(found)]
-    assert said[:3] == [KINDS[kinds[2]][0], KINDS[kinds[1]][0], "none"]
+    assert said[:3] == [KINDS[kinds[2]].name, KINDS[kinds[1]].name, "none"]
     for name in ("predicted", "right", "verdict", "probability"):
         assert numbers(column(rows, name, {}))[4] == UNKNOWN, name  # type: ignore[arg-type]
 

@@ -330,7 +330,7 @@ def test_who_names_the_encoder_gets_the_classifier(tmp_path: Path, command: list
     words = [*command, "predict", str(pictures / "sky"), "-m", str(tmp_path / "model"), "--store", "none"]
     refused = subprocess.run(words, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)
     assert refused.returncode == 2
-    assert f"type: seewhy predict … -m {tmp_path / 'model'} --encoder {name}" in refused.stderr
+    assert f"If you trust it, name it: seewhy predict … -m {tmp_path / 'model'} --encoder {name}" in refused.stderr
     named = [*words, "--encoder", name, "--engine", "torch", "--json"]
     done = subprocess.run(named, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr

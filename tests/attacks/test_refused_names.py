@@ -38,8 +38,8 @@ def test_a_name_of_4000_signs_is_one_sentence(
     told = capsys.readouterr().err
     assert end.value.code == 2
     assert told.endswith(
-        "… cannot be used: File name too long. A file or folder that the system gives was expected. Check its name, "
-        "and who may use it.\n"
+        "… cannot be used: File name too long. Expected a name that the system accepts, and the right to use it. "
+        "Check both.\n"
     )
     assert len(told) < 500
 

@@ -202,6 +202,7 @@ def test_a_scheduler_s_signal_keeps_the_step_and_ends_as_it_always_does(number: 
     code = (
         f"import sys\nsys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]!r}\n"
         "from test_stopped_trainings import *\n"
+        f"signal.signal({int(number)}, signal.SIG_DFL)\n"  # nohup leaves it ignored, and a child inherits that
         f"train(Signalled({int(number)}, 11), DATA, HOW, checkpoint=(Path({str(tmp_path / 'c')!r}), 'line'),"
         " progress=Terminal())"
     )

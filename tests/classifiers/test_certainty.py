@@ -181,7 +181,7 @@ def test_the_index_begins_with_what_is_most_doubtful(model: Classifier) -> None:
     assert order == [unknown, unmeasured, doubtful, sure]
     page = render_index([sure, unknown])
     assert page.index(unknown.sign[1]) < page.index("Sure</p>")
-    assert "1 unlike anything it knows" in page
+    assert ", 1 unlike anything the classifier knows" in page
 
 
 def test_evaluate_says_whether_promises_are_kept(model: Classifier, samples: Samples, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_names_and_follow_ups_are_measured_as_they_are(samples: Samples) -> None
 def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path: Path) -> None:
     heard, encoder = Progress(), colours()
     found = encode_labelled(encoder, ("blue", "brown"), samples, progress=heard)
-    assert heard.notes == ["left out 6 picture(s) of 1 unknown class(es): green, …"]
+    assert heard.notes == ["left out 6 picture(s) of 1 unknown class(es): 'green'"]
     assert found.labels.bincount().tolist() == [6, 6]
     assert [s.label for s in found.items] == [("blue", "brown")[i] for i in found.labels]
     with pytest.raises(DataError) as caught:

@@ -80,7 +80,7 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
         PromptPairs(**given)
     assert str(caught.value) == (
         f"Prompt pairs were given present={given['present']}, absent={given['absent']}, scale={given['scale']}. "
-        "Expected one or more sentences of each kind with {} for the finding, and a scale above zero. Change them."
+        "Expected one or more sentences of each kind with {} for the finding, and a scale above 0. Change them."
     )
 
 

@@ -74,7 +74,8 @@ def test_what_failed_is_named_and_the_rest_is_written(
     said = capsys.readouterr()
     assert said.out == "b.json: 1 written. Read it and edit it before you rely on it.\n"
     assert "seewhy: nothing for 'wren': m at " in said.err
-    assert "never as asked: it has 0 lines that begin with '- ', and" in said.err
+    assert "answered 3 times, each time in the wrong form: it has 0 lines" in said.err
+    assert "Use a larger model, or write these descriptions by hand.\n" in said.err
 
 
 @pytest.mark.parametrize("debug", [(), ("--debug",)])

@@ -81,8 +81,8 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     part = BoxData(scored(data, hen="owl").pictures[1:], ("cat", "dog", "owl"))
     d = evaluate_boxes(data, part, n_draws=10).data
     assert d["notes"] == [
-        f"1 picture(s) were not looked at, and count as without boxes: {tmp_path / '0.png'}",
-        "1 class(es) that were found are none of the data's, and are left out: owl",
+        f"1 picture(s) have no detections in the file and count as without boxes: {tmp_path / '0.png'}",
+        "1 class(es) were found that the data do not have; they are left out: owl",
     ]
 
 

@@ -113,7 +113,9 @@ def test_what_is_ignored_scores_and_files_count_as_they_should() -> None:
     assert (d["ap50"], d["n_boxes"], d["n_found"], d["notes"]) == (1, 2, 3, [])
     twice = evaluated(there, [BoxedPicture("y/1.png", None, (sure,)), BoxedPicture("z/1.png", None), second])
     assert (twice["ap50"], twice["n_found"]) == (0, 0)
-    assert twice["notes"] == ["2 picture(s) were not looked at, and count as without boxes: x/1.png, x/2.png"]
+    assert twice["notes"] == [
+        "2 picture(s) have no detections in the file and count as without boxes: x/1.png, x/2.png"
+    ]
 
 
 def found_on(name: str, n: int = 1) -> Detections:

@@ -333,7 +333,7 @@ def test_many_objects_in_one_picture(data: BoxData) -> None:
 
 def test_a_saved_one_is_read_with_care(fitted: TrainedDetector, tmp_path: Path) -> None:
     folder = save_detector(fitted, tmp_path / "det")
-    with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
+    with pytest.raises(ModelError, match="SeeWhy never loads an encoder only because a file names it"):
         load_detector(folder)
     card = json.loads((folder / "detector.json").read_text())
     figures = {"ap50": 0.5, "ap50_interval": [0.4, 0.6], "n_pictures": 9, "n_folds": 5, "fewest": 10, "controls": []}

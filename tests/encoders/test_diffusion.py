@@ -197,7 +197,7 @@ def test_settings_that_are_none_are_refused(said: str) -> None:
         encoder(f"diffusion:/no-such-folder@{said}")
     assert str(caught.value) == (
         f"The encoder 'diffusion:/no-such-folder@{said}' was given {said!r}. Expected block=NUMBER, t=NUMBER, "
-        "pool=NUMBER, noise=NUMBER, draws=NUMBER were. For example: diffusion:/folder@block=12,t=90"
+        "pool=NUMBER, noise=NUMBER, draws=NUMBER. For example: diffusion:/folder@block=12,t=90"
     )
 
 

@@ -170,7 +170,7 @@ class Named(Convs):
         (Shared(), "relu", "runs 2 times"),
         (Convs(), "fc", r"gives \(1, 3\)"),
         (Maps(), None, "Expected one vector per picture"),
-        (Named(), None, "gives a dict"),
+        (Named(), None, "returns a dict"),
         (nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), None, "has no layer that returns a map"),
     ],
 )

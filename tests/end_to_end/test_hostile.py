@@ -88,7 +88,7 @@ def test_a_named_folder_without_pictures_is_an_error(hostile: tuple[Path, OUTCOM
     done = seewhy("predict", hostile[0] / "folder.png", "--json", where=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"seewhy: The folder {hostile[0] / 'folder.png'} and those below it hold no pictures. Expected files ending in "
+        f"seewhy: The folder {hostile[0] / 'folder.png'} and its subfolders hold no pictures. Expected files ending in "
         ".avif, .bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name "
         "the files one by one.\n"
     )

@@ -231,11 +231,11 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     own = model.explain(pixels, target="moss").where
     assert own.rival is not None
     assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
-    assert f" The heat beyond that of {own.rival} matches the lead over {own.rival} by " in own.verdict.figures
+    assert f"than that of {own.rival}, the lead over {own.rival} changes with a match of " in own.verdict.figures
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert "by 0.00 of 1. So the places shown speak for both, as far as hiding shows. Hiding" in same.verdict.figures
+    assert "match of 0.00 of 1. So hiding shows that these places speak for both. Hiding" in same.verdict.figures
     assert same.verdict.sentence.endswith(f"but they speak for {own.rival} as well.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
@@ -292,8 +292,8 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
-    assert ("The heat beyond that of" in verdict.figures) == (lead is not None)
-    assert ("the places shown speak for both" in verdict.figures) == (level == "partly")
+    assert ("Where the map is hotter than that of" in verdict.figures) == (lead is not None)
+    assert ("these places speak for both" in verdict.figures) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
 
@@ -313,12 +313,12 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     verdict = judge(found(value, centre), watched)
     assert verdict.level == level
     limit = max(BELIEVABLE, centre + MARGIN) if value > 0.6 else PARTLY
-    near = f" That is so near the limit of {limit:.2f} that moving the picture by a pixel may change the verdict."
+    near = f" This is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
     assert (near in verdict.figures) == (abs(value - limit) < 0.05)
     assert verdict.figures.replace(near, "") == (
-        f"The heat matches what hiding halves of the picture does to the odds of moss by {value:.2f} of 1; a spot in "
-        f"the centre matches by {centre:.2f}. Hiding the hottest parts first leaves 0.10 of the probability (random "
-        "parts 0.55); showing them first gives 0.90 (random parts 0.50)."
+        f"The heat predicts how hiding halves of the picture changes the odds of moss, with a match of "
+        f"{value:.2f} of 1; a spot in the centre has {centre:.2f}. Hiding the hottest parts first leaves "
+        "0.10 of the probability (random parts 0.55); showing them first gives 0.90 (random parts 0.50)."
     ).replace("-", "−")
     ends = {"believable": "where the heat says it should.", "do not rely": "where the heat says."}
     assert verdict.sentence.endswith(ends.get(level, ""))

@@ -195,7 +195,7 @@ def test_a_pipeline_is_asked_what_was_said_and_no_more() -> None:
     assert pipe.asked == {"prompt": "a cat", "num_inference_steps": 30, "guidance_scale": 0.0, "output_type": "pil"}
     Pipeline(pipe, "Emu", "f", False).picture(None, "", 9)
     assert {*pipe.asked} == {"generator", "output_type"}
-    with pytest.raises(ModelError, match=r"^Emu made no picture: no memory.* A pipeline that makes one was expected\."):
+    with pytest.raises(ModelError, match=r"^Emu made no picture: no memory.* Expected a pipeline that makes one\."):
         Pipeline(Pipe(fails=True), "Emu", "f", False).picture(None, "", 9)
     words, free = (Pipeline(pipe, "Emu", "f", in_words) for in_words in (True, False))
     assert [words.refusal(("a",)), free.refusal(())] == [None, None]
@@ -270,7 +270,7 @@ def test_a_pipeline_is_known_by_its_files_and_by_how_it_is_asked(library: Any) -
 
 @pytest.mark.parametrize("call", [of_picture, of_numbers, unseeded])
 def test_a_pipeline_that_wants_something_else_is_refused(library: Any, call: Any) -> None:
-    with pytest.raises(ModelError, match=r"^Kind in .* wants a picture or numbers of classes, or draws by no seed\."):
+    with pytest.raises(ModelError, match=r"^Kind in .* needs a picture or class numbers, or takes no seed\."):
         load_pipeline(library(call))
 
 

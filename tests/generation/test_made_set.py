@@ -135,7 +135,7 @@ def test_nothing_of_somebody_else_is_touched(tmp_path: Path) -> None:
         ({"classes": ("a", "A!")}, "10 pictures of each of 'a', 'A!' were asked for"),
         ({"classes": ("..",)}, "10 pictures of each of '..'"),
         ({"classes": ("a",), "count": 0}, "0 pictures of each of 'a'"),
-        ({"classes": ("a",), "prompt": "a cat"}, "The prompt is 'a cat'. A sentence with {}"),
+        ({"classes": ("a",), "prompt": "a cat"}, "The prompt is 'a cat'. Expected a sentence with {}"),
     ],
 )
 def test_what_cannot_be_made_is_refused(given: dict[str, Any], said: str) -> None:
@@ -186,7 +186,7 @@ def test_a_generator_of_our_own_climbs_the_class(own: Any, tmp_path: Path) -> No
 
 def test_a_folder_of_somebody_else_is_left_by_the_script(own: Any, tmp_path: Path) -> None:
     own[0].save(tmp_path / "gen")
-    with pytest.raises(ModelError, match="what is read from a file never chooses what is loaded"):
+    with pytest.raises(ModelError, match="never loads an encoder only because a file names it"):
         main([str(tmp_path / "o"), "--generator", str(tmp_path / "gen")])
     assert not (tmp_path / "o").exists()
 

@@ -60,7 +60,7 @@ def test_what_keeps_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"^A sparsity of 0.98 leaves none of 20 concepts. Expected at least one\."):
         sparsify(torch.ones(1, 20), 0.98, "authors")
     for s in (-0.1, 1.0):
-        with pytest.raises(InputError, match=r"A part from 0 to below 1 was expected"):
+        with pytest.raises(InputError, match=rf"^The sparsity is {s}\. Expected a number from 0 to below 1\. Use 0\.9"):
             n_kept(20, s)
     with pytest.raises(InputError, match="There is no mask called 'sharp'"):
         n_kept(20, 0.5, "sharp")  # type: ignore[arg-type]

@@ -482,7 +482,7 @@ def test_an_empty_folder_says_what_it_looked_for(tmp_path: Path) -> None:
         list(list_pictures([tmp_path]))
     assert type(caught.value) is EmptyFolderError
     assert str(caught.value) == (
-        f"The folder {tmp_path} and those below it hold no pictures. Expected files ending in .avif, .bmp, .dcm, .gif, "
+        f"The folder {tmp_path} and its subfolders hold no pictures. Expected files ending in .avif, .bmp, .dcm, .gif, "
         ".heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name the files one by one."
     )
 

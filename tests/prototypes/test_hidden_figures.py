@@ -17,27 +17,27 @@ from seewhy.prototypes.measure import Showing
         (
             0.5,
             (0.1, 0.1),
-            "takes 0.5 from the lead of moss (3.0); hiding other parts of the same size takes 0.1 (at most 0.1).",
+            "moss, 3.0, by 0.5; hiding other parts of the same size lowers it by 0.1 (at most 0.1).",
         ),
         (
             0.13,
             (0.09, 0.11),
-            "takes 0.13 from the lead of moss (3.0); hiding other parts of the same size takes 0.10 (at most 0.11).",
+            "moss, 3.0, by 0.13; hiding other parts of the same size lowers it by 0.10 (at most 0.11).",
         ),
         (
             0.104,
             (0.099, 0.107),
-            "takes 0.104 from the lead of moss (3.0); hiding other parts of the same size takes 0.103 (at most 0.107).",
+            "moss, 3.0, by 0.104; hiding other parts of the same size lowers it by 0.103 (at most 0.107).",
         ),
         (
             0.1,
             (0.1, 0.1),
-            "takes 0.100 from the lead of moss (3.0); hiding other parts of the same size takes 0.100 (at most 0.100).",
+            "moss, 3.0, by 0.100; hiding other parts of the same size lowers it by 0.100 (at most 0.100).",
         ),
         (
             -0.2,
             (-0.5, -0.3),
-            "takes −0.2 from the lead of moss (3.0); hiding other parts of the same size takes −0.4 (at most −0.3).",
+            "moss, 3.0, by −0.2; hiding other parts of the same size lowers it by −0.4 (at most −0.3).",
         ),
     ],
 )
@@ -46,4 +46,4 @@ def test_figures_that_differ_are_not_rounded_to_one(fall: float, elsewhere: tupl
         deletion=PatchDeletion(3.0, fall, elsewhere, 0.1), subject=SimpleNamespace(label="moss")
     )
     hidden: Any = Showing.hidden
-    assert hidden.fget(showing) == f" Hiding these parts {said}"
+    assert hidden.fget(showing) == f" Hiding these parts lowers the lead of {said}"

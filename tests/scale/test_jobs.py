@@ -282,7 +282,7 @@ def test_nothing_usable_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.txt is neither a folder, a table nor a shard\."):
         find_input(tmp_path / "a.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EmptyFolderError, match="No picture is in the folder"):
+    with pytest.raises(EmptyFolderError, match="empty and its subfolders hold no pictures"):
         run(Simulated(), find_input(tmp_path / "empty"), tmp_path / "out")
     (tmp_path / "t.csv").write_text("image\n")
     with pytest.raises(DataError, match=r"t\.csv names no pictures\."):

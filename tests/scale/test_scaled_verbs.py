@@ -94,7 +94,7 @@ def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
     done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
-    assert str(done.exception).startswith("--parquet and --masks were both given. What is shown beside single")
+    assert str(done.exception).startswith("--parquet and --masks were both given, but --parquet writes tables")
 
 
 @pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 1), (0, [("a.tar", "broken")], 1)])

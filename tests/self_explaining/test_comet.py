@@ -286,7 +286,7 @@ def test_saved_and_loaded_it_is_the_same(name: str, folders: Path, tmp_path: Pat
     assert 0 < made.measures["mean_mask_area"] < 1
     for key in ("held_out_accuracy", "accuracy_binarised", "complement_accuracy", "mask_alone_accuracy"):
         assert 0 <= made.measures[key] <= 1
-    assert "the mask without the picture tells the class" in made.trained_on
+    assert "the mask alone predicts the class" in made.trained_on
 
 
 def test_another_fingerprint_with_other_weights(folders: Path) -> None:

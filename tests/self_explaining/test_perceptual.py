@@ -333,7 +333,7 @@ def test_a_talk_takes_two_perceivers_of_one_size() -> None:
     larger = replace(made, network=replace(made.network, shape=Shape(8, "dense", 4, 1, 2)))  # type: ignore[type-var]
     with pytest.raises(InputError, match="see 6 and 8 pixels"):
         talk(made, larger, PHOTO)
-    with pytest.raises(InputError, match="Two turns"):
+    with pytest.raises(InputError, match="at least two turns"):
         talk(made, made, PHOTO, 1)
 
 

@@ -344,7 +344,7 @@ def test_a_segmenters_masks_grow_and_name_the_class_they_lack() -> None:
     view = read_views(sample.source, TRANSFORM, [None])[0]
     assert float(SegmenterMasks(segmenter, ("thing",), 0.0).mask(sample, view).float().mean()) == 0.5
     assert int(SegmenterMasks(segmenter, ("thing",), 0.1).mask(sample, view)[0].sum()) == 32 + 6
-    with pytest.raises(ImageError, match="is of the class 'red', which the segmenter does not know"):
+    with pytest.raises(ImageError, match=r"^a: the segmenter does not know its class 'red'\. Name the object"):
         SegmenterMasks(segmenter).mask(sample, view)
     with pytest.raises(
         DataError, match=r"The segmenter has no class 'bird'\. Expected one of its classes: thing, ground\."

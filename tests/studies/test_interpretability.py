@@ -251,7 +251,7 @@ def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^The class {b} has 1 different picture\. Expected 3 or more: to train"):
         small.run([tiny_cnn()], of(samples, {a: 6, b: 1}))
     few = InterpretabilityStudy(("prototype",), grid=2, n_random=1, n_draws=50, training=QUICK)
-    with pytest.raises(DataError, match=r"give 36 pieces .* and 200 concepts were asked for.* --set n_concepts=36"):
+    with pytest.raises(DataError, match=r"give 36 pieces, and 200 concepts were asked for\. .* --set n_concepts=36\."):
         few.run([tiny_cnn()], samples)
     with pytest.raises(DataError, match="1 sentence was given as a concept"):
         replace(STUDY, libraries=("text",)).run([tiny_cnn()], samples, concepts=["one"])

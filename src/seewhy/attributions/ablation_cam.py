@@ -58,11 +58,11 @@ def drops(
     channels: Int[Tensor, "b n"],
     batch_size: int,
 ) -> Float[Tensor, "b n"]:
-    """The target's score less its score without a channel, for every channel of each picture."""
+    """The target's score minus its score without a channel, for every channel of each picture."""
     at_once = max(1, batch_size // max(1, len(whole)))
     return torch.cat([whole - without(some) for some in channels.T.split(at_once)]).T
 
 
 def silence(grid: Float[Tensor, "n c h w"], channels: Int[Tensor, " n"]) -> None:
-    """Sets one channel of each row to 0; what ``grid`` is a view of changes with it."""
+    """Set one channel of each row to 0; the tensor of which ``grid`` is a view changes too."""
     grid[torch.arange(len(grid), device=grid.device), channels] = 0

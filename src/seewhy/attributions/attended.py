@@ -41,14 +41,17 @@ RIGHT_ANGLE = 1e-2
 
 @dataclass(frozen=True)
 class Reading:
-    """How one head reads patches.
+    """How a head reads patches.
 
     Attributes:
-        numbers: of the attentions that read patches outside the patches' own rows, unmixed until there.
-        alone: nothing of a patch reaches the pooled vector but through these.
-        scale_free: a longer patch token is the same, as behind a layer norm: gradient · feature is zero.
-        bare: nothing else of the picture reaches the pooled vector: without patches nothing is left to normalise by.
-        short: one patch token stands for all others once what these attentions give is known.
+        numbers: numbers of the attentions that read patches outside the patches' own rows, before the patches are
+            mixed.
+        alone: whether a patch reaches the pooled vector only through these.
+        scale_free: whether the length of a patch token has no effect, as behind a layer norm: gradient · feature is
+            zero.
+        bare: whether nothing else of the picture reaches the pooled vector, so that without patches nothing can be
+            normalised.
+        short: whether one patch token can replace all others once the outputs of these attentions are known.
     """
 
     numbers: tuple[int, ...] = ()
@@ -60,18 +63,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Heard:
-    """One attention during one pass: weights, what they weigh, ``(b, heads, tk, d)``, and its output, a leaf."""
+    """One attention in one pass: its weights, the values they weigh, ``(b, heads, tk, d)``, and its output, a leaf."""
 
     weights: Tensor
     values: Tensor
     given: Tensor
 
     def own_rows(self, n: int) -> int:
-        """The patches' own rows among its queries, the last: all of them in self-attention, none for latent queries."""
+        """The number of queries, the last ones, that are patches: all in self-attention, none with latent queries."""
         return n if self.weights.shape[-2] == self.weights.shape[-1] else 0
 
     def read_rows(self, n: int, rows: Tensor) -> Tensor:
-        """The rows of queries, ``(b, heads, tq, …)``, that are no patch's own."""
+        """The rows of queries, ``(b, heads, tq, …)``, that belong to no patch."""
         return rows[:, :, : rows.shape[2] - self.own_rows(n)]
 
 
@@ -79,7 +82,7 @@ _readings: WeakKeyDictionary[nn.Module, Reading] = WeakKeyDictionary()
 
 
 def reading_of(encoder: Encoder, features: Tensor) -> Reading:
-    """How the encoder's head reads patches; found once by derivatives, on the first picture, and then remembered."""
+    """How the encoder's head reads patches; found by derivatives on the first picture, and then remembered."""
     if encoder.head not in _readings:
         _readings[encoder.head] = _read(encoder, features[:1])
     return _readings[encoder.head]
@@ -91,7 +94,9 @@ def listen(
     norm: Callable[[int, Tensor], Tensor] | None = None,
     passing: Collection[int] = (),
 ) -> tuple[list[Heard], Tensor]:
-    """Every attention of one pass of a head, all but the passing ones with a leaf for what it gives; what is pooled."""
+    """Every attention in one pass of a head, each with a leaf for its output unless it only passes on; and the pooled
+    vector.
+    """
     heard: list[Heard] = []
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
@@ -162,7 +167,7 @@ def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layo
 
 
 def pooled_with(encoder: Encoder, leaf: Tensor, numbers: tuple[int, ...], n: int) -> Tensor:
-    """The pooled vector, with what these attentions give outside the patches' own rows held as it is."""
+    """The pooled vector when the outputs of these attentions, outside the patches' own rows, are held constant."""
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
         made = weights()
@@ -199,7 +204,7 @@ def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
 
 
 def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:
-    """One cell, with the tokens before it, and a head whose constants fit them."""
+    """One cell with the tokens before it, and a head whose constants fit them."""
     head, prefix = encoder.head, encoder.layout.prefix
     if encoder.layout.kind == "nchw":
         return head, features[:, :, :1, :1]
@@ -261,10 +266,11 @@ class _Kept:
 def cells_evidence(
     model: Explainable, look: EncoderOutput, score: Score, reading: Reading
 ) -> Float[Tensor, "b h w"] | None:
-    """Each cell's part of a score, signed, where gradient · feature would not tell it; ``None`` where it does.
+    """Each cell's signed contribution to a score, if gradient · feature does not give it; ``None`` if it does.
 
-    Where cells are read through attention or a mean alone, the parts add up to what the score loses when no cell has a
-    value, within 0.1 % of the sum of their sizes; of a cell's own row, where that is read as well, to first order.
+    If cells are read only through attention or a mean, the contributions add up to the score's loss when no cell has a
+    value, within 0.1 % of the sum of their sizes. If a cell's own row is read as well, its contribution is of first
+    order.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None

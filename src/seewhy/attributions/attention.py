@@ -25,10 +25,10 @@ _PACKED = inspect.signature(functional.multi_head_attention_forward)
 
 
 class Capture(TorchFunctionMode):
-    """While it is entered, attention is computed un-fused, and its weights, ``change``d if asked, are kept in ``maps``.
+    """Inside this context, attention is computed without fusion; ``maps`` keeps its weights, after ``change`` if given.
 
-    The calls themselves are answered by the plain formula, in this thread only, whatever the library: nothing of the
-    network is changed, so nothing has to be put back. Attention written out by hand is met at its softmax.
+    In this thread only, the plain formula answers the calls of any library. The network is not changed, so nothing has
+    to be restored. Attention without such a call is caught at its softmax.
     """
 
     def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -78,7 +78,7 @@ def attention_weights(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> tuple[Float[Tensor, "b heads tq tk"], Float[Tensor, "b heads tk d"]]:
-    """What ``scaled_dot_product_attention`` multiplies: its weights, and the values with one row a head."""
+    """The factors in ``scaled_dot_product_attention``: its weights, and the values with one row per head."""
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -92,7 +92,9 @@ def attention_weights(
 
 
 def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
-    """``nn.MultiheadAttention`` by another's attention on ``(t, b, d)``, and whether it asks for weights."""
+    """Compute ``nn.MultiheadAttention`` with another attention function on ``(t, b, d)``; and whether weights are
+    requested.
+    """
     a = call.arguments
     joined = a["in_proj_weight"]
     apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
@@ -121,9 +123,9 @@ Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
 
 
 class Answered(TorchFunctionMode):
-    """While it is entered, attentions give what ``answer`` says, and layer norms divide by what ``norm`` says.
+    """Inside this context, attentions return what ``answer`` gives, and layer norms divide by what ``norm`` gives.
 
-    A mean over tokens or over the places of a map is an attention with equal weights. The network is not touched.
+    A mean over tokens or over the cells of a map is an attention with equal weights. The network is not changed.
     """
 
     def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
@@ -201,19 +203,20 @@ class Answered(TorchFunctionMode):
 
 @runtime_checkable
 class AddsTokens(Protocol):
-    """A head that puts tokens of its own among those of the picture."""
+    """A head that puts its own tokens among those of the picture."""
 
     n_added: int
 
     def entering(self, n_tokens: int, n_layers: int) -> list[int]:
-        """Tokens that come into each layer from the one before, of ``n_tokens`` that come into the last."""
+        """The number of tokens that enter each layer from the one before, if ``n_tokens`` enter the last."""
 
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """A few pictures from ``first`` on, run again with their attention kept, ``(b, heads, t, t)`` a layer.
+    """A few pictures from ``first`` on, run again with their attention, ``(b, heads, t, t)`` per layer.
 
-    ``entering`` are the tokens that come into each layer from the one before; where it has more, these are prompts.
+    ``entering`` are the tokens that enter each layer from the one before; if the layer has more, the others are
+    prompts.
     """
 
     first: int
@@ -222,9 +225,8 @@ class AttentionRun:
     entering: Sequence[int]
 
     def follow(self, rows: Tensor, matrices: Sequence[Tensor], *, adds: bool) -> Float[Tensor, "b t"]:
-        """Weights of the pooled tokens down through all layers, last first, by ``M`` or, where it adds, ``I + M``.
-
-        Prompts that a layer throws away have no weight, and those that are put in there come from no picture.
+        """Follow the weights of the pooled tokens down through all layers, last first, by ``M`` or, with a residual,
+        ``I + M``. Prompts that a layer drops have no weight, and prompts inserted there come from no picture.
         """
         for layer in reversed(range(len(self.maps))):
             rows = functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))
@@ -234,7 +236,7 @@ class AttentionRun:
 
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
-    """The pictures of a look, ``batch_size`` at a time, in plain torch, with their attention."""
+    """Run the pictures of a look again in plain torch, ``batch_size`` at a time, and keep their attention."""
     assert look.pixels is not None  # the base has checked
     layout = model.encoder.layout
     grid = layout.to_grid(look.features).shape[2:]
@@ -300,7 +302,7 @@ def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
 
 @torch.enable_grad()
 def read_tokens(seen: AttentionRun, prefix: int) -> Float[Tensor, "b t"]:
-    """The tokens the pooled vector is made of, found by one derivative, as weights that add up to one."""
+    """The tokens that make up the pooled vector, as weights with the sum 1, found by one derivative."""
     direction = torch.linspace(0.5, 1.5, seen.pooled.shape[1], device=seen.pooled.device)
     slope = torch.autograd.grad((seen.pooled @ direction).sum(), seen.maps[-1], retain_graph=True)[0].abs().sum((1, 3))
     read = (slope > 1e-6 * slope.amax(1, keepdim=True)).float()

@@ -51,7 +51,7 @@ class AttentionRollout(Attribution):
         return torch.cat(maps).to(look.pooled.device)
 
     def residual(self, weights: Float[Tensor, "b heads t t"]) -> Float[Tensor, "b t t"]:
-        """``Â`` of one layer."""
+        """``Â`` of a layer."""
         fused = weights.mean(1) if self.head_fusion == "mean" else getattr(weights, f"a{self.head_fusion}")(1)
         n_dropped = int(fused[0].numel() * self.discard_ratio)
         if n_dropped:

@@ -27,7 +27,7 @@ Of = Literal["logit", "probability"]
 
 
 class Explainable(Protocol):
-    """What an attribution needs of a classifier."""
+    """The attributes of a classifier that an attribution needs."""
 
     @property
     def encoder(self) -> Encoder: ...
@@ -37,7 +37,7 @@ class Explainable(Protocol):
 
 
 class Deciding(Explainable, Protocol):
-    """One that has names for its classes, too."""
+    """An explainable classifier whose classes have names."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -48,18 +48,18 @@ class Attribution(ABC):
 
     Class attributes:
         name: registered name, the file's stem.
-        spelt: as its paper writes it; empty where that is the name.
-        paper: where it is from.
-        needs: what it asks of the model.
-        cost: in forward passes of the trunk, beside the one that predicts.
+        spelt: the name as its paper spells it; empty if that is the same.
+        paper: the paper it comes from.
+        needs: what it needs of the model.
+        cost: forward passes of the trunk, besides the prediction's.
         stochastic: whether a seed matters.
         needs_pixels: whether the look must carry its pixels.
         needs_training: whether it works only with an explainer that was trained for the classifier.
-        needs_attention: whether it reads attention, and so explains transformers alone.
-        needs_words: whether it reads classes' names word by word, and so explains by encoders that show single words.
-        recipe: the recipe whose classifiers alone it explains, being their own; any where empty.
-        engine_alone: whether it reads pixels and runs the network in the encoder's engine only, never in torch.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+        needs_attention: whether it reads attention, and so explains only transformers.
+        needs_words: whether it reads class names word by word, which needs an encoder that returns single words.
+        recipe: the recipe whose classifiers it explains, if it explains only these; empty for any classifier.
+        engine_alone: whether it reads pixels and runs the network only in the encoder's engine, never in torch.
+        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -81,7 +81,7 @@ class Attribution(ABC):
 
     @property
     def reads_pixels(self) -> bool:
-        """Whether a look must carry its pixels: always, or because an inner layer is asked for."""
+        """Whether a look must carry its pixels: always, or because an inner layer is requested."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
     @undisturbed
@@ -104,11 +104,11 @@ class Attribution(ABC):
 
     @abstractmethod
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """The mathematics."""
+        """Compute the map: this is the mathematics of the method."""
 
 
 def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
-    """One class a picture, each one there is."""
+    """Check that there is one existing class per picture."""
     for name, index in (("target", target.index), ("contrast", target.against)):
         if index is None:
             continue
@@ -121,7 +121,9 @@ def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
 
 
 def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> None:
-    """A function of the logits must give one number a picture: a sum over pictures hides which one is meant."""
+    """Check that a function of the logits gives one number per picture; a sum over pictures would not say which is
+    meant.
+    """
     with torch.no_grad():
         found = tuple(target(head(look.pooled)).shape)
     if found != (len(look),):
@@ -145,13 +147,13 @@ def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunc
 
 
 def engine_logits(model: Explainable, pixels: Float[Tensor, "n 3 h w"], batch_size: int) -> Float[Tensor, "n k"]:
-    """Logits in the encoder's engine, ``batch_size`` pictures at a time, without gradients."""
+    """Logits from the encoder's engine, ``batch_size`` pictures at a time, without gradients."""
     with torch.no_grad():
         return torch.cat([model.head(model.encoder.pooled(part)) for part in pixels.split(batch_size)])
 
 
 def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:
-    """``m`` changed copies of ``b`` pictures; a target that is a function of the logits always gets logits."""
+    """The scores of ``m`` changed copies of ``b`` pictures; a target that is a function always gets logits."""
     values = logits.softmax(2) if of == "probability" and isinstance(target, Target) else logits
     return torch.stack([target(copy) for copy in values])
 
@@ -159,7 +161,9 @@ def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of
 def scores_of_rows(
     target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
-    """The target on rows that stand for pictures ``first``, ``first + step``, …, each among constants of the rest."""
+    """The target's scores on rows for pictures ``first``, ``first + step``, …, each with the constants of the
+    others.
+    """
     scores = []
     for r, row in enumerate(logits):
         i = first + r * step
@@ -168,12 +172,12 @@ def scores_of_rows(
 
 
 def eager_features(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-    """Features from the plain torch trunk, differentiable, on the pixels' device."""
+    """Differentiable features from the plain torch trunk, on the pixels' device."""
     trunk = model.encoder.trunk
     device = next((p.device for p in trunk.parameters()), pixels.device)
     return trunk(pixels.to(device)).to(pixels.device)
 
 
 def eager_logits(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-    """Logits from the plain torch trunk, differentiable."""
+    """Differentiable logits from the plain torch trunk."""
     return model.head(model.encoder.head(eager_features(model, pixels)))

@@ -25,8 +25,8 @@ class CAM(Attribution):
     """The base of maps made from activations and their gradient; a subclass writes the rule.
 
     Class attributes:
-        sums_products: the rule is a plain sum over channels of gradient · activation, which is zero where the encoder's
-            last map is read through a layer norm alone; what each patch's value adds then takes its place.
+        sums_products: whether the rule is a plain sum over channels of gradient · activation. That sum is zero if the
+            encoder's last map is read through a layer norm alone; each patch's contribution then replaces it.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.
@@ -49,7 +49,7 @@ class CAM(Attribution):
 
     @abstractmethod
     def weigh(self, activations: Cells, gradient: Cells) -> Maps:
-        """The rule; ``gradient`` is ``(b, c, 1, 1)`` where it is the same in every cell."""
+        """The rule of the method; ``gradient`` is ``(b, c, 1, 1)`` if it is the same in every cell."""
 
 
 class WeightedCAM(CAM):
@@ -61,18 +61,20 @@ class WeightedCAM(CAM):
 
     @abstractmethod
     def weights(self, activations: Cells, gradient: Cells) -> Cells:
-        """The rule; ``(b, c, 1, 1)`` where a channel has one weight."""
+        """The weights of the method; ``(b, c, 1, 1)`` if a channel has one weight."""
 
 
 def weighted_sum(weights: Cells, activations: Cells) -> Maps:
-    """The channels of an activation, each or each of its cells by its weight."""
+    """The sum of an activation's channels, each channel or each of its cells multiplied by its weight."""
     if weights.shape[2:] == (1, 1):
         return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)
     return (weights * activations).sum(1)
 
 
 def first_component(maps: Cells, strength: Maps) -> Maps:
-    """The first principal component of the cells; its sign is that of ``strength``, or of sizes where that is zero."""
+    """The first principal component of the cells, with the sign of ``strength`` or, if that is zero, of the cells'
+    sizes.
+    """
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

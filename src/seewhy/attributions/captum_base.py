@@ -60,12 +60,12 @@ class CaptumGradients(Attribution):
 
     @abstractmethod
     def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
-        """Captum's call; ``captum`` is the module ``captum.attr``."""
+        """Call Captum; ``captum`` is the module ``captum.attr``."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global random states that Captum draws from at a seed, and afterwards as they were."""
+    """Inside this context, the global random states that Captum uses start at a seed; afterwards they are as before."""
     numpy_state = np.random.get_state()
     with torch_seeded(seed):
         np.random.seed(seed)

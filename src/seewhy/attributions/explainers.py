@@ -56,7 +56,7 @@ class AttentionMechanism(nn.Module):
     def forward(
         self, maps: Sequence[Float[Tensor, "b _c _h _w"]], classes: Int[Tensor, " m"]
     ) -> Float[Tensor, "b m h w"]:
-        """Maps, as logits, of some classes, at the first layer's resolution."""
+        """Maps of some classes as logits, at the first layer's resolution."""
         side = (min(maps[0].shape[2], LARGEST_SIDE), min(maps[0].shape[3], LARGEST_SIDE))
         assert self.last.bias is not None
         total = self.last.bias[classes][:, None, None]
@@ -67,7 +67,7 @@ class AttentionMechanism(nn.Module):
 
 
 def resized(maps: Float[Tensor, "b c _h _w"], side: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """Bilinear; a map of the right size as it is."""
+    """The map resized bilinearly; a map of the right size is unchanged."""
     if tuple(maps.shape[2:]) == tuple(side):
         return maps
     return interpolate(maps, size=side, mode="bilinear", align_corners=False)
@@ -80,7 +80,7 @@ def masked(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float[Tensor, "b 3 h w"]:
-    """Pictures times masks: what is hidden becomes black, or the colour that is zero in normalised pixels."""
+    """Pictures times masks: hidden places become black, or the colour that is zero in normalised pixels."""
     large = resized(masks[:, None], (pixels.shape[2], pixels.shape[3]))
     if fill == "mean":
         return pixels * large
@@ -90,7 +90,7 @@ def masked(
 
 @dataclass(frozen=True, eq=False)
 class TTAMEExplainer:
-    """A mechanism, the layers that it reads, what it was trained to hide with, and the digest of its classifier."""
+    """A mechanism, the layers that it reads, the fill of its training, and the digest of its classifier."""
 
     mechanism: AttentionMechanism
     layers: tuple[str, ...]
@@ -129,12 +129,12 @@ ARCHIVE = TensorArchive(
 
 
 def check_explainer(folder: Path, variant: str) -> Path:
-    """The folder, if an explainer can be saved there; asked before the work begins."""
+    """Return the folder if an explainer can be saved there; called before the work begins."""
     return ARCHIVE.check(folder / f"{variant}.safetensors").parent
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:
-    """Read what :meth:`TTAMEExplainer.save` wrote. It runs no code."""
+    """Read the result of :meth:`TTAMEExplainer.save`. No code in the file is run."""
     return ARCHIVE.load(Path(path), _assemble)
 
 
@@ -208,7 +208,7 @@ def trained(name: str, place: str | Path) -> Attribution:
 
 
 def trained_digest(method: Attribution, model: Explainable) -> bytes:
-    """Of what a method was trained to; nothing where it needs no training."""
+    """Digest of the explainer that a method uses; empty if it needs no training."""
     if not method.needs_training:
         return b""
     given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
@@ -218,7 +218,7 @@ def trained_digest(method: Attribution, model: Explainable) -> bytes:
 
 
 def classifier_digest(model: Explainable) -> str:
-    """Of everything that decides a prediction; 16 hexadecimal digits."""
+    """Digest of all that decides a prediction; 16 hexadecimal digits."""
     head = model.head
     about = getattr(head.feature, "to_json", lambda: type(head.feature).__name__)()
     digest = hashlib.sha256(f"{model.encoder.fingerprint}|{about}|{head.scale}".encode())
@@ -269,12 +269,12 @@ class FitTTAME:
             raise InputError(f"{len(self.layers)} layers were given. Expected {one}. Name layers, or leave them out.")
 
     def training(self, n_steps: int, batch_size: int = 32, seed: int = 0, lr: float = 2e-3) -> Training:
-        """How this variant is trained by default here: AdamW on one cycle, which needs few steps."""
+        """The default training of this variant: AdamW on one cycle, which needs few steps."""
         bias = 2.0 if self.variant in ("tame", "l_cam") else 1.0
         return Training(n_steps, batch_size, lr=lr, bias_lr=bias, seed=seed)
 
     def paper_training(self, n_steps: int, seed: int = 0) -> Training:
-        """How the authors' code trains: SGD, meant for 8 epochs of ImageNet (L-CAM: 26)."""
+        """The training of the authors' code: SGD, meant for 8 epochs of ImageNet (L-CAM: 26)."""
         if self.variant == "l_cam":
             return Training(n_steps, 64, "sgd", 1e-4, 2.0, schedule="per_epoch", seed=seed)
         return Training(n_steps, 32, "sgd", 1e-3, 2.0 if self.variant in ("tame", "l_cam") else 1.0, seed=seed)
@@ -288,7 +288,7 @@ class FitTTAME:
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> TTAMEExplainer:
-        """Train on these pictures."""
+        """Train an explainer on these pictures."""
         progress = progress or Progress()
         layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
@@ -317,7 +317,7 @@ class FitTTAME:
     def objective(
         self, logits: Float[Tensor, "b k"], label: Int[Tensor, " b"], a: Float[Tensor, "b m h w"]
     ) -> dict[str, Tensor]:
-        """The loss and its three terms before they are weighed."""
+        """The loss, and its three terms before they are weighted."""
         ce, area, smooth = cross_entropy(logits, label), ((a + 5e-4) ** self.power).mean(), variation(a)
         loss = self.ce * ce + self.area * area + self.smooth * smooth
         return {"loss": loss, "ce": ce, "area": area, "smooth": smooth}
@@ -360,14 +360,14 @@ def _own(a: Float[Tensor, "b b h w"]) -> Float[Tensor, "b h w"]:
 
 
 def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
-    """``(Σ dx² + Σ dy² + 0.3 Σ border²) / 2B``; of all ``m`` maps of all ``B`` pictures, as in the authors' code."""
+    """``(Σ dx² + Σ dy² + 0.3 Σ border²) / 2B`` over all ``m`` maps of all ``B`` pictures, as in the authors' code."""
     down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
     border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
     return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
 
 
 def explainer_folder(model: Explainable, output: Path | None) -> Path:
-    """Where a trained explainer goes."""
+    """The folder for a trained explainer."""
     if output is not None:
         return output
     own: Path | None = getattr(model, "folder", None)

@@ -56,7 +56,7 @@ class FinerCAM(Attribution):
 
 
 def likest(logits: Float[Tensor, "b k"], classes: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
-    """The classes whose logits are nearest to each picture's own class's, which is not among them; nearest first."""
+    """The classes whose logits are nearest to that of each picture's own class, nearest first."""
     distance = (logits - logits.gather(1, classes[:, None])).abs().scatter(1, classes[:, None], torch.inf)
     nearest = distance.sort(dim=1, stable=True).indices[:, : min(n, logits.shape[1] - 1)]
     if not nearest.shape[1]:

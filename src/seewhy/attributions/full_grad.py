@@ -54,7 +54,7 @@ def full_gradient(
 
 
 def stretched(maps: Float[Tensor, "b c h w"], over: tuple[int, ...]) -> Float[Tensor, "b c h w"]:
-    """From 0 to 1 over some of the axes; what has no contrast is 0."""
+    """Scale to 0…1 over some of the axes; a map without contrast becomes 0."""
     maps = maps - maps.amin(over, keepdim=True)
     return maps / (maps.amax(over, keepdim=True) + 1e-7)
 
@@ -64,7 +64,7 @@ def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
 
 
 class Biases(TorchFunctionMode):
-    """Catches every convolution and batch norm of maps that has a bias: what each gave, and what each had added."""
+    """Records every convolution and batch norm of maps that has a bias: its output, and the bias added."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ def guided_gradient(
 
 
 class GuidedBackprop(TorchFunctionMode):
-    """Within it, a negative gradient ends at every rectifier (Springenberg et al. 2015, arXiv 1412.6806)."""
+    """Inside this context, a negative gradient ends at every rectifier (Springenberg et al. 2015, arXiv 1412.6806)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

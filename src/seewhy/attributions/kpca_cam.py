@@ -54,7 +54,7 @@ class KPCACAM(Attribution):
 
 
 def kernel_component(activations: Cells, kernel: str, gamma: float | None) -> Maps:
-    """The first component of the cells under a kernel, one picture at a time: the matrix is large."""
+    """The first component of the cells under a kernel, one picture at a time because the matrix is large."""
     if not activations.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(activations[:, 0], torch.nan)
     components = []

@@ -41,7 +41,7 @@ _cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionar
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations of a layer or, of ``None``, the last map, and ``∂ target / ∂ activations``, channels second."""
+    """Activations of a layer, or of the last map for ``None``, and ``∂ target / ∂ activations``, channels second."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -52,7 +52,7 @@ def layer_and_gradient(
 
 
 def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
-    """A layer's outputs as leaves, in chunks, and the trunk's features computed from them."""
+    """A layer's outputs as leaves of the graph, in chunks, and the trunk's features computed from them."""
     if layer is None:
         leaf = look.features.detach().clone().requires_grad_()
         return [leaf], [leaf]
@@ -60,7 +60,7 @@ def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> 
 
 
 def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
-    """The gradient of a number at the leaves; ``again``: one that can itself be differentiated."""
+    """The gradient of a number at the leaves; with ``again``, a gradient that can itself be differentiated."""
     slopes = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
     gradients = [g for g in slopes if g is not None]
     if len(gradients) < len(leaves):
@@ -69,7 +69,7 @@ def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: boo
 
 
 def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
-    """``H A``: the Hessian times the leaves themselves; 0 where the slope is the same everywhere."""
+    """``H A``, the Hessian times the leaves; 0 if the slope is the same everywhere."""
     if not any(slope.requires_grad for slope in slopes):
         return [torch.zeros_like(leaf) for leaf in leaves]
     pairs = [(slope, leaf.detach()) for slope, leaf in zip(slopes, leaves, strict=True) if slope.requires_grad]
@@ -79,7 +79,7 @@ def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
 
 
 def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
-    """Activations without gradients; the pass ends at the layer."""
+    """Activations without gradients, from a pass that ends at the layer."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features)
     return to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
@@ -107,17 +107,18 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
 
 
 class InnerCut(NamedTuple):
-    """A trunk in two at a layer: pixels → its output, in an engine without gradients; that → features, in torch."""
+    """A trunk cut at a layer: pixels to its output in an engine without gradients, and that to features in torch."""
 
     front: Engine
     tail: nn.Module
 
 
 def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
-    """The cut, made once for an encoder and a layer, its front kept on disk as every converted trunk is.
+    """The cut of an encoder at a layer, made once; its front half stays on disk like every converted trunk.
 
-    ``None`` where the trunk runs in torch anyway, cannot be cut by its graph (a layer inside a residual branch, a block
-    that runs twice), gives no row per picture there, or its front does not convert; then hooks cut it in torch.
+    ``None`` in four cases, in which hooks cut the trunk in torch: it runs in torch anyway, its graph cannot be cut (a
+    layer inside a residual branch, a block that runs twice), it has no row per picture there, or its front does not
+    convert.
     """
     if encoder.engine.name == "torch":
         return None
@@ -151,11 +152,13 @@ def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
 
 
 class Reached(Exception):
-    """Ends a forward pass at the layer that was wanted."""
+    """Ends a forward pass at the requested layer."""
 
 
 class Taps:
-    """Keeps what layers give, each once; with ``cut`` as leaves of a new graph, with ``stop`` until all were there."""
+    """Keeps the first output of each layer: with ``cut`` as leaves of a new graph, with ``stop`` until all are
+    known.
+    """
 
     def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
         self.layers, self.cut, self.stop = tuple(layers), cut, stop
@@ -181,14 +184,14 @@ class Taps:
         return self.taken[name].clone()
 
     def only(self, name: str) -> Any:
-        """What a layer gave."""
+        """The output of the only layer."""
         if name not in self.taken:
             raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
         return self.taken[name]
 
 
 def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Taps) -> Tensor:
-    """The network's output, with ``taps`` taking what the layers give; call it without gradients."""
+    """The network's output, while ``taps`` take the outputs of the layers; call it without gradients."""
     nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
     with ExitStack() as stack:
         for name, place in places.items():
@@ -217,7 +220,7 @@ class _Interpreter(fx.Interpreter):
 
 
 def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
-    """A layer by its name in the user's network; a block that tracing has dissolved is its last operation."""
+    """A layer by its name in the user's network; for a block that tracing dissolved, its last operation."""
     if isinstance(trunk, fx.GraphModule):
         called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
         inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
@@ -230,7 +233,7 @@ def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
 
 
 def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
-    """Chunks of a layer's output, or of its gradient, channels second; ``None`` is the encoder's last map."""
+    """Chunks of a layer's output or of its gradient, channels second; ``None`` stands for the encoder's last map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
     assert look.pixels is not None  # the base has checked
@@ -238,14 +241,14 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
 
 
 def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: str) -> Float[Tensor, "b c gh gw"]:
-    """A layer's output on these pictures, channels second; what is no map is refused."""
+    """A layer's output on these pictures, channels second; an output that is no map is refused."""
     whole = out.float()
     refuse_windows(whole, len(pixels), layer)
     return layout_of(tuple(whole.shape), (pixels.shape[2], pixels.shape[3]), own, layer).to_grid(whole)
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, told by the picture's proportions and the layout of the trunk's last map."""
+    """How a layer arranges its output, inferred from the picture's proportions and the layout of the last map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -267,7 +270,7 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
 
 
 def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
-    """Refuse what looks like a map and is none: windows in place of pictures, or what each token attends to."""
+    """Refuse an output that only looks like a map: windows instead of pictures, or attention weights."""
     if len(out) != n_pictures:
         raise ModelError(
             f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. Expected one per "
@@ -284,7 +287,7 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map per layer, channels second, and the trunk's features; the pass ends early where these are known."""
+    """One map per layer, channels second, and the trunk's features; the pass ends early if these are known."""
     inner = tuple(name for name in layers if name != LAST)
     maps: dict[str, list[Tensor]] = {name: [] for name in inner}
     made = []
@@ -315,9 +318,10 @@ class _Run(NamedTuple):
 
 @torch.no_grad()
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
-    """``n`` layers, or as many as there are, from one pass over an empty picture, the trunk's output last.
+    """Find ``n`` layers, or as many as there are, in one pass over an empty picture; the trunk's output is the last.
 
-    Where maps shrink, the last at each of the ``n`` coarsest resolutions; else, as in transformers, the last blocks.
+    If maps shrink, these are the last layers at the ``n`` coarsest resolutions; otherwise, as in transformers, the last
+    blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)

@@ -35,14 +35,14 @@ class Bank(Protocol):
 
 @dataclass(frozen=True)
 class NamedChannel:
-    """A channel of the last feature map, and what it says on one picture.
+    """A channel of the last feature map, and its role on one picture.
 
     Attributes:
-        weight: ``v_k``, the change of the target with the channel's mean (the paper's α_k times the number of cells).
-        share: ``v_k`` times the channel's mean, divided by all such products that are positive.
-        name: the word that leans on it most; ``None`` where random directions would lean as much.
-        strength: by how many standard deviations over the channels that word leans on this one.
-        cell: row and column where the channel is strongest.
+        weight: ``v_k``, the derivative of the target by the channel's mean (the paper's α_k times the number of cells).
+        share: ``v_k`` times the channel's mean, divided by the sum of all such products that are positive.
+        name: the word that depends on it most; ``None`` if random directions would depend on it as much.
+        strength: how much that word depends on this channel, in standard deviations over the channels.
+        cell: row and column in which the channel is strongest.
     """
 
     channel: int
@@ -55,7 +55,7 @@ class NamedChannel:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Words for channels."""
+    """Words for the channels of an encoder."""
 
     texts: tuple[str, ...]
     lean: Float[Tensor, "n c"]
@@ -63,7 +63,7 @@ class Dictionary:
 
     @classmethod
     def of(cls, texts: Sequence[str], directions: Float[Tensor, "n c"]) -> Dictionary:
-        """From what a change of each channel does to each word's score."""
+        """Build it from the effect of a change of each channel on each word's score."""
         if min(directions.shape) < 2 or len(texts) != len(directions):
             raise InputError(
                 f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. Expected "
@@ -77,14 +77,14 @@ class Dictionary:
         return cls(tuple(texts), lean.float(), float(floor))
 
     def name(self, channel: int) -> tuple[str | None, float]:
-        """The word that leans on a channel most, ``None`` below the floor; and how much."""
+        """The word that depends most on a channel, ``None`` below the limit; and how much it depends."""
         best = int(self.lean[:, channel].argmax())
         strength = float(self.lean[best, channel])
         return self.texts[best] if strength > self.floor else None, strength
 
 
 def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Words for channels: given ones, by the slope of their scores, or the classes of the network's own last layer."""
+    """Words for channels: given words, by the slope of their scores, or the classes of the network's own last layer."""
     encoder = model.encoder
     check_pooling(encoder)
     if bank is not None:
@@ -117,7 +117,7 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 def important_channels(
     model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
-    """Of each picture, the ``n`` channels that add most to the target's logit, and the ``n`` that take most away."""
+    """For each picture the ``n`` channels that most raise the target's logit, and the ``n`` that most lower it."""
     check_pooling(model.encoder)
     if n < 1:
         raise InputError(f"The number of neurons is {n}. Expected a number above 0. Use 5, for example.")

@@ -55,7 +55,7 @@ class Occlusion(Attribution):
         return falls / windows.sum(0).clamp(min=1)
 
     def windows(self, size: tuple[int, int]) -> Tensor:
-        """One boolean mask a window, row by row; with a stride above the window some pixels are in none."""
+        """One boolean mask per window, row by row; if the stride exceeds the window, some pixels are in none."""
         window = self.window or max(1, min(size) // 7)
         stride = self.stride or max(1, window // 2)
         edges = []

@@ -79,14 +79,14 @@ class RISE(Attribution):
         return weighted / (self.n_masks * self.p)
 
     def draw(self, size: tuple[int, int], at_once: int) -> Iterator[Float[Tensor, "m h w"]]:
-        """The masks, a few at a time; the same whatever ``at_once`` is."""
+        """The masks, a few at a time; they do not depend on ``at_once``."""
         grids, shifts = self.plan(size)
         rows, columns = (_enlargement(self.cells, (self.cells + 1) * math.ceil(side / self.cells)) for side in size)
         for grid, shift in zip(grids.split(at_once), shifts.split(at_once), strict=True):
             yield _cut(rows, shift[:, 0], size[0]) @ grid @ _cut(columns, shift[:, 1], size[1]).transpose(1, 2)
 
     def plan(self, size: tuple[int, int]) -> tuple[Float[Tensor, "n s s"], Int[Tensor, "n 2"]]:
-        """All grids, and where each is cut after it was enlarged."""
+        """All grids, and the place at which each enlarged grid is cut."""
         seeded = torch.Generator().manual_seed(self.seed)
         noise = torch.rand(self.n_masks, self.cells**2, generator=seeded)
         if self.masks == "random":

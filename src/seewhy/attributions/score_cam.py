@@ -59,7 +59,7 @@ def channel_scores(
     n_masks: int,
     batch_size: int,
 ) -> Float[Tensor, "b c"]:
-    """The target's score on each picture through each of its channels; ``network`` gives logits."""
+    """The target's score on each picture seen through each of its channels; ``network`` returns logits."""
     n_channels = activations.shape[1]
     n = min(n_masks, n_channels) if n_masks else n_channels
     if n == n_channels:
@@ -77,13 +77,15 @@ def channel_scores(
 
 
 def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
-    """Each map from 0 to 1; one without contrast is 0."""
+    """Each map scaled to 0…1; a map without contrast becomes 0."""
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - low) / (high - low + 1e-8)
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """The ``n`` channels of the largest range, and for every channel the position of the one whose mask is likest."""
+    """The ``n`` channels with the largest range, and for every channel the position of the one with the most similar
+    mask.
+    """
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

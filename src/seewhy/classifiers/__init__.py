@@ -47,7 +47,7 @@ class Recipe(ABC):
         check_fields(self)
 
     def parameters(self) -> dict[str, Any]:
-        """The fields, for cards and saved models."""
+        """The values of the fields, for cards and saved models."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ classifiers: Registry[Recipe] = Registry(
 
 
 def recipe_of(name: str) -> type[Recipe]:
-    """The recipe of that name; the base, which says nothing of itself, where it is of no package installed here."""
+    """The recipe of that name; the base class, which has no texts, if no installed package has it."""
     try:
         return classifiers[name]
     except UnknownNameError:

@@ -52,7 +52,7 @@ class Classifier:
         encoder: turns pictures into features.
         classes: names, in the order of the head's rows.
         head: pooled features → logits.
-        words: descriptions of the classes, if any; ``decided_by_words`` says whether they make the decision.
+        words: descriptions of the classes, if any; ``decided_by_words``: whether they make the decision.
         bank: patches of your pictures, if it was fitted on pictures; ``likeness`` says how far similar patches can be
             trusted.
         held_out: pictures kept out of training.
@@ -96,7 +96,7 @@ class Classifier:
 
     @property
     def where(self) -> str:
-        """The attribution it is explained by unless another is asked for: its own, if it has one, or Grad-CAM."""
+        """The attribution used unless another is requested: the classifier's own, if it has one, otherwise Grad-CAM."""
         return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -105,18 +105,18 @@ class Classifier:
 
     @cached_property
     def measured_trust(self) -> Trust | None:
-        """What held-out pictures say of decisions; measured now where it was not, ``None`` where it cannot be."""
+        """What held-out pictures say of the decisions; measured now if it was not before, ``None`` if it cannot be."""
         return self.with_trust().trust
 
     def with_trust(self, progress: Progress | None = None) -> Classifier:
-        """The same, with :attr:`measured_trust` among what is saved."""
+        """The same classifier, with :attr:`measured_trust` among what is saved."""
         from .certainty import trust_of
 
         return replace(self, trust=self.trust or trust_of(self, progress))
 
     @cached_property
     def measured_words(self) -> WordsMeasure | None:
-        """How the words fit held-out pictures beside wrong ones; ``None`` where there are none to measure on."""
+        """How well the descriptions fit held-out pictures, beside wrong ones; ``None`` without held-out pictures."""
         from .words import measure_words
 
         return measure_words(self)
@@ -129,7 +129,7 @@ class Classifier:
         pooled: Float[Tensor, " d"] | None = None,
         level: float = LEVEL,
     ) -> Prediction:
-        """The decision on one picture, from its probabilities and, where it is to be judged, its features."""
+        """The decision on one picture from its probabilities and, if its trust is measured, its features."""
         from .certainty import decide
 
         judged = None
@@ -150,10 +150,10 @@ class Classifier:
         top: Count = 5,
         level: float = LEVEL,
     ) -> Iterator[Prediction | Failure]:
-        """Decide on pictures as a stream: one result a picture, in order; a broken one never stops the others.
+        """Predict pictures as a stream, in order, with one result per picture; a broken one never stops the others.
 
-        ``store`` keeps looks between runs; with ``views``, several crops a picture, logits are averaged. ``level`` is
-        how often the true class is to be among those named.
+        ``store`` keeps features between runs. With ``views``, logits are averaged over several crops per picture.
+        ``level`` is how often the classes named must include the true one.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
@@ -188,7 +188,7 @@ class Classifier:
     def predict(
         self, picture: One | Many, *, top: Count = 5, store: FeatureStore | None = None
     ) -> Prediction | list[Prediction | Failure]:
-        """Decide on a picture, or on several: then a list, in which a :class:`Failure` stands for one that is broken.
+        """Predict one picture, or several: then the result is a list, with a :class:`Failure` for each broken picture.
 
         A picture is a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …
         (:mod:`seewhy.pictures.sources`).
@@ -211,7 +211,7 @@ class Classifier:
         views: Views | None = None,
         batch_size: Count = 32,
     ) -> np.ndarray:
-        """Probabilities of all classes, float32 ``(n, k)``, as :meth:`predict_all` has them.
+        """Probabilities of all classes, float32 ``(n, k)``, from :meth:`predict_all`.
 
         Raises:
             ImageError: a picture cannot be read.
@@ -249,7 +249,7 @@ class Classifier:
     def explain(
         self, picture: One | Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
     ) -> Explanation | list[Explanation | Failure]:
-        """Explain a picture, or several as in :meth:`predict`: decision, where, like what, in words, with measures.
+        """Explain one picture, or several as in :meth:`predict`: decision, where, like what, in words, with measures.
 
         Options are ``where``, ``target``, ``contrast``, ``measure``, … of
         :class:`seewhy.evidence.explain.ExplainOptions`.
@@ -274,7 +274,9 @@ class Classifier:
 
     @checked
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
-        """The same with words as evidence, measured without the class's name; the decision does not change."""
+        """The same classifier with other descriptions, measured without the class's name; the decision does not
+        change.
+        """
         from .words import with_descriptions
 
         return with_descriptions(self, descriptions, store)
@@ -293,7 +295,9 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that an explanation depends on beside picture and options: all that is saved, and precision."""
+        """Digest of all that an explanation depends on besides picture and options: what is saved, and the
+        precision.
+        """
         from .saving import digest
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
@@ -310,7 +314,7 @@ class Classifier:
 
 
 def position(label: str | int, classes: Sequence[str]) -> int:
-    """Where a class stands among the others, by its name or by that position itself."""
+    """The index of a class, from its name or from the index itself."""
     if not isinstance(label, str):
         if str(label) in classes and list(classes).index(str(label)) != label:
             raise DataError(
@@ -334,7 +338,7 @@ def position(label: str | int, classes: Sequence[str]) -> int:
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names as the user wrote them, without outer blanks: at least two, each once."""
+    """Class names without outer blanks, after a check that there are at least two and none occurs twice."""
     cleaned = tuple(n.strip() for n in names if n.strip())
     if len(cleaned) < 2:
         raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")

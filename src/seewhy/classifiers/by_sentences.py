@@ -32,7 +32,7 @@ WEIGHTS = tuple(w / 4 for w in range(160))
 
 @dataclass(frozen=True)
 class Pool:
-    """All texts, each once, whosever they are."""
+    """All texts of all classes, each once."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -46,7 +46,7 @@ class Pool:
         return cls(tuple(descriptions.texts), tuple(texts), assigned)
 
     def written_for(self, text: int, label: int) -> int | None:
-        """The class a text was written for, where it is not this one; of several the first."""
+        """The class that a text was written for if it is not this class; the first, if there are several."""
         owners = [c for c, mine in enumerate(self.assigned) if text in mine]
         return None if label in owners or not owners else owners[0]
 
@@ -54,7 +54,7 @@ class Pool:
 def selection_matrix(
     texts: Float[Tensor, "p d"], pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, "p c"]:
-    """``M``: mean cosine of each text with the pictures of each class (the authors': equally many)."""
+    """``M``: the mean cosine of each text with the pictures of each class (the authors use equally many per class)."""
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
@@ -110,7 +110,9 @@ class Selector:
 def best_weight(
     captions: Float[Tensor, "n k"], words: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """The ``w`` of ``w · caption + words`` that is right most often, the smallest of equals; and every accuracy."""
+    """The ``w`` of ``w · caption + words`` with the best accuracy, the smallest if several are equal; and all
+    accuracies.
+    """
     found = torch.stack([hits(w * captions + words, right).float().mean() for w in WEIGHTS])
     return WEIGHTS[int(found.argmax())], found
 
@@ -121,7 +123,7 @@ def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tenso
 
 @dataclass(frozen=True)
 class Chosen(Reranking):
-    """Of the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``."""
+    """For the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``."""
 
     name = "discriminative"
     small = {"k": 2}

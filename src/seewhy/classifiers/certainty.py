@@ -53,7 +53,7 @@ N_STARTS, N_ROUNDS = 4, 15
 def common_figures(
     pictures: EncodedSet, n: int, held: HeldOut | None, progress: Progress, measured: Tensor | None, c: float | None
 ) -> dict[str, Any]:
-    """What every classifier that is fitted on pictures reports."""
+    """The figures that every classifier fitted on pictures reports."""
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
     how, expected, grouping = None, None, pictures.grouping
@@ -91,7 +91,7 @@ def common_figures(
 
 
 def held_out_lines(measures: dict[str, Any]) -> list[str]:
-    """What ``fit`` prints of the held-out figure: what to expect, what it rests on, and what is not known."""
+    """The lines that ``fit`` prints about the held-out figure: what to expect, its basis, and what is not known."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
     if right is None:
         return ["no picture could be held out: how often it is right is not known"]
@@ -126,14 +126,14 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
 def linear_fit(
     features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b k"]]:
-    """A linear classifier of features, as ``linear`` fits one without crops: features → logits."""
+    """A linear classifier from features to logits, as ``linear`` fits one without crops."""
     return fit_logistic(features, labels, n_classes, c or C, tol=1e-4).logits
 
 
 def accuracy_between_halves(
     pooled: Float[Tensor, "n p"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> float | None:
-    """Accuracy where each half of every class is decided by a fit on the other halves; ``None`` without two classes."""
+    """Accuracy when each half of every class is predicted from the other halves; ``None`` without two classes."""
     if len(labels) > MOST:
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
         pooled, labels = pooled[some], labels[some]
@@ -152,7 +152,9 @@ def accuracy_between_halves(
 
 
 def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
-    """0 or 1 for each picture: two spherical means of what differs between them, the best of a few starts."""
+    """Split pictures in two by their main difference: 0 or 1 for each, from two spherical means, best of a few
+    starts.
+    """
     n = len(features)
     if n < 4:
         return torch.arange(n) % 2
@@ -171,13 +173,13 @@ def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
 
 
 def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float, float]:
-    """Where the figure of another day may lie, by the interval of the held-out one and that between halves."""
+    """The range of accuracies on another day, from the held-out accuracy's interval and the one between halves."""
     low, high = interval
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
 
 
 def log_odds_shift(measures: Mapping[str, Any]) -> tuple[float, float]:
-    """By how much the log odds of being right may fall and rise, by the range that was measured; 0 without one."""
+    """How far the log odds of being right may fall and rise, from the measured range; 0 without one."""
     expected, interval = measures.get("expected_range"), measures.get("held_out_interval")
     if expected is None or interval is None:
         return 0.0, 0.0
@@ -203,7 +205,7 @@ def check_level(level: float) -> float:
 
 
 def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"]) -> Inputs:
-    """What pictures are judged by: their features, what was decided, and what the encoder itself takes them for."""
+    """The inputs of the trust measure: features, the classifier's logits, and the encoder's own probabilities."""
     own, layer = None, classifier.encoder.classifier
     if layer is not None and layer.in_features == pooled.shape[1]:
         with torch.no_grad():
@@ -212,7 +214,9 @@ def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: F
 
 
 def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust | None:
-    """Measured on the classifier's held-out pictures and on pictures of nothing; ``None`` where there are too few."""
+    """Trust, measured on the classifier's held-out pictures and on pictures of no class; ``None`` if they are
+    too few.
+    """
     held = classifier.held_out
     if held is None or held.logits is None:
         return None
@@ -237,7 +241,7 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
 
 
 class Unmeasured(NamedTuple):
-    """Why nothing was measured, and what it takes; ``by_names`` where no picture of the user's has a part in it."""
+    """Why nothing was measured, and what is needed; ``by_names`` if the user gave no pictures."""
 
     reason: str
     cure: str
@@ -251,7 +255,7 @@ class Unmeasured(NamedTuple):
 def decide(
     classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL
 ) -> list[Decision]:
-    """The decisions on pictures, judged."""
+    """The decisions on pictures, with their trust."""
     check_level(level)
     trust = classifier.measured_trust
     if trust is None:
@@ -315,7 +319,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
 
 
 def listed(names: Sequence[str]) -> str:
-    """``A``, ``A or B``, ``A, B or C``; of many the first ones."""
+    """``A``, ``A or B``, ``A, B or C``; only the first ones of many."""
     shown = list(names[:N_NAMED])
     if len(names) > N_NAMED:
         shown.append(f"{len(names) - N_NAMED} more")
@@ -356,5 +360,5 @@ def why_unmeasured(classifier: Classifier) -> Unmeasured:
         return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
         return Unmeasured("an earlier version or method fitted it and kept no held-out decisions", "Fit it again.")
-    cure = f"Give more: {MIN_PICTURES} of two classes, showing different objects, are needed."
+    cure = f"Give at least {MIN_PICTURES} pictures of two classes that show different objects."
     return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)

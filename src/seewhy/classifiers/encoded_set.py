@@ -38,8 +38,8 @@ Split = Literal["grouped", "random"]
 class HeldOut:
     """Pictures kept out of training, as features: what evidence is measured on.
 
-    Of a linear classifier these are (up to 5,000 of) *all* pictures it was fitted on that can be measured: each was
-    held out once, with all others of its group (out-of-fold). Elsewhere they are the part that was held out.
+    For a linear classifier these are (up to 5,000 of) *all* its pictures that can be measured: each was held out once,
+    with all others of its group (out-of-fold). For other classifiers they are the pictures that were held out.
     """
 
     pooled: Float[Tensor, "n d"]
@@ -54,12 +54,12 @@ class HeldOut:
 
 @torch.no_grad()
 def with_logits(head: Head, held: HeldOut | None) -> HeldOut | None:
-    """The same, with the logits of a head that saw none of these pictures."""
+    """The same pictures with the logits of a head that was fitted on none of them."""
     return None if held is None else replace(held, logits=head(held.pooled))
 
 
 def accuracy_by_words(head: Head, held: HeldOut) -> float:
-    """How often a head's sentences alone are right, without the classes' own."""
+    """How often a head's sentences alone are right, without the sentences that only name the class."""
     assert isinstance(head.votes, WordDecision)
     found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
     return round(float((found == held.labels).float().mean()), 4)
@@ -69,8 +69,9 @@ def accuracy_by_words(head: Head, held: HeldOut) -> float:
 class EncodedSet:
     """Pictures that could be read, as one encoder (``encoder``, its fingerprint) sees them.
 
-    Those ``held`` are not trained on while choosing; with ``validation``, the user's own, not in the end either. By
-    ``folds`` each picture is held out once (-1 never); groups are whole in them, as in ``held``.
+    The pictures ``held`` are not used for training while settings are chosen. If they are the user's own
+    (``validation``), the final fit does not use them either. ``folds`` holds each picture out once (-1 never). Folds
+    and ``held`` keep groups whole.
     """
 
     items: Sequence[Sample]
@@ -121,22 +122,22 @@ class EncodedSet:
 
     @cached_property
     def pooled(self) -> Float[Tensor, "n d"]:
-        """One row per picture, of its own crop."""
+        """One row per picture, from its own crop."""
         return torch.stack([one.pooled[0] for one in self.encoded])
 
     @property
     def groups(self) -> Int[Tensor, " n"]:
-        """Pictures of the same thing have the same number."""
+        """A number for each picture; pictures of the same object share one."""
         return torch.arange(len(self.labels)) if self.grouping is None else self.grouping.groups
 
     @property
     def final(self) -> Bool[Tensor, " n"]:
-        """Trained on in the end."""
+        """Flags of the pictures in the final fit."""
         return ~self.held if self.validation else torch.ones_like(self.held)
 
     @property
     def trained(self) -> list[int]:
-        """Places of those trained on while choosing."""
+        """Positions of the pictures that the fit uses while it chooses settings."""
         return (~self.held).nonzero()[:, 0].tolist()
 
     def subset(self, index: Sequence[int]) -> Self:
@@ -153,25 +154,25 @@ class EncodedSet:
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
-        """What is trained on and what is held out; copies, and pictures of one given group, are on one side."""
+        """Split into training and held-out pictures; copies, and pictures of one given group, stay on one side."""
         own, held = parted(self.items, self.digests, fraction, seed)
         return self.subset(own), self.subset(held)
 
     def with_folds(self, n_folds: int, seed: int) -> Self:
-        """The same in folds that keep groups whole, the first of which is held out."""
+        """The same pictures in folds that keep groups whole; the first fold is held out."""
         groups = self.groups.unique(return_inverse=True)[1]
         folds = group_folds(self.labels, groups, n_folds, seed)
         return replace(self, folds=folds, held=folds == 0)
 
     def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
-        """Features of every view of these pictures, their labels, and which picture each row is of."""
+        """The features of every view of these pictures, their labels, and the index of each row's picture."""
         index = of.nonzero()[:, 0]
         views = [self.encoded[i].pooled for i in index.tolist()]
         count = torch.tensor([len(v) for v in views])
         return torch.cat(views), self.labels[index].repeat_interleave(count), index.repeat_interleave(count)
 
     def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """The held-out pictures, each by its own crop alone, as it is predicted."""
+        """The held-out pictures, each with its own crop alone, as in a prediction."""
         index = evenly(self.held, most)
         return self.own_crops(index) if len(index) else None
 
@@ -179,7 +180,7 @@ class EncodedSet:
         return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
     def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
-        """What is remembered of these pictures, once a classifier was fitted on them by this encoder."""
+        """What a classifier fitted on these pictures remembers of them."""
         if not bool(of.any()):
             return None
         part = self.subset(of.nonzero()[:, 0].tolist())
@@ -189,7 +190,7 @@ class EncodedSet:
         return KnownPictures.of(names, part.digests, part.pooled, encoder.fingerprint, miniatures)
 
     def held_by(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
-        """The held-out pictures by another encoder: places of those that can still be read, and these."""
+        """The held-out pictures under another encoder: positions of those still readable, and their features."""
         index = self.held.nonzero()[:, 0].tolist()
         stream = encode_stream(encoder, [self.items[i].source for i in index])
         again = list(progress.track(stream, "Looking at pictures again", len(index)))
@@ -213,7 +214,7 @@ def encode_labelled(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> EncodedSet:
-    """The pictures whose label is one of these classes; the others are counted in a note."""
+    """The pictures whose label is one of these classes; a note counts the others."""
     progress = progress or Progress()
     items, others = samples.of(classes)
     for note in others:
@@ -243,10 +244,10 @@ def encode_samples(
     features: bool = False,
     n_bank: int | None = None,
 ) -> EncodedSet:
-    """Encode pictures once, and hold some of them out; a broken one is reported and left out.
+    """Encode pictures once, and hold some of them out; a broken picture is reported and left out.
 
-    ``views`` are of those to train on. Feature maps are kept of all with ``features``, and with the pixels of
-    ``n_bank`` pictures of either kind, for their patches.
+    ``views`` are for the training pictures. With ``features``, all feature maps are kept. For patches, the maps and
+    pixels of ``n_bank`` training and ``n_bank`` held-out pictures are kept.
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
@@ -281,7 +282,7 @@ def encode_samples(
 
 
 def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, progress: Progress) -> EncodedSet:
-    """Hold out part of the pictures themselves, those of the same thing together."""
+    """Hold out some of the pictures; pictures of the same object stay together."""
     names, digests, seed = [s.label for s in items], [s.digest for s in encoded], how.seed
     pictures = EncodedSet(items, encoded, _classes(items))
     doubled = under_two_classes(names, digests)
@@ -352,7 +353,7 @@ def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows to train on and rows held out, by given groups and by files: copies are never on both sides."""
+    """Training rows and held-out rows, by given groups and files; copies are never on both sides."""
     whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
     distinct = sorted(set(whole))
     if len(distinct) < 4:
@@ -369,13 +370,13 @@ def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, see
 
 
 def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """Places of true flags, of too many as many as wanted, evenly."""
+    """Positions of true flags; of too many, the requested number, evenly spaced."""
     index = flags.nonzero()[:, 0]
     return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
 
 
 def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
-    """Up to ``most`` pictures of those flagged, as evenly spread over the classes as can be, in order."""
+    """At most ``most`` of the flagged pictures, spread over the classes as evenly as possible, in order."""
     cap = max(1, most // max(len(set(labels)), 1))
     taken: dict[Hashable, int] = defaultdict(int)
     chosen = []

@@ -42,28 +42,28 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """The checkpoint, and of what it must be."""
+        """The checkpoint, and the seal that it must have."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
     def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
-        """The pictures, encoded once by the encoder or another ``reader``; the rest is :func:`.encode_samples`'s."""
+        """Encode the pictures once, with the encoder or another ``reader``; see :func:`.encode_samples`."""
         store, eye = self.store if keep else None, reader or self.encoder
         return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a recipe learnt.
+    """The result of a recipe's learning.
 
     Attributes:
         classifier: with the held-out pictures and their logits.
-        pictures: fitted on, and held out; ``looked_by`` is what encoded them, where another encoder was given.
-        figures: of the method, beside those that all report.
-        trial: the same without the held-out pictures, where ``classifier`` was fitted on them in the end.
-        measured: all that was measured on, where the classifier keeps some of it only.
-        index: the places of those measured on, where they are not the ones flagged as held out.
-        patches: the pictures whose patches are kept, where others of them are held out than for the figures.
-        keep: whether features of the classifier's encoder are worth keeping.
+        pictures: the training and the held-out pictures; ``looked_by`` encoded them, if another encoder was given.
+        figures: the method's own figures, besides those that all methods report.
+        trial: the fit without the held-out pictures, if the final ``classifier`` was fitted on them.
+        measured: all pictures measured on, if the classifier keeps only some of them.
+        index: their positions, if they are not the pictures flagged as held out.
+        patches: the pictures whose patches are kept, if their held-out ones differ from those of the figures.
+        keep: whether to keep the features of the classifier's encoder.
     """
 
     classifier: Classifier
@@ -100,7 +100,7 @@ class PictureRecipe(Recipe):
 
     @abstractmethod
     def learn(self, fitting: Fitting) -> Outcome:
-        """Encode the pictures and learn: the method itself."""
+        """Encode the pictures and learn: this is the method itself."""
 
     @final
     @undisturbed
@@ -116,19 +116,20 @@ class PictureRecipe(Recipe):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
-        """Make a classifier of pictures, with its evidence and its figures.
+        """Fit a classifier to pictures, and measure its evidence and figures.
 
         Args:
-            encoder: it is left as it is.
+            encoder: the encoder, which is not changed.
             samples: pictures with classes.
-            validation: pictures to choose and to measure on, never trained on; left out, ``held_out`` of ``samples``.
-                Give them where ``samples`` holds near-duplicates (frames of one film, photos of one visit), on which
-                everything looks better than it is.
-            descriptions: of the same classes, as words evidence or to learn from.
-            captions: texts of each picture; see :mod:`seewhy.language.matching`.
+            validation: pictures for choosing and measuring, never for training; default: the share ``held_out`` of
+                ``samples``. Give them if ``samples`` holds near-duplicates (frames of one film, photos of one visit),
+                which make all figures too good.
+            descriptions: descriptions of the same classes, as evidence or to learn from.
+            captions: texts for each picture; see :mod:`seewhy.language.matching`.
             store: where features are kept, so that a second or an interrupted run does not encode again.
             progress: progress callback, notes and failures.
-            checkpoint: where to keep what a stopped run goes on from; the caller deletes it when the result is safe.
+            checkpoint: where to keep the state from which a stopped run continues; the caller deletes it when the
+                result is safe.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
         hold_out = HoldOut(self.held_out, self.seed, validation, self.split)
@@ -142,7 +143,7 @@ class PictureRecipe(Recipe):
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Refuse what the recipe does not take; the message names the recipes that take it."""
+        """Refuse inputs that the recipe does not take; the message names the recipes that take them."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]

@@ -29,7 +29,7 @@ TEMPLATE = "A photo of a {}."
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption of one class, written against one rival."""
+    """A caption of one class that distinguishes it from one rival."""
 
     row: int
     label: int
@@ -69,7 +69,7 @@ class Captions(Reranking):
         return dict(found)
 
     def rows_of(self, label: int, ambiguous: Sequence[int]) -> list[int]:
-        """Rows that stand for a class among these, each once."""
+        """The rows of each of these classes, each row once."""
         rows: set[int] = set()
         for rival in ambiguous:
             if rival != label:
@@ -166,7 +166,7 @@ class FollowUp(Recipe):
             head=Head(first.head.feature, weight, votes=decides),
             words=_bank(first.classes, captions, weight / first.head.scale, self.templates[0]),
             decided_by_words=True,
-            trained_on=f"nothing but names and {len(texts)} captions that part {len(pairs)} pairs of classes",
+            trained_on=f"nothing but names and {len(texts)} captions that distinguish {len(pairs)} pairs of classes",
         )
 
 

@@ -28,7 +28,9 @@ MOST_MINIATURES = 20_000
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """Pictures that were fitted on; miniatures of all, of :data:`MOST_MINIATURES`, or, earlier, none."""
+    """The pictures that a classifier was fitted on, with miniatures of at most :data:`MOST_MINIATURES`; earlier
+    versions have none.
+    """
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]
@@ -53,7 +55,7 @@ class KnownPictures:
 
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
-        """What was saved; ``None`` in archives of earlier versions."""
+        """Read what was saved; ``None`` in archives of earlier versions."""
         if facts is None:
             return None
         names = tuple(map(str, facts["names"]))
@@ -66,13 +68,13 @@ class KnownPictures:
 
     @cached_property
     def by_digest(self) -> dict[str, str]:
-        """Digest of a file → the picture with the same bytes."""
+        """For the digest of a file, the picture with the same bytes."""
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
     def copies_of(
         self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
     ) -> list[tuple[str, float] | None]:
-        """Of each picture the one that it is a copy of, and how far their details agree."""
+        """For each picture the one that it copies, and how far their details agree."""
         place = _drawn(len(self.names))[: len(self.miniatures)]
         ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
         asked = Likeness(miniatures, None if pooled is None else compact(pooled).float())
@@ -84,7 +86,7 @@ class KnownPictures:
 
 
 def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:
-    """128 whole numbers a row, whose cosines are nearly those of the square-rooted features."""
+    """Rows of 128 whole numbers whose cosines are nearly those of the square-rooted features."""
     rooted = normalize(pooled.float().sign() * pooled.float().abs().sqrt(), dim=1)
     # The same numbers in every version: numpy keeps this generator's stream as it is.
     projection = np.random.RandomState(0).randn(pooled.shape[1], WIDTH).astype(np.float32)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Network(ABC):
-    """Weights that a recipe trained inside, before or behind the trunk of an encoder.
+    """Weights that a recipe trained inside, before or after the trunk of an encoder.
 
-    A classifier that has one looks through :meth:`encoder`, so that every attribution, metric and card works on it. Its
-    head is the identity where the network itself ends in logits. ``where`` is the attribution that reads its own.
+    Its classifier uses :meth:`encoder`, so every attribution, metric and card works on it. The head is the identity if
+    the network itself ends in logits. ``where`` names the attribution that reads the network's own maps.
     """
 
     where: ClassVar[str]
@@ -29,32 +29,33 @@ class Network(ABC):
     @property
     @abstractmethod
     def base(self) -> Encoder:
-        """The encoder it was grown on, which is found again by its name."""
+        """The encoder that was extended, found again by its name."""
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """The encoder that looks through the trained weights; its fingerprint covers them."""
+        """The encoder with the trained weights; its fingerprint covers them."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that was trained."""
+        """All trained tensors."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON."""
+        """What is needed besides the tensors to build the network again, as JSON."""
 
     @classmethod
     @abstractmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Build it again from what :meth:`facts` and :meth:`tensors` gave."""
+        """Build the network again from the results of :meth:`facts` and :meth:`tensors`."""
 
 
 @dataclass(frozen=True)
 class Perception:
-    """How one observed picture became the seen one, which alone was classified: the picture after 0, 1, … loops, grey.
+    """How a picture was redrawn before it was classified: the grey picture after 0, 1, … loops; the last one is
+    classified.
 
-    ``moves`` are root mean squares over pixels, ``spread`` that of the copies to their mean in the end; ``nearest`` is
-    the memorised picture at this ``distance``, with its file's ``name`` and its class.
+    ``moves`` are root mean square changes over pixels, and ``spread`` is that of the final copies around their mean.
+    ``nearest`` is the memorised picture at this ``distance``, with its file's ``name`` and its class.
     """
 
     path: Float[Tensor, "t h w"]
@@ -69,23 +70,23 @@ class Perception:
 
 @runtime_checkable
 class Perceiver(Protocol):
-    """A network that redraws a picture from memory and classifies what it has drawn."""
+    """A network that redraws a picture from memory and classifies the redrawn picture."""
 
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """What is seen of a picture given as normalised pixels; ``None`` where it is classified as it is."""
+        """The redrawn form of a picture given as normalised pixels; ``None`` if the picture is classified as it is."""
         ...
 
 
 @runtime_checkable
 class ReadsPooled(Protocol):
-    """A network between pooling and the head: the encoder looks as it did, and the head reads what this makes of it."""
+    """A network between pooling and the head: the encoder stays the same, and the head reads this network's output."""
 
     def feature(self) -> Feature: ...
 
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A network that tells classes by their names, whichever they are: those that it learnt, and any others."""
+    """A network that recognises classes by their names: those that it learnt, and any others."""
 
     @property
     def base(self) -> Encoder: ...

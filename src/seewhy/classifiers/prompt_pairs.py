@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is found in a picture: each finding, in the order asked."""
+    """The findings of one picture, in the order of the questions."""
 
     picture: str
     found: tuple[Finding, ...]
@@ -73,7 +73,7 @@ class PromptPairs:
         if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
             raise InputError(
                 f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. Expected "
-                "one or more sentences of each kind with {} for the finding, and a scale above zero. Change them."
+                "one or more sentences of each kind with {} for the finding, and a scale above 0. Change them."
             )
 
     def __call__(
@@ -106,6 +106,8 @@ class PromptPairs:
         return normalize(vectors.unflatten(0, (len(names), len(said))).mean(1), dim=1)
 
     def classifier(self, encoder: Encoder, name: str) -> Classifier:
-        """One finding as a classifier of two classes, by the first sentence of each kind; explains as any other."""
+        """One finding as a classifier of two classes, from the first sentence of each kind; it explains like
+        any other.
+        """
         both = [said[0].replace("{}", name) for said in (self.present, self.absent)]
         return ZeroShot(templates=("{}",), scale=self.scale).build(encoder, both)

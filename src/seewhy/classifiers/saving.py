@@ -67,15 +67,15 @@ Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write the card and, beside it, the tensors under a name made of their SHA-256; a classifier that was there is
-    replaced at the moment its card is.
+    """Write the card, and beside it the tensors in a file named after their SHA-256. An earlier classifier is replaced
+    at the moment its card is.
     """
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
 
 
 def digest(classifier: Classifier) -> str:
-    """SHA-256 of all that :func:`save` writes but its remark on precision, and so of SeeWhy's version too."""
+    """SHA-256 of all that :func:`save` writes except its remark on precision; SeeWhy's version is part of it."""
     card = json.dumps(_card(classifier), sort_keys=True)
     return hashlib.sha256(f"{card}|{tensors_digest(_tensors(classifier))}".encode()).hexdigest()
 

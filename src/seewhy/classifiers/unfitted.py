@@ -117,7 +117,9 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Take the encoder's classifier as it is, with its glosses where it is embedded or stands on such a one."""
+        """Take the encoder's own classifier, with ImageNet's glosses if the encoder is embedded or uses an embedded
+        trunk.
+        """
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
@@ -145,7 +147,7 @@ class Pretrained(Recipe):
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:
-    """Where an encoder puts the glosses; ``None`` unless its sentences are those of the embedded one it stands on."""
+    """The encoder's vectors of the glosses; ``None`` unless its text half is that of the embedded encoder below it."""
     root = encoder
     while root.base is not None:
         root = root.base

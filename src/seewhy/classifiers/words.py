@@ -48,7 +48,9 @@ def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
 
 
 def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
-    """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
+    """Accuracy when the class whose descriptions score highest on average is chosen, with the texts used for
+    measuring.
+    """
     joint = Projected(classifier.encoder.text)(held_out.pooled)
     chosen = (joint @ words_of(classifier).measured.class_weight().T).argmax(1)
     return round(float((chosen == held_out.labels).float().mean()), 4)
@@ -75,15 +77,15 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """The same classifier, its words measured on these pictures: of sentences with the class's name in them, the texts
-    without it, but for a zero-shot classifier, whose words are the names, and a follow-up's captions.
+    """The same classifier with its descriptions measured on these pictures. Sentences with the class's name are
+    measured without it, except for a zero-shot classifier, whose texts are the names, and for a follow-up's captions.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
 
 
 def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
-    """As :func:`measured_on`, on pictures that were encoded already."""
+    """Like :func:`measured_on`, on pictures that are encoded already."""
     if held.logits is None and classifier.held_out is None:  # it has learned from none of them
         held = with_logits(classifier.head, held) or held
     changed = replace(classifier, held_out=held, trust=None)
@@ -98,9 +100,10 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 
 
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
-    """The same words, to be measured by the texts alone, each without its class's name.
+    """The same descriptions, to be measured with each text alone, without its class's name.
 
-    With ``bare`` the vectors are of texts alone already, so that only those with the name in them are encoded anew.
+    With ``bare`` the vectors are already those of the texts alone, so only texts that contain the name are encoded
+    again.
     """
     plain: dict[int, str] = {}
     for i, (text, owner) in enumerate(zip(words.texts, words.owner.tolist(), strict=True)):
@@ -116,7 +119,7 @@ def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = Non
 
 
 def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-    """The classifier with these descriptions of all its classes; only sentences that are new are encoded."""
+    """The classifier with these descriptions of all its classes; only new sentences are encoded."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
     wanted, words = descriptions.limited_to(classifier.classes), classifier.words
@@ -141,7 +144,7 @@ def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureS
 
 
 def words_decide(classifier: Classifier) -> bool:
-    """Whether the decision is made from the descriptions in a way that a change of words can follow."""
+    """Whether the decision comes from the descriptions in a way that can follow a change of them."""
     return _rows_of(classifier) is not None
 
 
@@ -156,7 +159,9 @@ def _rows_of(classifier: Classifier) -> Callable[[WordBank], Tensor] | None:
 
 
 def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """The class decided on, where words decide; elsewhere the one whose words score highest on average."""
+    """The predicted class if the descriptions decide; otherwise the class whose descriptions score highest on
+    average.
+    """
     words = words_of(classifier)
     if words_decide(classifier):
         return classifier.head.probabilities(pooled).argmax(1)
@@ -166,7 +171,7 @@ def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor
 
 @dataclass(frozen=True)
 class ForeignLists:
-    """For every class lists as long as its own, of sentences that were written about other things."""
+    """For every class, lists of the same length with sentences about other subjects."""
 
     lists: Float[Tensor, "k m d"]
     centre: Float[Tensor, "k m"]
@@ -174,12 +179,12 @@ class ForeignLists:
 
 @dataclass(frozen=True)
 class WordsMeasure:
-    """How the words fit held-out pictures, beside wrong ones.
+    """How well the descriptions fit held-out pictures, compared with wrong descriptions.
 
-    A list's fit is its cosine less its mean (``centre``) over held-out pictures, every class counted alike. ``as_good``
-    part of the wrong assignments, of lists to classes, fit as well as the true one; by class, ``beats`` is the part of
-    other lists that fit its pictures less well (NaN without). ``foreign`` is there where fewer than ``FEW`` have
-    pictures.
+    A list's fit is its cosine minus its mean (``centre``) over held-out pictures, with equal weight for every class.
+    ``as_good`` is the share of wrong assignments of lists to classes that fit as well as the true one. For each class,
+    ``beats`` is the share of other lists that fit its pictures less well (NaN without pictures). ``foreign`` exists if
+    fewer than ``FEW`` classes have pictures.
     """
 
     as_good: float
@@ -198,11 +203,11 @@ class WordsMeasure:
 
 @torch.no_grad()
 def measure_words(classifier: Classifier) -> WordsMeasure | None:
-    """Judge the words of a classifier by its held-out pictures; ``None`` without any of at least two classes.
+    """Measure a classifier's descriptions on its held-out pictures; ``None`` if these are of fewer than two classes.
 
     The mean fit of the classes' lists to their own pictures is compared with that of the same lists given to other
-    classes: in every order, or in 999 of more than six classes. With fewer than five, 999 draws of lists about other
-    things take their place, and no other order may fit as well.
+    classes: in every order, or in 999 random ones for more than six classes. With fewer than five classes, 999 draws of
+    lists about other subjects replace them, and no other order may fit as well.
     """
     words, held = classifier.words, classifier.held_out
     if words is None or held is None:

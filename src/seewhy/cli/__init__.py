@@ -22,7 +22,7 @@ from .verbs import register
 
 
 class Verbs(TyperGroup):
-    """All verbs; what was typed for an earlier version is read as today's."""
+    """All verbs; a command of an earlier version is read as today's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, todays(args))
@@ -82,7 +82,7 @@ app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 
 
 def main() -> None:
-    """Entry point: a mistake is one line and exit code 2; ``--debug`` shows where it came from."""
+    """The entry point: a mistake prints one line and gives exit code 2; ``--debug`` shows its traceback."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -107,7 +107,7 @@ def _unusable(error: OSError) -> str:
     """What is said of a name that the system refuses, wherever it is asked: too long, not allowed, a broken disk."""
     name = os.fsdecode(error.filename)
     name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-    wanted = "A file or folder that the system gives was expected. Check its name, and who may use it."
+    wanted = "Expected a name that the system accepts, and the right to use it. Check both."
     return f"{name} cannot be used: {error.strerror}. {wanted}"
 
 

@@ -153,7 +153,7 @@ def _line(image: str, parts: Sequence[str], not_found: Sequence[str]) -> str:
 
 
 def left_out(names: Sequence[str]) -> str:
-    """What is said after what was found.
+    """The text after the results about names that were not found.
 
     >>> left_out(["sports car", "bus"]), left_out([])
     ('; not found: sports car, bus', '')

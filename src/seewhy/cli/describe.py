@@ -52,7 +52,7 @@ class Writing:
         check_fields(self, "describe")
 
     def desk(self, session: Session) -> WriterSession | None:
-        """The one writer's desk, with answers kept in the cache folder; ``None`` where none was named."""
+        """The writer's desk, with answers kept in the cache folder; ``None`` if no writer was named."""
         from ..language.service_writer import ServiceWriter
         from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
@@ -74,7 +74,7 @@ class Writing:
         return desk
 
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
-        """Print what a run would ask, for ``--dry-run``; ``None`` where nobody would be asked."""
+        """Print what a run would ask, for ``--dry-run``; ``None`` if no writer was named."""
         if estimate is None:
             session.say({"n_prompts": 0}, "no --writer was named, so there is nothing to ask")
             raise typer.Exit

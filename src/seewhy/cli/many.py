@@ -112,7 +112,7 @@ class _Deciding(Opened):
 
 @dataclass(frozen=True)
 class Predict(Work):
-    """Decisions; fields are those of ``seewhy predict``."""
+    """Writes decisions; its fields are those of ``seewhy predict``."""
 
     chosen: ClassifierChoice
     top: int = 5
@@ -152,7 +152,7 @@ class Predict(Work):
 
 @dataclass(frozen=True)
 class Explain(Work):
-    """Explanations; the column ``explanation`` is the JSON that ``seewhy explain --json`` prints."""
+    """Writes explanations; the column ``explanation`` is the JSON that ``seewhy explain --json`` prints."""
 
     chosen: ClassifierChoice
     options: ExplainOptions
@@ -193,7 +193,7 @@ def _explain_row(explanation: Explanation) -> Row:
 
 
 def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
-    """Run the work on the one input that was named, say what was done, and end."""
+    """Run the work on the one input that was named, report the result, and end."""
     from ..scale.run import Part, run
 
     o = session.given

@@ -77,7 +77,7 @@ def _method_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def examine() -> dict[str, Any]:
-    """Engines, embedded models, extras and places, without any network call."""
+    """Engines, embedded models, extras and folders, without any network call."""
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
 
@@ -96,7 +96,7 @@ def examine() -> dict[str, Any]:
 
 
 def extras_of() -> dict[str, list[str]]:
-    """Extra → packages it brings, as the installed package states them."""
+    """For each extra the packages that it installs, as the installed package states them."""
     extras: dict[str, list[str]] = {}
     for line in requires("seewhy") or ():
         package, marker = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)

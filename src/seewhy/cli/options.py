@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store named, or none; without the one in the cache, which nobody asked for, a run goes on."""
+    """The feature store that was named, or none. If the default one in the cache fails, the run goes on without it."""
     from ..storage.features import FeatureStore
 
     if name == "none":
@@ -38,7 +38,7 @@ def open_store(name: str | None) -> FeatureStore | None:
 
 
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
-    """Files, and the pictures in folders; ``-`` stands for the names on standard input."""
+    """The named files, and the pictures in named folders; ``-`` stands for the names on standard input."""
     from ..pictures.sources import list_pictures
 
     alone = len(pictures) == 1
@@ -78,7 +78,7 @@ def _listed(one: str, alone: bool) -> Iterator[str]:
 
 
 def check_device(device: str) -> None:
-    """The engine takes a GPU where torch sees one; who asks for one is told where there is none."""
+    """Refuse a GPU that torch does not find; the engine uses a GPU by default if there is one."""
     import torch
 
     seen = "cuda" if torch.cuda.is_available() else "cpu"
@@ -168,7 +168,7 @@ def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Cl
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a text file of the person's; each is one of ``what``. DataError where it cannot be read."""
+    """The lines of a person's text file, each of which is one of ``what``. DataError if it cannot be read."""
     from ..storage.reading import read_text, reason
 
     try:
@@ -178,7 +178,7 @@ def lines_of(path: Path, what: str) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    """Names separated by commas, or those of a .txt with one per line.
+    """Names separated by commas, or those of a .txt file with one per line.
 
     >>> names_in("a wren, a robin")
     ['a wren', 'a robin']
@@ -187,14 +187,14 @@ def names_in(text: str) -> list[str]:
 
 
 def label_names(labels: str) -> list[str]:
-    """The same as they were typed, for whoever refuses empty ones."""
+    """The same names as they were typed, for callers that refuse empty ones."""
     return lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
 
 
 def objects_of(
     session: Session, classifier: Classifier, names: Iterable[str]
 ) -> tuple[MaskSource | None, BoxData | None]:
-    """Who says where the objects are: masks, else a segmenter, else words, else boxes; and the boxes."""
+    """The source of the objects' places (masks, else a segmenter, else words, else boxes), and the boxes."""
     from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..pictures.boxes import has_boxes, load_boxes

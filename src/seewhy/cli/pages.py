@@ -229,7 +229,7 @@ def serve(
 
 
 def named(models: list[str]) -> dict[str, Path]:
-    """Name → folder of each ``-m``.
+    """The name and folder of each ``-m``.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}

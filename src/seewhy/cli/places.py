@@ -24,7 +24,7 @@ MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "enco
 
 
 def check_words(args: Sequence[str]) -> None:
-    """Refuse an output without a name, which would be this folder."""
+    """Refuse an empty name as output, because it would mean the current folder."""
     names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
     for name, value in pairwise([*args, None]):
         if (name in names and value == "") or name in {f"{option}=" for option in names}:
@@ -38,7 +38,7 @@ def refuse_addresses(values: Any) -> None:
 
 
 def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
-    """See that no output among a verb's options is an input too."""
+    """Refuse an output that is also an input, among a verb's options."""
     for name in OUTPUTS:
         value = options.get(name)
         if value is None:
@@ -112,7 +112,7 @@ def _lands_in(output: Path, folder: Path) -> bool:
 
 
 def check_report(folder: Path | None, name: str, force: bool) -> None:
-    """See that a page, its JSON and its progress can be written into a folder; asked before the work begins."""
+    """Check that a page, its JSON and its progress can be written into a folder; called before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..studies.study import NUMBERS, PROGRESS
@@ -133,7 +133,7 @@ def csv_row(values: list[Any]) -> str:
 
 
 def write_lines(lines: Iterator[str], form: str, output: Path | None, force: bool) -> None:
-    """Lines as they come, on standard output; or a file, whole or not at all."""
+    """Write lines to standard output as they come, or to a file, whole or not at all."""
     if output is None:
         raw = form == "csv" and not sys.stdout.isatty()
         for line in lines:

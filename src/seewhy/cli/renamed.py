@@ -23,7 +23,7 @@ OPTIONS |= TABLE["options"]
 
 
 def todays(args: list[str]) -> list[str]:
-    """What was typed, as it is typed today; what follows ``--`` are names of files.
+    """A typed command in today's form; arguments after ``--`` are names of files.
 
     >>> todays(["search", "library", "--image", "a.jpg"])
     ['search', 'library', '--image', 'a.jpg']
@@ -34,8 +34,8 @@ def todays(args: list[str]) -> list[str]:
         return args
     if verb in TABLE["left"]:
         raise InputError(
-            f"seewhy {verb} was typed, which is no command any more. Its script in Python was expected. Take "
-            f"reproductions/{TABLE['left'][verb]} of the repository."
+            f"seewhy {verb} is no longer a command. Expected its Python script. Run reproductions/"
+            f"{TABLE['left'][verb]} from the repository."
         )
     old, end = TABLE["verbs"].get(verb, {}), rest.index("--") if "--" in rest else len(rest)
     words = _moved(old, rest[:end])

@@ -53,7 +53,7 @@ WORK = {
 
 
 class Session:
-    """What the options say that all verbs share, opened where it is needed."""
+    """What the options that all verbs share stand for, opened when it is needed."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Session:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """From the first second a line says what is being done; Ctrl-C says what is kept."""
+        """Inside this context a line says what is being done, from the first second; Ctrl-C says what is kept."""
         then = WORK.get(self.verb.partition(" ")[0], "Working")
         with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
             try:
@@ -107,7 +107,7 @@ class Session:
                 raise KeyboardInterrupt(self._stopped()) from None
 
     def ready(self, *lines: str, file: TextIO | None = None) -> None:
-        """A page is served: the wait is over, and the line goes."""
+        """Remove the line, because a page is served and the wait is over."""
         LINE.rest()
         say(*lines, file=file)
 
@@ -127,7 +127,7 @@ class Session:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """Where looks are kept, and who is told of progress."""
+        """The place where features are kept, and the receiver of progress."""
         return {"store": self.store, "progress": self.terminal}
 
     @property
@@ -183,7 +183,7 @@ class Session:
             return load_samples(place, **columns, **more)
 
     def pair_columns(self) -> dict[str, Any]:
-        """The columns of pictures with texts; ``None`` where none was named."""
+        """The columns of pictures with texts; ``None`` if none was named."""
         text = self.columns.get("text")
         names = {name: self.columns.get(name) for name in ("image", "label")}
         return {**names, "text": None if text is None else text.split(","), "group": self.group}
@@ -200,9 +200,10 @@ class Session:
         return chain(first, found)
 
     def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
-        """What has fields: those given, where they are not ``None``, and those that ``--set`` names.
+        """Make an object from the given fields that are not ``None``, and from those that ``--set`` names.
 
-        ``rest`` says that nothing takes settings after it, so one that is no field is an error."""
+        ``rest`` says that nothing takes settings after it, so one that is no field is an error.
+        """
         known = {one.name for one in settings_of(cls)}
         values = {name: value for name, value in given.items() if value is not None}
         if "seed" in known and self.seed_given is not None:
@@ -216,7 +217,7 @@ class Session:
         return cls(**values, **{name: getattr(read, name) for name in mine})
 
     def take(self, *names: str) -> tuple[Any, ...]:
-        """Settings that are fields of nothing, by ``settings.py``."""
+        """Take the settings in ``settings.py`` that are fields of no class."""
         own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
         return tuple(
             value_of(self.verb, name, self.settings.pop(name), own[name].kind)
@@ -237,7 +238,7 @@ class Session:
 
     @contextmanager
     def options_told(self) -> Iterator[None]:
-        """What is no setting may be an option of the verb: the error says which."""
+        """Raise the error for a name that is no setting; if it is an option of the verb, the error says so."""
         try:
             yield
         except UnknownNameError as error:
@@ -250,13 +251,13 @@ class Session:
         return {name: self.settings.pop(name) for name in [*self.settings]}
 
     def was_given(self, names: Iterable[str]) -> list[str]:
-        """Those of the verb's own options that a person gave."""
+        """The verb's own options that a person gave."""
         sources = {name: self.context.get_parameter_source(name) for name in names}
         return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
-        """What a run that is stopped goes on from, beside what it makes; it goes when that is there."""
+        """The file from which a stopped run continues, beside its output; it is deleted when the output is complete."""
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
         yield checkpoint
@@ -266,7 +267,7 @@ class Session:
         return self.terminal.readable(stream, what, self.as_json, total)
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
-        """One JSON object, or lines for people."""
+        """Print one JSON object, or lines for people."""
         say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
 
     def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
@@ -284,7 +285,7 @@ class Session:
         say(*(() if page is None else (f"report: {page}",)))
 
     def end(self, done: int) -> NoReturn:
-        """Exit code 1 where a picture could not be read."""
+        """End with exit code 1 if a picture could not be read."""
         raise typer.Exit(self.terminal.exit_code(done))
 
 
@@ -302,7 +303,7 @@ def _print(found: Page) -> None:
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:
-    """``["n_masks=2000", …]`` as a dictionary; what is given again is added after a comma.
+    """``["n_masks=2000", …]`` as a dictionary; a repeated setting is added after a comma.
 
     >>> settings(["n_masks=2000", "shots=1", "shots=4"])
     {'n_masks': '2000', 'shots': '1,4'}
@@ -314,7 +315,7 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
 def assignments(
     option: str, given: Sequence[str] | None, form: str, example: str, known: Sequence[str] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """``NAME=VALUE`` as pairs; a name is one of those known, if any are named."""
+    """Pairs from ``NAME=VALUE``; each name must be among the known ones, if these are given."""
     for text in given or ():
         name, _, value = (part.strip() for part in text.partition("="))
         if not (name and value) or (known is not None and name not in known):
@@ -330,7 +331,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def checkpoints(checkpoint: Path) -> list[Path]:
-    """What a stopped fit goes on from: the file, and those of its parts."""
+    """The files from which a stopped fit continues: its own, and those of its stages."""
     folder, wanted = checkpoint.parent, re.escape(checkpoint.name) + f"({PART})?"
     return [folder / name for name in os.listdir(folder) if re.fullmatch(wanted, name)] if folder.is_dir() else []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Own:
-    """A setting that is no field of a class: its default, its meaning, and its type, else that of the default."""
+    """A setting that is no field of a class: its default, its meaning, and its type (otherwise that of the default)."""
 
     preset: Any
     help: str

@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
-    """Print lines, each of them one whatever the names and texts in it; tabs stay, as they separate columns."""
+    """Print each text on one line, whatever names it contains; tabs stay, because they separate columns."""
     with LINE.above():
         for line in lines:
             print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
 
 
 class Notes(logging.Handler):
-    """What the library logs as a warning, as a note on standard error."""
+    """Prints the library's log warnings as notes on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # a full disk under standard error stops nothing
@@ -63,7 +63,9 @@ class Terminal(Bars):
     def readable(
         self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
     ) -> Iterator[T]:
-        """What could be read, as it is done; what could not is named, and is a line of its own where JSON is asked."""
+        """Pass on the readable pictures as they are done. The others are named, with a line of their own in JSON
+        output.
+        """
         for result in self.track(results, what, total):
             if isinstance(result, Failure):
                 self.failed(result)
@@ -73,7 +75,7 @@ class Terminal(Bars):
                 yield result
 
     def exit_code(self, done: int) -> int:
-        """1 when a picture failed, after a one-line summary; else 0."""
+        """1 if a picture failed, after a one-line summary; otherwise 0."""
         if not self.failures:
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
@@ -84,7 +86,7 @@ _own: list[TextIO] = []
 
 
 def take_standard_input() -> None:
-    """Keep a copy for :func:`standard_input`; no library may take a file name there for an answer."""
+    """Keep a copy for :func:`standard_input`, so that no library reads a file name there as an answer."""
     try:
         number = sys.stdin.fileno()
         copy = os.dup(number)

@@ -118,7 +118,7 @@ def _spelt(name: str) -> str:
 
 
 def by_column(given: Sequence[str]) -> dict[str, list[str]]:
-    """Column → wordings.
+    """For each column its wordings.
 
     >>> by_column(["colour=the colour", "kind=its kind", "colour=what colour is it?"])
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}

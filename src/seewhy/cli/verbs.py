@@ -40,7 +40,7 @@ TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text("utf-8"))
 
 
 def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -> None:
-    """Make a function a verb: its first parameter is the session; those before the star are arguments."""
+    """Make a function a verb: its first parameter is the session, and the parameters before the star are arguments."""
     name = function.__name__.replace("_", "-")
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *parameters_of(function)[1:]]
@@ -59,7 +59,7 @@ def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters as typer takes them, with what the docstring says of each."""
+    """The parameters in typer's form, each with its text from the docstring."""
     texts = {**TEXTS["options"], **TEXTS["verbs"].get(function.__name__, {})}
     told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
     told |= documented(function)[1]
@@ -115,7 +115,7 @@ def _help_all(
 
 @cache
 def shared_options() -> tuple[TyperOption, ...]:
-    """Those of every verb, made once; ``--help-all`` is the last."""
+    """The options of every verb, made once; ``--help-all`` is the last."""
 
     def all_of_them(**given: Any) -> None:
         pass
@@ -134,7 +134,7 @@ def shared_options() -> tuple[TyperOption, ...]:
 
 
 class Verb(TyperCommand):
-    """A verb with the options of all: it does not begin where an output is also an input, and makes a session."""
+    """A verb with the shared options: it makes a session, and refuses an output that is also an input."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         own_help = super().get_params(ctx)[len(self.params) :]
@@ -187,7 +187,7 @@ def verb_of(ctx: Any) -> str:
 
 
 def settings_lines(verb: str) -> list[str]:
-    """What ``--set`` sets in a verb, from the table that ``make docs`` writes."""
+    """The settings that ``--set`` takes in a verb, from the table that ``make docs`` writes."""
     table = json.loads(Path(__file__).with_name("settings.json").read_text("utf-8")).get(verb, [])
     lines = [f"  {row['name']}={row['default']}  ({row['kind']})  {row['help']}".rstrip() for row in table]
     return ["Settings, as --set NAME=VALUE:", *lines] if lines else []

@@ -180,7 +180,7 @@ Reshape = Callable[[Any], Tensor]
 
 
 class TestTimeTransform(Protocol):
-    """One changed view of the pictures, as ttach's are."""
+    """One changed view of the pictures, with the methods of ttach's views."""
 
     def augment_image(self, image: Tensor, /) -> Tensor: ...
 
@@ -253,7 +253,7 @@ class PeerCAM(ABC):
         return self.explain(input_tensor, lambda _: targets, aug_smooth, eigen_smooth)
 
     def explain(self, pixels: Tensor, choose: Choose, aug_smooth: bool, eigen_smooth: bool) -> np.ndarray:
-        """Maps of the targets that are chosen when the outputs are known."""
+        """Maps of the targets, which are chosen when the outputs are known."""
         device = next((p.device for p in self.model.parameters()), pixels.device)
         modes = [(part, part.training) for part in self.model.modules()]
         self.model.eval()
@@ -275,16 +275,16 @@ class PeerCAM(ABC):
 
     @abstractmethod
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        """Signed maps, one a layer."""
+        """Signed maps, one per layer."""
 
     def arranged(self, out: Any, pixels: Tensor, name: str) -> Float[Tensor, "b c h w"]:
-        """A layer's output, channels second."""
+        """A layer's output with the channels as the second axis."""
         return (self.reshape_transform or layout(out, pixels, name).to_grid)(out)
 
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer the output, and the gradient of the targets there, ``(b, c, h, w)``."""
+        """For each layer its output and the targets' gradient there, ``(b, c, h, w)``."""
         taps = Taps(self._layers, cut=True)
         output = self._run(pixels, taps)
         leaves = [taps.only(name) for name in self._layers]
@@ -303,7 +303,7 @@ class PeerCAM(ABC):
         return found  # type: ignore[return-value]
 
     def heard(self, pixels: Tensor) -> tuple[list[tuple[str, Any, Tensor]], Any]:
-        """Names of the layers, what each gives, and that with channels second; and the network's output."""
+        """Names of the layers, their outputs, the same with channels second, and the network's output."""
         taps = Taps(self._layers, cut=False)
         output = self._run(pixels, taps)
         outs = [(name, taps.only(name)) for name in self._layers]
@@ -324,7 +324,7 @@ class PeerCAM(ABC):
 
 
 def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """The peer's display: the lowest value taken away, divided by the highest; a map without contrast is 0."""
+    """The map as the peer shows it: minus its lowest value, divided by the highest; without contrast it is 0."""
     maps = maps - maps.amin((1, 2), keepdim=True)
     return maps / (1e-7 + maps.amax((1, 2), keepdim=True))
 

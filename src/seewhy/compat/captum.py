@@ -32,7 +32,7 @@ class ClassifierModule(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignMethod(Attribution):
-    """A function of another library, of which only the result is known; maps are summed over colours."""
+    """A function of another library, of which SeeWhy knows only the result; maps are summed over colours."""
 
     paper: ClassVar[str] = "the function's own"
     needs: ClassVar[str] = "what the function needs, and the pixels"
@@ -53,7 +53,7 @@ class ForeignMethod(Attribution):
 
     @abstractmethod
     def found(self, model: Explainable, pixels: Tensor, classes: Tensor) -> Any:
-        """What the function returns."""
+        """The result of the function."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
 
 
 def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
-    """What a function returned, channels summed."""
+    """The result of a function, summed over channels."""
     if isinstance(found, tuple) and len(found) == 1:
         found = found[0]
     maps = found.detach() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))

@@ -52,7 +52,7 @@ class GradCAM(_GradientCAM):
 
 
 class GradCAMPlusPlus(_GradientCAM):
-    """With the peer's ``ε`` of 1e-6."""
+    """Grad-CAM++ with the peer's ``ε`` of 1e-6."""
 
     rule = GradCAMPlusPlusRule(epsilon=1e-6)
 
@@ -100,7 +100,7 @@ class ShapleyCAM(_GradientCAM):
 
 @dataclass(eq=False, repr=False)
 class FullGrad(PeerCAM):
-    """See :mod:`seewhy.attributions.full_grad`; as with the peer, every channel is stretched by itself."""
+    """See :mod:`seewhy.attributions.full_grad`; as in the peer, every channel is scaled separately."""
 
     target_layers: Sequence[nn.Module] = ()
 
@@ -226,7 +226,7 @@ class RandomCAM(_ActivationCAM):
 
 
 class ScoreCAM(PeerCAM):
-    """Every channel serves as a mask, as in the peer."""
+    """Uses every channel as a mask, as in the peer."""
 
     batch_size = 16
 
@@ -295,7 +295,7 @@ class AblationCAM(PeerCAM):
         return found
 
     def blank(self, out: Any, grid: Float[Tensor, "b c h w"], pixels: Tensor, name: str) -> Blank:
-        """How a channel of the grid is set to 0 in the layer's own output."""
+        """Set a channel of the grid to 0 in the layer's own output."""
         if isinstance(out, dict) and all(isinstance(level, Tensor) and level.ndim == 4 for level in out.values()):
             widths = [level.shape[1] for level in out.values()]
             if sum(widths) == grid.shape[1]:
@@ -310,7 +310,7 @@ class AblationCAM(PeerCAM):
         return lambda copies, channels: silence(to_grid(copies), channels)
 
     def chosen(self, grid: Float[Tensor, "b c h w"]) -> Int[Tensor, "b n"]:
-        """The channels that are left out in turn."""
+        """The channels to ablate, one after the other."""
         n_channels = grid.shape[1]
         if self.ratio_channels_to_ablate == 1:
             return torch.arange(n_channels, device=grid.device).expand(len(grid), -1)
@@ -321,7 +321,7 @@ class AblationCAM(PeerCAM):
         return torch.cat([order.flip(1)[:, :n], order[:, :n]], 1)
 
     def rerun(self, name: str, features: Any, pixels: Tensor, n_copies: int) -> Any:
-        """The network's output from a layer's changed output on."""
+        """The network's output computed from a layer's changed output."""
         if name not in self._tails:  # following the graph takes longer than running it
             halves = cut_by_graph(self.model, name, None) if isinstance(features, Tensor) else None
             self._tails[name] = None if halves is None else halves[1]
@@ -336,7 +336,7 @@ class AblationCAM(PeerCAM):
 
 
 def silence_levels(levels: list[Tensor], channels: Int[Tensor, " n"]) -> None:
-    """A channel of several maps counts on from the last of the one before."""
+    """Ablate a channel of several maps, whose channels are numbered on from one map to the next."""
     first = 0
     for level in levels:
         rows = ((channels >= first) & (channels < first + level.shape[1])).nonzero()[:, 0]

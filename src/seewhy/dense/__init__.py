@@ -1,4 +1,4 @@
-"""Segments and boxes by words: what is where in a picture, with results of its own."""
+"""Segments and boxes by words: the objects in a picture and their places."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``seewhy.segment`` and ``seewhy.detect``: from a picture and names to what is where, in one call."""
+"""``seewhy.segment`` and ``seewhy.detect``: find named objects in a picture in one call."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def segment(
     Args:
         picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); unreadable ones among
             several come back as failures.
-        labels: what the picture may show, at least two names.
+        labels: names that the picture may show, at least two.
         encoder: an image-text encoder, or its name.
         segmenter: a registered name, or ``"clipseg:/folder"`` for a network with its own weights.
-        store: where encoded sentences are kept between runs; left out, nothing is kept.
-        **parameters: those of the method, for example ``zoom=4``.
+        store: where encoded sentences are kept between runs; default: nothing is kept.
+        **parameters: settings of the method, for example ``zoom=4``.
 
     Returns:
         The mask and its segments. It displays itself in a notebook; ``save("seg.html")`` writes it.
@@ -83,7 +83,7 @@ def detect(
     """Find objects in a picture, or in several, by words; other arguments as for :func:`segment`.
 
     Args:
-        labels: what to look for, at least one name.
+        labels: names of the objects to find, at least one.
         detector: a registered name, or ``"owlv2:/folder"`` for a network with its own weights, which takes no encoder.
 
     Returns:
@@ -98,12 +98,12 @@ def _found(finder: Any, picture: Any) -> Any:
 
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    """A segmenter that needs no training, by its name."""
+    """Return a segmenter that needs no training, by its name."""
     return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    """A detector that needs no training, by its name."""
+    """Return a detector that needs no training, by its name."""
     return _finder_for(detectors, name, labels, encoder, **how)
 
 
@@ -143,14 +143,16 @@ def _finder_for(
 
 
 REST = ("background", "ground", "sky", "plants", "water", "wall")
-"""What else may be in a picture, in words: what fits one of these better is no object."""
+"""Words for the rest of a picture: a place that fits one of these better is not the object."""
 GROWN = 0.05
-"""By this part of the view's side a machine's masks grow, as cells are coarse and the rest counts as background."""
+"""Share of the view's side by which generated masks are widened, because cells are coarse and the rest counts as
+background.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class SegmenterMasks:
-    """The pixels to which a segmenter gives one of the names."""
+    """Masks of the pixels to which a segmenter gives one of the names."""
 
     segmenter: Segmenter
     objects: tuple[str, ...] = ()
@@ -180,8 +182,8 @@ class SegmenterMasks:
         if names[0] not in self.segmenter.classes:
             raise ImageError(
                 sample.image,
-                f"has the class {sample.label!r}, which the segmenter does not know. Name the object, or use a "
-                "segmenter with these classes",
+                f"the segmenter does not know its class {sample.label!r}. Name the object, or use a segmenter with "
+                "this class",
             )
         # A picture that is neither a file nor at hand is segmented as the model sees it.
         there = sample.pixels is not None or os.path.exists(sample.image)
@@ -196,7 +198,7 @@ class SegmenterMasks:
 
 @dataclass(frozen=True, eq=False)
 class WordMasks:
-    """The same without a trained segmenter: MaskCLIP compares words for the object with words for the rest."""
+    """Masks without a trained segmenter: MaskCLIP compares words for the object with words for the rest."""
 
     encoder: Encoder
     objects: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What each cell of an encoder's map is among the words, and finer maps of its trunk from the same pass."""
+"""Vectors of an encoder's cells in the space of the words, and finer maps of its trunk from the same pass."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from ..errors import ModelError
 from ..learning.encoders.pyramid import Stage, listen, stages_of
 
 PLACES = "positional_embedding"
-"""What a pooling by attention adds to its cells, as CLIP's residual networks do."""
+"""Name of the position vectors in a pooling by attention, as in CLIP's residual networks."""
 
 
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """Each cell's vector in the space of the words, from the encoder's head on that cell alone; not of unit length.
+    """Return each cell's vector in the space of the words, from the encoder's head on that cell alone; not of unit
+    length.
 
     MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
-    describes itself alone. Attention over copies of one token is that token's value path. A head that is given one
-    cell therefore gives MaskCLIP's form if it pools by attention, and the linear head if it pools by the mean.
+    describes itself alone. Attention over copies of one token is that token's value path. So a head with only one
+    cell gives MaskCLIP's form if it pools by attention, and the linear head if it pools by the mean.
 
-    Cost: no pass of the trunk; one of the head for each cell.
+    Cost: no pass of the trunk; one pass of the head per cell.
     """
     grid = encoder.layout.to_grid(features)
     b, _, h, w = grid.shape
@@ -40,10 +41,11 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-    """Each cell and the whole picture in the space of the words, by attention pooling with every cell as a query.
+    """Return each cell and the whole picture in the space of the words, by attention pooling with every cell as a
+    query.
 
-    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), its positions stretched to the map.
-    Where the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
+    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), with its positions interpolated to
+    the map. If the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:
@@ -99,11 +101,11 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
 
 
 MOST = 4
-"""Maps at most, the trunk's last among them."""
+"""Most maps, including the trunk's last."""
 
 
 class Packed(nn.Module):
-    """Pixels → the trunk's map; behind it in each cell's channels, what finer maps have there."""
+    """Pixels → the trunk's map, with the finer maps of each cell in further channels."""
 
     def __init__(self, trunk: nn.Module, stages: Sequence[Stage], times: Sequence[int]) -> None:
         super().__init__()
@@ -121,7 +123,8 @@ class Packed(nn.Module):
 
 
 def with_levels(encoder: Encoder, n: int) -> Encoder:
-    """The encoder with finer maps of its trunk behind its last one: the last map of each size (FPN's C3 and C4).
+    """Return the encoder with finer maps of its trunk behind the last one: the last map of each size (FPN's C3 and
+    C4).
 
     >>> import seewhy
     >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer
@@ -150,11 +153,11 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
 
 
 CHANNELS = {"nchw": 1, "nhwc": 3, "tokens": 2}
-"""The axis of channels, by how features are arranged."""
+"""The channel axis, by the layout of features."""
 
 
 class Both(nn.Module):
-    """Pixels → what two trunks of one form make of them, the second's channels behind the first's."""
+    """Pixels → the features of two trunks with the same layout, the second's channels after the first's."""
 
     def __init__(self, first: nn.Module, second: nn.Module, axis: int) -> None:
         super().__init__()
@@ -165,7 +168,7 @@ class Both(nn.Module):
 
 
 def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
-    """The encoder with another trunk of its form beside its own, in one engine: every look costs two."""
+    """Return the encoder with another trunk of the same layout beside its own, in one engine; every pass costs two."""
     return encoder.but(
         trunk=lambda: Both(encoder.trunk, trunk, CHANNELS[encoder.layout.kind]).eval(),
         fingerprint=weights_digest(trunk.state_dict(), f"{encoder.fingerprint}|beside"),
@@ -173,7 +176,7 @@ def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
 
 
 def unpacked(layout: Layout, features: Tensor) -> list[Float[Tensor, "b _c _h _w"]]:
-    """The maps, the trunk's last first and then finer and finer."""
+    """Return the maps: the trunk's last first, then finer and finer."""
     maps = [layout.to_grid(features)]
     if layout.finer:
         behind = features[:, maps[0].shape[1] :].split([c * t * t for c, t in layout.finer], 1)

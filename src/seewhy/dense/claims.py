@@ -1,4 +1,4 @@
-"""Claims of papers that pictures with masks suffice for."""
+"""Claims of papers that pictures with masks can test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _maskclip(m: ClaimMaterial) -> Compared:
 
 
 def halves(masks: MaskedPictures) -> tuple[MaskedPictures, MaskedPictures]:
-    """The first and the second half, in their order: neighbouring frames of a video stay on one side."""
+    """Return the first and the second half, in order, so that neighbouring frames of a video stay on one side."""
     middle = (len(masks) + 1) // 2
     return replace(masks, items=masks.items[:middle]), replace(masks, items=masks.items[middle:])
 

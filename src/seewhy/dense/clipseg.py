@@ -1,4 +1,4 @@
-"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a ready segmenter that finds what words name."""
+"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a pretrained segmenter that finds the objects that words name."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ from .regions import NOTHING, Segmentation, class_names, segments_of
 @segmenters.register
 @dataclass(frozen=True)
 class CLIPSeg:
-    """A network trained to find what words name: one map per name, and the largest takes the pixel.
+    """A network trained to find the objects that words name: one map per name, and the largest takes the pixel.
 
-    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, each name on its own (section
-    3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository runs. The
-    maps equal transformers' on the same pixels. Here the picture network runs once for all names, and maps are bilinear
-    between their pixels. As in its processor, a picture is stretched to a square.
+    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, separately for each name
+    (section 3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository
+    runs. The maps equal transformers' on the same pixels. Here the picture network runs once for all names, and maps
+    are bilinear between their pixels. Like its processor, this method stretches pictures to a square.
 
-    Cost: one pass of the picture network for each tile, and one of the small decoder for each name.
+    Cost: one pass of the picture network per tile, and one of the small decoder per name.
 
     Args:
         templates: sentences with ``{}`` for the name, whose vectors are averaged; default: the paper's.
-        zoom: short side of the picture, as a multiple of the network's input; larger finds smaller objects and
-            takes longer. From 1.5 on it works in tiles.
-        least: lowest probability for naming a pixel, 0 to 1; names are independent, so .5 asks about each
-            alone.
+        zoom: short side of the picture, as a multiple of the network's input; larger finds smaller objects and takes
+            longer. From 1.5 on the method works in tiles.
+        least: lowest probability for naming a pixel, 0 to 1; names are independent, so .5 decides about each alone.
     """
 
     name: ClassVar[str] = "clipseg"
@@ -65,7 +64,7 @@ class CLIPSeg:
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
-        """A segmenter for these classes; names are read once."""
+        """Return a segmenter for these classes; names are encoded once."""
         classes = class_names(labels)
         network, processor, digest = open_network(self.name, folder, "CLIPSegForImageSegmentation", "segmenter")
         sentences = [filled(t, c) for c in classes for t in self.templates]
@@ -78,7 +77,7 @@ class CLIPSeg:
 
 @dataclass(frozen=True, eq=False)
 class PretrainedSegmenter(NamesPixels):
-    """A network that was trained to find what words name, with the names that it looks for."""
+    """A network trained to find the objects that words name, with its names."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -92,7 +91,7 @@ class PretrainedSegmenter(NamesPixels):
 
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:
-        """Of every name at every place, as transformers gives them."""
+        """Return logits of every name at every place, as transformers computes them."""
         given = self.processor.image_processor(Image.fromarray(pixels), return_tensors="pt")
         states = self.network.clip.vision_model(
             given["pixel_values"], output_hidden_states=True, interpolate_pos_encoding=True

@@ -1,4 +1,4 @@
-"""DenseCLIP (Rao et al. 2022, CVPR): texts that look at the picture, and a decoder that reads their map of scores."""
+"""DenseCLIP (Rao et al. 2022, CVPR): texts that adapt to the picture, and a decoder that reads their map of scores."""
 
 from __future__ import annotations
 
@@ -36,27 +36,28 @@ from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, 
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder on the encoder's maps and on the scores of texts that are adapted to the picture.
+    """A small decoder that reads the encoder's maps and the scores of texts that adapt to the picture.
 
-    ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3), the map ``[features;
-    s]`` into the decoder, loss ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With ``n_contexts``, ``t`` are
-    names behind learnt vectors, one set for all classes (section 3.2), which the frozen text encoder reads at every
-    step. Pre-model prompting takes them from the picture instead: ``decoder(q, [z̄; z])`` with learnt queries ``q``.
+    ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3). The decoder reads
+    the map ``[features; s]``, and the loss is ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With
+    ``n_contexts``, ``t`` are names behind learnt vectors, one set for all classes (section 3.2), which the frozen
+    text encoder encodes at every step. Pre-model prompting computes them from the picture instead: ``decoder(q, [z̄;
+    z])`` with learnt queries ``q``.
 
     By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
-    pooling learns through both losses at a tenth of the rate, as the authors' does. Windows are then cropped and
+    pooling learns through both losses at a tenth of the rate, as in the authors' code. Windows are then cropped and
     mirrored at random at every step. The copy is saved with the decoder.
 
     Differences: the decoder is a pyramid of one convolution per level and one 3 by 3 on the finest map. Texts have
-    their mean subtracted, and without contexts are :class:`~seewhy.dense.maskclip.MaskCLIP`'s sentences. Cells are
-    encoded one by one unless ``attended``. Batch normalisations keep their statistics. Pixels without a class do not
-    count, where the authors' mean has them as zeros. Context decoder, attention pooling, texts behind contexts, the map
-    and its loss equal the authors'.
+    their mean subtracted, and without contexts they are the sentences of :class:`~seewhy.dense.maskclip.MaskCLIP`.
+    Cells are encoded one by one unless ``attended``. Batch normalisations keep their statistics. Pixels without a
+    class do not count; in the authors' mean they count as zeros. Context decoder, attention pooling, texts behind
+    contexts, the map and its loss match the authors' code.
 
-    Cost: one pass of the trunk for each window. Training: the decoder and a small transformer per step, with contexts
-    the text encoder; where the encoder learns, its forward and backward passes, with the minutes printed first. Memory:
-    the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; where the encoder learns, that
-    of a step, printed as well.
+    Cost: one pass of the trunk per window. Training: the decoder and a small transformer per step, with contexts also
+    the text encoder. If the encoder learns, its forward and backward passes; SeeWhy first prints the minutes.
+    Memory: the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; if the encoder
+    learns, that of one step, which SeeWhy also prints.
 
     Args:
         n_steps: number of training steps; more take longer.
@@ -67,7 +68,7 @@ class DenseCLIP:
         prompting: where the picture changes the texts: ``"post"`` behind their network, ``"pre"`` before it, or
             ``"none"``.
         n_contexts: learnt vectors before each name (authors: 8); 0 uses sentences.
-        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"``, the decoder alone.
+        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the decoder alone.
         attended: whether cells come from attention pooling, as in DenseCLIP.
         gamma: weight of post-model prompting at the start (authors: 1e-4).
         tau: temperature of the auxiliary loss (authors: .07).
@@ -127,7 +128,7 @@ class DenseCLIP:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Segmenter:
-        """Train the decoder, and the encoder where it learns."""
+        """Train the decoder, and the encoder if it learns."""
         progress = progress or Progress()
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
@@ -138,7 +139,7 @@ class DenseCLIP:
         return self.learn_encoder(encoder, data.classes, crops, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
-        """The windows of all pictures, looked at once; whatever is then trained can be trained on them."""
+        """Encode the windows of all pictures once, for any later training."""
         return Maps.of(self.segmenter_before(encoder, data.classes).reader, data, self.cells, progress or Progress())
 
     def learn(
@@ -150,7 +151,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder on what was looked at."""
+        """Train the decoder on encoded windows."""
         network = self._network(encoder, classes, maps)
         task = FromMaps(network, self.tau, self.auxiliary, maps.layout)
         train(task, maps.data(), self.training, checkpoint=checkpoint, progress=progress)
@@ -181,7 +182,7 @@ class DenseCLIP:
 
     @property
     def training(self) -> Training:
-        """How long and how fast."""
+        """Return the number of steps and the learning rate."""
         return Training(
             self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
             warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("halves.", SLOWER),),
@@ -207,11 +208,11 @@ class DenseCLIP:
         return replace(made, trained_on=trained_on)
 
     def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
-        """What looks at pictures before anything has learnt."""
+        """Return the segmenter that encodes pictures before any training."""
         return self.segmenter(encoder, classes, Affine.empty(len(classes)))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """The segmenter that was saved."""
+        """Return the saved segmenter."""
         layout = self.segmenter_before(encoder, classes).encoder.layout
         names = (
             Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
@@ -226,11 +227,11 @@ class DenseCLIP:
         return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
-        """With these scores."""
+        """Return a segmenter with these scores."""
         return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least, levels=self.levels)
 
     def cells(self, encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-        """Cells among the words, and the whole."""
+        """Return the cells and the whole picture in the space of the words."""
         if self.texts == "none":
             return features.new_zeros(len(features), 1, 1, 1), features.new_zeros(len(features), 1)
         if self.attended:

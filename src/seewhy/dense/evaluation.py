@@ -1,4 +1,4 @@
-"""How good masks and boxes are, with intervals over pictures, and beside it what less knowledge would reach."""
+"""Quality of masks and boxes, with intervals over pictures, beside controls with less knowledge."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ ALWAYS, PROBE = "always the commonest class", "a linear probe of each cell"
 GRID = "the best that the grid allows"
 WHAT = {
     OWN: "as it is",
-    SHUFFLED: "each name gets the place of another; the best of {n} draws, {mean} on average",
-    RANDOM: "directions drawn in place of texts; the best of {n} draws, {mean} on average",
-    ALWAYS: "the class with most pixels of these very pictures",
-    PROBE: "trained on the pictures given to train on; no words",
-    GRID: "every cell's true classes are known: what a coarser grid than the picture costs",
+    SHUFFLED: "names exchanged among the classes; the best of {n} draws, {mean} on average",
+    RANDOM: "random directions instead of texts; the best of {n} draws, {mean} on average",
+    ALWAYS: "the class with most pixels in these pictures, everywhere",
+    PROBE: "trained on the training pictures, without words",
+    GRID: "every cell knows its true classes, so all errors come from the coarse grid",
 }
-"""Each line of the table of masks, and what it is."""
+"""The rows of the table of masks, with their meanings."""
 LEAST, MIDDLE = 0.5, 0.8
-"""Score from which a box counts in the table of confusions, and part of the sides of the box in the middle."""
+"""Score from which a box counts in the table of confusions, and the share of the sides that a central box covers."""
 
 
 class SegmentationReport(Page):
-    """What :func:`evaluate_segmenter` measured; displays itself in a notebook; ``data`` is its JSON (docs/json.md)."""
+    """The result of :func:`evaluate_segmenter`; displays itself in a notebook; ``data`` is its JSON (docs/json.md)."""
 
     def document(self) -> Document:
         return mask_document(self.data)
 
 
 class BoxReport(Page):
-    """What :func:`evaluate_boxes` measured; displays itself in a notebook, and ``save("report.html")`` writes it."""
+    """The result of :func:`evaluate_boxes`; displays itself in a notebook, and ``save("report.html")`` writes it."""
 
     def document(self) -> Document:
         return box_document(self.data)
@@ -67,8 +67,8 @@ def evaluate_segmenter(
 ) -> SegmentationReport:
     """Measure a segmenter on pictures with masks: mean intersection over union, per class, with intervals and controls.
 
-    Each picture is encoded once. ``train`` holds other pictures, which train the linear probe. ``seed`` sets the
-    resampling, the shuffled names and the random texts.
+    Each picture is encoded once. ``train`` holds other pictures, on which the linear probe is trained. ``seed`` sets
+    the resampling, the shuffled names and the random texts.
     """
     progress = progress or Progress()
     data = in_order(data, segmenter.classes)
@@ -99,7 +99,7 @@ def evaluate_segmenter(
 
 
 def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
-    """The same pictures with their classes in this order."""
+    """Return the same pictures with their classes in this order."""
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
@@ -184,12 +184,12 @@ def evaluate_boxes(
 ) -> BoxReport:
     """Measure boxes: average precision, per class, with bootstrap intervals over pictures and with controls.
 
-    AP is COCO's: the mean over ten overlaps and over classes; AP50 requires an overlap of half. A control is what a
-    method with less knowledge reaches on the same pictures. A difference is real if its interval, over the same
+    AP is COCO's: the mean over ten overlaps and over classes; AP50 requires an overlap of half. A control shows how
+    far a method with less knowledge gets on the same pictures. A difference is real if its interval, over the same
     resamples of pictures, excludes 0. Resamples are centred on the figure, because their mean is too high.
 
     ``novel`` names classes that the detector was not trained on; ``least`` is the lowest score that counts in the
-    confusion table. Cost: no forward pass, as no picture is read.
+    confusion table. Cost: no forward pass, because no picture is read.
     """
     classes = data.classes
     if unknown := [n for n in novel if n not in set(classes)]:
@@ -255,10 +255,12 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
         without += [picture.image] if other is None else []
         matched.append(boxes_of(other or BoxedPicture(picture.image, None), data.classes))
     if without:
-        notes.append(f"{len(without)} picture(s) were not looked at, and count as without boxes: {some(without, 3)}")
+        notes.append(
+            f"{len(without)} picture(s) have no detections in the file and count as without boxes: {some(without, 3)}"
+        )
     if strange := [c for c in found.classes if c not in known]:
         notes.append(
-            f"{len(strange)} class(es) that were found are none of the data's, and are left out: {some(strange)}"
+            f"{len(strange)} class(es) were found that the data do not have; they are left out: {some(strange)}"
         )
     return matched, notes
 
@@ -327,7 +329,7 @@ def box_controls(
     n_classes: int,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """The controls: boxes made with less knowledge, each with its resamples of all pictures."""
+    """Yield the controls: boxes made with less knowledge, each with its resamples of all pictures."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

@@ -1,4 +1,4 @@
-"""What finds things in pictures: detectors give boxes, segmenters name every pixel; both explain what they found."""
+"""Base classes that find objects in pictures: detectors give boxes, segmenters name every pixel; both explain them."""
 
 from __future__ import annotations
 
@@ -36,29 +36,33 @@ from .reader import ABSENT, LARGEST, Looked, Reader, Zoom, best_classes, bilinea
 from .regions import NOTHING, Detections, Segmentation, segments_of
 
 N_OTHERS, RELATIVES = 250, 0.1
-"""Names that each name is compared with, every fourth of ImageNet's, but for the part that is most like it."""
+"""Names for comparison, every fourth of ImageNet's, and the share of them left out because they resemble a name
+most.
+"""
 LEAST, PLACE = 3.3, 0.6
-"""Presence below which a name is not found; part of it by which a name must stand out at a place, to be said of it."""
+"""Presence below which a name counts as absent; share of it by which a name must stand out at a place to be used
+there.
+"""
 FLAT = 1e-6
-"""Least standard deviation of cosines: a place without features has none."""
+"""Least standard deviation of cosines: below it, a place has no features."""
 
 
 def other_names() -> list[str]:
-    """The names that every name is compared with."""
+    """Return the names with which every name is compared."""
     classes = imagenet_classes()
     return [one.names[0] for one in classes[:: len(classes) // N_OTHERS]]
 
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """How far names stand out in a picture among :data:`N_OTHERS` other names.
+    """How far names stand out in a picture, compared with :data:`N_OTHERS` other names.
 
-    With ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, without the
-    tenth that is most like the name itself, a name's presence is the larger of two figures: ``z`` on the whole
+    ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, without the tenth
+    that is most similar to the name itself. A name's presence is the larger of two figures: ``z`` on the whole
     picture, and ``z`` of the cosines of each name at its own best place. So one limit suits every name and encoder.
 
-    Form and limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On other pictures of these sets,
-    .68 (Flickr8k) and .61 (ImageNet) of 40 absent names are found per picture, and .48 and .96 of the present ones.
+    Form and limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On other pictures of these sets, it
+    finds .68 (Flickr8k) and .61 (ImageNet) of 40 absent names per picture, and .48 and .96 of the present ones.
 
     Cost: no forward pass; the other names are encoded once and cached.
     """
@@ -71,24 +75,24 @@ class Presence:
 
     @cached_property
     def texts(self) -> Float[Tensor, "k d"]:
-        """Of the names."""
+        """Return the texts of the names."""
         return encode_texts(self.encoder, [filled(self.template, name) for name in self.names], self.store)
 
     @cached_property
     def others(self) -> Float[Tensor, "o d"]:
-        """Of the names that they are compared with."""
+        """Return the texts of the names for comparison."""
         text = self.encoder.text
         return place(text, own_sentences(text, [filled(self.template, name) for name in other_names()]))
 
     @cached_property
     def compared(self) -> Bool[Tensor, "k o"]:
-        """Which names each is compared with: not with those most like it."""
+        """Return which names each name is compared with; the most similar ones are left out."""
         likeness = self.texts @ self.others.T
         return likeness <= likeness.quantile(1 - RELATIVES, dim=1, keepdim=True)
 
     @torch.no_grad()
     def of(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> Float[Tensor, " k"]:
-        """The presence of each name in a picture."""
+        """Return the presence of each name in a picture."""
         windows = normalize(encoder.text.project(encoder.head(looked.features)), dim=1)
         whole, places = normalize(windows.mean(0), dim=0)[:, None], normalize(cells.flatten(1), dim=0)
         best = [(texts @ places).amax(1, keepdim=True) for texts in (self.texts, self.others)]
@@ -97,30 +101,30 @@ class Presence:
 
     @torch.no_grad()
     def there(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> NamesThere:
-        """The same, and where in the picture."""
+        """Return the presence of each name, and where it stands out."""
         presence, places = self.of(encoder, looked, cells), normalize(cells.flatten(1), dim=0)
         z = standing_out(self.texts @ places, self.others @ places, self.compared)
         return NamesThere(presence, self.found(presence), z.unflatten(1, cells.shape[1:]) - PLACE * self.least)
 
     def found(self, presence: Float[Tensor, " k"]) -> Bool[Tensor, " k"]:
-        """Which names are there."""
+        """Return which names are present."""
         return presence >= self.least if self.least > 0 else torch.ones_like(presence, dtype=torch.bool)
 
     def to_json(self, presence: Float[Tensor, " k"]) -> dict[str, float]:
-        """By name."""
+        """Return the presence by name."""
         return {name: round(float(v), 3) for name, v in zip(self.names, presence, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
 class NamesThere:
-    """Which names a picture holds, and where."""
+    """The names present in a picture, and their places."""
 
     of_picture: Float[Tensor, " k"]
     found: Bool[Tensor, " k"]
     margin: Float[Tensor, "k h w"]
 
     def without_others(self, mask: np.ndarray) -> np.ndarray:
-        """A mask without the pixels whose name is not in the picture, or does not stand out there; bilinear."""
+        """Return a mask without pixels whose name is absent from the picture, or does not stand out there; bilinear."""
         down, across = (bilinear(n, m) for n, m in zip(self.margin.shape[1:], mask.shape, strict=True))
         kept = np.full_like(mask, NOTHING)
         for k in np.flatnonzero(self.found.numpy()):
@@ -132,7 +136,7 @@ class NamesThere:
 def standing_out(
     own: Float[Tensor, "k n"], others: Float[Tensor, "o n"], compared: Bool[Tensor, "k o"]
 ) -> Float[Tensor, "k n"]:
-    """Cosines of names with vectors, in standard deviations above the mean of other names."""
+    """Return cosines of names with vectors, in standard deviations above the mean of other names."""
     weights = compared.to(others) / compared.sum(1, keepdim=True)
     mean = weights @ others
     variance = torch.stack([weights[k] @ (others - mean[k]) ** 2 for k in range(len(own))])
@@ -140,23 +144,23 @@ def standing_out(
 
 
 class Finder(ABC):
-    """Finds the objects that it looks for, and explains them."""
+    """Finds the objects with its names, and explains them."""
 
     classes: tuple[str, ...]
 
     @abstractmethod
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Any]:
-        """What each picture shows, in order; an unreadable picture does not stop the others."""
+        """Find the objects in each picture, in order; an unreadable picture does not stop the others."""
 
     def find(self, picture: One) -> Any:
-        """What a picture shows."""
+        """Find the objects in a picture."""
         result = next(iter(self.find_all([picture])))
         if isinstance(result, Failure):
             raise ImageError(result.image, result.error)
         return result
 
     def pooled(self) -> PooledScore:
-        """How its score of a part comes from the cells under it."""
+        """Return how its score of a part is computed from the cells under it."""
         raise InputError(
             f"Scores of a {type(self).__name__} cannot be explained: it does not score a part by the cells under "
             "it. Expected a method that reads its encoder's map. Choose word_regions, maskclip, or a fitted one."
@@ -173,18 +177,19 @@ class Finder(ABC):
         store: FeatureStore | None = None,
         **options: Unpack[ExplainKeywords],
     ) -> list[Explanation]:
-        """Explain boxes or segments: where, like what, in words, and what comes from outside; each kind is measured.
+        """Explain boxes or segments: where, like what, in words, and the influence from outside; each kind is
+        measured.
 
         Args:
-            picture: a file name, pixels, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`).
+            picture: a file name, pixels, or any other form of picture (:mod:`seewhy.pictures.sources`).
             most: how many to explain: the boxes with the highest scores, or the largest segments.
             descriptions: sentences about the classes.
             known: pictures to compare with, in boxes, masks or class folders.
             store: where encoded sentences are kept between runs.
-            **options: of :class:`seewhy.evidence.explain.ExplainOptions`.
+            **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Returns:
-            One explanation each, with its ``box`` and a segment's ``mask``. They display themselves in a notebook.
+            One explanation per part, with its ``box`` or a segment's ``mask``. They display themselves in a notebook.
         """
         from ..evidence.explain import ExplainOptions
         from .part_evidence import PartExplainer, with_examples
@@ -198,7 +203,7 @@ class Finder(ABC):
 
 
 class Detector(Finder):
-    """Draws boxes around what it finds."""
+    """Draws boxes around the objects that it finds."""
 
     @checked
     def detect(self, picture: One) -> Detections:
@@ -207,7 +212,7 @@ class Detector(Finder):
 
     @abstractmethod
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others."""
+        """Find objects in many pictures, in order; an unreadable one does not stop the others."""
 
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         return self.detect_all(pictures)
@@ -223,46 +228,48 @@ class NamesPixels(Finder):
 
     @abstractmethod
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
-        """The same of many, in order; one that cannot be read never stops the others."""
+        """Name the pixels of many pictures, in order; an unreadable one does not stop the others."""
 
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
         return self.segment_all(pictures)
 
 
 class Scorer(ABC):
-    """What makes scores of classes of an encoder's cells."""
+    """Computes class scores from an encoder's cells."""
 
     scale: float
 
     @property
     def compares(self) -> bool:
-        """Whether :meth:`finish` wants the cells' features."""
+        """Whether :meth:`finish` needs the cells' features."""
         return False
 
     @abstractmethod
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
-        """Of each window by itself."""
+        """Return the scores of each window separately."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What its method needs to make it again."""
+        """Return the tensors from which its method can rebuild it."""
 
     @abstractmethod
     def pooled(self, looks: Segmenter) -> PooledScore:
-        """The same as a layer on the mean of cells, so that a segment's score can be explained."""
+        """Return the same scores as a layer on the mean of cells, so that a segment's score can be explained."""
 
     def random(self, seed: int) -> Scorer | None:
-        """The same with other texts, drawn at random; ``None`` where no texts score."""
+        """Return the same scorer with other texts, drawn at random; ``None`` if it uses no texts."""
         return None
 
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        """Of the whole picture, when its windows are put together."""
+        """Finish the scores of the whole picture, merged from its windows."""
         return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
-    """An encoder at a larger input, and what makes classes of its cells; its ``halves``, where they learnt with it."""
+    """An encoder at a larger input, with a scorer of its cells; ``halves`` are the encoder's parts that were trained
+    with it.
+    """
 
     method: str
     parameters: dict[str, Any]
@@ -281,25 +288,27 @@ class Segmenter(NamesPixels):
 
     @cached_property
     def reader(self) -> Reader:
-        """What looks at pictures."""
+        """Return the reader of pictures."""
         return Reader(self.base, self.zoom, self.levels)
 
     @property
     def encoder(self) -> Encoder:
-        """What looks, at the size of a window."""
+        """The encoder, at the size of a window."""
         return self.reader.encoder
 
     def pooled(self) -> PooledScore:
         return self.scorer.pooled(self)
 
     def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
-        """A layer on the mean of cells, by which its scorer names a segment."""
+        """Return a layer on the mean of cells, by which its scorer names a segment."""
         return PooledScore(
             self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
         )
 
     def check(self) -> None:
-        """See that it can score what its encoder gives, with as many classes as it has; ``ValueError`` otherwise."""
+        """Check that the scorer fits the encoder's features and the number of classes; raises ``ValueError``
+        otherwise.
+        """
         features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
@@ -313,7 +322,7 @@ class Segmenter(NamesPixels):
 
     @torch.no_grad()
     def scores(self, looked: Looked) -> Float[Tensor, "k h w"]:
-        """Of each class at each cell of the whole picture."""
+        """Return the score of each class at each cell of the whole picture."""
         grid = looked.windows.merged
         keys = grid(self.encoder.layout.to_grid(looked.features)) if self.scorer.compares else None
         return self.scorer.finish(grid(self.scorer.scores(self.encoder, looked.features)), keys)
@@ -335,7 +344,7 @@ class Segmenter(NamesPixels):
         return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
 
     def named_in(self, looked: Looked) -> NamesThere | None:
-        """Which names a picture and its places hold; ``None`` where every pixel is named."""
+        """Return the names present in a picture, and where; ``None`` if every pixel gets a name."""
         if self.presence is None:
             return None
         cells = looked.windows.merged(joint_cells(self.encoder, looked.features))
@@ -344,7 +353,7 @@ class Segmenter(NamesPixels):
     def pixels(
         self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Class and probability of each pixel; no finer than the network's input was, then repeated."""
+        """Return class and probability of each pixel, at no more than the resolution of the network's input."""
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
             scores = scores.masked_fill(~there.found[:, None, None], ABSENT)

@@ -1,4 +1,4 @@
-"""Grounding DINO (Liu et al. 2023): a ready detector that finds the phrases of a sentence."""
+"""Grounding DINO (Liu et al. 2023): a pretrained detector that finds the phrases of a sentence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 class GroundingDino(PretrainedMethod):
     """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
 
-    The names are one sentence, "a cat. a dog.". ``max over the words of a name of sigmoid(logit)``. transformers writes
-    out the words above a limit instead, which can mix names; here a box always has one of the given names.
+    The names are one sentence, "a cat. a dog.". A name scores ``max over the words of a name of sigmoid(logit)``. The
+    transformers library instead writes out the words above a limit, which can mix names; here a box always has one of
+    the given names.
 
-    Cost: one pass for each tile.
+    Cost: one pass per tile.
 
     Args:
-        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
+        tiles, overlap, most: see :class:`~seewhy.dense.pretrained.PretrainedMethod`.
         least: lowest score of a box, 0 to 1 (transformers: .25).
     """
 
@@ -38,7 +39,7 @@ class GroundingDino(PretrainedMethod):
     least: float = 0.25
 
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """The sentence is asked of each picture."""
+        """Return the function that asks the network for all names in one sentence."""
         sentence = " ".join(f"{' '.join(c.lower().replace('.', ' ').split())}." for c in classes)
         owner = words_of_names(processor.tokenizer(sentence)["input_ids"], processor.tokenizer, len(classes))
         if owner.shape[1] > model.config.max_text_len or not bool(owner.any(1).all()):
@@ -59,7 +60,7 @@ class GroundingDino(PretrainedMethod):
 
 
 def words_of_names(ids: list[int], tokenizer: Any, n: int) -> Bool[Tensor, "k t"]:
-    """Which tokens are whose: names are parted by full stops."""
+    """Return which tokens belong to which name; full stops separate names."""
     stop, special = tokenizer.convert_tokens_to_ids("."), set(tokenizer.all_special_ids)
     owner, k = torch.zeros(n, len(ids), dtype=torch.bool), 0
     for t, token in enumerate(ids):

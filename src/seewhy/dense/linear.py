@@ -1,4 +1,4 @@
-"""A linear probe of cells: what the encoder's map knows of classes, without any word."""
+"""A linear probe of cells: measures what the encoder's map alone says about classes, without words."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .parts import PooledScore
 from .reader import LARGEST
 
 CS = (1e-3, 1e-2, 1e-1)
-"""Weights of the losses that are tried on held-out pictures; features are brought to a spread of 1."""
+"""Weights of the losses to try on held-out pictures; features are standardised."""
 MOST_CELLS = 20_000
-"""Cells that are fitted on; of more, so many are drawn."""
+"""Most cells to fit on; from more, this many are drawn."""
 LEAST = 0.05
-"""Part of a cell's pixels below which a class is not learnt from it."""
+"""Least share of a cell's pixels for a class to be learnt from it."""
 
 
 @segmenters.register
@@ -38,11 +38,11 @@ LEAST = 0.05
 class Linear:
     """Multinomial logistic regression from a cell's features to the classes of its pixels: the baseline.
 
-    Each cell counts for a class by the share of its pixels that have it, ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
+    Each cell counts for a class by the share of its pixels that have it: ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
     b)``, on standardised features. ``C`` is chosen on held-out pictures by the mean over classes of the intersection
-    over union in cells. What another segmenter gains over it does not come from the encoder.
+    over union, counted in cells. An advantage of another segmenter over this one does not come from the encoder.
 
-    Cost: one pass of the trunk for each window of a picture, in training and in use.
+    Cost: one pass of the trunk per window of a picture, in training and in use.
 
     Args:
         held_out: share of the pictures on which to choose ``C``, 0 to 1.
@@ -83,17 +83,17 @@ class Linear:
         return replace(made, trained_on=f"{len(x)} cells of {len(pictures)} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """The segmenter that was saved."""
+        """Return the saved segmenter."""
         return self.segmenter(encoder, classes, Affine(tensors["weight"], tensors["bias"]))
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Affine) -> Segmenter:
-        """With these scores."""
+        """Return a segmenter with these scores."""
         return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least)
 
 
 @dataclass(frozen=True, eq=False)
 class Affine(Scorer):
-    """Scores of cells by a layer."""
+    """Scores of cells from a linear layer."""
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
@@ -101,7 +101,7 @@ class Affine(Scorer):
 
     @classmethod
     def empty(cls, k: int) -> Affine:
-        """Before anything was learnt."""
+        """Return an untrained layer."""
         return cls(torch.zeros(k, 1), torch.zeros(k))
 
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
@@ -117,7 +117,7 @@ class Affine(Scorer):
 
 
 class Cells(NamedTuple):
-    """Cells to learn from: features, the part of its pixels that each class has, and of which picture each is."""
+    """Training cells: features, the share of its pixels that each class has, and the number of its picture."""
 
     features: Float[Tensor, "n c"]
     shares: Float[Tensor, "n k"]
@@ -125,13 +125,13 @@ class Cells(NamedTuple):
 
 
 def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor, "h w k"]:
-    """Part of each cell's pixels that every class has; what counts for nothing is in none."""
+    """Return the share of each cell's pixels that every class has; unnamed pixels count for none."""
     counts, total = cell_counts(truth, k, grid)
     return torch.from_numpy(counts / np.maximum(total, 1)).float()
 
 
 def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
-    """The cells of all pictures that can be used."""
+    """Return the cells of all usable pictures."""
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []

@@ -1,4 +1,4 @@
-"""What a decoder of masks learns from: windows of pictures with masks, looked at once or cut anew at every step."""
+"""Training data of mask decoders: windows of pictures with masks, encoded once or cut again at every step."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .pixel_text import TextDecoder
 from .reader import Reader, Windows
 
 FINER = 4
-"""Pixels of a mask that is learnt from, along a cell."""
+"""Training pixels of a mask along a cell."""
 SMALLEST = 0.5
-"""Part of a window's area that a crop has at least."""
+"""Least share of a window's area that a crop keeps."""
 KEPT = 4
-"""Times as fine as that is kept of a mask that windows are cut out of."""
+"""Factor of the resolution stored of a mask from which windows are cut."""
 MEASURED = 64
-"""Windows whose maps give the mean and the spread of channels, where windows are cut anew at every step."""
+"""Windows whose maps give the mean and the spread of channels, if windows are cut again at every step."""
 WHOLE_BOX, NOT_FLIPPED = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([False])
 Cells = Callable[[Encoder, Tensor], tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]]
-"""An encoder and its features → cells among the words, and the whole."""
+"""An encoder and its features → cells in the space of the words, and the whole picture."""
 
 
 class Maps(NamedTuple):
@@ -111,7 +111,7 @@ def _check(n: int) -> None:
 
 
 def channels_of(maps: Float[Tensor, "n c h w"], layout: Layout) -> list[int]:
-    """Of every level, the trunk's last map first."""
+    """Return the channels of every level, the trunk's last map first."""
     return [maps.shape[1] - sum(c * t * t for c, t in layout.finer), *(c for c, _ in layout.finer)]
 
 
@@ -168,14 +168,14 @@ class FromPixels(MaskTask):
 
 
 def pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tensor, ""]:
-    """The loss over pixels with a class; 0 if there are none."""
+    """Return the loss over pixels with a class; 0 if there are none."""
     finer = interpolate(scores, size=labels.shape[1:], mode="bilinear", align_corners=False)
     total = cross_entropy(finer, labels, ignore_index=LEFT_OUT, reduction="sum")
     return total / (labels != LEFT_OUT).sum().clamp(min=1)
 
 
 def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:
-    """The mask in each window, at a number of pixels per cell."""
+    """Return the mask in each window, at a number of pixels per cell."""
     boxes = torch.tensor([crop.box for crop in windows.crops()], dtype=torch.float64)
     down, across = (FINER * c for c in windows.cells)
     masks = torch.from_numpy(truth).expand(len(boxes), *truth.shape)
@@ -185,7 +185,7 @@ def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]
 def labels_in(
     masks: UInt8[Tensor, "b _h _w"], boxes: Float[Tensor, "b 4"], flipped: Bool[Tensor, " b"], size: tuple[int, int]
 ) -> UInt8[Tensor, "b y x"]:
-    """The mask values at a grid of places in each box; some boxes are mirrored."""
+    """Return the mask values at a grid of places in each box; some boxes are mirrored."""
     boxes, (height, width) = boxes.double(), masks.shape[1:]
     rows = _places(boxes[:, 1], boxes[:, 3], size[0], height)
     columns = _places(boxes[:, 0], boxes[:, 2], size[1], width)
@@ -200,7 +200,7 @@ def _places(start: Float[Tensor, " b"], stop: Float[Tensor, " b"], n: int, of: i
 
 
 def moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Mean and spread of every channel of every level, a few windows at a time."""
+    """Return mean and spread of every channel of every level, computed a few windows at a time."""
     total = square = torch.zeros(())
     parts = maps.split(16)
     for part in parts:

@@ -1,4 +1,4 @@
-"""MaskCLIP (Zhou et al. 2022, ECCV): every pixel by its nearest words, without training."""
+"""MaskCLIP (Zhou et al. 2022, ECCV): names every pixel by its nearest words, without training."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ TEMPLATES = (
     "this is the {} in the scene.",
     "this is one {} in the scene.",
 )
-"""CLIP's, and the five that MaskCLIP adds to CLIP's 80 for scenes."""
+"""CLIP's template, and the five that MaskCLIP adds to CLIP's 80 for scenes."""
 
 
 @segmenters.register
 @dataclass(frozen=True)
 class MaskCLIP:
-    """Each cell goes to the class whose sentences are nearest to the encoder's features of that cell.
+    """Gives each cell the class whose sentences are nearest to the encoder's features of that cell.
 
     ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
-    normalise(g(template_p(k))))``, bilinear to pixels, then the best (paper, section 3.2; equal to the released code's
-    value path where the encoder pools by attention). Some names are nearer to every picture than others. So unless
-    ``centred`` is 0, the texts have their mean subtracted, and each class that part of its mean over the picture: one
-    half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
+    normalise(g(template_p(k))))``, interpolated bilinearly to pixels; the best class wins (paper, section 3.2; equal
+    to the released code's value path if the encoder pools by attention). Some names are nearer to every picture than
+    others. So unless ``centred`` is 0, the mean text is subtracted from the texts, and from each class's score that
+    share of its mean over the picture. One half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on
+    40 others.
 
-    Differences from the released code: key smoothing compares the cells' features before the head, which every encoder
-    has, and not the last block's keys. The paper's 85 templates are not included; give your own.
+    Differences from the released code: key smoothing compares the cells' features before the head, which every
+    encoder has, instead of the last block's keys. The paper's 85 templates are not included; give your own.
 
-    Cost: one pass of the trunk for each window, and of the head for each cell.
+    Cost: one pass of the trunk per window, and one of the head per cell.
 
     Args:
         templates: sentences with ``{}`` for the class name; their vectors are averaged.
@@ -95,7 +96,7 @@ class MaskCLIP:
                 )
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
-        """A segmenter for these classes; nothing is trained."""
+        """Return a segmenter for these classes; nothing is trained."""
         classes = class_names(labels)
         texts = texts_of(encoder, classes, self.templates, store)
         if self.centred:
@@ -103,13 +104,13 @@ class MaskCLIP:
         return self.segmenter(encoder, classes, Words(texts, self.scale or encoder.text.logit_scale, self), store)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """The segmenter that was saved."""
+        """Return the saved segmenter."""
         return self.segmenter(encoder, classes, Words(tensors["texts"], self.scale or encoder.text.logit_scale, self))
 
     def segmenter(
         self, encoder: Encoder, classes: tuple[str, ...], scorer: Words, store: FeatureStore | None = None
     ) -> Segmenter:
-        """With these scores."""
+        """Return a segmenter with these scores."""
         given: dict[str, Any] = {**asdict(self), "templates": list(self.templates)}
         presence = Presence(encoder, classes, self.templates[0], self.least_presence, store)
         return Segmenter(
@@ -120,7 +121,7 @@ class MaskCLIP:
 
 @dataclass(frozen=True, eq=False)
 class Words(Scorer):
-    """Scores of cells by the texts of classes."""
+    """Scores of cells from the texts of classes."""
 
     texts: Float[Tensor, "k d"]
     scale: float
@@ -140,7 +141,7 @@ class Words(Scorer):
         return {"texts": self.texts}
 
     def cells(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-        """Each cell among the words, at unit length."""
+        """Return each cell in the space of the words, at unit length."""
         return normalize(joint_cells(encoder, features), dim=1)
 
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
@@ -161,11 +162,11 @@ class Words(Scorer):
 
 
 Normalised = Literal["channels", "positions"]
-"""Over what keys are of unit length: each cell's over its channels (paper), or each channel over the cells (code)."""
+"""Axis over which keys have unit length: each cell's channels (paper), or each channel's cells (code)."""
 
 
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
-    """Prompt denoising: a class that no cell of the picture is sure of is taken to be absent."""
+    """Prompt denoising: drop a class if no cell of the picture gives it a high probability."""
     if threshold <= 0:
         return scores
     surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)
@@ -179,9 +180,9 @@ def smooth(
     normalised: Normalised = "channels",
     scale: float = 100.0,
 ) -> Float[Tensor, "b k h w"]:
-    """Key smoothing: a cell that is sure of nothing takes the answers of cells with keys like its own.
+    """Key smoothing: give a cell without a probable class the answers of cells with similar keys.
 
-    ``p_i ← Σ_j cos(k_i, k_j) p_j`` where ``max p_i < threshold`` (paper, equation 3). The released code calls
+    ``p_i ← Σ_j cos(k_i, k_j) p_j`` if ``max p_i < threshold`` (paper, equation 3). The released code calls
     ``normalize(k, p=2)`` on ``(b, cells, channels)``, which divides over the cells: ``normalised="positions"``.
     """
     if threshold <= 0:
@@ -198,6 +199,6 @@ def smooth(
 def texts_of(
     encoder: Encoder, names: Sequence[str], templates: Sequence[str], store: FeatureStore | None = None
 ) -> Float[Tensor, "k d"]:
-    """Of each name the mean of its sentences, at unit length."""
+    """Return the mean of each name's sentences, at unit length."""
     sentences = [filled(template, name) for name in names for template in templates]
     return normalize(encode_texts(encoder, sentences, store).unflatten(0, (-1, len(templates))).mean(1), dim=1)

@@ -1,4 +1,4 @@
-"""The JSON that boxes and masks are answered with, as types."""
+"""Types of the JSON for boxes and masks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class BoxConfusion(TypedDict):
 
 
 class EvaluateBoxesOutput(BoxFigures):
-    """How good boxes are: the object of seewhy evaluate --json with boxes."""
+    """Quality of boxes: the JSON object of ``seewhy evaluate --json`` with boxes."""
 
     n_pictures: Annotated[Count, Doc("pictures judged")]
     n_boxes: Annotated[Count, Doc("boxes on them, without ignored ones")]
@@ -89,7 +89,7 @@ class MaskRow(TypedDict):
 
 
 class MasksOutput(TypedDict):
-    """How good masks are: the object of seewhy evaluate --json on pictures with masks."""
+    """Quality of masks: the JSON object of ``seewhy evaluate --json`` on pictures with masks."""
 
     method: Annotated[str, Doc("registered name of the segmenter")]
     encoder: Annotated[str, Doc("the encoder")]
@@ -135,7 +135,7 @@ class Calibration(TypedDict):
 
 
 class FitSegmenterOutput(TypedDict):
-    """The object of seewhy fit --task masks --json."""
+    """The JSON object that ``seewhy fit --task masks --json`` prints."""
 
     model: Annotated[str, Doc("its folder")]
     method: Annotated[str, Doc("its registered name")]
@@ -145,7 +145,7 @@ class FitSegmenterOutput(TypedDict):
 
 
 class FitDetectorOutput(FitSegmenterOutput):
-    """The object of seewhy fit --task boxes --json."""
+    """The JSON object that ``seewhy fit --task boxes --json`` prints."""
 
     calibration: Annotated[Calibration, Doc("its figures on pictures that it was not fitted on")]
 
@@ -170,7 +170,7 @@ class RegionsOutput(TypedDict):
 
 
 class DetectionsOutput(RegionsOutput):
-    """A picture with boxes around what was found in it."""
+    """A picture with boxes around the objects found in it."""
 
     detections: Annotated[list[Detection], Doc("detected boxes, highest score first")]
     measured: Annotated[str, Doc("what the detector reached and on which pictures, in words")]
@@ -178,7 +178,7 @@ class DetectionsOutput(RegionsOutput):
 
 
 DetectOutput = FailureOutput | DetectionsOutput
-"""A line of seewhy detect --json."""
+"""A line that ``seewhy detect --json`` prints."""
 
 
 class Segment(TypedDict):
@@ -191,7 +191,7 @@ class Segment(TypedDict):
 
 
 class SegmentationOutput(RegionsOutput):
-    """A picture whose every pixel has a class."""
+    """A picture in which every pixel has a class."""
 
     segments: Annotated[list[Segment], Doc("the classes found, largest first")]
     unnamed: Annotated[Share, Doc("share of the pixels without a class")]
@@ -202,4 +202,4 @@ class SegmentationOutput(RegionsOutput):
 
 
 SegmentOutput = FailureOutput | SegmentationOutput
-"""A line of seewhy segment --json."""
+"""A line that ``seewhy segment --json`` prints."""

@@ -1,4 +1,4 @@
-"""OWLv2 (Minderer et al. 2023): a ready detector that finds what words name."""
+"""OWLv2 (Minderer et al. 2023): a pretrained detector that finds the objects that words name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Owlv2(PretrainedMethod):
     """Finds boxes for your names with OWLv2: every patch proposes one box, which is compared with the names.
 
     The score is ``sigmoid(scale * cos + shift)``. Weights and processor are transformers' own, from a folder in
-    safetensors; no code of the repository runs. Boxes are fractions of the picture's longer side, because the picture
+    safetensors; no code of the repository runs. Boxes are relative to the picture's longer side, because the picture
     is padded to a square.
 
-    Cost: one pass for each tile.
+    Cost: one pass per tile.
 
     Args:
-        tiles, overlap, most: as for :class:`~seewhy.dense.pretrained.PretrainedMethod`.
+        tiles, overlap, most: see :class:`~seewhy.dense.pretrained.PretrainedMethod`.
         least: lowest score of a box, 0 to 1 (transformers: .1).
         template: a sentence with ``{}`` for the name; default: the paper's first template.
     """
@@ -38,7 +38,7 @@ class Owlv2(PretrainedMethod):
     template: str = "a photo of a {}."
 
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """All names are asked of each picture at once."""
+        """Return the function that asks the network for all names at once."""
         queries = [filled(self.template, c) for c in classes]
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:

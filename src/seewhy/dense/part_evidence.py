@@ -1,4 +1,4 @@
-"""Boxes and segments explained: the one look that found them, where, like what, in words, and what is from outside."""
+"""Explanations of boxes and segments: where, like what, in words, and the influence from outside, from one pass."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encode
 from .regions import Detections, Segmentation
 
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
-"""Places where the same shape is hidden, those from which the ones that overlap least are taken, and the limits."""
+"""Other places where the same shape is hidden; candidates from which those with least overlap are chosen; limits."""
 RULE = (
     "SeeWhy hides the part, then everything else, then both, and measures the odds of its name. Shapley values of the "
     f"two halves give the share that comes from inside. Believable from {MOSTLY:.2f}, if hiding the part lowers the "
@@ -75,7 +75,7 @@ def measure_outside(
 
 
 def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
-    """The same shape moved to where it overlaps the part least; it wraps around the picture's edges."""
+    """Return the same shape moved to where it overlaps the part least; it wraps around the picture's edges."""
     generator = torch.Generator().manual_seed(seed)
     moves = torch.stack([torch.randint(side, (N_TRIED,), generator=generator) for side in inside.shape], 1).tolist()
     moved = torch.stack([inside.roll(move, (0, 1)) for move in moves])
@@ -104,10 +104,10 @@ def _judge(found: Outside, kind: str, still: bool) -> Verdict:
 T = TypeVar("T", Where | Missing, Like | Missing)
 HIDING = "occlusion"
 MOST = 20
-"""Parts of one picture that are explained unless more are asked for."""
+"""Default number of parts explained per picture."""
 Found = Detections | Segmentation
 NO_WORDS = Missing(
-    "What this method reads of the part does not stand among words.",
+    "The features that this method reads for the part cannot be compared with words.",
     "Find it by words, with --labels: maskclip and word_regions score it by sentences.",
 )
 NO_PICTURES = Missing(
@@ -118,7 +118,7 @@ NO_PICTURES = Missing(
 
 @dataclass(frozen=True, eq=False)
 class PartExplainer:
-    """Explains what a detector or a segmenter found."""
+    """Explains the objects found by a detector or a segmenter."""
 
     finder: Finder
     score: PooledScore = field(repr=False)
@@ -126,7 +126,7 @@ class PartExplainer:
 
     @classmethod
     def of(cls, finder: Finder, descriptions: Words | None = None, store: FeatureStore | None = None) -> PartExplainer:
-        """Make one for a detector or a segmenter."""
+        """Build an explainer for a detector or a segmenter."""
         score = finder.pooled()
         model = Classifier(score.method, score.parameters, score.reader.encoder, score.classes, score.head)
         if descriptions is not None:
@@ -142,7 +142,7 @@ class PartExplainer:
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
     def options(self, options: ExplainOptions) -> ExplainOptions:
-        """The same options with the default map for parts, if they name none."""
+        """Return the same options with the default map for parts, if they name none."""
         if self.score.reads is not None and options.where is None:
             options = replace(options, where=HIDING)
         method = options.method(self.model.where)
@@ -202,7 +202,7 @@ class PartExplainer:
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
     def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
-        """The part as a classifier sees it, as it is shown, and its place in the picture."""
+        """Return the part as a classifier sees it, as it is shown, and its place in the picture."""
         model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
         features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
         seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
@@ -221,7 +221,7 @@ def _of_parts(evidence: T, part: Part) -> T:
 
 
 def parts_of(found: Found) -> list[Part]:
-    """Everything found, as parts: highest score or largest segment first."""
+    """Return everything found, as parts: highest score or largest segment first."""
     nothing, frame = np.zeros((1, 1, 3), np.uint8), (0.0, 0.0, 1.0, 1.0)
     kind: Literal["box", "segment"] = "segment" if isinstance(found, Segmentation) else "box"
     n, parts = len(found.regions), []
@@ -235,7 +235,7 @@ def parts_of(found: Found) -> list[Part]:
 
 
 MOST_PICTURES, MOST_PARTS = 120, 6
-"""Pictures that are looked at, and parts of one picture that are taken, evenly over the classes."""
+"""Most pictures that are encoded, and most parts per picture, evenly over the classes."""
 
 
 Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
@@ -251,7 +251,9 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """The same, with patches of known objects to compare with, and how far such similarity can be trusted."""
+    """Return the explainer with patches of known objects to compare with, and how far such similarity can be
+    trusted.
+    """
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]

@@ -1,4 +1,4 @@
-"""The score of a part of a picture from its cells, and the part as a picture of its own that can be explained."""
+"""The score of a part of a picture from its cells, and the part as a picture that can be explained."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from ..types import Transform
 from .reader import LONGEST, WHOLE, Reader, Windows, shares
 
 NOTHING = "nothing"
-"""What a box is called that is of no class."""
+"""Name of a box that has no class."""
 FINEST, SHOWN, AT_ONCE = 2048, 224, 8
-"""Pixels of the longer side at which a picture is read to be shown, those of a part on its card at least, and windows
-that the engine sees at once."""
+"""Pixels of the longer side at which a picture is read for display; least pixels of a part on its card; and windows
+per pass of the engine.
+"""
 Boxes = Float[Tensor, "n 4"]
 Logits = Float[Tensor, "b k"]
 
 
 @dataclass(frozen=True, eq=False)
 class PooledScore:
-    """``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
+    """The score ``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
 
-    The means over ``pieces`` of a box may take the mean's place. Where a network ``reads`` it, the logits are
-    that network's, and no map but one that changes pixels explains them.
+    The means over ``pieces`` of a box may replace this mean. If a network ``reads`` the mean, the logits come from
+    that network, and only maps that change pixels explain them.
     """
 
     reader: Reader
@@ -53,7 +54,7 @@ class PooledScore:
     trained_on: str = "nothing but the names of the classes"
 
     def text(self, shift: Callable[[], Tensor]) -> Callable[[], TextTower] | None:
-        """The words half that goes with the mean; ``None`` where there is none."""
+        """Return the text half that fits the mean; ``None`` without one."""
         base = self.reader.base
         if not base.has_text or self.words is None or (self.words == "own" and not base.is_average):
             return None
@@ -61,7 +62,7 @@ class PooledScore:
 
 
 class AmongWords:
-    """The text encoder for pooled vectors that are already in the words' space, less what centring subtracted."""
+    """The text encoder for pooled vectors that are already in the space of the words, minus what centring subtracts."""
 
     def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
         self.of, self.shift = of, shift
@@ -75,7 +76,7 @@ class AmongWords:
 
 
 def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
-    """Names for everything that is no object, distinct from the names searched for.
+    """Return names for everything that is not an object, distinct from the names searched for.
 
     >>> rest_names(("stamp", "background"), ("background", "table"))
     ('background (the rest)', 'table')
@@ -84,7 +85,7 @@ def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
 
 
 class WholePicture:
-    """A picture as its detector or segmenter reads it, and the cells of changed copies."""
+    """A picture as its detector or segmenter gets it, with the cells of changed copies."""
 
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
@@ -108,7 +109,7 @@ class WholePicture:
         self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
 
     def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The cells behind the score, for copies of the picture."""
+        """Return the cells behind the score, for copies of the picture."""
         found = self._cells(pixels)
         return found - self.score.centred * found.mean((2, 3), keepdim=True)
 
@@ -128,16 +129,16 @@ class WholePicture:
 
     @cached_property
     def own_cells(self) -> Float[Tensor, "1 d gh gw"]:
-        """Of the picture as it is."""
+        """Return the cells of the unchanged picture."""
         return self.cells(self.pixels[None])
 
     @cached_property
     def taken_off(self) -> Float[Tensor, " d"]:
-        """What centring subtracts from each of its cells."""
+        """Return the vector that centring subtracts from each of its cells."""
         return self.score.centred * self._cells(self.pixels[None]).mean((0, 2, 3))
 
     def small(self, side: int = 448) -> np.ndarray:
-        """The picture as it is, small."""
+        """Return a small copy of the unchanged picture."""
         image = Image.fromarray(self.shown)
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return np.asarray(image)
@@ -156,7 +157,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """The cells under the part; their mean is that of the part, or of its pieces in a row."""
+        """Return the cells under the part; their mean is that of the part, or of its pieces in a row."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -164,7 +165,7 @@ class PartPlace:
 
 
 def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> PartPlace:
-    """The place of a box, or of a mask's pixels."""
+    """Return the place of a box, or of a mask's pixels."""
     grid, size, score = whole.windows.whole, (whole.pixels.shape[1], whole.pixels.shape[2]), whole.score
     head, reads = score.head, None
     if mask is None:
@@ -200,7 +201,7 @@ def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
 
 
 class PartEngine:
-    """Runs the trunk on the whole picture in which the pixels of a part are others, or those ``anywhere``."""
+    """Runs the trunk on the whole picture after replacing the pixels of a part, or pixels ``anywhere``."""
 
     def __init__(self, whole: WholePicture, place: PartPlace, *, anywhere: bool = False) -> None:
         own = whole.score.reader.encoder.engine
@@ -219,7 +220,7 @@ class PartEngine:
 
 
 def part_encoder(engine: PartEngine) -> Encoder:
-    """An encoder whose picture is the part, so that maps, measures, similar pictures and words work as usual."""
+    """Return an encoder whose picture is the part, so that maps, measures, similar pictures and words work as usual."""
     score, base = engine.whole.score, engine.whole.score.reader.encoder
     top, bottom, left, right = engine.place.pixels
     size = (bottom - top, right - left)
@@ -243,7 +244,7 @@ def _no_trunk() -> NoReturn:
 
 
 def part_picture(whole: WholePicture, place: PartPlace) -> tuple[Picture, np.ndarray, PartBox]:
-    """A part as the network sees it, as it is shown, and its place in the picture."""
+    """Return a part as the network sees it, as it is shown, and its place in the picture."""
     top, bottom, left, right = place.pixels
     (height, width), (wide, high) = whole.pixels.shape[1:], whole.size
     frame = (left / width * wide, top / height * high, right / width * wide, bottom / height * high)

@@ -1,4 +1,4 @@
-"""Ready networks of transformers, from a folder: read safely, looked at in tiles where asked."""
+"""Pretrained networks of the transformers library, read safely from a folder; they can work in tiles."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ from .regions import Detections, Keep, class_names
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 READ, SHOWN, FINE = 4096, 448, 64
-"""Pixels of the long side at which a tile is given to a processor, which may pad it to a square in floats; of a
-picture's side on the page; and parts of a tile's side by which tiles are laid."""
+"""Longest side in pixels of a tile for a processor, which may pad it to a square in floats; pixels of a picture's
+side on the page; and the step between tiles, as a share of their side.
+"""
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
-"""Boxes in pixels of what was looked at, and the score of each name for each."""
+"""Boxes in pixels of the processed picture, and the score of each name for each box."""
 T = TypeVar("T")
 Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 
 @dataclass(frozen=True)
 class PretrainedMethod(ABC):
-    """A detector of the transformers library, without its weights; each method writes only its query.
+    """A detector of the transformers library, without its weights; each method defines only its query.
 
     Args:
         tiles: windows along the picture's short side, from 1; more find smaller objects and take longer.
-        least: lowest score of a box, 0 to 1; raise it for fewer, surer boxes.
-        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep
-            only the surer.
+        least: lowest score of a box, 0 to 1; raise it for fewer boxes with higher scores.
+        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep only the
+            one with the higher score.
         most: most boxes per picture.
     """
 
@@ -64,11 +65,11 @@ class PretrainedMethod(ABC):
 
     @staticmethod
     def tiled(n: int) -> dict[str, Any]:
-        """The parameters with which pictures are looked at in so many tiles on the short side."""
+        """Return the parameters for this many tiles along the short side."""
         return {"tiles": n}
 
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedDetector:
-        """A detector for these names."""
+        """Return a detector for these names."""
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
@@ -78,12 +79,12 @@ class PretrainedMethod(ABC):
 
     @abstractmethod
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """How a picture is shown to the network, and its answer read."""
+        """Return the function that shows a picture to the network and reads its answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainedDetector(Detector):
-    """A network that was trained to find what words name."""
+    """A network trained to find the objects that words name."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -118,7 +119,7 @@ class PretrainedDetector(Detector):
 
 
 def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
-    """What a look at each picture gives, in order; one that cannot be read never stops the others."""
+    """Yield the result for each picture, in order; an unreadable one does not stop the others."""
     for number, source in enumerate(pictures, 1):
         name = name_of(source, number)
         try:
@@ -128,12 +129,12 @@ def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterat
 
 
 def stretched(height: int, width: int) -> Transform:
-    """A picture at this size, whatever its shape."""
+    """Return a picture stretched to this size, whatever its shape."""
     return Transform((height, width), (height, width), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray, "h w 3"]:
-    """A part of a picture at its own size, or smaller if its long side exceeds :data:`READ`."""
+    """Return a part of a picture at its own size, or smaller if its long side exceeds :data:`READ`."""
     left, top, right, bottom = crop.box
     width, height = (right - left) * size[0], (bottom - top) * size[1]
     scale = min(1.0, READ / max(width, height))
@@ -144,7 +145,7 @@ def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray,
 def open_network(
     method: str, folder: str | None, network: str = "AutoModelForZeroShotObjectDetection", kind: str = "detector"
 ) -> tuple[Any, Any, str]:
-    """The network, its processor, and a digest of its weights."""
+    """Return the network, its processor, and a digest of its weights."""
     if folder is None:
         raise InputError(
             f"The {kind} {method} was named without its weights. Expected a folder written by save_pretrained. "

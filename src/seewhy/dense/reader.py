@@ -1,4 +1,4 @@
-"""What looks at pictures: an encoder at a larger input, in windows that overlap where that is not enough."""
+"""The reader of pictures: an encoder at a larger input, with overlapping windows where needed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .cells import with_beside, with_levels
 
 Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
-"""Inputs larger than this many of the encoder's own are cut into tiles."""
+"""Inputs larger than this many times the encoder's own are cut into tiles."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 MOST_KEPT = 2**30
-"""Numbers that are kept of pictures, 2 GB; those beyond are looked at again."""
+"""Most numbers stored of pictures, 2 GB; further pictures are encoded again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,35 +50,35 @@ class Reader:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """What looks, at the size of a window."""
+        """The encoder, at the size of a window."""
         grown = larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
         looks = with_levels(grown, self.levels)
         return looks if self.beside is None else with_beside(looks, self.beside)
 
     @property
     def along(self) -> int:
-        """Windows on the short side of a picture."""
+        """Return the number of windows along the short side of a picture."""
         return max(1, round(self.zoom / (min(self.zoom, LARGEST) if can_grow(self.base) else 1.0)))
 
     @cached_property
     def map_shape(self) -> tuple[int, int, int]:
-        """``(c, h, w)`` of a window's map, from one pass over nothing."""
+        """Return ``(c, h, w)`` of a window's map, from one pass over an empty window."""
         empty = torch.zeros(1, 3, *self.encoder.transform.input_size)
         _, c, h, w = self.encoder.layout.to_grid(self.encoder.forward_features(empty)).shape
         return c, h, w
 
     @property
     def cells(self) -> tuple[int, int]:
-        """``(h, w)`` of a window's map."""
+        """Return ``(h, w)`` of a window's map."""
         return self.encoder.layout.grid or self.map_shape[1:]
 
     def windows(self, size: tuple[int, int]) -> Windows:
-        """Those of a picture of this width and height."""
+        """Return the windows of a picture of this width and height."""
         one = Windows.over(size, (1, 1), self.along)
         return one if one.n == (1, 1) else Windows(self.cells, one.n)
 
     def keeping(self) -> Reader:
-        """The same reader, which encodes each file once and keeps the result."""
+        """Return the same reader, which encodes each file once and stores the result."""
         return replace(self, kept={})
 
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
@@ -116,7 +116,7 @@ class Reader:
                 yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
     def cut(self, number: int, source: Any) -> CutPicture | Failure:
-        """A picture in its windows, before any look."""
+        """Cut a picture into its windows, before encoding."""
         name = name_of(source, number)
         try:
             size = upright_size(source, longest=LONGEST)
@@ -148,7 +148,7 @@ class Reader:
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
     ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
-        """The usable pictures, each with its mask and its counts of unnamed pixel values."""
+        """Yield the usable pictures, each with its mask and its counts of unnamed pixel values."""
         looked = self.looked([item.image for item in data.items])
         for item, one in progress.results(data.items, looked, what):
             try:
@@ -159,7 +159,9 @@ class Reader:
             yield one, mask, unnamed
 
     def resolution(self, looked: Looked) -> tuple[int, int]:
-        """``(height, width)`` at which pixels are named: the picture's, or the network's input if that is smaller."""
+        """Return ``(height, width)`` at which pixels are named: the picture's, or the network's input if that is
+        smaller.
+        """
         inputs, windows = self.encoder.transform.input_size, looked.windows
         most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
         height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
@@ -178,7 +180,7 @@ class CutPicture(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A picture after the trunk."""
+    """An encoded picture."""
 
     name: str
     size: tuple[int, int]
@@ -188,11 +190,11 @@ class Looked:
 
 
 ABSENT = -100.0
-"""The cosine of a class that is taken to be absent, as in MaskCLIP's released code."""
+"""The cosine of a class that counts as absent, as in MaskCLIP's released code."""
 OVERLAP, STRETCH = 0.25, 1.5
-"""Part of a window that the next one shows as well, and how far its shape may be from the network's input."""
+"""Share of a window that the next one repeats, and how far its shape may differ from the network's input."""
 LONGEST, MOST, STRIP = 64, 512, 64
-"""Times its short side that the long side of a picture may be, windows on one picture at most, and rows at once."""
+"""Largest ratio of a picture's sides, most windows per picture, and rows at once."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class Windows:
 
     @classmethod
     def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
-        """Those of a picture of this width and height, so many along its short side.
+        """Return the windows of a picture of this width and height, with this many along its short side.
 
         >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
         ((1, 1), (1, 2))
@@ -221,7 +223,7 @@ class Windows:
 
     @property
     def strides(self) -> tuple[int, int]:
-        """Cells from one window to the next."""
+        """Cells between one window and the next."""
         down, across = (max(1, round(c * (1 - OVERLAP))) for c in self.cells)
         return down, across
 
@@ -237,7 +239,7 @@ class Windows:
         return [(i * down, j * across) for i in range(self.n[0]) for j in range(self.n[1])]
 
     def crops(self) -> list[Crop]:
-        """The windows as parts of the picture."""
+        """The windows as fractions of the picture."""
         (high, wide), (h, w) = self.whole, self.cells
         return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
 
@@ -256,7 +258,9 @@ class Windows:
 
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
-    """The matrix that interpolates ``n`` values to ``m`` places, as ``interpolate(align_corners=False)`` does."""
+    """Return the matrix that interpolates ``n`` values to ``m`` places, as ``interpolate(align_corners=False)``
+    does.
+    """
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
     share = place - below
@@ -270,7 +274,9 @@ def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
 def best_classes(
     scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float = 1.0, *, alone: bool = False
 ) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"]]:
-    """The best class at every pixel, its score bilinear between cells, and its probability; a strip at a time."""
+    """Return the best class at every pixel, its score interpolated bilinearly between cells, and its probability;
+    computed in strips.
+    """
     height, width = size
     across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
     down = bilinear(scores.shape[1], height).to(scores)
@@ -284,7 +290,7 @@ def best_classes(
 
 
 def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
-    """The mean of a map over each box, each cell by the part of it that is covered."""
+    """Return the mean of a map over each box, with each cell weighted by its covered share."""
     d, h, w = grid.shape
     table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
     table[:, 1:, 1:] = grid.double().cumsum(1).cumsum(2)
@@ -303,13 +309,15 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
 
 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
-    """What part of each span lies in each of ``n`` cells, so that means over boxes are two products."""
+    """Return the share of each span in each of ``n`` cells, so that means over boxes are two products."""
     first = torch.arange(n)
     inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
     return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])
 
 
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
-    """As :func:`box_means`, of boxes from where to where across and down: two products, cheaper on small maps."""
+    """Return the same means as :func:`box_means`, for boxes given by spans across and down: two products, cheaper on
+    small maps.
+    """
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

@@ -1,4 +1,4 @@
-"""What was found in one picture, boxes or masks: results with their files and their page, and which boxes are kept."""
+"""Boxes and masks found in one picture: results with their files and page, and the choice of boxes to keep."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..spelling import first_repeated
 from ..storage.output import check_file, make_folder, write
 
 NOTHING = 255
-"""Value of a mask where nothing is named."""
+"""Value of an unnamed pixel in a mask."""
 COCO, INDEX = "segments.json", "index.html"
 
 
@@ -40,8 +40,8 @@ class Region:
     Attributes:
         score: the method's own score, not calibrated; for a segment, the mean over its pixels.
         box: left, top, right, bottom in pixels of the upright picture.
-        area: pixels of a mask, and ``share`` of the picture's; ``None`` for a box.
-        made_of: the named numbers behind the score, if the method reports them.
+        area: number of pixels of a mask; ``share`` is its share of the picture; ``None`` for a box.
+        made_of: named components of the score, if the method reports them.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Region:
 
 
 class FoundRegions(ABC):
-    """What boxes and masks of a picture have in common; displays itself in a notebook."""
+    """The common part of a picture's boxes and masks; displays itself in a notebook."""
 
     kind: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
@@ -74,7 +74,7 @@ class FoundRegions(ABC):
 
     @property
     def not_found(self) -> tuple[str, ...]:
-        """The names that were not found."""
+        """Return the names that were not found."""
         labels = {region.label for region in self.regions}
         return tuple(name for name in self.classes if name not in labels)
 
@@ -88,7 +88,7 @@ class FoundRegions(ABC):
     def _own_json(self) -> dict[str, Any]: ...
 
     def to_html(self) -> str:
-        """One self-contained page: the picture with what was found drawn over it."""
+        """Return one self-contained page: the picture with the found objects drawn over it."""
         return render_regions([self])
 
     @checked
@@ -120,9 +120,9 @@ class Detections(FoundRegions):
     Attributes:
         size: width and height of the upright picture.
         classes: the names searched for.
-        found: highest score first.
+        found: the boxes, highest score first.
         about: method and its parameters, as JSON.
-        pixels: the picture, small and stretched to a square, for the page.
+        pixels: a small copy of the picture, stretched to a square, for the page.
         presence: how far each name stands out among other names in the picture, in standard deviations; empty if the
             detector does not measure it.
     """
@@ -146,7 +146,7 @@ class Detections(FoundRegions):
         return len(self.found)
 
     def record(self) -> BoxedPicture:
-        """The same as boxes of a file."""
+        """Return the boxes in the form of a file of boxes."""
         return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
 
     def _own_json(self) -> dict[str, Any]:
@@ -162,11 +162,11 @@ class Segmentation(FoundRegions):
     """One picture with a class for each pixel; displays itself in a notebook.
 
     Attributes:
-        classes: names; a pixel's value is an index into them, or 255 if it has no name.
-        mask: ``(height, width)`` of the upright picture.
-        scores: ``(k, h, w)`` of every class on the grid of cells.
-        segments: one per class found, largest first.
-        presence: as ``about`` and ``pixels``, see :class:`Detections`.
+        classes: the names; a pixel's value is an index into them, or 255 if it has no name.
+        mask: array ``(height, width)`` of the upright picture.
+        scores: array ``(k, h, w)`` of every class on the grid of cells.
+        segments: one per class in the mask, largest first.
+        presence: see :class:`Detections`, also for ``about`` and ``pixels``.
     """
 
     kind = "segments"
@@ -197,14 +197,14 @@ class Segmentation(FoundRegions):
 
     @checked
     def mask_of(self, label: str) -> np.ndarray:
-        """The pixels of one class, ``(height, width)`` of booleans."""
+        """Return the pixels of one class, as ``(height, width)`` booleans."""
         if label not in self.classes:
             raise UnknownNameError("class", label, self.classes)
         return self.mask == self.classes.index(label)
 
     @cached_property
     def coded(self) -> dict[str, dict[str, Any]]:
-        """The mask of each class found, as COCO writes it."""
+        """Return the mask of each class found, as COCO encodes it."""
         return {s.label: encode(self.mask_of(s.label)) for s in self.segments}
 
     def _own_json(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class Segmentation(FoundRegions):
         return {"segments": segments, "unnamed": round(self.unnamed, 6)}
 
     def to_png(self) -> bytes:
-        """The mask as a PNG whose palette has the colours of the page."""
+        """Return the mask as a PNG whose palette has the colours of the page."""
         buffer, palette = io.BytesIO(), np.zeros((256, 3), np.uint8)
         palette[: len(self.classes)] = class_colours(len(self.classes))
         indexed = Image.fromarray(self.mask)
@@ -229,7 +229,7 @@ class Segmentation(FoundRegions):
 
 
 def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Region, ...]:
-    """The classes in a mask, largest first."""
+    """Return the classes in a mask, largest first."""
     counts = np.bincount(mask.ravel(), minlength=256)
     segments = []
     for index in np.argsort(-counts[: len(classes)], kind="stable"):
@@ -244,7 +244,9 @@ def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndar
 
 
 def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...]:
-    """The names, each once, without blanks around them; of masks two at least, as many as a byte has values at most."""
+    """Return the names, each once, without surrounding blanks; for masks, at least two and at most as many as a byte
+    has values.
+    """
     names = tuple(" ".join(str(name).split()) for name in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)
@@ -263,7 +265,9 @@ def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...
 
 @dataclass(frozen=True)
 class Keep:
-    """Which of a detector's boxes are kept: from which score, how far two of a class may overlap, how many at most."""
+    """Which boxes a detector keeps: the lowest score, the largest overlap of two boxes of a class, and the most
+    boxes.
+    """
 
     least: float = 0.0
     overlap: float = 0.5
@@ -278,7 +282,9 @@ class Keep:
         size: tuple[int, int],
         made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
     ) -> tuple[Region, ...]:
-        """The boxes to keep, surest first, cut at the picture's edge; what has no area there is not kept."""
+        """Return the boxes to keep, highest score first, clipped to the picture; boxes without an area there are
+        dropped.
+        """
         from torchvision.ops import batched_nms
 
         limit = torch.tensor([*size, *size], dtype=torch.float64)
@@ -296,7 +302,7 @@ class Keep:
 
 
 class SegmentFolder:
-    """The folder that segmented pictures go to: a mask each, and at the end one COCO document and one page."""
+    """The output folder of segmented pictures: a mask each, and at the end one COCO document and one page."""
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
         self.path, self.force = make_folder(path), force
@@ -309,7 +315,7 @@ class SegmentFolder:
         self._names: set[str] = set()
 
     def add(self, result: Segmentation) -> Path:
-        """Write a picture's mask; where it is."""
+        """Write a picture's mask, and return its path."""
         (width, height), picture = result.size, len(self._images) + 1
         self._images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
         for s in result.segments:
@@ -331,7 +337,7 @@ class SegmentFolder:
         )
 
     def finish(self) -> Path:
-        """Write the COCO document and the page; where the page is."""
+        """Write the COCO document and the page, and return the path of the page."""
         categories = [{"id": i, "name": name} for name, i in self._number.items()]
         coco = {"images": self._images, "categories": categories, "annotations": self._annotations}
         write(self.path / COCO, json.dumps(coco, ensure_ascii=False), force=self.force)
@@ -339,7 +345,7 @@ class SegmentFolder:
 
 
 class BoxFolder:
-    """The folder that detections go to, all at the end: the boxes in one format, and a page."""
+    """The output folder of detections, written at the end: the boxes in one format, and a page."""
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
         check_boxes(BoxData((), classes), path, format=format, force=force)
@@ -349,12 +355,12 @@ class BoxFolder:
         self._records: list[BoxedPicture] = []
 
     def add(self, result: Detections) -> None:
-        """Take a picture's boxes."""
+        """Add a picture's boxes."""
         self._records.append(result.record())
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
 
     def finish(self) -> tuple[Path, Path]:
-        """Write the boxes and the page; where each is."""
+        """Write the boxes and the page, and return both paths."""
         data = BoxData(tuple(self._records), self.classes)
         files = save_boxes(data, self.path, format=self.format, force=self.force)
         page = render_regions(self._shown, len(self._records))

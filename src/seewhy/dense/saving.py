@@ -31,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """How segmenters or detectors are saved: a card beside the tensors."""
+    """The file format of saved segmenters and detectors: a card beside the tensors."""
 
     what: str
     task: str
@@ -40,7 +40,7 @@ class DenseArchive:
 
     @property
     def archive(self) -> FolderArchive:
-        """Where its card lies, and what is said of a wrong one."""
+        """Return the archive: where its card lies, and how errors name it."""
         return FolderArchive(
             f"{self.what}.json",
             Facts(("format", "seewhy", "method", "encoder", "classes")),
@@ -53,7 +53,8 @@ class DenseArchive:
     def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
         """Write the card, and beside it the tensors under a name made of their SHA-256.
 
-        Where the encoder learnt too, the card names the one it was, and what changed of it stands among the tensors.
+        If the encoder was trained too, the card names the original one, and its changed tensors are stored with the
+        others.
         """
         on = made.base if made.halves is None else made.base.base
         card = {
@@ -74,7 +75,9 @@ class DenseArchive:
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Method, encoder, its halves if they learnt, card and tensors; what the body cannot use of them is damage."""
+        """Return method, encoder, its trained halves if any, card and tensors; contents that do not fit are reported
+        as damage.
+        """
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(

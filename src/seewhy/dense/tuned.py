@@ -1,4 +1,4 @@
-"""An encoder that learns with what stands on it: which of its weights do, what that costs, and how they are kept."""
+"""An encoder that is trained with the layers on it: which of its weights learn, the cost, and how they are saved."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ..training.task import Task
 Learns = Literal["none", "last_stage", "all"]
 """Which of an encoder's weights learn: none; those behind its last finer map, or its last quarter of blocks; or all."""
 SLOWER = 0.1
-"""Rate of the encoder's weights, as a part of that of what stands on it: the authors'."""
+"""Learning rate of the encoder's weights, as a share of that of the layers on it (authors)."""
 SAVED = "encoder."
-"""Before the names of an encoder's tensors, where they are kept with those of what stands on it."""
+"""Prefix of the names of an encoder's tensors, if they are stored with those of the layers on it."""
 ALL_BLOCKS = 1000
 
 
 def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
-    """Copies of an encoder's trunk and pooling, in evaluation mode; only the weights to train may change."""
+    """Return copies of an encoder's trunk and pooling, in evaluation mode; only the weights to train may change."""
     halves = TunedPictures.before(on)
     if which == "none":
         return halves
@@ -70,30 +70,30 @@ def _last_stage(on: Encoder) -> str:
 
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
-    """The encoder with these halves during training; it runs only in torch."""
+    """Return the encoder with these halves during training; it runs only in torch."""
     return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch")
 
 
 def tuned(on: Encoder, halves: TunedPictures) -> Encoder:
-    """The encoder with trained halves, in its own engine; the way of its cells into the words' space stays."""
+    """Return the encoder with trained halves, in its own engine; its map from cells to words stays the same."""
     text = {"text": lambda: on.text} if on.has_text else {}
     return halves.grown(on, on.name, 1.0).but(base=on, **text)
 
 
 def saved_tensors(halves: TunedPictures | None, on: Encoder) -> dict[str, Tensor]:
-    """The changed tensors of an encoder, to be saved with the method that uses it."""
+    """Return the changed tensors of an encoder, to be saved with the method that uses it."""
     return {} if halves is None else {f"{SAVED}{name}": t for name, t in halves.delta(on).items()}
 
 
 def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures | None, dict[str, Tensor]]:
-    """The saved halves, if there are any, and the other tensors."""
+    """Return the saved halves, if any, and the other tensors."""
     rest = {name: t for name, t in tensors.items() if not name.startswith(SAVED)}
     own = {name.removeprefix(SAVED): t for name, t in tensors.items() if name.startswith(SAVED)}
     return (TunedPictures.restored(on, {}, own) if own else None), rest
 
 
 def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 1) -> str:
-    """What trainings will take, estimated from one discarded step on a few samples."""
+    """Say what trainings will take, estimated from one discarded step on a few samples."""
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     task.to(device)

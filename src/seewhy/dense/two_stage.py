@@ -1,4 +1,4 @@
-"""A detector of two stages on one map: where a thing may be, then what it is, by the cosine with texts."""
+"""A two-stage detector on one map: first where an object may be, then its name, by the cosine with texts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from ..training.batches import Batch
 from ..training.task import Task
 
 IOU_WEIGHT, BACKGROUND_WEIGHT = 8.0, 0.9
-"""Both the authors'."""
+"""The authors' weights of the overlap loss and of the background."""
 CENTRAL, REACH = 0.6, 2.0
-"""Part of a box's sides within which cells propose it; cells from a place to each side of its box, at first."""
+"""Share of a box's sides within which cells propose it; initial cells from a place to each side of its box."""
 LEAST = 1e-3
-"""Part of the picture below which a box has no area, and two are one."""
+"""Share of the picture below which a box has no area, and two boxes are the same."""
 N_TAUGHT, N_RIGHT, SUPPRESSED = 32, 12, 0.7
-"""Boxes of a picture that a step learns from, those of things among them at most, and the overlap above which a
-proposal goes while training; when detecting, none does, as the authors have it."""
+"""Boxes of a picture in a training step, most of them that show objects, and the overlap above which a proposal is
+dropped in training; in detection none is dropped, as in the authors' code.
+"""
 
 
 @cache
 def box_coder(weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)) -> Any:
-    """The encoding of box shifts, and its weights in the loss (Faster R-CNN's)."""
+    """Return the encoding of box shifts, and its weights in the loss (Faster R-CNN's)."""
     from torchvision.models.detection._utils import BoxCoder
 
     return BoxCoder(weights)
@@ -44,7 +45,7 @@ class Proposed(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The proposals of one batch, their moved boxes, and the logits of each."""
+    """The proposals of one batch with their moved boxes and logits."""
 
     proposals: Float[Tensor, "b n 4"]
     boxes: Float[Tensor, "b n 4"]
@@ -52,19 +53,21 @@ class Found(NamedTuple):
     logits: Float[Tensor, "b n k"]
 
     def real(self) -> Found:
-        """The boxes of a single picture that have an area and some objectness."""
+        """Return the boxes of a single picture that have an area and some objectness."""
         own = Found(*(one[0] for one in self))
         keep = ((own.boxes[:, 2:] - own.boxes[:, :2]) > LEAST).all(1) & (own.objectness > 0)
         return Found(*(one[keep] for one in own))
 
     def proposal_of(self, box: Float[Tensor, "1 4"]) -> Float[Tensor, "1 4"] | None:
-        """The proposal that was moved to a box, in a single picture."""
+        """Return the proposal that was moved to a box, in a single picture."""
         off, which = (self.boxes[0] - box).abs().amax(1).min(0)
         return self.proposals[0, which][None] if off <= LEAST else None
 
 
 class TwoStage(nn.Module):
-    """Proposes one box per cell, with its centredness as objectness (OLN, Kim et al. 2021); heads name the boxes."""
+    """Proposes one box per cell, with its centredness as objectness (OLN, Kim et al. 2021); heads then name the
+    boxes.
+    """
 
     texts: Tensor
 
@@ -81,7 +84,7 @@ class TwoStage(nn.Module):
             nn.init.zeros_(p) if name == "bias" else nn.init.normal_(p, std=0.01)
 
     def proposals(self, levels: tuple[Tensor, ...]) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
-        """The box of every cell of every level, and the logit of its objectness."""
+        """Return the box of every cell of every level, and the logit of its objectness."""
         boxes, centred = [], []
         for level in levels:
             out = self.place(self.near(level)).flatten(2).transpose(1, 2)
@@ -94,7 +97,7 @@ class TwoStage(nn.Module):
         return torch.cat(boxes, 1), torch.cat(centred, 1)
 
     def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
-        """The best proposals within the picture, filled up to ``n`` by the whole picture with no objectness."""
+        """Return the best proposals within the picture, padded to ``n`` by the whole picture with no objectness."""
         boxes, logits = self.proposals(levels)
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
         found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
@@ -113,14 +116,14 @@ class TwoStage(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n 4"]]:
-        """Logits of the background and the names, and what moves each box."""
+        """Return logits of the background and the names, and the shift of each box."""
         hidden = self.heads.read(levels, boxes, owner)
         cosine = normalize(self.heads.embed(hidden), dim=1) @ self.texts.T
         return cosine / (self.temperature * self.scalar.clamp(0.1, 10)), self.move(hidden)
 
     @torch.no_grad()
     def found(self, grid: Float[Tensor, "b c h w"], n: int) -> Found:
-        """The boxes of pictures, and their logits."""
+        """Return the boxes of pictures, and their logits."""
         levels = self.heads.levels(grid)
         places = self.proposed(levels, n)
         b = len(grid)
@@ -131,7 +134,7 @@ class TwoStage(nn.Module):
 
 
 def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
-    """Middles of cells, row by row, as parts of the picture: across, down."""
+    """Return the centres of cells, row by row, as fractions of the picture: across, down."""
     y, x = torch.meshgrid((torch.arange(high) + 0.5) / high, (torch.arange(wide) + 0.5) / wide, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], 1)
 
@@ -147,7 +150,10 @@ class Targets:
 
     @classmethod
     def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Each box is proposed by cells of the level of its size; of several boxes, a cell takes the smallest."""
+        """Return the targets.
+
+        Each box is proposed by cells of the level that fits its size; a cell in several boxes takes the smallest.
+        """
         middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
         of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
         if not len(boxes):
@@ -168,9 +174,9 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Trains both stages, on stored maps, or on the maps of a ``trunk`` that is trained too.
+    """Trains both stages, on stored maps, or on the maps of a ``trunk`` that also learns.
 
-    Watched are the four terms. Maps of a batch may be made in parts, with the gradient of the whole.
+    The log has the four terms. Maps of a batch may be computed in parts, with the gradient of the whole.
     """
 
     def __init__(self, network: TwoStage, trunk: nn.Module | None = None) -> None:
@@ -251,9 +257,9 @@ def _taught(
 class Blend:
     """The geometric mean of two probabilities, with more weight on the frozen words for untrained classes.
 
-    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, ``w`` is ``alpha`` for base classes and ``beta`` for all others, or all where no
-    class is said to be base; the background's is ``p`` alone, then each row is brought to 1, and multiplied by the
-    objectness to its power. Equal to ``ensemble_class_outputs`` of the authors.
+    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, where ``w`` is ``alpha`` for base classes and ``beta`` for all others, or for
+    all classes if none is a base class. The background's score is ``p`` alone; then each row is normalised to 1, and
+    multiplied by a power of the objectness. Equal to the authors' ``ensemble_class_outputs``.
     """
 
     alpha: Part = 0.35
@@ -280,6 +286,6 @@ class Blend:
 
 
 def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
-    """Boxes with the same centre and scaled sides."""
+    """Return boxes with the same centre and scaled sides."""
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
     return torch.cat([middle - half, middle + half], 1)

@@ -1,4 +1,4 @@
-"""Boxes by words, without training: where the cells say a name, in one look."""
+"""Boxes by words, without training: regions where a name fits the cells, from one pass."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .reader import LARGEST, Looked, Reader, bilinear, box_means
 from .regions import Detections, Keep, class_names
 
 FINER = 8
-"""Places for each cell, between which a map is bilinear, on which its regions are cut out."""
+"""Places per cell of the bilinear map on which its regions are cut out."""
 WITHIN = 0.7
-"""Of two boxes of a name that share more of the smaller one, the surer is kept."""
+"""If two boxes of a name share more than this of the smaller one, the one with the higher score stays."""
 
 
 @detectors.register
@@ -38,28 +38,28 @@ class WordRegions:
     """Draws boxes around connected regions where a name fits better than elsewhere. It needs no training.
 
     With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's margin
-    is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, less its mean over the picture.
+    is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, minus its mean over the picture.
     Boxes surround the connected parts of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). A box scores
     ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores regions by text
     (arXiv:2310.00161), and ``q`` the same in the ring around the box.
 
     A name has no box if its presence in the picture (:class:`seewhy.dense.finders.Presence`) is too small. Otherwise
-    its boxes stay that score nearly as much as its best, and of two nested boxes the better stays.
+    it keeps the boxes that score nearly as high as its best, and the better of two nested boxes.
 
-    Cost: as ``segment``: one pass of the trunk for each window, one of the head for each cell.
+    Cost: as for ``segment``: one pass of the trunk per window, one of the head per cell.
 
     Args:
         templates: sentences with ``{}`` for the class name; their vectors are averaged.
-        rest: words for what is no object; the detector never reports them.
+        rest: words for the rest of a picture; the detector never reports them.
         levels: shares of the map's maximum at which to cut boxes, 0 to 1.
         around: how much wider than a box its ring of surroundings is, as a share of the box.
         size: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
             takes longer. Above 2 it works in tiles.
-        least: lowest score of a box, 0 to 1; raise it for fewer, surer boxes.
-        least_presence: how far a name must stand out in the picture to be found; 0 draws boxes of every name.
+        least: lowest score of a box, 0 to 1; raise it for fewer boxes with higher scores.
+        least_presence: how far a name must stand out in the picture to be found; 0 draws boxes for every name.
         part: lowest score of a further box, as a share of the name's best box, 0 to 1; 0 keeps all.
-        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep
-            only the surer.
+        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep only the
+            one with the higher score.
         most: most boxes per picture.
     """
 
@@ -94,16 +94,16 @@ class WordRegions:
 
     @staticmethod
     def ranked() -> dict[str, Any]:
-        """The parameters with which boxes of every name and score are kept, as average precision wants them."""
+        """Return the parameters that keep boxes of every name and score, as average precision needs them."""
         return {"least": 0.0, "least_presence": 0.0, "part": 0.0}
 
     @staticmethod
     def tiled(n: int) -> dict[str, Any]:
-        """The parameters with which pictures are looked at in so many tiles on the short side."""
+        """Return the parameters for this many tiles along the short side."""
         return {"size": n * LARGEST}
 
     def build(self, labels: Iterable[str], encoder: Encoder, store: FeatureStore | None = None) -> RegionDetector:
-        """A detector for these names; nothing is trained."""
+        """Return a detector for these names; nothing is trained."""
         classes = class_names(labels, boxes=True)
         texts = texts_of(encoder, (*classes, *self.rest), self.templates, store)
         words = Words(texts, encoder.text.logit_scale, MaskCLIP(self.templates))
@@ -113,7 +113,7 @@ class WordRegions:
 
 @dataclass(frozen=True, eq=False)
 class RegionDetector(Detector):
-    """What :class:`WordRegions` builds."""
+    """The detector that :class:`WordRegions` builds."""
 
     classes: tuple[str, ...]
     how: WordRegions
@@ -126,7 +126,7 @@ class RegionDetector(Detector):
             yield looked if isinstance(looked, Failure) else self._found(looked)
 
     def pooled(self) -> PooledScore:
-        """How sure a name is in a box, before the ring around it is weighed."""
+        """Return the probability of a name in a box, before the ring around it counts."""
         names = (*self.classes, *rest_names(self.classes, self.how.rest))
         among = AmongWords(self.reader.base.text)
         head = Head(Projected(among), self.words.texts, scale=self.words.scale)
@@ -159,7 +159,7 @@ class RegionDetector(Detector):
         return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels, by_name)
 
     def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
-        """Boxes around the pieces of each name's map, in cells, and the places of the names."""
+        """Return boxes around the pieces of each name's map, in cells, and the positions of the names."""
         n = len(self.classes)
         cosines = torch.einsum("dhw,kd->khw", normalize(cells, dim=0), self.words.texts)
         lead = cosines[:n] - cosines[n:].amax(0)
@@ -169,7 +169,7 @@ class RegionDetector(Detector):
     def scores(
         self, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
-        """How sure the name is in each box, and how much surer than in the ring around it."""
+        """Return the probability of the name in each box, and its difference from the ring around it."""
         if not len(boxes):
             return boxes.new_zeros(0)
         h, w = cells.shape[1:]
@@ -188,7 +188,7 @@ class RegionDetector(Detector):
 def few_of_each(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
 ) -> Int[Tensor, " m"]:
-    """The places of the boxes that score nearly as much as their name's surest, none of them in another."""
+    """Return the positions of boxes that score nearly as high as their name's best, none of them inside another."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():
@@ -205,7 +205,7 @@ def few_of_each(
 def cut_regions(
     maps: Float[Tensor, "k h w"], levels: tuple[float, ...]
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 4"]]:
-    """Boxes around what stands out in each map: which map each is of, and its corners in cells."""
+    """Return boxes around the regions that stand out in each map: the number of the map, and the corners in cells."""
     lead = maps - maps.mean((1, 2), keepdim=True)
     h, w = lead.shape[1:]
     fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))

@@ -36,7 +36,7 @@ class Descriptions:
 
     @classmethod
     def given(cls, words: Words) -> Descriptions:
-        """Descriptions in any of the forms they are given in."""
+        """Descriptions from any form in which a user may give them."""
         if isinstance(words, Descriptions):
             return words
         return cls.of(dict(words)) if isinstance(words, Mapping) else cls.read(words)
@@ -58,7 +58,7 @@ class Descriptions:
 
     @classmethod
     def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
-        """Check a dictionary, or a list of pairs, in which a repeated class can be noticed."""
+        """Check a dictionary, or a list of pairs, which can show that a class is repeated."""
         items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
         in_pairs = isinstance(items, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
         if not isinstance(items, list) or not items or not in_pairs:
@@ -83,7 +83,9 @@ class Descriptions:
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text in a sentence with its class's name; a class without texts is named alone, as the authors do."""
+        """Every text in a sentence with its class's name; a class without texts gets a sentence with its name only, as
+        in the paper.
+        """
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
@@ -134,7 +136,7 @@ def describe(label: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class WordBank:
-    """Descriptions as unit vectors; ``nameless`` are those to be measured by, where they leave the names out."""
+    """Descriptions as unit vectors; ``nameless`` are the vectors for measuring, if these leave out the names."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -152,7 +154,7 @@ class WordBank:
 
     @classmethod
     def of_vectors(cls, descriptions: Descriptions, vectors: Float[Tensor, "n d"]) -> WordBank:
-        """Texts that are encoded already, class after class."""
+        """A bank of texts that are already encoded, class by class."""
         owner = [i for i, texts in enumerate(descriptions.texts.values()) for _ in texts]
         texts = tuple(t for texts in descriptions.texts.values() for t in texts)
         return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
@@ -162,11 +164,13 @@ class WordBank:
 
     @cached_property
     def measured(self) -> WordBank:
-        """The words as they are measured: without names, where that was asked for."""
+        """The descriptions as they are measured: without names, if that was requested."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
-        """Class rows: their product with a picture is the mean cosine over the class's texts (their equation 1)."""
+        """One row per class; its product with a picture is the mean cosine over the class's texts (paper,
+        equation 1).
+        """
         return self._class_weight
 
     @cached_property
@@ -251,7 +255,7 @@ class Caption:
     prompt: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Without what is empty."""
+        """The fields that are not empty."""
         found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
         return {name: value for name, value in found.items() if value not in (None, "", [])}
 

@@ -36,10 +36,10 @@ class Layout:
 
     Attributes:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
-        grid: of tokens: ``(h, w)`` of those of the patches.
-        prefix: of tokens: class and register tokens before those of the patches.
-        finer: of ``"nchw"``: channels of finer maps that are packed behind the map's own, and how many times as fine
-            each is.
+        grid: for tokens: ``(h, w)``, the grid of the patch tokens.
+        prefix: for tokens: number of class and register tokens before the patch tokens.
+        finer: for ``"nchw"``: channels of finer maps that are packed after the map's own, and how many times finer each
+            is.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
@@ -48,7 +48,7 @@ class Layout:
     finer: tuple[tuple[int, int], ...] = ()
 
     def to_grid(self, features: Tensor) -> Float[Tensor, "b c h w"]:
-        """The spatial part of the features, channels second."""
+        """The spatial part of the features, with the channels as the second axis."""
         if self.kind == "nchw":
             behind = sum(c * t * t for c, t in self.finer)
             return features[:, :-behind] if behind else features
@@ -60,14 +60,14 @@ class Layout:
 
 
 class GlobalAverage(nn.Module):
-    """Pooling by the mean over space: the head for which explanations have a closed form."""
+    """Pooling by the mean over space; with this head, explanations have a closed form."""
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
         return features.mean((2, 3))
 
 
 class TextTower(Protocol):
-    """The words half of an encoder: sentences and pictures in one space, as unit vectors."""
+    """The text half of an encoder: it puts sentences into one space with pictures, as unit vectors."""
 
     fingerprint: str
     logit_scale: float
@@ -76,13 +76,17 @@ class TextTower(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]: ...
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        """Pooled picture features → the space of the sentences, affine, not yet of unit length; differentiable."""
+        """Map pooled picture features to the space of the sentences. It is affine and differentiable; lengths are not
+        yet 1.
+        """
         ...
 
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A words half in two steps: sentences have vectors of their own, and from these a place among the pictures."""
+    """A text half in two steps: sentences get vectors of their own, and from these vectors in the space of the
+    pictures.
+    """
 
     sentence_fingerprint: str
 
@@ -93,10 +97,10 @@ class SentenceText(TextTower, Protocol):
 
 @runtime_checkable
 class RefittedText(SentenceText, Protocol):
-    """One whose second step is a regression on classes' texts, which can be fitted anew."""
+    """A text half whose second step is a regression on the texts of classes, which can be fitted again."""
 
     def refit(self) -> Mapping[str, Tensor]:
-        """Other ``coefficients`` for :meth:`place_by`; ``centres``, ``left``, ``right`` where something is added."""
+        """Other ``coefficients`` for :meth:`place_by`, and ``centres``, ``left``, ``right`` if something is added."""
         ...
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]: ...
@@ -104,7 +108,7 @@ class RefittedText(SentenceText, Protocol):
 
 @runtime_checkable
 class TrainableText(TextTower, Protocol):
-    """A words half to train: ``encode_text`` is ``module(*tokens(texts))``, ``project`` is ``projection``."""
+    """A text half that can be trained: ``encode_text`` is ``module(*tokens(texts))``, ``project`` is ``projection``."""
 
     tuning_lr: float
 
@@ -117,21 +121,21 @@ class TrainableText(TextTower, Protocol):
     def tokens(self, texts: Sequence[str]) -> Tokenised: ...
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """How many sentences are longer than is read; what lies beyond is not."""
+        """The number of sentences longer than the network reads; their ends are ignored."""
         ...
 
     def embed(self, tokens: Tokenised) -> TokenEmbeddings:
-        """Tokens → what the network reads, before positions; vectors of one's own can be put in. Differentiable."""
+        """Map tokens to the network's input before positions, so that other vectors can be inserted. Differentiable."""
         ...
 
     def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
-        """Tokens, or what was made of them → a vector for each, and for each sentence. Differentiable."""
+        """Map tokens, or their embeddings, to one vector per token and one per sentence. Differentiable."""
         ...
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What one pass saw: features as the trunk arranges them, pooled vector and, unless stored, pixels."""
+    """The result of one pass: features as the trunk arranges them, pooled vector and, unless it was stored, pixels."""
 
     features: Tensor
     pooled: Float[Tensor, "b d"]
@@ -160,11 +164,12 @@ class Encoder:
         module: the whole network, for methods that need gradients inside the trunk.
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or a function that returns a running
             engine.
-        conditioned: an instruction in words → the encoder that looks under it, for one that was trained with these.
-        looks: fingerprint of what gives features and pooled vectors, where only the words are not that encoder's.
+        conditioned: maps an instruction in words to the encoder under it, if the encoder was trained with instructions.
+        looks: fingerprint of the encoder that gives features and pooled vectors, if this one differs only in its text
+            half.
         base: the encoder that this one was adapted from.
-        rest: the base's pooled vectors → this encoder's features, where it looks through the base.
-        region_heads: of a detector, that were trained with it on pictures with texts.
+        rest: maps the base's pooled vectors to this encoder's features, if it runs the base first.
+        region_heads: heads of a detector that were trained with the encoder on pictures with texts.
     """
 
     def __init__(
@@ -202,7 +207,7 @@ class Encoder:
 
     @property
     def engine_asked(self) -> str:
-        """Which engine was asked for; ``"auto"`` for an encoder that stands on the trunk of another."""
+        """The requested engine; ``"auto"`` for an encoder that uses the trunk of another one."""
         return self._engine if isinstance(self._engine, str) else "auto"
 
     @cached_property
@@ -232,7 +237,7 @@ class Encoder:
         return isinstance(self.head, GlobalAverage)
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:
-        """uint8 views ``(h, w, 3)`` → the network's normalised input."""
+        """Turn uint8 views ``(h, w, 3)`` into the network's normalised input."""
         height, width, n_channels = pictures[0].shape
         mean = np.tile(np.array(self.transform.mean, np.float32) * np.float32(255), width)
         std = np.tile(np.array(self.transform.std, np.float32) * np.float32(255), width)
@@ -245,16 +250,16 @@ class Encoder:
         return torch.from_numpy(rows).unflatten(2, (width, n_channels)).permute(0, 3, 1, 2)
 
     def forward_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """Pixels → features, in the chosen engine, without gradients."""
+        """Compute features from pixels in the chosen engine, without gradients."""
         return self.engine(pixels)
 
     @property
     def takes_condition(self) -> bool:
-        """Whether :meth:`encode` listens to an instruction."""
+        """Whether :meth:`encode` takes an instruction."""
         return self._conditioned is not None
 
     def under(self, condition: str) -> Encoder:
-        """The encoder that looks at every picture under one instruction: an encoder like any other."""
+        """The encoder under one instruction, which it applies to every picture; it is used like any other encoder."""
         if self._conditioned is None:
             raise InputError(
                 f"The instruction {condition!r} was given to {self.name!r}, which takes none. Expected an encoder that "
@@ -268,11 +273,11 @@ class Encoder:
 
     @undisturbed
     def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
-        """The one pass from which prediction and all evidence come.
+        """Run the one pass from which the prediction and all evidence come.
 
         Args:
             pixels: normalised, as :meth:`pixels` gives them.
-            condition: what is to be looked for, in words, such as ``"the colour"``; features are then those under it.
+            condition: an instruction in words, such as ``"the colour"``; the features are then those under it.
         """
         if condition is not None:
             return self.under(condition).encode(pixels)
@@ -286,7 +291,7 @@ class Encoder:
 
     @undisturbed
     def pooled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """The pooled vectors of :meth:`encode` to the bit, for where no map is wanted: none leaves the engine."""
+        """The pooled vectors of :meth:`encode`, bit for bit, without maps, so that none has to leave the engine."""
         engine = self._averaging
         return self.encode(pixels).pooled if engine is None else engine.mean(pixels)
 
@@ -298,7 +303,7 @@ class Encoder:
 
     @torch.no_grad()
     def beyond(self, pooled: Float[Tensor, "b p"]) -> EncoderOutput:
-        """What it sees in pictures that its base has pooled; where it looks through none, vectors of its own."""
+        """Vectors of pictures that the base has pooled already; an encoder without a base computes its own."""
         if self.rest is None:
             return EncoderOutput(pooled, pooled)
         with for_torch():
@@ -307,13 +312,13 @@ class Encoder:
 
     @undisturbed
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
-        """Pixels → unit vectors in the space shared with text, under an instruction where one is given."""
+        """Map pixels to unit vectors in the space shared with text, under an instruction if one is given."""
         with torch.no_grad():
             return normalize(self.text.project(self.encode(pixels, condition).pooled), dim=1)
 
     @undisturbed
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Sentences → unit vectors in the space shared with pictures."""
+        """Map sentences to unit vectors in the space shared with pictures."""
         try:
             "\n".join(texts).encode()
         except UnicodeEncodeError as error:  # bytes that are not UTF-8 on a command line are read as half characters
@@ -325,7 +330,7 @@ class Encoder:
             return self.text.encode_text(list(texts))
 
     def but(self, **changes: Any) -> Encoder:
-        """The same encoder but for these of its parts, in an engine of its own."""
+        """The same encoder with these parts replaced, in an engine of its own."""
         same = ("name", "transform", "head", "layout", "fingerprint", "classifier", "classes")
         parts: dict[str, Any] = {part: getattr(self, part) for part in same}
         parts |= {"trunk": lambda: self.trunk, "module": lambda: self.module, "engine": self.engine_asked}
@@ -341,17 +346,17 @@ class Encoder:
         return f"Encoder({self.name!r}, {self.transform.input_size[1]} px, {len(self.classes)} own classes, {words})"
 
     def describe(self) -> dict[str, Any]:
-        """Provenance, for cards and saved models."""
+        """The encoder's origin, for cards and saved models."""
         return {"encoder": self.name, "fingerprint": self.fingerprint, "transform": self.transform.to_json()}
 
 
 def can_grow(encoder: Encoder) -> bool:
-    """Whether an encoder takes inputs of another size: maps do, tokens have places for one grid alone."""
+    """Whether an encoder takes inputs of another size: maps can, but tokens have positions for one grid only."""
     return encoder.layout.kind == "nchw"
 
 
 def larger(encoder: Encoder, times: float) -> Encoder:
-    """The encoder at an input so many times as high and wide, stretched to it, in an engine of its own."""
+    """The encoder for inputs larger by a factor, stretched to that size, in an engine of its own."""
     if times == 1:
         return encoder
     if not can_grow(encoder) or times <= 0:

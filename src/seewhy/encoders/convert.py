@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
 
 @cache
 def openvino() -> ModuleType:
-    """OpenVINO, which by itself reports every import and conversion to a web service; here it does not."""
+    """OpenVINO, without the report that it sends to a web service at every import and conversion."""
     telemetry = sys.modules.get("openvino_telemetry")
     if telemetry is None:
         # OpenVINO takes a failed import as "not installed" and puts a stub in its place.
@@ -44,8 +44,8 @@ def openvino() -> ModuleType:
 
 
 def openvino_core() -> Any:
-    """OpenVINO's one ``Core`` of this process: one that is dropped in another thread than that which made it, as by a
-    service that exchanges a model, leaves a freed stack for signals behind, and the next signal kills.
+    """OpenVINO's only ``Core`` in this process. If another thread than its maker drops it, as in a service that
+    exchanges a model, it leaves a freed stack for signals behind, and the next signal kills the process.
     """
     return _core(n_forks())
 
@@ -59,7 +59,7 @@ def write_onnx(
     network: nn.Module | ExportedProgram, example: tuple[Tensor, ...], file: Path, *, inputs: Sequence[str],
     outputs: Sequence[str], beside: bool,
 ) -> None:  # fmt: skip
-    """A network as ONNX; with ``beside``, its weights in a file of their own."""
+    """Write a network as ONNX; with ``beside``, its weights go into a separate file."""
     names: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs)}
     with quiet(), torch.no_grad():
         torch.onnx.export(network, example, file, **names, dynamo=True, external_data=beside, verbose=False)

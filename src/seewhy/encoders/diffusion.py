@@ -31,14 +31,14 @@ MOST_STEPS, MOST_DRAWS = 100_000, 64
 
 @dataclass(frozen=True)
 class Reading:
-    """Which features are read.
+    """Which features of the U-Net are read.
 
     Attributes:
-        block: as counted by the paper's code, from 1: what goes in, each residual block with its attention, each
-            halving; the middle; each residual block of the way up, the last of a level with its doubling. 0 is
-            :func:`usual_block`.
+        block: number of the block, counted from 1 as in the paper's code: the input, each residual block with its
+            attention, each halving; the middle; each residual block of the way up, the last of a level with its
+            doubling. 0 is :func:`usual_block`.
         t: step of the noise. The paper's 90 of a linear schedule of 1,000; the follow-up's 150.
-        pool: cells of the pooled vector on a side; with 1 maps are closed forms of the decision.
+        pool: cells per side of the pooled vector; with 1, maps are closed forms of the decision.
         noise: seed of the noise.
         draws: noises whose features are averaged; each is a pass.
     """
@@ -67,13 +67,13 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     """Features of a diffusion model that was trained on pictures without labels (2307.08702; ECCV 2024: 2311.17921).
 
     ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
-    ``a_t`` is of the model's own schedule; where none is saved, of the linear one from 1e-4 to 0.02 in 1,000 steps.
-    Blocks are those of the authors' ``get_multiple_features``, where noise is drawn anew at every pass; here it is one
-    and the same for every picture, so that a picture is seen alike alone, in a batch and after a change of a few
-    pixels.
+    ``a_t`` comes from the model's own schedule or, if none is saved, from the linear one from 1e-4 to 0.02 in 1,000
+    steps. Blocks are those of the authors' ``get_multiple_features``, which draws new noise at every pass. Here the
+    noise is the same for every picture. So a picture gives the same features alone and in a batch, and a change of a
+    few pixels changes little.
 
     The name is a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
-    behind ``@`` stands what is read, see :class:`Reading`. Any engine but ``"auto"`` is torch's alone to choose.
+    after ``@`` follows what is read, see :class:`Reading`. With the engine ``"auto"``, the U-Net runs in torch.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
@@ -98,7 +98,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 def encoder_of(
     network: nn.Module, alphas: Float[Tensor, " steps"], reading: Reading, name: str, *, engine: str = "auto"
 ) -> Encoder:
-    """An encoder from a U-Net in memory, which is frozen and owned from here on."""
+    """Make an encoder from a U-Net in memory, which it freezes and keeps."""
     config: Any = network.config
     side, half = config.sample_size, (0.5, 0.5, 0.5)
     height, width = map(int, (side, side) if isinstance(side, int) else side)
@@ -124,7 +124,7 @@ def encoder_of(
 
 
 class Noised(nn.Module):
-    """A U-Net on pictures, of whose power the part ``alpha`` is left, under a fixed noise."""
+    """A U-Net that sees pictures under a fixed noise, which leaves the fraction ``alpha`` of their power."""
 
     noises: Tensor
 
@@ -140,7 +140,7 @@ class Noised(nn.Module):
 
 
 class Averaged(nn.Module):
-    """The output of one block, its mean over the draws of noise."""
+    """The output of one block, averaged over the noises."""
 
     def __init__(self, noised: Noised, point: str, draws: int) -> None:
         super().__init__()
@@ -175,20 +175,20 @@ def blocks_of(network: Any) -> list[str]:
 
 
 def usual_block(network: Any) -> int:
-    """The last one before the second doubling after the bottleneck: the paper's 24 of 37."""
+    """The block before the second doubling after the bottleneck: in the paper, block 24 of 37."""
     per_level = len(network.up_blocks[0].resnets)
     middle = blocks_of(network).index("mid_block") + 1
     return middle + min(2 * per_level - 1, len(blocks_of(network)) - middle)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Of the scheduler that was saved with a model; none where there is none."""
+    """Settings of the scheduler that was saved with a model; empty if there is none."""
     file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
     return {} if file is None else dict(read_json(file))
 
 
 def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
-    """How much of the picture's power is left at each step, by the schedule that was saved with the model."""
+    """The fraction of the picture's power left at each step, by the schedule that was saved with the model."""
     try:
         return schedule(settings_of(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -199,7 +199,7 @@ def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
 
 
 def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
-    """From a scheduler's settings, by the names that diffusers gives them."""
+    """The noise schedule from a scheduler's settings, with diffusers' names."""
     n, kind = int(said.get("num_train_timesteps", 1000)), said.get("beta_schedule", "linear")
     low, high = float(said.get("beta_start", 1e-4)), float(said.get("beta_end", 0.02))
     if not 1 <= n <= MOST_STEPS:

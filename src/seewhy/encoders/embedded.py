@@ -89,7 +89,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 
 
 def fingerprint_of(name: str) -> str:
-    """The fingerprint of an embedded encoder, which is known before its weights are read."""
+    """The fingerprint of an embedded encoder, without reading its weights."""
     source = SOURCES[name]
     return hashlib.sha256(f"{source.sha256}:{_transform(source).fingerprint}".encode()).hexdigest()
 
@@ -156,7 +156,7 @@ class TextSpace(nn.Module):
     def fit(
         cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
     ) -> TextSpace:
-        """By a classifier's weight and the centres of its classes' texts."""
+        """Fit to the rows of a classifier and the centres of its classes' texts."""
         width = 0.5
         gram = kernel(centres, centres, width).double()
         rows = normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
@@ -166,7 +166,7 @@ class TextSpace(nn.Module):
     def fit_texts(
         self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
     ) -> Float[Tensor, "k d"]:
-        """Coefficients by every text by itself; the ridge was chosen on ImageNet and Flickr8k."""
+        """Fit to every text alone; the ridge was chosen on ImageNet and Flickr8k."""
         near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
         return regress(near, among, normalize(rows, dim=1), None, ridge).float()
 
@@ -177,8 +177,8 @@ class TextSpace(nn.Module):
         return normalize(self(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """The same by other ``coefficients`` ``(k, d)`` and, where there are some, more ``centres`` ``(m, e)``, whose
-        length does not count, with ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        """Place sentences with other ``coefficients`` ``(k, d)``. Further ``centres`` ``(m, e)`` may have any length;
+        with them go ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
         """
         near = kernel(vectors, self.centres, self.width)
         placed = near @ refit["coefficients"]
@@ -188,7 +188,7 @@ class TextSpace(nn.Module):
         return normalize(placed, dim=1)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """What `from_tensors` needs; ``mean`` is read by earlier versions."""
+        """The tensors for `from_tensors`; only earlier versions read ``mean``."""
         return {
             "centres": self.centres.contiguous(),
             "coefficients": self.coefficients.detach().contiguous(),
@@ -202,7 +202,7 @@ class TextSpace(nn.Module):
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
-    """Each class as the direction of the mean of its texts."""
+    """The direction of the mean of each class's texts."""
     vectors = embed([text for texts in texts_per_class for text in texts])
     own = vectors.split([len(texts) for texts in texts_per_class])
     return normalize(torch.stack([v.mean(0) for v in own]), dim=1)
@@ -229,14 +229,14 @@ def place_of(file: str) -> Path:
 
 
 def made_from(file: str) -> str:
-    """Digest of what a file's vectors depend on, beside the encoder."""
+    """Digest of all that a file's vectors depend on, besides the encoder."""
     texts = (MINILM_SHA256, imagenet_texts(), *([imagenet_descriptions()] if file == SENTENCES else []))
     return hashlib.sha256(repr(texts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
 def shipped(file: str) -> dict[str, Tensor]:
-    """All tensors of a file; none where they do not fit."""
+    """All tensors of a shipped file; empty if they do not fit."""
     if not place_of(file).is_file():
         return {}
     tensors, facts = read_tensors(place_of(file))
@@ -244,7 +244,7 @@ def shipped(file: str) -> dict[str, Tensor]:
 
 
 def encoded() -> dict[str, Tensor]:
-    """Vectors of the ImageNet classes ``(1000, 384)`` and of their glosses ``(n, 384)``, encoded now."""
+    """Vectors of the ImageNet classes ``(1000, 384)`` and of their glosses ``(n, 384)``, computed now."""
     embed = load_minilm().encode
     glosses = [text for texts in imagenet_descriptions().values() for text in texts]
     return {"centres": class_centres(imagenet_texts(), embed), "glosses": embed(glosses)}
@@ -252,12 +252,12 @@ def encoded() -> dict[str, Tensor]:
 
 @lru_cache(maxsize=1)
 def sentences() -> dict[str, Float[Tensor, "n 384"]]:
-    """The same, of unit length, shipped or encoded now."""
+    """The same vectors at unit length, from the shipped file or computed now."""
     return {name: normalize(t.float(), dim=1) for name, t in shipped(SENTENCES).items()} or encoded()
 
 
 def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
-    """What emoji add (see :meth:`TextSpace.place_by`); ``None`` for an encoder that is not embedded."""
+    """The term that emoji add (see :meth:`TextSpace.place_by`); ``None`` for an encoder that is not embedded."""
     tensors, key = shipped(EMOJI), fingerprint[:16]
     if f"{key}.left" not in tensors:
         return None
@@ -266,7 +266,7 @@ def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
 
 
 class SentencesAmongPictures(nn.Module):
-    """Tokens → sentence vectors → vectors among the pictures, not of unit length."""
+    """Map tokens to sentence vectors, and these to vectors in the space of the pictures, not yet of unit length."""
 
     def __init__(self, sentences: nn.Module, regression: nn.Module) -> None:
         super().__init__()
@@ -280,14 +280,14 @@ class SentencesAmongPictures(nn.Module):
         return embed(self.sentences, tokens)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Each token's state, at unit length as a sentence is, among the pictures."""
+        """Each token's state, scaled to unit length like a sentence, in the space of the pictures."""
         read = encode_tokens(self.sentences, embeddings)
         states = self.regression(normalize(read.vectors, dim=2).flatten(0, 1))
         return TokenVectors(states.unflatten(0, read.words.shape), read.words, self.regression(read.pooled))
 
 
 class EmbeddedText(OpenedText):
-    """MiniLM sentences mapped into the encoder's feature space (see :class:`TextSpace`)."""
+    """MiniLM's sentence vectors mapped into the encoder's feature space (see :class:`TextSpace`)."""
 
     logit_scale = 30.0
     templates: tuple[str, ...] = ("{}",)
@@ -312,7 +312,7 @@ class EmbeddedText(OpenedText):
         return load_minilm().n_cut(texts)
 
     def refit(self) -> dict[str, Tensor]:
-        """Coefficients by every text of the 1,000 classes, fitted once, in up to a minute; and what emoji add."""
+        """Coefficients from every text of the 1,000 classes, and the emoji term; fitted once, in up to a minute."""
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
@@ -322,7 +322,7 @@ class EmbeddedText(OpenedText):
         return {"coefficients": coefficients, **(emoji_term(self.encoder) or {})}
 
     def class_rows(self) -> Float[Tensor, "t d"]:
-        """For each text of the 1,000 classes, the row of its class less the mean of all."""
+        """For each text of the 1,000 classes, the row of its class minus the mean of all rows."""
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 

@@ -42,7 +42,7 @@ lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.00
 
 
 def named(precision: str, engine: str) -> str:
-    """``"f32"`` or ``"bf16"`` → its whole name; nothing → what the environment asks of this engine, or nothing."""
+    """The full name of a precision, ``"f32"`` or ``"bf16"``; without one, what the environment asks of this engine."""
     short = precision or ("" if engine == "onnxruntime" else os.environ.get(VARIABLE, ""))
     if short and short not in PRECISIONS:
         where = "" if precision else f" It was named in {VARIABLE}."
@@ -51,23 +51,23 @@ def named(precision: str, engine: str) -> str:
 
 
 def on_torch() -> str:
-    """bfloat16 on a GPU that has it, float32 elsewhere."""
+    """The precision in torch: bfloat16 on a GPU that has it, otherwise float32."""
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
-    """The precisions of a converted trunk, in the order they are tried; the last is taken or refused."""
+    """The precisions of a converted trunk in the order of trial; the last one is used or refused."""
     return (asked,) if asked else ("bfloat16", "float32") if is_native else ("float32",)
 
 
 def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
-    """Whether a converted trunk answers otherwise than its precision explains; what is not a number does."""
+    """Whether a converted trunk's answers differ by more than its precision explains, or are not numbers."""
     most = TOLERANCE[precision] * wanted.abs().max() + 1e-6
     return not (got.shape == wanted.shape and (got - wanted).abs().max() <= most)
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
-    """Whether it is too far off to be taken unasked."""
+    """Whether the difference is too large to use this precision without a request."""
     return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
 
 
@@ -75,8 +75,8 @@ _log = logging.getLogger("seewhy")
 
 
 def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder ``name`` in the cache, built if it is missing or damaged, safe beside other processes; built
-    elsewhere, for this run alone, with a note, where the cache cannot be written to.
+    """The folder ``name`` in the cache, built if it is missing or damaged; other processes may build it at the same
+    time. If the cache cannot be written to, it is built elsewhere for this run, with a note.
     """
     try:
         kept = cache_dir("engines") / name
@@ -133,7 +133,7 @@ Run = Callable[[Row, Sequence[int]], Sequence[Row]]
 
 
 class Engine(Protocol):
-    """Runs a trunk without gradients; may be called from several threads. It always returns float32."""
+    """Runs a trunk without gradients, also from several threads at once. It always returns float32."""
 
     name: str
     precision: str
@@ -142,7 +142,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch; always there. On a GPU when there is one."""
+    """Eager torch, which is always there; on a GPU if there is one."""
 
     name = "torch"
 
@@ -166,7 +166,7 @@ class TorchEngine:
 
 
 class PictureEngine:
-    """A converted trunk, run one picture per core."""
+    """A converted trunk that runs one picture per core."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class PictureEngine:
 
     @property
     def averages(self) -> bool:
-        """Whether features are maps, whose means it gives, too."""
+        """Whether features are maps, so that the engine also returns their means."""
         return len(self._shapes) > 1
 
     def mean(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
@@ -263,7 +263,7 @@ def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int
 
 
 def available_engines() -> list[dict[str, str]]:
-    """Name, installed version (or ``""``), precision and a note for every engine, without running any."""
+    """Name, installed version (or ``""``), precision and a note for every engine; none is run."""
     rows = []
     for name in ENGINES:
         if not _installed(name):

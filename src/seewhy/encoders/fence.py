@@ -56,7 +56,7 @@ Kind = tuple[str, tuple[int, ...]]
 
 
 class FenceError(ModelError):
-    """Something that is loaded tried to run code or to call the network."""
+    """A file or library that is being loaded tried to run code or to call the network."""
 
 
 class _Fences(threading.local):
@@ -71,7 +71,9 @@ _fences = _Fences()
 
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
-    """Inside, in this thread: no code but that of installed packages, no pickles, no standard input, and no network."""
+    """Inside this context, this thread runs only code of installed packages, without pickles, standard input or
+    network.
+    """
     from huggingface_hub import constants
 
     _watch()
@@ -96,7 +98,9 @@ def fenced(*, online: bool = False) -> Iterator[None]:
 
 @contextmanager
 def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> Iterator[None]:
-    """:func:`fenced`; whatever a library raises inside becomes the error that ``refusal`` makes of its reason."""
+    """:func:`fenced`; an error that a library raises inside becomes the error that ``refusal`` makes from its
+    reason.
+    """
     try:
         with fenced(online=online):
             yield
@@ -149,7 +153,7 @@ def _places() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Stored:
-    """How many numbers, in how many tensors, files of weights hold."""
+    """The number of tensors in files of weights, and of the numbers in them."""
 
     n_numbers: int
     n_tensors: int
@@ -160,7 +164,7 @@ class Stored:
 
     @classmethod
     def in_files(cls, name: str, files: Iterable[Path], config: Any = None) -> Stored:
-        """Of files of weights, from their headers alone; of other files, what their bytes could hold."""
+        """Count from the headers of files of weights; for other files, estimate from their size in bytes."""
         layout: dict[str, Kind] = {}
         try:
             for file in files:
@@ -208,7 +212,7 @@ def _check_index(name: str, folder: Path, index: Path) -> None:
 
 
 def check_counts(name: str, config: Any) -> None:
-    """Refuse a configuration that counts more layers or classes than any network has, before anything counts to it."""
+    """Refuse a configuration that names more layers or classes than any network has, before a loader builds them."""
     todo = [("", config)]
     while todo:
         key, value = todo.pop()
@@ -237,8 +241,8 @@ def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
 
 @contextmanager
 def building(stored: Stored) -> Iterator[set[str]]:
-    """Inside, in this thread, no network is made that is far larger than its weights: it is stopped at the first tensor
-    too many, before that is filled. Gives what the weights leave out.
+    """Inside this context, this thread makes no network far larger than its weights. The network is stopped at the
+    first tensor too many, before that is filled. Yields the tensors that the weights leave out.
     """
     missing, known, thread = set[str](), set[nn.Module](), threading.get_ident()
     n_numbers = n_tensors = 0
@@ -270,7 +274,9 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
 @dataclass(frozen=True)
 class Missing:
-    """Tensors that weights leave out of a network, all NaN in it, so that whatever reads it shows; and ``others``."""
+    """Tensors that the weights of a network leave out. They are filled with NaN, so that reading them shows; and
+    ``others``.
+    """
 
     name: str
     tensors: tuple[str, ...]
@@ -278,7 +284,7 @@ class Missing:
 
     @classmethod
     def of(cls, name: str, network: nn.Module, tensors: Iterable[str], others: Iterable[str] = ()) -> Missing:
-        """Mark them in a network whose other weights are numbers."""
+        """Fill them with NaN in a network whose other weights are numbers."""
         missing = cls(name, tuple(sorted(tensors)), tuple(sorted(others)))
         check_numbers(name, network, missing.tensors)
         held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers())
@@ -289,7 +295,7 @@ class Missing:
 
     @contextmanager
     def unread(self) -> Iterator[None]:
-        """Inside, the network is run; that it gives no numbers is told as what it is."""
+        """Inside this context, the network is run; if it gives no numbers, the error says that weights are missing."""
         try:
             yield
         except NotFiniteError as error:
@@ -299,7 +305,7 @@ class Missing:
 
     @torch.no_grad()
     def check(self, network: Any, size: tuple[int, int]) -> None:
-        """See that what a network gives for a picture of noise came of its weights alone."""
+        """Check that a network's output for a picture of noise depends on its weights alone."""
         if self.tensors:
             out = network(example_pixels(size))
             if not getattr(out, "logits", out).isfinite().all():
@@ -332,8 +338,8 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
 
 
 def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
-    """A network that ``save_pretrained`` wrote, read by the class ``kind`` behind the fence, and what its weights leave
-    out; ``file`` is a ``.gguf`` in the folder, weights and configuration in one.
+    """Load a network that ``save_pretrained`` wrote with the class ``kind``, behind the fence, and return the tensors
+    that its weights leave out. ``file`` is a ``.gguf`` in the folder, with weights and configuration in one.
     """
     if file is None:
         own: dict[str, Any] = {"use_safetensors": True}
@@ -378,7 +384,7 @@ def _is_inside(network: nn.Module, key: str) -> bool:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """In this thread, without the libraries' bars and reports; SeeWhy says itself what it does, and what is wrong."""
+    """Inside this context, this thread shows no bars or reports of the libraries; SeeWhy itself says what it does."""
     thread, root, names = threading.get_ident(), logging.getLogger(), ("transformers", "diffusers")
     bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
     shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]

@@ -31,14 +31,15 @@ SCHEMES = {
 def schemes() -> dict[str, str]:
     """Scheme → full name of the module with its ``load``, and ``names`` where it can list them.
 
-    A package adds one by an entry point in the group ``seewhy.encoders`` that names such a module; ours stay ours.
+    A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names such a module; it cannot
+    replace a scheme of SeeWhy's.
     """
     theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
 
 
 def is_there(place: str) -> bool:
-    """Whether a text is the path of something; a sentence may be too long for one, or hold what no path may."""
+    """Whether a text is the path of an existing file or folder; a sentence may be too long for a path."""
     try:
         return Path(place).exists()
     except (OSError, ValueError):
@@ -118,10 +119,10 @@ def saved_encoder(
     again: str,
     argument: str = "encoder",
 ) -> Encoder:
-    """The encoder that something was made with.
+    """Load the encoder that a saved file was made with.
 
-    A file may name an embedded encoder or one that begins from nothing. Any other is loaded only where a person names
-    it, for a name decides which library reads which file, and asks which address.
+    A file may name an embedded encoder or one with random weights. SeeWhy loads any other only if a person names it,
+    because a name decides which library reads which file and which address it calls.
     """
     name, fingerprint = about["encoder"], about["fingerprint"]
     if not isinstance(name, str) or not isinstance(fingerprint, str):
@@ -150,7 +151,7 @@ def saved_encoder(
 
 
 def shown(name: str) -> str:
-    """A name out of a file, on one line, with nothing in it that acts on a terminal."""
+    """A name from a file, on one line, without characters that act on a terminal."""
     short = name if len(name) <= LONGEST else name[:LONGEST] + "…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 

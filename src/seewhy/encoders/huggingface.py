@@ -45,7 +45,7 @@ Read = Callable[[nn.Module, Any, Tensor, int], Tensor]
 
 
 class Family(NamedTuple):
-    """What differs between token networks: last norm, tokens before the patches but for registers, reading."""
+    """How the token networks differ: the last norm, the tokens before the patches besides registers, and reading."""
 
     norm: str
     prefix: int
@@ -104,7 +104,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
 
 def check_saved(name: str, folder: Path) -> None:
-    """Refuse a folder in which no whole model lies, or one whose weights are a pickle alone."""
+    """Refuse a folder without a complete model, or one whose weights are only a pickle."""
     write = "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
     weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
@@ -122,7 +122,7 @@ def check_saved(name: str, folder: Path) -> None:
 
 
 def processor_of(folder: Path, name: str) -> dict[str, Any]:
-    """The picture half of the saved processor; to be called behind the fence."""
+    """The picture half of the saved processor; call it behind the fence."""
     import transformers
 
     try:
@@ -184,7 +184,7 @@ class TokenTail(nn.Module):
 
 
 class MapTail(nn.Module):
-    """Pooling of a map: the tower's pooler, or the mean and then the norm."""
+    """Pooling of a map: the network's own pooler, or the mean and then the norm."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class MapTail(nn.Module):
 
 
 def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int], name: str) -> tuple[Split, Tensor]:
-    """Cut a tower; beside the halves, what they pool from the example picture."""
+    """Cut a picture network; returns the two halves, and their pooled vector of the example picture."""
     pixels = example_pixels(size)
     kind, config = tower.config.model_type, tower.config
     family = FAMILIES.get(kind)
@@ -286,7 +286,7 @@ def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
 
 
 class TextHalf(nn.Module):
-    """A pair without its picture tower: tokens, and their mask where there is one → vectors."""
+    """A model without its picture network: it maps tokens, and their mask if there is one, to vectors."""
 
     def __init__(self, model: Any, sentence: Sentence) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Every token through the layer that the pooled one goes through."""
+        """Pass every token through the layer that the pooled token goes through."""
         tower = self.model.text_model
         words = tower.get_input_embeddings()
         place = next(name for name, module in tower.named_modules() if module is words)

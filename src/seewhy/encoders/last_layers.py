@@ -21,11 +21,11 @@ from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, sam
 
 @dataclass(frozen=True, eq=False)
 class LastLayers:
-    """An encoder in two at an inner layer.
+    """An encoder cut in two at an inner layer.
 
     Attributes:
-        below: looks as far as the layer; its pooled vector is all of what the layer gives.
-        rest: a frozen copy of what follows: those vectors → the encoder's features.
+        below: the encoder up to the layer; its pooled vector is the layer's whole output.
+        rest: a frozen copy of what follows; it maps those vectors to the encoder's features.
     """
 
     below: Encoder
@@ -33,7 +33,9 @@ class LastLayers:
 
 
 class Arranged(nn.Module):
-    """Vectors → what a layer gave; maps with their channels last in memory, which is how torch convolves fastest."""
+    """Restore the arrangement of a layer's output; the channels of maps come last in memory, for torch's fastest
+    convolution.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -45,7 +47,7 @@ class Arranged(nn.Module):
 
 
 class Onwards:
-    """The engine of the encoder below, and what follows in torch."""
+    """The engine of the encoder below, followed by the rest in torch."""
 
     def __init__(self, below: Engine, rest: nn.Module) -> None:
         self.below, self.rest, self.name, self.precision = below, rest, below.name, below.precision
@@ -70,7 +72,7 @@ class _Run(NamedTuple):
 
 
 def last_layers(on: Encoder, n: int) -> LastLayers:
-    """At least the last ``n`` convolutions of a trunk and what lies between them, or as many as can be cut off."""
+    """At least the last ``n`` convolutions of a trunk with the layers between them, or as many as can be cut off."""
     pixels = example_pixels(on.transform.input_size)
     trunk = freeze(copy.deepcopy(on.trunk)).cpu()
     runs = _runs(trunk, pixels)

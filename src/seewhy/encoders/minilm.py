@@ -32,7 +32,7 @@ TOGETHER = 256
 
 
 class Block(nn.Module):
-    """One BERT layer: self-attention, then a two-layer perceptron, each added and normalised after."""
+    """One BERT layer: self-attention, then a two-layer perceptron; each is added to its input and normalised."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class MiniLM(nn.Module):
         return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """The last layer's token states, and the sentence as :meth:`forward` has it."""
+        """The last layer's token states, and the sentence vector of :meth:`forward`."""
         states = self._states(embeddings.vectors, embeddings.mask)
         return TokenVectors(states, embeddings.words, self._pool(states, embeddings.mask))
 
@@ -103,7 +103,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n 384"]:
-        """Sentences → unit vectors, in order; similar lengths share a batch, so that little is spent on padding.
+        """Unit vectors of sentences, in order; sentences of similar length share a batch, to save padding.
 
         >>> cat, kitten, truck = load_minilm().encode(["a cat", "a kitten", "a truck"])
         >>> bool(cat @ kitten > cat @ truck)
@@ -118,7 +118,7 @@ class SentenceEncoder:
         return out
 
     def tokens(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
-        """At least one sentence → what the network takes: ids, and the mask that is 1 on tokens and 0 on padding."""
+        """The network's input for one or more sentences: ids, and a mask that is 1 on tokens and 0 on padding."""
         return _padded([torch.tensor(sentence.ids) for sentence in self._tokenised(texts)])
 
     def n_cut(self, texts: Sequence[str]) -> int:
@@ -138,7 +138,7 @@ def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int
 
 @lru_cache(maxsize=1)
 def load_minilm() -> SentenceEncoder:
-    """The sentence encoder; read and verified once per process."""
+    """The sentence encoder, read and verified once per process."""
     spec = find_spec(PACKAGE)  # found without importing it
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
     if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):

@@ -42,7 +42,9 @@ OF_MAPS = (
 
 
 class Arrangements:
-    """What every layer took and gave in one pass over one picture, in the order they ended, and the kinds of maps."""
+    """The input and output of every layer in one pass over one picture, in order of completion, and the kinds
+    of maps.
+    """
 
     def __init__(self, module: nn.Module, pixels: Tensor) -> None:
         self.size = (pixels.shape[2], pixels.shape[3])
@@ -79,14 +81,14 @@ class Arrangements:
             self._makers.setdefault(tuple(out.shape), []).append(name)
 
     def last_linear(self) -> str | None:
-        """The linear layer whose output is the network's output, itself."""
+        """The linear layer whose output is the network's output."""
         for name, out in reversed(self.outputs.items()):
             if isinstance(self._layers[name], nn.Linear) and out is self.output:
                 return name if self.calls[name] == 1 else None
         return None
 
     def kind(self, name: str) -> Kind | None:
-        """Which axis of ``(1, ?, ?, ?)`` holds the channels of a layer's output; ``None`` for what is no map."""
+        """The axis of ``(1, ?, ?, ?)`` that holds the channels of a layer's output; ``None`` if it is no map."""
         out = self.outputs[name]
         if out.ndim != 4 or len(out) != 1:
             return None
@@ -167,18 +169,20 @@ def _vote(layer: Any, x: Tensor) -> Iterator[Kind]:
 
 
 def is_attention(out: Tensor) -> bool:
-    """Whether these are weights ``(b, heads, t, t)``, which look like a map where ``t`` patches make up a square."""
+    """Whether these are attention weights ``(b, heads, t, t)``, which look like a map if the ``t`` patches form a
+    square.
+    """
     square = out.ndim == 4 and out.shape[2] == out.shape[3] > 1
     return square and not bool((out < 0).any()) and bool(((out.float().sum(3) - 1).abs() < 1e-3).all())
 
 
 def is_proportional(grid: tuple[int, int], picture: tuple[int, int]) -> bool:
-    """Whether a grid has the picture's proportions, but for rounding."""
+    """Whether a grid has the picture's proportions, apart from rounding."""
     return abs(grid[0] * picture[1] - grid[1] * picture[0]) <= max(picture)
 
 
 def tokens_by_proportion(n: int, picture: tuple[int, int]) -> Layout | None:
-    """Tokens behind the fewest others that fill a grid of exactly the picture's proportions."""
+    """A grid of tokens with exactly the picture's proportions and the fewest tokens before it."""
     height, width = picture
     for prefix in range(min(MOST_PREFIX_TOKENS + 1, n)):
         rows = round(math.sqrt((n - prefix) * height / width))
@@ -189,7 +193,7 @@ def tokens_by_proportion(n: int, picture: tuple[int, int]) -> Layout | None:
 
 
 def stem_of(module: nn.Module) -> tuple[tuple[int, int], int] | None:
-    """Grid and tokens before it, as timm's networks say them; ``None`` where a network does not."""
+    """The grid and the number of tokens before it, as timm's networks state them; ``None`` if a network does not."""
     for part in module.modules():
         grid = getattr(getattr(part, "patch_embed", None), "grid_size", None)
         prefix = getattr(part, "num_prefix_tokens", None)
@@ -266,7 +270,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 def split_module(
     module: nn.Module, layer: str | None, layout: Layout | None, size: tuple[int, int], name: str
 ) -> tuple[Split, nn.Linear | None, str]:
-    """Cut a network behind a layer and before its last linear layer."""
+    """Cut a network after a layer and before its last linear layer."""
     pixels = example_pixels(size)
     trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:
@@ -363,7 +367,7 @@ FORMS = (
 
 
 def as_transform(given: Any, name: str = "The transform") -> Transform:
-    """What a network's own library says of its preprocessing."""
+    """The preprocessing that a network's own library states, as a Transform."""
     if isinstance(given, Transform):
         return given
     if hasattr(given, "transforms") and hasattr(given, "meta"):  # a member of torchvision's weights

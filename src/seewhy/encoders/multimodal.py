@@ -22,14 +22,16 @@ PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
 
 
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
-    """A language model that sees: a picture under an instruction is the state of the last token (FocalLens-MLLM).
+    """A language model that reads pictures; a picture under an instruction is the state of the last token
+    (FocalLens-MLLM).
 
     The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of the
-    prompt. So a picture is looked at once, and each instruction costs a pass of the language model.
+    prompt. So each picture is encoded once, and each instruction costs one pass of the language model.
 
     FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of it
-    by contrast; there is no code or weights of theirs. Here the model, in a folder written by ``save_pretrained`` with
-    processor and tokenizer, is as it was saved, without a words half. It was only run on tiny random weights.
+    by contrastive learning; the authors published neither code nor weights. Here the model is used as it was saved,
+    without a text half, from a folder written by ``save_pretrained`` with processor and tokenizer. SeeWhy has run it
+    only with tiny random weights.
     """
     with needs("huggingface", "transformers"):
         import transformers
@@ -61,7 +63,7 @@ def _pictures(core: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t
 
 
 class LastToken(nn.Module):
-    """The picture's tokens between vectors of words → the state of the last token, as the model's last layer has it."""
+    """Put the picture's tokens between the vectors of words, and return the last layer's state of the last token."""
 
     before: Tensor
     behind: Tensor
@@ -80,7 +82,7 @@ class LastToken(nn.Module):
 
 
 class Reader:
-    """A frozen model, its tokenizer and the prompt: instructions → heads."""
+    """A frozen model with its tokenizer and prompt; it makes one head per instruction."""
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str) -> None:
         self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
@@ -88,7 +90,7 @@ class Reader:
         self.longest = int(getattr(model.config.text_config, "max_position_embeddings", 1 << 30))
 
     def ids(self, instruction: str) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
-        """Numbers of the tokens before the picture, and behind it."""
+        """Ids of the tokens before the picture and after it."""
         mark = str(self.tokenizer.convert_ids_to_tokens(self.mark))
         if mark in instruction:
             raise InputError(
@@ -107,7 +109,7 @@ class Reader:
 
     @torch.no_grad()
     def head(self, instruction: str, n_tokens: int) -> tuple[LastToken, Tensor]:
-        """What reads pictures of so many tokens under an instruction, and the numbers of all its words."""
+        """The head that reads pictures of this many tokens under an instruction, and the ids of all its words."""
         before, behind = self.ids(instruction)
         n = len(before) + n_tokens + len(behind)
         if n > self.longest:

@@ -29,7 +29,7 @@ SOFTNESS = 0.05
 
 
 def filled(template: str, name: str) -> str:
-    """A template with a name in place of ``{}``; a name that brings its article takes the place of the template's.
+    """A template with a name in place of ``{}``; a name's own article replaces that of the template.
 
     Example:
         >>> filled("a photo of a {}.", "dog"), filled("a photo of a {}.", "a dog"), filled("a photo of a {}.", "an owl")
@@ -44,7 +44,7 @@ def filled(template: str, name: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """The names in their order; one that more than one class has is followed by the class's row.
+    """The names in their order; a name that several classes share gets the class's row added.
 
     >>> distinct(["crane", "cat", "crane"])
     ('crane (0)', 'cat', 'crane (2)')
@@ -57,7 +57,7 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def named(on: Encoder) -> bool:
-    """Whether an encoder has classes of its own, with names, and words."""
+    """Whether an encoder has named classes of its own, and a text half."""
     return on.classifier is not None and on.has_text and len(on.classes) == on.classifier.out_features
 
 
@@ -66,23 +66,23 @@ def names_of(on: Encoder) -> list[str]:
 
 
 def sentence_fingerprint(tower: TextTower) -> str:
-    """Of what :func:`own_vectors` asks."""
+    """Fingerprint of the network behind :func:`own_vectors`."""
     return tower.sentence_fingerprint if isinstance(tower, SentenceText) else tower.fingerprint
 
 
 def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-    """Sentences → vectors of their own, or among the pictures where a words half has no others."""
+    """The sentences' own vectors, or vectors in the space of the pictures if the text half has no others."""
     return tower.sentences(texts) if isinstance(tower, SentenceText) else tower.encode_text(texts)
 
 
 def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"]:
-    """Classes' names → vectors of their own, kept in the cache: they are many, and asked in every run."""
+    """The own vectors of class names. They are many and every run needs them, so the cache keeps them."""
     key = hashlib.sha256(repr((sentence_fingerprint(tower), names)).encode()).hexdigest()[:16]
     return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
 
 
 def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0, n_rounds: int = 8) -> Tensor:
-    """Unit vectors ``(n, e)``, or fewer, that others lie near: spherical k-means (Dhillon & Modha 2001)."""
+    """At most ``n`` unit vectors ``(n, e)`` near which others lie: spherical k-means (Dhillon & Modha 2001)."""
     generator = torch.Generator().manual_seed(seed)
     centres = vectors[torch.randperm(len(vectors), generator=generator)[:n]]
     for _ in range(n_rounds if len(vectors) > n else 0):
@@ -93,24 +93,26 @@ def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0
 
 
 def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
-    """Much the same directions in numbers from -127 to 127."""
+    """Nearly the same directions, as whole numbers from -127 to 127."""
     return (vectors / vectors.abs().amax(1, keepdim=True) * 127).round()
 
 
 def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
-    """The highest cosine of each with any of the others."""
+    """The highest cosine of each vector with any of the others."""
     return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
 
 
 def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
-    """The highest cosine of each name with another one's: how near it were if it were no class."""
+    """The highest cosine of each name with another name: how near it would be if it were no class."""
     return (names @ names.T).fill_diagonal_(-1.0).amax(1)
 
 
 def openness(
     vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 1"]:
-    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like those adapted to, 0 for own names."""
+    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like the adapted ones, near 0 for own
+    names.
+    """
     return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 
 
@@ -151,7 +153,7 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
 @lru_cache(maxsize=1)
 def imagenet_descriptions() -> dict[str, list[str]]:
-    """Label → short phrases that say what such a thing is or looks like, out of its gloss."""
+    """For each label, short phrases from its gloss that say what the object is or looks like."""
     return {c.label: split_gloss(c.gloss) for c in imagenet_classes()}
 
 
@@ -164,7 +166,7 @@ def imagenet_texts() -> list[list[str]]:
 
 
 def split_gloss(gloss: str) -> list[str]:
-    """A WordNet gloss → its phrases: cut at semicolons, and at commas with three words on either side; without asides.
+    """The phrases of a WordNet gloss, without asides: cut at semicolons, and at commas with three words on both sides.
 
     >>> split_gloss('a cat with a short tail; used in "the cat sat"; (informal) a small, grey, quiet animal')
     ['a cat with a short tail', 'a small, grey, quiet animal']

@@ -39,9 +39,10 @@ GLOBAL_EVERY = 3
 
 
 class Residual(nn.Module):
-    """Two convolutions and a way round them (He et al. 2015).
+    """Two convolutions with a skip connection (He et al. 2015).
 
-    A ``norm`` stands on the way round too; without one maps are normalised without a look at a picture's company.
+    The skip connection has a ``norm`` too; without one, maps are normalised independently of the other pictures of a
+    batch.
     """
 
     def __init__(self, n_in: int, n_out: int, stride: int, norm: Callable[[int], nn.Module] | None = None) -> None:
@@ -59,7 +60,7 @@ class Residual(nn.Module):
 class Patches(nn.Module):
     """A small transformer on patches of 8 pixels, of small pictures 4 (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-    With windows, two of three layers attend within a window, which makes a map hang on where their edges are;
+    With windows, two of three layers attend within a window, so a map depends on where the windows' edges are;
     shifted-window learning takes that out (DITO, Kim et al. 2023, arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``,
     where ``f_s`` rolls the patches by ``-s`` down and ``s`` across before places are added, and back after the layers;
     patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers. On a larger picture
@@ -144,8 +145,8 @@ def names() -> list[str]:
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """An encoder that has learnt nothing yet: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or
-    ``"vit_swl"``, the same with shifted windows; its words are a transformer of two layers. A side may follow:
+    """Make an encoder with random weights: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or
+    ``"vit_swl"``, the same with shifted windows. Its text half is a transformer of two layers. A side may follow:
     ``"resnet/32"``.
     """
     kind, slash, said = name.partition("/")

@@ -104,7 +104,7 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
 
 
 def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Module | None]:
-    """Cut a picture tower; beside the halves, the projection into the space shared with text."""
+    """Cut a picture network; returns the halves, and the projection into the space shared with text."""
     pixels = example_pixels(size)
     kind = type(visual).__name__
     if kind == "TimmModel":
@@ -147,7 +147,7 @@ def _pooled(visual: Any, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]
 
 @dataclass
 class Source:
-    """Where a model comes from: open_clip's name with its schema, a tag or a file, and what is said beside it."""
+    """Where a model comes from: open_clip's name with its scheme, a tag or a file, and further options."""
 
     model: str
     pretrained: str | None = None
@@ -164,7 +164,7 @@ class Source:
 
 
 def find_source(name: str) -> Source:
-    """What the user's name means, with everything that must be known before weights are loaded."""
+    """Resolve the user's name to all that must be known before weights are loaded."""
     import open_clip
 
     schema, _, rest = name.partition(":")
@@ -218,7 +218,7 @@ def _read(name: str, path: Path) -> dict[str, Any]:
 
 
 def check_config(name: str, config: Any) -> bool:
-    """Whether transformers reads its tokenizer; a folder's configuration may name no more than installed libraries."""
+    """Whether transformers reads the tokenizer; a folder's configuration may name only installed libraries."""
     import timm
 
     text, vision = (config.get(key) if isinstance(config, dict) else None for key in ("text_cfg", "vision_cfg"))
@@ -302,7 +302,7 @@ def text_tower(model: Any, tokenizer: Any, digest: str, projection: nn.Module | 
 
 
 class TextHalf(nn.Module):
-    """open_clip's network without its picture tower: tokens → vectors."""
+    """open_clip's network without its picture half: it maps tokens to vectors."""
 
     def __init__(self, model: nn.Module, sentence: Sentence) -> None:
         super().__init__()
@@ -323,7 +323,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(tower.get_submodule(_words(tower))(tokens), tokens, lengths, self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Every token through the norm and the projection that the pooled one goes through."""
+        """Pass every token through the norm and the projection of the pooled token."""
         model, tower = self.model, _tower(self.model)
         if _is_plain(tower):
             states, pooled = _read_plain(model, tower, embeddings.vectors, embeddings.ids)
@@ -391,7 +391,7 @@ def _projected(tower: Any, states: Tensor) -> Tensor:
 
 
 def names() -> list[str]:
-    """All models that open_clip has weights for, each to be written after ``open_clip:``; none where it is missing."""
+    """All models for which open_clip has weights, as names after ``open_clip:``; empty if it is not installed."""
     try:
         import open_clip
     except ImportError:

@@ -72,7 +72,7 @@ class RegionHeads(nn.Module):
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
-        """The maps, finest first; channels are mixed before cells are, which gives the same for less."""
+        """The maps, finest first; mixing channels before cells gives the same result with less work."""
         high, wide = grid.shape[2:]
         found = []
         for (mix, *smooth), scale in zip(cast("list[list[nn.Module]]", self.across), SCALES, strict=True):
@@ -89,7 +89,7 @@ class RegionHeads(nn.Module):
     def on_level(
         self, level: Float[Tensor, "b d h w"], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """What boxes of one level become before they are vectors."""
+        """The features of one level's boxes before they become vectors."""
         from torchvision.ops import roi_align
 
         high, wide = level.shape[2:]
@@ -101,7 +101,7 @@ class RegionHeads(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """The same, each box from the level that fits its size."""
+        """The same, with each box read from the level that fits its size."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
         which = torch.bucketize(side, side.new_tensor(LARGE), right=True)
         found = boxes.new_zeros(len(boxes), self.sizes.hidden)

@@ -30,19 +30,19 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 class NotFiniteError(WeightsError):
-    """A network gives no numbers."""
+    """A network's output is not finite."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A network in two halves: trunk, pixels → features; head, features → pooled vector."""
+    """A network in two halves: the trunk maps pixels to features, the head maps features to a pooled vector."""
 
     trunk: nn.Module
     head: nn.Module
     layout: Layout
 
     def encoder(self, network: nn.Module, name: str, transform: Transform, **facts: Any) -> Encoder:
-        """An encoder of these halves of a network; classes are those of the classifier, where there is one."""
+        """An encoder of these halves; its classes are those of the classifier, if there is one."""
         if facts.get("classifier") is None:
             facts["classes"] = ()
         if "fingerprint" not in facts:
@@ -52,12 +52,12 @@ class Split:
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """A module we own, in evaluation mode and without parameter gradients."""
+    """Put a module that SeeWhy owns into evaluation mode without parameter gradients."""
     return module.eval().requires_grad_(False)
 
 
 def in_single(module: nn.Module) -> nn.Module:
-    """A module we own, in float32 whatever it was saved in: features are kept, compared and differentiated in it."""
+    """Convert a module that SeeWhy owns to float32, because features are kept, compared and differentiated in it."""
     return module.float()
 
 
@@ -78,7 +78,7 @@ def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
 
 
 def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
-    """A second view of a network: every weight shared, some submodules exchanged, the original untouched."""
+    """A second view of a network that shares every weight and exchanges some submodules; the original is unchanged."""
     twin = copy.copy(module)
     twin.__dict__["_modules"] = dict(module._modules)
     below: dict[str, dict[str, nn.Module]] = {}
@@ -94,12 +94,12 @@ def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
 
 
 def example_pixels(size: tuple[int, int], batch: int = 1, seed: int = 0) -> Float[Tensor, "b 3 h w"]:
-    """Noise to prove a cut with; it leaves the global random state alone."""
+    """Noise on which a cut is checked; the global random state stays the same."""
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 class Part(nn.Module):
-    """Some work of a network as a module of its own; its weights keep the name that saved encoders have for them."""
+    """A piece of a network as a module; its weights keep the names that saved encoders have for them."""
 
     def __init__(self, module: nn.Module, run: Callable[[Any, Tensor], Tensor], name: str = "module") -> None:
         super().__init__()
@@ -111,8 +111,8 @@ class Part(nn.Module):
 
 
 class LastBlock(nn.Module):
-    """The last transformer block and what follows it: behind this block, with class-token pooling, no patch token has a
-    gradient (pytorch-grad-cam #513: an all-zero map without a warning), so that the cut lies before it.
+    """The last transformer block and all that follows. The cut lies before this block: behind it, with class-token
+    pooling, no patch token has a gradient (pytorch-grad-cam #513: an all-zero map without a warning).
     """
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:
@@ -132,7 +132,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[str, Any]]:
-    """One run of a network, and what one of its blocks is called with beside its first argument."""
+    """Run a network once, and record the arguments of one of its blocks besides the first."""
     seen: dict[str, Any] = {}
 
     def look(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[
 
 
 def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool:
-    """Whether the second module is fed exactly what the first one gives, whatever the weights are."""
+    """Whether the second module takes exactly the output of the first one, whatever the weights are."""
     given: list[Any] = []
     taken: list[Any] = []
     hears = first.register_forward_hook(lambda _m, _a, out: given.append(out))
@@ -155,7 +155,7 @@ def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool
 
 
 def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Module:
-    """``GlobalAverage()`` if the head does exactly that on random features, else the head itself."""
+    """``GlobalAverage()`` if the head equals it on random features, otherwise the head itself."""
     if layout.kind != "nchw" or features.ndim != 4:
         return head
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
@@ -166,7 +166,7 @@ def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Mo
 
 
 def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor, "b p"], name: str) -> Tensor:
-    """Check on noise that trunk then head is the network, and that the features fill the grid."""
+    """Check on noise that trunk and head together equal the network, and that the features fill the grid."""
     with torch.no_grad():
         features = split.trunk(pixels)
         pooled = split.head(features)
@@ -185,7 +185,7 @@ def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:
-    """Equal but for float32 rounding: both sides do the same operations, so next to nothing is allowed."""
+    """Whether two outputs are equal apart from float32 rounding; both come from the same operations."""
     if not theirs.isfinite().all():
         raise NotFiniteError(
             "The network gives NaN or infinity for a picture of noise. Expected finite numbers. Check its weights, and "
@@ -197,7 +197,7 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Module, nn.Module] | None:
-    """Two graphs, up to the layer and from it to the input of ``end``; ``None`` if the network cannot be traced."""
+    """Two graphs: up to the layer, and from it to the input of ``end``; ``None`` if the network cannot be traced."""
     leaves = {id(module.get_submodule(name)) for name in (layer, end) if name}
 
     class Tracer(fx.Tracer):
@@ -285,7 +285,7 @@ class UntilLayer(nn.Module):
 
 
 class FromLayer(nn.Module):
-    """A network from a layer to its end: the forward pass once more, on an empty picture, with the features put in."""
+    """A network from a layer to its end: it repeats the forward pass on an empty picture and inserts the features."""
 
     def __init__(self, module: nn.Module, layer: str, end: str | None, size: tuple[int, int]) -> None:
         super().__init__()

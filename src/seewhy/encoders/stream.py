@@ -83,7 +83,7 @@ def encode_stream(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[Encoded | Failure]:
-    """Encode pictures as a stream, in order, one result a source; memory does not grow with their number.
+    """Encode pictures as a stream, in order, with one result per source; memory does not grow with their number.
 
     Decoding runs ahead in threads while the engine works. A picture that cannot be read, or whose features are
     not finite, becomes a :class:`Failure` under its own name.
@@ -91,10 +91,10 @@ def encode_stream(
     Args:
         encoder: turns pictures into features.
         sources: file names or pixels; a :class:`Picture` is one view that was read already.
-        store: where looks are found and kept; ``None`` remembers nothing.
-        request: what is wanted of each picture.
-        batch_size: pictures the engine sees at once; bounds memory.
-        workers: decoding threads; left out, one per core up to 8.
+        store: where features are kept between runs; ``None`` keeps nothing.
+        request: what to compute for each picture.
+        batch_size: pictures per pass of the engine; limits memory.
+        workers: decoding threads; default: one per core, at most 8.
     """
     request = request or EncodeRequest()
     if encoder.rest is not None and encoder.base is not None:
@@ -146,7 +146,7 @@ def _beyond(
 
 
 def file_digest(source: Any) -> str | None:
-    """SHA-256 of a picture's file; ``None`` for anything else, on which the reader then has its say."""
+    """SHA-256 of a picture's file; ``None`` for any other source, which the reader then checks."""
     try:
         return file_sha256(source, MAX_BYTES) if isinstance(source, str | Path) else None
     except OSError:
@@ -260,7 +260,7 @@ def _as_stored(features: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | None = None) -> Float[Tensor, "n d"]:
-    """Sentences → unit vectors, each encoded once and then remembered."""
+    """Unit vectors of sentences; each sentence is encoded once and then remembered."""
     if store is None:
         return encoder.encode_text(texts)
     keys = [text_key(t, encoder.text.fingerprint) for t in texts]

@@ -18,7 +18,7 @@ LONGEST_TEXT = 10_000
 
 
 def legible(texts: Sequence[str]) -> list[str]:
-    """Sentences as far as any network reads: what a tokenizer makes of the rest costs memory and is cut off."""
+    """Sentences up to the length that any network reads; the tokens of the rest would cost memory and be cut off."""
     return [text[:LONGEST_TEXT] for text in texts]
 
 
@@ -28,7 +28,7 @@ Tokenised = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Sentence:
-    """How a tokenizer lays out a sentence: marks before it, the words, marks behind it, padding on the right."""
+    """How a tokenizer lays out a sentence: marks before it, the words, marks after it, padding on the right."""
 
     longest: int
     """Tokens that are read, marks included."""
@@ -42,7 +42,7 @@ class Sentence:
 
     @classmethod
     def of(cls, tokenizer: Any, longest: int, *, closed: bool = True) -> Sentence:
-        """As a tokenizer of transformers does it; ``closed`` where the network is given the marks behind the words."""
+        """The layout of a transformers tokenizer; ``closed`` if the network gets the marks after the words."""
         whole = list(tokenizer("a")["input_ids"])
         words = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         opening = next(i for i in range(len(whole) + 1) if whole[i : i + len(words)] == words)
@@ -62,7 +62,7 @@ class Sentence:
 
 @dataclass(frozen=True, eq=False)
 class TokenEmbeddings:
-    """Sentences as a text network reads them, before it adds positions: learnt vectors can be put in among them.
+    """Sentences as a text network reads them before it adds positions; learnt vectors can be inserted.
 
     ``lengths`` count tokens that are no padding; ``words`` are neither marks, nor padding, nor put in.
     """
@@ -83,12 +83,12 @@ class TokenEmbeddings:
 
     @property
     def mask(self) -> Bool[Tensor, "n t"]:
-        """Which tokens are no padding."""
+        """A mask of the tokens that are not padding."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
     def with_prefix(self, prefix: Float[Tensor, "... p w"]) -> TokenEmbeddings:
-        """The same sentences with vectors, differentiable, between the opening mark and the first word; what does not
-        fit any more loses its last words, never its end mark.
+        """The same sentences with differentiable vectors between the opening mark and the first word. If a sentence
+        gets too long it loses its last words, never its end mark.
         """
         n, _, width = self.vectors.shape
         p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1
@@ -126,7 +126,9 @@ class TokenEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """What a text network makes of sentences: a vector a token, projected as the pooled one is, and one a sentence."""
+    """A text network's output for sentences: one vector per token, projected like the pooled one, and one per
+    sentence.
+    """
 
     vectors: Float[Tensor, "n t d"]
     words: Bool[Tensor, "n t"]
@@ -135,7 +137,7 @@ class TokenVectors:
 
 @runtime_checkable
 class ReadsTokens(Protocol):
-    """A text network that can be opened between its vocabulary and its first layer; ``forward`` reads all at once."""
+    """A text network that can be split between its vocabulary and its first layer; ``forward`` runs both."""
 
     def embed(self, *tokens: Tensor) -> TokenEmbeddings: ...
 
@@ -143,12 +145,12 @@ class ReadsTokens(Protocol):
 
 
 def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
-    """Tokens → the vectors a network reads, differentiable."""
+    """Map tokens to the vectors that the network reads; differentiable."""
     return _opened(module).embed(*tokens)
 
 
 def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings) -> TokenVectors:
-    """Tokens, or what was made of them by :func:`embed` → a vector per token, differentiable."""
+    """Map tokens, or the result of :func:`embed`, to one vector per token; differentiable."""
     opened = _opened(module)
     return opened.read(tokens if isinstance(tokens, TokenEmbeddings) else opened.embed(*tokens))
 
@@ -163,7 +165,7 @@ def _opened(module: nn.Module) -> ReadsTokens:
 
 
 class Given(nn.Module):
-    """Stands where a network looks up its vocabulary, and gives the vectors that were made before."""
+    """Replaces a network's vocabulary, and returns vectors that were computed before."""
 
     def __init__(self, vectors: Float[Tensor, "n t w"]) -> None:
         super().__init__()
@@ -174,7 +176,7 @@ class Given(nn.Module):
 
 
 class OpenedText:
-    """A words half that can be opened between its vocabulary and its first layer."""
+    """A text half that can be split between its vocabulary and its first layer."""
 
     module: nn.Module
 
@@ -186,7 +188,7 @@ class OpenedText:
 
 
 class ClipText(OpenedText):
-    """The words half of CLIP-like encoders: sentences and pictures in one space."""
+    """The text half of CLIP-like encoders, with sentences and pictures in one space."""
 
     tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
     batch_size = 256
@@ -209,7 +211,7 @@ class ClipText(OpenedText):
         return self._tokens(legible(texts))
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """How many sentences are longer than is read; none where that is not known."""
+        """The number of sentences longer than the network reads; 0 if that is unknown."""
         return self._n_cut(legible(texts))
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ def encoder_of(
     transform: Transform | None = None,
     classes: Sequence[str] = (),
 ) -> Encoder:
-    """An encoder from a timm network in evaluation mode."""
+    """Make an encoder from a timm network in evaluation mode."""
     with _configuration(name):
         transform = transform or transform_of(model, name)
     split, classifier = split_timm(model, transform.input_size, name)
@@ -163,7 +163,7 @@ def transform_of(model: nn.Module, name: str) -> Transform:
 
 
 def transform_of_config(data: dict[str, Any], name: str) -> Transform:
-    """timm's data configuration, as ``resolve_data_config`` gives it, as a Transform."""
+    """A Transform from timm's data configuration, as ``resolve_data_config`` returns it."""
     channels, height, width = data["input_size"]
     if channels != 3:
         raise ModelError(f"{name} takes {channels} channels. Expected RGB. Choose a network with 3 channels.")
@@ -206,7 +206,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut a timm network before its pooling, or before the last block where pooling may read a class token."""
+    """Cut a timm network before its pooling, or before the last block if the pooling may read a class token."""
     if not hasattr(model, "forward_head") or not hasattr(model, "forward_features"):
         raise _no_cut(name)
     pixels = example_pixels(size)
@@ -281,7 +281,7 @@ def _no_cut(name: str) -> ModelError:
 
 
 def names() -> list[str]:
-    """All that timm has weights for, each to be written after ``timm:``."""
+    """All networks for which timm has weights, as names after ``timm:``."""
     import timm
 
     return timm.list_pretrained()

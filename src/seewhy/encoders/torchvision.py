@@ -93,7 +93,7 @@ def _from_file(
 
 
 def names() -> list[str]:
-    """All of torchvision's classifiers, each to be written after ``torchvision:``."""
+    """All of torchvision's classifiers, as names after ``torchvision:``."""
     from torchvision import models
 
     return models.list_models(module=models)

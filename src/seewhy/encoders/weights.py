@@ -73,14 +73,14 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file and what is said about it: its metadata, and over it the side-car."""
+    """A weights file with its metadata, which the JSON file beside it overrides."""
 
     path: Path
     said: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | Path) -> WeightsFile:
-        """Read the metadata, not yet the weights."""
+        """Read the metadata, but not yet the weights."""
         path = Path(path).expanduser()
         try:
             check_regular(path)
@@ -117,7 +117,7 @@ class WeightsFile:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the last layer's rows; none where they are not said."""
+        """Names of the last layer's rows; empty if they are not stated."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
             raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. Expected a list of names. {CURE}")
@@ -125,7 +125,7 @@ class WeightsFile:
 
     @property
     def num_classes(self) -> int:
-        """Rows of the last layer; 0 for a network without one."""
+        """The number of rows of the last layer; 0 for a network without a last layer."""
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
@@ -138,7 +138,7 @@ class WeightsFile:
         return n
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors; no code in the file is ever run."""
+        """The tensors. No code in the file is run."""
         try:
             check_regular(self.path)
             with fenced():
@@ -167,7 +167,7 @@ class WeightsFile:
         return tensors
 
     def fill(self, make: Callable[[], Any], architecture: str) -> Any:
-        """A network with the tensors, all of them, made once it is known to be no larger than they are."""
+        """Make the network and fill it with all tensors, after a check that it is no larger than they are."""
         weights = self.weights()
         check_kinds(str(self.path), weights)
         try:
@@ -208,14 +208,14 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 
 def is_offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids the network, also when it was set after the hub's library was imported."""
+    """Whether ``HF_HUB_OFFLINE`` forbids the network, even if it was set after the hub's library was imported."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def unreachable() -> str:
-    """Why the hub cannot be asked, or an empty string when it can. The hub's own retries take minutes."""
+    """Why the hub cannot be asked, or an empty string if it can. The hub's own retries would take minutes."""
     from huggingface_hub import constants, get_session
 
     if is_offline():
@@ -228,8 +228,8 @@ def unreachable() -> str:
 
 
 def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -> Path:
-    """The folder of a repository in the cache, with one of its ``weights``, the same under several names, and what is
-    read beside them (patterns); asked for on the hub where they are not there.
+    """The folder of a repository in the cache, with one of its ``weights`` (the same under several names) and the files
+    of these patterns. Missing files are downloaded from the hub.
     """
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -266,7 +266,7 @@ def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -
 
 
 def fetch_url(name: str, url: str, instead: str) -> Path:
-    """A published file in torch's cache, fetched where it is not there, checked by the digits in its name."""
+    """A published file in torch's cache, downloaded if it is missing and checked by the digits in its name."""
     file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / file
     said = re.search(r"-([0-9a-f]{8,64})\.", file)
@@ -307,7 +307,7 @@ def local_folder(name: str, folder: Path) -> Path:
 
 
 def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
-    """What stands beside a model's weights."""
+    """The configuration beside a model's weights."""
     try:
         data = read_json(file)
         if not isinstance(data, dict):
@@ -320,7 +320,7 @@ def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
 
 
 def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
-    """The weights in a model's folder, whose configuration is there, too."""
+    """The weights in a model's folder, which must also hold a configuration."""
     check_folder(name, folder)
     files = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
     has_config = (folder / config).is_file()
@@ -333,7 +333,7 @@ def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Refuse a model's folder in which a file would be waited on."""
+    """Refuse a model's folder with a file whose reading would wait, such as a pipe."""
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
@@ -346,7 +346,7 @@ def check_folder(name: str, folder: Path) -> None:
 
 
 def check_file(name: str, file: Path) -> None:
-    """Refuse a file of a model that would be waited on."""
+    """Refuse a model's file whose reading would wait, such as a pipe."""
     try:
         check_regular(file)
     except OSError as error:

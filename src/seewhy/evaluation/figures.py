@@ -1,4 +1,4 @@
-"""What an evaluation measures beside accuracy: copies, promises of decisions, words, and how faithful maps are."""
+"""The figures of an evaluation besides accuracy: copies, promises of decisions, words, and how faithful maps are."""
 
 from __future__ import annotations
 

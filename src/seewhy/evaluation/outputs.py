@@ -1,4 +1,4 @@
-"""The JSON that evaluation answers with, as types."""
+"""Types of the JSON that evaluation prints."""
 
 from __future__ import annotations
 

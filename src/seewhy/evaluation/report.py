@@ -1,4 +1,4 @@
-"""How good is a classifier, and how far can its explanations be trusted? Answered on labelled pictures."""
+"""How good is a classifier, and how far can its explanations be trusted? Measures both on labelled pictures."""
 
 from __future__ import annotations
 

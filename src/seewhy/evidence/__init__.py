@@ -1,1 +1,1 @@
-"""From one look to an explanation: where, like what, in words, each with its measure."""
+"""From one encoding to an explanation: where, like what, in words, each with its measure."""

@@ -1,4 +1,4 @@
-"""One picture as every kind of evidence needs it, and what is explained: a class, a sentence, or what is against it."""
+"""One picture in the form that every kind of evidence needs, and the question: a class, a sentence, or a contrast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture goes in, an explanation comes out: each question with its evidence, and whether they tell one story."""
+"""Explains a picture: answers each question with its evidence, and says whether the answers agree."""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ _RIVAL = (
 )
 _LEVELS = (
     f". Partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. Of maps without information "
-    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that chose "
-    "no limit. If hiding never changes the {still}, there is nothing to measure."
+    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that were "
+    "not used to choose the limits. If hiding never changes the {still}, there is nothing to measure."
 )
 RULE = (
     _MATCH
@@ -192,8 +192,9 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     near = limit_near(found.match)
     aside = "" if near is None else f" {_close(near)}"
     figures = (
-        f"The heat matches what hiding halves of the picture does to {odds_of} by {_signed(found.match.value)} of 1; a "
-        f"spot in the centre matches by {_signed(found.match.centre)}.{aside}{_against_rival(found.lead, watched)} "
+        f"The heat predicts how hiding halves of the picture changes {odds_of}, with a match of "
+        f"{_signed(found.match.value)} of 1; a spot in the centre has {_signed(found.match.centre)}."
+        f"{aside}{_against_rival(found.lead, watched)} "
         f"Hiding the hottest parts first leaves {deleted.area:.2f} of the {quantity} (random parts "
         f"{deleted_random.area:.2f}); showing them first gives {inserted.area:.2f} (random parts "
         f"{inserted_random.area:.2f})."
@@ -221,7 +222,7 @@ def _plain(watched: Watched) -> str:
 
 
 def _close(limit: float) -> str:
-    return f"That is so near the limit of {limit:.2f} that moving the picture by a pixel may change the verdict."
+    return f"This is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
 
 
 def _against_rival(lead: float | None, watched: Watched) -> str:
@@ -229,9 +230,12 @@ def _against_rival(lead: float | None, watched: Watched) -> str:
     if lead is None or watched.rival is None:
         return ""
     close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
-    both = "" if lead >= PARTLY else " So the places shown speak for both, as far as hiding shows."
+    both = "" if lead >= PARTLY else " So hiding shows that these places speak for both."
     rival = watched.name_of(watched.rival)
-    return f" The heat beyond that of {rival} matches the lead over {rival} by {_signed(lead)} of 1.{close}{both}"
+    return (
+        f" Where the map is hotter than that of {rival}, the lead over {rival} changes with a match of "
+        f"{_signed(lead)} of 1.{close}{both}"
+    )
 
 
 def _signed(number: float) -> str:

@@ -1,4 +1,4 @@
-"""What the strongest regions, channels or one place look like in the user's own pictures, and what that rests on."""
+"""The parts of the user's pictures that resemble the strongest regions, channels or a place, and the reasons."""
 
 from __future__ import annotations
 

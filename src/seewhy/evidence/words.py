@@ -1,4 +1,4 @@
-"""In words: which descriptions hold for this picture, and whether they mean anything on held-out pictures."""
+"""In words: which descriptions fit this picture, and whether they mean anything on held-out pictures."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 WRONG, BEATS, RIGHT, RIGHT_IN_PART, SEPARATES = 0.01, 0.95, 0.5, 0.25, 0.70
 RULE = (
-    "On held-out pictures, SeeWhy compares the descriptions with wrong ones: the same lists given to other classes "
-    "and, where fewer than five classes have pictures, sentences about other subjects. Partly when at most 1 in 100 "
-    "wrong assignments fits the pictures as well as the true one, and when the list of the class explained fits both "
-    "its own held-out pictures and this picture better than 95 % of other lists. Where the descriptions made the "
-    "decision, they must also be right on a quarter of the pictures. Believable when the descriptions alone also "
-    "choose the class, are right on half of the pictures, and distinguish the class from the one it is compared with "
-    "(mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not rely either on concepts "
-    "that decide and were not written for these classes: nothing distinguishes them from meaningless ones. Without "
-    "pictures, where the accuracy of the descriptions was measured before: believable from one half, partly from one "
-    "quarter, each when they are right more often than by chance and choose the class."
+    "On held-out pictures, SeeWhy compares the descriptions with wrong ones. These are the same lists given to other "
+    "classes and, where fewer than five classes have pictures, sentences about other subjects. The descriptions are "
+    "partly believable under two conditions. At most 1 in 100 wrong assignments fits the pictures as well as the true "
+    "one. The list of the class explained fits both its own held-out pictures and this picture better than 95 % of "
+    "other lists. Where the descriptions made the decision, they must also be right on a quarter of the pictures. "
+    "They are believable when they alone also choose the class, are right on half of the pictures, and distinguish "
+    "the class from the one it is compared with (mean area under the ROC curve at least 0.70). Otherwise do not rely "
+    "on them. Concepts that make the decision but were not written for these classes may be meaningless, so do not "
+    "rely on them either. Without pictures, the accuracy measured before decides: believable from one half, partly "
+    "believable from one quarter. Both need descriptions that are right more often than by chance and choose the "
+    "class."
 )
 N_SHOWN = 12
 """Sentences per class on a card with many sentences; those written against the other class come first."""
@@ -272,7 +273,11 @@ def _judge(
     if control is not None:
         area = sum(areas) / len(areas) if areas else None
         other = classifier.classes[runner_up]
-        parted = "" if area is None else f" They distinguish {label} from {other} with {area:.2f} of 1."
+        parted = (
+            ""
+            if area is None
+            else f" They distinguish {label} from {other} with an area under the ROC curve of {area:.2f}."
+        )
         clear = agrees and (accuracy or 0.0) >= RIGHT and area is not None and area >= SEPARATES
         level = _level(control, clear, enough=not classifier.decided_by_words or (accuracy or 0.0) >= RIGHT_IN_PART)
         figures = f"{_beside(control, label)}{parted} {choice}.{right}"

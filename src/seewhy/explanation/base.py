@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Subject(Result):
-    """Named in every statement of a card, so that none of them can be taken for one about something else."""
+    """What a statement on a card is about, so that no reader can take it for another."""
 
     computed: ClassVar = ("is_decision", "said")
 
@@ -64,7 +64,7 @@ class Subject(Result):
 
     @property
     def regions_are_of_class(self) -> bool:
-        """Whether the lettered regions speak for the class, so that patches like them should be of it."""
+        """Whether the lettered regions speak for the class, so that similar patches should have that class."""
         return self.sentence is None and not self.against
 
     @property
@@ -73,16 +73,18 @@ class Subject(Result):
             return ""
         decided = f"the decision is {self.decision}"
         if self.sentence is not None:
-            rest = f"likenesses and words are about the decision, {self.decision}."
-            return f"The map is about {'what speaks against ' * self.against}{self.of_goal}, as asked; {rest}"
+            rest = f"The similar parts and the descriptions are about the decision, {self.decision}."
+            return (
+                f"As requested, the map shows what speaks {'against' if self.against else 'for'} {self.of_goal}. {rest}"
+            )
         if self.asked_contrast is not None and self.asked_contrast != self.contrast:
             return (
-                f"Asked was why not {self.asked_contrast}, which is the decision: the evidence is about "
+                f"You asked why not {self.asked_contrast}, but that is the decision. So the evidence is about "
                 f"{self.of_class}, the next class."
             )
         if self.against:
-            return f"The map shows what speaks against {self.of_class}, as asked; {decided}."
-        return f"The evidence is about {self.of_class}, as asked; {decided}."
+            return f"As requested, the map shows what speaks against {self.of_class}; {decided}."
+        return f"As requested, the evidence is about {self.of_class}; {decided}."
 
 
 AGREE, IN_PART = 0.7, 0.4
@@ -91,7 +93,7 @@ TOO_LITTLE = "There is too little evidence of different kinds to compare."
 
 @dataclass(frozen=True)
 class Agreement:
-    """Do the kinds of evidence tell the same story? The mean of the parts that exist, ``None`` of fewer than two."""
+    """Whether the kinds of evidence agree: the mean of the measured terms, ``None`` with fewer than two."""
 
     score: float | None
     parts: dict[str, float]
@@ -112,7 +114,7 @@ class Agreement:
 
 
 class Answer(NamedTuple):
-    """One kind of evidence, by its key and the title it stands under."""
+    """One kind of evidence, with its key and its title."""
 
     key: str
     title: str
@@ -170,11 +172,11 @@ class Explanation:
 
     @property
     def aside(self) -> str:
-        """What the evidence is about where that is not simply the decision; else nothing."""
+        """The card's line on what the evidence is about, if that is not simply the decision; otherwise empty."""
         return "" if self.subject is None else self.subject.said
 
     def to_json(self) -> dict[str, Any]:
-        """The documented, stable form of ``explain --json`` (docs/json.md)."""
+        """The documented, stable JSON of ``explain --json`` (docs/json.md)."""
         like, words, agreement = self.like, self.words, self.agreement
         data = self.prediction.to_json() | {"where": self.where.to_json()}
         if isinstance(like, Missing):
@@ -192,7 +194,7 @@ class Explanation:
         return {**data, "model": dict(self.model), **present}
 
     def without_folders(self) -> Explanation:
-        """The same with the names of the user's pictures alone, not the folders they lie in on this machine."""
+        """The same explanation with the names of the user's pictures, but not their folders on this machine."""
         if isinstance(self.like, Missing):
             return self
         near = tuple(replace(one, image=Path(one.image).name) for one in self.like.neighbours)
@@ -210,7 +212,9 @@ class Explanation:
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the card as ``.html``, ``.png`` or ``.json``; over foreign files only with ``force``."""
+        """Write the card as ``.html``, ``.png`` or ``.json``; overwrite files that SeeWhy did not write only with
+        ``force``.
+        """
         from ..report import save
 
         return save(self, Path(path), force=force)

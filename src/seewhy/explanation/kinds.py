@@ -15,7 +15,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class Region(Result):
-    """A lettered part of the picture, the same letter in every evidence."""
+    """A lettered place on the picture, with the same letter in every kind of evidence."""
 
     letter: Annotated[str, Doc('`"A"`, `"B"`, …')]
     box: Annotated[FractionBox, HIDDEN]
@@ -26,7 +26,7 @@ class Region(Result):
 
 @dataclass(frozen=True)
 class Neuron(Result):
-    """One channel of the last feature map that the decision rests on."""
+    """A channel of the last feature map on which the decision depends."""
 
     channel: Annotated[Count, Doc("number of the channel")]
     share: Annotated[float, Doc("its part of everything that is added to the class's logit")]
@@ -43,7 +43,7 @@ class Neuron(Result):
 
 @dataclass(frozen=True)
 class Outside(Result):
-    """How much of a map lies outside the object, beside what chance would put there."""
+    """How much of a map's heat lies outside the object, and what chance would put there."""
 
     masks: Annotated[str, Doc("source of the masks")]
     share: Annotated[Share | None, Doc("share of the positive heat outside the object")] = None
@@ -66,7 +66,7 @@ Cosine = Annotated[float | None, Json(digits=17)]
 
 @dataclass(frozen=True)
 class Where(Result):
-    """A heat map and how faithful it is on this very picture; ``steps`` are the fractions changed of the curves."""
+    """A heat map and its faithfulness on this picture; ``steps`` are the changed fractions on the curves."""
 
     computed: ClassVar = ("is_zero", "coarse")
 
@@ -95,12 +95,14 @@ class Where(Result):
 
     @property
     def is_zero(self) -> Annotated[bool, Doc("true when nothing speaks for the class"), Json("all_zero")]:
-        """Said on the card, never drawn."""
+        """Whether nothing speaks for the class; the card then says so instead of drawing a map."""
         return not bool((self.heat > 0).any())
 
     @property
     def coarse(self) -> Annotated[list[list[float]], Doc("the signed map, rows from top to bottom"), Json("heat", 5)]:
-        """At most 32 rows and columns, by the mean of blocks as equal as may be: a pixel map would drown the JSON."""
+        """At most 32 rows and columns, as means of nearly equal blocks, because a pixel map would make the JSON too
+        large.
+        """
         rows, columns = (min(side, 32) for side in self.heat.shape)
         blocks = [np.array_split(row, columns, 1) for row in np.array_split(self.heat, rows, 0)]
         return [[float(block.mean()) for block in row] for row in blocks]
@@ -113,7 +115,7 @@ class Where(Result):
 
 @dataclass(frozen=True)
 class WordOrigin(Result):
-    """What a description was written for, where that is not simply its class."""
+    """The class for which a description was written, if that is not simply its own."""
 
     attribute: Annotated[str | None, Doc("what it is about, if it distinguishes two classes"), OPTIONAL] = None
     against: Annotated[str | None, Doc("the class it should distinguish from"), OPTIONAL] = None
@@ -128,7 +130,7 @@ class WordOrigin(Result):
 
 @dataclass(frozen=True)
 class WordControl(Result):
-    """How the words of a class do beside lists that were written about something else."""
+    """How the descriptions of a class compare with lists that were written about something else."""
 
     as_good: Annotated[Share, Doc("share of wrong assignments that fit held-out pictures as well")]
     class_beats: Annotated[Share | None, Doc("share of other lists that fit its held-out pictures less well")]
@@ -156,7 +158,7 @@ class Word(Result):
 
 @dataclass(frozen=True)
 class Words(Result):
-    """Descriptions of the predicted class and of the runner-up; its JSON is the measures beside them."""
+    """Descriptions of the predicted class and of the runner-up; the measures are beside them in its JSON."""
 
     method: Annotated[str, Doc("registered name")]
     words: Annotated[tuple[Word, ...], Json(hidden=True)]
@@ -216,7 +218,7 @@ class MadePicture(Result):
 
 @dataclass(frozen=True, eq=False)
 class Typical(Result):
-    """Pictures of a class that a generator made; they are of the class and not of the picture that is explained."""
+    """Generated pictures of a class. They show the class, not the picture that is explained."""
 
     label: Annotated[str, Doc("the class")]
     climbed: Annotated[str, Doc("the network that guided the pictures")]

@@ -69,7 +69,7 @@ class Measure(TypedDict):
 
 
 class Run(TypedDict):
-    """What a run into a folder of Parquet files did."""
+    """The result of a run into a folder of Parquet files."""
 
     output: Annotated[str, Doc("the run's folder")]
     n_shards: Annotated[Count, Doc("shards of the whole input")]
@@ -89,7 +89,7 @@ class Finding(TypedDict):
 
 
 class FindingsOutput(TypedDict):
-    """A line of seewhy predict --finding --json."""
+    """A line that ``seewhy predict --finding --json`` prints."""
 
     image: Annotated[str, Doc("file name as given")]
     findings: Annotated[list[Finding], Doc("each finding, in the order given")]
@@ -106,7 +106,7 @@ class DryRunOutput(TypedDict):
 
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
-"""A line of seewhy predict --json."""
+"""A line that ``seewhy predict --json`` prints."""
 
 
 class ExplanationOutput(PredictionOutput):
@@ -138,4 +138,4 @@ class ExplainedPicture(ExplanationOutput):
 
 
 ExplainOutput = Run | FailureOutput | ExplainedPicture
-"""A line of seewhy explain --json."""
+"""A line that ``seewhy explain --json`` prints."""

@@ -17,7 +17,9 @@ PartBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Outside(Result):
-    """What hiding a part does to its score, what hiding all else does, and what hiding as much elsewhere does."""
+    """The effects on a score of hiding its object, of hiding everything else, and of hiding the same shape
+    elsewhere.
+    """
 
     probability: Annotated[Share, Doc("probability of its name on the whole picture"), Json(digits=6)]
     without_inside: Annotated[Share, Doc("the same with the part hidden"), Json(digits=6)]
@@ -75,7 +77,7 @@ class Part(Result):
         return f"{self.name}, found as {self.label} with a score of {self.score:.2f}"
 
     def inside(self, height: int, width: int, frame: PartBox) -> np.ndarray:
-        """Which pixels are of the part, of a view of this size that shows what is in the frame."""
+        """A mask of the object's pixels in a view of this size that shows the frame."""
         left, top, right, bottom = frame
         x = left + (np.arange(width) + 0.5) / width * (right - left)
         y = top + (np.arange(height) + 0.5) / height * (bottom - top)

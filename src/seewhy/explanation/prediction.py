@@ -26,7 +26,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Unknowns(Result):
-    """How well pictures of no class are noticed, on this very data; ``None`` where that was not measured."""
+    """How often pictures of no known class are noticed, on these data; ``None`` for what was not measured."""
 
     near: Annotated[
         Share | None, Doc("area under the ROC curve of known pictures against those of classes left out of the fit")
@@ -113,14 +113,14 @@ class Decision(Result):
 
     @property
     def doubt(self) -> float | None:
-        """Sorts the most doubtful last: the probability of being wrong, and above 1 for what is unlike all it knows."""
+        """A number to sort by, the most doubtful last: the probability of being wrong, above 1 for unknown pictures."""
         if self.probability is None:
             return None
         return 2 - (self.fit or 0.0) if self.is_unknown else 1 - self.probability
 
 
 class Ranked(NamedTuple):
-    """A class and the classifier's own score of it, 0…1: those of all classes add up to 1."""
+    """A class with the classifier's own score, 0…1; the scores of all classes add up to 1."""
 
     label: str
     score: float
@@ -149,12 +149,12 @@ class Prediction:
 
     @property
     def is_measured(self) -> bool:
-        """Whether held-out pictures say how often such decisions are right."""
+        """Whether held-out pictures show how often such decisions are right."""
         return self.decision is not None and self.decision.probability is not None
 
     @property
     def probability(self) -> float | None:
-        """That the decision is right: the one percentage of a picture, on its card, its tile and in the terminal.
+        """The probability that the decision is right: the one percentage of a picture on card, tile and terminal.
 
         Calibrated on held-out pictures, else the classifier's own score; ``None`` where no class is decided for.
         """

@@ -15,7 +15,7 @@ from .verdict import Level, Verdict
 
 @dataclass(frozen=True)
 class Json:
-    """How a field is written: under another key, with so many digits, optional, never, or with its own keys beside."""
+    """How to write a field: under another key, with this many digits, optional, never, or with its own keys inline."""
 
     key: str = ""
     digits: int = 4
@@ -55,7 +55,7 @@ class Result:
 
 
 def plain(value: Any, digits: int = 4) -> Any:
-    """A value as JSON keeps it."""
+    """A value in a form that JSON can hold."""
     if isinstance(value, Result):
         return value.to_json()
     if isinstance(value, Verdict):

@@ -15,7 +15,7 @@ from .verdict import Verdict
 
 @dataclass(frozen=True)
 class NeighbourShare(Result):
-    """How many neighbours carry the class explained, beside those of held-out pictures."""
+    """The share of neighbours that have the class explained, beside the same on held-out pictures."""
 
     share: Annotated[Share, Doc("share of the neighbours shown that have the class")]
     limit: Annotated[float, Doc("share that a wrong class reaches on at most one held-out picture in twenty")]
@@ -35,7 +35,7 @@ class NeighbourShare(Result):
 
 @dataclass(frozen=True)
 class PatchDeletion(Result):
-    """What hiding the places shown does to the decision."""
+    """The effect on the decision of hiding the places shown."""
 
     computed: ClassVar = ("fall_random",)
 
@@ -52,18 +52,18 @@ class PatchDeletion(Result):
 
     @property
     def matters(self) -> bool:
-        """The lead falls, and more than on average elsewhere; where hiding anything raises it, nothing matters."""
+        """Whether the lead falls, and more than on average elsewhere; false if hiding any place raises it."""
         return self.fall > max(0.0, self.fall_random)
 
     @property
     def matters_most(self) -> bool:
-        """The lead falls, and more than at any other placement that was tried."""
+        """Whether the lead falls, and more than at any other place that was tried."""
         return self.fall > max(0.0, *self.falls_random)
 
 
 @dataclass(frozen=True)
 class VoteRemoval(Result):
-    """What becomes of a decision when the pictures shown that speak for the class are taken out of the vote."""
+    """How a decision changes when the shown pictures that speak for the class lose their vote."""
 
     n: Annotated[Count, Doc("with `voters`; number of pictures removed"), Json("removed")]
     label: Annotated[str, Doc("with `voters`; the class predicted without them"), Json("without")]
@@ -74,7 +74,7 @@ class VoteRemoval(Result):
 
 @dataclass(frozen=True)
 class PrototypePurity(Result):
-    """How alone channels are where they are strongest, -1…1; 1 is nothing but that channel (EPIC)."""
+    """How pure channels are where they are strongest, -1…1; 1 means that no other channel is active there (EPIC)."""
 
     fit: Annotated[float, Doc("with `epic`; purity on the pictures fitted on"), Json("purity_fit", 17)]
     held_out: Annotated[float, Doc("with `epic`; purity on held-out pictures, −1…1"), Json("purity", 17)]
@@ -86,7 +86,7 @@ class PrototypePurity(Result):
 
 @dataclass(frozen=True)
 class Because(Result):
-    """What a likeness rests on: how much of it is lost when one property of the picture is changed."""
+    """What a similarity depends on: how much of it is lost when one property of the picture is changed."""
 
     lost: Annotated[dict[str, float], Doc("for each property, the share of the similarity lost when it is changed")]
     phi: Annotated[dict[str, float], Doc("the same in units of the similarity")]
@@ -97,7 +97,7 @@ class Because(Result):
 
 @dataclass(frozen=True)
 class Display:
-    """How likenesses are put on a card; each way of finding them has its own."""
+    """How a card shows similar parts; each way of finding them has its own."""
 
     title: str = "What it looks like, in your pictures"
     unit: str = "prototype"
@@ -107,7 +107,7 @@ class Display:
 
 @dataclass(frozen=True)
 class Likeness(Result):
-    """One patch of the user's own pictures, or one of the pictures that voted."""
+    """One similar patch of the user's own pictures, or one of the pictures that voted."""
 
     letter: Annotated[str, Doc("the region it resembles")]
     image: Annotated[str, Doc("file name of the similar picture")]
@@ -134,7 +134,7 @@ class Likeness(Result):
 
 @dataclass(frozen=True)
 class Like(Result):
-    """What the strongest regions look like in the user's own pictures; its JSON is the figures beside them."""
+    """What the strongest regions look like in the user's own pictures; the figures are beside them in its JSON."""
 
     computed: ClassVar = ("remainder",)
 

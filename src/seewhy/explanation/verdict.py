@@ -10,7 +10,7 @@ Level = Literal["believable", "partly", "do not rely", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A plain judgement in one sentence, how the level follows, and the figures it rests on."""
+    """A judgement in one sentence, the rule behind its level, and the figures that it rests on."""
 
     level: Level
     sentence: str
@@ -21,7 +21,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Missing:
-    """An evidence that cannot be given, and what it would take."""
+    """A kind of evidence that cannot be given, and what it would need."""
 
     reason: str
     cure: str

@@ -42,7 +42,7 @@ class Condition:
     in_words: bool = True
 
     def objective(self, pictures: Float[Tensor, "b 3 h w"], gradient: Gradient) -> Float[Tensor, " b"]:
-        """What goes up.
+        """The quantity to raise.
 
         ``"log_softmax"`` has the gradient of ``log p``. ``"own_logit"`` has ``1 - p`` at the target's own logit and 0
         at all others, as the released sampler, which leaves out ``-p_k`` there.
@@ -56,7 +56,7 @@ class Condition:
 
 
 def of_class(classifier: Classifier, label: str | int) -> Condition:
-    """A class of any classifier."""
+    """The condition of a class of any classifier."""
     index, read = classifier.index_of(label), Reader(classifier.encoder)
 
     def scores(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -69,7 +69,7 @@ def of_class(classifier: Classifier, label: str | int) -> Condition:
 
 
 def of_text(on: Encoder, text: str) -> Condition:
-    """A sentence: how near the encoder's words half puts the picture to it."""
+    """The condition of a sentence: how close the encoder puts the picture to it."""
     if not text.strip():
         raise InputError("The text is empty. Expected a phrase such as 'a photo of a wren'. Write one.")
     vector, read = on.encode_text([text])[0], Reader(on)
@@ -83,7 +83,9 @@ def of_text(on: Encoder, text: str) -> Condition:
 
 
 def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
-    """A unit of an encoder's pooled features, among all of them, as the authors take a softmax over channels."""
+    """The condition of a unit of an encoder's pooled features, with a softmax over all units as in the authors'
+    code.
+    """
     if not 0 <= number < n_units:
         raise InputError(
             f"The neuron {number} was given. Expected a number from 0 to {n_units - 1}, the units of {on.name!r}. "
@@ -96,7 +98,7 @@ def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
 
 
 def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> Condition:
-    """A picture: how near the encoder puts another to it. What it takes for the same, it cannot distinguish."""
+    """The condition of a picture: how close the encoder puts another to it, as far as it can distinguish them."""
     read = Reader(on)
     vector = normalize(read(picture).detach(), dim=1)[0]
 
@@ -110,7 +112,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees in a picture, whether that is the target, and its probability."""
+    """What the judge sees in a picture, whether that is the target, and the target's probability."""
 
     label: str
     probability: float
@@ -126,12 +128,14 @@ class Judge:
 
     @property
     def name(self) -> str:
-        """As people are told it."""
+        """The judge's name for people."""
         return f"{self.classifier.recipe} on {self.classifier.encoder.name}"
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """A judge of what was climbed; an encoder with words tells the climbed classifier's classes by name."""
+        """A judge of the network whose score was raised; an encoder with a text half judges that network's classes by
+        name.
+        """
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(
@@ -150,7 +154,7 @@ class Judge:
         return cls(given, condition.asked)
 
     def look(self, pictures: Float[Tensor, "n 3 s s"]) -> tuple[list[Verdict], Float[Tensor, "n d"]]:
-        """What is on each picture, and its features, of unit length."""
+        """The judge's verdict on each picture, and the pictures' features at unit length."""
         pooled = batched(Reader(self.classifier.encoder), pictures.clamp(0, 1))
         classes = self.classifier.classes
         index = classes.index(self.asked) if self.asked in classes else None
@@ -163,7 +167,7 @@ class Judge:
 
 
 def diversity(features: Float[Tensor, "n d"]) -> float | None:
-    """Mean distance ``1 - cosine`` of pairs of pictures, in the judge's features; ``None`` of a single picture."""
+    """The mean distance ``1 - cosine`` over pairs of pictures, in the judge's features; ``None`` for one picture."""
     n = len(features)
     if n < 2:
         return None

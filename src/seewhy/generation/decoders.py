@@ -71,7 +71,7 @@ class Decoder:
 
     @cached_property
     def side(self) -> int:
-        """Of its pictures, in pixels."""
+        """The side of its pictures in pixels."""
         with torch.no_grad():
             made = self.decode(torch.zeros(2, *self.shape))
         if made.ndim != 4 or made.shape[:2] != (2, 3) or made.shape[2] != made.shape[3] or not made.isfinite().all():
@@ -86,7 +86,7 @@ class Decoder:
         return self.decode(codes.unflatten(1, self.shape)).clamp(0, 1)
 
     def searched(self, pictures: Float[Tensor, "b 3 s s"]) -> Tensor:
-        """Codes whose pictures come near, from zeros."""
+        """Search codes whose pictures come close to these, starting from zeros."""
         with torch.enable_grad():
             codes = torch.zeros(len(pictures), *self.shape, requires_grad=True)
             adam = torch.optim.Adam([codes], lr=RATE)
@@ -99,7 +99,7 @@ class Decoder:
 
 @dataclass(frozen=True, eq=False)
 class CodesOf:
-    """Pictures of 0…1, as large as a decoder makes them → its flat codes; stands where a generator's encoder does."""
+    """Maps pictures of 0…1, of the decoder's size, to its flat codes; takes the place of a generator's encoder."""
 
     decoder: Decoder
     looks: None = None
@@ -109,7 +109,7 @@ class CodesOf:
         return self.decoder.name
 
     def cut(self, side: int) -> Transform:
-        """Short side, then the middle."""
+        """Resize the short side, then cut out the middle."""
         return Transform((side, side), side, "bicubic", (0.5,) * 3, (0.5,) * 3)
 
     def __call__(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
@@ -236,7 +236,7 @@ class Bring:
     def ready(
         self, decoder: Decoder, items: Sequence[Sample], *, seed: int = 0, progress: Progress | None = None
     ) -> Generator:
-        """What is walked in.
+        """The prepared generator that the sampler uses.
 
         Raises:
             ModelError: it hardly draws such pictures better than the mean picture does, or its prior removes no noise.

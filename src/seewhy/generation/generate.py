@@ -37,7 +37,7 @@ WAYS = {"ppgn": "with the prior", "no_prior": "without the prior (ε1 = 0)", "pi
 
 @dataclass(frozen=True)
 class Question:
-    """What the pictures are to show: one of the first three, or none where a picture is given.
+    """What the pictures should show: one of the first three fields, or none if a picture is given.
 
     Args:
         label: a class of the model, by name or number.
@@ -66,7 +66,7 @@ class Question:
             )
 
     def condition(self, model: Classifier | Encoder) -> Condition:
-        """What is climbed."""
+        """The condition whose score is raised."""
         on = model if isinstance(model, Encoder) else model.encoder
         if self.label is not None:
             if isinstance(model, Encoder):
@@ -85,7 +85,7 @@ class Question:
         return of_picture(on, as_read(self.like, shown_at(on, min(on.transform.input_size))), name_of(self.like, 1))
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
-        """The picture to start at, if one is given beside something to climb."""
+        """The picture to start from, if one is given beside another target."""
         if self.like is None or (self.label is None and self.text is None and self.neuron is None):
             return None
         return as_read(self.like, generator.read.cut(generator.side))
@@ -93,7 +93,9 @@ class Question:
 
 @dataclass(frozen=True, repr=False)
 class Made(Page):
-    """Pictures that a network takes for what was asked, and the strips of each way's chains, uint8 ``(t, h, w, 3)``."""
+    """Pictures that a network takes for the requested target, and the strips of each way's chains, uint8 ``(t, h, w,
+    3)``.
+    """
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -104,12 +106,12 @@ class Made(Page):
 
     @property
     def pictures(self) -> list[np.ndarray]:
-        """The last ones, made with the prior, uint8 ``(h, w, 3)``."""
+        """The last pictures made with the prior, uint8 ``(h, w, 3)``."""
         return [strip[-1] for strip in self.strips["ppgn"]]
 
     @property
     def files(self) -> dict[str, np.ndarray]:
-        """Name of a file → a last picture, of every way."""
+        """The last pictures of every way, by file name."""
         return {_file(way, i): strip[-1] for way, strips in self.strips.items() for i, strip in enumerate(strips)}
 
 
@@ -119,7 +121,7 @@ def _file(way: str, i: int) -> str:
 
 @dataclass(frozen=True)
 class Asking:
-    """How many pictures, and from where.
+    """How many pictures to generate, and where to start.
 
     Args:
         n: number of pictures to generate; more take longer.
@@ -146,7 +148,7 @@ def make(
     picture: Float[Tensor, "1 3 s s"] | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Make pictures, judge them, and put the controls beside them."""
+    """Generate pictures, let the judge see them, and add the controls."""
     facts = generator.facts
     check_errors(facts.get("decoder", f"the generator of {generator.read.name}'s codes"), facts)
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
@@ -213,7 +215,7 @@ def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str,
 
 
 def sentence(data: dict[str, Any]) -> str:
-    """What came of it, as the page and the command line say it."""
+    """The result in a sentence, for the page and the command line."""
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
     message = f"{data['climbed']}, which guided them, gives them an average {data['measure']} of {own['value']:.2f}"
@@ -228,7 +230,7 @@ def sentence(data: dict[str, Any]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """See that pages, JSON and pictures can be written into a folder; asked before the work begins."""
+    """Check that pages, JSON and pictures can be written into a folder; called before the work begins."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.output import check_folder
 
@@ -260,7 +262,9 @@ def prepared(
     progress: Progress | None = None,
     **trained: Any,
 ) -> Generator:
-    """The generator of a folder, or of a decoder and its user's pictures; ``trained`` is for the first."""
+    """The generator of a folder, or one made from a decoder and the user's pictures; ``trained`` belongs to the
+    first.
+    """
     if (generator is None) == (decoder is None) or (decoder is None) != (pictures is None):
         given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
@@ -297,7 +301,8 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Draw pictures that a model takes for a class, a text, a neuron or a given picture (``seewhy study generate``).
+    """Generate pictures that a model takes for a class, a text, a neuron or a given picture (``seewhy study
+    generate``).
 
     Args:
         generator: the folder of a generator, as reproductions/train_generator.py writes it.
@@ -371,7 +376,7 @@ class Chain(TypedDict):
 
 
 class GenerateOutput(TypedDict):
-    """The object of seewhy study generate --json."""
+    """The JSON object that ``seewhy study generate --json`` prints."""
 
     sentence: Annotated[str, Doc("the result")]
     asked: Annotated[str, Doc("what the pictures should show")]

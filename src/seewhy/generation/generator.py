@@ -26,7 +26,7 @@ from ..types import Transform
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Pictures of 0…1 of any side → an encoder's features, with gradients back to the pictures."""
+    """Maps pictures of 0…1 of any size to an encoder's features, with gradients back to the pictures."""
 
     encoder: Encoder
     side: int | None = None
@@ -37,11 +37,11 @@ class Reader:
 
     @property
     def looks(self) -> str | None:
-        """What a judge must not be for another's."""
+        """The fingerprint that a judge's network must not share."""
         return self.encoder.looks
 
     def cut(self, side: int) -> Transform:
-        """How a person's picture is read, as a generator would have to make it."""
+        """A person's picture, cut as a generator would have to produce it."""
         return shown_at(self.encoder, side)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Reader:
             )
 
     def pixels(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
-        """At the side that is read, and normalised as the encoder was trained."""
+        """Pictures at the encoder's input size, normalised as in its training."""
         own = self.encoder.transform
         size = own.input_size if self.side is None else (self.side, self.side)
         if pictures.shape[2:] != size:
@@ -71,7 +71,7 @@ class Reader:
         return (pictures - mean) / std
 
     def features(self, pictures: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """As the trunk arranges them."""
+        """The features as the trunk arranges them."""
         found: Tensor = self.encoder.trunk(self.pixels(pictures))
         return found
 
@@ -82,29 +82,29 @@ class Reader:
 
 
 def shown_at(encoder: Encoder, side: int) -> Transform:
-    """Cuts pictures as the encoder does, to another side."""
+    """Cuts pictures as the encoder does, at another size."""
     own = encoder.transform
     resize = round(own.resize * side / min(own.input_size)) if isinstance(own.resize, int) else (side, side)
     return replace(own, input_size=(side, side), resize=resize)
 
 
 def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:
-    """A picture of a person's."""
+    """A person's picture as the encoder reads it."""
     return unit(torch.from_numpy(read_picture(picture, cut).pixels.copy())[None])
 
 
 def unit(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    """Bytes → 0…1, channels second."""
+    """Bytes to numbers of 0…1, channels second."""
     return pictures.permute(0, 3, 1, 2).float() / 255
 
 
 def bytes_of(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
-    """What a person is shown."""
+    """Numbers of 0…1 to the bytes that a person sees."""
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def batched(network: Callable[[Tensor], Tensor], many: Tensor, size: int = 64) -> Tensor:
-    """What is read of many pictures, or made of many codes, without gradients."""
+    """Apply a function to many pictures or codes in batches, without gradients."""
     with torch.no_grad():
         return torch.cat([network(part) for part in many.split(size)])
 
@@ -116,19 +116,19 @@ POOR = 0.9
 def errors(
     made: Float[Tensor, "n 3 s s"], real: Float[Tensor, "n 3 s s"], others: UInt8[Tensor, "m s s 3"]
 ) -> dict[str, float]:
-    """How far pictures that were decoded are from those held out, and the mean of the others from these."""
+    """The error of decoded pictures against the held-out ones, and the error of the mean picture."""
     mean = sum(unit(part).sum(0) for part in others.split(64)) / len(others)
     pairs = {"held_out_error": made, "mean_picture_error": mean}
     return {name: round(float((one - real).square().mean().sqrt()), 5) for name, one in pairs.items()}
 
 
 def is_poor(facts: Mapping[str, Any]) -> bool:
-    """Whether hardly better than the mean picture; what was not measured is not."""
+    """Whether pictures are hardly better than the mean picture; false if this was not measured."""
     return bool(facts.get("held_out_error", 0) > POOR * facts.get("mean_picture_error", 1))
 
 
 def check_errors(name: str, facts: Mapping[str, Any]) -> None:
-    """Refuse what draws hardly better than the mean picture."""
+    """Refuse a generator whose pictures are hardly better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
             f"The decoder {name} cannot draw your pictures: its error on held-out ones is "
@@ -139,7 +139,7 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
 
 
 def some(codes: Float[Tensor, "n d"]) -> Float[Tensor, " m"]:
-    """Numbers enough for a quantile, evenly taken: torch sorts no more than 16 million."""
+    """Enough numbers for a quantile, evenly spaced, because torch sorts at most 16 million."""
     flat = codes.flatten()
     return flat[:: max(1, len(flat) // 2**23)]
 
@@ -153,7 +153,7 @@ LEAST_SPREAD = 0.05
 
 
 class GeneratorNetwork(nn.Module):
-    """Three full layers, 4 × 4 cells, then a doubling of the side with each transposed convolution, and a sigmoid."""
+    """Three dense layers, a grid of 4 × 4 cells, transposed convolutions that each double the side, and a sigmoid."""
 
     centre: Tensor
     spread: Tensor
@@ -177,7 +177,7 @@ class GeneratorNetwork(nn.Module):
         self.register_buffer("spread", torch.ones(n_code))
 
     def scale_to(self, codes: Float[Tensor, "n d"]) -> None:
-        """Centre and scale codes as these are."""
+        """Centre and scale codes like these."""
         spread = codes.std(0)
         self.centre.copy_(codes.mean(0))
         self.spread.copy_(spread.clamp_min(LEAST_SPREAD * float(spread.mean()) + 1e-6))
@@ -219,17 +219,17 @@ class Generator:
     denoise: Callable[[Tensor], Tensor] | None = None
 
     def pull(self, codes: Float[Tensor, "b d"], made: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """``R(h) - h``; ``made`` are the codes' pictures."""
+        """``R(h) - h``; ``made`` are the pictures of the codes."""
         return (self.read(made) if self.denoise is None else self.denoise(codes)) - codes
 
     @property
     def side(self) -> int:
-        """Of its pictures, in pixels."""
+        """The side of its pictures in pixels."""
         return int(self.facts["side"])
 
     @property
     def recipe(self) -> str:
-        """What it was made from and how well it does, in a sentence."""
+        """The origin of the generator and its error, in a sentence."""
         facts = self.facts
         if "n_pictures" not in facts:
             return "a decoder of your own, of which nothing was measured"
@@ -265,7 +265,7 @@ class Generator:
 def load_generator(
     folder: str | Path, encoder: Encoder | str | None = None, *, own: Encoder | None = None, engine: str = "auto"
 ) -> Generator:
-    """Load what :meth:`Generator.save` wrote; no code in the file is run."""
+    """Load the result of :meth:`Generator.save`. No code in the file is run."""
     path = Path(folder)
     path = path / FILE if path.is_dir() else path
 

@@ -41,7 +41,7 @@ class Score:
     predicts: Predicts = "epsilon"
 
     def step(self, sigma: float) -> int:
-        """The step whose noise comes nearest."""
+        """The step whose noise comes closest."""
         sigmas = ((1 - self.alphas) / self.alphas).sqrt()
         return int((sigmas.clamp_min(1e-12).log() - torch.tensor(sigma).log()).abs().argmin())
 
@@ -85,7 +85,7 @@ class Autoencoder(nn.Module):
 
 
 class Denoise(Task):
-    """Codes from noisy copies of them: the mean squared error, in spreads."""
+    """Learns codes from their noisy copies; the loss is the mean squared error in units of the spread."""
 
     needs: ClassVar[tuple[str, ...]] = ("codes", "noise")
     moves: ClassVar[bool] = False
@@ -104,14 +104,14 @@ class Denoise(Task):
 
 
 def spread_of(codes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Of all units alike, around the mean of each."""
+    """The common spread of all units around their means."""
     return (codes - codes.mean(0)).square().mean().sqrt().clamp_min(1e-6)
 
 
 def autoencoder(
     codes: Float[Tensor, "n d"], noise: float, n_steps: int, *, seed: int = 0, progress: Progress | None = None
 ) -> Autoencoder:
-    """Trained on codes of pictures; ``noise`` is in their spread."""
+    """An autoencoder trained on codes of pictures; ``noise`` is in units of their spread."""
     with seeded(seed):
         network = Autoencoder(codes.shape[1], noise)
     network.centre.copy_(codes.mean(0))
@@ -128,13 +128,13 @@ def autoencoder(
 
 @torch.no_grad()
 def noise_left(denoise: Callable[[Tensor], Tensor], codes: Float[Tensor, "n d"], sigma: float) -> float:
-    """What a prior leaves of noise on codes that it was not trained on, as a part of it; 1 is doing nothing."""
+    """The fraction of the noise that a prior leaves on codes that it was not trained on; 1 if it removes none."""
     noise = sigma * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
     return round(float((denoise(codes + noise) - codes).norm() / noise.norm()), 5)
 
 
 def check_noise(name: str, facts: dict[str, Any]) -> None:
-    """Refuse a prior that takes no noise out, of another model's codes, say."""
+    """Refuse a prior that removes no noise, for example one for another model's codes."""
     if facts["noise_left"] >= 1:
         raise ModelError(
             f"The prior of {name} ({facts['prior']}) leaves {facts['noise_left']:.0%} of the noise on codes of "

@@ -18,7 +18,7 @@ from .generator import Generator
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Of one step, each of the codes' shape; what is not asked for is zero."""
+    """The terms of one step, each with the codes' shape; terms that were not requested are zero."""
 
     prior: Float[Tensor, "b d"]
     condition: Float[Tensor, "b d"]
@@ -27,7 +27,7 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Walks side by side."""
+    """Chains that run side by side."""
 
     steps: tuple[int, ...]
     pictures: Float[Tensor, "t b 3 s s"]
@@ -79,7 +79,7 @@ class PPGN:
         check_fields(self, "The sampler")
 
     def terms(self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"]) -> Terms:
-        """What pulls at each code; a term whose ``ε`` is 0 is not computed."""
+        """The terms that move each code; a term whose ``ε`` is 0 is not computed."""
         prior = climbed = torch.zeros_like(codes)
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
@@ -99,7 +99,7 @@ class PPGN:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Chains:
-        """Walk from every start; a chain is the same whatever others walk beside it."""
+        """Run a chain from every start; a chain does not depend on the others beside it."""
         low, high = generator.bounds
         codes = starts.clamp(low, high) if self.clip else starts.clone()
         eps1 = self.eps1 * self._scale(generator, condition, codes)
@@ -120,7 +120,7 @@ class PPGN:
         return told.chains(codes, error, (sizes[0], sizes[-1]))
 
     def rate(self, step: int) -> float:
-        """Of a step, as a part of the range."""
+        """The length of a step, as a fraction of the range."""
         end = self.lr if self.lr_end is None else self.lr_end
         return self.lr + (end - self.lr) * step / max(1, self.n_steps - 1)
 
@@ -146,7 +146,7 @@ class PixelAscent:
     lr: float = 1 / 30
 
     def sample(self, condition: Condition, starts: Float[Tensor, "b 3 s s"]) -> Chains:
-        """Climb from every picture; in the end the codes are the pixels."""
+        """Run gradient ascent from every picture; the final codes are the pixels."""
         pictures, told, sizes = starts.clone(), _Told(self.like, condition), []
         for step in range(self.like.n_steps):
             with torch.enable_grad():
@@ -202,7 +202,7 @@ def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Flo
 
 
 def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """The means of ``n`` clusters among the codes that fit best."""
+    """The means of ``n`` clusters among the best-fitting codes."""
     most = max(n, min(len(codes), max(4 * n, len(codes) // PART)))
     best = codes[fits.topk(min(most, len(codes))).indices]
     if len(best) <= n:
@@ -211,14 +211,14 @@ def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int,
 
 
 def noise(generator: Generator, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Codes of independent units, each with the mean and spread that it has on training pictures."""
+    """Codes of independent units, each with its mean and spread on training pictures."""
     codes = generator.codes
     draws = torch.Generator().manual_seed(seed)
     return codes.mean(0) + codes.std(0) * torch.randn(n, codes.shape[1], generator=draws)
 
 
 def at_picture(generator: Generator, picture: Float[Tensor, "1 3 s s"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """The picture's own code, and around it others."""
+    """The picture's own code, and others around it."""
     with torch.no_grad():
         own = generator.read(picture)
     around = noise(generator, n, seed) - generator.codes.mean(0)

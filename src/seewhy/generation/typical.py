@@ -36,7 +36,7 @@ RULE = (
 
 
 class Typicals:
-    """Typical pictures of each class of a classifier, each class made once."""
+    """Typical pictures of each class of a classifier; each class is generated once."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Typicals:
 
     @classmethod
     def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
-        """With the generator of a folder."""
+        """Typical pictures from the generator in a folder."""
         generator = load_generator(folder, own=classifier.encoder)
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
@@ -67,7 +67,7 @@ class Typicals:
         return f"Typicals({self.digest})"
 
     def of(self, label: int) -> Typical:
-        """Those of a class; kept, so that a thousand cards make each class once."""
+        """The typical pictures of a class, kept so that a thousand cards generate each class once."""
         if label not in self._known:
             found = cached_tensors(FOLDER, f"{self.digest[:40]}-{label}", lambda: self._made(label))
             self._known[label] = self._told(label, found)
@@ -107,7 +107,7 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """How far the pictures can be trusted."""
+    """The verdict on how far the pictures can be trusted."""
     told = [one.agrees for one in pictures if one.agrees is not None]
     level: Level = "not measured"
     figures = f"{climbed} guided the generator, and agrees with any picture made for it."

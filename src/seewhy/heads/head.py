@@ -16,12 +16,12 @@ from .votes import Votes, WordDecision
 
 
 class Feature(Protocol):
-    """What a head does to pooled features before its linear layer."""
+    """The function of pooled features that a head applies before its linear layer."""
 
     def __call__(self, pooled: Float[Tensor, "b p"], /) -> Float[Tensor, "b d"]: ...
 
     def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-        """``v`` with ``rows · feature(pooled) = v · pooled + const``, exactly, the length held as it is."""
+        """``v`` with ``rows · feature(pooled) = v · pooled + const``, exact if the length is held constant."""
         ...
 
 
@@ -45,7 +45,7 @@ class Projected:
 class Head(nn.Module):
     """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
 
-    ``weight`` has a row a class; with votes, a row a picture or a sentence.
+    ``weight`` has one row per class or, with votes, one row per picture or sentence.
     """
 
     weight: Tensor
@@ -72,7 +72,7 @@ class Head(nn.Module):
         return self.scale * read @ self.weight.T + self.bias
 
     def score(self, pooled: Float[Tensor, "b p"], target: TargetFunction) -> Float[Tensor, " b"]:
-        """``target(self(pooled))``, by the target's own rows alone where it is of classes and those are linear."""
+        """``target(self(pooled))``, computed from the target's rows alone if it is of classes and these are linear."""
         if self.votes is not None or not isinstance(target, Target):
             return target(self(pooled))
         return self.scale * (self._read(pooled) * target.of(self.weight)).sum(1) + target.of(self.bias)
@@ -93,8 +93,9 @@ class Head(nn.Module):
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
         """``v`` with ``target's logit, less the mean over classes, = v · pooled + const`` on these pictures.
 
-        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the part of cell ``ij``, and the parts add up. With
-        votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, and the entropy of each picture's part ``p`` is in the constant.
+        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the contribution of cell ``ij``, and the
+        contributions add up. With votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``; the entropy of the pictures' shares
+        ``p`` is in the constant.
         """
         if self.votes is not None:
             part = target.over(self.votes, (self.feature(pooled) @ self.weight.T).detach())
@@ -106,9 +107,10 @@ class Head(nn.Module):
 
 
 class TargetFunction(Protocol):
-    """What is explained: any number a picture that is a differentiable function of its logits.
+    """What is explained: any differentiable function of the logits that gives one number per picture.
 
-    :class:`Target` is the usual one. Any other function will do, for example ``lambda logits: logits.logsumexp(1)``.
+    :class:`Target` is the usual one. Any other function is possible, for example ``lambda logits:
+    logits.logsumexp(1)``.
     """
 
     def __call__(self, logits: Float[Tensor, "b k"], /) -> Float[Tensor, " b"]: ...
@@ -116,7 +118,7 @@ class TargetFunction(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained, one class a picture: its logit, or its lead over another class."""
+    """What is explained, with one class per picture: its logit, or its lead over another class."""
 
     index: Int[Tensor, " b"]
     against: Int[Tensor, " b"] | None = None
@@ -127,13 +129,15 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """What each row counts: the slope of the target's logit, less the mean over classes or the other class's."""
+        """The weight of each row: the slope of the target's logit, minus the mean over classes or the other class's
+        slope.
+        """
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)
         return torch.autograd.grad(lead.sum(), leaf)[0]
 
     def of(self, weight: Float[Tensor, "k ..."]) -> Float[Tensor, "b ..."]:
-        """The direction of the target in a linear layer, or its part of the bias."""
+        """The target's direction in a linear layer, or its share of the bias."""
         mine = weight[self.index]
         return mine if self.against is None else mine - weight[self.against]

@@ -58,7 +58,7 @@ class Normalise:
         return torch.nn.functional.normalize(x, dim=-1) if self.l2 else x
 
     def slope(self, pooled: Float[Tensor, "b d"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """``v`` with ``rows · self(x) = v · x`` at these features, the length held as it is (chords from 0)."""
+        """``v`` with ``rows · self(x) = v · x`` at these features, with the length held constant (chords from 0)."""
         x = signed_power(pooled, self.power)
         chord = torch.where(pooled == 0, torch.zeros_like(x), x / torch.where(pooled == 0, 1.0, pooled))
         length = x.norm(dim=-1, keepdim=True).clamp(min=1e-12) if self.l2 else 1.0

@@ -42,22 +42,23 @@ def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
 def concept_scores(
     pooled: Float[Tensor, "b d"], concepts: Float[Tensor, "m d"], *, over_concepts: bool = True
 ) -> Float[Tensor, "b m"]:
-    """``LayerNorm_M(z Cᵀ)``, over all concepts: a value that is kept still depends on those that are not."""
+    """``LayerNorm_M(z Cᵀ)`` over all concepts, so a value that is kept depends on those that are not."""
     products = pooled @ normalize(concepts, dim=1).T
     return layer_norm(products, products.shape[1:]) if over_concepts else products
 
 
 def strongest(scores: Float[Tensor, "b m"], kept: int) -> Bool[Tensor, "b m"]:
-    """Which ``kept`` values of each row are the largest by size; of equal ones those that come first."""
+    """The ``kept`` values of each row with the largest absolute value; of equal values, the first."""
     order = scores.detach().abs().argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order[:, :kept], True)
 
 
 def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard") -> Float[Tensor, "b m"]:
-    """Each row's strongest values, the others 0; the gradient goes through those that are kept.
+    """The strongest values of each row, with 0 for all others; the gradient flows through those that are kept.
 
-    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps fewer still where values
-    are equal. ``soft`` is the paper's equation 4 as reviews quote it, with the largest size left out as ``tau``.
+    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps even fewer if values are
+    equal. ``soft`` is the paper's equation 4 as reviews quote it; ``tau`` is the largest absolute value that is left
+    out.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()
@@ -79,8 +80,8 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
 
 @dataclass(frozen=True)
 class KeptConcepts(WordDecision):
-    """``logits = W · a + b``, ``a`` the cosines in units of ``mean`` and ``spread`` of the pictures learnt from, 0 but
-    for the ``kept`` largest in size.
+    """``logits = W · a + b``. ``a`` are the cosines, standardised with ``mean`` and ``spread`` over the training
+    pictures; only the ``kept`` values of largest size are not 0.
     """
 
     name = "sparse_concepts"
@@ -104,11 +105,11 @@ class KeptConcepts(WordDecision):
         return len(self.layer)
 
     def which(self, scores: Float[Tensor, "b m"]) -> Bool[Tensor, "b m"]:
-        """The concepts that each picture keeps."""
+        """The concepts that are kept for each picture."""
         return strongest((scores - self.mean) / self.spread, self.kept)
 
     def values(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """Cosines in standard units, 0 where they are not kept."""
+        """Cosines in standard units; 0 for concepts that are not kept."""
         return (scores - self.mean) / self.spread * self.which(scores)
 
     def __call__(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b k"]:
@@ -116,13 +117,15 @@ class KeptConcepts(WordDecision):
 
     @property
     def n_out(self) -> int:
-        """How many are taken out to see what they matter: a third of those kept."""
+        """The number of concepts that are removed to test what they matter: a third of those kept."""
         return max(1, self.kept // 3)
 
     def without(
         self, scores: Float[Tensor, "b m"], *, at_random: bool = False
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Logits as they are, and without the kept concepts that add most to the first class's lead over the second."""
+        """The logits, and the logits without the kept concepts that most raise the first class's lead over the
+        second.
+        """
         values = self.values(scores)
         logits = values @ self.layer.T + self.offset
         first, second = logits.topk(2, dim=1).indices.T

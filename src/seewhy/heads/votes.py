@@ -41,18 +41,18 @@ class Votes:
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
 
     def within(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Each picture's part in its own class's logit: ``∂ logit_c / ∂ s_i``; over a class they add up to 1."""
+        """Each picture's share in its own class's logit: ``∂ logit_c / ∂ s_i``; the shares of a class add up to 1."""
         with torch.enable_grad():
             leaf = scores.detach().requires_grad_()
             return torch.autograd.grad(self(leaf).sum(), leaf)[0]
 
     def share(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Each picture's part of the whole vote; over all pictures they add up to 1."""
+        """Each picture's share of the whole vote; the shares of all pictures add up to 1."""
         return self.within(scores) * self(scores).softmax(1)[:, self.owner]
 
     def ballot(self, scores: Float[Tensor, " n"]) -> list[tuple[int, float]]:
-        """The row and the part of every picture that voted, the largest part first, equals the most similar first; rows
-        of one name are crops of one picture: they count together, and the most similar one stands for them.
+        """The row and the share of every picture that voted, the largest share first; of equal shares, the most similar
+        first. Rows of one name are crops of one picture. They count together, and the most similar one represents them.
         """
         share = self.share(scores[None])[0]
         voted = (share > 0).nonzero()[:, 0]
@@ -66,13 +66,13 @@ class Votes:
         return sorted(((best[p], part) for p, part in parts.items()), key=lambda one: -one[1])
 
     def without(self, scores: Float[Tensor, "b n"], rows: Collection[int]) -> Float[Tensor, "b k"]:
-        """Logits once the pictures of these rows, with all their crops, have no vote."""
+        """Logits after the pictures of these rows, with all their crops, have lost their vote."""
         left = scores.clone()
         left[:, self.rows_of(rows)] = -torch.inf
         return self(left)
 
     def rows_of(self, rows: Collection[int]) -> list[int]:
-        """Every row of the pictures that these rows are of."""
+        """All rows of the pictures to which these rows belong."""
         if not self.names:
             return list(rows)
         names = {self.names[row] for row in rows}
@@ -82,7 +82,7 @@ class Votes:
 def nearest_scores(
     scores: Float[Tensor, "b n"], owner: Int[Tensor, " n"], n_classes: int, k: int
 ) -> tuple[Float[Tensor, "b m"], Int[Tensor, "b m"], Float[Tensor, "b c"]]:
-    """The ``k`` largest similarities, falling, whose they are, and each class's largest."""
+    """The ``k`` largest similarities in falling order, their rows, and the largest similarity of each class."""
     top, at = scores.topk(min(k, scores.shape[1]), dim=1)
     lowest = torch.full((scores.shape[0], n_classes), -torch.inf, dtype=scores.dtype)
     return top, owner[at], lowest.scatter_reduce(1, owner.expand_as(scores), scores, "amax")
@@ -91,7 +91,7 @@ def nearest_scores(
 def class_logits(
     top: Float[Tensor, "b m"], whose: Int[Tensor, "b m"], best: Float[Tensor, "b c"], k: int
 ) -> Float[Tensor, "b c"]:
-    """Logits from what :func:`nearest_scores` found, for this ``k`` or a smaller one."""
+    """Logits from the result of :func:`nearest_scores`, for this ``k`` or a smaller one."""
     k = min(k, top.shape[1])
     top, whose = top[:, :k], whose[:, :k]
     highest = best.detach()
@@ -103,7 +103,7 @@ def class_logits(
 
 
 class WordDecision(ABC):
-    """Decides by sentences, and can be saved; ``name`` is of the recipe that makes it."""
+    """Decides by sentences, and can be saved; ``name`` is the name of the recipe that makes it."""
 
     name: ClassVar[str]
     n_classes: int
@@ -116,15 +116,15 @@ class WordDecision(ABC):
 
     @abstractmethod
     def by_words(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, " b"]:
-        """The class that the sentences choose without the classes' own."""
+        """The class that the other sentences choose, without those that name the classes."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON."""
+        """What is needed besides the tensors to build it again, as JSON."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors beside the head's rows that are needed to build it again."""
+        """The tensors, besides the head's rows, that are needed to build it again."""
 
     @classmethod
     @abstractmethod
@@ -134,7 +134,7 @@ class WordDecision(ABC):
 
 @dataclass(frozen=True)
 class Reason:
-    """A sentence (``row`` of the head) of the second look: which rival it is ``against``, and for whom else."""
+    """A sentence (``row`` of the head) of the second look, the rival that it is ``against``, and its other classes."""
 
     row: int
     text: str
@@ -151,10 +151,10 @@ class Reranking(WordDecision):
 
     ``logit_a = t_a − log Σ_A exp(t) + log Σ_A exp(s)`` for ``a`` in ``A``, ``logit_c = s_c`` for the others.
 
-    So the probabilities of the classes outside ``A`` stay as they were, those inside share what the first look gave
-    them together, and the decision is that of the largest ``t_a``: the best of ``k`` has at least their mean, which no
-    class outside exceeds. It is differentiable wherever the ``k`` classes stay the same. Where the first look's two
-    largest probabilities are at least ``gate`` apart, its decision stands.
+    So the probabilities of the classes outside ``A`` do not change, and those inside share what the first look gave
+    them together. The decision is the class of the largest ``t_a``: the best of ``k`` has at least their mean, which no
+    class outside exceeds. It is differentiable while the ``k`` classes stay the same. If the first look's two largest
+    probabilities differ by at least ``gate``, its decision is kept.
     """
 
     k: int
@@ -162,7 +162,7 @@ class Reranking(WordDecision):
 
     @abstractmethod
     def mix(self, ambiguous: Int[Tensor, "b k"], *, words_only: bool = False) -> Float[Tensor, "b k r"]:
-        """What each row counts for each class in question."""
+        """The weight of each row for each class in question."""
 
     @abstractmethod
     def reasons(self, ambiguous: Int[Tensor, " k"], label: int) -> tuple[Reason, ...]:
@@ -173,11 +173,11 @@ class Reranking(WordDecision):
         return self.n_classes
 
     def ambiguous(self, scores: Float[Tensor, "b r"]) -> Int[Tensor, "b k"]:
-        """The classes in question, the likeliest first."""
+        """The classes in question, the most probable first."""
         return scores[:, : self.n_classes].topk(min(self.k, self.n_classes), dim=1).indices
 
     def second(self, scores: Float[Tensor, "b r"], *, words_only: bool = False) -> Float[Tensor, "b k"]:
-        """``t``, of the classes of :meth:`ambiguous`."""
+        """``t`` for the classes of :meth:`ambiguous`."""
         mix = self.mix(self.ambiguous(scores), words_only=words_only)
         return (mix.to(scores) * scores[:, None]).sum(2)
 

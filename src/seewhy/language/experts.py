@@ -1,4 +1,4 @@
-"""Experts that say what is on a picture: protocols for any detector, and those that SeeWhy has on board.
+"""Experts that describe a picture's content: protocols for any detector, and SeeWhy's own experts.
 
 Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network: any can be plugged in here.
 Offline, a classifier's own cells stand in, for its own classes and as coarsely as its map; there is no depth.
@@ -46,7 +46,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "brown": (110, 70, 40),
     "beige": (215, 190, 150),
 }
-"""Names people use, and an sRGB colour that has each; the nearest in CIELAB wins."""
+"""Colour names in common use, each with an sRGB colour; the nearest in CIELAB wins."""
 
 _EVERYDAY = """
 airplane bag ball bench bicycle bird boat book bottle bridge building bus camera car cat chair clock cloud coat
@@ -54,7 +54,7 @@ cow cup dog door fence flower fork fountain grass guitar hat horse house key kni
 orange person phone pizza plate river road shoe sign sofa table tower train tree truck umbrella wall window
 """
 CONTROLS = tuple(_EVERYDAY.split())
-"""Everyday things a phrase is measured against."""
+"""Everyday objects with which a phrase is compared."""
 
 
 @dataclass(frozen=True)
@@ -87,31 +87,31 @@ class FoundObject:
 
 
 class Detector(Protocol):
-    """Finds objects in a picture, the highest score first."""
+    """Finds objects in a picture, highest score first."""
 
     def detect(self, scene: Scene) -> Sequence[FoundObject]: ...
 
 
 class Segmenter(Protocol):
-    """Cuts the object in a box out of ``scene.pixels`` (the paper: SAM)."""
+    """Cuts the object in a box out of ``scene.pixels`` (paper: SAM)."""
 
     def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]: ...
 
 
 class DepthEstimator(Protocol):
-    """Measures how near everything on ``scene.pixels`` is, in any unit (the paper: 255 minus GLPN's depth)."""
+    """Estimates how near every pixel of ``scene.pixels`` is, in any unit (paper: 255 minus GLPN's depth)."""
 
     def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]: ...
 
 
 class Verifier(Protocol):
-    """Checks whether the picture shows what a phrase says (the paper: Grounding DINO finds a box, or none)."""
+    """Checks whether the picture shows the content of a phrase (paper: Grounding DINO finds a box, or none)."""
 
     def supports(self, scene: Scene, phrase: str) -> bool: ...
 
 
 class BoxSegmenter:
-    """Takes the ellipse in a box for the object; the fallback without a segmenter."""
+    """Uses the ellipse in a box as the object, if there is no segmenter."""
 
     def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
         height, width = scene.pixels.shape[:2]
@@ -124,7 +124,7 @@ class BoxSegmenter:
 
 
 def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
-    """The most frequent colour name of the pixels."""
+    """Return the most frequent colour name of the pixels."""
     flat = pixels.reshape(-1, 3)
     if not len(flat):
         return ""
@@ -146,7 +146,7 @@ def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
-    """The middle half of a box, which shows the object more often than its corners do."""
+    """Return the middle half of a box, which shows the object more often than its corners do."""
 
     def middle(low: float, high: float, n: int) -> slice:
         inset = (high - low) / 4
@@ -159,7 +159,7 @@ def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.nd
 
 @dataclass(frozen=True)
 class CellDetector:
-    """Objects of a classifier's own classes: connected cells in which one class has at least ``threshold``.
+    """Finds objects of a classifier's own classes: connected cells in which one class has at least ``threshold``.
 
     Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture.
     """
@@ -191,7 +191,7 @@ class CellDetector:
 
 @dataclass(frozen=True)
 class CellVerifier:
-    """Whether a phrase's cosine at its best cell stands ``margin`` deviations above that of :data:`CONTROLS`."""
+    """Checks whether a phrase's cosine at its best cell is ``margin`` deviations above that of :data:`CONTROLS`."""
 
     classifier: Deciding
     margin: float = 1.0
@@ -221,7 +221,7 @@ class CellVerifier:
 
 
 def look_at(classifier: Deciding, name: str) -> Encoded:
-    """Encode one picture by the trunk, with its map and pixels."""
+    """Encode one picture by the trunk, and return its map and pixels."""
     seen = next(
         encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
     )

@@ -1,4 +1,4 @@
-"""Texts of single pictures, as files found by the picture's own bytes; chosen among those of its class (GIST)."""
+"""Texts of single pictures, chosen among those of the class (GIST), in files that identify pictures by their bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORM = '{"image": "a.jpg", "digest": "…", "texts": ["…", …]}'
 
 
 def read_captions(path: str | Path) -> tuple[Caption, ...]:
-    """Read a ``.jsonl``; ``text`` may stand for ``texts``."""
+    """Read captions from a ``.jsonl`` file; ``text`` may replace ``texts``."""
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
@@ -74,7 +74,7 @@ def _caption(line: str, where: str) -> Caption:
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
-    """The captions of these pictures, in order, found by digest or by a unique file name."""
+    """Return the captions of these pictures, in order, found by digest or by a unique file name."""
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
     files = Counter(Path(name).name for name in names)
@@ -126,7 +126,7 @@ class Match:
         check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
-        """Positions of the best texts, best first, and the probability of each among all texts."""
+        """Return the positions of the best texts, best first, and the probability of each among all texts."""
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
         return order[: self.top].tolist(), values[: self.top].tolist()
@@ -146,7 +146,7 @@ class Matcher:
         self.vectors = dict(zip(self.texts, parts, strict=True))
 
     def match(self, sample: Sample, seen: Encoded) -> Caption:
-        """The texts of one picture, from its own crop."""
+        """Return the texts of one picture, from its own crop."""
         with torch.no_grad():
             joint = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0]
         order, scores = self.how.of(joint, self.vectors[sample.label])
@@ -162,7 +162,7 @@ def match_pictures(
     *,
     store: FeatureStore | None = None,
 ) -> Iterator[Caption | Failure]:
-    """The texts of each picture, as a stream in order; an unreadable picture becomes a failure."""
+    """Yield the texts of each picture, in order; an unreadable picture becomes a failure."""
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
     for sample, seen in zip(
         samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
@@ -171,7 +171,7 @@ def match_pictures(
 
 
 def short_prompt(text: str) -> Prompt:
-    """Asks for the traits alone, as GIST's third step does; the authors' wording is not public."""
+    """Return a prompt for the traits alone, as in GIST's third step; the authors' wording is not public."""
     system = (
         "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
         "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
@@ -180,7 +180,7 @@ def short_prompt(text: str) -> Prompt:
 
 
 def read_short(answer: str) -> str:
-    """A list of traits, on one line.
+    """Read a list of traits as one line.
 
     >>> read_short(" red beak,\\n black cap. ")
     'red beak, black cap'
@@ -192,13 +192,13 @@ def read_short(answer: str) -> str:
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """The same with every text shortened; a text shared by classes is asked about once."""
+    """Return the descriptions with every text shortened; a text shared by classes is sent only once."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """How much the texts say about the picture, and not only about its class."""
+    """Measure how much the texts say about the picture, and not only about its class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1
@@ -215,7 +215,7 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
 
 
 def say(found: Mapping[str, float]) -> str:
-    """:func:`specificity` in a sentence."""
+    """State the result of :func:`specificity` in a sentence."""
     return (
         f"{found['distinct']:.1f} different best texts a class; the commonest is that of {found['commonest']:.0%} of a "
         f"class's pictures; {found['entropy']:.1f} bits (0: one text for the whole class)"
@@ -233,7 +233,9 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """:func:`match_pictures`, written at the end; looks and answers are kept in their stores until then."""
+    """Write the result of :func:`match_pictures` to a file at the end; until then the stores hold features and
+    answers.
+    """
     check_file(path, force=force)
     lines = []
     for found in match_pictures(encoder, samples, descriptions, how, store=store):

@@ -1,4 +1,4 @@
-"""The JSON that language answers with, as types."""
+"""Types of the JSON that language commands print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .pairs.checking import Checked
 
 
 class CorrectedOutput(TypedDict):
-    """The object of seewhy check --export --json."""
+    """The JSON object that ``seewhy check --export --json`` prints."""
 
     file: Annotated[str, Doc("the corrected table")]
     corrected: Annotated[Count, Doc("rows with another label")]
@@ -31,11 +31,11 @@ class DescribePairsOutput2(TypedDict):
 
 
 DescribeClassesOutput = DescribePairsOutput = DryRunOutput | DescribePairsOutput2
-"""The object of seewhy describe write --json, with --pairs too."""
+"""The JSON object that ``seewhy describe write --json`` prints, also with ``--pairs``."""
 
 
 PairsCheckOutput = Checked
-"""The object of seewhy check --texts --json."""
+"""The JSON object that ``seewhy check --texts --json`` prints."""
 
 
 class DescribeMatchOutput2(TypedDict):
@@ -49,7 +49,7 @@ class DescribeMatchOutput2(TypedDict):
 
 
 DescribeMatchOutput = DryRunOutput | DescribeMatchOutput2
-"""The object of seewhy describe match --json."""
+"""The JSON object that ``seewhy describe match --json`` prints."""
 
 
 class Judgement(TypedDict):
@@ -63,7 +63,7 @@ class Judgement(TypedDict):
 
 
 class AnnotationOutput(TypedDict):
-    """A line of seewhy app --annotate --export FILE.jsonl."""
+    """A line of the file that ``seewhy app --annotate --export FILE.jsonl`` writes."""
 
     format: Annotated[Count, Doc("version of the format, 1")]
     image: Annotated[str, Doc("file name as given")]
@@ -79,7 +79,7 @@ class AnnotationOutput(TypedDict):
 
 
 class AnnotateOutput(TypedDict):
-    """The object of seewhy app --annotate --json: what was written or taken in, or where the page is."""
+    """The JSON object that ``seewhy app --annotate --json`` prints: exported or imported data, or the page."""
 
     file: NotRequired[Annotated[str, Doc("with `--export`: the file")]]
     address: NotRequired[Annotated[str, Doc("address of the page, without `--export`")]]
@@ -107,11 +107,11 @@ class DescribeImagesOutput2(TypedDict):
 
 
 DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2
-"""A line of seewhy describe images --json."""
+"""A line that ``seewhy describe images --json`` prints."""
 
 
 class PairsCleanOutput(TypedDict):
-    """The object of seewhy check --texts -o --json."""
+    """The JSON object that ``seewhy check --texts -o --json`` prints."""
 
     file: Annotated[str, Doc("file of the pairs kept")]
     removed_file: Annotated[str, Doc("file of the removed pairs, with reasons")]

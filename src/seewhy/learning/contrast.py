@@ -1,4 +1,4 @@
-"""Pictures and their texts, their regions or random boxes, and words, compared: by an objective, and by rank."""
+"""Comparing pictures, their regions or random boxes with texts and words: by an objective, and by rank."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..training.task import Task
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 
 DEPTHS = (1, 5, 10)
-"""Places among which a hit counts: R@1, R@5, R@10."""
+"""Numbers of first results among which a hit counts: R@1, R@5, R@10."""
 ROWS = 1024
-"""Texts or pictures that are compared with all others at once."""
+"""Texts or pictures compared with all others at once."""
 One = TypeVar("One")
 
 
 class PairTask(Task):
-    """Pictures and texts, compared over all processes by an objective whose temperature is learnt here."""
+    """Pictures and texts, compared over all processes by an objective with a learnt temperature."""
 
     def __init__(self, objective: Contrastive, *needs: str, labels: bool = False, hold: bool = False) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class PairTask(Task):
         self.objective, self.hold, self.state = objective, hold, objective.state()
 
     def compared(self, image: Tensor, text: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss over the whole batch of all processes, and pictures and texts of all."""
+        """Return the loss over the whole batch of all processes, with all pictures and texts."""
         x, y, share = gathered_pairs(image, text)
         labels = batch["labels"] if "labels" in self.needs else None
         if isinstance(labels, tuple):  # of either side
@@ -45,11 +45,11 @@ class PairTask(Task):
         return self.objective(x, y, labels, self.state, share=share), x.detach(), y.detach()
 
     def learnt(self) -> dict[str, Tensor]:
-        """The temperature, to be watched."""
+        """Return the temperature, for the log."""
         return {name: p.detach().clone() for name, p in self.state.named_parameters()}
 
     def hold_norms(self) -> None:
-        """Batch normalisations as in evaluation, where they are held."""
+        """Set batch normalisations to evaluation mode, if they are held."""
         if self.hold:
             hold_norms(self)
 
@@ -60,8 +60,8 @@ class PairTask(Task):
 class Contrast(PairTask):
     """Two networks that bring each picture and its text together.
 
-    ``column`` is of the pictures; ``"text"`` a tensor, or a tuple such as tokens and their mask, of each text or of
-    ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
+    ``column`` names the pictures; ``"text"`` is a tensor, or a tuple such as tokens and their mask, for each text or
+    for ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
     """
 
     def __init__(
@@ -87,20 +87,20 @@ class Contrast(PairTask):
 
 
 def hold_norms(task: nn.Module) -> None:
-    """Batch normalisations as in evaluation."""
+    """Set batch normalisations to evaluation mode."""
     for module in task.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def read_texts(network: Callable[..., Any], batch: Batch, n: int) -> Any:
-    """What a network makes of a batch's texts; where each picture has ``n`` of them, these are second."""
+    """Encode a batch's texts; if each picture has ``n`` of them, they form the second dimension."""
     said = batch["text"] if isinstance(batch["text"], tuple) else (batch["text"],)
     return network(*said) if n == 1 else network(*(one.flatten(0, 1) for one in said)).unflatten(0, (-1, n))
 
 
 def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Pictures and texts of all processes, in one exchange, and which are this one's."""
+    """Return pictures and texts of all processes, in one exchange, and which belong to this one."""
     both, share = gathered(torch.cat([image, text.flatten(1)], 1))
     x, y = both.split([image.shape[1], both.shape[1] - image.shape[1]], 1)
     return x, y.unflatten(1, text.shape[1:]), share
@@ -115,7 +115,7 @@ class Drawn(Generic[One]):
     n: int = 1
 
     def drawn(self, index: Sequence[int], draws: Sequence[np.random.Generator]) -> Any:
-        """What a batch has of some samples, each drawn by its own generator."""
+        """Return the batch's values for some samples, each drawn by its own generator."""
         several = (self.choices[i] for i in index)
         if self.n == 1:
             return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
@@ -163,7 +163,7 @@ class RegionalContrast(PairTask):
 
 
 class ImageRegions(nn.Module):
-    """An encoder's picture half → the picture and its cells among the texts, neither of unit length."""
+    """An encoder's picture half → the picture and its cells in the space of the texts, neither of unit length."""
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, projection: nn.Module, layout: Layout) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class ImageRegions(nn.Module):
 
 
 class Still(nn.Module):
-    """A network in evaluation whatever the training says, with frozen weights unless it ``learns`` all the same."""
+    """A network that stays in evaluation mode during training, with frozen weights unless it ``learns``."""
 
     def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
         super().__init__()
@@ -190,7 +190,9 @@ class Still(nn.Module):
 
 
 class TextWords(nn.Module):
-    """An encoder's words half → the text, its tokens among the pictures, and which of these are its own words."""
+    """An encoder's text half → the text, its tokens in the space of the pictures, and which tokens are its own
+    words.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -222,7 +224,7 @@ class BoxContrast(PairTask):
         self.image, self.pool, self.heads, self.text, self.layout = image, pool, heads, text, layout
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
-        """Of each picture the whole, then its levels; and of each text."""
+        """Return the vectors of each whole picture, then of its levels; and of each text."""
         self.hold_norms()
         features = self.image(batch["pixels"])
         each = levels_of(self.heads, self.layout.to_grid(features), self.objective)
@@ -240,7 +242,7 @@ class BoxContrast(PairTask):
 
 
 def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: RandomBoxes) -> Float[Tensor, "b l d"]:
-    """Of each picture and level: the largest of each number over random boxes."""
+    """Return for each picture and level the elementwise maximum over random boxes."""
     b, n = len(grid), objective.n_boxes
     boxes = random_boxes(b * n, objective.smallest).to(grid)
     owner = torch.arange(b, device=grid.device).repeat_interleave(n)
@@ -249,7 +251,9 @@ def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: Ran
 
 
 def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
-    """Sides evenly from the smallest to the whole, anywhere that they fit; as parts of the picture."""
+    """Draw boxes with sides uniform from the smallest to the whole, anywhere that they fit; as fractions of the
+    picture.
+    """
     sides = smallest + (1 - smallest) * torch.rand(n, 2)
     corner = (1 - sides) * torch.rand(n, 2)
     return torch.cat([corner, corner + sides], 1)
@@ -257,20 +261,22 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """For each picture and text, how many rivals are at least as near as the right match; 0 is the first place."""
+    """For each picture and text, the number of rivals at least as near as the right match; 0 is the first place."""
 
     image_to_text: Int[Tensor, " p"]
     text_to_image: Int[Tensor, " m"]
     owner: Int[Tensor, " m"]
 
     def recall(self, depth: int) -> tuple[float, float]:
-        """Part of the pictures, and part of the texts, with what belongs to them among the first."""
+        """Return the share of the pictures, and of the texts, with a right match among the first."""
         return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
 
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
-    """Compare every picture with every text by the cosine; a tie counts against, and other own texts are no rivals."""
+    """Compare every picture with every text by the cosine; a tie counts against, and a picture's other texts are not
+    rivals.
+    """
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)
     best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")
@@ -287,6 +293,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Share of the pictures that have no text nearer than their own; 1 is best, ``1 / n`` is chance."""
+    """Return the share of the pictures that have no text nearer than their own; 1 is best, ``1 / n`` is chance."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

@@ -1,4 +1,4 @@
-"""Encoders taught by a table's columns: what columns say of pictures, and whether the right value is the nearest."""
+"""Encoders trained on a table's columns: the texts of each picture, and whether the right value is the nearest."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
-"""Tried where none was given."""
+"""Values of ``keep`` to try if the user gives none."""
 LONGEST = 200
-"""Signs of an answer or of a class's name; a longer one is no name, but a text."""
+"""Most characters of an answer or a class name; a longer value counts as a text."""
 FEW = 10
-"""Pictures below which it says nothing that most have a value of their own."""
+"""With fewer pictures, unique values in most rows do not count as a sign of captions."""
 OF_THE_WAY = ("instructions", "label", "text", "keep", "may_forget", "held_out")
-"""Settings that are no part of the training within."""
+"""Settings that the inner training does not take."""
 Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Pictures of which a column says something, and by what a column is for the texts of each."""
+    """Pictures with a value in some column, and the texts of each by the column's role."""
 
     items: tuple[Sample, ...]
     said: Mapping[str, tuple[Texts, ...]]
@@ -55,7 +55,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Right:
-    """What one ``keep`` gives on held-out pictures."""
+    """The result of one ``keep`` on held-out pictures."""
 
     keep: float
     right: Mapping[str, float]
@@ -63,13 +63,13 @@ class Right:
 
     @property
     def gain(self) -> float:
-        """Mean of all measures."""
+        """The mean of all measures."""
         return sum(self.right.values()) / max(1, len(self.right))
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """How near pictures are to every value of a column, before and after."""
+    """Similarity of pictures to every value of a column, before and after."""
 
     items: tuple[Sample, ...]
     words: Texts
@@ -78,7 +78,7 @@ class Judged:
     after: Float[Tensor, "m k"]
 
     def right(self, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m 2"]:
-        """Whether each picture's nearest value is its own; and 1 beside it."""
+        """Return whether each picture's nearest value is its own; with 1 as weight."""
         hits = (scores.argmax(1) == self.own).float()
         return torch.stack([hits, torch.ones_like(hits)], 1)
 
@@ -122,23 +122,23 @@ class FromColumns(Way[PooledSet, Right]):
 
     @abstractmethod
     def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
-        """What is read, by what it is for: a column, several, or those that texts usually have."""
+        """Return the columns to read, by role: a column, several, or those that usually hold texts."""
 
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """Those of them that hold answers or names, not captions."""
+        """Return those columns that hold answers or names, not captions."""
 
     def plain(self, on: Encoder, part: Any, pooled: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Pictures as the encoder pools them, from what was looked at."""
+        """Return pictures as the encoder pools them, from the encoded ones."""
         return pooled
 
     @abstractmethod
     def measures(self, after: Encoder) -> Measures:
-        """Measure → the column it asks for, the encoder that answers, and the templates of an answer."""
+        """Return measure → its column, the encoder that answers, and the templates of an answer."""
 
     @abstractmethod
     def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
-        """What a card says of the columns."""
+        """Return what a card says about the columns."""
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Columns:
         return read_columns(source, self.columns_read(), columns.get("image"), columns.get("group"), progress)
@@ -164,7 +164,7 @@ class FromColumns(Way[PooledSet, Right]):
             check_values(name, own, name in self.names(), progress)
 
     def settings(self) -> dict[str, Any]:
-        """Those of the training within."""
+        """Return the settings of the inner training."""
         return {name: value for name, value in asdict(self).items() if name not in OF_THE_WAY}
 
     def seal(self, own: PooledSet) -> list[Any]:
@@ -191,7 +191,7 @@ class FromColumns(Way[PooledSet, Right]):
     def judge(
         self, on: Encoder, part: Any, keep: float, own: PooledSet, chosen_on: PooledSet, held: PooledSet
     ) -> dict[str, Judged]:
-        """What is found on held-out pictures with so much kept, beside what the encoder itself finds."""
+        """Return the measures on held-out pictures for this ``keep``, beside those of the original encoder."""
         after, found = Adaptation(on, part, keep).encoder(), {}
         plain = self.plain(on, part, held.pooled)
         for measure, (column, encoder, templates) in self.measures(after).items():
@@ -211,7 +211,7 @@ class FromColumns(Way[PooledSet, Right]):
 def read_columns(
     source: Any, columns: Mapping[str, Any], image: str | None, group: str | None, progress: Progress
 ) -> Columns:
-    """The value of each column for each picture."""
+    """Return the value of each column for each picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)
@@ -263,14 +263,14 @@ def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress)
 def cosines(
     encoder: Encoder, pooled: Float[Tensor, "n p"], words: Sequence[str], templates: Sequence[str]
 ) -> Float[Tensor, "n k"]:
-    """Of pictures, as the encoder's base pools them, with words in every template."""
+    """Return cosines of pictures, as the encoder's base pools them, with words in every template."""
     image = normalize(encoder.text.project(encoder.beyond(pooled).pooled), dim=1)
     text = encoder.encode_text([filled(t, word) for word in words for t in templates])
     return image @ normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1).T
 
 
 def needs(objective: type[Contrastive]) -> str:
-    """The error of an objective without the columns it needs, and how to name them."""
+    """Return the error for an objective without the columns it needs, with how to name them."""
     return (
         f"The objective {objective.name!r} needs {objective.needs}, and no columns were named. Expected columns of "
         f"a table. Give {objective.options}."
@@ -279,7 +279,9 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Whether the class whose name is nearest is the one of the encoder's own last layer; ``None`` without names."""
+    """Return whether the class with the nearest name is the prediction of the encoder's last layer; ``None`` without
+    names.
+    """
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

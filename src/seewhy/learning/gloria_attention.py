@@ -1,4 +1,4 @@
-"""GLoRIA's attention (Huang et al. 2021, ICCV): where a picture shows what a class is called."""
+"""GLoRIA's attention (Huang et al. 2021, ICCV): the places in a picture that match the words of a class name."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class GLoRIAAttention(Attribution):
     """Shows which places the words of a class's name attend to, within a sentence about it.
 
     With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, summing to 1) and ``c_t`` the regions
-    weighed by it, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale
-    cos(c_t, w_t))``: each word weighs as in the paper's similarity, and 0 is even attention. With a contrast it is the
-    difference of two maps. The words around the name compete for regions and are not shown. A sentence of one token has
-    no competitors, and its map is zero.
+    weighted by it, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale
+    cos(c_t, w_t))``. Each word counts as in the paper's similarity, and 0 is even attention. With a contrast it is
+    the difference of two maps. The words around the name compete for regions and are not shown. A sentence of one
+    token has no competitors, and its map is zero.
 
     ``a_t`` equals the authors' ``attention_fn``; they show it word by word. The map depends on the class's name and
-    not on the decision. It is only as good as the match of cells and words, which an encoder learns with ``seewhy adapt
+    not on the decision. It is only as good as the match of cells and words, which an encoder learns by ``seewhy adapt
     --objective gloria`` or ``dreamlip``.
 
     Args:
@@ -40,7 +40,7 @@ class GLoRIAAttention(Attribution):
         word_scale: factor on the similarity of a word and what it gathers (authors: ``temp2``, 5).
         sentence: a sentence with ``{}`` for the class name; default: the encoder's first template.
 
-    Cost: no forward pass of the picture's network; one of the words' for the classes asked for.
+    Cost: no forward pass of the picture network; one of the text encoder for the classes explained.
     """
 
     name: ClassVar[str] = "gloria_attention"
@@ -110,7 +110,9 @@ class GLoRIAAttention(Attribution):
 def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
-    """Each name in a sentence: its tokens' vectors, which are words, and which the name's, told by what precedes it."""
+    """Encode each name in a sentence: its tokens' vectors, which are words, and which belong to the name, located by
+    the text before it.
+    """
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

@@ -1,4 +1,4 @@
-"""A recipe that trains a network on an encoder: what all of them have, and the classifier in the end."""
+"""The base of recipes that train a network on an encoder: their common fields, and the resulting classifier."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class NetworkRecipe(PictureRecipe):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that do not go together; most methods have none."""
+        """Refuse fields that contradict each other; most methods have none."""
         return
 
     def classifier(
         self, network: Network, pictures: EncodedSet, head: Head, held_out: HeldOut | None, told: str = "", **more: Any
     ) -> Classifier:
-        """The classifier that looks through a network; ``told`` is what else its card says of the pictures."""
+        """Return the classifier that uses a network; ``told`` has further facts about the pictures for its card."""
         origin = f"{len(pictures.trained):,} of your pictures, {len(pictures.classes)} classes{told}"
         parts = {"held_out": held_out, "trained_on": origin, "network": network, **more}
         return Classifier(self.name, self.parameters(), network.encoder(), pictures.classes, head, **parts)

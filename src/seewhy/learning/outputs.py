@@ -1,4 +1,4 @@
-"""The JSON that learning answers with, as types."""
+"""Types of the JSON that learning commands print."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..results import Count, Doc, Share
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training would cost: the object of seewhy adapt and pretrain --dry-run --json."""
+    """Predicted cost of a training: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
 
     dry_run: Annotated[Literal[True], Doc("`true`")]
     n_pictures: Annotated[Count, Doc("pictures with texts")]
@@ -66,7 +66,7 @@ class Measured(Noted):
 
 
 class PretrainPicturesOutput(Measured):
-    """What a training on pictures alone gave: the object of seewhy pretrain --json where the objective."""
+    """The result of a training on pictures alone: the JSON object of ``seewhy pretrain --json``."""
 
     before: Annotated[Encoder, Doc("the encoder at the start")]
     n_held_out: Annotated[Count, Doc("held-out pictures")]
@@ -91,7 +91,7 @@ class Example(TypedDict):
 
 
 class RetrievalOutput(Measured):
-    """What pictures and texts find of one another: the object of seewhy evaluate --retrieval, adapt and."""
+    """Retrieval of pictures and texts: the object of ``seewhy evaluate --retrieval``, ``adapt`` and ``pretrain``."""
 
     before: Annotated[Encoder | None, Doc("the encoder it was adapted from; `null` without one")]
     n_texts: Annotated[Count, Doc("number of texts; for columns, of different values")]
@@ -101,7 +101,7 @@ class RetrievalOutput(Measured):
 
 
 PretrainOutput = Cost | PretrainPicturesOutput | RetrievalOutput
-"""The object of seewhy pretrain --json."""
+"""The JSON object that ``seewhy pretrain --json`` prints."""
 
 
 class TriedPrompt(TypedDict):
@@ -123,7 +123,7 @@ class AdaptNamesOutput(Noted):
 
 
 AdaptOutput = AdaptNamesOutput | Cost | RetrievalOutput
-"""The object of seewhy adapt --json: with --method, with --dry-run, or otherwise."""
+"""The JSON object that ``seewhy adapt --json`` prints: with --method, with --dry-run, or otherwise."""
 
 
 class First(TypedDict):
@@ -137,7 +137,7 @@ class First(TypedDict):
 
 @with_config({"extra": "allow"})
 class FitExplainerOutput(TypedDict):
-    """The object of seewhy fit --task explainer --json; the settings of the training are among its keys."""
+    """The JSON object that ``seewhy fit --task explainer --json`` prints, with the training's settings."""
 
     explainer: Annotated[str, Doc("the file written")]
     layers: Annotated[list[str], Doc("the layers it reads")]
@@ -169,7 +169,7 @@ class HeldOut(TypedDict):
 
 
 Arms = dict[Literal["fitted", "before", "random"], float]
-"""With the rotation, without, and with a random one."""
+"""Results with the rotation, without it, and with a random one."""
 
 
 class Likeness(TypedDict):
@@ -184,7 +184,7 @@ class Likeness(TypedDict):
 
 
 class FitPrototypesOutput(TypedDict):
-    """The object of seewhy fit --task prototypes --json."""
+    """The JSON object that ``seewhy fit --task prototypes --json`` prints."""
 
     prototypes: NotRequired[Annotated[str, Doc("the file written")]]
     kept: NotRequired[Annotated[bool, Doc("whether it existed already")]]

@@ -1,4 +1,4 @@
-"""Pictures with what is said of them, as an encoder sees and reads them: each picture and each text once."""
+"""Pictures and their texts as an encoder's vectors, each computed once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ..storage.features import FeatureStore, text_key
 from .encoders.heads import place
 
 LONG = 200
-"""Signs of a text from which on it may be longer than a words half reads."""
+"""Characters above which a text may be longer than the text half's limit."""
 TEXTS = 512
-"""Sentences that are encoded, and kept, at once."""
+"""Sentences that are encoded, and stored, at once."""
 Texts = tuple[str, ...]
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*[\r\n]+\s*")
 _ORDINAL = re.compile(r"\W*\d*\W*")
@@ -33,7 +33,7 @@ _ORDINAL = re.compile(r"\W*\d*\W*")
 
 @dataclass(frozen=True, eq=False)
 class PooledSet:
-    """Pictures that can be read, as an encoder pools them."""
+    """Readable pictures as an encoder pools them."""
 
     items: tuple[Sample, ...]
     digests: Texts
@@ -45,16 +45,16 @@ class PooledSet:
 
     @property
     def classes(self) -> Texts:
-        """Their names, where every picture has one; none otherwise."""
+        """The pictures' class names, if every picture has one; none otherwise."""
         labels = {item.label for item in self.items}
         return () if "" in labels else tuple(sorted(labels))
 
     def first(self, column: str) -> list[str]:
-        """The first text of each picture, or an empty one."""
+        """Return the first text of each picture, or an empty one."""
         return [texts[0] if texts else "" for texts in self.said[column]]
 
     def only(self, rows: Sequence[int]) -> Self:
-        """Some of them."""
+        """Return a subset of the pictures."""
         own: dict[str, Any] = {"pooled": self.pooled[list(rows)], "said": rows_of(self.said, rows)}
         own |= {name: tuple(getattr(self, name)[i] for i in rows) for name in ("items", "digests")}
         return replace(self, **own, **self._texts_of(rows))
@@ -64,9 +64,9 @@ class PooledSet:
         return {}
 
     def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
-        """What is trained on and what is held out, without copies or groups on both sides.
+        """Split into training and held-out pictures, without copies or groups on both sides.
 
-        With ``by_class`` a part of every class is held out, where there are classes and no groups.
+        With ``by_class`` a share of every class is held out, if there are classes and no groups.
         """
         if by_class and self.classes and not any(item.group for item in self.items):
             out = split([item.label for item in self.items], self.digests, held_out, seed)
@@ -86,12 +86,12 @@ class PooledPairs(PooledSet):
 
     @property
     def owner(self) -> Int[Tensor, " k"]:
-        """The picture of each pair."""
+        """Return the picture of each pair."""
         return self.pairs[:, 0]
 
     @property
     def choices(self) -> list[list[int]]:
-        """The texts of each picture, by their numbers."""
+        """Return the texts of each picture, by their numbers."""
         found: list[list[int]] = [[] for _ in self.items]
         for picture, text in self.pairs.tolist():
             found[picture].append(text)
@@ -112,14 +112,14 @@ class PooledPairs(PooledSet):
 
 
 def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[str, tuple[Texts, ...]]:
-    """What is said of some pictures."""
+    """Return the texts of some pictures."""
     return {name: tuple(texts[i] for i in rows) for name, texts in said.items()}
 
 
 def encode_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledSet:
-    """Those that can be read; the others are named."""
+    """Encode the readable pictures; the others are named."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
     for item, encoded in progress.results(items, stream, "Looking at pictures"):
@@ -138,7 +138,7 @@ def encode_pictures(
 def encode_pairs(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """See every picture and read every text, each once; what cannot be read is named and left out."""
+    """Encode every picture and every text once; unreadable pictures are named and left out."""
     pictures = encode_pictures(encoder, items, store, progress)
     if isinstance(tower := encoder.text, TrainableText):
         long = [(item.image, text) for item in pictures.items for text in item.texts if len(text) > LONG]
@@ -164,7 +164,7 @@ def _texts(
 def read_texts(
     tower: TextTower, texts: Sequence[str], store: FeatureStore | None, progress: Progress
 ) -> Float[Tensor, "m e"]:
-    """Sentences → vectors of their own, each found in the store or kept there."""
+    """Encode sentences to vectors of their own; each comes from the store or is added to it."""
     parts = []
     chunks = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
     for chunk in progress.track(chunks, "Reading texts", len(chunks)):
@@ -181,7 +181,8 @@ def read_texts(
 
 
 def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
-    """What may be drawn of the texts of a picture: whole texts, their sentences, or both; at least one of each text.
+    """Return the spans that may be drawn from the texts of a picture: whole texts, their sentences, or both; at least
+    one per text.
 
     >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
     ('No effusion.', 'A nodule of 2.5 cm.')
@@ -200,7 +201,7 @@ def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
 def spanned(
     encoder: Encoder, encoded: PooledPairs, of: str, store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """The same pictures with what an objective compares of their texts."""
+    """Return the same pictures with the spans of their texts that an objective compares."""
     if of == "text":
         return encoded
     said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]
@@ -209,7 +210,7 @@ def spanned(
 
 
 def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
-    """1 for what is found in each picture, its class or several with ``|`` between; ``None`` where one has none."""
+    """Return 1 for each picture's findings, its class or several separated by ``|``; ``None`` if a picture has none."""
     found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
     if not all(found):
         return None
@@ -219,12 +220,12 @@ def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
 
 @torch.no_grad()
 def placed(encoder: Encoder, encoded: PooledPairs) -> Float[Tensor, "m d"]:
-    """Each text as a unit vector among the pictures."""
+    """Return each text as a unit vector in the space of the pictures."""
     return torch.cat([place(encoder.text, part) for part in encoded.sentences.split(4096)])
 
 
 @torch.no_grad()
 def joint_vectors(encoder: Encoder, encoded: PooledPairs) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
-    """Pictures, and the text of each pair, as unit vectors in the space they share."""
+    """Return pictures, and the text of each pair, as unit vectors in the space they share."""
     image = normalize(encoder.text.project(encoded.pooled), dim=1)
     return image, placed(encoder, encoded)[encoded.pairs[:, 1]]

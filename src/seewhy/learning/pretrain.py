@@ -37,7 +37,7 @@ from .pooled import PooledSet, encode_pictures
 from .way import Finished, Way, noted
 
 TUNING_LR = 1e-4
-"""Of encoders that say nothing of it."""
+"""Learning rate for encoders that do not name one."""
 
 
 class Pretrained(Finished[PooledSet, Any]):
@@ -49,19 +49,19 @@ class Pretrain(Way[PooledSet, Any]):
     """Trains an encoder on pictures alone, or on pictures with classes.
 
     Args:
-        objective: loss to train with, one that needs no words.
+        objective: loss to train with; it must need no words.
         settings: settings of that loss.
-        projection: what stands behind the encoder while it trains: ``none``, ``linear``, ``mlp`` or ``fixed``.
-            See :class:`seewhy.learning.encoders.projection.Projection`.
+        projection: layers behind the encoder during training: ``none``, ``linear``, ``mlp`` or ``fixed``. See
+            :class:`seewhy.learning.encoders.projection.Projection`.
         projection_width: dimensions of the projection.
         kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
         effective: coordinates that count in a ``fixed`` projection; default: half.
         keep_head: whether the saved encoder keeps the projection.
-        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in the trunk's
-            place.
+        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the
+            trunk.
         augmentation: how to change views, by its name.
         epochs: times that each picture is seen; more take longer.
-        batch_size: pictures compared with one another; more make a harder task and need memory.
+        batch_size: pictures compared with one another; more make a harder task and need more memory.
         micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs
             out.
         lr: highest learning rate; default: the encoder's own.
@@ -128,7 +128,7 @@ class Pretrain(Way[PooledSet, Any]):
             progress.note(f"the same picture has two classes, which no objective can learn: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """The objective."""
+        """Return the objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
@@ -145,12 +145,12 @@ class Pretrain(Way[PooledSet, Any]):
         return found(**self.settings)
 
     def head(self) -> Projection:
-        """The projection."""
+        """Return the projection head."""
         normalised = isinstance(self.made(), Dense)
         return Projection(self.projection, self.projection_width, self.kappa, self.effective, normalised)
 
     def views(self) -> Augmentation:
-        """What is done to views."""
+        """Return the augmentation of views."""
         return augmentation(self.augmentation) if isinstance(self.augmentation, str) else self.augmentation
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
@@ -184,7 +184,7 @@ class Pretrain(Way[PooledSet, Any]):
         return tower, task, data
 
     def facts(self) -> dict[str, Any]:
-        """The settings, as JSON."""
+        """Return the settings, as JSON."""
         objective = self.made()
         plain = asdict(replace(self, objective=objective.name, settings={}, augmentation=self.views()))
         return {**plain, "settings": {"n_views": objective.n_views, **asdict(cast(Any, objective))}}
@@ -195,7 +195,7 @@ class Pretrain(Way[PooledSet, Any]):
 
 
 def is_of_pictures(objective: str) -> bool:
-    """Whether the objective of a name needs no words."""
+    """Whether the objective of this name needs no words."""
     return issubclass(objectives[objective], PictureObjective)
 
 
@@ -226,7 +226,9 @@ def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
 
 
 class Slow(nn.Module):
-    """``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section 3.3), in a checkpoint."""
+    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733,
+    section 3.3); checkpoints contain it.
+    """
 
     step: Tensor
 
@@ -247,13 +249,13 @@ class Slow(nn.Module):
 
     @property
     def rate(self) -> float:
-        """``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
+        """Return ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
         share = min(int(self.step) / self.n_steps, 1.0)
         return 1 - (1 - self.momentum) * (math.cos(math.pi * share) + 1) / 2
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
-        """One step towards the network; called once its weights have moved."""
+        """Move one step towards the network; called once its weights have moved."""
         own = dict(self.network.named_buffers())
         weights = dict(network.named_parameters())
         torch._foreach_lerp_([own[name] for name in weights], [p.detach() for p in weights.values()], 1 - self.rate)
@@ -263,7 +265,9 @@ class Slow(nn.Module):
 
 
 class Views(Task):
-    """Each view becomes one vector; over processes those of all are compared. At ``spread`` 0 all are one."""
+    """A task in which each view becomes one vector, compared over all processes. At ``spread`` 0 all vectors are
+    equal.
+    """
 
     def __init__(
         self,
@@ -322,7 +326,7 @@ class OneMap(nn.Module):
         self.trunk, self.layout = trunk, layout
 
     def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c gh gw"], ...]:
-        """It."""
+        """Return the map."""
         return (self.layout.to_grid(self.trunk(pixels)),)
 
 
@@ -352,10 +356,10 @@ class Branch(nn.Module):
 
 
 class DenseViews(Task):
-    """Views predict each other's cells: each learns from the slow copy's view of the other.
+    """A task in which views predict each other's cells: each learns from the slow copy's view of the other.
 
-    Levels share heads and count alike. Batch normalisations of the trunk stay as in evaluation; those of the heads take
-    the statistics of each view, without which small batches may collapse.
+    Levels share heads and have equal weights. Batch normalisations of the trunk stay in evaluation mode; those of the
+    heads use the statistics of each view, without which small batches may collapse.
     """
 
     needs = ("views", "boxes", "flipped")
@@ -402,7 +406,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """A copy of an encoder's image half, with a pyramid if wanted, and the task that trains its cells."""
+    """Return a copy of an encoder's image half, with a pyramid if wanted, and the task that trains its cells."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)
@@ -416,5 +420,7 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Of the cells' directions: the sum of their coordinates' variances, 1 less the square of their mean's length."""
+    """Return the spread of the cells' directions: the sum of their coordinates' variances, 1 minus the squared length
+    of their mean.
+    """
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

@@ -1,4 +1,4 @@
-"""What every way of teaching an encoder shares: look, split, train, choose how much is kept."""
+"""The steps that all encoder trainings share: encode, split, train, and choose how much to keep."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from .outputs import Cost
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
-"""Held-out pictures that ``keep`` is chosen on, at most."""
+"""Most held-out pictures on which ``keep`` is chosen."""
 N_APART = 40
-"""Held-out pictures from which half are chosen on and the other half measured on; fewer are too few for either."""
+"""Least number of held-out pictures to split: one half chooses, the other measures; fewer are too few for either."""
 AGREES = "agrees with its own classes by name"
-"""The measure of how often the class whose name is nearest is the one that the encoder's own last layer says."""
+"""The measure of how often the class with the nearest name is the prediction of the encoder's own last layer."""
 AGREES_AS_NEW = "own classes, names read as new"
-"""The same where each name is read as if it were none of the encoder's own, which keep their place: what becomes of
-the names of other things, and what a ``keep`` of heads is chosen by."""
+"""The same with each name read as a new one, while the encoder's own names keep their vectors. It shows the effect on
+other names, and heads choose ``keep`` by it.
+"""
 
 N_LOOKED_AT = 32
 N_STEPS = 3
-"""Pictures looked at, and steps trained, to know what a whole training costs."""
+"""Pictures encoded, and steps trained, to predict the cost of a whole training."""
 
 S = TypeVar("S", bound=PooledSet)
 
 
 T = TypeVar("T", bound=Any)
-"""What one ``keep`` gives on held-out pictures: ``gain``, and ``named``, the agreement with own classes."""
+"""The result of one ``keep`` on held-out pictures: ``gain``, and ``named``, the agreement with own classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +64,14 @@ class Finished(Generic[S, T]):
         return self.adaptation.encoder()
 
     def save(self, folder: str | Path) -> Path:
-        """Keep it in a folder; see :meth:`seewhy.learning.encoders.adapted.Adaptation.save`."""
+        """Save the encoder to a folder; see :meth:`seewhy.learning.encoders.adapted.Adaptation.save`."""
         return self.adaptation.save(folder)
 
 
 class Way(ABC, Generic[S, T]):
-    """A way of teaching an encoder by a table of pictures; the method says what it reads, looks at and trains.
+    """A way of training an encoder on a table of pictures; each method defines what it reads, encodes and trains.
 
-    ``columns`` can be named; with ``all_of_it`` as much as can be is trained and kept, but for what ``stays``.
+    ``columns`` can be named; with ``all_of_it`` as much as possible is trained and kept, except for what ``stays``.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -86,68 +87,68 @@ class Way(ABC, Generic[S, T]):
 
     @classmethod
     def takes(cls) -> set[str]:
-        """Names of the settings, beside the objective's and the columns."""
+        """Return the names of the settings, besides those of the objective and the columns."""
         return {f.name for f in fields(cast(Any, cls)) if f.init} - {"objective", *cls.columns}
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        """The way with these settings, each of which it takes, for a table with these columns."""
+        """Return the method with these settings, checked, for a table with these columns."""
         return cls(objective, **settings)  # type: ignore[call-arg]
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
-        """What a table says; it has a length, and :meth:`look` takes it."""
+        """Read a table; the result has a length, and :meth:`look` takes it."""
 
     def n_texts(self, read: Any) -> int:
-        """Different ones."""
+        """Return the number of different texts."""
         return len({text for item in read for text in item.texts})
 
     def some(self, read: Any, n: int) -> Any:
-        """So many of what was read, spread over it."""
+        """Return this many of the rows, spread over the table."""
         return read[:: max(1, len(read) // n)][:n]
 
     @abstractmethod
     def look(self, on: Encoder, read: Any, store: FeatureStore | None, progress: Progress) -> S:
-        """Pictures and texts as vectors, each once."""
+        """Encode pictures and texts, each once."""
 
     def refuse(self, on: Encoder, read: Any) -> None:
-        """Refuse an encoder or a table that cannot be used so, before anything is looked at."""
+        """Refuse an unsuitable encoder or table before anything is encoded."""
 
     def check(self, own: S, progress: Progress) -> None:
-        """Refuse pictures to train on from which nothing can be learnt."""
+        """Refuse training pictures from which nothing can be learnt."""
 
     def spanned(self, on: Encoder, own: S, store: FeatureStore | None, progress: Progress) -> S:
-        """The same with what is compared of their texts."""
+        """Return the data with the spans of their texts that are compared."""
         return own
 
     @abstractmethod
     def prepared(self, on: Encoder, own: S, progress: Progress) -> tuple[Any, Task, TrainingData]:
-        """What is trained, as it is at first; the task; and what it learns from."""
+        """Return the untrained module, its task, and its training data."""
 
     @abstractmethod
     def training(self, data: TrainingData, on: Encoder) -> Training:
-        """Steps, batch and rate."""
+        """Return steps, batch and rate."""
 
     @abstractmethod
     def seal(self, own: S) -> list[Any]:
-        """What a checkpoint must be of, beside the encoder and the pictures."""
+        """Return what a checkpoint must match, besides the encoder and the pictures."""
 
     def keeps(self) -> Sequence[float]:
-        """Values of ``keep`` to try where none is given; none where all is kept."""
+        """Return the values of ``keep`` to try if none is given; none if everything is kept."""
         return ()
 
     def measured(
         self, on: Encoder, part: Any, own: S, chosen_on: S, held: S, progress: Progress
     ) -> Callable[[float], T]:
-        """What a ``keep`` gives on held-out pictures."""
+        """Return the result of a ``keep`` on held-out pictures."""
         raise NotImplementedError
 
     @abstractmethod
     def told(self, own: S, data: TrainingData, done: Trained) -> dict[str, Any]:
-        """What a card says of the training."""
+        """Return what a card says about the training."""
 
     def judge(self, on: Encoder, part: Any, keep: float, own: S, chosen_on: S, held: S) -> Mapping[str, Any]:
-        """Measures of one's own on held-out pictures."""
+        """Return the method's own measures on held-out pictures."""
         return {}
 
     @final
@@ -162,7 +163,7 @@ class Way(ABC, Generic[S, T]):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Any:
-        """Look, train, choose how much is kept."""
+        """Encode, train, and choose how much to keep."""
         progress, keeps = progress or Progress(), self.keeps()
         self.refuse(on, items)
         own, held = self._split(on, items, validation, store, progress)
@@ -215,14 +216,14 @@ class Way(ABC, Generic[S, T]):
 
 
 def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
-    """What was read; what is to be said of it is said."""
+    """Return what was read, and report its notes."""
     for note in samples.notes:
         progress.note(note)
     return samples.items
 
 
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
-    """Held-out pictures that ``keep`` is chosen on, and others that what it gives is measured on."""
+    """Split held-out pictures into those that choose ``keep`` and those that measure its result."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
     if keep is not None:
         return held, held
@@ -236,14 +237,18 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """The highest gain among those that cost little of the agreement with own classes, of which the first is before."""
+    """Choose the highest gain among those that cost little agreement with own classes; the first entry is the
+    original encoder.
+    """
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Look at some pictures, train a few steps on copies, and count; the engine starts before, and is not counted."""
+    """Encode some pictures, train a few steps on copies, and extrapolate; the engine starts before, and does not
+    count.
+    """
     how.look(on, how.some(read, 1), None, Progress())
     start = time.perf_counter()
     encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())

@@ -1,4 +1,4 @@
-"""The base of every metric: what a map is judged on, its score, and the checks."""
+"""The base of every metric: the case on which maps are scored, the score, and the checks."""
 
 from __future__ import annotations
 

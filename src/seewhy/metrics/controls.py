@@ -1,4 +1,4 @@
-"""Maps that know nothing of the model, called like attributions: what every method has to beat."""
+"""Maps that ignore the model, with the interface of attributions: every method must beat them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Localisation: these compare a map, or a box from it, with the mask of the object, and ask no model."""
+"""Localisation: metrics that compare a map, or a box from it, with the object's mask; no model is run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -113,8 +113,8 @@ class SensitivityN(AveragedMetric):
     """Correlation between the evidence in random pixel sets and what the output loses without them; high is good.
 
     For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
-    ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is made for maps in units
-    of the output: on a linear model they score 1. For other maps read only its sign and size.
+    ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is meant for maps in units
+    of the output, which score 1 on a linear model. For other maps read only its sign and size.
 
     Args:
         fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
@@ -294,8 +294,8 @@ class AverageDrop(MaskedConfidence):
 class AverageGain(MaskedConfidence):
     """How much of its missing confidence the model gains on the picture times the map, in per cent; high is good.
 
-    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. See :class:`AverageDrop`
-    for its weakness.
+    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. Read it together
+    with average drop.
     """
 
     name = "average_gain"

@@ -1,4 +1,4 @@
-"""Metrics that explain again: with a model that forgot what it learned, for another class, or with other pixels."""
+"""Metrics that make maps again: with a randomised model, for another class, or with other pixels."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _noted: set[str] = set()
 
 
 def note_depth(opened: Image.Image) -> None:
-    """Note on a picture that was opened, and not decoded, what its file states."""
+    """Add a note on what the file of an opened picture, not yet decoded, says of its colours."""
     tags: Any = getattr(opened, "tag_v2", {})
     opened.info[WIDE] = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in opened.tile)  # type: ignore[attr-defined]
     bits = next(iter(_numbers(tags.get(_BITS))), 16)
@@ -36,7 +36,7 @@ def _numbers(value: Any) -> list[int]:
 
 
 def greatest(name: str, high: int, stated: int | None) -> int:
-    """The value of whole numbers that is white."""
+    """The value that is white in an integer picture."""
     if stated is not None and high <= stated:
         return stated
     bits = 8 if high <= 255 else 12 if high <= 4095 else 16
@@ -47,7 +47,7 @@ def greatest(name: str, high: int, stated: int | None) -> int:
 
 
 def brightened(name: str, image: Image.Image) -> Image.Image:
-    """Colours of 12 bits in 16, of which Pillow keeps the upper 8: the four that are used, over the whole range."""
+    """Colours of 12 bits in 16, of which Pillow keeps the upper 8: the 4 bits in use, spread over the whole range."""
     high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
     if not 0 < high <= 15:
         return image
@@ -65,7 +65,7 @@ def _say(kind: str, message: str) -> None:
 
 
 def flatten(name: str, image: Image.Image) -> Image.Image:
-    """8-bit sRGB on white."""
+    """The picture as 8-bit sRGB on white."""
     image = brightened(name, image)
     profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

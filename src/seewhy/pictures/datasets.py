@@ -40,9 +40,9 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
             - a torch ``Dataset`` of ``(picture, label)`` with a length; whole numbers are named by its ``classes``;
             - a Hugging Face ``Dataset`` (one split), or a pandas ``DataFrame``, with a column of pictures and one of
               labels.
-        labels: one per picture: texts, or whole numbers.
-        group: which pictures belong together: of a table or of folders as in :func:`seewhy.load_samples`; of
-            anything else one per picture, as for ``labels``.
+        labels: one text or whole number per picture.
+        group: which pictures belong together: for tables and folders as in :func:`seewhy.load_samples`; for any other
+            source one value per picture, as for ``labels``.
 
     Raises:
         InputError: it is none of these, or there are not as many labels as pictures.
@@ -75,7 +75,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
 
 
 def pictures_of(source: Any) -> list[Any]:
-    """Pictures without classes: those of a folder or of several, of samples, or several as they are."""
+    """Pictures without classes, from one or several folders, from samples, or as a list."""
     if isinstance(source, Samples):
         return [s.source for s in source.items]
     many = [source] if isinstance(source, str | os.PathLike) else several(source)
@@ -91,7 +91,7 @@ def pictures_of(source: Any) -> list[Any]:
 
 
 def samples_or_pictures(source: Any, **columns: str) -> Samples:
-    """Pictures in any form, with their classes where they have any; ``columns`` are those of :func:`load_pictures`."""
+    """Pictures in any form, with their classes if they have any; ``columns`` are those of :func:`load_pictures`."""
     if isinstance(source, Samples):
         return source
     if isinstance(source, str | os.PathLike):
@@ -103,7 +103,7 @@ def samples_or_pictures(source: Any, **columns: str) -> Samples:
 
 
 def sample_of(one: Any, name: str) -> Sample:
-    """A file by its name, anything else as it is."""
+    """A sample of a file by its name, or of any other picture as it is."""
     if isinstance(one, str | os.PathLike):
         return Sample(os.fspath(one))
     return Sample(name, pixels=InMemory(name, lambda: one))
@@ -127,7 +127,9 @@ def _paired(pictures: Any, labels: Any) -> Samples:
 
 
 def rows_of(pictures: Any) -> list[Any]:
-    """Pictures along the first axis, where there is one; an array of three axes is as many grey ones."""
+    """The pictures along the first axis of an array, if it has one; an array of three axes is a stack of grey
+    pictures.
+    """
     if hasattr(pictures, "__array__") and getattr(pictures, "ndim", 0) == 3:
         return list(pictures)
     return list(several(pictures) or [])
@@ -166,7 +168,7 @@ def _of_dataset(source: Any) -> Samples:
 def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
     """A table in memory that gives plain values, and its columns by their names as texts; ``None`` for anything else.
 
-    A Hugging Face data set in the format of torch, numpy or pandas gives no plain ones.
+    A Hugging Face data set in the format of torch, numpy or pandas does not give plain values.
     """
     names = getattr(source, "column_names", None)
     names = getattr(source, "columns", None) if names is None else names
@@ -187,7 +189,9 @@ def opened(source: Any) -> tuple[Any, dict[str, Any]] | None:
 
 
 def column_of(source: Any, name: Any) -> list[Any]:
-    """The values of a column, classes by their names (-1 is none); ``None`` for whatever stands for a missing one."""
+    """The values of a column, with class numbers replaced by names (-1 is no class), and ``None`` for a missing
+    value.
+    """
     names = getattr((getattr(source, "features", None) or {}).get(name), "names", None)
     values = [None if _is_missing(value) else value for value in source[name]]
     if names is None:
@@ -267,7 +271,7 @@ def _named(items: Sequence[Sample], labels: list[Any]) -> Samples:
 
 
 def one_at_a_time(fetch: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Pictures are read in threads, which a data set on an open file need not stand."""
+    """Let threads read a data set one after the other, because an open file may not allow several at once."""
     lock = threading.Lock()
 
     def fetched(i: int) -> Any:

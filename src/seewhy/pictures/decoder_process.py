@@ -24,7 +24,7 @@ SPARE_SECONDS = 2
 
 
 def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> None:
-    """Ask for a picture: its file's bytes, or a file name of ours."""
+    """Ask for a picture: send the bytes of its file, or the name of a file that SeeWhy wrote."""
     data = source if isinstance(source, bytes) else b""
     head = {"path": None if isinstance(source, bytes) else source, "n": len(data), "transform": transform.to_json()}
     to.write(json.dumps(head).encode() + b"\n" + data)
@@ -32,7 +32,7 @@ def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> N
 
 
 def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
-    """The picture asked for."""
+    """The picture that was asked for."""
     try:
         head = json.loads(source.readline(MOST_HEAD))
         if "error" in head:

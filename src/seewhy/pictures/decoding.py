@@ -14,7 +14,9 @@ from ..errors import InputError
 
 
 class Room:
-    """Pictures are decoded at once as long as they fit together; one larger than the room is decoded alone."""
+    """The memory for decoding. Pictures are decoded together while they fit in it; a larger picture is decoded
+    alone.
+    """
 
     def __init__(self, pixels: int, free: int) -> None:
         self.pixels, self.free, self.left = pixels, free, pixels
@@ -49,11 +51,11 @@ _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 class TooCostlyError(Exception):
-    """A file asks for more than it may; says for how much, and what to do."""
+    """A file needs more time or memory than is allowed; the text says how much, and what to do."""
 
 
 def limit_of(name: str, what: str, default: int) -> int:
-    """A limit of the environment, a whole number."""
+    """A limit that an environment variable sets, as a whole number."""
     text = os.environ.get(name, str(default))
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"{name} is {text!r}. Expected a whole number of {what}. Correct or unset it.")
@@ -61,7 +63,9 @@ def limit_of(name: str, what: str, default: int) -> int:
 
 
 class BoundedFile(io.BytesIO):
-    """A file in memory that ends a decoder, which asks for its bytes piece by piece, after too long or too much."""
+    """A file in memory that stops a decoder, which asks for its bytes piece by piece, after too much time or too many
+    bytes.
+    """
 
     def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
@@ -90,7 +94,7 @@ class BoundedFile(io.BytesIO):
 
 
 def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
-    """How many scans the first picture of a JPEG has; counting ends one above ``most``.
+    """The number of scans in the first picture of a JPEG; counting stops one above ``most``.
 
     >>> count_scans(b"\\xff\\xd8\\xff\\xda\\0\\2ab\\xff\\0c\\xff\\xda\\0\\2d\\xff\\xd9")
     2
@@ -111,6 +115,6 @@ def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG that goes over its picture more often than any program lets it."""
+    """Refuse a JPEG with more scans than any program writes."""
     if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
         raise TooCostlyError(f"stores its picture in more than {MAX_SCANS} scans; save it again")

@@ -55,7 +55,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
-    """The picture with its size; its pixels are decoded when it is loaded."""
+    """The picture with its size; its pixels are decoded only when it is loaded."""
     try:
         importlib.import_module("pydicom")
     except ImportError:
@@ -164,7 +164,7 @@ def _check_runs(frame: bytes, n_pixels: int) -> None:
 
 
 def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
-    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to .3, as pydicom applies them."""
+    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to C.11.2.1.3, as pydicom applies them."""
     from pydicom import Dataset
     from pydicom.pixels import apply_modality_lut, apply_windowing
 

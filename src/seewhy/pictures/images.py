@@ -67,9 +67,10 @@ Image.init()
 class Picture:
     """One view of one picture, ready for a network: uint8 ``(h, w, 3)``, exactly the transform's input size.
 
-    ``original_size`` is ``(width, height)`` of the upright picture, and ``window`` the part of it, ``(left, top, right,
-    bottom)`` in its pixels, that the view shows; it reaches outside where the transform pads. ``digest`` is the SHA-256
-    of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left to right.
+    ``original_size`` is ``(width, height)`` of the upright picture. ``window`` is the area that the view shows,
+    ``(left, top, right, bottom)`` in pixels of that picture; it reaches outside if the transform pads. ``digest`` is
+    the SHA-256 of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left
+    to right.
     """
 
     name: str
@@ -134,7 +135,9 @@ FILES = Room(MAX_BYTES, free=2**26)
 
 @contextmanager
 def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
-    """A picture's name, the picture, not decoded, and its file's bytes; whatever goes wrong meanwhile is its fault."""
+    """Open a picture: its name, the picture before decoding, and its file's bytes. Errors inside are reported as errors
+    of the picture.
+    """
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with FILES.taken(_n_bytes(source)), _HUSH:
@@ -160,12 +163,12 @@ def _n_bytes(source: Plain) -> int:
 
 
 def read_picture(source: One, transform: Transform) -> Picture:
-    """Reads a file, or whatever else a picture may be given as (:mod:`seewhy.pictures.sources`)."""
+    """Read a file, or a picture in any other form (:mod:`seewhy.pictures.sources`)."""
     return read_views(source, transform, [None])[0]
 
 
 def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
-    """Decodes once and cuts several views; ``None`` is the transform's own resize and centre crop."""
+    """Decode a picture once and cut several views; ``None`` stands for the transform's own resize and centre crop."""
     with opening(given) as (name, opened, data):
         draft = _draft(name, opened, transform, views if data else None)
         with _ROOM.taken(opened.width * opened.height):
@@ -342,7 +345,7 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
 
 
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
-    """Width and height of the upright picture; nothing is decoded."""
+    """Width and height of the upright picture, without decoding it."""
     with opening(given) as (name, opened, _):
         width, height = opened.size
         _check_size(name, width, height)
@@ -358,7 +361,7 @@ def _check_size(name: str, width: int, height: int) -> None:
 
 
 def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
-    """One whose area is uniform in ``scale`` and whose width/height ratio is log-uniform in ``aspect``."""
+    """A random crop: its area is uniform in ``scale``, and its width/height ratio is log-uniform in ``aspect``."""
     area = rng.uniform(*scale)
     ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
     # A side longer than the picture is cut back and the other grows, which keeps the area.

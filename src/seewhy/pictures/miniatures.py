@@ -29,7 +29,7 @@ def encode_thumbnail(pixels: np.ndarray, quality: int = 85) -> bytes:
 
 
 def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
-    """The pixels ``(h, w, 3)`` of JPEG bytes that were kept with a model; no other format is tried."""
+    """The pixels ``(h, w, 3)`` of JPEG bytes that were saved with a model; no other format is tried."""
     try:
         check_scans(data)
         opened = Image.open(io.BytesIO(data), formats=["JPEG"])
@@ -54,7 +54,7 @@ WEIGHTS = (1.0, 2.0, 2.0, 3.0)
 
 
 def miniature(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[Tensor, " w"]:
-    """A view as few bytes.
+    """A view in a few bytes.
 
     Example:
         >>> miniature(np.zeros((224, 224, 3), np.uint8), (640, 480)).shape
@@ -69,7 +69,7 @@ def miniature(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt
 
 
 def opened(rows: UInt8[Tensor, "n w"]) -> tuple[Float[Tensor, "n 3 s s"], Int[Tensor, " n"]]:
-    """Colours of 0…255, red first, and the short side of each picture, 255 for all larger ones."""
+    """Colours from 0 to 255, red first, and the short side of each picture; 255 stands for all larger ones."""
     n = len(rows)
     grey = rows[:, : SIDE**2].reshape(n, 1, SIDE, SIDE).float()
     colour = (rows[:, SIDE**2 : -1].reshape(n, 2, COLOURED, COLOURED).float() - 128) * 2
@@ -83,7 +83,8 @@ def grey_of(colours: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def turn_free(rows: UInt8[Tensor, "n w"], step: int = 1024) -> Float[Tensor, "n d"]:
-    """Numbers that are the same whichever of eight ways a picture is turned or mirrored.
+    """Numbers that stay the same if a picture is turned or mirrored in any of eight ways. For each of 8 by 8 cells,
+    they are the mean over the eight places to which these ways bring it, and the spread of the eight around that mean.
 
     Of each of 8 by 8 cells: the mean over the eight places that these bring it to, and how far the eight lie from it.
     """
@@ -105,7 +106,7 @@ def _turn_free(rows: UInt8[Tensor, "n w"]) -> Float[Tensor, "n d"]:
 
 
 def turned(planes: Tensor, way: int) -> Tensor:
-    """The last two dimensions turned by quarters, from the fourth way on mirrored as well."""
+    """The last two dimensions turned by quarter turns; from the fourth way on, mirrored as well."""
     quarter = torch.rot90(planes, way % 4, (-2, -1))
     return quarter.flip(-1) if way >= 4 else quarter
 
@@ -132,7 +133,7 @@ LEAST_SHARED = 0.45
 
 
 class Aligned(NamedTuple):
-    """Pairs of which one was laid on the other."""
+    """Pairs of pictures, the first laid on the second."""
 
     place: Int[Tensor, " p"]
     first: Float[Tensor, "p 3 s s"]
@@ -142,9 +143,9 @@ class Aligned(NamedTuple):
 
 
 def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -> Aligned | None:
-    """Lay first pictures on second ones, where they agree at all; ``None`` where none do.
+    """Lay first pictures on second ones, where they agree; ``None`` if no pair agrees.
 
-    The best turns, scales and shifts are followed up by Gauss-Newton on shift and matrix, at 32 points and then at 64.
+    Gauss-Newton on shift and matrix refines the best turns, scales and shifts, at 32 points and then at 64.
     """
     a, b = (avg_pool2d(grey_of(x), 2) for x in (first, second))
     glance, way, turn = _glance(a, b)
@@ -163,13 +164,13 @@ def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -
 
 
 def detail(grey: Float[Tensor, "n 1 s s"], around: int = 9) -> Float[Tensor, "n 1 s s"]:
-    """Each point less the mean of those around it, as a part of their spread."""
+    """Each point minus the mean around it, as a fraction of their spread."""
     left = grey - _mean(grey, around)
     return left / (_mean(left**2, around).sqrt() + FAINT)
 
 
 def correlation(a: Float[Tensor, "n 1 s s"], b: Float[Tensor, "n 1 s s"], inside: Tensor) -> Float[Tensor, " n"]:
-    """Of two pictures' points that are inside; 0 where one has no spread."""
+    """Correlation of two pictures' points that are inside; 0 if one picture has no spread."""
     n = inside.sum((2, 3), keepdim=True).clamp(min=1)
     a, b = ((x - (x * inside).sum((2, 3), keepdim=True) / n) * inside for x in (a, b))
     length = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
@@ -278,10 +279,11 @@ STEP = 128
 
 
 class Limits(NamedTuple):
-    """What a pair must keep to be one picture, if the short side of the smaller has ``side`` pixels or more.
+    """The limits within which two pictures count as one, if the short side of the smaller has ``side`` pixels or more.
 
-    Details are compared at ``points`` a side: their least correlation, ``overall`` and in each of 7 by 7 overlapping
-    windows. Of 100 cells of 16 by 16, 95 may differ by so many levels of 255 in ``colour`` and ``brightness`` at most.
+    Details are compared at ``points`` per side. The limits are their least correlation, ``overall`` and in each of 7 by
+    7 overlapping windows. Of 100 cells of 16 by 16, at least 95 must differ by no more than ``colour`` and
+    ``brightness``, in levels of 255.
     """
 
     side: int
@@ -298,14 +300,14 @@ LIMITS = (Limits(128, 64, 0.96, 0.93, 6, 10), Limits(48, 32, 0.96, 0.93, 6, 10),
 
 @dataclass(frozen=True)
 class Likeness:
-    """What pictures are compared by."""
+    """The numbers by which pictures are compared."""
 
     miniatures: UInt8[Tensor, "n w"]
     features: Float[Tensor, "n d"] | None = None
 
 
 def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
-    """Places of pictures that are the same one, and how far their details agree."""
+    """Pairs of positions that hold the same picture, and how far their details agree."""
     there = ours if theirs is None else theirs
     first, second = _candidates(ours, there, within=theirs is None)
     parts = zip(first.split(STEP), second.split(STEP), strict=True)
@@ -316,7 +318,7 @@ def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tenso
 
 
 def agreement(first: UInt8[Tensor, "p w"], second: UInt8[Tensor, "p w"]) -> Float[Tensor, " p"]:
-    """Correlation of two miniatures' details, laid on one another; 0 where they are not the same picture."""
+    """Correlation of two miniatures' details after one is laid on the other; 0 if they are not the same picture."""
     (a, side_a), (b, side_b) = opened(first), opened(second)
     pair, value = aligned(a, b), torch.zeros(len(first))
     if pair is None:

@@ -28,7 +28,7 @@ FULL = 0.95
 
 
 class MaskSource(Protocol):
-    """Who says where the object is."""
+    """A source that says where the object is."""
 
     @property
     def told(self) -> str: ...
@@ -38,12 +38,14 @@ class MaskSource(Protocol):
     def seal(self) -> str: ...
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
-        """True on the object, on the view."""
+        """A mask of the view, true on the object."""
         ...
 
 
 def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "h w"]:
-    """A mask of the upright picture on one view of it, each pixel by its middle; nothing beyond the picture's edge."""
+    """A mask of the upright picture as a mask of one view; each pixel is read at its middle, and outside the picture it
+    is false.
+    """
     (x0, y0, x1, y1), (height, width) = picture.window, picture.pixels.shape[:2]
     rows = np.floor(y0 + (np.arange(height) + 0.5) / height * (y1 - y0)).astype(int)
     columns = np.floor(x0 + (np.arange(width) + 0.5) / width * (x1 - x0)).astype(int)
@@ -54,7 +56,7 @@ def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "
 
 
 def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool[Tensor, "h w"]:
-    """The mask, if there is an object and a background."""
+    """The mask, if it has both an object and a background."""
     part = float(mask.float().mean())
     if part == 0:
         raise ImageError(
@@ -84,7 +86,7 @@ def _called(folder: Path, picture: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Masks as images whose object is not black: in a folder, or one for one picture."""
+    """Masks as images whose object is not black: a folder of masks, or one image for one picture."""
 
     place: Path
     transform: Transform
@@ -93,7 +95,7 @@ class MaskFiles:
 
     @classmethod
     def of(cls, place: Path, transform: Transform, pictures: Iterable[str]) -> MaskFiles:
-        """For these pictures."""
+        """The masks for these pictures."""
         if not place.exists():
             raise DataError(
                 f"There are no masks at {place}. Expected a folder of masks, or one mask file. Check the path."
@@ -146,7 +148,7 @@ class MaskFiles:
 
 @dataclass(frozen=True, eq=False)
 class BoxMasks:
-    """Boxes as masks: those with the name of the picture's class, or all where none has."""
+    """Boxes as masks: those labelled with the picture's class or, if there are none, all boxes."""
 
     data: BoxData
     told = "boxes, which hold some background too"
@@ -179,7 +181,7 @@ class BoxMasks:
 
 
 def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool[Tensor, "h w"] | None:
-    """A picture's mask, cut and resized like it; ``None`` where there is none, or where it is empty or full."""
+    """A picture's mask, cut and resized like the picture; ``None`` if it is missing, empty or full."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Expected a folder with one mask per picture. Name one.")
     found = _called(folder, picture)

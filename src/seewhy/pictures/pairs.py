@@ -88,7 +88,7 @@ def read_pairs(
     label: str | None = None,
     group: str | None = None,
 ) -> Samples:
-    """As :func:`load_pairs`, with files that are not there among the others; for what counts them."""
+    """Like :func:`load_pairs`, but missing files stay among the samples, so that the caller can count them."""
     if isinstance(source, Samples):
         return source
     columns = Columns(image, (text,) if isinstance(text, str) else tuple(text or ()), label, group)
@@ -117,7 +117,7 @@ def read_pairs(
 
 @dataclass
 class Parts:
-    """Samples while they are being read: those of one picture are put together."""
+    """Samples while a source is read: the rows of one picture are put together."""
 
     where: str
     found: dict[str, Sample] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Parts:
     same: dict[str, str] = field(default_factory=dict)
 
     def add(self, sample: Sample, texts: Iterable[str]) -> None:
-        """One row; a picture that was there before gets its texts."""
+        """Add a row; a picture that was added before gets its texts."""
         image, label, group = sample.image, sample.label, sample.group
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.setdefault(image, sample)
@@ -146,7 +146,7 @@ class Parts:
         return group
 
     def samples(self) -> Samples:
-        """What was read; pictures of which nothing is said are left out with a note."""
+        """The samples that were read; pictures without a text are left out with a note."""
         silent = [image for image, texts in self.texts.items() if not texts]
         items = [replace(s, texts=tuple(self.texts[s.image])) for s in self.found.values() if self.texts[s.image]]
         items = [replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items]

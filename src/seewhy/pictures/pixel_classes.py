@@ -39,7 +39,7 @@ CLASSES = 2**20
 
 @dataclass(frozen=True, eq=False)
 class MaskedPicture:
-    """A picture with its mask, which is read when it is asked for."""
+    """A picture with its mask, which is read only when it is needed."""
 
     image: str
     mask: str | tuple[tuple[int, int], tuple[tuple[int, Any], ...]] = field(repr=False)
@@ -59,7 +59,9 @@ class MaskedPictures:
         return len(self.items)
 
     def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-        """Places among the classes ``(height, width)``, 255 where nothing counts; and values without a name."""
+        """The true class number of each pixel ``(height, width)``, 255 for ignored pixels; and the values without a
+        name.
+        """
         if not isinstance(item.mask, str):
             return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)
@@ -117,7 +119,7 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
 
 
 def read_values(path: str) -> np.ndarray:
-    """The numbers in a mask's file, ``(h, w)``: a palette's places, a grey's levels; colours are no numbers."""
+    """The numbers in a mask's file, ``(h, w)``: palette entries or grey levels. A mask in colours is refused."""
     with opening(path) as (name, opened, _):
         if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
             raise ImageError(
@@ -141,9 +143,9 @@ def load_masks(
 
     Args:
         source: the folder, or the JSON.
-        classes: names of the values 0, 1, …; left out, as ``classes.txt`` or ``classes.json`` has them.
-        ignore: values that count for nothing.
-        pictures: folder of COCO's pictures; left out, beside the JSON.
+        classes: names of the values 0, 1, …; default: those in ``classes.txt`` or ``classes.json``.
+        ignore: values to ignore.
+        pictures: folder of COCO's pictures; default: the folder of the JSON.
 
     Raises:
         DataError: nothing usable is there; the message says what was looked for.
@@ -155,7 +157,7 @@ def load_masks(
 
 
 def is_masked(source: str | Path) -> bool:
-    """Whether a folder has pictures and masks, or a file is COCO's, rather than classes of whole pictures."""
+    """Whether a source holds pictures with masks, or is a COCO file, rather than classes of whole pictures."""
     path = Path(source)
     return path.is_file() if path.suffix.lower() == ".json" else _masks_of(path) is not None
 
@@ -274,7 +276,7 @@ LARGEST = 2**28
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of 0 and 1 in turn, column by column, beginning with 0.
+    """Lengths of the alternating runs of 0 and 1, column by column, beginning with 0.
 
     Example:
         >>> runs(np.array([[0, 1], [1, 1]])).tolist()
@@ -289,8 +291,8 @@ def runs(mask: np.ndarray) -> np.ndarray:
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` writes it.
 
-    Each run is given as its difference from the one two before it, in groups of five bits, lowest first, a sixth that
-    says whether more follow, and 48 added to be a letter.
+    Each run is stored as its difference from the run two places before, in groups of five bits, lowest first. A sixth
+    bit says whether more groups follow, and 48 is added to make a letter.
 
     Example:
         >>> encode(np.array([[0, 1], [1, 1]]))

@@ -29,17 +29,17 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with what is known of it.
+    """A picture with all that is known about it.
 
-    Pictures of one group show the same thing, person or place: they are never held out without one another.
+    Pictures of one group show the same object, person or place. They are only held out together.
 
     Attributes:
-        image: its file, or what a picture that is no file is called.
-        label: its class; empty where there is none.
-        texts: what is said of it, each by itself.
-        group: which others it belongs to.
-        pixels: the picture itself, where it is no file.
-        split: which part of the data it is of, such as train or test.
+        image: its file, or the name of a picture in memory.
+        label: its class; empty if it has none.
+        texts: its texts.
+        group: the name of its group.
+        pixels: the picture itself, if it has no file.
+        split: its split of the data, such as train or test.
     """
 
     image: str
@@ -63,7 +63,7 @@ class Sample:
 
     @property
     def source(self) -> str | InMemory:
-        """What is read."""
+        """What is read: the file, or the pixels."""
         return self.image if self.pixels is None else self.pixels
 
 
@@ -73,7 +73,7 @@ class Samples:
 
     Attributes:
         items: the samples, in the order found.
-        classes: their names, naturally sorted; none where no picture has a class.
+        classes: names of the classes in natural order; empty if no picture has a class.
         notes: what the user should know about the data.
     """
 
@@ -94,7 +94,7 @@ class Samples:
         return sum(len(s.texts) for s in self.items)
 
     def labelled(self) -> Samples:
-        """The samples, for what cannot do without classes."""
+        """The samples, for work that needs a class for each."""
         without = [s.image for s in self.items if not s.label]
         if without:
             raise DataError(
@@ -104,7 +104,7 @@ class Samples:
         return self
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-        """Those whose label is one of these classes, and a note of the others, if there are any."""
+        """The samples whose label is one of these classes; a note counts the others, if there are any."""
         known = set(classes)
         items = tuple(s for s in self.items if s.label in known)
         if not items:
@@ -114,7 +114,7 @@ class Samples:
             )
         strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
-        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {strange[0]}, …",) if n else ()
+        return items, (f"left out {n} picture(s) of {len(strange)} unknown class(es): {_few(strange)}",) if n else ()
 
 
 def _few(names: Sequence[str]) -> str:
@@ -170,7 +170,9 @@ def load_samples(
 def load_pictures(
     source: str | Path, *, image: str = "image", label: str = "label", group: str | None = None
 ) -> Samples:
-    """Read class folders, a table or just pictures: a folder without folders in it, a table without that of classes."""
+    """Read class folders, a table or plain pictures: a folder without subfolders, or a table without a column of
+    classes.
+    """
     path = Path(source)
     if path.is_dir():
         if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
@@ -188,7 +190,7 @@ def load_pictures(
 
 
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
-    """Samples of these, with their classes."""
+    """Make these into samples with their classes."""
     counts, notes = Counter(s.label for s in items if s.label), list(notes)
     seen: dict[str, str] = {}
     for name in counts:
@@ -280,10 +282,10 @@ def _from_table(
 
 
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
-    """Which samples are held out: stratified, seeded, exact copies kept together.
+    """Choose the held-out samples: stratified and seeded, with exact copies on the same side.
 
-    Of each class about ``fraction`` of its distinct pictures is held out, at least one where it has two or more,
-    and never all. Copies of one picture under several classes stay on the training side.
+    About ``fraction`` of each class's distinct pictures is held out: at least one if the class has two or more, and
+    never all. Copies of one picture under several classes stay on the training side.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):
@@ -299,7 +301,7 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
 
 def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
-    """Whether each picture occurs, byte for byte, under more than one class."""
+    """For each picture, whether a byte-for-byte copy of it has another class."""
     owners: dict[str, set[str]] = defaultdict(set)
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)
@@ -307,7 +309,7 @@ def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[boo
 
 
 def content_digest(sample: Sample) -> str | None:
-    """SHA-256 of a file's bytes, or of the pixels of what is no file; ``None`` where it cannot be read."""
+    """SHA-256 of a file's bytes, or of the pixels of a picture in memory; ``None`` if it cannot be read."""
     try:
         given: Any = plain(sample.source)
         if isinstance(given, bytes):
@@ -321,7 +323,7 @@ def content_digest(sample: Sample) -> str | None:
 
 
 def copies(samples: Samples) -> list[tuple[int, ...]]:
-    """Places of pictures that are the same byte for byte, first seen first."""
+    """Groups of positions whose pictures are byte for byte the same, in order of the first."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples.items):
         if (digest := content_digest(sample)) is not None:
@@ -330,7 +332,7 @@ def copies(samples: Samples) -> list[tuple[int, ...]]:
 
 
 def check_apart(train: Samples, test: Samples) -> None:
-    """See that no picture is on both sides."""
+    """Refuse data in which a picture is on both sides."""
     known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
     both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
     if both:
@@ -341,7 +343,7 @@ def check_apart(train: Samples, test: Samples) -> None:
 
 
 def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
-    """The fold of each picture, 0 to ``n - 1`` at most, all about as large; copies and groups stay together."""
+    """The fold of each picture, at most 0 to ``n - 1``, all of about the same size; copies and groups stay together."""
     owners = _together(samples)
     sizes = Counter(owners)
     order = sorted(sizes)

@@ -30,14 +30,16 @@ TEXTS = ("txt", "text", "caption", "json", "cls")
 
 @dataclass
 class Record:
-    """What one key of a shard has."""
+    """The files of one key in a shard."""
 
     picture: InMemory | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def shards_of(source: str | Path) -> list[Path]:
-    """The shards that are meant: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``; else none."""
+    """The shards that a source names: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``;
+    otherwise none.
+    """
     text, path = str(source), Path(source)
     if "{" in text and text.endswith(".tar"):
         choices = []
@@ -54,7 +56,7 @@ def shards_of(source: str | Path) -> list[Path]:
 
 
 def in_shard(shard: Path, member: str) -> InMemory:
-    """A picture of a shard by its name there."""
+    """A picture in a shard, by its name there."""
     name = f"{shard}/{member}"
 
     def load() -> Any:
@@ -71,7 +73,7 @@ def _pictures(shard: Path, _changed: int) -> dict[str, InMemory]:
 
 
 def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
-    """The keys of a shard with what they have, in order."""
+    """The keys of a shard with their files, in order."""
     records: dict[str, Record] = {}
     odd: list[str] = []
     try:

@@ -27,7 +27,7 @@ FORMS = "a file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A picture that is no file, under a name of its own; it is fetched when it is read."""
+    """A picture without a file, under a name of its own; it is fetched when it is read."""
 
     name: str
     load: Callable[[], Any]
@@ -45,12 +45,12 @@ else:
 
 
 def name_of(source: Any, number: int) -> str:
-    """What a picture is called: its file, its own name, or ``picture 3`` for the third of several."""
+    """The name of a picture: its file, its own name, or ``picture 3`` for the third of several."""
     return str(source) if isinstance(source, str | os.PathLike | InMemory) else f"picture {number}"
 
 
 def plain(source: Any) -> Plain:
-    """A picture in one of the forms that are decoded."""
+    """A picture in one of the forms that SeeWhy decodes."""
     if isinstance(source, InMemory):
         try:
             return plain(source.load())
@@ -81,7 +81,7 @@ def plain(source: Any) -> Plain:
 
 
 def several(source: Any) -> Iterable[Any] | None:
-    """The pictures in a collection; ``None`` where it is one picture, or no collection."""
+    """The pictures in a collection; ``None`` if this is one picture or no collection."""
     if isinstance(source, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | InMemory):
         return None
     if isinstance(source, Mapping):
@@ -125,7 +125,7 @@ SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", 
 
 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
-    """Names the given files as they are, even missing ones, and the pictures in the given folders and below.
+    """List the given files as they are, even missing ones, and the pictures in the given folders and below.
 
     Folders are walked lazily in natural order ("2" before "10"), each once however linked; hidden entries are skipped.
     """
@@ -137,7 +137,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         first = next(names, None)
         if first is None:
             raise EmptyFolderError(
-                f"The folder {os.fspath(path)} and those below it hold no pictures. Expected files ending in "
+                f"The folder {os.fspath(path)} and its subfolders hold no pictures. Expected files ending in "
                 f"{', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
             )
         yield first
@@ -198,7 +198,7 @@ def is_unicode(name: str) -> bool:
 
 
 def unlistable(folder: str | Path, error: OSError) -> DataError:
-    """What is said of a folder whose entries the system does not give."""
+    """The error for a folder that the system does not list."""
     return DataError(
         f"The folder {folder} cannot be listed ({error.strerror}). Expected a folder that you may read. Allow reading "
         "it, or leave it out."
@@ -206,6 +206,8 @@ def unlistable(folder: str | Path, error: OSError) -> DataError:
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """Sorts "2" before "10"; numbers by length and digits, as Python turns no more than 4,300 digits into one."""
+    """Sort key that puts "2" before "10". Numbers are compared by length and digits, because Python converts at most
+    4,300 digits.
+    """
     digits = (part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name)))
     return [(len(part), part) if i % 2 else part for i, part in enumerate(digits)], name

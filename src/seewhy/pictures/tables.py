@@ -30,7 +30,7 @@ BYTES_PER_BYTE, VALUES_PER_BYTE = 250, 64
 def parquet_batches(
     opened: Any, where: PurePath, choose: Callable[[list[str]], Sequence[str] | None], most_rows: int = MOST_ROWS
 ) -> Iterator[Any]:
-    """The rows, some at a time, as record batches of pyarrow."""
+    """The rows as pyarrow record batches."""
     try:
         from pyarrow import ArrowException, RecordBatch
         from pyarrow.parquet import ParquetFile
@@ -96,7 +96,7 @@ _NOT_A_NUMBER = ("nan", "<na>", "nat")
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table by the names of its columns."""
+    """The rows of a table as dictionaries from column name to value."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -115,7 +115,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def cell_text(value: Any, where: str) -> str:
-    """A cell as text; empty where there is none."""
+    """A cell as text; empty if the cell is missing."""
     if value is None:
         return ""
     odd = isinstance(value, float) and not math.isfinite(value)
@@ -130,13 +130,13 @@ def cell_text(value: Any, where: str) -> str:
 
 
 def plain_text(row: Mapping[str, Any], column: str | None) -> str | None:
-    """A cell as text; ``None`` where there is none, or NaN."""
+    """A cell as text; ``None`` if the cell is missing or NaN."""
     value = None if column is None else row.get(column)
     return None if value is None or value != value else str(value).strip() or None
 
 
 def whole_numbers(names: Sequence[str]) -> list[str]:
-    """The names; where all are whole numbers written with a point, without it, as a gap in their column added it.
+    """The names; if all are whole numbers written with a decimal point, which a gap in their column adds, without it.
 
     >>> whole_numbers(["3.0", "12.0"]), whole_numbers(["3.0", "2.5"]), whole_numbers(["3.0", "moss"])
     (['3', '12'], ['3.0', '2.5'], ['3.0', 'moss'])
@@ -213,7 +213,7 @@ def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 
 
 def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
-    """What is said of a table without a column that was named."""
+    """The error for a table without a column that was named."""
     there = sorted(map(str, columns))
     near = nearest(name, there)
     meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
@@ -228,7 +228,7 @@ LOOKED_AT = 50
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns; ``None``, or none, where they are to be found."""
+    """Names of columns; ``None``, or an empty list, where SeeWhy is to find them."""
 
     image: str | None = None
     texts: tuple[str, ...] = ()
@@ -236,7 +236,7 @@ class Columns:
     group: str | None = None
 
     def belonging(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """A row's class and group, each empty where it has none."""
+        """A row's class and group; each is empty if the row has none."""
         label = "" if self.label is None else cell_text(row.get(self.label), f"{where}, {self.label!r},")
         return {"label": label.strip(), "group": plain_text(row, self.group)}
 
@@ -246,7 +246,7 @@ class Columns:
 
 
 def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Columns:
-    """The columns that are there, by name or by the usual names."""
+    """The columns of a table, by the given names or the usual ones."""
     names = list(dict.fromkeys(str(name) for row in rows[:LOOKED_AT] for name in row))
     for name in (wanted.image, *wanted.texts, wanted.label, wanted.group):
         if name is not None and name not in names:
@@ -279,7 +279,7 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def texts_in(value: Any, where: str) -> list[str]:
-    """The texts of a cell: one, or a list of them, also as COCO's annotations have it."""
+    """The texts of a cell: one text, a list of texts, or a list of annotations as in COCO."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):

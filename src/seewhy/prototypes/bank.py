@@ -24,7 +24,7 @@ from ..types import FractionBox, PixelBox
 
 @dataclass(frozen=True)
 class BankPicture:
-    """One of the user's pictures."""
+    """One of the user's pictures, as a bank keeps it."""
 
     name: str
     digest: str
@@ -34,10 +34,10 @@ class BankPicture:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Patches of the user's pictures: what every bank is.
+    """Patches of the user's pictures: the base of every bank.
 
-    ``pooled`` has a unit row a picture, for near-duplicates; ``owner`` is the index of each patch's picture, ``boxes``
-    are the patches on their views, as fractions, and ``pixel_boxes`` on their upright originals.
+    ``pooled`` has one unit row per picture, to find near-duplicates. ``owner`` is the index of each patch's picture.
+    ``boxes`` are the patches on their views, as fractions, and ``pixel_boxes`` those on the upright originals.
     """
 
     pictures: tuple[BankPicture, ...]
@@ -48,11 +48,11 @@ class Patches:
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
-        """Class of each patch."""
+        """The class of each patch."""
         return torch.tensor([p.label for p in self.pictures])[self.owner]
 
     def view(self, patch: int) -> np.ndarray:
-        """The picture it lies on, as the network saw it, uint8 ``(h, w, 3)``."""
+        """The patch's picture as the network saw it, uint8 ``(h, w, 3)``."""
         picture = self.pictures[int(self.owner[patch])]
         return decode_thumbnail(picture.thumbnail, picture.name)
 
@@ -61,12 +61,12 @@ class Patches:
         return cut(self.view(patch), tuple(self.boxes[patch].tolist()))
 
     def copies(self, pooled: Float[Tensor, " d"], digest: str, duplicate: float) -> set[int]:
-        """Pictures that are this one: the same bytes, or a pooled cosine of ``duplicate`` or more."""
+        """The pictures that copy this one: the same bytes, or a pooled cosine of ``duplicate`` or more."""
         close = (self.pooled @ (pooled / pooled.norm().clamp(min=1e-12)) >= duplicate).nonzero()[:, 0].tolist()
         return {*close, *(i for i, picture in enumerate(self.pictures) if digest and picture.digest == digest)}
 
     def distinct(self, candidates: Iterable[int], banned: set[int], n: int, duplicate: float) -> list[int]:
-        """The first ``n`` patches whose pictures are not banned, and neither each other's copies nor the same."""
+        """The first ``n`` patches of different pictures that are not banned and are not copies of each other."""
         found: dict[int, int] = {}
         for patch in candidates:
             if len(found) == n:
@@ -88,7 +88,7 @@ class PatchBank(Patches):
     def build(
         cls, model: Explainable, seen: Sequence[Encoded], labels: Sequence[int], *, per_picture: int = 5
     ) -> PatchBank:
-        """Take the ``per_picture`` cells of each picture that speak most for its own class."""
+        """Take from each picture the ``per_picture`` cells that most support its own class."""
         pictures, vectors, owner, boxes, pixel_boxes = [], [], [], [], []
         for i, (one, label) in enumerate(zip(seen, labels, strict=True)):
             if one.features is None or one.picture is None:
@@ -115,7 +115,7 @@ class PatchBank(Patches):
         )
 
     def without(self, out: Bool[Tensor, " m"]) -> PatchBank:
-        """The bank of the other pictures."""
+        """The bank without these pictures."""
         kept, rows = (~out).nonzero()[:, 0], ~out[self.owner]
         return PatchBank(
             tuple(self.pictures[i] for i in kept.tolist()),
@@ -128,17 +128,17 @@ class PatchBank(Patches):
 
 
 def listed(pictures: Sequence[BankPicture]) -> list[list[Any]]:
-    """What :func:`pictures_of` needs beside the thumbnails, as JSON."""
+    """What :func:`pictures_of` needs besides the thumbnails, as JSON."""
     return [[p.name, p.digest, p.label, len(p.thumbnail)] for p in pictures]
 
 
 def joined_thumbnails(pictures: Sequence[BankPicture]) -> UInt8[Tensor, " bytes"]:
-    """All thumbnails, one after the other."""
+    """All thumbnails in one array, one after the other."""
     return torch.from_numpy(np.frombuffer(b"".join(p.thumbnail for p in pictures), np.uint8).copy())
 
 
 def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -> tuple[BankPicture, ...]:
-    """The pictures that :func:`listed` and :func:`joined_thumbnails` were made of."""
+    """The pictures from the results of :func:`listed` and :func:`joined_thumbnails`."""
     check_axes("thumbnails", thumbnails, UInt8[Tensor, " bytes"], {})
     data, found, start = thumbnails.numpy().tobytes(), [], 0
     for name, digest, label, size in entries:
@@ -150,7 +150,7 @@ def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -
 
 
 def check_patches(bank: Patches, n_classes: int | None) -> None:
-    """Refuse a bank that was read from a file and in which something points beyond what there is."""
+    """Refuse a bank from a file if one of its indices points outside its data."""
     n, m = len(bank.owner), len(bank.pictures)
     check_index("the patches' pictures", bank.owner, m)
     labels = [p.label for p in bank.pictures]
@@ -175,7 +175,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_index(name: str, index: Tensor, n: int) -> None:
-    """Refuse an index that is not a row of whole numbers from 0 to ``n - 1``."""
+    """Refuse an index that is not one axis of whole numbers from 0 to ``n - 1``."""
     if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
         raise ValueError(f"{name}: expected whole numbers below {n}")
 
@@ -198,7 +198,7 @@ def patch_vectors(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:
-    """The cell grown by half a cell on each side: what its features are mostly made of, and enough to recognise."""
+    """The cell extended by half a cell on each side: the area that its features mostly come from."""
     (row, column), (height, width) = cell, grid
     return (
         max(0.0, (column - 0.5) / width),
@@ -209,7 +209,7 @@ def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:
 
 
 def cut(view: np.ndarray, box: FractionBox) -> np.ndarray:
-    """The part of a view under a box."""
+    """The area of a view under a box."""
     height, width = view.shape[:2]
     left, top, right, bottom = box
     return view[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
@@ -229,11 +229,12 @@ def redundant(
     overlap: float = 0.5,
     difference: float = 0.1,
 ) -> list[tuple[int, ...]]:
-    """Groups of prototypes that repeat each other, each led by the first, in order; most groups have one member.
+    """Groups of prototypes that repeat each other, in order; the first of each is its leader. Most groups have one
+    member.
 
-    A prototype joins the first group whose leader it repeats: their vectors' cosine is at least ``cosine``, the
-    pictures they are most like overlap by at least ``overlap`` (Jaccard's index), and no relative influence differs by
-    more than ``difference``. Ours; the paper has no such rule.
+    A prototype joins the first group whose leader it repeats. Their vectors' cosine is at least ``cosine``. Their most
+    similar pictures overlap by at least ``overlap`` (Jaccard's index). No relative influence differs by more than
+    ``difference``. The rule is SeeWhy's; the paper has none.
 
     Example:
         >>> redundant(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), [{1, 2}, {1, 2}, {2, 1}])

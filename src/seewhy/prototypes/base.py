@@ -22,23 +22,24 @@ from .fitted import FittedBank, find_file
 if TYPE_CHECKING:
     from .measure import Showing
 
-STRANGER = "Do not rely on them where the picture is unlike anything the classifier knows."
+STRANGER = "Do not rely on them if the picture is unlike anything the classifier knows."
 RULE = (
-    "Do not rely on the similar parts unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when 90 % of held-out pictures with about as "
-    "many were predicted correctly; partly when half were, and more than by chance. Partly at best for a class that is "
-    "not the decision, and where hiding these places lowers the class's lead no more than hiding others. Do not rely "
-    "on them where even the nearest are farther away than those of 19 of 20 held-out pictures. "
+    "Do not rely on the similar parts if the class explained has no more of them than a wrong class has on 19 of 20 "
+    "held-out pictures. A wrong class is neither the true class nor the decision. Otherwise they are believable if, "
+    "of held-out pictures with about as many, 90 % were predicted correctly. They are partly believable if half were, "
+    "and more than by chance. They are at most partly believable for a class that is not the decision, or if hiding "
+    "these places lowers the class's lead no more than hiding others. Do not rely on them if even the nearest are "
+    "farther away than those of 19 of 20 held-out pictures. "
     f"{STRANGER}"
 )
 
 
 @dataclass(frozen=True)
 class Query:
-    """One picture that likenesses are looked for, and the class that is explained.
+    """A picture for which similar parts are searched, and the class to explain.
 
-    ``cells`` are its strongest, as (row, column), for methods that start from places; ``digest`` is the file's, so that
-    its own copy in the bank is never shown; ``share`` is how what speaks for the target divides over the cells.
+    ``cells`` are its strongest cells, as (row, column), for methods that start from places. ``digest`` is that of its
+    file, so that its own copy in the bank is never shown. ``share`` is each cell's share of what speaks for the target.
     """
 
     look: EncoderOutput
@@ -50,7 +51,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank, its likeness, -1…1, and where its picture voted, its own part of the vote."""
+    """A patch of the bank, its similarity, -1…1, and the picture's share of the vote, if it voted."""
 
     patch: int
     similarity: float
@@ -59,10 +60,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Group:
-    """One place on the query, as (row, column), and the patches that are like it, the best first.
+    """A place on the query, as (row, column), and the patches similar to it, the best first.
 
-    ``share`` is its part of what speaks for the target, or of the vote; ``channel`` what they have in common, and
-    ``contribution`` that channel's to the target's logit, less the mean over classes.
+    ``share`` is its share of what speaks for the target, or of the vote. ``channel`` is the channel that the patches
+    have in common, and ``contribution`` is its contribution to the target's logit minus the mean over classes.
     """
 
     cell: tuple[int, int]
@@ -78,7 +79,7 @@ class Group:
 
     @property
     def whole(self) -> bool:
-        """Whether whole pictures are shown, not patches that are like one of the lettered regions."""
+        """Whether the card shows whole pictures, not patches that resemble one of the lettered regions."""
         return self.channel is not None or self.voted
 
 
@@ -130,22 +131,22 @@ class Prototypes(ABC):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """How strongly patches of the bank, or the channels they stand for, answer in every cell of pictures."""
+        """How strongly patches of the bank, or the channels they stand for, respond in every cell of pictures."""
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
-        """The bank it searches, for one classifier; ``None`` where there is none."""
+        """The bank to search for one classifier; ``None`` if there is none."""
         if cls.kept_as is not None:
             return cls.kept_as.of(model, place)
         return None if cls.recipe not in ("", model.recipe) else model.bank
 
     @classmethod
     def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
-        """The file its bank is read from, where it has one of its own."""
+        """The file that holds its bank, if it has a separate one."""
         return None if cls.kept_as is None else find_file(cls.name, model, place)
 
     def judge(self, showing: Showing) -> Like:
-        """What a card says of what was found, with how far to trust it."""
+        """The evidence for a card, with how far to trust it."""
         from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)

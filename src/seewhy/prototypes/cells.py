@@ -57,7 +57,7 @@ def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor
 
 
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
-    """How an encoder's features become cells whose mean is its pooled vector; proven on the features given."""
+    """How an encoder's features become cells whose mean is its pooled vector; checked on the features given."""
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
         for candidate in _candidates(encoder, grid.shape[1]):
@@ -85,13 +85,13 @@ def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
 
 
 def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """The cells of pictures, their mean the pooled vector."""
+    """The cells of pictures; their mean is the pooled vector."""
     with torch.no_grad():
         return unpooled(model.encoder, features)(model.encoder.layout.to_grid(features))
 
 
 class CellMaps:
-    """Cells ``(n, s, d)`` of many pictures on disk, half precision, mapped into memory; gone with the object."""
+    """Cells ``(n, s, d)`` of many pictures in a file in half precision, mapped into memory; deleted with the object."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         path = cache_dir("cells") / f"{secrets.token_hex(8)}.f16"
@@ -118,12 +118,12 @@ class CellMaps:
         return len(self._cells)
 
     def part(self, indices: Sequence[int]) -> CellPart:
-        """Some of the pictures, without copying."""
+        """Some of the pictures, without a copy."""
         return CellPart(self, list(indices))
 
 
 class CellPart:
-    """Some pictures of :class:`CellMaps`; reads alike."""
+    """Some pictures of :class:`CellMaps`, with the same methods."""
 
     def __init__(self, whole: CellMaps, indices: list[int]) -> None:
         self._whole = whole

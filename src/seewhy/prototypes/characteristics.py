@@ -34,7 +34,7 @@ View = Picture | One
 class Influences:
     """One picture's similarities to ``p`` prototypes, before and after each of ``m`` changes, in the same ``cells``.
 
-    ``change`` is how much each copy differs from the picture, root mean square over the view, 0…255.
+    ``change`` is the difference between each copy and the picture, as root mean square over the view, 0…255.
     """
 
     similarity: Float[Tensor, " p"]
@@ -50,7 +50,7 @@ class Influences:
         cells: Int[Tensor, "p 2"] | None = None,
         follow: bool = False,
     ) -> Influences:
-        """Read the maps of a picture and of its changed copies in one cell a prototype."""
+        """Read the maps of a picture and of its changed copies in one cell per prototype."""
         height, width = maps.shape[2:]
         flat = maps.flatten(2)
         if cells is None:
@@ -65,12 +65,12 @@ class Influences:
 
     @property
     def phi(self) -> Float[Tensor, "p m"]:
-        """The paper's local influence: how much similarity the change cost; negative where it gained some."""
+        """The paper's local influence: the similarity lost by the change; negative if the change raised it."""
         return self.similarity[:, None] - self.changed
 
     @property
     def relative(self) -> Float[Tensor, "p m"]:
-        """The same as a fraction of the similarity on the picture; 0 where that is not positive."""
+        """The same as a fraction of the similarity on the picture; 0 if that is not positive."""
         positive = self.similarity[:, None] > 0
         return torch.where(positive, self.phi / self.similarity[:, None].clamp(min=1e-12), torch.zeros(()))
 
@@ -93,14 +93,14 @@ class GlobalInfluences:
 
 
 class Sums:
-    """The means' running sums: nothing of a single picture is kept."""
+    """Running sums for the means, so that nothing of a single picture is kept."""
 
     def __init__(self) -> None:
         self.n = 0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, one: Influences) -> None:
-        """One more picture."""
+        """Add a picture."""
         weight = one.similarity.double().clamp(min=0)
         of_property = {"phi": one.phi, "relative": one.relative, "positive": one.phi > 0}
         parts = {name: weight[:, None] * part for name, part in of_property.items()}
@@ -109,7 +109,7 @@ class Sums:
         self._sums = {k: v + self._sums[k] if k in self._sums else v for k, v in parts.items()}
 
     def means(self, strengths: str) -> GlobalInfluences:
-        """What the sums come to."""
+        """The means from the sums."""
         if not self.n:
             raise InputError(
                 "No picture was given. Expected at least one. Give the pictures that the prototypes come from."
@@ -124,7 +124,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Changed:
-    """A picture and a copy for each property as the network will see them, and how much each copy differs from it."""
+    """A picture and its copy for each property, as the network will see them, and how far each copy differs."""
 
     views: tuple[Pixels, ...]
     change: Float[Tensor, " m"]
@@ -174,15 +174,15 @@ class Characteristics:
         follow: bool = False,
         batch_size: int = 32,
     ) -> Iterator[Influences]:
-        """The influences on each picture's similarities, in order, one result a picture.
+        """The influences on each picture's similarities, in order, with one result per picture.
 
         Args:
             encoder: turns pictures into features.
-            maps: similarity of each prototype in each cell.
+            maps: the similarity of each prototype in each cell.
             pictures: files, pixels, or views.
-            cells: where each prototype is read, as (row, column); left out, in the cell where it is highest.
-            box: part of the view outside of which nothing is changed; left out, the whole picture is, as in the paper.
-            follow: read the changed copies where *they* are highest. Not the paper's.
+            cells: where to read each prototype, as (row, column); default: the cell where it is highest.
+            box: area of the view to change; default: the whole picture, as in the paper.
+            follow: read the changed copies where *they* are highest; the paper does not.
             batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))
@@ -205,7 +205,7 @@ class Characteristics:
         progress: Progress | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
-        """The similarity-weighted means over pictures, as a rule the training pictures."""
+        """The similarity-weighted means over pictures, usually the training pictures."""
         sums = Sums()
         total = len(pictures) if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, pictures, batch_size=batch_size)
@@ -232,7 +232,7 @@ class Characteristics:
 
 
 def changed(transform: Transform, picture: View, changes: Changes, box: FractionBox | None = None) -> Changed:
-    """The views of one picture and its changed copies; a view, which has no original any more, is changed itself."""
+    """The views of a picture and its changed copies. A view has no original any more, so the view itself is changed."""
     if not isinstance(picture, Picture) and not changes.on_view:
         width, height = read_picture(picture, transform).original_size
         longest = getattr(changes, "longest", None)

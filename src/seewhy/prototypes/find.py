@@ -14,7 +14,7 @@ from .base import Prototypes
 def find_prototypes(
     model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
-    """The method and its bank; ``None`` where the classifier has neither."""
+    """The method and its bank; ``None`` if the classifier has neither."""
     fitted = by_priority(fitted=True)
     methods = [prototypes[name]] if name is not None else by_priority() if place is None else fitted
     method = methods[0]
@@ -41,13 +41,13 @@ def find_prototypes(
 
 
 def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
-    """The methods that are taken without being named, those alone that are fitted where this is wanted."""
+    """The methods that SeeWhy uses without being named, or only those that are fitted if this is requested."""
     taken = [m for m in map(prototypes.__getitem__, prototypes) if m.priority and (m.fitted_by or not fitted)]
     return sorted(taken, key=lambda method: -method.priority)
 
 
 def files_of(model: Any, name: str | None = None, place: str | Path | None = None) -> list[Path]:
-    """The files that what is shown is read from: of one method, or of all that might be taken."""
+    """The files that the evidence is read from, for one method or for all that might be used."""
     asked = by_priority() if name is None else [prototypes[name]]
     found = (method.file_for(model, place) for method in asked if method.fitted_by)
     return [path for path in found if path is not None]

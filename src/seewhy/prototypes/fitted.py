@@ -35,7 +35,7 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class FittedBank(Patches, ABC):
-    """Patches that stand for something, found in the user's pictures for one classifier and kept in a file.
+    """Prototypes that were found in the user's pictures for one classifier, and are kept in a file.
 
     Class attributes:
         method: registered name of what shows them; the file is called after it.
@@ -54,23 +54,23 @@ class FittedBank(Patches, ABC):
 
     @abstractmethod
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Its own tensors and facts, as they are kept."""
+        """The tensors and facts of the subclass, as they are saved."""
 
     @classmethod
     def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields that are not tensors of that name, from what :meth:`own` gave."""
+        """The other fields, from the result of :meth:`own`."""
         return {}
 
     @abstractmethod
     def lines(self) -> list[str]:
-        """What was found, for people; the first line follows the name of the file."""
+        """The results as lines for people; the first one follows the name of the file."""
 
     def spoken(self) -> dict[str, Any]:
-        """The prototypes for people, in the JSON beside the file."""
+        """The prototypes for people, in the JSON file beside the bank."""
         return {}
 
     def check(self, model: Explainable) -> None:
-        """Refuse a classifier that it does not fit."""
+        """Refuse a classifier that the bank does not fit."""
 
     def save(self, folder: str | Path) -> Path:
         """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people."""
@@ -85,7 +85,7 @@ class FittedBank(Patches, ABC):
 
     @classmethod
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
-        """Read what :meth:`save` wrote. It runs no code."""
+        """Read the result of :meth:`save`. No code in the file is run."""
 
         def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
@@ -104,7 +104,7 @@ class FittedBank(Patches, ABC):
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
-        """Those that were fitted for a classifier; ``None`` where there are none."""
+        """The bank that was fitted for a classifier; ``None`` if there is none."""
         path = find_file(cls.method, model, place)
         if path is None:
             return None
@@ -131,7 +131,7 @@ class Fitting(ABC):
     """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit --task prototypes`` takes."""
 
     def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
-        """Of everything that decides the bank: classifier, settings, the pictures' bytes and classes."""
+        """Seal of all that decides the bank: classifier, settings, and the pictures' bytes and classes."""
         seal = hashlib.sha256(f"{classifier_digest(model)}|{self}".encode())
         for name, label in pictures:
             seal.update(f"|{file_digest(name)} {label}".encode())
@@ -159,12 +159,12 @@ class Fitting(ABC):
 
 
 def file_name(method: str) -> str:
-    """The name of the file in which a method's prototypes are kept."""
+    """The name of the file that holds a method's prototypes."""
     return f"{method}.safetensors"
 
 
 def find_file(method: str, model: Explainable, place: str | Path | None = None) -> Path | None:
-    """The file of a classifier's prototypes; ``None`` where there is none."""
+    """The file with a classifier's prototypes; ``None`` if there is none."""
     from . import prototypes
 
     root, name = Path(place) if place is not None else getattr(model, "folder", None), file_name(method)
@@ -178,5 +178,5 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
 
 
 def check_bank(folder: Path, file: str) -> Path:
-    """The folder, if a bank, or what lies beside it, can be saved there; asked before the work begins."""
+    """Return the folder if a bank and the file beside it can be saved there; called before the work begins."""
     return ARCHIVE.check(folder / file).parent

@@ -35,8 +35,9 @@ NEVER = 1.01
 
 
 class Band(NamedTuple):
-    """``n`` held-out pictures of which a part of ``least`` or more, up to the next band, of the neighbours are of the
-    class decided for, and how many of them were decided rightly."""
+    """Held-out pictures by the share of their neighbours that have the predicted class: ``n`` pictures with a share
+    from ``least`` up to the next band, and how many of them were predicted correctly.
+    """
 
     least: float
     n: int
@@ -47,16 +48,17 @@ class Band(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """One-sided 95 % bound of that part (Wilson)."""
+        """One-sided 95 % bound of the share decided rightly (Wilson)."""
         z, p, n = 1.645, self.right / self.n, self.n
         return (p + z * z / 2 / n - z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
 
 
 class Trial(NamedTuple):
-    """What the neighbours of one held-out picture say: the part of them that carries the class decided for.
+    """The neighbours of one held-out picture: the share of them that has the predicted class.
 
-    ``similarity`` is the nearest neighbour's, the mean over regions; ``wrong`` the same part for classes neither its
-    own nor decided for, each explained by its own regions; ``chance`` that of the bank's patches.
+    ``similarity`` is that of the nearest neighbour, averaged over regions. ``wrong`` are the shares of the classes that
+    are neither the true nor the predicted one, each explained by its own regions. ``chance`` is the share among the
+    bank's patches.
     """
 
     share: float
@@ -71,8 +73,9 @@ class LikenessMeasure:
     """How far neighbours can be trusted, by ``n`` held-out pictures.
 
     ``precision`` is the share of neighbours that carry the predicted class, ``chance`` the same for patches drawn at
-    random. A wrong class reaches ``limit`` of the neighbours on :data:`WRONG` of the pictures at most, and all but
-    :data:`FAR` of them have neighbours as ``near``; ``None`` where these and the bands were not measured.
+    random. A wrong class reaches the share ``limit`` of the neighbours on at most the fraction :data:`WRONG` of the
+    pictures. All pictures except the fraction :data:`FAR` have neighbours as ``near``. ``None`` if these and the bands
+    were not measured.
     """
 
     precision: float
@@ -84,7 +87,7 @@ class LikenessMeasure:
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> LikenessMeasure | None:
-        """What these say together; ``None`` without any."""
+        """Combine trials into a measure; ``None`` without any."""
         if not trials:
             return None
         part, right, similarity, wrong, chance = zip(*trials, strict=True)
@@ -94,7 +97,7 @@ class LikenessMeasure:
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any] | None) -> LikenessMeasure | None:
-        """From :meth:`to_json`; a ``ValueError`` or ``TypeError`` where that cannot be."""
+        """Read the result of :meth:`to_json`; raises ``ValueError`` or ``TypeError`` if it does not fit."""
         if facts is None:
             return None
         found = cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
@@ -115,19 +118,22 @@ class LikenessMeasure:
         return {**vars(self), "bands": [list(band) for band in self.bands]}
 
     def band(self, share: float) -> Band:
-        """The held-out pictures that are like one with such a part of its neighbours."""
+        """The held-out pictures with about this share of neighbours of the predicted class."""
         return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])
 
     def rate(self, band: Band) -> float:
-        """Part of a band that is right, by Laplace's rule: two pictures more, of which half are, or fewer if in all."""
+        """The share of a band that is right, by Laplace's rule: with two more pictures of which half, or fewer, are
+        right.
+        """
         in_all = sum(b.right for b in self.bands) / sum(b.n for b in self.bands)
         return (band.right + 2 * min(0.5, in_all)) / (band.n + 2)
 
 
 def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
-    """The smallest part of neighbours, among those of classes decided for, that few wrong classes reach.
+    """The smallest share of neighbours, among those of predicted classes, that few wrong classes reach.
 
-    Few: the mean over pictures and one standard error more are at most ``part``, so that few pictures promise less.
+    Few means that the mean over pictures plus one standard error is at most ``part``, so a small number of pictures
+        gives a stricter limit.
 
     Example:
         >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)
@@ -146,7 +152,8 @@ def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float
 
 
 def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int = LEAST) -> tuple[Band, ...]:
-    """Isotonic regression: bands of at least so many pictures, in which more neighbours go with more that are right.
+    """Isotonic regression: bands of at least this many pictures, in which more neighbours mean more correct
+    predictions.
 
     Example:
         >>> [tuple(band) for band in bands_of([0, 0, 0.5, 0.5, 1, 1], [0, 0, 1, 0, 1, 1], least=2)]
@@ -166,13 +173,13 @@ def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int
 
 
 def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> float | None:
-    """Share of these patches that carry the predicted class; ``None`` without any."""
+    """The share of these patches that have the predicted class; ``None`` without any."""
     labels = [bank.pictures[int(bank.owner[m.patch])].label for group in groups for m in group.matches]
     return sum(label == predicted for label in labels) / len(labels) if labels else None
 
 
 def nearness(groups: Sequence[Group]) -> float:
-    """Similarity of the nearest neighbour, the mean over places that have one."""
+    """The similarity of the nearest neighbour, averaged over the places that have one."""
     best = [max(m.similarity for m in group.matches) for group in groups if group.matches]
     return sum(best) / len(best) if best else -1.0
 
@@ -188,14 +195,14 @@ class Labelled(NamedTuple):
 def measure_likeness(
     model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Labelled], n_regions: int = 3
 ) -> LikenessMeasure | None:
-    """Search the bank for the regions of each held-out picture, as a card would."""
+    """Search the bank for the regions of each held-out picture, as for a card."""
     return LikenessMeasure.of(list(trials(model, method, bank, held_out, len(held_out), n_regions)))
 
 
 def trials(
     model: Explainable, method: Prototypes, bank: Patches, held_out: Iterable[Labelled], n: int, n_regions: int = 3
 ) -> Iterator[Trial]:
-    """One for each of these pictures that has neighbours, ``n`` being how many pictures there are in all."""
+    """One trial for each of these pictures that has neighbours; ``n`` is the total number of pictures."""
     n_classes = len(model.head.bias)
     frequency = torch.bincount(bank.labels, minlength=n_classes).float()
     frequency /= frequency.sum()
@@ -229,7 +236,7 @@ UNKNOWN = "The picture is unlike anything it knows: these parts are the nearest 
 
 @dataclass(frozen=True)
 class Showing:
-    """What is shown on a card, before it is judged."""
+    """The prototypes on a card, before they are judged."""
 
     model: Any
     bank: Patches
@@ -242,32 +249,32 @@ class Showing:
 
     @property
     def share(self) -> float:
-        """What the groups are together of what speaks for the class, 0…1."""
+        """The share of the groups together in all that speaks for the class, 0…1."""
         return sum(group.share for group in self.groups)
 
     @property
     def of_target(self) -> float | None:
-        """Part of the patches shown that carry the class explained; ``None`` without any."""
+        """The share of the patches shown that have the class explained; ``None`` without any."""
         return predicted_share(self.bank, self.groups, self.target)
 
     @property
     def logits(self) -> float:
-        """What the groups bring to the class."""
+        """The contribution of the groups to the class's logit."""
         return sum(group.contribution or 0.0 for group in self.groups)
 
     @property
     def logits_in_all(self) -> float:
-        """What everything brings that speaks for the class."""
+        """The sum of all contributions that speak for the class."""
         return self.logits / self.share if self.share else 0.0
 
     @property
     def matters(self) -> bool:
-        """Whether hiding the places costs more than hiding others; so where it was not measured."""
+        """Whether hiding the places costs more than hiding others; true if this was not measured."""
         return self.deletion is None or self.deletion.matters
 
     @property
     def hidden(self) -> str:
-        """What hiding the places did, as a sentence with a space before it; empty where it was not measured."""
+        """The effect of hiding the places, as a sentence that begins with a space; empty if it was not measured."""
         if self.deletion is None:
             return ""
         d = self.deletion
@@ -276,12 +283,12 @@ class Showing:
         digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
-            f" Hiding these parts takes {fall} from the lead of {self.subject.label} ({d.lead:.1f}); hiding other "
-            f"parts of the same size takes {elsewhere} (at most {most})."
+            f" Hiding these parts lowers the lead of {self.subject.label}, {d.lead:.1f}, by {fall}; hiding other parts "
+            f"of the same size lowers it by {elsewhere} (at most {most})."
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
-        """The evidence, with its verdict and the figure it rests on; ``more`` are further fields of it."""
+        """The evidence, with its verdict and the figure behind it; ``more`` are further fields of it."""
         if self.subject.unknown:
             verdict = replace(verdict, level="do not rely", sentence=UNKNOWN)
         precision, chance = (None, None) if measure is None else (measure.precision, measure.chance)
@@ -299,7 +306,7 @@ class Showing:
 
 
 def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
-    """By how many of those shown are of the class explained, and how often held-out pictures with as many are right."""
+    """Judge by how many neighbours have the class explained, and how often held-out pictures with as many are right."""
     of_class = showing.subject.regions_are_of_class or all(g.whole for g in showing.groups)
     measure = showing.model.likeness
     here, found = showing.of_target, None
@@ -315,7 +322,7 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
-        return Verdict("not measured", "Which class similar parts should be of is not known.", rule, part)
+        return Verdict("not measured", "Nobody knows which class the similar parts should show.", rule, part)
     if here is None:
         return Verdict("do not rely", "Only near-copies of this picture are similar; they do not count.", rule, part)
     if found is None or measure is None:
@@ -353,11 +360,13 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
-    """How many such things, ``"patches"`` say, are of the class, and how many of a wrong one; then how often right."""
+    """Say how many of the ``"patches"``, for example, have the class, how many have a wrong one, and how often it is
+    right.
+    """
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:
-        wrong = "A wrong class has all of them on more than 1 in 20 held-out pictures."
+        wrong = "On more than 1 in 20 held-out pictures, all of them are of one wrong class."
     said = f"{percent(found.share, ' ')} of the {what} shown are {label}. {wrong}"
     if label != showing.subject.decision:
         return f"{said} The decision is another class."

@@ -63,7 +63,7 @@ class NearestPatches(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """Cosine of each cell, with its neighbours, and each patch; -1…1."""
+        """The cosine of each cell and its neighbours with each patch, -1…1."""
         vectors = patch_vectors(model.encoder.layout.to_grid(look.features))
         return torch.einsum("pc,bchw->bphw", patches(bank).vectors[which], vectors)
 
@@ -79,7 +79,7 @@ def _descending(values: Float[Tensor, " n"], first: int) -> Iterator[int]:
 
 
 def patches(bank: Patches) -> PatchBank:
-    """The bank, if it is one of patches; that of another method is a programming error."""
+    """The bank, if it holds patches; a bank of another method is a programming error."""
     if not isinstance(bank, PatchBank):
         raise TypeError(f"nearest needs a PatchBank, not {type(bank).__name__}")
     return bank

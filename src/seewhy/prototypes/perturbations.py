@@ -43,7 +43,7 @@ def warp(picture: Pixels, amplitude: float = 4.0, frequency: float = 0.05) -> Pi
 
 
 def picture_change(before: Pixels, after: Pixels) -> float:
-    """Root of the mean squared difference over all pixels and channels, 0…255."""
+    """The root mean squared difference over all pixels and channels, 0…255."""
     return float(np.sqrt(np.square(before.astype(np.float32) - after).mean()))
 
 
@@ -72,7 +72,7 @@ def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: i
 
 
 def non_local_mean(channels: _Channels, strength: float, patch: int = 7, search: int = 21) -> _Channels:
-    """The weighted means, borders mirrored. Each pair of pixels is compared once and serves both."""
+    """The weighted means, with mirrored borders. Each pair of pixels is compared once for both."""
     n_channels, height, width = channels.shape
     reach, half = search // 2, patch // 2
     wide = np.pad(channels, ((0, 0), (reach + half,) * 2, (reach + half,) * 2), mode="reflect")

@@ -25,10 +25,11 @@ from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
-    "Believable when the pictures shown have at least half of the vote, and when taking those that speak for the "
-    "decision out of the vote changes it, on held-out pictures, at least three times as often as taking out as many "
-    "voters at random. Partly when only one of the two holds. Otherwise, and for a class that did not win the vote, do "
-    f"not rely on them. {STRANGER}"
+    "Believable under two conditions. The pictures shown have at least half of the vote. On held-out pictures, taking "
+    "those that speak for the decision out of the vote changes it at least three times as often as taking out as many "
+    "voters at random. Partly believable if only one condition holds. Otherwise, and for a class that did not win the "
+    "vote, do not rely on them. "
+    f"{STRANGER}"
 )
 EQUAL = 2e-3
 """Cosines that differ by less are equal: a bank is kept in half precision."""
@@ -95,7 +96,9 @@ class Voters(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """Cosine of the picture and the one each patch is of, -1…1: what votes. It is the same in every cell."""
+        """The cosine between the picture and each patch's picture, -1…1, which is the vote. It is the same in every
+        cell.
+        """
         votes, height, width = _votes(model.head), *model.encoder.layout.to_grid(look.features).shape[2:]
         cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
         names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]
@@ -106,7 +109,7 @@ class Voters(Prototypes):
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 
     def judge(self, showing: Showing) -> Like:
-        """With the decision that would be made without those that speak for the class."""
+        """Judge with the decision that the classifier would make without the voters for the class."""
         bank, model = showing.bank, showing.model
         names = {bank.pictures[int(bank.owner[m.patch])].name for g in showing.groups for m in g.matches}
         votes, scores = _votes(model.head), scores_of(model.head, showing.look.pooled)
@@ -129,7 +132,7 @@ def _votes(head: Head) -> Votes:
 
 
 def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_voters: int) -> Verdict:
-    """By the part of the vote that ``n`` pictures shown have, and by what taking them out of it does."""
+    """Judge by the share of the vote that the ``n`` pictures shown have, and by the effect of removing them."""
     label, part = showing.model.classes[showing.target], showing.share
     shown = f"The {n} pictures shown have" if n > 1 else "This picture has"
     said = f"{shown} {percent(part, ' ')} of the vote"
@@ -154,7 +157,7 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
 
 
 def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:
-    """What each picture of the vote weighs: its cosine with these pictures, divided by the temperature."""
+    """The weight of each picture in the vote: its cosine with these pictures, divided by the temperature."""
     return head.feature(pooled) @ head.weight.T
 
 
@@ -185,7 +188,7 @@ def _first_best(values: Float[Tensor, " n"]) -> int:
 def measure_removal(
     head: Head, pooled: Float[Tensor, "n p"], n_pictures: int = Voters.n_pictures, seed: int = 0
 ) -> dict[str, float | int]:
-    """On how many pictures the decision rests on the voters that a card would show.
+    """Count the held-out pictures whose decision depends on the voters that a card would show.
 
     Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
     many drawn at random among all that voted lose theirs.

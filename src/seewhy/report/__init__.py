@@ -21,7 +21,7 @@ __all__ = [
 
 
 def render_notebook(explanation: Explanation) -> str:
-    """The card in a frame of its own, so that style sheets stay separate."""
+    """Return the card in a frame of its own, so that style sheets stay separate."""
     return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
 
 
@@ -34,7 +34,7 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
-    """The path, if a card can be saved there; checked before the work begins."""
+    """Return the path, if a card can be saved there; checked before the work begins."""
     if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
         raise DataError(
             f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "

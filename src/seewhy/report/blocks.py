@@ -13,12 +13,12 @@ from ..explanation.verdict import Level
 from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
-"""A colour's name in the palette."""
+"""The name of a colour in the palette."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Words with a meaning of their own inside a text."""
+    """Words with a role inside a text, such as bold or code."""
 
     text: str
     tags: ClassVar[tuple[str, str]] = ("<b>", "</b>")
@@ -159,13 +159,13 @@ class Table:
     """Which rows are pale."""
 
     def is_number(self, column: int) -> bool:
-        """Whether a column holds numbers, which are aligned to the right."""
+        """Return whether a column holds numbers, which are aligned to the right."""
         texts = [text_of(row[column]).strip() for row in self.rows]
         return column > 0 and all(not t or t[0] in "–−-+<>±" or t[0].isdigit() for t in texts) and any(texts)
 
 
 class Dot(NamedTuple):
-    """A point of a chart; its size is an area."""
+    """A point of a chart; its area shows its size."""
 
     x: float
     y: float
@@ -187,7 +187,7 @@ class Chart:
     title: str
     curves: Sequence[Curve] = ()
     band: Sequence[tuple[float, float, float]] = ()
-    """x, low, high."""
+    """A band of the chart: x, low, high."""
     dots: Sequence[Dot] = ()
     across: str = ""
     """Label of the horizontal axis."""
@@ -202,14 +202,14 @@ class Chart:
     levels: Sequence[tuple[float, Colour]] = ()
     """Heights of horizontal lines."""
     edges: Sequence[float] = ()
-    """Places of dashed vertical lines."""
+    """Positions of dashed vertical lines."""
     small: bool = False
     alt: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with lines below it, from pixels, a JPEG or an address; blank without any."""
+    """A picture with lines below it, from pixels, a JPEG or an address; blank without any of these."""
 
     pixels: np.ndarray | bytes | str | None
     alt: str
@@ -225,7 +225,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures side by side; with ``query``, the place that they resemble comes first."""
+    """Pictures side by side; with ``query``, the place that they resemble is the first."""
 
     pictures: Sequence[Picture]
     kind: Literal["patches", "places", "pixels", "sheet", "row"] = "patches"
@@ -242,7 +242,7 @@ class Letter:
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """A photograph with a heat over it and lettered regions; ``dark`` is what is darkened of it."""
+    """A photograph with a heat map over it and lettered regions; ``dark`` marks the darkened part."""
 
     view: np.ndarray
     heat: np.ndarray | None
@@ -253,7 +253,7 @@ class Heat:
     frame: FractionBox | None = None
     small: bool = False
     is_whole: bool = False
-    """Whether this is the whole picture beside a part of it."""
+    """Whether this is the whole picture, shown beside a part of it."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ class Document:
 
 
 def text_of(value: Any) -> str:
-    """A cell as text: a dash for ``None``; whole numbers have thousands separators."""
+    """Return a cell as text: a dash for ``None``; whole numbers have thousands separators."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -317,7 +317,7 @@ def text_of(value: Any) -> str:
 
 
 def spoken(key: str) -> str:
-    """A key in words; what is no key, such as a file's name, stays as it is.
+    """Return a key in words; other texts, such as file names, stay unchanged.
 
     >>> spoken("trained_on"), spoken("a/b_1.jpg")
     ('trained on', 'a/b_1.jpg')
@@ -338,7 +338,7 @@ def notes(lines: Sequence[str], title: str = "Notes") -> list[Block]:
 
 
 def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
-    """The end of most pages: remarks, files that could not be read, the model."""
+    """Return the end of most pages: remarks, files that could not be read, the model."""
     failures, model = data.get("failures") or (), data.get("model") or {}
     blocks = notes(data.get("notes") or (), title)
     if failures:
@@ -349,7 +349,7 @@ def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
 
 
 def terms_in(value: Any) -> Iterator[str]:
-    """The keys of the glossary that blocks lead to."""
+    """Yield the glossary keys to which blocks link."""
     if isinstance(value, Def):
         yield value.key
     elif isinstance(value, Figure):

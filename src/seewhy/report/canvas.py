@@ -89,7 +89,7 @@ class Canvas:
     def text(
         self, x: float, y: float, text: str, size: int, fill: Colour = INK, bold: bool = False, right: bool = False
     ) -> float:
-        """One line whose letters stand on ``y``; returns the x where it ends."""
+        """Draw one line with its baseline at ``y``; returns the x of its end."""
         drawn, name = _fitted(text)
         font = _font(name, size)
         width = self.measure(text, size, bold)
@@ -99,7 +99,7 @@ class Canvas:
         return left + width
 
     def clipped(self, text: str, width: float, size: int, bold: bool = False) -> str:
-        """The text, cut with an ellipsis if it is wider than ``width``."""
+        """Return the text, cut with an ellipsis if it is wider than ``width``."""
         if self.measure(text, size, bold) <= width:
             return text
         low, high = 0, len(text)
@@ -114,7 +114,7 @@ class Canvas:
     def lines(
         self, text: str, width: float, size: int, most: int, bold: bool = False, indent: float = 0.0
     ) -> list[str]:
-        """The text in at most ``most`` lines, the first shorter by ``indent``, the last cut if it must be."""
+        """Break the text into at most ``most`` lines, the first shorter by ``indent``, the last cut if necessary."""
         words = text.split()
         lines: list[str] = []
         while words and len(lines) < most:
@@ -140,7 +140,7 @@ class Canvas:
     def paragraph(
         self, x: float, y: float, text: str, size: int, width: float, most: int, fill: Colour = INK, bold: bool = False
     ) -> float:
-        """Wrapped text whose first line stands on ``y``; returns where a next line would stand."""
+        """Draw wrapped text with its first baseline at ``y``; returns the baseline of the next line."""
         for line in self.lines(text, width, size, most, bold):
             self.text(x, y, line, size, fill, bold)
             y += size * 1.45
@@ -152,7 +152,9 @@ class Canvas:
     def smooth(
         self, x: float, y: float, width: float, height: float, paint: Callable[[ImageDraw.ImageDraw], None]
     ) -> None:
-        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`) and lay it down reduced."""
+        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`), and paste the reduced
+        result.
+        """
         size = (max(1, round(width)), max(1, round(height)))
         layer = Image.new("RGBA", (size[0] * SMOOTH, size[1] * SMOOTH), (*PAPER, 0))
         paint(ImageDraw.Draw(layer))
@@ -176,13 +178,13 @@ class Canvas:
         self.image.paste(small, (round(x), round(y)), mask.resize((width, height), Image.Resampling.BOX))
 
     def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour, height: float = 10) -> None:
-        """A bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
+        """Draw a bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
         long, top = (end - start) * width, y - height / 2
         self.panel(x, top, width, height, height / 2, WELL)
         self.panel(x + start * width, top, max(3.0, long), height, min(height / 2, max(1.5, long / 2)), fill)
 
     def badge(self, x: float, y: float, letter: str, size: int = 20) -> float:
-        """A letter on a small dark tile, standing on ``y``; returns the x where the tile ends."""
+        """Draw a letter on a small dark tile with its base at ``y``; returns the x of the tile's end."""
         width = max(size * 1.5, self.measure(letter, size, True) + size * 0.7)
         self.panel(x, y - size * 1.08, width, size * 1.45, 5, INK)
         self.text(x + (width - self.measure(letter, size, True)) / 2, y, letter, size, PAPER, True)

@@ -36,11 +36,11 @@ from .evidence import evidence_of, heat_title, place_of, regions_of
 from .page import LEVELS, file_name, linked, percent, render, terms_of
 
 N_TOP, N_OPEN = 5, 3
-"""Classes listed, and those of them that stand before the first click."""
+"""Number of classes listed, and of those shown before the first click."""
 SMALL = 64
-"""Pictures narrower than this are shown as the pixels they are."""
+"""Pictures narrower than this are shown pixel by pixel."""
 DIMMED = 140
-"""How opaque the black is that lies over pixels that are not of a part, of 255."""
+"""Opacity, of 255, of the black over pixels outside a part."""
 UNKNOWN = "Unlike anything it knows"
 
 
@@ -48,14 +48,14 @@ UNKNOWN = "Unlike anything it knows"
 class Card:
     prediction: Prediction
     name: str
-    """Of the file, without its folders."""
+    """The file's name, without its folders."""
     part: str
     sign: Verdict | None
-    """Whether it is sure; its sentence says how far to trust the decision, and why."""
+    """The decision's level; its sentence says how far to trust the decision, and why."""
     heading: str
     odds: str
     next: Text
-    """What to do now."""
+    """The next action."""
     href: str
     aside: str
     picture: tuple[Heat, ...]
@@ -66,12 +66,12 @@ class Card:
 
 
 def render_html(explanation: Explanation) -> str:
-    """The card: one page that needs nothing but itself."""
+    """Return the card as one self-contained page."""
     return render("card.html", "card.js", **card_context(explanation))
 
 
 def card_context(explanation: Explanation) -> dict[str, Any]:
-    """What the card's template shows, for every page that has the card on it."""
+    """Return the variables of the card's template, for every page with a card on it."""
     card = card_of(explanation)
     keys = ["right" if explanation.prediction.is_measured else "probability", *terms_in(card)]
     return {"card": card, "terms": terms_of(keys)}
@@ -103,7 +103,7 @@ def card_of(e: Explanation) -> Card:
 
 
 def sign_of(d: Decision) -> tuple[Level, str]:
-    """How far to rely on a decision, as a level of evidence and in a word or two."""
+    """Return how far to rely on a decision, as a level of evidence and in a word or two."""
     if d.fits_poorly:
         return "do not rely", "None of these names fits well"
     if d.verdict == "one of few":
@@ -127,7 +127,7 @@ def _next(e: Explanation) -> tuple[Text, str]:
 
 
 def own_scores(p: Prediction, space: str = " ") -> str:
-    """What the classifier itself says of the first two classes, where the heading says something else."""
+    """Return the classifier's own scores of the first two classes, if the heading says something else."""
     if not p.is_measured or p.n_classes == 1:
         return ""
     return ", ".join(f"{r.label} {percent(r.score, space)}" for r in p.top[:2])
@@ -211,7 +211,7 @@ def _alt(e: Explanation) -> str:
 
 
 def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float, float]) -> np.ndarray | None:
-    """A layer that darkens what is not of the part on a view of the frame; ``None`` where all is of it."""
+    """Return a layer that darkens everything outside the part on a view of the frame; ``None`` if the part fills it."""
     inside = part.inside(size[0], size[1], frame)
     if inside.all():
         return None
@@ -221,11 +221,11 @@ def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float,
 
 
 NAMES = {"seen": "saw", "part": "inside", "like": "like what", "words": "in words"}
-"""How kinds of evidence are called at the beginning of a line, where not by their keys."""
+"""Names of the kinds of evidence at the start of a line, if they differ from their keys."""
 
 
 def card_lines(e: Explanation) -> Iterator[str]:
-    """The answer in a terminal, in the sentences of the card."""
+    """Yield the answer for a terminal, in the sentences of the card."""
     p, d = e.prediction, e.prediction.decision
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
     word = "" if d is None else sign_of(d)[1]
@@ -239,7 +239,7 @@ def card_lines(e: Explanation) -> Iterator[str]:
     rows += [("own score", own_scores(p)), ("about", e.aside)]
     for key, _, evidence in e.answers:
         if isinstance(evidence, Missing):
-            rows.append((NAMES.get(key, key), f"Not here. {evidence.reason} {evidence.cure}"))
+            rows.append((NAMES.get(key, key), f"Not shown. {evidence.reason} {evidence.cure}"))
             continue
         rows.append((NAMES.get(key, key), f"{LEVELS[evidence.verdict.level]}. {evidence.verdict.sentence}"))
         rows += [("", remark) for remark in getattr(evidence, "remarks", ())]

@@ -10,11 +10,11 @@ from ..printable import percent
 from .blocks import Chart, Colour, text_of
 
 COLOURS: tuple[Colour, ...] = ("good", "ember", "part", "bad", "ink", "idle")
-"""Of those compared; more begin again."""
+"""Colours of compared series; further series start again."""
 
 
 class Shape(NamedTuple):
-    """One thing to draw; ``place`` is x, y, x, y, …, of a dot x, y, radius, of a text x, y."""
+    """A shape to draw; ``place`` is x, y, x, y, …; for a dot x, y, radius; for a text x, y."""
 
     kind: Literal["area", "line", "dot", "text"]
     place: tuple[float, ...]
@@ -37,7 +37,7 @@ class Drawing(NamedTuple):
 
 
 def colour_of(place: int) -> Colour:
-    """Of the one in this place."""
+    """Return the colour of the series at this position."""
     return COLOURS[place % len(COLOURS)]
 
 

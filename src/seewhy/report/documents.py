@@ -89,7 +89,7 @@ def _asked(query: dict[str, Any]) -> str:
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
-    """The chains of each way as strips, and a table of a second network's predictions."""
+    """Show the chains of each way as strips, and a second network's predictions as a table."""
     first, _, rest = data["sentence"].partition(". ")
     sections = [Section("Result", [*_outcome(data)])]
     for row in data["ways"]:
@@ -296,14 +296,14 @@ def box_document(data: dict[str, Any]) -> Document:
 
 
 def headline(data: dict[str, Any]) -> str:
-    """Whether the names help here, in one sentence."""
+    """Say whether the names help here, in one sentence."""
     if data["ap50"] is None:
         return "These pictures have no true boxes, so there is nothing to find."
     return f"AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}."
 
 
 def expected(data: dict[str, Any]) -> str:
-    """What to expect of a fitted detector, in one sentence."""
+    """Say what to expect of a fitted detector, in one sentence."""
     if data["ap50"] is None:
         return (
             f"Not measured: none of its classes has {data['fewest']} boxes or more on the {data['n_pictures']} "
@@ -311,14 +311,14 @@ def expected(data: dict[str, Any]) -> str:
         )
     low, high = (100 * v for v in data["ap50_interval"])
     left = sum(row["ap50"] is None for row in data["classes"])
-    few = f" {left} class(es) with fewer than {data['fewest']} boxes are not in it." if left else ""
+    few = f" {left} class(es) with fewer than {data['fewest']} boxes are not included." if left else ""
     return (
         f"Expect an AP50 of {low:.0f} to {high:.0f} on as many new pictures like the {data['n_pictures']} that it was "
-        f"fitted on: each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
+        f"fitted on. Measured on each of these by a detector of the other folds, AP50 is {100 * data['ap50']:.1f}, "
         f"{_beside(data['controls'])}.{few}"
     )
 
 
 def _beside(controls: list[dict[str, Any]]) -> str:
     below = [c["name"] for c in controls if not c["real"]]
-    return f"which is not shown to be more than what {below[0]} reaches" if below else "above every control"
+    return f"which is not shown to be above {below[0]}" if below else "above every control"

@@ -1,4 +1,4 @@
-"""Every kind of evidence as blocks: what it shows, the figures of its verdict, and what stands after that."""
+"""Every kind of evidence as blocks: its picture, the figures of its verdict, and the details."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ LEAST_SCALE = 0.1
 """The share of a similarity that fills a bar when no property costs more."""
 NOT_COMPARED = "not to be compared"
 N_WORDS = 3
-"""Descriptions before the first click."""
+"""Number of descriptions before the first click."""
 
 Shown = tuple[Sequence[Block], Sequence[Figure], Sequence[Block]]
-"""What is shown, the figures of the verdict, and what else stands behind the click."""
+"""The visible block, the figures of the verdict, and the other content behind the click."""
 
 
 def evidence_of(answer: Answer, e: Explanation) -> Evidence:
-    """One kind of evidence as a card has it."""
+    """Return one kind of evidence in the form of a card."""
     key, title, found = answer
     if isinstance(found, Missing):
         verdict = Verdict("not measured", "Not here", linked(found.reason))
@@ -82,7 +82,7 @@ def regions_of(e: Explanation) -> tuple[Region, ...]:
 
 
 def place_of(region: Region) -> str:
-    """Where a region lies, in words: ``upper left``, ``centre``, …"""
+    """Return the position of a region in words: ``upper left``, ``centre``, …"""
     x, y = (region.box[0] + region.box[2]) / 2, (region.box[1] + region.box[3]) / 2
     column = "left" if x < 0.4 else "right" if x > 0.6 else ""
     row = "upper" if y < 0.4 else "lower" if y > 0.6 else "middle" if column else "centre"
@@ -90,7 +90,7 @@ def place_of(region: Region) -> str:
 
 
 def crop(view: np.ndarray, region: Region) -> np.ndarray:
-    """The region cut out of the view, never empty."""
+    """Cut the region out of the view; the result is never empty."""
     height, width = view.shape[:2]
     left, top, right, bottom = (min(max(v, 0.0), 1.0) for v in region.box)
     x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
@@ -225,13 +225,13 @@ def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Pict
 
 
 def scale_of(like: Like) -> float:
-    """The largest share lost on the card."""
+    """Return the largest share lost on the card."""
     found = [b for near in like.neighbours if (b := near.because)]
     return max([LEAST_SCALE, *(v for b in found for v in b.lost.values())])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:
-    """What a likeness rests on, in one order everywhere; ``None`` where that was not measured."""
+    """Return the reasons for a similarity as bars, in one order everywhere; ``None`` if they were not measured."""
     if (because := near.because) is None:
         return None
     bars = []
@@ -358,4 +358,4 @@ KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {
     "words": _words,
     "typical": _typical,
 }
-"""What each kind of evidence shows."""
+"""The content of each kind of evidence."""

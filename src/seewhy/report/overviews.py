@@ -32,7 +32,7 @@ MOST_BOXES = 300
 LAYER_SIDE, OPACITY = 900, 150
 """The longer side of a mask's layer, in pixels, and its opacity, of 255."""
 FINDINGS_SHOWN = 200
-"""Most findings of a kind on the page; the JSON and the table have all."""
+"""Most findings of a kind on the page; the JSON and the table contain all."""
 FINDING_SIDE = 128
 
 
@@ -57,13 +57,15 @@ class IndexEntry:
 
     @property
     def doubt(self) -> tuple[float, int, float]:
-        """Sorts the most doubtful first: by the decision if it was measured, otherwise by the worst evidence."""
+        """Return a sort key that puts the most doubtful first: by the decision if it was measured, otherwise by the
+        worst evidence.
+        """
         worst = min(DOUBT.index(level) for level in self.levels)
         return -(1.0 if self.trouble is None else self.trouble), worst, self.score
 
 
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
-    """An explanation's entry on the index; ``href`` leads to its card."""
+    """Return an explanation's entry on the index; ``href`` leads to its card."""
     e = explanation
     picture = Image.fromarray(e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7))
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
@@ -93,7 +95,7 @@ def render_index(
     title: str = "Explanations",
     nouns: tuple[str, str] = ("picture", "pictures"),
 ) -> str:
-    """The index page of a batch. It works without its script, which only sorts and filters."""
+    """Return the index page of a batch. The page works without its script, which only sorts and filters."""
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
@@ -118,7 +120,7 @@ def render_index(
 
 
 def render_regions(results: Sequence[Any], n: int | None = None) -> str:
-    """The pictures as one self-contained page; ``n`` is how many there are in all."""
+    """Return the pictures as one self-contained page; ``n`` is their number in all."""
     figures, n = [_figure(result) for result in results[:MOST_SHOWN]], n or len(results)
     first = results[0]
     about = {"about": first.about, "classes": first.classes, "masks": hasattr(first, "mask")}
@@ -158,7 +160,7 @@ def _boxes(result: Any) -> dict[str, Any]:
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, tuple[str, str]], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
-    """The template's variables for the page of a check."""
+    """Return the template's variables for the page of a check."""
 
     @cache
     def uri(name: str) -> str | None:

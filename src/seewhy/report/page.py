@@ -1,4 +1,4 @@
-"""What all pages share: one template environment, one style sheet, and pictures inside the file."""
+"""The common part of all pages: one template environment, one style sheet, and pictures inside the file."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Term(NamedTuple):
 
 @cache
 def terms() -> tuple[Term, ...]:
-    """The glossary: what each number on a card or report means."""
+    """Return the glossary: the meaning of each number on a card or report."""
     text = files(__package__).joinpath("templates/glossary.toml").read_text("utf-8")
     rows = tomllib.loads(text).items()
     return tuple(Term(key, t["name"], t["text"], tuple(t.get("phrases", ()))) for key, t in rows)
 
 
 def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
-    """The terms with these keys, in the glossary's order."""
+    """Return the terms with these keys, in the glossary's order."""
     wanted = set(keys)
     return tuple(term for term in terms() if term.key in wanted)
 
@@ -72,7 +72,9 @@ def _mentions() -> tuple[dict[str, str], re.Pattern[str]]:
 
 
 def linked(text: str) -> Line:
-    """A sentence in which the first mention of each term links to its definition, and commands are set as code."""
+    """Return a sentence in which the first mention of each term links to its definition, and commands are set as
+    code.
+    """
     keys, found = _mentions()
     parts: list[Any] = []
     new = dict(keys)
@@ -88,12 +90,12 @@ def linked(text: str) -> Line:
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
-    """Like :func:`seewhy.printable.percent`, with a narrow space before the sign."""
+    """Format a share like :func:`seewhy.printable.percent`, with a narrow space before the sign."""
     return plainly(value, space)
 
 
 def figure(value: float | None) -> str:
-    """Two decimals with a real minus sign; a dash for ``None``."""
+    """Format a number with two decimals and a real minus sign; a dash for ``None``."""
     if value is None or value != value:
         return "–"
     text = f"{value:.2f}"
@@ -101,12 +103,12 @@ def figure(value: float | None) -> str:
 
 
 def file_name(path: str) -> str:
-    """A file's name without its folders."""
+    """Return a file's name without its folders."""
     return re.split(r"[/\\]", path)[-1] or path
 
 
 def method_name(name: str) -> str:
-    """A registered name with its settings, in its usual spelling."""
+    """Return a registered name with its settings, in its usual spelling."""
     own, *rest = name.split(" ", 1)
     return " ".join([spelling(own), *rest])
 
@@ -135,7 +137,7 @@ def _encoded(pixels: np.ndarray, **options: Any) -> bytes:
 
 @cache
 def environment() -> Environment:
-    """Templates of the cards with their filters and style sheet, for pages that extend them."""
+    """Return the templates of the cards with their filters and style sheet, for pages that extend them."""
     environment = Environment(
         loader=PackageLoader("seewhy.report", "templates"),
         autoescape=True,
@@ -178,7 +180,7 @@ def _columns(table: Table) -> list[_Column]:
 
 
 def place(box: FractionBox) -> str:
-    """A box's position as CSS."""
+    """Return a box's position as CSS."""
     left, top, right, bottom = box
     return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
 
@@ -202,12 +204,12 @@ def _overlay_uri(block: Heat) -> str | None:
 
 
 def document_context(document: Document) -> dict[str, Any]:
-    """The template's variables for a document."""
+    """Return the template's variables for a document."""
     return {"document": document, "terms": terms_of(terms_in(document))}
 
 
 def render_document(document: Document, script: str | None = None) -> str:
-    """A document as one self-contained page, with the definitions that it leads to."""
+    """Return a document as one self-contained page, with the definitions to which it links."""
     return render("page.html", script, **document_context(document))
 
 

@@ -47,7 +47,7 @@ class Page(ABC):
 
     @abstractmethod
     def document(self) -> Document:
-        """The content of its page and of its terminal output."""
+        """Return the content of its page and of its terminal output."""
 
     def to_html(self) -> str:
         from .page import render_document
@@ -59,7 +59,7 @@ class Page(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write ``.html`` or ``.json``, by the ending."""
+        """Write ``.html`` or ``.json``, depending on the ending."""
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
         return write(path, data, force=force)
@@ -74,7 +74,7 @@ class Page(ABC):
 
 
 def framed(page: str, title: str) -> str:
-    """A page in a sandboxed frame for a notebook, so that styles and scripts stay separate."""
+    """Return a page in a sandboxed frame for a notebook, so that styles and scripts stay separate."""
     digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
     allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
     allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)
@@ -87,7 +87,7 @@ def framed(page: str, title: str) -> str:
 
 
 def check_ending(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if a page can be written there; checked before the work begins."""
+    """Return the path, if a page can be written there; checked before the work begins."""
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise DataError(f"{path} ends in {path.suffix!r}. Expected .html or .json for a report. Change the ending.")

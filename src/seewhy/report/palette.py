@@ -42,7 +42,7 @@ def _colours() -> np.ndarray:
 
 
 COLOURS: np.ndarray = _colours()
-"""``(256, 3)`` uint8, coldest first."""
+"""The colours of heat: ``(256, 3)`` uint8, coldest first."""
 
 LIGHT: Mapping[str, str] = {
     "paper": "#faf8f4",
@@ -58,7 +58,7 @@ LIGHT: Mapping[str, str] = {
     "idle": "#94886f",
     "on": "#fffefb",
 }
-"""Light mode, print and the still picture."""
+"""Colours of light mode, print and the still picture."""
 
 DARK: Mapping[str, str] = {
     "paper": "#131210",
@@ -74,7 +74,7 @@ DARK: Mapping[str, str] = {
     "idle": "#7d7466",
     "on": "#131210",
 }
-"""Dark mode."""
+"""Colours of dark mode."""
 
 OVER_PHOTO: Mapping[str, str] = {
     "mark": "#fff",
@@ -83,7 +83,9 @@ OVER_PHOTO: Mapping[str, str] = {
     "behind": "#000",
     "chosen": DARK["ember"],
 }
-"""On photographs, which are neither light nor dark: frames, the letters in them, what sets them off, what is chosen."""
+"""Colours on photographs, which are neither light nor dark: frames, the letters in them, their outlines, and the
+selection.
+"""
 
 STOPS = (0, 26, 50, 76, 100)
 """Stops of the page's gradient, in per cent of the heat's scale."""
@@ -97,13 +99,13 @@ def rgb(colour: str) -> Colour:
 
 
 def heat_gradient() -> str:
-    """The heat's colours from weak to strong, as a CSS gradient."""
+    """Return the heat's colours from weak to strong, as a CSS gradient."""
     last = len(COLOURS) - 1
     return ", ".join(f"#{bytes(COLOURS[round(at / 100 * last)]).hex()} {at}%" for at in STOPS)
 
 
 def coloured(style: str) -> str:
-    """A style sheet in which placeholders such as ``/* light */`` are replaced by colours."""
+    """Return a style sheet in which colours replace placeholders such as ``/* light */``."""
     for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", LIGHT)):
         properties = " ".join(f"--{key}: {colour};" for key, colour in colours.items())
         style = style.replace(f"/* {name} */", properties)
@@ -111,7 +113,7 @@ def coloured(style: str) -> str:
 
 
 def class_colours(n: int) -> list[Colour]:
-    """Colours for ``n`` classes, each unlike the ones before: hues by the golden angle, in varying lightness."""
+    """Return colours for ``n`` classes, each unlike the ones before: hues by the golden angle, in varying lightness."""
     found = []
     for i in range(n):
         light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
@@ -121,25 +123,25 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Each class with its colour in CSS."""
+    """Return each class with its colour in CSS."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}
 
 
 def positive_part(heat: np.ndarray) -> np.ndarray | None:
-    """The positive part of a map, scaled to 0…1, or ``None`` if there is none."""
+    """Return the positive part of a map, scaled to 0…1, or ``None`` if there is none."""
     positive = np.nan_to_num(np.asarray(heat, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0.0)
     peak = float(positive.max(initial=0.0))
     return positive / peak if peak > 0 else None
 
 
 def upsample(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear, pixel centres at ``(i + 0.5) / n``: the same as torch with ``align_corners=False``."""
+    """Enlarge bilinearly, with pixel centres at ``(i + 0.5) / n``: the same as torch with ``align_corners=False``."""
     coarse = Image.fromarray(values.astype(np.float32))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def overlay(heat: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """The map as uint8 ``(height, width, 4)``; the hotter, the more opaque."""
+    """Return the map as uint8 ``(height, width, 4)``; hotter pixels are more opaque."""
     scaled = positive_part(heat)
     if scaled is None:
         return None
@@ -150,7 +152,7 @@ def overlay(heat: np.ndarray, height: int, width: int) -> np.ndarray | None:
 
 
 def blend(view: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
-    """The overlay laid on a picture: uint8 ``(h, w, 3)``; the picture itself when the map is zero."""
+    """Lay the overlay on a picture: uint8 ``(h, w, 3)``; a map of zeros returns the picture itself."""
     layer = overlay(heat, view.shape[0], view.shape[1])
     if layer is None:
         return view

@@ -39,7 +39,7 @@ SIDE = 112
 
 
 def render_png(explanation: Explanation) -> bytes:
-    """The card as PNG bytes, 1400 pixels wide and as high as needed."""
+    """Return the card as PNG bytes, 1400 pixels wide and as high as needed."""
     card, view = card_of(explanation), explanation.view
     c = Canvas(WIDTH, TALLEST + round(LEFT * view.shape[0] / view.shape[1]))
     y = max(draw_blocks(c, card.picture, MARGIN, 56, LEFT), _decision(c, card)) + 20
@@ -59,7 +59,9 @@ def render_png(explanation: Explanation) -> bytes:
 
 
 def draw_blocks(c: Canvas, blocks: Sequence[Block], x: float, y: float, width: float) -> float:
-    """Draw blocks one below the other, without what a page hides behind a click. Returns the y where they end."""
+    """Draw blocks one below the other, without the parts that a page hides behind a click. Returns the y of their
+    end.
+    """
     rows = 0
     for block in blocks:
         paint = PAINTERS.get(type(block))

@@ -1,4 +1,4 @@
-"""Search: the user's pictures found again by picture, by words, or by both; one folder, safe against crashes."""
+"""Search in the user's pictures by picture, by words, or by both; one folder, safe against crashes."""
 
 from .index import Index
 from .search import Hit, Query, Results

@@ -253,7 +253,7 @@ class Catalogue:
         return items
 
     def items(self) -> Iterator[Item]:
-        """Return every item, in the order in which it was added."""
+        """Yield every item, in the order in which it was added."""
         yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
 
     def _items(self, column: str, values: Sequence[Any]) -> Iterator[Item]:

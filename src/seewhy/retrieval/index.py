@@ -1,4 +1,4 @@
-"""Index: a folder in which pictures are found again by picture, by words, or by both."""
+"""Index: a folder of pictures that can be searched by picture, by words, or by both."""
 
 from __future__ import annotations
 

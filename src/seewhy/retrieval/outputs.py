@@ -1,4 +1,4 @@
-"""The JSON that retrieval answers with, as types."""
+"""Types of the JSON that search commands print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a question to hits: the query's vector, the nearest rows, copies folded away, parts compared."""
+"""From a query to results: its vector, the nearest rows, grouped copies, and compared parts."""
 
 from __future__ import annotations
 

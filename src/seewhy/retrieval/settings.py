@@ -1,4 +1,4 @@
-"""How an index is made; kept with it, so that every later addition is made alike."""
+"""The settings of an index, stored with it, so that every later addition uses the same ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Many pictures, several processes and machines: a folder of Parquet files, one for each part of the input."""
+"""Runs over many pictures, with several processes and machines: one Parquet file per part of the input."""

@@ -1,4 +1,4 @@
-"""What a long run reads, cut into shards: the same shards in whatever process, machine or order they are done.
+"""The input of a long run, cut into shards: the same shards in any process, on any machine, in any order.
 
 A folder or a table gives so many pictures each, tars and Parquet files a file each, here or on object storage. Names
 are relative to what was given, so that a job goes on where the same pictures lie elsewhere.
@@ -230,7 +230,7 @@ class Table(Input):
 
 
 def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
-    """Return the file names of a table; rows without one are skipped."""
+    """Yield the file names of a table; rows without one are skipped."""
     column = None
     for number, row in enumerate(rows_of(path), start=1):
         column = column or _picture_column(path, list(map(str, row)), wanted)

@@ -1,4 +1,4 @@
-"""What a long run writes: a manifest that says what it is, a Parquet file for each shard, and last ``_SUCCESS``."""
+"""The output of a long run: a manifest that describes it, a Parquet file for each shard, and last ``_SUCCESS``."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Job:
         return end
 
     def all_written(self, indices: Iterable[int]) -> Iterator[Written | None]:
-        """Return shards as :meth:`written` does, reading several at once."""
+        """Yield shards as :meth:`written` does, reading several at once."""
         names = self.place.names()
         waiting = iter(indices)
         with ThreadPoolExecutor(AT_ONCE) as pool:

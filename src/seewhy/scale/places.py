@@ -1,4 +1,4 @@
-"""Where pictures and a run's files lie: a folder of a disk, or a place in object storage, such as s3://bucket/vectors.
+"""Places of pictures and of a run's files: a folder on disk, or object storage such as s3://bucket/vectors.
 
 Inputs are read there by fsspec. Nothing that is read leads elsewhere: names are joined to the person's address, never
 taken for addresses.

@@ -1,4 +1,4 @@
-"""What a run has written: how far it is, what of it is damaged, and its vectors for an index."""
+"""Reading a run's output: its progress, its damage, and its vectors for an index."""
 
 from __future__ import annotations
 

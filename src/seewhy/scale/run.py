@@ -1,4 +1,4 @@
-"""A long run: the shards that are meant and not there yet, in this process, in several, or on Ray."""
+"""A long run: processes the missing shards in this process, in several, or on Ray."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Alone:
 
 
 class Died(ModelError):
-    """A process ended while it worked."""
+    """A process ended during its work."""
 
 
 class Worker(Protocol):
@@ -119,7 +119,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
 
 
 class Workers(AbstractContextManager["Workers"]):
-    """Processes that share the shards of a run, each with its thread; a new process replaces one that died."""
+    """Processes that share the shards of a run, each with a thread; a new process replaces one that died."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
         self._start, self._n = start, n
@@ -321,7 +321,7 @@ def _doing(
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """The shards of the part that are not written yet."""
+    """Return the shards of the part that are not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):

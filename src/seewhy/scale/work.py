@@ -1,4 +1,4 @@
-"""What is done with each picture of a long run: a recipe that travels to a process, and what it opens there."""
+"""The work on each picture of a long run: a recipe that is sent to a process, and the model that it opens there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Model:
 
 
 class Opened(ABC):
-    """A recipe with its model, in the process that runs it."""
+    """A recipe with its model in the process that runs it."""
 
     identity: Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def arrow() -> Any:
 
 @dataclass(frozen=True)
 class Embed(Work):
-    """Pooled vectors.
+    """Computes pooled vectors.
 
     Attributes:
         encoder: name of the encoder.

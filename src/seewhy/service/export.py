@@ -53,8 +53,9 @@ FORMAT = 1
 MOST = 64
 """Most pictures in the comparison."""
 TOLERANCE = 1e-4
-"""Largest difference allowed: of probabilities; of logits and heat relative to a picture's largest, at least 1 for
-logits."""
+"""Largest allowed difference: of probabilities; of logits and heat relative to a picture's largest, at least 1 for
+logits.
+"""
 N_DRAWN = 8
 LABELS = "labels.txt"
 
@@ -87,7 +88,7 @@ class Graph(nn.Module):
         return self.tail(self.trunk(pixels), class_index)
 
     def program(self, size: tuple[int, int]) -> ExportedProgram:
-        """The graph for pictures of this height and width, and batches of any length."""
+        """Return the graph for pictures of this height and width, and batches of any length."""
         example = torch.zeros(self.n_examples, *size, 3, dtype=torch.uint8)
         index = torch.full((self.n_examples, 1), -1)
         batch = Dim("batch", min=1, max=MOST_IN_BATCH)
@@ -146,12 +147,12 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def said(error: Exception) -> str:
-    """An exporter's error in one short line."""
+    """Return an exporter's error in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
 
 
 def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
-    """Write the graph with facts by name into a folder; returns its opset.
+    """Write the graph, with facts by name, into a folder; return its opset.
 
     Weights of 2 GB or more go into a file beside it.
     """
@@ -167,7 +168,7 @@ def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]
 
 
 def open_graph(folder: Path) -> Run:
-    """A function that runs the graph, in float32."""
+    """Return a function that runs the graph, in float32."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -204,7 +205,7 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
     Args:
         model: the classifier.
         folder: a new name, or an earlier export that nobody changed.
-        pictures: for the comparison, at most 64. Default: 8 generated ones.
+        pictures: pictures for the comparison, at most 64. Default: 8 generated ones.
 
     Raises:
         MissingExtraError: the packages for ONNX are not installed.
@@ -282,7 +283,7 @@ def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) ->
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an export can be written there; checked before the work begins."""
+    """Return the folder, if an export can be written there; checked before the work begins."""
     if folder.exists() and not is_untouched(folder):
         raise ForeignFileError(
             f"{folder} exists and is not an unchanged export of SeeWhy. Expected a new name, or such an export. "
@@ -303,7 +304,7 @@ def is_untouched(folder: Path) -> bool:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder except the card."""
+    """Return the SHA-256 of every file below a folder except the card."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path != folder / CARD}
 
@@ -331,7 +332,7 @@ Tensors = list[dict[str, Any]]
 
 
 def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensors, Tensors]:
-    """Inputs and outputs of a graph; the batch comes first in every shape."""
+    """Return the inputs and outputs of a graph; the batch comes first in every shape."""
     inputs = {
         "picture": ("uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
         "class_index": ("int64", (1,), "of the class to be explained; -1 explains the one decided for"),
@@ -350,7 +351,7 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:
-    """How the caller prepares a picture, and what the graph does next."""
+    """Return how the caller prepares a picture, and what the graph does next."""
     t = model.encoder.transform
     short = isinstance(t.resize, int)
     return {
@@ -368,7 +369,7 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
 
 
 class Differences(NamedTuple):
-    """Largest differences of a graph from SeeWhy; logits and heat relative, as for ``TOLERANCE``."""
+    """Largest differences between a graph and SeeWhy; logits and heat relative, as for ``TOLERANCE``."""
 
     logits: float
     probabilities: float
@@ -380,7 +381,7 @@ class Differences(NamedTuple):
 
 
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pictures of coloured waves and noise: light and dark, coarse and fine."""
+    """Return pictures of coloured waves and noise: light and dark, coarse and fine."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
     turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
@@ -392,7 +393,7 @@ def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.nd
 def answers(
     classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
 ) -> dict[str, Tensor]:
-    """SeeWhy's own answers for pictures in the encoder's size, in eager torch and float32, by output name."""
+    """Return SeeWhy's own answers for pictures in the encoder's size, in eager torch and float32, by output name."""
     encoder = classifier.encoder
     with torch.no_grad():
         features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
@@ -405,7 +406,7 @@ def answers(
 
 
 def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """Compare on all pictures at once and on one alone, for the predicted class and for other classes."""
+    """Compare on all pictures at once and on a single one, for the predicted class and for other classes."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     differences = []

@@ -1,4 +1,4 @@
-"""The JSON of the page, the service and the export, as types."""
+"""Types of the JSON of the page, the service and the export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..results import Count, Doc
 class AppCardOutput(ExplanationOutput):
     """GET /card/ID, POST /look and GET /sample/N of seewhy app."""
 
-    id: Annotated[str, Doc("of the picture while it is in memory")]
+    id: Annotated[str, Doc("id of the picture while it is in memory")]
     card: Annotated[str, Doc("address of the card")]
     measured: Annotated[bool, Doc("whether deletion and insertion were measured, as `measure=true` asks")]
     edited: Annotated[bool, Doc("whether the descriptions were edited")]
@@ -27,7 +27,7 @@ class ErrorOutput(TypedDict):
 
 
 class ServedModel(TypedDict):
-    name: Annotated[str, Doc("of the model in this service")]
+    name: Annotated[str, Doc("its name in this service")]
     digest: Annotated[str, Doc("SHA-256 of the saved model's card")]
 
 
@@ -38,7 +38,7 @@ class Picture(PredictionOutput):
 class ServePredictOutput(TypedDict):
     """POST /predict of seewhy serve."""
 
-    error: NotRequired[Annotated[str, Doc("only if no picture could be read: the first one's error")]]
+    error: NotRequired[Annotated[str, Doc("only if no picture could be read: the error of the first")]]
     model: Annotated[ServedModel, Doc("the model that answered")]
     pictures: Annotated[list[FailureOutput | Picture], Doc("one per picture, in the order sent")]
 
@@ -60,14 +60,18 @@ class ServeVersionOutput(TypedDict):
 class TensorOutput(TypedDict):
     name: Annotated[str, Doc("name of the tensor")]
     datatype: Annotated[str, Doc("`BYTES` or `FP32`")]
-    shape: Annotated[list[int], Doc("of the tensor; −1 for any number")]
-    data: NotRequired[Annotated[list[str | float], Doc("flat; `label` is empty for a picture that could not be read")]]
+    shape: Annotated[list[int], Doc("length of each axis; −1 for any length")]
+    data: NotRequired[
+        Annotated[
+            list[str | float], Doc("the values in one flat list; `label` is empty for a picture that could not be read")
+        ]
+    ]
 
 
 class ServeInferOutput(TypedDict):
     """POST /v2/models/NAME/infer of seewhy serve."""
 
-    model_name: Annotated[str, Doc("of the model in this service")]
+    model_name: Annotated[str, Doc("name of the model in this service")]
     model_version: Annotated[str, Doc("first 12 digits of the digest")]
     id: NotRequired[Annotated[str, Doc("of the request")]]
     outputs: Annotated[list[TensorOutput], Doc("`label`, `score`, `probabilities` and `error`, or those asked for")]
@@ -76,7 +80,7 @@ class ServeInferOutput(TypedDict):
 class ServeModelOutput(TypedDict):
     """GET /v2/models/NAME of seewhy serve."""
 
-    name: Annotated[str, Doc("of the model in this service")]
+    name: Annotated[str, Doc("its name in this service")]
     versions: Annotated[list[str], Doc("first 12 digits of the digest")]
     platform: Annotated[str, Doc("`seewhy`")]
     inputs: Annotated[list[TensorOutput], Doc("send one of them")]
@@ -85,7 +89,7 @@ class ServeModelOutput(TypedDict):
 
 
 class ExportOutput(TypedDict):
-    """The object of seewhy export --json; without folder and failures, the card export.json."""
+    """The JSON object that ``seewhy export --json`` prints; without folder and failures, the card export.json."""
 
     folder: NotRequired[Annotated[str, Doc("that holds the graph")]]
     format: Annotated[int, Doc("of the card")]
@@ -99,11 +103,13 @@ class ExportOutput(TypedDict):
     fingerprint: Annotated[str, Doc("of the encoder")]
     classifier: Annotated[str, Doc("SHA-256 of the classifier")]
     fitted_in: Annotated[str | None, Doc("precision of the features in the fit; `null` if unknown")]
-    classes: Annotated[list[str], Doc("names, in the order of the outputs")]
-    inputs: Annotated[list[dict[str, Any]], Doc("of the graph: `name`, `type`, `shape`, `batch` first, and `what`")]
-    outputs: Annotated[list[dict[str, Any]], Doc("of the graph, in the same form")]
-    preprocessing: Annotated[dict[str, Any], Doc("of pictures: `by_the_caller`, and then `by_the_graph`")]
+    classes: Annotated[list[str], Doc("names of the classes, in the order of the outputs")]
+    inputs: Annotated[
+        list[dict[str, Any]], Doc("inputs of the graph: `name`, `type`, `shape`, `batch` first, and `what`")
+    ]
+    outputs: Annotated[list[dict[str, Any]], Doc("outputs of the graph, in the same form")]
+    preprocessing: Annotated[dict[str, Any], Doc("what is done to a picture `by_the_caller`, and then `by_the_graph`")]
     check: Annotated[dict[str, Any], Doc("the comparison of the graph with SeeWhy, with the largest `differences`")]
     graph: Annotated[str, Doc("file of the graph, in the folder")]
-    files: Annotated[dict[str, str], Doc("file in the folder → SHA-256")]
+    files: Annotated[dict[str, str], Doc("SHA-256 of each file in the folder")]
     failures: NotRequired[Annotated[Failures, Doc("pictures for the comparison that could not be read")]]

@@ -41,7 +41,7 @@ DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeEr
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file, whose header may hold a card; its facts then lie beside it as JSON too."""
+    """A kind of safetensors file. Its header may hold a card; the facts are then also in a JSON file beside it."""
 
     otherwise: str
     again: str
@@ -50,7 +50,7 @@ class TensorArchive:
     error: type[SeeWhyError] = WeightsError
 
     def check(self, path: Path) -> Path:
-        """The path, if an archive can be saved there; asked before the work begins."""
+        """Return the path if an archive can be saved there; called before the work begins."""
         if path.parent.is_dir():
             check_file(path, TENSORS, force=None)
             check_file(path.with_suffix(".json"), SPOKEN, force=None)
@@ -66,7 +66,7 @@ class TensorArchive:
         *,
         force: bool | None = None,
     ) -> Path:
-        """Write the file, and beside it what is said to people."""
+        """Write the file, and beside it the facts for people."""
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
         facts = None if card is None else {"card": json.dumps(card)}
@@ -76,7 +76,7 @@ class TensorArchive:
         return path
 
     def load(self, path: Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
-        """What ``assemble`` makes of card and tensors; whatever of them it cannot use is damage."""
+        """The result of ``assemble`` on card and tensors; if it cannot use them, the file counts as damaged."""
         try:
             tensors, texts = read_tensors(path)
             card = {} if self.format is None and "card" not in texts else parse_json(texts["card"])
@@ -97,7 +97,7 @@ class TensorArchive:
 
 @dataclass(frozen=True)
 class FolderArchive:
-    """A kind of folder: a card, JSON, and beside it the tensors under a name made of their SHA-256."""
+    """A kind of folder: a card in JSON, and the tensors in a file named after their SHA-256."""
 
     card: str
     facts: Facts
@@ -110,7 +110,7 @@ class FolderArchive:
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
-        """The folder, if one can be saved there; asked before the work begins."""
+        """Return the folder if one can be saved there; called before the work begins."""
         if folder.exists() and not self.is_one(folder):
             raise ForeignFileError(f"{folder} exists and is not {self.kind}. Give another name.")
         return check_folder(folder)

@@ -13,7 +13,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])", re.IGNORECASE)
 
 
 def address_of(path: str | Path) -> str | None:
-    """The address, such as ``s3://bucket/photos``, that a path was made of: a path keeps one of the two strokes.
+    """The address, such as ``s3://bucket/photos``, from which a path was made; a path keeps only one of the two
+    slashes.
 
     Example:
         >>> address_of(Path("s3://bucket/photos"))
@@ -25,7 +26,7 @@ def address_of(path: str | Path) -> str | None:
 
 
 def refuse_address(path: str | Path) -> None:
-    """Refuse an address, of which a folder called ``s3:`` would be made."""
+    """Refuse an address, because it would create a folder called ``s3:``."""
     if (address := address_of(path)) is not None:
         raise DataError(
             f"{address} is an address. Expected a file or folder on this machine: only predict, explain and index with "
@@ -37,7 +38,7 @@ _CURE = "Name a folder that you may write to with SEEWHY_CACHE."
 
 
 def cache_dir(*parts: str) -> Path:
-    """A folder under the cache, made if it is not there.
+    """A folder in the cache, created if it is missing.
 
     ``SEEWHY_CACHE`` sets the root; otherwise it is the platform's own place for caches.
     """

@@ -32,7 +32,7 @@ database is lost. From then on only SQLite itself is asked about it."""
 
 @dataclass(frozen=True)
 class DatabaseKind:
-    """One kind of database: its name in messages, the number in its header, and what makes its tables."""
+    """A kind of database: its name in messages, the number in its header, and the statements that create its tables."""
 
     what: str
     number: int
@@ -40,7 +40,7 @@ class DatabaseKind:
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open a database of SeeWhy's, or make it; write-ahead, the tables there. Somebody else's is left, to the byte."""
+    """Open a database of SeeWhy's or create it, with write-ahead and its tables. A foreign file is not changed."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
@@ -76,7 +76,7 @@ def memory(kind: DatabaseKind) -> sqlite3.Connection:
 
 
 def check(path: Path, kind: DatabaseKind) -> bool:
-    """Whether there is such a database; asked before the work begins, and nothing is touched."""
+    """Whether there is such a database; called before the work begins, without changing anything."""
     if special(path) or path.is_dir():
         raise ForeignFileError(f"{path} cannot hold {kind.what}. Expected the name of a file. Give one.")
     target = Path(os.path.realpath(path))

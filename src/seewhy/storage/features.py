@@ -82,7 +82,7 @@ class FeatureStore:
         )
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
-        """What is known of these keys; with ``features``, only rows that have a feature map."""
+        """The stored rows of these keys; with ``features``, only rows that have a feature map."""
         found: dict[bytes, tuple[Tensor, Tensor | None]] = {}
         wanted = "features, shape, features_digest" if features else "NULL, NULL, NULL"
         bad: list[bytes] = []
@@ -101,7 +101,7 @@ class FeatureStore:
         return found
 
     def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
-        """Keep looks, all or nothing. What was kept stays; a map is added where there was none and 16 bits hold it."""
+        """Store all results or none. Stored ones stay; a missing map is added if 16 bits can hold it."""
         fitting = ((k, p, f if f is None or f.half().isfinite().all() else None) for k, p, f in rows)
         self._write(
             "INSERT INTO looks_2 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET features = excluded.features,"
@@ -119,7 +119,7 @@ class FeatureStore:
         self._write("INSERT OR IGNORE INTO texts_2 VALUES (?, ?, ?)", [(k, *_vector(k, v)) for k, v in rows])
 
     def report(self) -> None:
-        """Say in the log how many rows were damaged since this was last asked; nothing where none was."""
+        """Log how many damaged rows were found since the last report; log nothing if there were none."""
         with self._lock:
             n = {table: len(keys) for table, keys in self._damaged.items()}
             for keys in self._damaged.values():

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def inside(folder: Path, name: object, pattern: str) -> Path:
-    """A file of a folder of SeeWhy's own, by a name that data gave."""
+    """The path of a file in a folder of SeeWhy's own, by a name that came from data."""
     if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
         raise ForeignFileError(
             f"{folder} names {name!r} as a file of its own. Expected a name of the form {pattern} inside that folder. "
@@ -31,9 +31,10 @@ def inside(folder: Path, name: object, pattern: str) -> Path:
 
 @contextlib.contextmanager
 def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: False) -> Iterator[Path]:
-    """A folder beside ``folder``, which takes its name in one step when all of it is there, or goes again.
+    """A folder beside ``folder`` that takes its name in one step when it is complete, and is deleted after an error.
 
-    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then."""
+    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then.
+    """
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     old = fresh.with_suffix(".old")
@@ -54,15 +55,16 @@ def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: Fa
 
 
 def write_inside(path: Path, data: bytes | str) -> Path:
-    """Write a file of a folder of SeeWhy's own, whole or not at all; a link there is replaced and never followed."""
+    """Write a file in a folder of SeeWhy's own, whole or not at all; a link there is replaced, never followed."""
     return write_atomic(path, data, follow=False)
 
 
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
-    """Write the files of a folder of SeeWhy's own, of which the last one names the others; then ``stale`` goes.
+    """Write files into a folder of SeeWhy's own; the last file names the others. Then delete the ``stale`` files.
 
     A new folder takes its name when all are there. In one that is there, all are on the disk before the first takes its
-    name: what it held stays whole until its last file is replaced, and nothing else in it is touched."""
+    name: what it held stays whole until its last file is replaced, and nothing else in it is touched.
+    """
     try:
         if not folder.exists():
             with new_folder(folder) as fresh:
@@ -102,7 +104,7 @@ def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> N
 
 
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
-    """Write into a file of a folder of SeeWhy's own from byte ``place`` on, and have it on the disk."""
+    """Write into a file of a folder of SeeWhy's own, from byte ``place`` on, through to the disk."""
     if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
         raise ForeignFileError(
             f"{path} is a link, so writing would change another file too. Expected a plain file. Copy {path.parent} "
@@ -116,7 +118,7 @@ def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
 
 
 def write_first(path: Path, data: bytes) -> bool:
-    """Write a file where none of that name is there yet, whole or not at all; of several at once one does."""
+    """Write a file if none of that name exists, whole or not at all; of several writers at once, one succeeds."""
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         part.write_bytes(data)
@@ -135,9 +137,10 @@ def write_first(path: Path, data: bytes) -> bool:
 
 
 def write_by(path: Path, make: Callable[[Path], T]) -> T:
-    """Have ``make`` write a file beside ``path``, which takes that name when it is whole and on the disk.
+    """Let ``make`` write a file beside ``path``; it takes that name when it is complete and on the disk.
 
-    Of several processes the first has it; what the others began, or what a kill left of an earlier try, goes."""
+    Of several processes the first has it; what the others began, or what a kill left of an earlier try, goes.
+    """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         made = make(part)
@@ -156,7 +159,7 @@ def write_by(path: Path, make: Callable[[Path], T]) -> T:
 
 
 def remove_inside(path: Path) -> None:
-    """Delete a file of a folder of SeeWhy's own, if it is there; a link goes, what it points to stays."""
+    """Delete a file in a folder of SeeWhy's own, if it exists; of a link, only the link is deleted."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -164,7 +167,7 @@ def remove_inside(path: Path) -> None:
 
 
 def drop_folder(folder: Path, pattern: str) -> None:
-    """Empty a folder of SeeWhy's own of the files whose names it gave, and delete it where no others are in it."""
+    """Delete these files of a folder of SeeWhy's own, and then the folder if it is empty."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if re.fullmatch(pattern, path.name) and (path.is_file() or path.is_symlink()):

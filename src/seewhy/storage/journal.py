@@ -14,9 +14,10 @@ from .output import check_target, descriptor, make_folder, special
 
 
 class Journal(AbstractContextManager["Journal"]):
-    """A file of records, read when it is opened and added to from then on.
+    """A file of records that is read when it is opened, and then extended.
 
-    Where any line is not a record of SeeWhy's it is left as it is. A line that a kill cut gives way to the next."""
+    Where any line is not a record of SeeWhy's it is left as it is. A line that a kill cut gives way to the next.
+    """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
         self.path, self._form, self._sync = path, form, sync

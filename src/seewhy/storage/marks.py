@@ -29,14 +29,14 @@ _SEALED = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
 
 class Mark(Protocol):
-    """What tells files of one kind from others, wherever they lie."""
+    """What identifies files of one kind, wherever they are."""
 
     def is_on(self, path: Path) -> bool:
-        """Never raises for what is in the file."""
+        """Whether a file has the mark; never raises for the file's contents."""
 
 
 def is_own(path: Path, mark: Mark | None = None) -> bool:
-    """Whether a file is as SeeWhy wrote it there, or has the mark; one that may not be read is nobody's to touch."""
+    """Whether a file has the mark, or is as SeeWhy wrote it there; an unreadable file is never touched."""
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,7 +46,7 @@ def is_own(path: Path, mark: Mark | None = None) -> bool:
 
 
 def remember(path: Path, data: bytes) -> None:
-    """Before it is written; what was there is known until then, so that a kill in between leaves either.
+    """Record a file before it is written; the old record stays until then, so a kill in between loses neither.
 
     Without a cache it is not known again, and not written over.
     """
@@ -70,7 +70,7 @@ def _memory(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """safetensors: a fact in its header."""
+    """The mark of a safetensors file: a fact in its header."""
 
     def is_on(self, path: Path) -> bool:
         with open(path, "rb") as file:
@@ -88,7 +88,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """The card of a folder, or what stands beside tensors for people: JSON with fields that it always has."""
+    """The mark of a JSON card, in a folder or beside tensors: fields that it always has."""
 
     fields: tuple[str, ...]
 
@@ -101,7 +101,7 @@ class Facts:
         return sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() == sealed[2]
 
     def is_on(self, path: Path) -> bool:
-        """Whether a file is one; that which is damaged is known by how it begins."""
+        """Whether a file is such a card; a damaged one is recognised by its beginning."""
         with open(path, "rb") as file:
             data = file.read(LONGEST)
         try:
@@ -113,7 +113,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Record:
-    """One kind of line: fields that it always has, in their order, and others that may follow; ``None`` for any."""
+    """A kind of line: fields that it always has, in their order, and optional ones; ``None`` allows any."""
 
     fields: tuple[str, ...]
     more: frozenset[str] | None = frozenset()
@@ -125,7 +125,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Lines:
-    """JSON lines that are added one by one: every line is one of SeeWhy's records."""
+    """The mark of a file of JSON lines: every line is one of SeeWhy's records."""
 
     forms: tuple[Record, ...]
 
@@ -144,7 +144,7 @@ class Lines:
         return isinstance(row, dict) and any(form.is_form_of(row) for form in self.forms)
 
     def begins(self, line: bytes) -> bool:
-        """Whether a line is what a kill leaves of a record: its beginning, and no JSON."""
+        """Whether a line is the beginning of a record that a kill cut off."""
         if not line.startswith(tuple(f'{{"{form.fields[0]}": '.encode() for form in self.forms)):
             return False
         try:

@@ -28,7 +28,7 @@ _WAIT = 10.0
 
 
 def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, force: bool | None = False) -> Path:
-    """Write a file that a user named, over nothing but what SeeWhy left there, or what has ``mark``.
+    """Write a file that a user named; overwrite only a file that SeeWhy wrote there, or one that has ``mark``.
 
     A pipe, a terminal or ``/dev/stdout`` is written to as it is. ``force`` writes over somebody else's file too; it is
     ``None`` where nobody is offered that.
@@ -47,19 +47,19 @@ def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, forc
 
 
 def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None = False) -> Path:
-    """The path, if :func:`write` would write there; asked before the work begins, and nothing is touched."""
+    """Return the path if :func:`write` would write there; called before the work begins, without changing anything."""
     path = check_target(Path(path))
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
         raise ForeignFileError(
-            f"{path} exists, and SeeWhy did not write it or it was changed since. Expected a new name, or an unchanged "
-            f"file of SeeWhy. {cure}"
+            f"{path} exists, and SeeWhy did not write it (or it has changed since). Expected a new name, or an "
+            f"unchanged file of SeeWhy. {cure}"
         )
     return path
 
 
 def check_checkpoint(path: Path) -> Path:
-    """The path, if what a stopped run goes on from is there, or can be kept there; asked before the work begins."""
+    """Return the path if a checkpoint is or can be kept there; called before the work begins."""
     path = check_target(path)
     if path.exists() and not is_own(path, CHECKPOINT):
         raise ForeignFileError(
@@ -70,7 +70,7 @@ def check_checkpoint(path: Path) -> Path:
 
 
 def check_apart(output: Path, inputs: Iterable[Path]) -> None:
-    """See that a file to be written over is none that is read, under whatever name; asked before the work begins."""
+    """Refuse to overwrite a file that is also read, under whatever name; called before the work begins."""
     if special(output) or not output.is_file():
         return
     written = output.stat()
@@ -85,7 +85,7 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
 
 
 def special(path: Path) -> bool:
-    """Whether the path is a pipe, a terminal or another device, which is written to and never replaced."""
+    """Whether the path is a pipe, a terminal or another device; these are written to and never replaced."""
     if _STREAM.fullmatch(os.path.abspath(path)):
         return True
     try:
@@ -96,9 +96,10 @@ def special(path: Path) -> bool:
 
 
 def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
-    """Write ``data`` to ``path`` whole or not at all; for a file whose name SeeWhy chose itself, as in the cache.
+    """Write ``data`` to ``path``, whole or not at all; for files that SeeWhy named itself, as in the cache.
 
-    It takes the name in one step. A file that was there keeps its permissions; a link keeps pointing."""
+    It takes the name in one step. A file that was there keeps its permissions; a link keeps pointing.
+    """
     target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"
     try:
@@ -126,7 +127,7 @@ def _write_flushed(path: Path, payload: bytes) -> None:
 
 
 def descriptor(path: Path) -> int:
-    """A pipe or device, opened to be written to; a pipe waits a while for whoever reads it, and not for ever."""
+    """Open a pipe or device for writing; a pipe waits for its reader, but only for a while."""
     found = _STREAM.fullmatch(os.path.abspath(path))
     if found is not None:
         sys.stdout.flush()
@@ -146,7 +147,7 @@ def descriptor(path: Path) -> int:
 
 
 def check_target(path: Path) -> Path:
-    """The path, if a file can be written there as far as can be told; asked before the work begins."""
+    """Return the path if, as far as can be known, a file can be written there; called before the work begins."""
     if special(path):
         return path
     refuse_address(path)
@@ -165,7 +166,7 @@ def check_target(path: Path) -> Path:
 
 
 def check_folder(path: Path) -> Path:
-    """The path, if it is a folder that can be written to, or one can be made there; asked before the work begins."""
+    """Return the path if it is or can become a folder that can be written to; called before the work begins."""
     refuse_address(path)
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
@@ -194,7 +195,7 @@ def temporary_folder() -> Path:
 
 @contextlib.contextmanager
 def working_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder a user named, or one that is gone afterwards."""
+    """The folder that a user named, or a temporary one."""
     if folder is not None:
         yield folder
         return

@@ -27,7 +27,7 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Verification:
-    """What there was to say."""
+    """The result of a verification."""
 
     output: str
     files: tuple[Checked, ...]
@@ -62,7 +62,7 @@ _BLOCK = 2**20
 
 @contextmanager
 def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
-    """A new file for the rows of a schema; at the end of the block the digests are put before its footer."""
+    """A writer for a new file of rows; at the end of the block it puts their digests before the file's footer."""
     from pyarrow.parquet import ParquetWriter
 
     schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
@@ -87,7 +87,7 @@ def _rows_digest(file: BinaryIO, length: int) -> bytes:
 
 
 def sealed_metadata(file: BinaryIO, size: int) -> Any:
-    """What a file's footer says, if that is as it was written; the rows are not read."""
+    """The facts in a file's footer, if the footer is unchanged; the rows are not read."""
     from pyarrow.parquet import read_metadata
 
     start, digests = _digests(file, size)
@@ -103,7 +103,7 @@ def sealed_metadata(file: BinaryIO, size: int) -> Any:
 
 
 def check_rows(file: BinaryIO, size: int) -> bool:
-    """Refuse a file of which any byte is not as it was written."""
+    """Refuse a file in which any byte has changed."""
     sealed_metadata(file, size)
     start, digests = _digests(file, size)
     if not digests:

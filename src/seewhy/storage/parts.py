@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
-    """Every field that is a tensor, by its name behind the prefix."""
+    """The fields that are tensors, by their names after the prefix."""
     found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -21,7 +21,7 @@ def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
 def rebuilt(
     kind: type[T], tensors: Mapping[str, Tensor], prefix: str = "", sizes: Mapping[str, int] | None = None, **given: Any
 ) -> T:
-    """The dataclass of these tensors and what else is given; a field that is in neither must have a default.
+    """The dataclass with these tensors and the other values given; a field in neither must have a default.
 
     Raises:
         KeyError: a tensor is missing.
@@ -41,7 +41,7 @@ def rebuilt(
 
 
 def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) -> None:
-    """Refuse a tensor that is not as its type says; axes of the same name are as long as each other."""
+    """Refuse a tensor that does not fit its type; axes of the same name must have the same length."""
     axes = hint.dim_str.split()
     if str(tensor.dtype).removeprefix("torch.") not in hint.dtypes or tensor.ndim != len(axes):
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")

@@ -40,7 +40,7 @@ _INHERITED = re.compile(r"/dev/fd/\d+|/proc/self/fd/\d+")
 
 
 def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """The value of a JSON text; whatever is wrong with it is one kind of error."""
+    """The value of a JSON text; all faults raise one kind of error."""
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
@@ -52,22 +52,22 @@ def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
 
 
 def json_lines(text: str) -> list[Any]:
-    """The values of JSONL; lines end with a newline alone, as texts may hold the other signs that end lines."""
+    """The values of JSONL. Only a newline ends a line, because texts may hold the other line-ending characters."""
     return [json_value(line) for line in text.split("\n") if line.strip()]
 
 
 class UnreadableError(OSError):
-    """A file that is there and cannot be used; the text says why, without its name."""
+    """A file exists but cannot be used; the text says why, without the file's name."""
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be read, on one line, for a message that names the file itself."""
+    """Why a file could not be read, on one line, for a message that names the file itself."""
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse what is no file, before a library that would wait on it opens it by its name."""
+    """Refuse a path that is no regular file, before a library opens it and waits."""
     with open_regular(path):
         pass
 
@@ -202,7 +202,7 @@ def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
 
 
 def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the texts in its header; both checked where they have a sum."""
+    """The tensors of a safetensors file and the texts in its header; both are checked if they have a checksum."""
     tensors, texts = tensors_of(read_tensor_bytes(path, limit))
     if SUM in texts and texts[SUM] != tensors_sum(tensors, texts):
         raise ValueError("its numbers or texts were changed")
@@ -210,7 +210,7 @@ def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, 
 
 
 def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """CRC-32 of tensors, with names, types and shapes, and of the texts beside them."""
+    """CRC-32 of tensors, with names, types and shapes, and of the texts in the header."""
     facts = sorted((name, text) for name, text in texts.items() if name != SUM)
     found = zlib.crc32(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -220,7 +220,7 @@ def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
-    """All bytes of a safetensors file, of which no more than the header is read where that is not true of the rest."""
+    """All bytes of a safetensors file; if its header does not fit the rest, only the header is read."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
@@ -241,7 +241,7 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name → kind of numbers (``"F32"``) and shape of each tensor of a safetensors file, from its header."""
+    """For each tensor of a safetensors file, its type of numbers (``"F32"``) and shape, from the header."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         length = int.from_bytes(start, "little")
@@ -258,7 +258,7 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """Refuse tensors of other kinds of numbers or axes than what was written had: ``float2``, ``int1``, ``bytes2``."""
+    """Refuse tensors whose types or axes differ from those that were written: ``float2``, ``int1``, ``bytes2``."""
     for name, expected in kinds.items():
         if (tensor := tensors.get(name)) is None:
             continue

@@ -23,7 +23,7 @@ _log = logging.getLogger("seewhy")
 
 
 def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
-    """The contents of a safetensors file with SeeWhy's mark, and a sum of all that is in it."""
+    """The contents of a safetensors file with SeeWhy's mark and a checksum of everything in it."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {MADE_BY: version("seewhy"), **(facts or {})}
     data = save(plain, {**texts, SUM: tensors_sum(plain, texts)})
@@ -37,7 +37,7 @@ def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | Non
 
 
 def compact(tensor: Tensor) -> Tensor:
-    """In half precision where that holds the largest number, else as it is.
+    """The tensor in half precision if that holds its largest number, otherwise unchanged.
 
     >>> compact(torch.tensor([1e3])).dtype, compact(torch.tensor([1e6])).dtype
     (torch.float16, torch.float32)
@@ -46,7 +46,7 @@ def compact(tensor: Tensor) -> Tensor:
 
 
 def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of ``folder/name.safetensors`` in the cache; where it is missing or damaged, ``make`` gives them.
+    """The tensors of ``folder/name.safetensors`` in the cache; if it is missing or damaged, ``make`` computes them.
 
     Where they cannot be written, they are used as they were made, and a note says so.
     """
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, whatever the order."""
+    """SHA-256 of names, types, shapes and values, in any order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

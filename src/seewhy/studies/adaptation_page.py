@@ -1,4 +1,4 @@
-"""The page of a training: what an encoder gained and what it forgot, and how it was trained."""
+"""The page of a training: what the encoder gained and forgot, and how it was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training of an encoder gained and forgot on held-out pictures, and the files beside its page."""
+"""The gains and losses of an encoder's training on held-out pictures, and the files beside its page."""
 
 from __future__ import annotations
 

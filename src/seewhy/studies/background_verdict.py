@@ -1,4 +1,4 @@
-"""Versions of a picture with another background, what a model says to them, and the rule that makes a verdict."""
+"""Versions of a picture with other backgrounds, a model's answers to them, and the rule for the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals of numbers measured on the same pictures, and which differences between them are real."""
+"""Intervals of numbers measured on the same pictures, and tests of which differences are real."""
 
 from __future__ import annotations
 

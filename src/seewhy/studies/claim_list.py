@@ -1,4 +1,4 @@
-"""Claims of papers that class folders, descriptions, captions or a table's columns suffice for."""
+"""Claims of papers that class folders, descriptions, captions or a table's columns can test."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ MENON, ROTH = "Menon & Vondrick 2022, arXiv:2210.07183", "result files of arXiv:
 COOP, PROMPTSRC = "Zhou et al. 2022, arXiv:2109.01134", "PromptSRC's README, mean of 11 data sets"
 GRAD_CAM = "Selvaraju et al. 2017, arXiv:1610.02391"
 CLAIMS = (
-    PaperClaim("names", "Names alone tell classes better than chance", CLIP, _names,
+    PaperClaim("names", "Names alone are right more often than chance", CLIP, _names,
         f"ImageNet 76.2 %, ViT-L/14 at 336 pixels ({CLIP_TABLE} 4)"),
     PaperClaim("templates", "Several templates are right more often than one", CLIP, _templates,
         "+2.9 points on ImageNet (arXiv:2102.05918, section 5.2)", 0.029),
@@ -214,15 +214,16 @@ CLAIMS = (
         f"ImageNet 85.4 % against 76.2 % ({CLIP_TABLE}s 4 and 5)", 0.092),
     PaperClaim("neighbours", "The nearest labelled picture is of the class more often than chance",
         "Jia et al. 2021, arXiv:2102.05918", _neighbours, f"ImageNet 69.3 %, EfficientNet-B7 ({CLIP_TABLE} 9)"),
-    PaperClaim("before_projection", "Features tell classes better before their projection than behind it",
+    PaperClaim("before_projection", "Features distinguish classes better before their projection than after it",
         "Xue et al. 2024, arXiv:2403.11391", _before_projection),
     PaperClaim("descriptions", "Descriptions beside the name are right more often than the name", MENON, _descriptions,
         f"ImageNet, ViT-B/32: 63.12 % against 62.00 % ({ROTH})", 0.011, "descriptions"),
-    PaperClaim("swapped", "A class's own descriptions do more than another's", "Roth et al. 2023, arXiv:2306.07282",
-        _swapped, f"ImageNet, ViT-B/32: 63.12 % against 59.63 % ({ROTH})", 0.035, "descriptions"),
-    PaperClaim("meaning", "Descriptions do more than as many random words", "Roth et al. 2023, arXiv:2306.07282",
+    PaperClaim("swapped", "A class's own descriptions help more than those of another class",
+        "Roth et al. 2023, arXiv:2306.07282", _swapped,
+        f"ImageNet, ViT-B/32: 63.12 % against 59.63 % ({ROTH})", 0.035, "descriptions"),
+    PaperClaim("meaning", "Descriptions help more than as many random words", "Roth et al. 2023, arXiv:2306.07282",
         _meaning, f"not so: ImageNet, ViT-B/32: 63.12 % against 63.31 % ({ROTH})", 0.0, "descriptions"),
-    PaperClaim("follow_up", "Captions that part the likeliest classes are right more often than one template",
+    PaperClaim("follow_up", "Captions that distinguish the likeliest classes are right more often than one template",
         "Esfandiarpoor & Bach 2023, arXiv:2311.07593", _follow_up,
         "ImageNet, ViT-B/32: 64.19 % against 61.87 % (tables of arXiv:2412.11917)", 0.023, "follow_up"),
     PaperClaim("coop_learns", "A learnt prompt is better than a written one on the classes it learnt", COOP,
@@ -230,10 +231,10 @@ CLAIMS = (
     PaperClaim("coop_forgets", "A learnt prompt is worse on classes it did not learn",
         "Zhou et al. 2022, arXiv:2203.05557",
         partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11, work=PROMPTS),
-    PaperClaim("promptsrc_keeps", "PromptSRC keeps more of classes it did not learn than CoOp",
+    PaperClaim("promptsrc_keeps", "PromptSRC is right more often than CoOp on classes it did not learn",
         "Khattak et al. 2023, arXiv:2307.06948", partial(_prompts, "promptsrc", "coop", NEW),
         f"76.10 % against 63.22 % ({PROMPTSRC})", 0.128, work=PROMPTS),
-    PaperClaim("ogen_keeps", "OGEN keeps more of classes it did not learn than CoOp",
+    PaperClaim("ogen_keeps", "OGEN is right more often than CoOp on classes it did not learn",
         "Zang et al. 2024, arXiv:2401.15914", partial(_prompts, "ogen", "coop", NEW),
         work=PROMPTS),
     PaperClaim("deletion", "Hiding what Grad-CAM marks lowers the score sooner than hiding at random", GRAD_CAM,
@@ -242,7 +243,7 @@ CLAIMS = (
         "Adebayo et al. 2018, arXiv:1810.03292", _sanity, work=EXPLAINS),
     PaperClaim("captions", "A picture finds its text more often than chance", CLIP, _captions,
         f"R@1 on Flickr30k 88.0 % ({CLIP_TABLE} 1)", needs="captions"),
-    PaperClaim("instructions", "Under an instruction, what it asks for is named better than without",
+    PaperClaim("instructions", "With an instruction, an encoder names what it asks for better than without",
         "Zhang et al. 2025, arXiv:2504.08368", _instructions,
         "+5 points on SugarCrepe, +10 on MMVP-VLM (abstract)", 0.05, "instructions"),
 )  # fmt: skip

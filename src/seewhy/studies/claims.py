@@ -1,4 +1,4 @@
-"""Do the claims of papers hold for one encoder on these pictures? Each stands beside the paper's figure."""
+"""Do the claims of papers hold for one encoder on these pictures? The study puts each beside the paper's figure."""
 
 from __future__ import annotations
 

@@ -336,10 +336,8 @@ class _Runner:
         without = [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
         if not (again and slow):
             return without
-        told = (
-            f"{', '.join(again)} explain again and again, and were not measured of {', '.join(slow)}, which take more"
-        )
-        return [f"{told} than {self.study.most_passes} forward passes a map.", *without]
+        told = f"{', '.join(again)} need many maps per picture, so {', '.join(slow)} were not measured with them:"
+        return [f"{told} they take more than {self.study.most_passes} forward passes per map.", *without]
 
 
 def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From the numbers of a study to its tables, its ranking and its sentence."""
+"""Turns the numbers of a study into tables, a ranking and a sentence."""
 
 from __future__ import annotations
 

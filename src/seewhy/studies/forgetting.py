@@ -1,4 +1,4 @@
-"""What an adaptation gained and lost: the same pictures before and after, for every task it may affect."""
+"""The gains and losses of an adaptation: the same pictures before and after, for every task it may affect."""
 
 from __future__ import annotations
 

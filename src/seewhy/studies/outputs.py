@@ -1,4 +1,4 @@
-"""The JSON that studies, checks, audits and drift answer with, as types."""
+"""Types of the JSON that studies, checks, audits and drift print."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MetricTable(TypedDict):
 
 
 class StudyFaithfulnessOutput(Study):
-    """The object of seewhy study faithfulness --json."""
+    """The JSON object that ``seewhy study faithfulness --json`` prints."""
 
     study: Literal["faithfulness"]
     model: OfModel
@@ -91,7 +91,7 @@ class BackgroundRow(TypedDict):
 
 
 class StudyBackgroundOutput(Study):
-    """The object of seewhy study background --json."""
+    """The JSON object that ``seewhy study background --json`` prints."""
 
     study: Literal["background"]
     verdict: Verdict
@@ -110,7 +110,7 @@ class StudyBackgroundOutput(Study):
 
 
 class StudyInterpretabilityOutput(Study):
-    """The object of seewhy study interpretability --json."""
+    """The JSON object that ``seewhy study interpretability --json`` prints."""
 
     study: Literal["interpretability"]
     n_train: Annotated[Count, Doc("pictures trained on")]
@@ -166,7 +166,7 @@ class Comparison(Study):
 
 
 class StudyTransferOutput(Comparison):
-    """The object of seewhy study transfer --json."""
+    """The JSON object that ``seewhy study transfer --json`` prints."""
 
     study: Literal["transfer"]
     n_classes: NClasses
@@ -174,7 +174,7 @@ class StudyTransferOutput(Comparison):
 
 
 class StudyBaseToNewOutput(Comparison):
-    """The object of seewhy study base-to-new --json."""
+    """The JSON object that ``seewhy study base-to-new --json`` prints."""
 
     study: Literal["base-to-new"]
     encoder: Annotated[EncoderSeen, Doc("the encoder adapted")]
@@ -237,7 +237,7 @@ class ClaimMeasured(TypedDict):
 
 
 class StudyClaimsOutput(Study):
-    """The object of seewhy study claims --json."""
+    """The JSON object that ``seewhy study claims --json`` prints."""
 
     study: Literal["claims"]
     n_test: Annotated[Count, Doc("test pictures")]
@@ -297,7 +297,7 @@ class ScalingArm(TypedDict):
 
 
 class StudyScalingOutput(Study):
-    """The object of seewhy study scaling --json."""
+    """The JSON object that ``seewhy study scaling --json`` prints."""
 
     study: Literal["scaling"]
     target: Annotated[Share | None, Doc("the wanted accuracy, or `null`")]
@@ -341,7 +341,7 @@ Finding = TypedDict(
 
 
 class CheckedOutput(Study):
-    """The object of seewhy check --json."""
+    """The JSON object that ``seewhy check --json`` prints."""
 
     classes: Annotated[list[str], Doc("labels of the data")]
     accuracy: Annotated[
@@ -355,7 +355,7 @@ class CheckedOutput(Study):
 
 
 CheckOutput = CorrectedOutput | CheckedOutput
-"""The object of seewhy check --json; with --export that of the corrected table."""
+"""The JSON object that ``seewhy check --json`` prints; with ``--export``, that of the corrected table."""
 
 
 class AuditFigure(TypedDict):
@@ -377,7 +377,7 @@ class AuditFigure(TypedDict):
 
 
 class AuditOutput(Study):
-    """The object of seewhy evaluate --contract --json."""
+    """The JSON object that ``seewhy evaluate --contract --json`` prints."""
 
     audit: Annotated[Literal["pass", "fail"], Doc("whether the contract is kept")]
     figures: Annotated[list[AuditFigure], Doc("each figure of the contract")]
@@ -404,7 +404,7 @@ class AuditOutput(Study):
 
 
 class DriftOutput(Study):
-    """The object of seewhy evaluate --against --json."""
+    """The JSON object that ``seewhy evaluate --against --json`` prints."""
 
     drift: Annotated[Literal["yes", "no"], Doc("whether p is below alpha")]
     n_known: Annotated[Count, Doc("training pictures")]

@@ -1,4 +1,4 @@
-"""The pages of studies, as blocks made of their JSON."""
+"""The pages of studies, as blocks built from their JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many more pictures are needed? Fits a classifier on ever more pictures, and draws the curve of its accuracy."""
+"""How many more pictures are needed? Fits a classifier on more and more pictures, and draws its learning curve."""
 
 from __future__ import annotations
 

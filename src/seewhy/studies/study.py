@@ -1,4 +1,4 @@
-"""What studies share: they measure cell by cell, in a journal that a stopped run continues from, and make a page."""
+"""The common part of studies: they measure cell by cell, keep a journal for stopped runs, and make a page."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ View = tuple[np.ndarray, FractionBox, bool]
 
 
 class TrainingPictures:
-    """Reads batches of pictures, each a little different every time."""
+    """Reads batches of pictures, each picture a little different every time."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TrainingPictures:
     def batch(
         self, index: Sequence[int], draws: Sequence[np.random.Generator], pool: ThreadPoolExecutor | None = None
     ) -> tuple[list[int], dict[str, Any]]:
-        """Positions of the pictures that can be read, and what :class:`seewhy.training.batches.Batch` has of them."""
+        """Positions of the readable pictures, and their fields for :class:`seewhy.training.batches.Batch`."""
         read = list((map if pool is None else pool.map)(self._read, index, draws))
         found = [(i, views) for i, views in zip(index, read, strict=True) if views is not None]
         if not found:
@@ -102,22 +102,22 @@ class TrainingPictures:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crops with flips and colours, each view of a picture drawn apart (SimCLR's appendix A, BYOL's appendix B).
+    """Random crops with flips and colours, drawn separately for each view (SimCLR's appendix A, BYOL's appendix B).
 
-    Blur and solarisation may differ between the first view and the second, as in BYOL; further views begin again.
+    Blur and solarisation may differ between the first and the second view, as in BYOL; further views repeat this pair.
 
     Args:
-        scale: area of a crop, as a part of the picture.
-        aspect: its width to height, as fractions of the picture.
-        flip: whether a view is mirrored half of the time.
-        jitter: how often brightness, contrast, saturation and hue change, in an order of their own.
-        brightness: by which factor at most, beside 1; so are contrast and saturation.
-        contrast: see brightness.
-        saturation: see brightness.
-        hue: turn of the colour circle at most.
-        grey: how often colours go.
-        blur: how often a view is blurred, by a deviation of 0.1 to 2 pixels at 224.
-        solarise: how often what is brighter than half is inverted.
+        scale: area of a crop, as a fraction of the picture.
+        aspect: ratio of its width to its height, both as fractions of the picture.
+        flip: whether to mirror a view half of the time.
+        jitter: how often brightness, contrast, saturation and hue change, in random order.
+        brightness: largest difference of its factor from 1.
+        contrast: largest difference of its factor from 1.
+        saturation: largest difference of its factor from 1.
+        hue: largest turn of the colour circle.
+        grey: how often a view becomes grey.
+        blur: how often a view is blurred, with a standard deviation of 0.1 to 2 pixels at 224.
+        solarise: how often pixels brighter than half are inverted.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -147,7 +147,7 @@ class Augmentation:
             )
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
-        """A view ``(h, w, 3)`` with other colours; everything is drawn, whether it is used or not."""
+        """A view ``(h, w, 3)`` in other colours; all random numbers are drawn, even those that are not used."""
         chances, amounts, order = draw.random(4), draw.uniform(-1, 1, 4), draw.permutation(4)
         sigma = draw.uniform(0.1, 2.0) * max(pixels.shape[:2]) / 224
         image = Image.fromarray(pixels)
@@ -183,7 +183,7 @@ AUGMENTATIONS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The one of a name."""
+    """The augmentation of this name."""
     if name not in AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]

@@ -38,7 +38,7 @@ class Processes:
 
     @classmethod
     def joined(cls) -> Processes:
-        """Those that ``torchrun`` started, or that the caller has joined already; one where nobody did."""
+        """The processes that ``torchrun`` started or that the caller has joined; otherwise this one alone."""
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
@@ -51,13 +51,15 @@ class Processes:
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
     def share(self, n: int) -> tuple[int, int]:
-        """First of the samples of a batch that are this process's, and the one behind the last."""
+        """The range of a batch's samples that this process computes: the first, and one past the last."""
         each, more = divmod(n, self.world)
         first = self.rank * each + min(self.rank, more)
         return first, first + each + (self.rank < more)
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """All begin with what the first has; called when each has read what an earlier run left."""
+        """Let all processes begin with the weights of the first; called after each has read an earlier run's
+        checkpoint.
+        """
         if self.world == 1:
             return
         steps = sizes_of(step)
@@ -72,7 +74,7 @@ class Processes:
     def average(
         self, parameters: Sequence[Tensor], terms: Mapping[str, Tensor], n: int, *, stop: bool = False
     ) -> tuple[dict[str, Tensor], bool]:
-        """Gradients and terms of the whole batch, and whether any process is asked to stop, in one exchange."""
+        """Exchange at once: the batch's gradients and terms, and whether any process was asked to stop."""
         like = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         there = [float(p.grad is not None) for p in parameters]
@@ -106,7 +108,7 @@ class _Gather(torch.autograd.Function):
 
 
 def sizes_of(n: int) -> list[int]:
-    """The number that each process gives."""
+    """The number that each process contributes."""
     if not (dist.is_available() and dist.is_initialized()):
         return [n]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -117,7 +119,7 @@ def sizes_of(n: int) -> list[int]:
 
 
 def gathered(own: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Rows of all processes, each of which must call it, with gradients, and which of them are this one's."""
+    """Rows from all processes with gradients, and which rows belong to this one; every process must call it."""
     sizes = sizes_of(len(own))
     if len(sizes) == 1:
         return own, (0, len(own))
@@ -131,7 +133,7 @@ ALONE = Processes()
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples."""
+    """The samples of a step."""
 
     index: list[int]
     columns: dict[str, Any]
@@ -143,7 +145,7 @@ class Batch:
         return len(self.index)
 
     def parts(self, size: int) -> list[Batch]:
-        """The samples, so many at a time."""
+        """The samples in pieces of this size."""
         rows = [slice(i, i + size) for i in range(0, len(self), size)]
         return [Batch(self.index[r], {n: _cut(one, r, n) for n, one in self.columns.items()}) for r in rows]
 
@@ -167,14 +169,14 @@ object whose ``drawn`` takes positions and a ``numpy`` generator of each, such a
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Samples that a task learns from.
+    """The samples that a task learns from.
 
     Attributes:
-        n_samples: how many there are.
-        columns: name → what is known of each sample, in their order; see :data:`Column`. Pictures that are decoded anew
+        n_samples: number of samples.
+        columns: for each name the values of all samples, in order; see :data:`Column`. Pictures that are decoded again
             for every step are the column ``"pixels"``.
-        apart: a number of each sample, where each batch is to hold samples of one number alone; batches of all numbers
-            come in mixed order.
+        apart: a number for each sample, if every batch must hold samples of a single number; the batches come in mixed
+            order.
     """
 
     n_samples: int
@@ -182,19 +184,19 @@ class TrainingData:
     apart: Int[Tensor, " n"] | None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Batches in which all samples are shown, but for what no whole batch is made of."""
+        """The number of whole batches in an epoch; samples that fill no whole batch are left out."""
         if self.apart is None:
             return self.n_samples // min(batch_size, self.n_samples)
         return sum(n // min(batch_size, n) for n in self.apart.unique(return_counts=True)[1].tolist())
 
     @property
     def pictures(self) -> TrainingPictures | None:
-        """What decodes pictures, if any are to be decoded."""
+        """The column that decodes pictures, if there is one."""
         found = self.columns.get("pixels")
         return found if isinstance(found, TrainingPictures) else None
 
     def check(self, task: Task) -> None:
-        """Raise an ``InputError`` where there are no samples, not what the task needs of them, or nothing learns."""
+        """Raise an ``InputError`` if there are no samples, if the task needs others, or if nothing learns."""
         if self.n_samples < 1:
             raise InputError("There is nothing to train on. Expected at least one sample. Give some.")
         if not any(p.requires_grad for p in task.parameters()):
@@ -213,7 +215,7 @@ class TrainingData:
     def batch(
         self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
-        """What a step is shown."""
+        """The batch of a step."""
         epoch, at = divmod(step, self.steps_per_epoch(batch_size))
         order, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
         if self.apart is not None:
@@ -245,7 +247,7 @@ class TrainingData:
     def batches(
         self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE
     ) -> Generator[Batch, None, None]:
-        """Those of several steps; pictures of the next one are decoded while the caller computes."""
+        """The batches of several steps; the next one's pictures are decoded while the caller computes."""
         if self.pictures is None:
             yield from (self.batch(step, batch_size, seed, None, among) for step in steps)
             return

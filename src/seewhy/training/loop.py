@@ -37,31 +37,33 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @dataclass(frozen=True)
 class Training:
-    """How long, how fast, and from which seed.
+    """The length, speed and seed of a training.
 
     Attributes:
-        n_steps: batches in all.
-        batch_size: samples a batch, of all processes together; an epoch's last, smaller one is left out.
+        n_steps: number of batches.
+        batch_size: samples per batch over all processes; an epoch's last, smaller batch is left out.
         optimiser: ``"sgd"`` (momentum 0.9) or ``"adamw"``.
-        lr: learning rate, at its highest.
-        bias_lr: that of biases, as a multiple.
-        weight_decay: of everything but biases, scales, and the weights of normalisations.
+        lr: highest learning rate.
+        bias_lr: learning rate of biases, as a multiple of ``lr``.
+        weight_decay: weight decay of all parameters except biases, scales, and the weights of normalisations.
         schedule: ``"constant"``; ``"cosine"`` down to 0; ``"milestones"``, times 0.2 at 40, 60 and 80 % of the
             steps, as COMET's authors do; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the steps up from
             1/25, then down to 1/250,000; with SGD its momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
             after each.
-        seed: of the order of samples and of everything drawn within a step.
-        checkpoint_every: steps between two checkpoints; left out, half a minute, or ten times what writing one takes.
+        seed: seed of the order of samples and of all random numbers within a step.
+        checkpoint_every: steps between two checkpoints; default: half a minute, or ten times as long as writing one
+            takes.
         nesterov: whether SGD's momentum is Nesterov's.
-        warmup: first steps, in which the rate rises evenly to its highest instead of following the schedule.
-        part_lr: rates of parts of the task, as multiples: ``(beginning of the parameters' names, multiple)``.
-        part_decay: weight decays of parts, in the same way.
-        clip: longest gradient, over all parameters; left out, any.
-        ema: decay of a running average of the weights, with which a training ends; 0 ends with the weights themselves.
-        micro_batch: samples whose networks are computed at once; left out, the whole batch of a process where half of
-            the free memory is enough for it, else as many as 2 GB are. The gradient is that of the whole batch, also
-            where its samples are compared with one another (gradient caching), for one more pass forward.
-        precision: ``"bf16"`` computes networks in half the digits, on graphics cards alone: on CPUs it was slower.
+        warmup: number of first steps, in which the rate rises evenly to its highest instead of following the schedule.
+        part_lr: rates of some parameters, as multiples of ``lr``: ``(beginning of the parameters' names, multiple)``.
+        part_decay: weight decays of some parameters, in the same way.
+        clip: greatest length of the gradient over all parameters; default: any.
+        ema: decay of a running average of the weights, which is the result; with 0 the result is the weights
+            themselves.
+        micro_batch: samples computed at once; default: a process's whole batch if half of the free memory is enough for
+            it, otherwise as many as fit in 2 GB. The gradient is that of the whole batch, even if its samples are
+            compared with one another (gradient caching); this costs one more forward pass.
+        precision: ``"bf16"`` computes networks in bfloat16, only on graphics cards: on CPUs it was slower.
     """
 
     n_steps: Count
@@ -87,7 +89,9 @@ class Training:
 
     @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
-        """Epochs, batch, decay and seed of a way of teaching: a cosine behind a few steps in which the rate rises."""
+        """A training with these epochs, batch, decay and seed: the rate rises for a few steps, then follows a
+        cosine.
+        """
         size = min(how.batch_size, data.n_samples)
         steps = how.epochs * data.steps_per_epoch(size)
         usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}
@@ -96,7 +100,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training was like."""
+    """The record of a finished training."""
 
     history: tuple[dict[str, float], ...]
     seconds_per_step: float
@@ -104,13 +108,13 @@ class Trained:
 
     @property
     def loss(self) -> float:
-        """Of the last 20 steps, on average."""
+        """The average loss of the last 20 steps."""
         last = [step["loss"] for step in self.history[-20:]]
         return round(sum(last) / len(last), 4)
 
 
 def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The terms of some steps, on average."""
+    """The average terms of some steps."""
     return {name: round(sum(step[name] for step in steps) / len(steps), 4) for name in (steps[0] if steps else ())}
 
 
@@ -122,13 +126,13 @@ def train(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a task in place; it ends frozen, in evaluation mode, where it was before.
+    """Train a task in place; afterwards it is frozen, in evaluation mode, and on its earlier device.
 
-    A step depends on the seed, its number and the weights alone, so a run that was killed and started again ends at
-    the weights of one that was not. Asked to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it ends its step and writes its
-    checkpoint first; so it does where an error comes between two steps, from ``progress`` or a picture. An error within
-    a step leaves the last checkpoint. Only the task's own parameters get gradients. Under ``torchrun`` each process
-    computes a part of every batch, and all end at the same weights.
+    A step depends only on the seed, its number and the weights. So a run that was killed and started again ends with
+    the same weights as one that was not. When it is told to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), it finishes its
+    step and writes its checkpoint. It does the same if an error occurs between two steps, from ``progress`` or a
+    picture. An error within a step leaves the last checkpoint. Only the task's own parameters get gradients. Under
+    ``torchrun`` each process computes a share of every batch, and all end with the same weights.
     """
     data.check(task)
     among = Processes.joined()
@@ -180,7 +184,7 @@ def train(
 
 
 class Interrupt:
-    """The first signal that ends a process waits until a step is done and written; a second one acts at once."""
+    """Delays the first signal that ends a process until a step is done and written; a second signal acts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -208,14 +212,14 @@ class Interrupt:
         self._give_back()
 
     def act(self) -> None:
-        """Let the signal do what it does, which most often is the end: Ctrl-C raises a ``KeyboardInterrupt``."""
+        """Let the signal act, which usually ends the process: Ctrl-C raises a ``KeyboardInterrupt``."""
         self._give_back()
         number, self.signal = self.signal or signal.SIGTERM, None
         signal.raise_signal(number)
 
 
 class History:
-    """Every step's terms, read from the device only now and then."""
+    """The terms of every step, read from the device only now and then."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -223,7 +227,7 @@ class History:
         self.waiting: list[list[Tensor]] = []
 
     def add(self, terms: Mapping[str, Tensor]) -> bool:
-        """Whether the numbers are to be read now."""
+        """Add a step's terms; returns whether to read the numbers now."""
         self.names = self.names or list(terms)
         if not set(self.names) <= set(terms):
             raise DataError(
@@ -237,7 +241,7 @@ class History:
         return len(self.waiting) == 32
 
     def resume(self, names: Any, numbers: Tensor) -> bool:
-        """Go on from a checkpoint's names of terms and numbers; whether they are whole steps."""
+        """Continue from a checkpoint's names of terms and numbers; returns whether they are whole steps."""
         fits = isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
         if not fits or numbers.ndim != 1 or (len(numbers) % len(names) if names else len(numbers)):
             return False
@@ -246,7 +250,7 @@ class History:
 
     @property
     def last(self) -> dict[str, float]:
-        """Of the last step that was read."""
+        """The terms of the last step that was read."""
         n = len(self.names)
         return dict(zip(self.names, self.numbers[-n:], strict=True)) if n and self.numbers else {}
 

@@ -39,7 +39,7 @@ SMALL = 2**22
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Of a training."""
+    """The memory that the steps of a training take."""
 
     per_sample: float
     fixed: float
@@ -48,18 +48,18 @@ class StepMemory:
     splits: bool
 
     def of(self, n: int) -> float:
-        """Bytes, with so many samples computed at once."""
+        """The bytes for this many samples computed at once."""
         return self.fixed + n * self.per_sample
 
     def at_once(self, n: int) -> int | None:
-        """How many of ``n`` samples are computed at once; ``None`` for all of them."""
+        """The number of ``n`` samples to compute at once; ``None`` for all of them."""
         most = PART * self.free - self.fixed
         if not self.splits or n * self.per_sample <= most:
             return None
         return max(1, int(min(most, self.parts) / self.per_sample))
 
     def say(self, n: int, size: int | None) -> str | None:
-        """What a person is told before it starts; nothing where it is little."""
+        """The note for a person before the training starts; empty if it takes little memory."""
         need, free = self.of(n if size is None else size), f"{gigabytes(self.free)} are free"
         if need > self.free:
             parts = "even one sample at a time" if size == 1 else f"with {size or n} samples computed at once"
@@ -77,14 +77,14 @@ class StepMemory:
 
 
 def gigabytes(n: float) -> str:
-    """As people read it: one digit behind the point, none from a hundred on."""
+    """Gigabytes for people: one decimal, none from 100 on."""
     return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
 
 
 def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.device) -> StepMemory | None:
-    """What a step will take, from a pass over a few pictures that leaves weights and buffers as they are.
+    """Measure the memory of a step, in a pass over a few pictures that leaves weights and buffers unchanged.
 
-    ``None`` where little is learnt from little, where pictures cannot be read, or where it is not known what is free.
+    ``None`` if network and data are small, if pictures cannot be read, or if the free memory is unknown.
     """
     free = free_memory(device)
     few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL
@@ -131,7 +131,7 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that this process may still take: of a graphics card, or of the machine and of every group it runs in."""
+    """The bytes that this process may still take from a graphics card, or from the machine and its control groups."""
     if device is not None and device.type == "cuda":
         own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + own
@@ -175,7 +175,7 @@ def _cached(folder: Path) -> int:
 def cached_gradients(
     task: Task, batch: Batch, own: Sequence[Tensor], size: int, seed: int, weight: float
 ) -> Mapping[str, Tensor]:
-    """Add the gradients of a batch to its parameters, and give the terms; each part is seeded alike in both passes."""
+    """Add a batch's gradients to its parameters, and return the terms; both passes seed each piece alike."""
     parts, found = batch.parts(size), []
     with torch.no_grad():
         for i, part in enumerate(parts):
@@ -212,7 +212,7 @@ def _seed(seed: int, part: int) -> int:
 
 @contextmanager
 def exact(task: Task, reason: str | None) -> Iterator[None]:
-    """See that nothing in a task depends on which samples are computed together."""
+    """Check that nothing in a task depends on which samples are computed together."""
 
     def refuse(module: nn.Module, _: Any) -> None:
         if normalises(module):
@@ -228,13 +228,13 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
 
 
 def normalises(module: nn.Module) -> bool:
-    """Whether a module is a batch normalisation that takes the statistics of what it is given."""
+    """Whether a module is a batch normalisation that uses the statistics of its input."""
     normal = isinstance(module, nn.modules.batchnorm._BatchNorm)
     return normal and (module.training or getattr(module, "running_mean", None) is None)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in dicts, lists and tuples, however deep."""
+    """Every tensor in nested dicts, lists and tuples."""
     return [one for one in tree_leaves(value) if isinstance(one, Tensor)]
 
 

@@ -22,12 +22,12 @@ class Task(nn.Module, ABC):
     """Networks, and the loss that trains them; :func:`seewhy.training.loop.train` does the rest.
 
     Parameters that require gradients are trained. Whatever else a step changes (a queue, a slow copy, running
-    averages) is a buffer. A checkpoint keeps both, and not the frozen weights, so that what is frozen must be the same
-    when a stopped training goes on. A network that is only used need not be part of the task.
+    averages) is a buffer. A checkpoint keeps both, but not the frozen weights, so these must be the same when a stopped
+    training continues. The task need not contain a network that it only uses.
 
     Class attributes:
-        needs: names of what a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
-        moves: whether task and batches go where training is fastest; ``False`` where it uses what stays in its place.
+        needs: names of the fields that a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
+        moves: whether task and batches move to the fastest device; ``False`` if the task uses objects that cannot move.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -35,22 +35,26 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def features(self, batch: Batch) -> Any:
-        """What the networks make of a batch; the costly part."""
+        """The networks' output on a batch; this is the costly step."""
 
     @abstractmethod
     def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms, the same at every step: ``"loss"``, or each player's own, goes down; others are watched."""
+        """Named terms, the same at every step. ``"loss"``, or each player's own term, is minimised; the others are
+        watched.
+        """
 
     def players(self) -> Mapping[str, nn.Module]:
-        """Name of a term → the part that it trains, for games; all move at once, by the gradients of one batch."""
+        """For games, the module that each term trains; all move at once, by the gradients of one batch."""
         return {"loss": self}
 
     def after_step(self) -> None:
-        """Once the weights have moved: slow copies follow, queues turn, temperatures are held in their bounds."""
+        """Called after the weights have moved: slow copies follow, queues move on, temperatures stay in their
+        bounds.
+        """
 
 
 class Supervised(Task):
-    """A network whose outputs are the classes' scores; watched is how often it is right."""
+    """A network whose outputs are class scores; its accuracy is watched."""
 
     def __init__(self, network: nn.Module, label_smoothing: float = 0.0, *, column: str = "pixels") -> None:
         super().__init__()
@@ -68,7 +72,7 @@ class Supervised(Task):
 def classified(
     scores: Float[Tensor, "b k"], labels: Int[Tensor, " b"], label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """The cross entropy, and how often the best score is the class's."""
+    """The cross entropy, and the accuracy of the best score."""
     right = (scores.argmax(1) == labels).float().mean()
     return {"loss": cross_entropy(scores, labels, label_smoothing=label_smoothing), "right": right}
 
@@ -77,7 +81,7 @@ Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
 
 def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
-    """Factor of the learning rate, and momentum."""
+    """The factor of the learning rate, and the momentum."""
     if schedule == "constant":
         return 1.0, 0.9
     if schedule == "per_epoch":
@@ -95,7 +99,7 @@ def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> 
 
 
 def set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samples: int) -> None:
-    """Those of a step, of every group."""
+    """Set the rates of a step in every group."""
     per_epoch = n_samples // min(how.batch_size, n_samples)
     factor, momentum = rates(how.schedule, step, how.n_steps, per_epoch)
     if step < how.warmup:
@@ -107,7 +111,7 @@ def set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samp
 
 
 def optimiser_of(task: Task, how: Training) -> torch.optim.Optimizer:
-    """One group for each pair of a rate and a decay; the names of parameters and modules say which."""
+    """An optimiser with one group per pair of rate and decay, chosen by the names of parameters and modules."""
     normal = {id(p) for m in task.modules() if "norm" in type(m).__name__.lower() for p in m.parameters(recurse=False)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in task.named_parameters():
@@ -130,7 +134,7 @@ def _multiple(parts: tuple[tuple[str, float], ...], name: str) -> float:
 def optimiser_state(
     tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> dict[int, dict[str, Tensor]] | None:
-    """What the optimiser keeps of each parameter, by its number; ``None`` where that is not of these parameters."""
+    """The optimiser's state of each parameter, by its number; ``None`` if the state does not fit these parameters."""
     shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

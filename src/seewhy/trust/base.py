@@ -71,7 +71,7 @@ class ConformalLines:
     def sets(
         self, probabilities: Float[Tensor, "b k"], decided: Int[Tensor, " b"], level: float, doubtful: Any = None
     ) -> Bool[Tensor, "b k"]:
-        """Which classes are in the set; the one decided for always is."""
+        """The classes in the set; the predicted class always is."""
         row = torch.zeros(len(decided), dtype=torch.long) if doubtful is None else doubtful.long()
         inside = 1 - probabilities <= self.lines(level)[row] + 1e-6
         return inside.scatter(1, decided[:, None], True)
@@ -100,7 +100,7 @@ class Monotone:
     def fit(
         cls, signs: Float[Tensor, "n s"], true: Bool[Tensor, " n"], groups: Int[Tensor, " n"], seed: int = 0
     ) -> Monotone:
-        """By maximum likelihood; signs that would count against what they stand for are left out."""
+        """Fit by maximum likelihood; signs that would count in the wrong direction are left out."""
         mean, deviation = signs.mean(0), signs.std(0, correction=0).clamp(min=1e-6)
         x = torch.cat([(signs - mean) / deviation, torch.ones(len(signs), 1)], 1).double()
         y = true.double()
@@ -121,11 +121,11 @@ class Monotone:
         return cls(mean, deviation, slopes.float(), drawn.float())
 
     def margin(self, signs: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
-        """The log odds of true."""
+        """The log odds of being true."""
         return ((signs - self.mean) / self.deviation) @ self.slopes[:-1] + self.slopes[-1]
 
     def interval(self, signs: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Where 95 % of the probabilities lie when the groups are drawn anew."""
+        """The range of 95 % of the probabilities when the groups are resampled."""
         margins = ((signs - self.mean) / self.deviation) @ self.drawn[:, :-1].T + self.drawn[:, -1]
         low, high = margins.sigmoid().quantile(torch.tensor([0.025, 0.975]), dim=1)
         return low, high
@@ -160,7 +160,7 @@ class Signs:
 
     @classmethod
     def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float) -> Signs:
-        """By a classifier's logits and a second opinion, whose logits are multiplied by ``temperature``."""
+        """Signs from a classifier's logits and a second opinion, whose logits are multiplied by ``temperature``."""
         decided = inputs.logits.argmax(1)
         mine = inputs.logits.log_softmax(1)
         second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
@@ -227,7 +227,7 @@ class Trust:
 
     @property
     def gaussian(self) -> Gaussian:
-        """The second opinion."""
+        """The second opinion (see :class:`~seewhy.trust.strangeness.Gaussian`)."""
         return self.strangeness.gaussian
 
     @cached_property
@@ -236,7 +236,7 @@ class Trust:
 
     @cached_property
     def line(self) -> float:
-        """Strangeness above which a picture is called unlike anything it knows."""
+        """The strangeness above which a picture is called unlike anything the classifier knows."""
         return float(self.held.strangeness.quantile(KEPT))
 
     @cached_property
@@ -278,7 +278,7 @@ class Trust:
         return ((part + z * z / (2 * n) - spread) / (1 + z * z / n)).float()
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
-        """Held-out pictures that would be called sure, and the part of them that were right."""
+        """The number of held-out pictures that would be called sure, and the share of them that were right."""
         lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
         sure = alone & (self.held.probability >= level) & self._familiar(self.held.strangeness, self.held.unusual)
@@ -286,12 +286,12 @@ class Trust:
         return n, float(self.held.right[sure].float().mean()) if n else None
 
     def facts(self) -> dict[str, Any]:
-        """What is no tensor, for the card of a saved classifier."""
+        """The values that are no tensors, for the card of a saved classifier."""
         plain = {"temperature": self.temperature, "sharpness": self.sharpness, "shift": list(self.shift)}
         return {"version": VERSION, **plain, "unknowns": vars(self.unknowns)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All but the features of the pictures it was measured on, which a classifier keeps."""
+        """All tensors except the features of the measured pictures, which a classifier keeps."""
         own = {"held": self.held, "gaussian": self.gaussian, "right": self.right, "strangeness": self.strangeness}
         found = {key: tensor for name, part in own.items() for key, tensor in tensors_of(part, f"{name}.").items()}
         del found["strangeness.bank"]
@@ -301,7 +301,7 @@ class Trust:
     def restore(
         cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"], n_classes: int
     ) -> Trust:
-        """From what :meth:`facts` and :meth:`tensors` gave, and the features of the pictures it was measured on."""
+        """Rebuild it from :meth:`facts`, :meth:`tensors`, and the features of the pictures it was measured on."""
         if facts["version"] != VERSION:
             raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
         sizes = {"k": n_classes, "d": bank.shape[1]}

@@ -36,23 +36,23 @@ class Grouping:
 
     @property
     def joins(self) -> bool:
-        """Whether any two pictures show the same thing."""
+        """Whether any two pictures show the same object."""
         return len(self.groups.unique()) < len(self.groups)
 
 
 def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
-    """A number for each name, in order of the first of each."""
+    """A number for each name, in the order in which names first occur."""
     number: dict[Hashable, int] = {}
     return torch.tensor([number.setdefault(name, len(number)) for name in names])
 
 
 def group_by_copies(digests: Sequence[str]) -> Grouping:
-    """Only the same bytes are the same thing."""
+    """Groups of pictures with the same bytes only."""
     return Grouping(numbered(digests), "copies")
 
 
 def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
-    """The same name given by the user, or the same bytes, are the same thing."""
+    """Groups of pictures with the same name from the user, or with the same bytes."""
     return Grouping(connected(len(names), links(numbered(names)), links(numbered(digests))), "given")
 
 
@@ -88,7 +88,7 @@ def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[
 
 
 class Individuality:
-    """How each picture differs from its class, whitened by how pictures differ within the other classes.
+    """How each picture differs from its class, whitened by the differences within the other classes.
 
     With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
     ``(W + tr(W)/d I)⁻¹``: what many pictures differ in (pose, light) counts for little. Were the classes compared not
@@ -111,7 +111,7 @@ class Individuality:
             self.inverse = torch.linalg.inv(self.within)
 
     def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
-        """Between these pictures, which are all those of some classes."""
+        """Cosines between these pictures, which must be all pictures of some classes."""
         rest = self.rest[of]
         if len(of) < rest.shape[1]:
             # Woodbury: what W without these pictures would say, from what W with them says.
@@ -125,7 +125,7 @@ class Individuality:
         return product / length / length[:, None]
 
     def threshold(self) -> float | None:
-        """The cosine from which chance makes a picture alike to :data:`CHANCE` others of its class, on average."""
+        """The cosine that, by chance, a picture reaches with :data:`CHANCE` others of its class on average."""
         count = self.labels.bincount().double()
         present = count.nonzero()[:, 0].tolist()
         pairs = float((count * (count - 1)).sum())
@@ -142,7 +142,7 @@ class Individuality:
 
 
 def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
-    """For each row the first of its cluster; clusters are joined while their mean cosine reaches the threshold."""
+    """For each row, the first of its cluster; clusters are joined while their mean cosine reaches the threshold."""
     from scipy.cluster.hierarchy import fcluster, linkage  # takes a tenth of a second to import
 
     if len(cosine) < 2:
@@ -154,13 +154,13 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
 
 
 def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
-    """Each place with the first that has its number."""
+    """Pairs of each position with the first one that has its number."""
     places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
     return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
 
 
 def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
-    """The finest numbering of ``n`` that keeps together what pairs join, in order of the first of each."""
+    """The finest numbering of ``n`` positions that keeps every pair together, in order of the first of each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -170,7 +170,7 @@ def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
-    """Flags of about this part of every class, in whole groups: at least one where there are two, and never all."""
+    """Flags of about this share of every class, in whole groups: at least one group if there are two, never all."""
     held = torch.zeros(len(labels), dtype=torch.bool)
     if fraction <= 0:
         return held

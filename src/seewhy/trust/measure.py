@@ -34,7 +34,7 @@ Fit = Callable[[Float[Tensor, "n d"], Int[Tensor, " n"], int], Callable[[Float[T
 
 
 def trust_features(pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-    """Signed square root and unit length: what makes pooled features of one class most like a Gaussian."""
+    """Signed square root and unit length, which make one class's pooled features most like a Gaussian."""
     return narrowed(normalize(pooled.sign() * pooled.abs().sqrt(), dim=1))
 
 
@@ -102,7 +102,7 @@ def _measured(seen: _Seen) -> Trust:
 
 
 def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
-    """A fold of each picture, groups whole, the largest placed first."""
+    """A fold for each picture, with whole groups; the largest groups are placed first."""
     sizes = torch.bincount(groups)
     order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))
     order = order[sizes[order].argsort(descending=True, stable=True)]
@@ -195,7 +195,7 @@ def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) 
 
 
 def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | None:
-    """How often one of ``higher`` is above one of ``lower``, ties counting half; 0.5 is luck. None without both."""
+    """How often one of ``higher`` exceeds one of ``lower``, with ties as half; 0.5 is chance. ``None`` without both."""
     if not len(higher) or not len(lower):
         return None
     _, place, count = torch.cat([higher, lower]).unique(return_inverse=True, return_counts=True)
@@ -218,7 +218,7 @@ class RiskCoverage:
 
     @classmethod
     def of(cls, doubt: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> RiskCoverage:
-        """The curve; decisions of equal doubt count as in random order."""
+        """The curve; decisions with equal doubt count as if in random order."""
         wrong = ~right
         _, place, count = doubt.unique(return_inverse=True, return_counts=True)
         share = torch.zeros(len(count), dtype=torch.double).scatter_add(0, place, wrong.double()) / count
@@ -228,7 +228,7 @@ class RiskCoverage:
         return cls(coverage, tuple(risk.tolist()), float(risk.mean()), float(best.mean()), float(wrong.double().mean()))
 
     def at(self, n_points: int = 50) -> list[dict[str, float]]:
-        """At most so many points of the curve, evenly spread over coverage."""
+        """At most this many points of the curve, spread evenly over coverage."""
         n = len(self.coverage)
         chosen = sorted({round(i) for i in torch.linspace(0, n - 1, min(n, n_points)).tolist()})
         return [{"coverage": round(self.coverage[i], 4), "risk": round(self.risk[i], 4)} for i in chosen]

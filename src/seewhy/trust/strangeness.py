@@ -37,7 +37,7 @@ KINDS = ("white noise", "pink noise", "brown noise", "stripes", "checks", "spots
 
 
 def narrowed(features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-    """Features of at most :data:`WIDEST` numbers, always by the same projection."""
+    """Features with at most :data:`WIDEST` numbers, always by the same projection."""
     d = features.shape[1]
     if d <= WIDEST:
         return features
@@ -77,7 +77,7 @@ class Gaussian:
 
     @property
     def known(self) -> Bool[Tensor, " k"]:
-        """Whether a class has a picture; of others it has no opinion."""
+        """Whether a class has a picture; there is no opinion on other classes."""
         return self.bias != ABSENT
 
     def logits(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
@@ -132,13 +132,13 @@ class Inputs:
         return len(self.features)
 
     def rows(self, index: Tensor) -> Inputs:
-        """Of some pictures, by their places or flags."""
+        """The inputs of some pictures, by their positions or flags."""
         return Inputs(self.features[index], self.logits[index], None if self.own is None else self.own[index])
 
 
 @dataclass(frozen=True)
 class Strangeness:
-    """The scores, as they were fitted, and what is usual for them on held-out pictures.
+    """The fitted scores, and their usual values on held-out pictures.
 
     How *strange* a picture is, is the mean of the two distances from all training pictures, in the deviations of the
     class decided for, so that a class of very different pictures does not make room for strangers in the others. How
@@ -171,7 +171,9 @@ class Strangeness:
     def fit(
         cls, inputs: Inputs, labels: Tensor, fold: Tensor, gaussian: Gaussian, without: dict[int, Gaussian]
     ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """With how strange and how unusual the pictures themselves are, by scores that saw none of their fold."""
+        """Fit the scores; also returns how strange and unusual the pictures are by scores that did not see
+        their fold.
+        """
         raw = torch.zeros(len(labels), 5 + (inputs.own is not None))
         for f, others in without.items():
             rest, mine = fold != f, fold == f
@@ -198,7 +200,7 @@ class Strangeness:
         return cls(gaussian, inputs.features, posteriors, zeros, zeros + 1, torch.zeros(k), torch.zeros(k, 2))
 
     def scores(self, inputs: Inputs) -> Float[Tensor, "b s"]:
-        """Each score of each picture, higher is stranger."""
+        """Each score of each picture; a higher score is stranger."""
         x, logits = inputs.features, inputs.logits
         lead = logits.max(1).values - logits.mean(1)
         found = [
@@ -238,13 +240,13 @@ def _in_units(strange: Float[Tensor, " b"], spread: Float[Tensor, "b 2"]) -> Flo
 
 
 def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
-    """To the ``k``-th nearest of a bank, or the last, all of unit length."""
+    """The distance to the ``k``-th nearest of a bank, or to the last one; all have unit length."""
     cosine = normalize(features, dim=1) @ normalize(bank, dim=1).T
     return (2 - 2 * cosine.topk(min(k, len(bank)), dim=1).values[:, -1]).clamp(min=0).sqrt()
 
 
 def strangers(n: int, side: int, seed: int = 0) -> list[np.ndarray]:
-    """``n`` pictures of nothing, in turn of each kind, uint8 ``(side, side, 3)``, in random colours."""
+    """``n`` pictures of no object, of each kind in turn, uint8 ``(side, side, 3)``, in random colours."""
     random, found = np.random.default_rng(seed), []
     for i in range(n):
         values = _grey(KINDS[i % len(KINDS)], side, random)

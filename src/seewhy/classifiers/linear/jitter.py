@@ -21,12 +21,12 @@ AREA, ASPECT = (0.1, 1.0), (3 / 4, 4 / 3)
 
 
 def random_crops(n: int, seed: int = 0, picture: int = 0) -> list[Crop]:
-    """Crops of a tenth of the area to all of it, half of them mirrored; asking for more keeps the first ones."""
+    """Random crops of a tenth to all of the area, half of them mirrored; a larger number keeps the first ones."""
     return [random_crop(np.random.default_rng([seed, picture, i]), AREA, ASPECT, True) for i in range(n)]
 
 
 def crops_by_name(name: str, n: int, seed: int = 0) -> list[Crop | None]:
-    """The picture and ``n`` random crops, drawn by file name: more pictures leave those of others alone."""
+    """The picture and ``n`` random crops, seeded by file name, so that more pictures do not change those of others."""
     picture = zlib.crc32(Path(name).name.encode("utf-8", "surrogateescape"))
     return [None, *random_crops(n, seed, picture)]
 
@@ -39,12 +39,12 @@ def ten_crops(side: float) -> list[Crop]:
 
 
 def paper_twelve() -> list[Crop | None]:
-    """The paper's (original + 5 crops of 4/9 of the area) x mirror, without its 2 rotations."""
+    """The paper's (original + 5 crops of 4/9 of the area) × mirror, without its 2 rotations."""
     return [None, Crop((0.0, 0.0, 1.0, 1.0), flip=True), *ten_crops(2 / 3)]
 
 
 def predict_views(name: str) -> Views | None:
-    """``"center"`` is the model's own crop (``None``); ``"twelve"`` the paper's twelve versions."""
+    """Views for prediction: ``"center"`` is the model's own crop (``None``), ``"twelve"`` the paper's twelve."""
     if name not in CROPS:
         raise UnknownNameError("set of crops", name, CROPS)
     crops = paper_twelve()

@@ -35,9 +35,8 @@ TOL = 1e-4
 
 @dataclass(frozen=True)
 class Rows:
-    """Pictures as a linear classifier is fitted on them: one row a view, ``own`` where it is the picture's own crop;
-    the ``fold`` that each is held out in (``rounds`` of pictures; -1 never), and whether it is ``final``, trained on in
-    the end.
+    """The rows that a linear classifier is fitted on, one per view. ``own`` marks the picture's own crop. ``fold`` is
+    the fold that holds the picture out (``rounds``; -1 never), and ``final`` marks pictures of the final fit.
     """
 
     x: Float[Tensor, "r d"]
@@ -59,7 +58,7 @@ class Rows:
         return cls(feature(x), y, picture, rounds[picture], own, pictures.final[picture], rounds)
 
     def logits(self, fits: Sequence[LinearFit]) -> Float[Tensor, "n k"]:
-        """Of each picture by the fit that held it out; NaN where none did."""
+        """Each picture's logits from the fit that held it out; NaN if none did."""
         logits = torch.full((len(self.rounds), len(fits[0].bias)), torch.nan)
         for number, fit in enumerate(fits):
             asked = self.own & (self.fold == number)
@@ -69,8 +68,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on held-out pictures (``index``, and their calibrated ``logits``); ``trial`` is without the first
-    fold, ``random_accuracy`` what a part drawn at random would have said, where that is something else.
+    """The choice made on held-out pictures (``index``, with their calibrated ``logits``). ``trial`` is the fit without
+    the first fold. ``random_accuracy`` is the accuracy on pictures held out at random, if that differs.
     """
 
     c: float
@@ -82,7 +81,7 @@ class Choice:
     random_accuracy: float | None = None
 
     def held_out(self, pictures: EncodedSet, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """Those pictures, each by its own crop alone, with what was said of them."""
+        """The held-out pictures, each with its own crop alone and its logits."""
         if self.index is None or self.logits is None:
             return None
         some = evenly(torch.ones_like(self.index, dtype=torch.bool), most)
@@ -131,7 +130,7 @@ class Linear(PictureRecipe):
         return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
-        """Learn from pictures that were looked at before, all with as many views."""
+        """Learn from pictures that were encoded before, all with the same number of views."""
         rows = Rows.of(pictures, self._feature)
         with beside(encoder.engine.name, len(pictures.items)):
             chosen = self._choose(rows, pictures)
@@ -154,7 +153,7 @@ class Linear(PictureRecipe):
         )
 
     def fit_at(self, pictures: EncodedSet, c: float) -> Head:
-        """What these pictures give with a ``C`` (of a picture) that was chosen elsewhere, uncalibrated."""
+        """The uncalibrated fit of these pictures with a given ``C`` (per picture)."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)

@@ -290,14 +290,14 @@ def _line_search(
 
 
 def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class present gets the same total weight."""
+    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class gets the same total weight."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
 
 def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-    """Weights, of mean 1, by which the classes have these shares of the rows, as before some were held out: unweighted,
-    a class of two pictures, of which one is held out, loses to every class that kept both.
+    """Weights, with mean 1, that give the classes these shares of the rows, as before some were held out. Without
+    weights, a class of two pictures, one of them held out, loses to every class that kept both.
     """
     weight = shares[y] / y.bincount(minlength=len(shares))[y]
     return weight / weight.mean()
@@ -306,8 +306,8 @@ def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Ten
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
     """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
 
-    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. Where all ``n`` are right that loss
-    has no optimum, so each counts to the part ``1 / (n + 2)`` as one of its second class (for two classes and a fixed
+    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. If all ``n`` are right that loss has
+    no optimum, so each counts with weight ``1 / (n + 2)`` as a picture of its second class (for two classes and a fixed
     margin Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
 
     Example:
@@ -334,7 +334,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
 
 
 class PathPoint(NamedTuple):
-    """How one C did on held-out pictures; ``log_loss`` is after the best temperature for it."""
+    """The results of one C on held-out pictures; ``log_loss`` is at the best temperature for it."""
 
     c: float
     accuracy: float
@@ -343,7 +343,7 @@ class PathPoint(NamedTuple):
 
 
 class CPath(NamedTuple):
-    """Every C tried, the one chosen, its fit in the last round, and the latest fit of every round."""
+    """Every C that was tried, the chosen one, its fit in the last round, and the latest fit of every round."""
 
     points: tuple[PathPoint, ...]
     best: PathPoint
@@ -383,11 +383,12 @@ def c_path(
     weigh: Weigh = lambda y: None,
     tol: float = 1e-3,
 ) -> CPath:
-    """Try every C on held-out pictures, strongest penalty first, each fit starting from the one before.
+    """Try every C on held-out pictures, strongest penalty first; each fit starts from the one before.
 
     A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
     log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a
-    hundredth, and goes on while all say what the strongest says, as where features hardly differ.
+    hundredth. It continues while all decisions equal those of the strongest penalty, for example if features hardly
+    differ.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]

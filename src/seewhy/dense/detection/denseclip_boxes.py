@@ -1,4 +1,4 @@
-"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores beside the encoder's own."""
+"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores together with the encoder's map."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ from .trained import Regions
 from .trunk import looked_once, training
 
 FINER = 8
-"""Places along a cell at which the map of scores is compared with boxes: the authors' 4 pixels of 32."""
+"""Places per cell at which the map of scores is compared with boxes: the authors' 4 pixels of 32."""
 TEMPERATURE = 0.1
-"""Of the last layer's cosines, at first."""
+"""Initial temperature of the last layer's cosines."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """A two-stage detector that reads the scores of your names beside the encoder's map.
+    """A two-stage detector that reads the scores of your names together with the encoder's map.
 
-    It reads ``[features; s / τ]``, ``s`` the map of cosines of cells and texts, which are adapted to the picture as
-    in :class:`~seewhy.dense.denseclip.DenseCLIP`. Beside the losses of both stages, ``BCE(s / τ)`` compares ``s`` with
-    maps filled from the boxes, within the boxes, as the authors do for Mask R-CNN. That loss, ``s`` and its place
-    before the pyramid equal theirs. The score of a box is its class's probability times its objectness.
+    It reads ``[features; s / τ]``, where ``s`` is the map of cosines between cells and texts; the texts adapt to the
+    picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Besides the losses of both stages, ``BCE(s / τ)``
+    compares ``s`` with maps filled from the boxes, inside the boxes, as the authors do for Mask R-CNN. That loss,
+    ``s`` and its place before the pyramid match the authors' code. The score of a box is its class's probability
+    times its objectness.
 
-    Differences: the encoder is frozen, where the authors' learns; the two stages are
-    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than Mask R-CNN's; texts are
+    Differences: the encoder is frozen, while the authors' learns; the two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than those of Mask R-CNN; texts are
     sentences; instance masks are not learnt. On drawn objects the map cost 8 points of AP50
     (docs/reproductions/denseclip_encoder.md): compare with ``texts=none``. ``auto`` does not try this detector.
 
-    Cost: one pass of the trunk for each window; the heads of ``n_proposed`` boxes. Training: the maps of all pictures
-    in half precision in memory.
+    Cost: one pass of the trunk per window; the heads of ``n_proposed`` boxes. Training stores the maps of all
+    pictures in memory, in half precision.
 
     Args:
-        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"``, the two stages alone.
-        prompting: ``"post"``: texts read the picture; or ``"none"``.
+        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the two stages alone.
+        prompting: ``"post"``: texts adapt to the picture; or ``"none"``.
         gamma: weight of post-model prompting at the start (authors: 1e-4).
         tau: temperature of the map (authors: .07).
         auxiliary: weight of the map's own loss (authors: 1).
@@ -99,7 +100,7 @@ class DenseCLIPBoxes:
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> MappedBoxes:
-        """Train both stages, and what stands before them, on a frozen trunk."""
+        """Train both stages, and the layers before them, on a frozen trunk."""
         columns, encoder = looked_once(reader, data, _grids, progress or Progress()), reader.base
         maps = columns["maps"].float()
         with seeded(self.seed):
@@ -112,14 +113,16 @@ class DenseCLIPBoxes:
         return MappedBoxes(self, network, data.classes)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
-        """The detector that was saved."""
+        """Return the saved detector."""
         network = BoxNetwork(len(tensors["mean"]), tensors["fixed"], self)
         network.load_state_dict(dict(tensors))
         return MappedBoxes(self, network.eval().requires_grad_(False), classes)
 
 
 class BoxNetwork(PixelText):
-    """Maps, and cells among the words → the map that a detector reads; and its two stages."""
+    """Turns the encoder's maps, and its cells in the space of the words, into the map that a detector reads; holds
+    the two stages.
+    """
 
     def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
         super().__init__(channels, texts, how.prompting, how.gamma, shows=how.texts != "none")
@@ -128,7 +131,7 @@ class BoxNetwork(PixelText):
         self.stages = TwoStage(heads, torch.eye(k + 1), TEMPERATURE)
 
     def forward(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor]:
-        """What the stages read, and the map of scores by its temperature."""
+        """Return the input of the stages, and the map of scores divided by its temperature."""
         maps = (maps - self.mean[:, None, None]) / self.spread[:, None, None]
         if not self.shows:
             return maps, maps.new_zeros(len(maps), len(self.fixed), *maps.shape[2:])
@@ -137,7 +140,7 @@ class BoxNetwork(PixelText):
 
 
 class BoxLearning(Task):
-    """The losses of both stages, and beside them that of the map of scores."""
+    """The losses of both stages, plus that of the map of scores."""
 
     needs: ClassVar = ("maps", "joint", "boxes", "labels")
 
@@ -161,7 +164,7 @@ class BoxLearning(Task):
 def box_map_loss(
     scores: Float[Tensor, "b k h w"], boxes: Float[Tensor, "b n 4"], labels: Int[Tensor, "b n"]
 ) -> Float[Tensor, ""]:
-    """Whether a place lies in a box of the class, asked within all boxes of the picture."""
+    """Return the loss of whether a place lies in a box of the class, over all boxes of the picture."""
     finer = interpolate(scores, scale_factor=FINER, mode="bilinear", align_corners=False)
     high, wide = finer.shape[2:]
     wanted, inside = torch.zeros_like(finer), finer.new_zeros(len(finer), 1, high, wide)
@@ -177,7 +180,7 @@ def box_map_loss(
 
 @dataclass(frozen=True, eq=False)
 class MappedBoxes:
-    """What :class:`DenseCLIPBoxes` learns."""
+    """The detector that :class:`DenseCLIPBoxes` trains."""
 
     how: DenseCLIPBoxes
     network: BoxNetwork = field(repr=False)
@@ -188,18 +191,18 @@ class MappedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Boxes, scores, and what these are made of."""
+        """Return boxes, scores, and the components of the scores."""
         found = self.found(*(one[None].float() for one in _grids(encoder, looked).values())).real()
         named = found.logits.softmax(1)[:, 1:]
         sure = found.objectness[:, None].expand_as(named)
         return Regions(found.boxes, named * sure, {"class": named, "objectness": sure})
 
     def found(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> Found:
-        """What both stages make of pictures."""
+        """Return the outputs of both stages on pictures."""
         return self.network.stages.found(self.network(maps, joint)[0], self.how.n_proposed)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """A class's probability at the place that was moved to a box; its objectness is not explained."""
+        """Return a class's probability at the proposal that was moved to a box; its objectness is not explained."""
         channels = len(self.network.mean)
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:

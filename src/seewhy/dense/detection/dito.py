@@ -1,4 +1,4 @@
-"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words, whose scores are blended with the frozen encoder's."""
+"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words whose scores are blended with the frozen encoder's."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ from .trunk import MergedMaps, cut, looked_once, training
 
 BACKGROUND = "background"
 FAINT = 1e-12
-"""Score below which no difference is made."""
+"""Score below which no difference is computed."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """Proposes boxes, scores them by texts, and blends that with the frozen encoder's own score of the box.
+    """Proposes boxes, scores them by texts, and blends these scores with the frozen encoder's own score of the box.
 
     ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
-    box, shrunk by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other names that are given
-    when detecting ``p^(1-beta) z^beta``; both times a power of the objectness (:class:`~seewhy.dense.two_stage.Blend`).
-    As in the authors' code, ``z`` is read where a box was proposed, and the result is the moved box. Training starts
-    from the heads that ``seewhy pretrain --objective dito`` saved with the encoder, if there are any.
+    box with its sides scaled by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other
+    names given at detection ``p^(1-beta) z^beta``; both are multiplied by a power of the objectness
+    (:class:`~seewhy.dense.two_stage.Blend`). As in the authors' code, ``z`` is read at the proposed box, and the
+    result is the moved box. Training starts from the heads that ``seewhy pretrain --objective dito`` saved with the
+    encoder, if there are any.
 
     With ``trunk_lr`` a copy of the trunk learns with the heads (DITO: at .6 of their rate), and ``z`` still uses the
     original encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
 
     Differences: three levels on the last map; heads are smaller than the authors'; the background is a word; AdamW
-    instead of momentum; no scale jitter. ``z`` uses the mean of the cells in the box, weighed by their covered part,
-    where the authors take 14 x 14 points between cells. The blend of ``p`` and ``z`` equals theirs to five digits.
+    instead of momentum; no scale jitter. ``z`` uses the mean of the cells in the box, weighted by their covered part;
+    the authors use 14 x 14 points between cells. The blend of ``p`` and ``z`` equals theirs to five digits.
 
-    Cost: one pass of the trunk for each window, two if it learnt; the heads of ``n_proposed`` boxes. Training: the
-    maps of all pictures in half precision in memory; if the trunk learns, forward and backward passes for each picture
-    of each step, whose minutes are printed first.
+    Cost: one pass of the trunk per window, two if it was trained; the heads of ``n_proposed`` boxes. Training stores
+    the maps of all pictures in memory, in half precision. If the trunk learns, it needs forward and backward passes
+    for each picture of each step; SeeWhy first prints the minutes.
 
     Args:
         alpha: exponent of the frozen words for trained names, 0 to 1 (paper: .35).
@@ -116,13 +117,13 @@ class DITO:
         return Blend(self.alpha, self.beta, self.objectness)
 
     def texts(self, encoder: Encoder, names: tuple[str, ...]) -> Float[Tensor, "k d"]:
-        """Of the background, then of the names."""
+        """Return the texts of the background, then of the names."""
         return texts_of(encoder, (BACKGROUND, *names), (self.template,) if self.template else TEMPLATES)
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
-        """Train both stages, on a frozen trunk or with one that learns."""
+        """Train both stages, on a frozen trunk or together with it."""
         progress = progress or Progress()
         task, given = self._prepared(reader, data, progress)
         what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
@@ -132,7 +133,7 @@ class DITO:
         return WordedBoxes(self, task.network, data.classes, data.classes, trunk)
 
     def cost_of(self, reader: Reader, data: BoxData, n_trainings: int) -> str | None:
-        """What so many trainings will take here; ``None`` where the trunk is frozen, which is little."""
+        """Return the predicted cost of this many trainings; ``None`` if the trunk is frozen, because that is cheap."""
         if not self.trunk_lr:
             return None
         task, given = self._prepared(reader, data, Progress())
@@ -162,7 +163,7 @@ class DITO:
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> WordedBoxes:
-        """The detector that was saved."""
+        """Return the saved detector."""
         across, hidden = tensors["heads.across.0.0.weight"], tensors["heads.hidden.weight"]
         width = across.shape[0]
         n = sum(name.startswith("heads.box.") and name.endswith(".0.weight") for name in tensors)
@@ -180,7 +181,7 @@ class DITO:
 
 @dataclass(frozen=True, eq=False)
 class WordedBoxes:
-    """What :class:`DITO` learns."""
+    """The detector that :class:`DITO` trains."""
 
     how: DITO
     network: TwoStage = field(repr=False)
@@ -190,7 +191,7 @@ class WordedBoxes:
 
     @property
     def is_base(self) -> Bool[Tensor, " k"]:
-        """Which names boxes were drawn of."""
+        """Return which names had training boxes."""
         return torch.tensor([name in self.trained for name in self.classes])
 
     def tensors(self) -> dict[str, Tensor]:
@@ -198,7 +199,7 @@ class WordedBoxes:
         return {**self.network.state_dict(), **own}
 
     def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
-        """The same for other names; those that were trained on keep their weight."""
+        """Return the detector for other names; trained names keep their weight."""
         network = TwoStage(self.network.heads, self.how.texts(encoder, classes), self.how.temperature)
         own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
         network.load_state_dict(own, strict=False)
@@ -206,7 +207,9 @@ class WordedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Boxes, scores, and what these are made of: both probabilities, the words' exponent and the objectness."""
+        """Return boxes, scores, and their components: both probabilities, the exponent of the words, and the
+        objectness.
+        """
         frozen, features = self._halves(encoder, looked.features)
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
         first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()
@@ -223,7 +226,7 @@ class WordedBoxes:
         return Regions(boxes, scores, made_of)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """The score of a box as it is: what proposed it is asked again of changed copies, and so is what names it."""
+        """Return the score of a box as it is: for changed copies, both its proposal and its name are computed again."""
         encoder, n = reader.encoder, self.network.heads.sizes.channels
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``seewhy.fit_detector``: pictures with boxes become a detector, measured and calibrated fold by fold."""
+"""``seewhy.fit_detector``: trains a detector on pictures with boxes, and measures and calibrates it fold by fold."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ from ..reader import Reader
 from .trained import TrainedDetector, digests
 
 AUTO = "auto"
-"""Every method that can be trained on the encoder, of which the one is taken that is best out of fold."""
+"""Every method that can be trained on the encoder; the one that is best out of fold is used."""
 N_DRAWS, MOST, FEWEST = 400, 100, 10
-"""Drawings of the pictures, for intervals; boxes kept in a picture, unless more are there in one that is learnt from;
-and boxes of a class without which nothing is said of it and the threshold of all classes together is taken."""
+"""Resamples of the pictures for intervals; boxes kept per picture, unless a training picture has more; and the number
+of boxes below which a class gets no figures and the threshold of all classes together.
+"""
 FOLDS = Lines((Record(("key", "boxes")),))
 
 
@@ -63,13 +64,13 @@ def fit_detector(
         data: loaded boxes, or the path of their file (:func:`seewhy.load_boxes`).
         encoder: the frozen encoder, or its name.
         method: a registered name; ``"auto"`` takes the one with the highest AP50 out of fold.
-        pictures: the folder of the pictures; left out, SeeWhy looks near the file of boxes.
+        pictures: the folder of the pictures; by default, SeeWhy looks near the file of boxes.
         folds: number of folds, at least 2; copies of a picture stay in one fold.
-        precision: wanted precision of each class on new pictures, between 0 and 1; left out, F1 is maximised.
-        seed: of the folds.
+        precision: wanted precision of each class on new pictures, between 0 and 1; by default, F1 is maximised.
+        seed: seed of the folds.
         progress: callback for progress, notes and failures.
-        checkpoint: file from which a stopped training goes on; the boxes of finished folds lie beside it.
-        **parameters: those of the method, for example ``zoom=4``.
+        checkpoint: file from which a stopped training continues; the boxes of finished folds are stored beside it.
+        **parameters: settings of the method, for example ``zoom=4``.
     """
     progress = progress or Progress()
     if folds < 2 or (precision is not None and not 0 < precision < 1):
@@ -115,7 +116,7 @@ def fit_detector(
 
 
 def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
-    """Methods that are trained, with the parameters that are theirs: one, or all where the best is to be taken."""
+    """Return the methods to train, with their parameters: one, or all if the best is wanted."""
     able = [n for n in detectors if hasattr(detectors[n], "fit")]
     if name != AUTO and name not in able:
         _ = detectors[name]
@@ -134,7 +135,7 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
 
 
 def usable(data: BoxData) -> BoxData:
-    """With the classes of which there is a box."""
+    """Return the classes with at least one box."""
     known = {b.label for p in data.pictures for b in p.boxes if not b.ignored}
     if not known:
         raise DataError(
@@ -145,7 +146,7 @@ def usable(data: BoxData) -> BoxData:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a method found out of fold, and how good that is."""
+    """A method's boxes out of fold, and their quality."""
 
     how: Any
     found: Sequence[BoxedPicture]
@@ -162,12 +163,12 @@ class Trial:
 
     @property
     def per_class(self) -> dict[str, float]:
-        """Of each class of which something is said."""
+        """Return the figures of each class with enough boxes."""
         values = self.measured.per_class()[0, :, 0]
         return {c: round(float(v), 6) for c, v in zip(self.measured.classes, values, strict=True) if self.enough}
 
     def figures(self, data: BoxData, fold: Sequence[int]) -> dict[str, Any]:
-        """AP50 with its interval, and the controls that it is above of; no threshold counts there."""
+        """Return AP50 with its interval, and the controls that it exceeds; thresholds do not count here."""
         if not self.enough:
             return {"ap50": None, "ap50_interval": None, "controls": []}
         classes = self.measured.classes
@@ -179,7 +180,7 @@ class Trial:
 
 
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
-    """Where AP50 of another fit on as many new pictures lies in 19 of 20 cases."""
+    """Return the range that contains the AP50 of another fit on as many new pictures in 19 of 20 cases."""
     of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
@@ -194,19 +195,19 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     notes = []
     if few := [r["label"] for r in rows if not r["own"]]:
         notes.append(
-            f"{len(few)} class(es) have fewer than {FEWEST} boxes, or none was found: nothing is said of them, and "
-            f"they have the threshold of all together: {some(few)}"
+            f"{len(few)} class(es) have fewer than {FEWEST} boxes or no detection, so they are not measured and use "
+            f"the threshold of all classes together: {some(few)}"
         )
     if below := [r["label"] for r in rows if r["promised"] is False]:
         notes.append(
-            f"{len(below)} class(es) reach a precision of {precision:g} for certain at no threshold, and have the "
-            f"surest: {some(below)}"
+            f"for {len(below)} class(es) no threshold is certain to reach a precision of {precision:g}, so they use "
+            f"the most precise one: {some(below)}"
         )
     return notes
 
 
 def dealt(data: BoxData, n: int, seed: int) -> list[int]:
-    """The fold of each picture; copies stay together, and pictures with boxes are spread evenly."""
+    """Return the fold of each picture; copies stay together, and pictures with boxes are spread evenly."""
     has = [any(not b.ignored for b in p.boxes) for p in data.pictures]
     fold = [0] * len(data)
     for which in (True, False):
@@ -225,7 +226,7 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
 def out_of_fold(
     how: Any, reader: Reader, data: BoxData, fold: Sequence[int], progress: Progress, checkpoint: Path | None = None
 ) -> list[BoxedPicture]:
-    """What a method finds in each picture, learning from the other folds alone; folds that are done are kept."""
+    """Return a method's boxes in each picture, learnt from the other folds only; finished folds are stored."""
     found: dict[str, tuple[BoxRecord, ...]] = {}
     with nullcontext() if checkpoint is None else Journal(beside(checkpoint), FOLDS, force=None) as journal:
         done = {} if journal is None else {row["key"]: row["boxes"] for row in journal.rows}
@@ -253,7 +254,7 @@ def out_of_fold(
 
 
 def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoint: Path | None) -> TrainedDetector:
-    """A detector that keeps whatever it finds."""
+    """Return a detector that keeps every box."""
     keeps = {"checkpoint": checkpoint} if "checkpoint" in how.fit.__annotations__ else {}
     finder = how.fit(reader, data, progress=progress, **keeps)
     most = max(MOST, *(len(p.boxes) for p in data.pictures))
@@ -264,18 +265,18 @@ def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoi
 
 
 def beside(checkpoint: Path) -> Path:
-    """Where boxes of folds that are done lie, so that a fit that was stopped goes on with the next."""
+    """Return where boxes of finished folds are stored, so that a stopped fit continues with the next."""
     return checkpoint.with_name(f"{checkpoint.name}-folds.jsonl")
 
 
 SURE = 1.645
-"""Standard errors below which the precision that is promised lies in 1 of 20 cases."""
+"""Standard errors below the estimate; the true precision is lower in 1 of 20 cases."""
 NEW = 1.96 * 2**0.5
-"""Standard errors within which the figure of as many new pictures lies in 19 of 20 cases: they vary as these do."""
+"""Standard errors that contain the figure of as many new pictures in 19 of 20 cases; new pictures vary like these."""
 
 
 class Point(NamedTuple):
-    """A threshold, what it reaches where it was found, and whether that is as precise as was asked for."""
+    """A threshold, its figures on the pictures that chose it, and whether it reaches the wanted precision."""
 
     least: float
     precision: float
@@ -284,7 +285,7 @@ class Point(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """Boxes that count, surest first."""
+    """The boxes that count, highest score first."""
 
     score: Float[np.ndarray, " d"]
     right: Bool[np.ndarray, " d"]
@@ -293,7 +294,7 @@ class Ranked(NamedTuple):
 
     @classmethod
     def of(cls, matched: Sequence[Matched]) -> Ranked:
-        """Those of one class, or of several together, where half is overlap enough."""
+        """Return the boxes of one class, or of several together, matched at an overlap of one half."""
         score, picture = (np.concatenate([getattr(m, what) for m in matched]) for what in ("score", "picture"))
         right, counts = (np.concatenate([getattr(m, what)[0] for m in matched]) for what in ("right", "counts"))
         use = right | counts
@@ -301,7 +302,9 @@ class Ranked(NamedTuple):
         return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
 
     def lower(self, z: float) -> Float[np.ndarray, " d"]:
-        """Wilson's lower bound of the precision of the first 1, 2, … boxes, those of one picture being alike."""
+        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes, counting boxes of one picture as
+        alike.
+        """
         order = np.argsort(self.picture, kind="stable")
         right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
         first = np.searchsorted(self.picture[order], self.picture[order])
@@ -318,7 +321,7 @@ class Ranked(NamedTuple):
 
 
 def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
-    """Wilson's interval of a part."""
+    """Return Wilson's interval of a share."""
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
@@ -331,7 +334,7 @@ def calibrated(
     classes: Sequence[str],
     precision: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The threshold of each class, and what such thresholds reach on pictures that they were not chosen on."""
+    """Return the threshold of each class, and the figures of such thresholds on pictures that did not choose them."""
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
     together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
@@ -373,7 +376,7 @@ def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | Non
 
 
 def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
-    """How many of all are right, over pictures, and of how many that are not alike that is as sure; 0 of none."""
+    """Return the share of right boxes over pictures, with the effective number of boxes; 0 for none."""
     total = int(all_.sum())
     if not total:
         return 0.0, 0.0
@@ -384,7 +387,7 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
-    """The variance that a new fit brings: by which figures of folds differ more than their pictures make them."""
+    """Return the variance between fits: the excess of the folds' differences over the variance of their pictures."""
     known = [(p, p * (1 - p) / n) for p, n in folds if n]
     if len(known) < 2:
         return 0.0
@@ -393,7 +396,7 @@ def between(folds: Sequence[tuple[float, float]]) -> float:
 
 
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
-    """The threshold to take; ``None`` where nothing right was found."""
+    """Return the threshold to use; ``None`` if no box was right."""
     boxes = Ranked.of(matched)
     scores, n_there = boxes.score, boxes.n_there
     if not boxes.right.any() or not n_there:

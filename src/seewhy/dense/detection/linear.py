@@ -1,4 +1,4 @@
-"""A linear probe of regions: what the encoder's map knows of things and their places, with nothing else learnt."""
+"""A linear probe of regions: measures what the encoder's map alone says about objects and their places."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from ..two_stage import box_coder
 from .trained import Regions, boxes_on, check_usable
 
 STEP, FINEST = 0.25, 0.5
-"""Of a window's own width and height to the next of its shape; in cells, at least."""
+"""Step between windows of one shape, as a share of their width and height; least step in cells."""
 CHUNK, MOST, WIDEST = 1024, 300, 1.01
-"""Windows whose overlaps are in memory at once, those that are moved and scored once more, and the widest's side."""
+"""Windows whose overlaps are in memory at once; windows that are moved and scored again; and the largest side."""
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
-"""Windows to learn from in all, of each kind in a picture at least, and boxes that are a little beside each thing."""
+"""Training windows in all, least number of each kind in a picture, and slightly shifted boxes per object."""
 RIGHT, WRONG = 0.5, 0.4
-"""Overlap from which a window is of a thing, and below which it is of none; between them it teaches nothing."""
+"""Overlap from which a window shows an object, and below which it shows none; windows in between are not used for
+training.
+"""
 FIRST, RIDGE = 64, 1.0
-"""Pictures of which the directions of features are taken, and the penalty on what moves boxes."""
+"""Pictures for the principal components, and the penalty on the box shifts."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
-    """Widths and heights that stand for all: k-means on their logarithms (YOLOv2, by overlap)."""
+    """Return widths and heights that represent all: k-means on their logarithms (YOLOv2, by overlap)."""
     points = sizes.double().log()
     distinct = points.unique(dim=0)
     order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]
@@ -51,7 +53,7 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
 
 
 def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Every place of every shape in cells, within the map: from where to where across, and down."""
+    """Return every position of every shape in cells, within the map: spans across and down."""
 
     def places(side: int, own: float) -> Float[Tensor, "i 2"]:
         first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
@@ -63,7 +65,7 @@ def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Te
 
 
 def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tensor, "n 4"]:
-    """The same as boxes, row by row: left, top, right, bottom in cells."""
+    """Return the same positions as boxes, row by row: left, top, right, bottom in cells."""
     boxes = []
     for x, y in lattices(shapes, grid):
         i, j = torch.arange(len(x)).repeat(len(y)), torch.arange(len(y)).repeat_interleave(len(x))
@@ -72,20 +74,20 @@ def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tenso
 
 
 def pieces_of(spans: Float[Tensor, "i 2"], n: int) -> Float[Tensor, "n i 2"]:
-    """The ``n`` equal parts of each span."""
+    """Return the ``n`` equal parts of each span."""
     step = (spans[:, 1] - spans[:, 0]) / n
     first = spans[:, 0] + step * torch.arange(n)[:, None]
     return torch.stack([first, first + step], 2)
 
 
 def wider(spans: Float[Tensor, "i 2"], around: float, n: int) -> Float[Tensor, "i 2"]:
-    """Each span with what is around it, within ``n`` cells."""
+    """Return each span with its surroundings, within ``n`` cells."""
     margin = around * (spans[:, 1:] - spans[:, :1])
     return torch.cat([spans[:, :1] - margin, spans[:, 1:] + margin], 1).clamp(min=0, max=n)
 
 
 def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> tuple[Tensor, Tensor]:
-    """Of each box, the largest overlap with what is there, and with which; a part of the boxes at a time."""
+    """Return for each box its largest overlap with a true box, and that box's position; computed in parts."""
     from torchvision.ops import box_iou
 
     if not len(there):
@@ -95,12 +97,14 @@ def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> t
 
 
 def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """What brings a box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
+    """Return the shift from one box to another: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al.
+    2013).
+    """
     return box_coder((1.0, 1.0, 1.0, 1.0)).encode_single(targets, boxes)
 
 
 def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Boxes brought elsewhere by :func:`offsets`, none of which counts for more than 1.
+    """Shift boxes by :func:`offsets`, with each component limited to 1.
 
     >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
     >>> moved(a, offsets(a, b)).tolist()
@@ -112,7 +116,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """Spans across and down of each box's ``n`` by ``n`` parts, row by row, and of the box with its surroundings."""
+    """Return the spans of each box's ``n`` by ``n`` parts, row by row, and of the box with its surroundings."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -127,7 +131,7 @@ class Axes:
 
     @classmethod
     def of(cls, maps: list[Tensor], width: int) -> Axes:
-        """Those of some maps."""
+        """Compute the components of some maps."""
         cells = torch.cat([m.flatten(1).T for m in maps]).double()
         mean = cells.mean(0)
         centred = cells - mean
@@ -142,7 +146,7 @@ class Axes:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """A picture to learn from: its map, and what is in it as parts of the picture."""
+    """A training picture: its map, and its objects as fractions of the picture."""
 
     grid: Float[Tensor, "m h w"]
     boxes: Float[Tensor, "g 4"]
@@ -161,13 +165,13 @@ class Taught:
 
 
 def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
-    """Width, height, width, height in cells."""
+    """Return width, height, width, height in cells."""
     h, w = grid.shape[1:]
     return torch.tensor([w, h, w, h], dtype=torch.float32)
 
 
 class Examples(NamedTuple):
-    """Regions to learn from: features, class (the last is nothing), and what would bring each to its place."""
+    """Training regions: features, class (the last is no object), and the shift to the true box."""
 
     x: Float[Tensor, "n d"]
     label: Int[Tensor, " n"]
@@ -175,22 +179,22 @@ class Examples(NamedTuple):
 
 
 Fit = tuple[LinearFit, Tensor]
-"""Classes of features over their spread."""
+"""A function that fits classes to standardised features."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a region's features to its class or to nothing: the baseline.
+    """Multinomial logistic regression from a region's features to its class or to no object: the baseline.
 
     A region's features are the means of the map in its ``parts x parts`` equal parts and in the box with its
     surroundings, and the logarithms of its sides. The map is first reduced to its ``width`` largest principal
-    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and nothing (R-CNN, with Fast R-CNN's
-    softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are scored
-    and no proposal can miss an object. Hard negatives are added in rounds (Felzenszwalb et al. 2010). A ridge
-    regression on the same features moves the boxes, which are then scored once more.
+    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and no object (R-CNN, with Fast
+    R-CNN's softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are
+    scored and no proposal can miss an object. Hard negatives are added in rounds (Felzenszwalb et al. 2010). A ridge
+    regression on the same features moves the boxes, which are then scored again.
 
-    Cost: one pass of the trunk for each window of a picture, in training and in use.
+    Cost: one pass of the trunk per window of a picture, in training and in use.
 
     Args:
         width: principal components of the map to keep.
@@ -239,7 +243,7 @@ class Linear:
         return probe
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> RegionProbe:
-        """The probe that was saved."""
+        """Return the saved probe."""
         axes = Axes(tensors["mean"], tensors["components"])
         made = RegionProbe(axes, tensors["shapes"], tensors["weight"], tensors["bias"], self.parts, self.around)
         made.check(len(classes))
@@ -281,7 +285,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class RegionProbe:
-    """What :class:`Linear` learns."""
+    """The detector that :class:`Linear` trains."""
 
     axes: Axes
     shapes: Float[Tensor, "s 2"]
@@ -297,7 +301,7 @@ class RegionProbe:
         }  # fmt: skip
 
     def check(self, k: int) -> None:
-        """See that its numbers are as many as its classes ask for, and its windows parts of a picture."""
+        """Check that its tensors fit its classes, and that its windows lie within a picture."""
         wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
             raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
@@ -306,12 +310,12 @@ class RegionProbe:
             raise ValueError("the shapes of its windows are not parts of a picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
-        """What is learnt from: one row per box, in cells."""
+        """Return the training features: one row per box, in cells."""
         means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, grid.shape[1:])]
         return torch.cat([*means, self._sizes(grid, boxes)], 1)
 
     def weighed(self, grid: Float[Tensor, "m h w"]) -> Float[Tensor, "p o h w"]:
-        """The map under the weights of each part, before any mean is taken."""
+        """Return the map under the weights of each part, before any mean."""
         m, (h, w) = len(grid), grid.shape[1:]
         found = self.weight[:, :-2].reshape(-1, m) @ grid.float().flatten(1)
         return found.reshape(len(self.weight), -1, h, w).transpose(0, 1)
@@ -319,14 +323,14 @@ class RegionProbe:
     def outputs(
         self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"], weighed: Tensor | None = None
     ) -> Float[Tensor, "n o"]:
-        """``features @ weight.T + bias``, in which the map is weighed before its means are taken."""
+        """Return ``features @ weight.T + bias``, with the weights applied to the map before its means are taken."""
         weighed = self.weighed(grid) if weighed is None else weighed
         parts = parts_of(boxes, self.parts, self.around, grid.shape[1:])
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
     def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        """All windows, the outputs of each, and the map under the weights of each part; two products for each shape."""
+        """Return all windows, their outputs, and the map under the weights of each part; two products per shape."""
         (h, w), n = grid.shape[1:], self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
@@ -346,7 +350,7 @@ class RegionProbe:
         return Regions(boxes / corners_of(grid), scores)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """The class scores of a box, as a layer on the means of its parts and surroundings."""
+        """Return the class scores of a box as a layer on the means of its parts and surroundings."""
         n = len(classes) + 1
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
@@ -365,7 +369,7 @@ class RegionProbe:
         return PooledScore(reader, Linear.name, names, cells, head, pieces=pieces, head_of=head_of)
 
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
-        """The likeliest windows, moved to where things are, in cells, with the scores that they have there."""
+        """Return the most probable windows, moved to the objects, in cells, with their scores there."""
         windows, first, weighed = self.scan(grid)
         # Behind the classes comes nothing, then what moves the window.
         top = first[:, :-4].softmax(1)[:, :-1].amax(1).topk(min(MOST, len(first))).indices

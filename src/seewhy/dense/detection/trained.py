@@ -1,4 +1,4 @@
-"""A detector that was trained: an encoder, what finds regions in what it sees, and thresholds."""
+"""A trained detector: an encoder, a finder of regions in its features, and thresholds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..reader import LARGEST, Looked, Reader
 from ..regions import Detections, Keep, class_names
 
 CANDIDATES = 1000
-"""Pairs of a region and a class, the surest, among which overlapping ones are suppressed."""
+"""Pairs of a region and a class, with the highest scores, that enter the suppression of overlaps."""
 
 
 class Regions(NamedTuple):
-    """Places in one picture: corners as parts of its width and height, and the score of each class, 0 to 1."""
+    """Places in one picture: corners as fractions of its width and height, and the score of each class, 0 to 1."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, "n k"]
@@ -37,7 +37,7 @@ class Regions(NamedTuple):
 
 
 class Finder(Protocol):
-    """What finds regions in one picture after the trunk, before any suppression; from its tensors it is made again."""
+    """Finds regions in a picture's features, before any suppression; it can be rebuilt from its tensors."""
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions: ...
     def tensors(self) -> dict[str, Tensor]: ...
@@ -45,7 +45,7 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector(Detector):
-    """A detector that was trained on boxes."""
+    """A detector trained on boxes."""
 
     method: str
     parameters: dict[str, Any] = field(repr=False)
@@ -71,25 +71,25 @@ class TrainedDetector(Detector):
 
     @cached_property
     def reader(self) -> Reader:
-        """What looks at pictures: the encoder, and beside it the finder's own trunk, where it has one."""
+        """Return the reader of pictures: the encoder, with the finder's own trunk if it has one."""
         looks, own = self.looks or Reader(self.base, self.zoom), getattr(self.finder, "trunk", None)
         return looks if own is None else replace(looks, beside=own, kept=None)
 
     @property
     def reads_words(self) -> bool:
-        """Whether it takes other names."""
+        """Whether it accepts other names."""
         return hasattr(self.finder, "named")
 
     def keeping(
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
-        """The same with other boxes kept."""
+        """Return the same detector with other limits on the boxes to keep."""
         thresholds = None if least is None else (least,) * len(self.classes)
         given: dict[str, Any] = {"thresholds": thresholds, "overlap": overlap, "most": most}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
-        """The same for other names, whose thresholds are those of known names, or their mean."""
+        """Return the detector for other names; their thresholds are those of the known names, or the mean of these."""
         names = class_names(labels, boxes=True)
         if names == self.classes:
             return self
@@ -109,7 +109,7 @@ class TrainedDetector(Detector):
 
     @torch.no_grad()
     def found(self, looked: Looked) -> Detections:
-        """What is in a picture that was looked at."""
+        """Return the objects in an encoded picture."""
         boxes, scores, made_of = self.finder.regions(self.reader.encoder, looked)
         least = torch.tensor(self.thresholds, dtype=scores.dtype)
         pairs = torch.nonzero(scores >= least)
@@ -124,23 +124,23 @@ class TrainedDetector(Detector):
 
     @property
     def measured(self) -> str:
-        """How well it does on pictures that it did not learn from, in words."""
+        """Return in words how well it does on pictures that it did not learn from."""
         return expected(self.calibration) if "n_folds" in self.calibration else "Not measured."
 
     def known(self, images: Iterable[str]) -> list[str]:
-        """Those of the files that it was fitted on, byte for byte."""
+        """Return those files on which it was fitted, byte for byte."""
         own = set(self.pictures)
         return [image for image in images if set(digests([image])) & own]
 
     def pooled(self) -> PooledScore:
-        """How the score of a box is computed from the cells under it."""
+        """Return how the score of a box is computed from the cells under it."""
         if not hasattr(self.finder, "pooled"):
             return super().pooled()
         score: PooledScore = self.finder.pooled(self.reader, self.classes)
         return replace(score, parameters=self.parameters, trained_on=self.trained_on)
 
     def about(self) -> dict[str, Any]:
-        """Method, parameters and what looked, as JSON."""
+        """Return method, parameters and encoder, as JSON."""
         thresholds = dict(zip(self.classes, self.thresholds, strict=True))
         return {
             "method": self.method,
@@ -164,14 +164,14 @@ class TrainedDetector(Detector):
 
 
 def boxes_on(picture: BoxedPicture, classes: Sequence[str]) -> tuple[Float[Tensor, "g 4"], Int[Tensor, " g"]]:
-    """The boxes that count on a picture, as parts of it, and the places of their classes."""
+    """Return a picture's boxes that count, as fractions of it, and the positions of their classes."""
     real = [b for b in picture.boxes if not b.ignored and b.label in classes]
     boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / torch.tensor((picture.size or (1, 1)) * 2)
     return boxes, torch.tensor([classes.index(b.label) for b in real], dtype=torch.long)
 
 
 def check_usable(n_boxes: int, n_pictures: int) -> None:
-    """Check that there is something to learn from."""
+    """Check that there are boxes to learn from."""
     if not n_boxes:
         raise DataError(
             f"None of the {n_pictures} picture(s) could be used with its boxes. Expected at least one readable "
@@ -180,5 +180,5 @@ def check_usable(n_boxes: int, n_pictures: int) -> None:
 
 
 def digests(images: Iterable[str]) -> tuple[str, ...]:
-    """The first 16 digits of the SHA-256 of each file that is there."""
+    """Return the first 16 digits of the SHA-256 of each existing file."""
     return tuple(found[:16] for image in images if (found := file_digest(image)) is not None)

@@ -1,4 +1,4 @@
-"""What a detector of two stages learns from: maps that were looked at once, or windows through a copy of the trunk."""
+"""Training data of two-stage detectors: stored maps, or windows through a trainable copy of the trunk."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MergedMaps(nn.Module):
 
 
 def at_size(grid: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c gh gw"]:
-    """A map, stretched where it is of another size."""
+    """Return a map, resized if it has another size."""
     if tuple(grid.shape[1:]) == size:
         return grid
     return interpolate(grid[None].float(), size=size, mode="bilinear", align_corners=False)[0]
@@ -53,7 +53,7 @@ def at_size(grid: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor
 
 @dataclass(frozen=True, eq=False)
 class Windowed:
-    """A column of pictures in their windows, read at every step; those of fewer windows are filled up with zeros."""
+    """A column of pictures as windows, read at every step; pictures with fewer windows are padded with zeros."""
 
     reader: Reader
     images: tuple[str, ...]
@@ -83,7 +83,7 @@ class Windowed:
 def looked_once(
     reader: Reader, data: BoxData, grids: Callable[[Encoder, Looked], Grids], progress: Progress
 ) -> dict[str, Tensor]:
-    """Grids of all pictures at one size, and what is on them."""
+    """Return the maps of all pictures at one size, encoded once, with their boxes."""
     found: dict[str, list[Tensor]] = {}
     sized: list[BoxedPicture] = []
     looked = reader.looked([p.image for p in data.pictures])
@@ -97,7 +97,7 @@ def looked_once(
 
 
 def cut(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Any]:
-    """Pictures that are read at every step, and what is on them."""
+    """Return the pictures with their boxes; pictures are read at every step."""
     sized: list[BoxedPicture] = []
     for picture in data.pictures:
         try:
@@ -122,7 +122,7 @@ def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
 
 
 def training(how: Any, data: TrainingData, trunk_lr: float = 0.0) -> Training:
-    """How long and how fast both stages learn."""
+    """Return the number of steps and the learning rate of both stages."""
     return Training(
         how.n_steps, min(how.batch_size, data.n_samples), lr=how.lr, weight_decay=1e-4, schedule="cosine",
         warmup=min(20, how.n_steps // 5), seed=how.seed, part_lr=(("trunk", trunk_lr),), part_decay=(("trunk", 0.0),),

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 LEAST = 1e-5
-"""Smallest width and height of a box, as a fraction of the picture."""
+"""Least width and height of a box, as a fraction of the picture."""
 Text = tuple[str, str]
-"""The name of a text in a comparison, and the text."""
+"""A text for a comparison, with its name."""
 
 
 def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
-    """The pictures to annotate, without exact copies; an unreadable one is a failure."""
+    """Yield the pictures to annotate, without exact copies; an unreadable picture becomes a failure."""
     seen = set()
     for name in names:
         if not is_unicode(name):
@@ -86,7 +86,7 @@ def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float
 
 
 class AnnotationDesk:
-    """The operations of the annotation page; ``seeder`` makes a proposal for a picture's file."""
+    """The operations of the annotation page; ``seeder`` proposes content for a picture's file."""
 
     def __init__(
         self, store: AnnotationStore, rule: StopRule | None = None, seeder: Callable[[str], Seed] | None = None
@@ -97,7 +97,7 @@ class AnnotationDesk:
         self._seeding = threading.Lock()
 
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
-        """The upright picture as the page shows it, encoded again: the file itself is never sent."""
+        """Return the upright picture for the page, encoded again: the file itself is never sent."""
         picture = self.store.known(key)
         if file_digest(picture.name) != picture.digest:
             raise ImageError(
@@ -106,7 +106,7 @@ class AnnotationDesk:
         return jpeg(picture.name, (picture.width, picture.height), longest, 88)
 
     def seed(self, key: str) -> None:
-        """Ask the model for a proposal, once per picture, if nobody has begun."""
+        """Ask the model for a proposal, once per picture, if nobody has started on it."""
         if self.seeder is None:
             return
         with self._seeding:
@@ -117,7 +117,7 @@ class AnnotationDesk:
             self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
 
     def state(self, key: str, task: str, author: str) -> dict[str, Any]:
-        """What a person needs for a task: the last version, their draft, and their earlier drafts."""
+        """Return everything that a person needs for a task: the last version, their draft, and their earlier drafts."""
         versions = self.store.versions(key, task)
         latest = versions[-1] if versions else None
         draft = self.store.draft(key, task, author)
@@ -139,7 +139,7 @@ class AnnotationDesk:
         }
 
     def overview(self) -> list[dict[str, Any]]:
-        """Every picture with its progress."""
+        """Return every picture with its progress."""
         histories = self.store.histories()
         rows = []
         for picture in self.store.pictures():
@@ -162,7 +162,7 @@ class AnnotationDesk:
         return rows
 
     def next_for(self, author: str) -> tuple[str, str] | None:
-        """The key of a person's next picture, and its task; ``None`` if nothing is left."""
+        """Return the key of a person's next picture, and its task; ``None`` if nothing is left."""
         rows, begun = self.overview(), self.store.drafted(author)
         for row in rows:
             for task in TASKS:
@@ -176,12 +176,12 @@ class AnnotationDesk:
         return None
 
     def covered(self, key: str, text: str) -> list[dict[str, Any]]:
-        """Which of the objects, in their last version, a text leaves out."""
+        """Return which of the objects, in their last version, a text leaves out."""
         latest = self.store.latest(key, "objects")
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 
     def pair(self, key: str) -> tuple[Text, Text] | None:
-        """Two texts to compare: the last round, and a text from elsewhere or an earlier one."""
+        """Return two texts to compare: the last round, and a text from elsewhere or an earlier round."""
         texts = [(_name(v), text_of(v.content)) for v in self.store.versions(key, "caption")]
         texts = [text for text in texts if text[1].strip()]
         if not texts:
@@ -191,7 +191,7 @@ class AnnotationDesk:
         return next(((last, other) for other in others if other[1].strip() and other[1] != last[1]), None)
 
     def comparison(self, key: str, author: str) -> dict[str, Any] | None:
-        """A pair as one person sees it: in an order drawn once for them, without names."""
+        """Return a pair as one person sees it: without names, in an order drawn once for this person."""
         pair = self.pair(key)
         if pair is None:
             return None
@@ -200,7 +200,7 @@ class AnnotationDesk:
         return {"a": texts[0], "b": texts[1], "token": _token(pair, turned)}
 
     def next_comparison(self, author: str) -> str | None:
-        """The first picture with two texts that a person has not compared yet."""
+        """Return the first picture with two texts that a person has not compared yet."""
         rows = self.store.judgements()
         done = {(row["picture"], row["first"], row["second"]) for row in rows if row["author"] == author}
         for picture in self.store.pictures():
@@ -210,7 +210,7 @@ class AnnotationDesk:
         return None
 
     def judge(self, key: str, author: str, answers: object, token: str, seconds: float) -> None:
-        """Save a comparison, with scores from the last round's side."""
+        """Save a comparison, with scores from the side of the last round."""
         pair = self.pair(key)
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != _token(pair, turned):
@@ -223,7 +223,7 @@ class AnnotationDesk:
         self.store.put_judgement(key, row)
 
     def figures(self) -> dict[str, Any]:
-        """Figures of rounds, preferences and agreement, as JSON (docs/json.md)."""
+        """Return the figures of rounds, preferences and agreement, as JSON (docs/json.md)."""
         judged, histories = self.store.judgements(), self.store.histories().values()
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in judged:
@@ -242,7 +242,7 @@ class AnnotationDesk:
 
 
 def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
-    """One record per picture: objects, text, all versions, all comparisons."""
+    """Yield one record per picture: objects, text, all versions, all comparisons."""
     rule = rule or StopRule()
     judged: dict[str, list[dict[str, Any]]] = {}
     for row in store.judgements():
@@ -267,12 +267,12 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
 
 
 def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
-    """All records, one JSON object per line."""
+    """Yield all records, one JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
 
 
 def check_export(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if annotations can be written there; checked before the work begins."""
+    """Return the path, if annotations can be written there; checked before the work begins."""
     path = Path(path)
     if path.suffix != ".jsonl":
         raise DataError(f"{path} ends in {path.suffix!r}. Expected .jsonl for annotations. Change the ending.")

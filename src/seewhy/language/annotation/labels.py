@@ -37,7 +37,7 @@ OUTDATED = "outdated"
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
-    """The picture in a file, as the store keeps it."""
+    """Return the picture in a file, in the form of the store."""
     digest, short = file_digest(name), Path(name).name
     try:
         size = upright_size(name)
@@ -52,7 +52,7 @@ def known_picture(name: str, key: str | None = None) -> Picture:
 
 
 def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) -> LabelDecisions:
-    """The decisions in a folder; several processes may open it."""
+    """Open the decisions in a folder; several processes may do so."""
     path = folder / FILE
     if not new and not path.is_file():
         raise DataError(
@@ -87,7 +87,7 @@ class LabelDecisions:
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
     def undo(self, key: str, author: str, base: int) -> Saved | Conflict:
-        """Go back to the decision before the current one; again, to the one before that."""
+        """Return to the decision before the current one; called again, to the one before that."""
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))
         if latest is None or shown(latest) == 0:
@@ -98,22 +98,22 @@ class LabelDecisions:
         return self.store.save(key, LABEL, author, {**was, "restores": back}, base, 0.0)
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """Picture → its current decision with author and number; ``open`` if it was undone."""
+        """Return picture → its current decision with author and number; ``open`` if it was undone."""
         return {key: as_row(tasks[LABEL][-1]) for key, tasks in self.store.histories().items() if tasks.get(LABEL)}
 
     def history(self, key: str) -> list[dict[str, Any]]:
-        """All decisions on a picture, oldest first."""
+        """Return all decisions on a picture, oldest first."""
         return [as_row(v) for v in self.store.versions(key, LABEL)]
 
 
 def shown(version: Version) -> int:
-    """The number of the version that this one restores, or its own; 0 for no decision."""
+    """Return the number of the version that this one restores, or its own number; 0 for no decision."""
     back = version.content.get("restores")
     return version.number if back is None else int(back)
 
 
 def as_row(version: Version) -> dict[str, Any]:
-    """A decision for pages and tables."""
+    """Return a decision for pages and tables."""
     own = {name: version.content[name] for name in ("decision", "label", "given")}
     about = {"author": version.author, "number": version.number, "made": version.made}
     return {**own, **about, "undone": "restores" in version.content}
@@ -137,7 +137,7 @@ class Corrections:
     decisions: LabelDecisions
 
     def table(self) -> str:
-        """The corrected table as CSV, for the folder of the data, which must be unchanged."""
+        """Return the corrected table as CSV, for the folder of the data, which must be unchanged."""
         data = self.data
         try:
             now = load_samples(data.path, image=data.image, label=data.label).items
@@ -154,7 +154,7 @@ class Corrections:
 
 
 def check_corrected(path: Path, data: Path, force: bool) -> Path:
-    """The path, if a corrected table can be written there."""
+    """Return the path, if a corrected table can be written there."""
     if path.suffix.lower() != ".csv":
         raise DataError(f"{path} ends in {path.suffix!r}. Expected .csv for a corrected table. Change the ending.")
     check_apart(path, [data])
@@ -174,7 +174,7 @@ def write_corrected(
 def corrected_table(
     data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[str, dict[str, int]]:
-    """The corrected table as CSV with its counts; file names are relative to ``folder``."""
+    """Return the corrected table as CSV with its counts; file names are relative to ``folder``."""
     counts = dict.fromkeys((*DECISIONS, OUTDATED, "n"), 0)
     is_table = data.path.is_file() and data.path.suffix.lower() in TABLES
     rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]

@@ -100,7 +100,7 @@ class Version:
 
 
 def objects_of(content: Content) -> tuple[BoxedObject, ...]:
-    """The objects in checked content."""
+    """Return the objects in checked content."""
     return tuple(
         BoxedObject(o["id"], o["label"], tuple(o["box"]), o["description"], tuple(o["attributes"]))
         for o in content.get("objects", ())
@@ -108,7 +108,7 @@ def objects_of(content: Content) -> tuple[BoxedObject, ...]:
 
 
 def check_author(name: object) -> str:
-    """A person's name, without outer spaces."""
+    """Return a person's name, checked and without outer spaces."""
     text = " ".join(_text(name, "The annotator's name", 1000).split())
     if not 0 < len(text) <= 80:
         raise InputError(f"The annotator's name has {len(text)} characters. Expected 1 to 80. Type a name.")
@@ -116,7 +116,7 @@ def check_author(name: object) -> str:
 
 
 def check_content(task: str, content: object) -> Content:
-    """Checked content: a known task and keys, plain text, boxes inside the picture."""
+    """Return checked content: a known task and keys, plain text, boxes inside the picture."""
     if task not in (*TASKS, LABEL):
         raise InputError(f"The task {task!r} was given. Expected one of {', '.join(TASKS)}.")
     if not isinstance(content, dict):
@@ -159,7 +159,7 @@ def _object(given: object) -> BoxedObject:
 
 
 def check_version(row: dict[str, Any]) -> Version:
-    """A version from its fields by name."""
+    """Return a version from its fields by name."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
@@ -181,14 +181,14 @@ def _is_number(value: object) -> bool:
 
 
 def check_seconds(seconds: Any) -> float:
-    """A number of seconds from 0."""
+    """Return a number of seconds, checked to be at least 0."""
     if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
     raise InputError(f"The time {seconds!r:.40} was given. Expected seconds from 0 to {MAX_SECONDS:.0e}.")
 
 
 def check_box(box: object) -> FractionBox:
-    """A box in fractions of the picture."""
+    """Return a box in fractions of the picture, checked."""
     if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
         left, top, right, bottom = (round(float(v), 5) for v in box)
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
@@ -209,7 +209,7 @@ def _text(given: object, what: str, most: int) -> str:
 
 
 def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
-    """One score per dimension, from the first text's side; ``turned`` if the second text was shown first."""
+    """Return one score per dimension, from the first text's side; ``turned`` if the second text was shown first."""
     if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
         raise InputError(f"The answers {answers!r:.120} were given. Expected one each for {', '.join(DIMENSIONS)}.")
     for name, score in answers.items():
@@ -219,7 +219,7 @@ def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
 
 
 def check_judgement(row: object) -> dict[str, Any]:
-    """A comparison, in the form of the export."""
+    """Return a checked comparison, in the form of the export."""
     if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
         raise InputError("A comparison does not name two texts. Expected one in the form of the export.")
     made = row.get("made")

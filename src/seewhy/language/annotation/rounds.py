@@ -24,7 +24,7 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 _SENTENCES = re.compile(r".+?(?:[.!?][\"')\]]*\s+|\n\s*|$)", re.DOTALL)
 
 MOST_PAIRS = 250_000
-"""Pairs of parts of two texts, beyond which frequent parts match only beside others."""
+"""Most pairs of parts of two texts; beyond it, frequent parts match only next to other matches."""
 
 
 class Change(NamedTuple):
@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """The changes from one text to the other, word by word."""
+    """Return the changes from one text to the other, word by word."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
     for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
@@ -53,7 +53,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def edited(before: str, after: str) -> float:
-    """The share of words that changed, from 0 to 1."""
+    """Return the share of words that changed, from 0 to 1."""
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
@@ -63,7 +63,7 @@ def edited(before: str, after: str) -> float:
 
 
 def text_of(content: Content) -> str:
-    """A task's content as text: the text, or one line per object."""
+    """Return a task's content as text: the text, or one line per object."""
     if "text" in content:
         return str(content["text"])
     return "\n".join(f"{o['label']}: {o['description']}" for o in content.get("objects", ()))
@@ -71,18 +71,19 @@ def text_of(content: Content) -> str:
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a text is finished.
+    """The rule that decides when a text is finished.
 
     Args:
         n_rounds: a text is finished after this many rounds, from 1.
-        min_edits: or when another person changes a smaller share of its words, 0 to 1; raise it to stop earlier.
+        min_edits: also finished when another person changes a smaller share of its words, 0 to 1; raise it to stop
+            earlier.
     """
 
     n_rounds: int = 3
     min_edits: float = 0.05
 
     def finished(self, versions: Sequence[Version]) -> str | None:
-        """Why the text is finished, or ``None`` if another round is needed."""
+        """Return why the text is finished, or ``None`` if another round is needed."""
         people = [v for v in versions if v.kind != "seed"]
         if len(people) >= self.n_rounds:
             return f"{len(people)} rounds are done."
@@ -94,7 +95,7 @@ class StopRule:
 
 
 def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
-    """Every version with its changes from the version that it began from."""
+    """Return every version with its changes from the version on which it is based."""
     by_number = {v.number: text_of(v.content) for v in versions}
     rows = []
     for version in versions:
@@ -106,7 +107,7 @@ def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
 
 
 def merged(task: str, base: Content, theirs: Content, mine: Content) -> tuple[Content, bool]:
-    """The merged content of two versions of the same base, and whether a person must check it."""
+    """Return the merged content of two versions of the same base, and whether a person must check it."""
     if task == "objects":
         return _merged_objects(base, theirs, mine)
     text, clash = _merged_text(base.get("text", ""), theirs.get("text", ""), mine.get("text", ""))
@@ -190,7 +191,7 @@ _SMALL_WORDS = frozenset(_SMALL.split())
 
 
 def stem(word: str) -> str:
-    """A word without its plural ending, so that *berries* matches *berry*.
+    """Return a word without its plural ending, so that *berries* matches *berry*.
 
     >>> [stem(w) for w in ("Berries", "boxes", "leaves", "cups", "glass", "bus")]
     ['berry', 'box', 'leaf', 'cup', 'glass', 'bus']
@@ -206,12 +207,12 @@ def stem(word: str) -> str:
 
 
 def naming_words(text: str) -> list[str]:
-    """The content words of a text, stemmed, each once, in order."""
+    """Return the content words of a text, stemmed, each once, in order."""
     return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in _SMALL_WORDS and len(w) > 1))
 
 
 def head_of(label: str) -> str:
-    """The noun of a label: its last word before *of*, *with*, *in* and the like."""
+    """Return the noun of a label: its last word before *of*, *with*, *in* and the like."""
     words = _WORD.findall(label)
     for i, word in enumerate(words):
         if i and word.casefold() in _SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
@@ -222,7 +223,7 @@ def head_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Covered:
-    """Whether a text contains an object's head noun, which of its words are missing, and the share present."""
+    """The coverage of an object by a text: whether its head noun is there, the missing words, and the share present."""
 
     id: str
     label: str
@@ -232,7 +233,7 @@ class Covered:
 
 
 def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
-    """The coverage of every object by the text, in the objects' order."""
+    """Return the coverage of every object by the text, in the objects' order."""
     there, rows = set(naming_words(text)), []
     for o in objects:
         words = naming_words(f"{o.label} {o.description}")
@@ -269,7 +270,7 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
     """Krippendorff's alpha for intervals (Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*, part D).
 
     ``α = 1 − D_o / D_e`` with ``D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)`` over units ``u`` of ``m_u ≥ 2``
-    values, and ``D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))`` over all ``n`` of their values; ``None`` where that is 0.
+    values, and ``D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))`` over all ``n`` of their values; ``None`` if ``D_e`` is 0.
     """
     usable = [list(unit) for unit in units if len(unit) >= 2]
     everything = [v for unit in usable for v in unit]
@@ -286,7 +287,9 @@ def _squares(values: Sequence[float]) -> float:
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How far people agree on each dimension, over pairs of texts that several compared; empty without any."""
+    """Return the agreement of people on each dimension, over pairs of texts that several people compared; empty
+    without any.
+    """
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])
@@ -305,7 +308,7 @@ def _sign(score: int) -> int:
 
 
 def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
-    """How many comparisons are by an author of one of the two texts."""
+    """Return how many comparisons were made by an author of one of the two texts."""
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 

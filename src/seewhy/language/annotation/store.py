@@ -71,14 +71,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Somebody else saved first: ``latest`` is not the version that the draft began from."""
+    """A conflict: somebody else saved first, so ``latest`` is not the version on which the draft is based."""
 
     latest: Version
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A person's unsaved text in one window, which began from the version ``base``."""
+    """A person's unsaved text in one window, based on the version ``base``."""
 
     revision: int
     base: int
@@ -112,14 +112,14 @@ class AnnotationStore:
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
-        """All pictures, in the order they were added."""
+        """Return all pictures, in the order they were added."""
         return tuple(self._checked(_picture, "SELECT * FROM pictures ORDER BY rowid"))
 
     def picture(self, key: str) -> Picture | None:
         return next(iter(self._checked(_picture, "SELECT * FROM pictures WHERE key = ?", key)), None)
 
     def known(self, key: str) -> Picture:
-        """The picture, or an error if it is unknown."""
+        """Return the picture; an unknown one raises an error."""
         if (picture := self.picture(key)) is None:
             raise DataError(f"There is no picture {key!r}. Expected one of the list. Reload the list.")
         return picture
@@ -127,12 +127,12 @@ class AnnotationStore:
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
-        """All versions, oldest first; a seed comes first."""
+        """Return all versions, oldest first; a seed comes first."""
         query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
-        """Picture → task → versions, for all pictures that have some."""
+        """Return picture → task → versions, for all pictures with versions."""
         histories: dict[str, dict[str, list[Version]]] = {}
         query = "SELECT * FROM versions ORDER BY picture, task, number"
         for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):
@@ -221,7 +221,7 @@ class AnnotationStore:
         return next(iter(self.drafts(key, task, author)), None)
 
     def drafts(self, key: str, task: str, author: str, table: str = "drafts") -> list[Draft]:
-        """A person's draft, or with ``shelved`` their earlier ones, oldest first."""
+        """Return a person's draft, or with ``shelved`` their earlier ones, oldest first."""
 
         def read(row: sqlite3.Row) -> Draft:
             _, _, _, revision, base, content, seconds, made, tab, sequence = row
@@ -250,7 +250,7 @@ class AnnotationStore:
             self._db.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
 
     def texts(self, key: str) -> dict[str, str]:
-        """Source → text."""
+        """Return source → text."""
         rows = self._rows("SELECT source, text FROM texts WHERE picture = ? ORDER BY source", key)
         return {row[0]: row[1] for row in rows}
 
@@ -262,7 +262,7 @@ class AnnotationStore:
             self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
 
     def judgements(self) -> list[dict[str, Any]]:
-        """Every person's last comparison of every pair, oldest first."""
+        """Return every person's last comparison of every pair, oldest first."""
 
         def read(row: sqlite3.Row) -> dict[str, Any]:
             values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}

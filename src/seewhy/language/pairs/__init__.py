@@ -1,4 +1,4 @@
-"""What of a set of pictures with texts is worth learning from, by rules that are each chosen by name."""
+"""Rules that decide which pictures with texts are worth learning from; each can be chosen by name."""
 
 from .checking import Checked, Cleaned, check, clean
 from .filters import Rule, rules

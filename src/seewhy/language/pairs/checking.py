@@ -1,4 +1,4 @@
-"""Rules applied: what each finds, and a set without it on the disk."""
+"""Applying the rules: the findings of each, and a cleaned set on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .filters import Corpus, Rule, rules
 
 
 def beside(path: Path) -> Path:
-    """Where the removed pairs of a cleaned set lie."""
+    """Return the file for the removed pairs of a cleaned set."""
     return path.with_name(f"{path.stem}.removed.jsonl")
 
 
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What every rule found: the object of seewhy check --texts --json."""
+    """Findings of all rules: the JSON object of ``seewhy check --texts --json``."""
 
     n_pictures: Annotated[Count, Doc("pictures of the set")]
     n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
@@ -67,7 +67,7 @@ class Checked:
     notes: Annotated[tuple[str, ...], Doc("what was skipped or truncated")] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
+        """Return the JSON object that ``--json`` prints."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -145,8 +145,8 @@ def check(
     Cost: each picture is read once, for the rules about pictures; with an encoder, one pass per picture.
 
     Args:
-        source: as for :func:`seewhy.load_pairs`.
-        with_rules: the rules to apply; left out, all with their defaults.
+        source: pictures with texts, as for :func:`seewhy.load_pairs`.
+        with_rules: the rules to apply; default: all, with their default settings.
         encoder: scores how well text and picture fit.
         store: where encoded pictures are kept between runs.
         n_examples: number of examples per rule.

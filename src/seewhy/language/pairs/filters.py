@@ -1,4 +1,4 @@
-"""The rules: ALIGN's (Jia et al. 2021, arXiv:2102.05918, section 3.1), and a few that any set needs."""
+"""The rules: those of ALIGN (Jia et al. 2021, arXiv:2102.05918, section 3.1), and a few that any set needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GLANCE = Transform((32, 32), (32, 32), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 
 
 @dataclass(frozen=True)
 class Glance:
-    """What a picture's file says."""
+    """Facts from a picture's file."""
 
     size: tuple[int, int] | None
     digest: str
@@ -44,7 +44,7 @@ class Glance:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All pairs of a set; what is costly is found once, when a rule asks for it."""
+    """All pairs of a set; costly values are computed once, when a rule asks for them."""
 
     samples: Samples
     encoder: Encoder | None = None
@@ -53,19 +53,19 @@ class Corpus:
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, str], ...]:
-        """Which picture, which text."""
+        """The picture and the text of each pair."""
         return tuple((i, text) for i, sample in enumerate(self.samples.items) for text in sample.texts)
 
     @cached_property
     def glances(self) -> tuple[Glance, ...]:
-        """Of every picture, each read once."""
+        """Facts about every picture, each read once."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             seen = pool.map(_glance, self.samples.items)
             return tuple(self.progress.track(seen, "Reading pictures", len(self.samples)))
 
     @cached_property
     def vectors(self) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
-        """Of every picture and of every pair's text, of unit length; zeros where a picture cannot be read."""
+        """Return unit vectors of every picture and of every pair's text; zeros for an unreadable picture."""
         encoder = self.encoder
         assert isinstance(encoder, Encoder)
         stream = encode_stream(encoder, [s.source for s in self.samples.items], store=self.store)
@@ -98,14 +98,16 @@ class Rule(ABC):
 
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        """Places in ``corpus.pairs`` that break it, each with the reason; in order, each once."""
+        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order, each
+        once.
+        """
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())
 
 
 def folded(text: str) -> str:
-    """A text for comparison: without case, width and extra blanks."""
+    """Return a text for comparison: without case, width and extra blanks."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -124,7 +126,7 @@ class _OfPictures(Rule):
 
 
 def words_of(text: str) -> list[str]:
-    """Unigrams: runs of letters, digits and apostrophes, case folded."""
+    """Return the unigrams: runs of letters, digits and apostrophes, case folded."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
@@ -265,7 +267,7 @@ class TooLong(Rule):
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Less than ``part`` of the letters belong to the ``script`` (a Unicode name; left out, that of most texts)."""
+    """Less than ``part`` of the letters belong to the ``script`` (a Unicode name; default: that of most texts)."""
 
     script: str = ""
     part: float = 0.5
@@ -290,8 +292,8 @@ class PoorMatch(Rule):
     """The text fits its picture worse than others' texts do.
 
     ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once.
-    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of
-    those.
+    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of the
+    others' texts.
     """
 
     least: float = -0.5

@@ -1,4 +1,4 @@
-"""Trunk and pooling of an encoder as they are trained, or a small ResNet in their place."""
+"""The trainable trunk and pooling of an encoder, or a small ResNet that replaces them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from ..encoders.delta import WITHOUT_WORDS, halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
 OF_ITS_OWN: dict[str, Any] = {**WITHOUT_WORDS, "module": None}
-"""What an encoder says of itself that is not true of one with another trunk."""
+"""Fields of an encoder that no longer hold with another trunk."""
 N_CHANNELS = 64
-"""Of the small network's last map."""
+"""Channels of the small network's last map."""
 BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
-"""Channels that each takes and gives, and its stride."""
+"""Input channels, output channels and stride of each block."""
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    """Copies of the encoder's trunk and pooling, or those of the small ResNet with new weights; and the layout."""
+    """Return copies of the encoder's trunk and pooling, or those of the small ResNet with new weights; and the
+    layout.
+    """
     return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 
 def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """Encode the pictures by the encoder to be tuned; otherwise only check that they can be read."""
+    """Encode the pictures by the encoder to be tuned; if none is tuned, only check that they can be read."""
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
@@ -47,7 +49,7 @@ def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSe
 
 
 def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
-    """Crops and classes of the training pictures."""
+    """Return crops and classes of the training pictures."""
     chosen = pictures.trained
     read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, fitting.progress)
     return {"pixels": read, "labels": pictures.labels[chosen]}
@@ -68,7 +70,7 @@ class BackboneNetwork(Network):
         return self.grown_on
 
     def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
-        """The encoder on a trunk; its fingerprint covers ``whole`` and a mark."""
+        """Return the encoder with a new trunk; its fingerprint covers ``whole`` and a mark."""
         transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
         parts: dict[str, Any] = {
             **OF_ITS_OWN,
@@ -84,7 +86,7 @@ class BackboneNetwork(Network):
         return self.grown_on.but(**{**parts, **more})
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of a small network; of an encoder, those that changed."""
+        """Return all tensors of a small network; of an encoder, those that changed."""
         trunk, pool, _ = halves(self.grown_on, backbone := self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
         return state_delta(parts, before, whole=backbone == "scratch")
@@ -100,7 +102,7 @@ class BackboneNetwork(Network):
 
     @classmethod
     def rest(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Further fields, built again."""
+        """Return the further fields, built again."""
         return {}
 
 
@@ -116,24 +118,24 @@ class Predictor(nn.Module):
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
 
     def head(self) -> Head:
-        """The last layer, in the form that every classifier has."""
+        """Return the last layer, in the form that every classifier has."""
         return Head(self.feature, self.weight, self.bias)
 
 
 def new_predictor(n_classes: int) -> Predictor:
-    """A small ResNet with new weights, from torch's random numbers."""
+    """Return a small ResNet with new weights, from torch's random numbers."""
     last = nn.Linear(N_CHANNELS, n_classes)
     return Predictor(SmallResNet(), GlobalAverage(), Normalise(), last.weight, last.bias)
 
 
 def predictor_of(encoder: Encoder, head: Head) -> Predictor:
-    """A copy of an encoder's network under a linear head, frozen; the encoder stays as it is."""
+    """Return a copy of an encoder's network under a linear head, frozen; the original encoder does not change."""
     trunk, pool = halves_of(encoder)
     return Predictor(trunk, pool, head.feature, head.scale * head.weight, head.bias).requires_grad_(False)
 
 
 def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
-    """Trunk, pooling and layout of the small ResNet, before any training."""
+    """Return trunk, pooling and layout of the small ResNet, before any training."""
     with seeded(0):
         return freeze(SmallResNet()), GlobalAverage(), Layout()
 
@@ -152,7 +154,7 @@ class SmallResNet(nn.Module):
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:
-    """The same network for pictures of another size."""
+    """Return the same network for pictures of another size."""
     own = encoder.transform
     if size is None or own.input_size == (size, size):
         return encoder

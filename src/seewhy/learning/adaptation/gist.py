@@ -1,4 +1,4 @@
-"""GIST (Lewis et al. 2023, arXiv 2307.11315): tuned on texts about each picture, then a linear classifier."""
+"""GIST (Lewis et al. 2023, arXiv 2307.11315): tunes on texts about each picture, then fits a linear classifier."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
 
 Form = Literal["image", "towers"]
-"""Only the pictures' half is trained, or both are."""
+"""Which parts are trained: the picture half alone, or both halves."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures, as stored features or read again for every batch, with the texts of each."""
+    """Pictures, as stored features or read again for every batch, with their texts."""
 
     views: Any
     vectors: Float[Tensor, "m d"]
@@ -56,7 +56,7 @@ class Pairs:
 
 
 class Turns(nn.Module):
-    """A layer behind each frozen encoder, initially the identity, so that training starts from the encoder."""
+    """A layer behind each frozen encoder, initially the identity, so that training starts at the original encoder."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,18 +65,18 @@ class Turns(nn.Module):
             nn.init.eye_(layer.weight)
 
     def grown(self, on: Encoder) -> Encoder:
-        """The encoder with both layers behind it, on the same engine."""
+        """Return the encoder with both layers behind it, on the same engine."""
         head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
         parts = {"text": lambda: PlacedText(on.text, self.text), "fingerprint": digest, "engine": lambda: on.engine}
         return _among_texts(on, lambda: on.trunk, head, **parts)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Both layers' weights."""
+        """Return both layers' weights."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
 
 class Turned(nn.Module):
-    """Head of the grown encoder: features → the turned space, not of unit length."""
+    """The head of the resulting encoder: features → the trained space, not of unit length."""
 
     def __init__(self, head: nn.Module, tower: TextTower, turn: nn.Linear) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, *
 
 
 class PlacedText:
-    """The text encoder of a grown encoder, whose head places pictures in the space of the sentences."""
+    """The text encoder of the resulting encoder, whose head maps pictures to the space of the sentences."""
 
     def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
         self.tower, self.turn = tower, turn
@@ -133,19 +133,19 @@ def tune(
 
 @torch.no_grad()
 def measure(turns: Turns, pairs: Pairs) -> float:
-    """Share of the training pictures that are nearest to their own first text, among the first texts of all."""
+    """Return the share of training pictures that are nearest to their own first text, among the first texts of all."""
     image = turns.image(torch.stack([v[0] for v in pairs.views]))
     return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
 
 
 def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
-    """The number of each picture's first text."""
+    """Return the number of each picture's first text."""
     n = int(pairs[:, 0].max()) + 1
     return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]
 
 
 def grown(towers: TunedTowers, on: Encoder) -> Encoder:
-    """An encoder of trained copies, whose pooled vectors lie in the space of the texts."""
+    """Return an encoder made of trained copies, whose pooled vectors lie in the space of the texts."""
     trunk, head, projection = towers.image_parts()
     if not isinstance(projection, nn.Identity):  # or else a head that is a mean over space stays one
         head = nn.Sequential(head, projection).eval()
@@ -162,7 +162,7 @@ def grown(towers: TunedTowers, on: Encoder) -> Encoder:
 
 
 class DistinctTexts(nn.Module):
-    """Numbers of texts → their vectors; a text that is repeated in a batch is encoded once."""
+    """Text numbers → text vectors; a text that is repeated in a batch is encoded once."""
 
     def __init__(self, words: nn.Module, tokens: Callable[[list[str]], Tokenised], texts: tuple[str, ...]) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class GISTNetwork(Network):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is tuned on, and the means for it; ``pairs`` are places among the chosen, and texts."""
+    """The data to tune on and the means; ``pairs`` holds positions among the chosen pictures, and texts."""
 
     fitting: Fitting
     pictures: EncodedSet
@@ -249,7 +249,7 @@ class Lesson:
 
 
 Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
-"""The network, the encoder that it makes, the pictures as that sees them, and figures of the tuning."""
+"""The network, the resulting encoder, the pictures encoded by it, and figures of the tuning."""
 
 
 @classifiers.register
@@ -257,14 +257,14 @@ Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
 class GIST(NetworkRecipe):
     """Matches texts of a class to each of its pictures, trains on the pairs, and fits a linear classifier.
 
-    1. Each training picture gets those of its class's texts that fit it best
-       (:func:`seewhy.language.matching.match_pictures`), or the texts of a file that was written before.
-    2. ``"{class}: {text}"`` of the first ``n_captions`` of them are its pairs.
+    1. Each training picture gets the texts of its class that fit it best
+       (:func:`seewhy.language.matching.match_pictures`), or the texts of an existing file.
+    2. The first ``n_captions`` of them, as ``"{class}: {text}"``, form its pairs.
     3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
     4. A linear classifier is fitted on the tuned features, not of unit length.
 
-    By default one linear layer on each side is trained on kept features: seconds on a CPU. ``train="towers"`` is the
-    authors' form, all weights of copies of both encoders; ``"image"`` leaves the text encoder as it is.
+    By default one linear layer on each side is trained on stored features: seconds on a CPU. ``train="towers"`` is
+    the authors' form and trains all weights of copies of both encoders; ``"image"`` leaves the text encoder as it is.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.

@@ -42,13 +42,15 @@ from .backbone import (
 
 Projection = Literal["mlp", "linear"]
 RESNET_STD = 1024**-0.5
-"""Of the projection's first weights behind a ResNet (authors)."""
+"""Standard deviation of the projection's first weights behind a ResNet (authors)."""
 DEIT_STD = 0.02
-"""Of the same behind a transformer (authors)."""
+"""The same behind a transformer (authors)."""
 
 
 def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:
-    """The authors' layers between features and the space of the texts, with new weights from torch's random numbers."""
+    """Return the authors' layers between features and the space of the texts, with new weights from torch's random
+    numbers.
+    """
     if kind == "linear":
         layers = nn.Sequential(nn.Linear(width, text_width, bias=False))
     else:
@@ -62,7 +64,7 @@ def projection(kind: Projection, width: int, text_width: int, *, convolutional: 
 
 
 class TunedNetwork(BackboneNetwork):
-    """A trained trunk and its pooling, as the encoder's own or a small network in their place."""
+    """A trained trunk and its pooling, from the encoder or from a small network that replaces them."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -71,7 +73,9 @@ class TunedNetwork(BackboneNetwork):
 
 
 class JointTask(PairTask):
-    """``CE + lam alignment`` on the same pooled vectors; which features find their own text in the batch is watched."""
+    """``CE + lam alignment`` on the same pooled vectors; the log shows which features find their own text in the
+    batch.
+    """
 
     def __init__(
         self,
@@ -107,11 +111,11 @@ class JointTask(PairTask):
 @classifiers.register
 @dataclass(frozen=True)
 class GPT4Image(NetworkRecipe):
-    """Trains a classifier that also learns to place each picture near a text about that very picture.
+    """Trains a classifier that also learns to place each picture near a text about that picture.
 
     ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
     :class:`~seewhy.learning.objectives.pairs.GPT4Image`. Predicting needs neither text nor projection, and costs no
-    more. So the texts are no explanation of a decision, and the card shows none.
+    more. So the texts do not explain a decision, and the card shows none.
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.

@@ -1,4 +1,4 @@
-"""Which of ImageNet's classes are kinds of a thing, by the words of WordNet's definitions."""
+"""Finds ImageNet's classes that are kinds of an object, from the words of WordNet's definitions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ GENUS_ENDS = re.compile(
     r"[;:,]|\b(?:with|having|that|which|who|whose|used|in|from|for|by|to|on|at|made|originating|developed|"
     r"(?<!breed )(?<!breeds )(?<!any )(?<!variety )(?<!type )(?<!kind )(?<!various )(?<!several )of)\b"
 )
-"""What follows in a definition says no more what it is a kind of."""
+"""The part of a definition after one of these no longer says what the word is a kind of."""
 BETWEEN = 16
-"""Animals' numbers follow WordNet's tree: so few between two kinds of a thing are taken for kinds of it, too."""
+"""Animal classes follow WordNet's tree, so at most this many classes between two kinds of an object are taken for
+kinds of it, too.
+"""
 COMPOUND = 4
-"""Letters of a word that may end another one, as in tri-cycle; shorter ones end too many (eleph-ant)."""
+"""Fewest letters of a word that may end another one, as in tri-cycle; shorter words end too many (eleph-ant)."""
 
 
 def words_of(name: str) -> frozenset[str]:
-    """The words of a name, without case and plural.
+    """Return the words of a name, without case and plural.
 
     >>> sorted(words_of("Bell_Peppers")), sorted(words_of("T-shirt"))
     (['bell', 'pepper'], ['shirt', 't'])
@@ -34,7 +36,7 @@ def words_of(name: str) -> frozenset[str]:
 
 
 def last_word(name: str) -> frozenset[str]:
-    """The word that says what a name of several words is a kind of.
+    """Return the word that says what a name of several words is a kind of.
 
     >>> sorted(last_word("Egyptian cat")), sorted(last_word("crane (large bird)"))
     (['cat'], ['crane'])
@@ -88,10 +90,10 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
-    """Labels of ImageNet's classes that equal one of these names, or are kinds of one or of a name's last word.
+    """Return labels of ImageNet's classes that equal one of these names, or are kinds of a name or of its last word.
 
-    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, as definitions can be
-    silent.
+    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, because definitions
+    are incomplete.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

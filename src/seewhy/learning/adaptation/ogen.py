@@ -1,4 +1,4 @@
-"""OGEN: a prompt that also learns of features made for classes without pictures, and of its own past."""
+"""OGEN: a prompt that also learns from generated features of classes without pictures, and from its own past."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
-"""What the cross entropies of real features, of those made for known and for unknown classes count (authors)."""
+"""Weights of the cross entropies of real features and of those generated for known and for unknown classes
+(authors).
+"""
 SAME = 0.7
-"""Cosine of names that may stand for one thing, about the mean of all names (MiniLM: couch and sofa 0.81)."""
+"""Cosine, about the mean of all names, from which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
     "they are the vocabulary's nearest; if one of them is a kind of one of your classes, give names of your own with "
     "--new-names"
 )
-"""Said of names out of the vocabulary."""
+"""Advice on names from the vocabulary."""
 
 
 class FeatureGenerator(nn.Module):
@@ -49,7 +51,7 @@ class FeatureGenerator(nn.Module):
     def forward(
         self, query: Float[Tensor, "b q d"], key: Float[Tensor, "b k d"], value: Float[Tensor, "b k d"]
     ) -> Float[Tensor, "n d"]:
-        """One unit vector per query, all batches in a row."""
+        """Return one unit vector per query, with all batches in one dimension."""
         attended, _ = self.attention(query, key, value)
         return normalize(self.mlp(query) + attended, dim=-1).flatten(0, 1)
 
@@ -57,8 +59,9 @@ class FeatureGenerator(nn.Module):
 class LocalMean(nn.Module):
     """A running average of the last checkpoints, one per epoch; their number grows during the training.
 
-    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: the
-    oldest, and towards each later one by ``1 / max(m, 2)``. They are kept in half precision, as the authors train.
+    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: it
+    starts from the oldest, and moves towards each later one by ``1 / max(m, 2)``. Checkpoints are stored in half
+    precision, in which the authors train.
     """
 
     past: Tensor
@@ -77,7 +80,7 @@ class LocalMean(nn.Module):
 
     @property
     def window(self) -> int:
-        """How many checkpoints it averages."""
+        """Return how many checkpoints it averages."""
         kept = int(self.n_kept)
         part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
@@ -92,17 +95,17 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """The questions of a batch to the generator, equal for the learning one and its teacher."""
+    """The generator's input for a batch, the same for the trained model and its teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
     draw: Float[Tensor, "1 d"]
     near: Int[Tensor, "n k"] | None
-    """Known classes of every unknown name, or unknown names of every picture; none where there are no such names."""
+    """The known classes near every unknown name, or the unknown names near every picture; none without such names."""
 
 
 class Answer(NamedTuple):
-    """Features, the names among which each must find its own, and the weights of that."""
+    """Features, the names among which each must find its own, and the weights of these terms."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -122,7 +125,7 @@ class Teacher(NamedTuple):
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
-    """The ``k`` nearest other classes of each class, by the product of mean features."""
+    """Return the ``k`` nearest other classes of each class, by the product of mean features."""
     near = mean @ mean.T
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
@@ -171,7 +174,7 @@ class OGENTask(PromptTask):
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
     def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
-        """How far the generated features are from the real ones."""
+        """Return the distance of the generated features from the real ones."""
         question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
         return self.distance(question, self.answers(question, self.generator, text))
 
@@ -191,19 +194,23 @@ class OGENTask(PromptTask):
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
 
     def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
-        """One random feature for each of these known classes."""
+        """Return one random feature for each of these known classes."""
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
-        """Known classes of every unknown name; unknown names of every picture, where these make their features."""
+        """Return the known classes near every unknown name, or, if pictures make their features, the unknown names
+        near every picture.
+        """
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices
         return (text[labels] @ new.T).topk(min(self.near.shape[1], len(new))).indices
 
     def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
-        """Real features; made of the same classes, as if these had none; of their neighbours; of unknown classes."""
+        """Return real features, and generated ones of three kinds: of the same classes as if they had no pictures, of
+        their neighbours, and of unknown classes.
+        """
         (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
         near, held = self.near[labels], text.detach()
         query, key, k = held[labels][:, None], held[near], near.shape[1]
@@ -227,13 +234,13 @@ class OGENTask(PromptTask):
         return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
 
     def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
-        """The distance of generated features from real ones."""
+        """Return the distance of generated features from real ones."""
         image, value = question.image, self.drawn(self.near[question.labels], question.draw)
         target = image.repeat_interleave(len(own[1].features) // len(image), 0)
         return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
 
     def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
-        """The loss again, with the teacher's features and answers as targets."""
+        """Return the same loss with the teacher's features and answers as targets."""
         found = []
         for a, b in zip(own, past, strict=True):
             said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)
@@ -248,7 +255,7 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def teacher(self) -> Teacher | None:
-        """The model as it was on average; made once per epoch, of nothing but the checkpoints."""
+        """Return the averaged model; it is made once per epoch, from the checkpoints alone."""
         if self.past is None or not (epoch := int(self.past.n_kept)):
             return None
         if self._teacher is None or self._teacher.epoch != epoch:
@@ -259,13 +266,14 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """The ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the classes.
+    """Return the ``n`` names of the vocabulary (the encoder's own classes, ImageNet's) that are nearest to the
+    classes.
 
-    Names that mean the same as a class or one of ``excluded``, or a kind of it, are left out. These have a cosine of
-    :data:`SAME` or more with it, about the mean of all names; or contain all of its words in their name, a WordNet
-    synonym or definition, or the reverse in a synonym; or are ImageNet classes whose WordNet definitions lead to it,
-    or to the last word of its name (:func:`~.kinds.kinds_of`). A class that WordNet does not know, such as a brand,
-    may still get one of its kinds.
+    Names that mean the same as a class or as one of ``excluded``, or a kind of it, are left out. A name counts as
+    such in three cases. Its cosine with the class, about the mean of all names, is at least :data:`SAME`. It contains
+    all words of the class in its name, a WordNet synonym or its definition, or a synonym of it lies in the class. Or
+    it is an ImageNet class whose WordNet definitions lead to the class, or to the last word of its name
+    (:func:`~.kinds.kinds_of`). A class that is not in WordNet, such as a brand, may still get one of its kinds.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -296,29 +304,31 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 class OGEN(PromptLearning):
     """CoOp's prompt, trained with generated features of unknown classes, so that it works for new names too.
 
-    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` makes a picture's features of a name, from names and features of
-    near classes. With ``T`` the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k`` classes whose
-    mean features are nearest, and ``V = mean + u std`` drawn of these: ``u1 = G(T_y, T_N, V)`` as if ``y`` had none,
-    ``u2 = G(T_N, T_y, x)`` the other way round, ``u3 = G(T'_j, T_N(j), V)`` for every unknown name ``j``.
+    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` generates a picture's features for a name, from names and
+    features of near classes. ``T`` are the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k``
+    classes whose mean features are nearest, and ``V = mean + u std`` is drawn for these. Then ``u1 = G(T_y, T_N, V)``
+    as if ``y`` had no pictures, ``u2 = G(T_N, T_y, x)`` the other way round, and ``u3 = G(T'_j, T_N(j), V)`` for
+    every unknown name ``j``.
 
-    From the authors' code: ``G``, ``u1``, ``u2``. The loss is at first ``L = d MSE(u1, x) + d MSE(u2, V)``, then also
-    ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides by ``k`` what is already a mean,
-    and draws ``u`` from [0, 1), which is not around 0. It makes ``u3 = G(T'_M, T_y, x)`` of each picture, for the
-    unknown names ``M`` nearest to its class: ``extrapolation="released"``.
+    ``G``, ``u1`` and ``u2`` follow the authors' code. The loss is at first ``L = d MSE(u1, x) + d MSE(u2, V)``, then
+    also ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides by ``k`` a term that is
+    already a mean, and draws ``u`` from [0, 1), which is not centred at 0. It computes ``u3 = G(T'_M, T_y, x)`` for
+    each picture, for the unknown names ``M`` nearest to its class: ``extrapolation="released"``.
 
-    From the paper, not in that code: unknown classes are made jointly of their nearest known classes; and the teacher
-    is the average of prompt and generator over past epochs, whose number ``m_t`` grows as a cosine. The paper was
+    Two parts come from the paper and are not in that code: unknown classes are generated jointly from their nearest
+    known classes; and the teacher is the average of prompt and generator over past epochs, whose number ``m_t`` grows
+    as a cosine. The paper was
     known from its abstract, captions and reviews: the window's ends and the decay in it are not verified.
 
-    SeeWhy's own: ``L`` once more with the teacher's features and answers as targets (``KL(teacher || student)``, of
-    real and made features, and ``d MSE(u, teacher's u)``). Unknown names come from a vocabulary
-    (:func:`unknown_names`); the authors use the very names that are tested. The generator has steps of its own, before
-    the prompt's and at a higher rate. The prompt's rate is 4 times CoOp's, so that the real pictures' quarter of the
-    loss moves it as far. ``d`` is the encoder's width (512 there), in single precision.
+    SeeWhy adds ``L`` once more with the teacher's features and answers as targets (``KL(teacher || student)``, of
+    real and generated features, and ``d MSE(u, teacher's u)``). Unknown names come from a vocabulary
+    (:func:`unknown_names`); the authors use the very names that they test. The generator trains first, for steps of
+    its own and at a higher rate than the prompt. The prompt's rate is 4 times CoOp's, because real pictures have only
+    a quarter of the loss. ``d`` is the encoder's width (512 there), in single precision.
 
-    Cost: CoOp's, one more pass of the text encoder over the unknown names, and the generator's (six matrices of the
-    width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
-    checkpoint. Nothing when predicting.
+    Cost: that of CoOp, one more pass of the text encoder over the unknown names, and the generator (six matrices of
+    the width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
+    checkpoint. Predicting costs nothing extra.
 
     Args:
         new_names: names of classes without pictures to learn for; default: from the vocabulary, as many as

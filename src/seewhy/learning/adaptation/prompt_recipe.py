@@ -1,4 +1,4 @@
-"""How a prompt is learnt of a few pictures: drawn, trained on the one loop, and as much kept as holds elsewhere."""
+"""Learning a prompt from a few pictures: the draw, the training, and the choice of how much to keep."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .prompts import tried as tried_on
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The data that a prompt is learnt from."""
+    """The data from which a prompt is learnt."""
 
     on: Encoder
     classes: tuple[str, ...]
@@ -47,7 +47,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class PromptRecipe(NetworkRecipe):
-    """Learns vectors that stand before every class's name; the method writes :meth:`task`.
+    """Learns vectors before every class's name; each method defines its :meth:`task`.
 
     Args:
         words: words that the prompt starts from; empty: ``n_tokens`` random vectors.
@@ -80,19 +80,19 @@ class PromptRecipe(NetworkRecipe):
 
     @abstractmethod
     def task(self, lesson: Lesson) -> PromptTask:
-        """What learns, at its start; torch draws from the seed."""
+        """Return the module to train, in its initial state; torch draws from the seed."""
 
     def refuse(self, on: Encoder) -> None:
         """Refuse an encoder that cannot take a prompt, before any picture is encoded."""
         opened(on)
 
     def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> Any:
-        """What of the pictures is trained on: unit vectors, for prompts that leave them as they are."""
+        """Return the form of the pictures to train on: unit vectors, for prompts that do not change them."""
         return image
 
     @abstractmethod
     def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
-        """The classifier, measured."""
+        """Return the classifier, with its figures."""
 
     @final
     def learn(self, fitting: Fitting) -> Outcome:
@@ -157,11 +157,11 @@ class PromptRecipe(NetworkRecipe):
         return chosen_on, measured
 
     def rate(self, on: Encoder) -> float:
-        """The learning rate: unless given, the tower's own, or CoOp's."""
+        """Return the learning rate: the given one, else the tower's own, else CoOp's."""
         return self.lr or float(getattr(on.text, "prompt_lr", 2e-3))
 
     def training(self, on: Encoder, steps_per_epoch: int) -> Training:
-        """With a cosine behind one epoch of rising, as the authors of CoOp and of what came after it train."""
+        """Return a schedule of one epoch of rise, then a cosine, as in CoOp and later papers."""
         return Training(
             self.epochs * steps_per_epoch,
             self.batch_size,
@@ -177,11 +177,11 @@ class PromptRecipe(NetworkRecipe):
 
 @dataclass(frozen=True)
 class PromptLearning(PromptRecipe):
-    """Learns prompts in the text encoder, and keeps as much of them as costs little on other classes.
+    """Learns prompts in the text encoder, and keeps as much of them as costs little accuracy on other classes.
 
     Args:
-        keep: share of what was learnt to keep, 0 (the encoder as it was) to 1 (all); default: chosen on half of
-            the held-out pictures, within ``may_forget``. Figures come from the other half.
+        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on half of the
+            held-out pictures, within ``may_forget``. Figures come from the other half.
         may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
             it to forget less.
     """
@@ -196,13 +196,13 @@ class PromptLearning(PromptRecipe):
         made: Classifier = network.classifier(pictures.classes)
         held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)
-        told = f"a prompt before the names of {len(pictures.classes)} classes, of {n:,} of your pictures"
+        told = f"a prompt before the names of {len(pictures.classes)} classes, learnt from {n:,} of your pictures"
         made = replace(made, held_out=held, trained_on=told)
         return Outcome(made, pictures, figures, measured=held, index=measured)
 
 
 def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:
-    """A number of pictures of each class to train on, and all held-out ones."""
+    """Draw a number of pictures per class to train on, and return them with all held-out ones."""
     if shots is None:
         return pictures
     generator = torch.Generator().manual_seed(seed)
@@ -217,7 +217,9 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Split held-out pictures into those that choose and those that measure: half of each class, each object whole."""
+    """Split held-out pictures into a half that chooses and a half that measures: half of each class, each object
+    whole.
+    """
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

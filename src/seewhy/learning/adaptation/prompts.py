@@ -1,4 +1,4 @@
-"""Learnt vectors before a class's name: how names are read behind them, and an encoder whose words half does so."""
+"""Learnt vectors before a class's name, the encoding of names behind them, and an encoder that uses them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ...training.task import Task, classified
 from ..encoders.delta import seeing_the_same
 
 N_PARTS = 4
-"""In which names are read, the short ones first."""
+"""Number of parts in which names are encoded, the short names first."""
 BATCH = 64
 STD = 0.02
-"""Of vectors that begin without words (CoOp's authors)."""
+"""Standard deviation of vectors that start without words (CoOp's authors)."""
 
 
 def spoken(name: str) -> str:
-    """A class's name as the text encoder reads it, with blanks for ``_``, as the authors do."""
+    """Return a class's name as the text encoder reads it, with blanks for ``_``, as the authors do."""
     return name.replace("_", " ").strip()
 
 
@@ -44,7 +44,8 @@ def _alike(name: str) -> str:
 
 
 def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes without pictures, each once in its first spelling; case, hyphens and underscores are ignored.
+    """Return the names of classes without pictures, each once in its first spelling; case, hyphens and underscores
+    are ignored.
 
     >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
     ('heron', 'grey-heron')
@@ -62,7 +63,7 @@ def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]
 
 
 def opened(on: Encoder) -> TrainableText:
-    """The encoder's text encoder, if learnt vectors can stand among its tokens."""
+    """Return the encoder's text encoder, if it accepts learnt vectors among its tokens."""
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
@@ -73,7 +74,9 @@ def opened(on: Encoder) -> TrainableText:
 
 
 class Names:
-    """Classes' names with the rest of the encoder's template, tokenised once; equal lengths are read together."""
+    """Class names with the rest of the encoder's template, tokenised once; names of equal length are encoded
+    together.
+    """
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -87,7 +90,7 @@ class Names:
         self.places, self.width = torch.tensor(order).argsort(), self.parts[0].vectors.shape[2]
 
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
-        """Unit vectors of all names behind these vectors; behind each of several where there are several."""
+        """Return unit vectors of all names behind these vectors; with several sets of vectors, behind each."""
 
         def unit(embeddings: TokenEmbeddings, before: Tensor) -> Tensor:
             given = embeddings.with_prefix(before)
@@ -110,7 +113,7 @@ class Prompt(nn.Module, ABC):
     """Learnt vectors ``v`` before every name: ``[mark, v_1, …, v_M, name, end]``."""
 
     conditional: ClassVar[bool] = False
-    """Whether what is read depends on the picture."""
+    """Whether the texts depend on the picture."""
 
     def __init__(self, vectors: Float[Tensor, "p w"]) -> None:
         super().__init__()
@@ -118,12 +121,12 @@ class Prompt(nn.Module, ABC):
 
     @abstractmethod
     def texts(self, names: Names, image: Any = None) -> Float[Tensor, "*b k d"]:
-        """Unit vectors of all names; for these pictures, where it is conditional."""
+        """Return unit vectors of all names; for these pictures, if the prompt is conditional."""
 
     @classmethod
     @abstractmethod
     def restored(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """From its ``state_dict``."""
+        """Build the prompt from its ``state_dict``."""
 
 
 class SharedPrompt(Prompt):
@@ -141,7 +144,7 @@ class SharedPrompt(Prompt):
 
 @torch.no_grad()
 def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w"]:
-    """The vectors of words; without words, ``n_tokens`` of torch's random numbers."""
+    """Return the vectors of words; without words, ``n_tokens`` of torch's random numbers."""
     e = tower.embed(tower.tokens([words or "a"]))
     longest = e.sentence.longest - e.sentence.opening - e.sentence.closing - 1
     found = e.vectors[0][e.words[0]] if words else STD * torch.randn(n_tokens, e.vectors.shape[2])
@@ -155,7 +158,7 @@ def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w
 
 @torch.no_grad()
 def as_it_was(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k d"]:
-    """Names in the encoder's own templates, as in zero-shot classification."""
+    """Return the names in the encoder's own templates, as in zero-shot classification."""
     said = [t.replace("{}", spoken(name)) for name in names for t in tower.templates]
     vectors = tower.encode_text(said)
     return normalize(vectors.unflatten(0, (len(names), len(tower.templates))).mean(1), dim=1)
@@ -169,20 +172,22 @@ def mixed(now: Float[Tensor, "*b k d"], before: Float[Tensor, "k d"], keep: floa
 
 
 def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[Tensor, "b k"]:
-    """Cosines of unit vectors, or of each picture with its own texts if it has some."""
+    """Return cosines of unit vectors, or of each picture with its own texts if it has some."""
     return image @ text.T if text.ndim == 2 else (text @ image[:, :, None])[:, :, 0]
 
 
 class PromptTask(Task):
-    """Pictures find their classes' names behind a prompt: ``CE(scale cos(image, text), label)``."""
+    """A task in which pictures must find their classes' names behind a prompt: ``CE(scale cos(image, text),
+    label)``.
+    """
 
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
     facts: Mapping[str, Sequence[str]] = MappingProxyType({})
-    """Names that are told with the figures."""
+    """Names that are shown with the figures."""
     advice: str = ""
-    """What is said after them."""
+    """Advice that is shown after them."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
@@ -220,7 +225,7 @@ class PromptedText:
 
 @dataclass(frozen=True, eq=False)
 class PromptNetwork(Network):
-    """An encoder and a prompt that was learnt for it."""
+    """An encoder and a prompt learnt for it."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -245,24 +250,24 @@ class PromptNetwork(Network):
 
 
 class NamingNetwork(PromptNetwork):
-    """A prompt behind which names are read once, for a classifier by names with its own encoder."""
+    """A prompt behind which names are encoded once, for a classifier by names with its own encoder."""
 
     of_names: ClassVar[str]
 
     def words(self) -> PromptedText:
-        """The text encoder; its fingerprint covers the encoder and the part of the prompt that is kept."""
+        """Return the text encoder; its fingerprint covers the encoder and the kept share of the prompt."""
         digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
         return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for any classes, by their names."""
+        """Return a classifier for any classes, by their names."""
         own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
 
 @dataclass(frozen=True, eq=False)
 class PromptedNetwork(NamingNetwork):
-    """A learnt prompt before every name that the text encoder reads; pictures are encoded as before."""
+    """A learnt prompt before every name that the text encoder encodes; pictures are encoded as before."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
 
@@ -287,18 +292,18 @@ class PromptedNetwork(NamingNetwork):
 
 @torch.no_grad()
 def image_vectors(on: Encoder, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n d"]:
-    """Pictures as unit vectors among the texts."""
+    """Return pictures as unit vectors in the space of the texts."""
     return normalize(on.text.project(pooled), dim=1)
 
 
 KEEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 N_READ = 20_000
-"""Texts that are read to know what is forgotten, at most, where each picture has texts of its own."""
+"""Most texts that are encoded to measure forgetting, if each picture has its own texts."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What one ``keep`` gives on held-out pictures."""
+    """The result of one ``keep`` on held-out pictures."""
 
     keep: float
     accuracy: float
@@ -318,7 +323,7 @@ def tried(
     held: tuple[Float[Tensor, "n p"], Int[Tensor, " n"]],
     progress: Progress,
 ) -> list[Kept]:
-    """The figures of every ``keep`` on these pictures, 0 first."""
+    """Return the figures of every ``keep`` on these pictures, 0 first."""
     pooled, labels = held
     image, tower = image_vectors(on, pooled), opened(on)
     now, before = prompt.texts(names, image), as_it_was(tower, classes)

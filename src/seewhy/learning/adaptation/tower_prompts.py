@@ -1,4 +1,4 @@
-"""Learnt vectors inside both towers: before the names and in deeper layers of the words half, and among the patches."""
+"""Learnt vectors inside both towers: before the names, in deeper layers of the text half, and among the patches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .word_prompts import Consistent, epoch_weights
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The places for learnt vectors in an encoder's two halves."""
+    """The positions for learnt vectors in an encoder's two halves."""
 
     on: Encoder
     text: TrainableText
@@ -45,7 +45,7 @@ class Towers:
 
     @classmethod
     def of(cls, on: Encoder) -> Self:
-        """Look for them."""
+        """Find these positions in an encoder."""
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
@@ -76,7 +76,9 @@ class Towers:
 
 
 class TowerPrompt(Prompt):
-    """Learnt vectors before the names and in the first layers of both halves; among patches mapped or separate."""
+    """Learnt vectors before the names and in the first layers of both halves; those among patches are mapped or
+    separate.
+    """
 
     def __init__(
         self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
@@ -88,7 +90,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """The initial vectors: words, and random numbers in deeper layers and among patches."""
+        """Return the initial vectors: words, and random numbers in deeper layers and among patches."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -106,7 +108,7 @@ class TowerPrompt(Prompt):
         return len(self.own[0] if len(self.own) else self.vectors)
 
     def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
-        """Those of one layer, counted from 0."""
+        """Return the vectors of one layer, counted from 0."""
         if len(self.own):
             return self.own[layer]
         among_words = self.vectors if layer == 0 else self.deeper[layer - 1]
@@ -140,7 +142,7 @@ class TowerPrompt(Prompt):
 
 
 class PromptedPictures(nn.Module):
-    """Pixels → pooled vectors, with learnt vectors between class token and patches; differentiable in these."""
+    """Pixels → pooled vectors, with learnt vectors between class token and patches; differentiable in these vectors."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -166,7 +168,7 @@ class PromptedPictures(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TowerPromptedNetwork(NamingNetwork):
-    """An encoder with learnt vectors in both halves, of which all or none are kept."""
+    """An encoder with learnt vectors in both halves; it keeps all or none of them."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
 
@@ -209,12 +211,14 @@ class TowerPromptedNetwork(NamingNetwork):
 
 
 def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-    """Unit vectors among the texts; differentiable."""
+    """Return unit vectors in the space of the texts; differentiable."""
     return normalize(on.text.project(pictures(pixels)), dim=1)
 
 
 class TowerTask(PromptTask):
-    """Pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text), label)``."""
+    """A task in which pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text),
+    label)``.
+    """
 
     needs = ("pixels", "labels")
 
@@ -229,11 +233,11 @@ class TowerTask(PromptTask):
 
 @dataclass(frozen=True)
 class TowerPromptLearning(PromptRecipe):
-    """Learns vectors in both halves of an encoder, of which all or none are kept.
+    """Learns vectors in both halves of an encoder, and keeps all or none of them.
 
     Args:
         depth: layers of both towers with vectors of their own, from 1 (authors: 9 of 12).
-        keep: 1 keeps all that was learnt; 0 keeps the encoder as it was.
+        keep: 1 keeps everything learnt; 0 keeps the original encoder.
     """
 
     needs: ClassVar[str] = "labelled pictures, and an encoder of two transformers"
@@ -269,7 +273,7 @@ class TowerPromptLearning(PromptRecipe):
         if held is not None:
             held = with_logits(made.head, replace(held, before=pictures.own_crops(index).pooled))
         n = len(pictures.trained)
-        told = f"prompts in both towers, of {n:,} of your pictures of {len(pictures.classes)} classes"
+        told = f"prompts in both encoders, learnt from {n:,} of your pictures of {len(pictures.classes)} classes"
         made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
         return Outcome(made, pictures, figures, measured=held, index=places, keep=False)
 
@@ -279,13 +283,13 @@ class TowerPromptLearning(PromptRecipe):
 class MaPLe(TowerPromptLearning):
     """Learns prompts in the text and the image encoder: before the class names and among the patches.
 
-    With ``P_i`` the vectors in layer ``i`` of the text encoder, those in that of the image encoder are ``F_i(P_i)``,
-    for the first ``depth`` layers (equations 4 to 8); trained by the cross entropy of CoOp. In each of these layers new
-    vectors replace the outputs of the last; behind the last layer the outputs travel on. The classifier has an
-    encoder of its own, which encodes every picture again.
+    ``P_i`` are the vectors in layer ``i`` of the text encoder, and ``F_i(P_i)`` those in layer ``i`` of the image
+    encoder, for the first ``depth`` layers (equations 4 to 8). They are trained by the cross entropy of CoOp. In each
+    of these layers new vectors replace the previous layer's outputs; after the last of them the outputs pass on. The
+    classifier has its own encoder, which encodes every picture again.
 
-    Differences: single precision; vectors are behind the class token (theirs behind the patches, which is equal); the
-    rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
+    Differences: single precision; vectors follow the class token (theirs follow the patches, which is equivalent);
+    the rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
 
     Cost: one pass of the image encoder for every picture and epoch, forward and backward, and one of the text encoder
     over all classes per step. Predicting costs as much as with the encoder alone.
@@ -322,12 +326,12 @@ class PromptSRCTowers(TowerPromptLearning):
     """Learns prompts in the text and the image encoder, kept close to the frozen encoders' outputs.
 
     ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
-    ``p_0`` of the frozen encoder on the same crop. At the end, the average of all epochs' vectors by a Gaussian
-    (sections 3.2 and 3.3). ``promptsrc`` has vectors before the names alone, for any encoder with tokens in its text
-    half. The classifier has an encoder of its own, which encodes every picture again.
+    ``p_0`` of the frozen encoder on the same crop. At the end, all epochs' vectors are averaged with Gaussian weights
+    (sections 3.2 and 3.3). ``promptsrc`` has vectors only before the names, for any encoder with tokens in its text
+    half. The classifier has its own encoder, which encodes every picture again.
 
-    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors are behind the
-    class token (theirs behind the patches, which is equal); the rate rises for one epoch (theirs is 1e-5).
+    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors follow the class
+    token (theirs follow the patches, which is equivalent); the rate rises for one epoch (theirs is 1e-5).
 
     Cost: two passes of the image encoder for every picture and epoch, one of them also backward, and one of the text
     encoder over all classes per step. Predicting costs as much as with the encoder alone.

@@ -1,4 +1,4 @@
-"""Prompts in the words half alone: CoOp, CoCoOp and PromptSRC; OGEN has a file of its own."""
+"""Prompts in the text half alone: CoOp, CoCoOp and PromptSRC; OGEN has its own file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptNetwork, PromptTask, SharedPrompt, as_it_was, begun, mixed, opened, scores
 
 N_AT_ONCE = 256
-"""Texts that CoCoOp reads at once when predicting."""
+"""Texts that CoCoOp encodes at once when predicting."""
 
 
 @classifiers.register
@@ -55,7 +55,7 @@ class CoOp(PromptLearning):
 
 
 class ShiftedPrompt(Prompt):
-    """``v_m(x) = v_m + h(x)``, with ``h`` two layers, the inner one a sixteenth as wide."""
+    """``v_m(x) = v_m + h(x)``, where ``h`` has two layers, the inner one a sixteenth as wide."""
 
     conditional: ClassVar[bool] = True
 
@@ -75,7 +75,7 @@ class ShiftedPrompt(Prompt):
 
 
 class ShiftedFeature:
-    """Pooled pictures → the cosines with the classes' names, every picture with texts of its own."""
+    """Pooled pictures → cosines with the classes' names, where every picture has its own texts."""
 
     def __init__(self, on: Encoder, prompt: ShiftedPrompt, keep: float, classes: Sequence[str]) -> None:
         self.on, self.prompt, self.keep = on, prompt, keep
@@ -94,14 +94,14 @@ class ShiftedFeature:
 
     @torch.enable_grad()
     def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
-        """The gradient: to first order, as texts follow the picture."""
+        """Return the gradient, to first order, because texts depend on the picture."""
         leaf = pooled.detach().requires_grad_()
         return torch.autograd.grad((self(leaf) * rows).sum(), leaf)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A prompt between pooled pictures and the classes' names, which are read again for each picture."""
+    """A prompt between pooled pictures and the classes' names, which are encoded again for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -110,11 +110,11 @@ class ShiftedNetwork(PromptNetwork):
         return self.on
 
     def feature(self) -> ShiftedFeature:
-        """Pooled pictures → cosines with the names."""
+        """Return a module from pooled pictures to cosines with the names."""
         return ShiftedFeature(self.on, self.prompt, self.keep, self.classes)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """A classifier for classes by their names, whichever they are."""
+        """Return a classifier for any classes, by their names."""
         own = replace(self, classes=check_names(classes))
         told = "nothing but the names of the classes, read behind a learnt prompt that each picture shifts"
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
@@ -139,10 +139,10 @@ class ShiftedNetwork(PromptNetwork):
 class CoCoOp(PromptLearning):
     """CoOp's prompt, shifted by each picture, so that it adapts to classes it never saw.
 
-    ``v_m(x) = v_m + h(x)`` (equation 3), ``h`` two layers behind the picture's unit vector. The classes' names are
-    encoded again for each picture.
+    ``v_m(x) = v_m + h(x)`` (equation 3), where ``h`` has two layers on the picture's unit vector. The classes' names
+    are encoded again for each picture.
 
-    Differences: those of CoOp; and the classifier's head encodes the names, so a map of the decision is first-order.
+    Differences: those of CoOp; and the head encodes the names, so a map of the decision holds to first order only.
 
     Cost: one pass of the text encoder over all classes for every *picture*, forward and backward in training, and again
     when predicting: about a second for 40 classes on a CPU. Use few shots.
@@ -164,25 +164,25 @@ class CoCoOp(PromptLearning):
 
 
 def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
-    """How much each epoch's prompt counts in the end: a Gaussian over epochs 1, 2, …, that adds up to 1."""
+    """Return the weight of each epoch's prompt in the average: a Gaussian over epochs 1, 2, … with sum 1."""
     raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
     return [weight / sum(raw) for weight in raw]
 
 
 def consistency(text: Tensor, before: Tensor, logits: Tensor, logits_before: Tensor, weight: float) -> Tensor:
-    """``weight mean|text - before| + sum KL(before || now) / (b k)``; the authors divide by all numbers."""
+    """Return ``weight mean|text - before| + sum KL(before || now) / (b k)``; the authors divide by all numbers."""
     now, then = logits.log_softmax(1), logits_before.log_softmax(1)
     return weight * l1_loss(text, before) + kl_div(now, then, reduction="sum", log_target=True) / logits.numel()
 
 
 class Consistent(PromptTask):
-    """CoOp's loss, the distance from what was known, and an average over epochs in the end."""
+    """CoOp's loss plus the distance from the original encoder, with a final average over epochs."""
 
     n_done: Tensor
     average: Tensor
 
     def begin(self, lesson: Lesson, weights: list[float], text: float, image: float) -> None:
-        """Take what names were, how much each epoch counts, and how much the distances of texts and pictures."""
+        """Set the original names, the weight of each epoch, and the weights of the distances of texts and pictures."""
         self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
         self.weights_held = (text, image)
         self.before = as_it_was(lesson.on.text, lesson.classes)
@@ -190,7 +190,7 @@ class Consistent(PromptTask):
         self.register_buffer("average", torch.zeros_like(parameters_to_vector(self.prompt.parameters()).detach()))
 
     def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
-        """What pictures were before; in a tower without prompts the same."""
+        """Return the pictures before training; without prompts in the picture tower they are the same."""
         return image
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
@@ -225,7 +225,7 @@ class PromptSRC(PromptLearning):
     Differences: no prompts in the image encoder or in deeper layers, so pictures stay as they are and the paper's
     distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
 
-    Cost: as CoOp.
+    Cost: that of CoOp.
 
     Args:
         text_weight: weight of keeping names where they were, from 0 (authors: 25); raise it to forget less.

@@ -1,1 +1,1 @@
-"""Encoders that were trained here on top of others."""
+"""Encoders that SeeWhy trained on top of others."""

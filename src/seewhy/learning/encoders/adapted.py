@@ -31,7 +31,7 @@ from .towers import Halves, PrefixedWords, TunedPictures, TunedTowers
 CARD = ADAPTED
 FORMAT = 1
 DIGITS = 16
-"""Of a picture's SHA-256."""
+"""Digits kept of a picture's SHA-256."""
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "adapted", "base")),
@@ -47,25 +47,25 @@ FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, P
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
 """What was trained, by the ``form`` that its facts name."""
 OLDER = {"instructed": "an instruction changed the pooled vector and not what the network sees"}
-"""Forms that are trained no more, and what they were."""
+"""Forms that can no longer be trained, and their names."""
 
 
 class Trained(Protocol):
-    """What was trained, in whichever form."""
+    """A trained part of an encoder, in any form."""
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder with it."""
+        """Return the encoder with the trained part."""
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Its tensors."""
+        """Return the trained tensors."""
 
     def facts(self) -> dict[str, Any]:
-        """What beside tensors is needed to build it again, as JSON; ``form`` says which it is."""
+        """Return the facts needed besides tensors to build it again, as JSON; ``form`` names the form."""
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """An encoder, what was trained on it, and how much of that is kept, from 0 (nothing) to 1 (all).
+    """An encoder, its trained part, and the share of the training to keep, from 0 (nothing) to 1 (all).
 
     ``trained_on`` holds the first 16 digits of the SHA-256 of each picture file.
     """
@@ -84,11 +84,11 @@ class Adaptation:
             )
 
     def encoder(self, name: str = "adapted") -> Encoder:
-        """The encoder with what was trained."""
+        """The encoder with its trained part."""
         return self.trained.grown(self.base, name, self.keep)
 
     def save(self, folder: str | Path, more: Mapping[str, bytes | str] | None = None) -> Path:
-        """Write the card and, beside it, the tensors; an adapted encoder that was there is replaced with its card."""
+        """Write the card and, beside it, the tensors; they replace an existing adapted encoder."""
         folder = check_place(Path(folder))
         own = {f"trained.{n}": t for n, t in self.trained.delta(self.base).items()}
         digests = list(bytes.fromhex("".join(d[:DIGITS] for d in self.trained_on)))
@@ -106,12 +106,12 @@ class Adaptation:
 
 
 def check_place(folder: Path) -> Path:
-    """The folder, if an adapted encoder can be saved there; checked before the work begins."""
+    """Return the folder, if an adapted encoder can be saved there; checked before the work begins."""
     return ARCHIVE.check(folder)
 
 
 def is_adapted(folder: str | Path) -> bool:
-    """Whether a folder has the mark of an adapted encoder; never raises for what is in it."""
+    """Whether a folder has the mark of an adapted encoder; never raises for its content."""
     with contextlib.suppress(OSError, ValueError):
         return ARCHIVE.is_one(Path(folder))
     return False
@@ -124,7 +124,7 @@ def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) 
 
 
 def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder | str | None = None) -> Adaptation:
-    """What :meth:`Adaptation.save` wrote; see :func:`load`."""
+    """Open the folder that :meth:`Adaptation.save` wrote; see :func:`load`."""
     folder = Path(folder)
     card = ARCHIVE.load_card(folder)
     try:

@@ -29,23 +29,23 @@ from ...encoders.split import freeze
 from .delta import digest_of, seeing_the_same, sizes_of
 
 WIDTH = 256
-"""Of the space that is learnt beside the encoder's own."""
+"""Width of the space that is learnt beside the encoder's own."""
 SENTENCE_SCALE = 8.0
-"""Unit vectors of some hundred numbers are made larger by this, so that one rate of learning suits all weights."""
+"""Factor on unit vectors of some hundred dimensions, so that one learning rate suits all weights."""
 REFIT = ("coefficients", "centres", "left", "right")
-"""What the encoder's own place of sentences is fitted anew with; see :class:`RefittedText`."""
+"""Settings for refitting the encoder's map from sentences to pictures; see :class:`RefittedText`."""
 
 
 class PairedHeads(nn.Module):
     """A second space for pictures and sentences beside the encoder's own, learnt on its frozen vectors.
 
-    ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and
-    ``text = [√(1 - keep) t, √keep · B s / |B s|]``: apart from lengths, a picture's cosine with a text mixes the old
-    (``1 - keep``) and the new one (``keep``). ``p`` is a picture among the texts, ``t`` a sentence there, ``s`` the
-    sentence's own vector. All is affine in the pooled features, so that closed forms of explanations hold.
+    ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and ``text = [√(1 - keep) t, √keep · B s / |B
+    s|]``. So, apart from lengths, a picture's cosine with a text mixes the old (``1 - keep``) and the new one
+    (``keep``). ``p`` is a picture in the space of the texts, ``t`` a sentence there, ``s`` the sentence's own vector.
+    Everything is affine in the pooled features, so that closed forms of explanations hold.
 
-    Where the encoder's place of a sentence is a regression (:class:`RefittedText`), ``t`` is fitted anew. A sentence
-    that is nearer to the name of an own class than to any that was adapted to keeps its old place.
+    If the encoder maps sentences by a regression (:class:`RefittedText`), ``t`` is refitted. A sentence that is
+    nearer to the name of one of the encoder's own classes than to any training text keeps its old vector.
     """
 
     form = "heads"
@@ -67,7 +67,7 @@ class PairedHeads(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
-        """With torch's random numbers."""
+        """Return untrained heads, from torch's random numbers."""
         one = own_vectors(on.text, ["a"])
         heads = cls(place(on.text, one).shape[1], one.shape[1], width)
         if refit and isinstance(on.text, RefittedText):
@@ -76,25 +76,27 @@ class PairedHeads(nn.Module):
         return heads.beside(on)
 
     def beside(self, on: Encoder) -> Self:
-        """With the names of the encoder's own classes, which are read when they are first asked for."""
+        """Return heads that know the names of the encoder's own classes, which are encoded when they are first
+        needed.
+        """
         if named(on):
             self.names = cache(lambda: own_sentences(on.text, names_of(on)))
         return self
 
     @torch.no_grad()
     def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
-        """Learn from the training sentences how to recognise own classes' names."""
+        """Learn from the training sentences how to recognise the names of the encoder's own classes."""
         if self.names is not None:
             self.heard = whole_numbers(centres_of(sentences))
         return self
 
     @property
     def refit(self) -> dict[str, Tensor]:
-        """What the place of sentences is fitted anew with; nothing where it stays."""
+        """Return the settings for refitting the map of sentences; none if it is not refitted."""
         return {name: tensor for name in REFIT if (tensor := getattr(self, name)) is not None}
 
     def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
-        """``t``: where the encoder's own text encoder places sentences; unchanged if nothing is kept."""
+        """Return ``t``: the vectors of the encoder's own text encoder; unchanged if nothing is kept."""
         refit = self.refit
         if not refit or not keep or not isinstance(tower, RefittedText):
             return place(tower, vectors)
@@ -117,19 +119,21 @@ class PairedHeads(nn.Module):
         return self
 
     def image(self, projected: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
-        """Pictures among the texts → in both spaces, not of unit length."""
+        """Pictures in the space of the texts → in both spaces, not of unit length."""
         new = self.size * self.pictures((projected - self.mean) / self.spread)
         return torch.cat([math.sqrt(1 - keep) * projected, math.sqrt(keep) * new], 1)
 
     def text(self, sentences: Float[Tensor, "b s"], placed: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
-        """Sentences by their own vectors and their place → in both spaces, of unit length."""
+        """Sentences, by their own vectors and their vectors among the pictures → in both spaces, of unit length."""
         new = normalize(self.sentences(SENTENCE_SCALE * sentences), dim=1)
         return torch.cat([math.sqrt(1 - keep) * placed, math.sqrt(keep) * new], 1)
 
     def guarded(
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
-        """The same from the encoder's own words half, where sentences like own classes' names keep their old place."""
+        """Return the same from the encoder's own text half; sentences like its own classes' names keep their old
+        vectors.
+        """
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text
@@ -138,18 +142,18 @@ class PairedHeads(nn.Module):
         return normalize(torch.cat([old, openness(sentences, normalize(self.heard, dim=1), near) * new], 1), dim=1)
 
     def named_anew(self, tower: TextTower, keep: float) -> Float[Tensor, "k e"]:
-        """Own classes' names, each as if it were none of them: what becomes of other names."""
+        """Return the encoder's class names, each read as a new name, which shows the effect on other names."""
         assert self.names is not None
         return self.guarded(tower, self.names(), keep, likest_other(self.names()))
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder with another text encoder; its view of pictures and its own classes stay."""
+        """Return the encoder with another text encoder; its pictures and its own classes stay the same."""
         fingerprint = digest_of(self.delta(on), on, keep)
         under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
         return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """All weights, each in the smallest type that holds it exactly."""
+        """Return all weights, each in the smallest type that holds it exactly."""
         return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
@@ -190,10 +194,10 @@ class AdaptedText:
 
 
 def fewest_digits(tensor: Tensor) -> Tensor:
-    """In eight or sixteen bits if these hold every number exactly."""
+    """Return the tensor in eight or sixteen bits if these hold every number exactly."""
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 
 def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-    """What :func:`own_vectors` gave → unit vectors among the pictures."""
+    """Map the result of :func:`own_vectors` to unit vectors in the space of the pictures."""
     return tower.place(vectors) if isinstance(tower, SentenceText) else vectors

@@ -1,4 +1,4 @@
-"""An encoder whose last layers see a picture under an instruction."""
+"""An encoder whose last layers process a picture under an instruction."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ from .token_blocks import Placed, Without, with_more_prefix
 _logger = logging.getLogger(__name__)
 
 RANK = 64
-"""Of what an instruction adds to a pooled picture: a full matrix learns the training pictures by heart."""
+"""Rank of the change that an instruction makes to a pooled picture: a full matrix would overfit the training
+pictures.
+"""
 LAYERS = 4
-"""Convolutions that instructions modulate, at least; of lite0 all behind the last block but one."""
+"""Fewest convolutions that instructions modulate; in lite0, all behind the last block but one."""
 SHARPNESS = 20.0
-"""A sentence is read as those that were taught, weighed by ``softmax(SHARPNESS cos)``."""
+"""A sentence is read as a mixture of the trained instructions, weighted by ``softmax(SHARPNESS cos)``."""
 SAID = 0.99
-"""Cosine from which an instruction is one that was taught, in other letters: 'The_Colour' for 'the colour'."""
+"""Cosine from which an instruction counts as a trained one in other letters: 'The_Colour' for 'the colour'."""
 TOLD: set[tuple[str, str]] = set()
-"""Encoders by fingerprint, and instructions, that a warning was considered for in this run: one opens them anew."""
+"""Encoders by fingerprint, and instructions, whose warning was handled in this run, because one run opens them again
+and again.
+"""
 FAR = 0.4
-"""Cosine of sentences that ask for different things, where one thing alone was taught."""
+"""Cosine of sentences with different questions, used if only one instruction was trained."""
 
 
 class Modulated(nn.Module):
-    """A convolution whose channels are scaled and shifted, by numbers of each picture or of all."""
+    """A convolution whose channels are scaled and shifted, by values per picture or for all."""
 
     gain: Tensor
     shift: Tensor
@@ -74,7 +78,7 @@ class Modulation(nn.Module):
 
     @torch.no_grad()
     def measure(self, vectors: Float[Tensor, "n f"]) -> None:
-        """Take each channel's spread over pictures."""
+        """Measure each channel's spread over pictures."""
         found: list[Tensor] = []
 
         def look(_m: nn.Module, _args: Any, out: Tensor) -> None:
@@ -85,7 +89,7 @@ class Modulation(nn.Module):
         self.deviation.copy_(torch.cat(found))
 
     def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
-        """What follows the encoder below and the head, under an instruction for each picture, or under one."""
+        """Return the changed layers and the head, under one instruction for each picture, or one for all."""
         gain, shift = (strength * self.film(self.hidden(SENTENCE_SCALE * instruction).tanh())).chunk(2, -1)
         parts = (one.split([*self.sizes.values()], -1) for one in (gain, shift * self.deviation))
         layers = [(name, self.parts[0].get_submodule(name)) for name in self.sizes]
@@ -128,7 +132,7 @@ class ConditionToken(nn.Module):
         self.token = nn.Linear(sentence_width, shape[1])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> None:
-        """Nothing: a block normalises what it is given."""
+        """Measure nothing: a block normalises its input."""
 
     def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
         head, at = self.on[0].head, self.on[0].layout.prefix
@@ -156,7 +160,7 @@ class Projection(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def measure(self, pooled: Float[Tensor, "n p"]) -> None:
-        """Take mean, spread and length of pictures."""
+        """Measure mean, spread and length of pictures."""
         self.mean = pooled.mean(0)
         self.spread = (pooled - self.mean).square().mean().sqrt().clamp(min=1e-6)
         self.size = pooled.norm(dim=1).mean()
@@ -178,11 +182,12 @@ def refuse_long(on: Encoder, instruction: str) -> None:
 
 
 class Instructed(nn.Module):
-    """What an instruction changes: the encoder's last layers, and the projection of their output to the words.
+    """The change that an instruction makes: in the encoder's last layers, and in the projection of their output to
+    the words.
 
-    ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, instead of the
-    sentence given. If its best cosine with these is no higher than the mean cosine between different trained
-    instructions, nothing is changed; from half-way between that and 1 on, the full change applies. So an untrained
+    ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, and replaces the
+    given sentence. If its best cosine with these is no higher than the mean cosine between different trained
+    instructions, nothing changes; from half-way between that and 1, the full change applies. So an untrained
     instruction is no worse than none. ``keep`` scales every change.
     """
 
@@ -204,7 +209,7 @@ class Instructed(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, questions: Sequence[Sequence[str]], **sizes: int) -> Self:
-        """The untrained module, which changes nothing yet; takes the wordings of each instruction."""
+        """Return the untrained module, which changes nothing yet; takes the wordings of each instruction."""
         taught = tuple(words for wordings in questions for words in wordings)
         found = cls(on, len(taught), **sizes)
         found.taught, found.sentences = taught, normalize(own_vectors(on.text, taught), dim=1).clone()
@@ -216,37 +221,37 @@ class Instructed(nn.Module):
 
     @property
     def below(self) -> Encoder:
-        """The encoder below the changed layers; its pooled vectors are their input."""
+        """Return the encoder below the changed layers; its pooled vectors are their input."""
         return self.layers.below
 
     @torch.no_grad()
     def plain(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Pictures of the encoder below, as the encoder pools them."""
+        """Return the lower encoder's pictures as the whole encoder pools them."""
         rest, head = self.layers.changed(self.sentences[0], 0.0)
         return torch.cat([head(rest(part.float())) for part in vectors.split(STEP)])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Take spreads and means of pictures of the encoder below; they are returned as the encoder pools them."""
+        """Measure spreads and means on the lower encoder's pictures; returns them as the whole encoder pools them."""
         pooled = self.plain(vectors)
         self.layers.measure(vectors[:: max(1, len(vectors) // 128)].float())
         self.projection.measure(pooled)
         return pooled
 
     def read(self, instruction: Float[Tensor, "b e"]) -> tuple[Float[Tensor, "b e"], Float[Tensor, " b"]]:
-        """Sentences → mixtures of the trained instructions, and how much of their change is applied."""
+        """Sentences → mixtures of the trained instructions, and the share of the change that applies."""
         cosines = normalize(instruction, dim=1) @ self.sentences.T
         near = (1 + self.far) / 2
         trust = ((cosines.amax(1) - self.far) / (near - self.far)).clamp(0, 1)
         return (SHARPNESS * cosines).softmax(1) @ self.sentences, trust
 
     def pooled(self, vectors: Float[Tensor, "b f"], instruction: Float[Tensor, "b e"]) -> Float[Tensor, "b p"]:
-        """Pictures of the encoder below, each under an instruction as it is read, before the projection."""
+        """Return the lower encoder's pictures, each under an encoded instruction, before the projection."""
         rest, head = self.layers.changed(instruction)
         seen: Tensor = head(rest(vectors))
         return seen
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder, which now takes instructions."""
+        """Return the encoder, which now takes instructions."""
         digest = digest_of(self.delta(on), on, keep)
 
         @torch.no_grad()
@@ -282,7 +287,7 @@ class Instructed(nn.Module):
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
-        """Warn of an instruction that was not trained: it is understood by its similarity to those that were."""
+        """Warn about an untrained instruction: it is understood by its similarity to the trained ones."""
         cosines = self.sentences @ normalize(sentence, dim=0)
         best = int(cosines.argmax())
         if instruction in self.taught or float(cosines[best]) >= SAID:
@@ -295,7 +300,7 @@ class Instructed(nn.Module):
         )
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """All weights but the encoder's own."""
+        """Return all weights except the encoder's own."""
         return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What stands between an encoder and the objective that trains it, and is left out of the result unless asked for."""
+"""The layers between an encoder and its objective, which the saved encoder omits by default."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .delta import sizes_of
 
 Form = Literal["none", "linear", "mlp", "fixed"]
 TOLERANCE = 1e-3
-"""Weight, beside that of the first coordinate, from which on a coordinate counts."""
+"""Least weight, relative to the first coordinate, of a coordinate that counts."""
 FADED = 1e-6
-"""Weight below which a coordinate gets next to no gradient."""
+"""Weight below which a coordinate gets almost no gradient."""
 
 
 class Reweighted(nn.Module):
@@ -68,7 +68,7 @@ class Projection:
             )
 
     def kappa_for(self, width: int) -> float:
-        """By how much each coordinate weighs less than the one before it."""
+        """Return the factor between the weights of two consecutive coordinates."""
         effective = self.effective or max(1.0, width / 2)
         kappa = self.kappa or (1 / TOLERANCE) ** (1 / effective)
         if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
@@ -80,7 +80,7 @@ class Projection:
         return kappa
 
     def build(self, width: int, progress: Progress | None = None) -> nn.Module:
-        """The head for vectors of this width, with random weights."""
+        """Return the head for vectors of this width, with random weights."""
         if self.form == "fixed" and progress is not None:
             log_kappa = math.log(self.kappa_for(width))
             n = width if log_kappa == 0 else min(width, math.floor(-math.log(FADED) / log_kappa) + 1)
@@ -100,12 +100,12 @@ class Projection:
         return nn.Sequential(nn.Linear(width, inner), *norm, nn.ReLU(), nn.Linear(inner, self.width))
 
     def facts(self, width: int) -> dict[str, Any]:
-        """The facts from which :func:`restored` builds it again, as JSON."""
+        """Return the facts from which :func:`restored` builds it again, as JSON."""
         kappa = self.kappa_for(width) if self.form == "fixed" else None
         return {"form": self.form, "width": self.width, "kappa": kappa, "behind": width}
 
     def out_width(self, width: int) -> int:
-        """Of what it gives."""
+        """Return the width of the output."""
         return width if self.form in ("none", "fixed") else self.width
 
 

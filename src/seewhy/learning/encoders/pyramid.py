@@ -1,4 +1,4 @@
-"""A feature pyramid on the stages of a trunk: a finer map that knows what the coarsest one does."""
+"""A feature pyramid on the stages of a trunk: a finer map with the information of the coarsest one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...errors import ModelError
 from .delta import halves_of, sizes_of
 
 N_LEVELS = 3
-"""Maps at most, the trunk's own among them."""
+"""Most maps, including the trunk's own."""
 WIDTH = 128
 """Channels of every level."""
 
@@ -34,7 +34,7 @@ class Stage:
 
 
 def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
-    """The last map of every size that a trunk makes, finest first; the last one is its output."""
+    """Return the last map of every size in a trunk, finest first; the last one is its output."""
     trace = Arrangements(trunk, example_pixels(size))
     own = layout.to_grid(trace.output)
     last = (int(own.shape[2]), int(own.shape[3]))
@@ -53,7 +53,7 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
 
 
 class Pyramid(nn.Module):
-    """Maps of all stages in one width, each with the coarser ones added (FPN, Lin et al. 2017, arXiv:1612.03144)."""
+    """Maps of all stages in one width, each added to the coarser ones (FPN, Lin et al. 2017, arXiv:1612.03144)."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
         super().__init__()
@@ -65,13 +65,15 @@ class Pyramid(nn.Module):
 
     @classmethod
     def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:
-        """A pyramid on a copy of an encoder's trunk; its own layers start at random."""
+        """Return a pyramid on a copy of an encoder's trunk; its own layers start at random."""
         stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels)
         return cls(halves_of(encoder)[0], encoder.layout, stages, width)
 
     @classmethod
     def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
-        """One by what :meth:`facts` gave, on a trunk; its own layers are zero until their tensors are loaded."""
+        """Build a pyramid on a trunk from the result of :meth:`facts`; its own layers are zero until their tensors
+        are loaded.
+        """
         stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
         sizes_of(facts, "width")
         for stage in facts["stages"]:
@@ -87,7 +89,7 @@ class Pyramid(nn.Module):
         return made
 
     def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
-        """The maps, finest first."""
+        """Return the maps, finest first."""
         found: dict[str, Tensor] = {}
         with hooked(listen(self.trunk, stage.layer, found) for stage in self.stages if stage.layer):
             last = self.trunk(pixels)
@@ -101,16 +103,16 @@ class Pyramid(nn.Module):
         return tuple(reversed(made))
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The finest map."""
+        """Return the finest map."""
         return self.levels(pixels)[0]
 
     def facts(self) -> dict[str, Any]:
-        """The facts that are needed to build its layers again, beside the tensors, as JSON."""
+        """Return the facts needed besides tensors to build its layers again, as JSON."""
         return {"width": self.width, "stages": [asdict(stage) for stage in self.stages]}
 
 
 def listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
-    """Keep a layer's output under its name, until the handle is removed."""
+    """Store a layer's output under its name, until the handle is removed."""
 
     def look(_: nn.Module, _given: Any, out: Tensor) -> None:
         found[layer] = out

@@ -1,4 +1,4 @@
-"""The blocks of transformers, in trunks and in words halves: where they are kept, and vectors of one's own in them."""
+"""The blocks of transformers, in trunks and text halves: where to find them, and how to add vectors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ IMAGE_STACKS = (
     "tower.layers",
     "tower.layer",
 )
-"""Where timm, open_clip and transformers keep the blocks of a picture tower, in the trunks that SeeWhy cuts."""
+"""Where timm, open_clip and transformers store the blocks of a picture tower, in the trunks that SeeWhy cuts."""
 TEXT_STACKS = ("model.transformer.resblocks", "model.text.transformer.resblocks", "model.text_model.encoder.layers")
-"""Where open_clip and transformers keep those of a words half."""
+"""Where open_clip and transformers store the blocks of a text half."""
 FIRST_NORMS = ("visual.ln_pre", "tower.pre_layrnorm", "tower.pre_layernorm", "module.norm_pre")
-"""Where they keep the norm before a picture tower's first block, if there is one."""
+"""Where they store the norm before a picture tower's first block, if there is one."""
 
 
 def inside(module: nn.Module, path: str) -> nn.Module | None:
-    """A submodule, if there is one."""
+    """Return a submodule, if it exists."""
     try:
         return module.get_submodule(path)
     except AttributeError:
@@ -38,14 +38,16 @@ def inside(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def image_stack(encoder: Encoder) -> str | None:
-    """The place of a vision transformer's blocks, except the last, in the trunk; ``None`` if it is not one."""
+    """Return the path of a vision transformer's blocks, except the last, in the trunk; ``None`` for any other
+    network.
+    """
     if not isinstance(encoder.head, LastBlock) or encoder.layout.grid is None:
         return None
     return _stack(encoder.trunk, IMAGE_STACKS)
 
 
 def text_stack(words: nn.Module) -> str | None:
-    """The place of a text encoder's blocks; ``None`` if no known ones are found."""
+    """Return the path of a text encoder's blocks; ``None`` if no known ones are found."""
     return _stack(words, TEXT_STACKS)
 
 
@@ -56,13 +58,13 @@ def _stack(module: nn.Module, paths: tuple[str, ...]) -> str | None:
 
 
 def first_norm(trunk: nn.Module) -> nn.Module:
-    """The norm before the first block, or the identity."""
+    """Return the norm before the first block, or the identity."""
     found = (inside(trunk, path) for path in FIRST_NORMS)
     return next((norm for norm in found if norm is not None), nn.Identity())
 
 
 def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
-    """A second view of a block with ``n`` more leading tokens that get no rotary position."""
+    """Return a second view of a block with ``n`` more leading tokens that get no rotary position."""
     changes = {}
     for name, part in block.named_modules():
         if name and isinstance(count := getattr(part, "num_prefix_tokens", None), int):
@@ -88,7 +90,7 @@ class Placed(nn.Module):
 
 
 class Without(nn.Module):
-    """What follows the blocks, without some of the tokens."""
+    """The layers after the blocks, without some of the tokens."""
 
     def __init__(self, tail: nn.Module, at: int, n: int) -> None:
         super().__init__()

@@ -22,11 +22,11 @@ from .projection import restored
 from .pyramid import Pyramid
 
 Halves = Literal["image", "text", "towers"]
-"""Which halves are trained: one of the two, or both."""
+"""Which halves are trained: one, or both."""
 BATCH = 64
-"""Sentences at once."""
+"""Sentences encoded at once."""
 SOURCES = ("class", "caption")
-"""Kinds of text; an encoder reads with the last one's prefix where nothing is said."""
+"""Kinds of text; by default an encoder uses the last one's prefix."""
 
 
 class TunedHalves(nn.Module, ABC):
@@ -36,10 +36,10 @@ class TunedHalves(nn.Module, ABC):
 
     @abstractmethod
     def fresh(self, on: Encoder) -> Self:
-        """The same halves as they are before any training."""
+        """Return the same halves before any training."""
 
     def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        """Towards the trained weights as far as ``keep`` says (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
+        """Interpolate towards the trained weights by ``keep`` (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
         if keep == 1.0:
             return self
         found = self.fresh(on)
@@ -52,7 +52,7 @@ class TunedHalves(nn.Module, ABC):
         return found
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """The tensors that differ from the encoder's, and all that it lacks."""
+        """Return the tensors that differ from the encoder's, and all that it lacks."""
         before = dict(self.fresh(on).named_children())
         parts = {name: part for name, part in self.named_children() if name in before}
         more: nn.Module | None = getattr(self, self.added)
@@ -61,7 +61,7 @@ class TunedHalves(nn.Module, ABC):
 
 
 def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
-    """The encoder's text encoder, if its weights can be trained."""
+    """Return the encoder's text encoder, if its weights can be trained."""
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
@@ -72,7 +72,7 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an encoder's halves, ``None`` for an untrained one; a detector's ``heads`` are kept with them."""
+    """Copies of an encoder's halves, ``None`` for an untrained one; a detector's ``heads`` are stored with them."""
 
     added = "heads"
 
@@ -91,7 +91,7 @@ class TunedTowers(TunedHalves):
 
     @classmethod
     def before(cls, on: Encoder, form: Halves) -> Self:
-        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        """Return an encoder's halves before any training, frozen; the original encoder does not change."""
         tower = trainable(on)
         words = None if form == "image" else freeze(copy.deepcopy(tower.module)).cpu()
         if form == "text":
@@ -102,20 +102,20 @@ class TunedTowers(TunedHalves):
         return self.before(on, self.form)
 
     def image_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """Trunk, pool and projection, of towers that have a picture half."""
+        """Return trunk, pool and projection, of towers that have a picture half."""
         assert self.trunk is not None
         assert self.pool is not None
         assert self.projection is not None
         return self.trunk, self.pool, self.projection
 
     def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Pictures in the space of the texts, not of unit length."""
+        """Return pictures in the space of the texts, not of unit length."""
         trunk, pool, projection = self.image_parts()
         vectors: Tensor = projection(pool(trunk(pixels)))
         return vectors
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """An encoder of the copies; where nothing is kept, it sees, reads and has classes as its own."""
+        """Return an encoder made of the copies; if nothing is kept, it behaves like the original."""
         if not keep:
             return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
         tensors = self.delta(on)
@@ -191,7 +191,7 @@ class TunedPictures(TunedHalves):
 
     @classmethod
     def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
-        """What an encoder's halves are before any training, frozen; the encoder stays as it is."""
+        """Return an encoder's halves before any training, frozen; the original encoder does not change."""
         trunk, pool = halves_of(on)
         if pyramid is None:
             return cls(trunk, pool)
@@ -202,11 +202,11 @@ class TunedPictures(TunedHalves):
 
     @property
     def pyramid(self) -> Mapping[str, Any] | None:
-        """The facts of what stands on the trunk, if anything does."""
+        """Return the facts of the pyramid on the trunk, if there is one."""
         return self.trunk.facts() if isinstance(self.trunk, Pyramid) else None
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """An encoder of the copies."""
+        """Return an encoder made of the copies."""
         tensors = self.delta(on)
         own = self.between(on, tensors, keep)
         trunk = own.trunk
@@ -248,7 +248,9 @@ class PrefixedWords(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, n_tokens: int = 1) -> Self:
-        """A copy of an encoder's words half, frozen, with prefixes like a word of it and torch's random numbers."""
+        """Return a copy of an encoder's text half, frozen, with prefixes that start like a word, from torch's random
+        numbers.
+        """
         tower = trainable(on)
         vectors = tower.embed(tower.tokens(["a word"])).vectors.detach()
         found = cls(freeze(copy.deepcopy(tower.module)).cpu(), vectors.shape[2], n_tokens)
@@ -257,12 +259,12 @@ class PrefixedWords(nn.Module):
         return found
 
     def forward(self, source: Int[Tensor, " n"], *tokens: Tensor) -> Float[Tensor, "n d"]:
-        """Texts of a kind each → vectors, not of unit length."""
+        """Texts, each with its kind → vectors, not of unit length."""
         said = embed(self.words, tokens).with_prefix(self.prefix[source])
         return encode_tokens(self.words, said).pooled
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """The encoder with other words, which reads captions; under ``"class"`` it reads names of classes."""
+        """Return the encoder with another text half, which reads captions; under ``"class"`` it reads class names."""
         digest = digest_of(self.delta(on), on, keep)
 
         def reading(source: str, own_name: str, other: bool) -> Encoder:
@@ -281,7 +283,7 @@ class PrefixedWords(nn.Module):
         return reading(SOURCES[-1], name, other=True)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """The prefixes, and the words half's tensors that are not as they are in the encoder."""
+        """Return the prefixes, and the text half's tensors that differ from the encoder's."""
         changed = state_delta({"words": self.words}, {"words": trainable(on).module}, whole=False)
         return {"prefix": self.prefix.detach().cpu(), **changed}
 

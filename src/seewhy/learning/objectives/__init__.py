@@ -1,4 +1,4 @@
-"""Objectives: what is made small while an encoder or what stands behind it is trained."""
+"""Objectives: the losses that train an encoder or the layers behind it."""
 
 from ...registry import Registry
 from .contrastive import Contrastive, Objective

@@ -1,4 +1,4 @@
-"""The bases of objectives: of all, and of those that compare every picture of a batch with every text of it."""
+"""The base classes of objectives, and of those that compare every picture of a batch with every text in it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ...bounds import Bound, SomePart, check_fields
 from ...errors import InputError
 
 BLOCK = 2**21
-"""Most scores that are held at once; more are made row by row, and once again for the gradient."""
+"""Most scores held at once; larger sets are computed row by row, and again for the gradient."""
 
 Labels = Shaped[Tensor, "n ..."] | tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]
-"""Of pairs; or of pictures and of texts."""
+"""Labels of pairs; or of pictures and of texts."""
 Sides = tuple[Shaped[Tensor, "a ..."], Shaped[Tensor, "n ..."]] | None
-"""Labels of rows and of columns, where they were given."""
+"""Labels of rows and of columns, if given."""
 Scores = Float[Tensor, "a n"]
 Own = Int[Tensor, " a"]
 """The column that belongs to each row."""
@@ -38,13 +38,11 @@ SameLabel = Literal["negative", "masked", "positive"]
 class Objective(ABC):
     """A training objective: a frozen dataclass of the paper's parameters; ``state()`` holds its own learnt values.
 
-    Class attributes:
-        name: registered name; ``paper`` is where it is from, ``needs`` what a batch must hold.
-        cost: in forward passes a sample, beside those of the network that is trained.
-        n_texts: of a picture, that are compared with it at once, drawn as ``spans`` of its texts say.
-        uses_labels: whether it uses classes, or what is found in pictures, where samples have them.
-        plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy adapt`` give the rest.
-        small: settings with which it takes a moment, for tests and trials: ``cls(**cls.small)``.
+    Class attributes: name: registered name; ``paper`` is its source, ``needs`` says what a batch must hold. cost: in
+        forward passes per sample, besides those of the trained network. n_texts: texts per picture that are compared
+        at once, drawn as their ``spans`` say. uses_labels: whether it uses classes, or findings in pictures, if
+        samples have them. plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy
+        adapt`` give the rest. small: quick settings for tests and trials: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -63,33 +61,33 @@ class Objective(ABC):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that do not go together; most objectives have none."""
+        """Refuse fields that contradict each other; most objectives have none."""
         return
 
     def refusal(self, *names: str, expected: str) -> InputError:
-        """The error of fields that do not go together."""
+        """Return the error for contradictory fields."""
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return InputError(f"The objective {self.name} was given {given}. Expected {expected}. Change them.")
 
 
 def precise(vectors: Tensor) -> Tensor:
-    """In single precision or better."""
+    """Convert to single precision, unless it is already that or better."""
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 class Temperature(nn.Module, ABC):
-    """Cosines → scores, with what is learnt of that; the task that uses it owns it."""
+    """Turns cosines into scores, with learnt parameters that belong to the task."""
 
     @abstractmethod
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
-        """The scores."""
+        """Return the scores."""
 
     def hold(self) -> None:
-        """Back into the bounds, after a step."""
+        """Clamp the parameters to their bounds, after a step."""
 
 
 class Fixed(Temperature):
-    """``scale`` times the cosine; nothing is learnt."""
+    """Multiplies the cosine by ``scale``; nothing is learnt."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -100,7 +98,9 @@ class Fixed(Temperature):
 
 
 class Learnt(Temperature):
-    """``exp(log_scale)`` times the cosine, and a bias where one is given; the scale is held between 1 and ``most``."""
+    """Multiplies the cosine by ``exp(log_scale)``, and adds a bias if one is given; the scale stays between 1 and
+    ``most``.
+    """
 
     def __init__(self, scale: float, most: float, bias: float | None = None) -> None:
         super().__init__()
@@ -118,11 +118,11 @@ class Learnt(Temperature):
 
 
 LEAST = 0.01
-"""Temperature that is not gone below where it is learnt itself: CLIP's bound."""
+"""Least temperature if the temperature itself is learnt: CLIP's bound."""
 
 
 class Divided(Temperature):
-    """The cosine by a temperature, which is learnt itself."""
+    """Divides the cosine by a learnt temperature."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -139,27 +139,30 @@ class Divided(Temperature):
 class Contrastive(Objective):
     """Compares each picture with all texts and each text with all pictures, row by row.
 
-    The method says what a row costs and how much each direction counts; the base makes the scores, block by block.
+    Each objective defines the cost of a row and the weight of each direction; the base class computes the scores,
+    block by block.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
 
     @abstractmethod
     def state(self) -> Temperature:
-        """A new module that turns cosines into scores; its parameters are learnt beside the networks."""
+        """Return a new module that turns cosines into scores; its parameters are learnt beside the networks."""
 
     def weights(self) -> tuple[float, float]:
-        """Of pictures over texts, and of texts over pictures; a direction of weight 0 is not computed."""
+        """Return the weights of both directions, pictures to texts and texts to pictures; a direction of weight 0 is
+        not computed.
+        """
         return 0.5, 0.5
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        """What each row costs."""
+        """Return the cost of each row."""
         return cross_entropy(scores, own, reduction="none")
 
     def same_label_rows(
         self, scores: Scores, own: Own, labels: Sides, form: SameLabel, what: str, instead: str
     ) -> Costs:
-        """The cross entropy, with other pairs of the same label wrong, left out, or right in equal parts."""
+        """Return the cross entropy, with other pairs of the same label wrong, left out, or right in equal parts."""
         if form == "negative":
             return cross_entropy(scores, own, reduction="none")
         if labels is None:
@@ -238,7 +241,7 @@ class LearntScale(Contrastive):
 
 
 class RandomBoxes(Contrastive):
-    """Compares whole pictures with texts, and also a detector's heads on random boxes of each picture."""
+    """Compares whole pictures with texts, and adds a detector's heads on random boxes of each picture."""
 
     n_boxes: int
     smallest: float
@@ -250,13 +253,13 @@ class Regional(Contrastive):
 
     parts: ClassVar[Literal["words", "texts"]]
     across: ClassVar[bool] = True
-    """Whether parts of a text are compared with those of other pictures too."""
+    """Whether parts of a text are also compared with those of other pictures."""
     local_weight: float
 
     def local(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The loss of the parts, checked: words must be near the regions that they name."""
+        """Return the checked loss of the parts: words must be near the regions that they name."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
@@ -270,7 +273,7 @@ class Regional(Contrastive):
 
     @abstractmethod
     def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
-        """The loss to minimise."""
+        """Return the loss to minimise."""
 
 
 def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor] | None) -> None:

@@ -1,4 +1,4 @@
-"""Objectives over pictures with a text each: what a row of scores costs, and how much each direction counts."""
+"""Objectives over pictures with a text each: the loss of a row of scores, and the weight of each direction."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ class ALIGN(Contrastive):
 class ConVIRT(Contrastive):
     """Each picture must find a sentence of its own report and, with less weight, each sentence its picture.
 
-    ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations 2
-    to 4). Every step draws a sentence of each report.
+    ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations
+    2 to 4). Every step draws one sentence of each report.
 
     The authors published no training code. Equal to ``NTXentLoss`` of the most used port, whose text side gets no
     gradient. As in the paper, two reports with the same words ("no effusion") count as wrong for one another.
@@ -154,15 +154,15 @@ class ConVIRT(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class MedCLIP(LearntScale):
-    """Pictures and texts must be as near to one another as their findings are similar.
+    """Similarities of pictures and texts must follow the similarity of their findings.
 
-    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures and
-    ``m`` those of texts: 1 present, -1 absent, 0 unsure or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
-    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may also be classes; then those of one class are similar. Without
-    labels it is CLIP's objective, as in the authors' code.
+    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures
+    and ``m`` those of texts: 1 present, -1 absent, 0 uncertain or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
+    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may also be classes; then items of one class are similar.
+    Without labels it is CLIP's objective, as in the authors' code.
 
     Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which makes
-    the targets nearly even. Its second term, of augmented texts, is left out. Pictures and texts need not be pairs:
+    the targets nearly even. Its second term, for augmented texts, is left out. Pictures and texts need not be pairs:
     ``labels`` may be two, one for each side.
 
     Args:
@@ -177,7 +177,7 @@ class MedCLIP(LearntScale):
     alike: Literal["dot", "cosine"] = "dot"
 
     def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
-        """How much each column is to be each row's answer: rows sum to 1."""
+        """Return how much each column counts as each row's answer: rows sum to 1."""
         if rows.ndim == 1:
             return (rows[:, None] == columns).float().softmax(1)
         findings, others = rows.float(), columns.float()
@@ -226,15 +226,15 @@ class GIST(Contrastive):
 class FocalLens(LearntScale):
     """Each picture, seen under an instruction, must find its answer among those of the batch, and the reverse.
 
-    ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``;
-    ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture
-    has several instructions, so its answer to one is wrong for another. ``G`` is the frozen text encoder. ``F`` is
-    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's sentence:
-    modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, a multimodal
-    language model as it was trained, use the encoder ``mllm:``.
+    ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j,
+    j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture has several instructions, so its answer to one
+    is wrong for another. ``G`` is the frozen text encoder. ``F`` is
+    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's
+    sentence: modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, an
+    unchanged multimodal language model, use the encoder ``mllm:``.
 
-    The authors published no code; this follows the abstract and reviews. The network's own weights stay fixed, where
-    the authors tune them. How repeated short answers ("red") and untaught instructions are treated is SeeWhy's own.
+    The authors published no code; this follows the abstract and reviews. The network's own weights stay fixed; the
+    authors tune them. The treatment of repeated short answers ("red") and of untrained instructions is SeeWhy's own.
 
     Args:
         same_answer: how to treat triplets with the same answer: left out (``"masked"``), right in equal parts
@@ -263,10 +263,10 @@ class Prefix(LearntScale):
     """Pictures find their texts, and a learnt prefix says whether a text is a class name or a caption.
 
     ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
-    (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``;
-    ``loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label
-    of ``i`` (UniCL, arXiv 2204.03610) and a caption has a label of its own. Each batch has one source, because
-    otherwise a text could be recognised by its kind instead of its meaning. At test all texts get the captions' prefix.
+    (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss =
+    (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label of ``i``
+    (UniCL, arXiv 2204.03610) and each caption has its own label. Each batch has one source, because otherwise a text
+    could be recognised by its kind instead of its meaning. At test all texts get the captions' prefix.
 
     The authors published no code; this follows the abstract and their blog post. Only the prefix of the batch's source
     gets gradients, so prefixes must not decay.
@@ -297,13 +297,13 @@ class Prefix(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class GPT4Image(Contrastive):
-    """An auxiliary loss that places each picture near its own text; the classifier's loss is the main one.
+    """An auxiliary loss that places each picture near its own text, beside the classifier's main loss.
 
     It is added with weight ``lam``. With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` texts:
 
     * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
-    * ``"ctr"``: the first half of it
-    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``; no other text is compared with
+    * ``"ctr"``: the first half of ``"clip"``
+    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``, without comparison with other texts
 
     Follows the authors' code on one device. As there, copies of one text in a batch count as wrong for one another.
 
@@ -333,7 +333,7 @@ class GPT4Image(Contrastive):
 
 
 def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
-    """``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``: each pair is a question, and those answered well count little."""
+    """Return ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``: each pair is a question, and easy ones count little."""
     pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
     right = torch.where(pairs, scores, -scores)
     cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
@@ -345,12 +345,12 @@ def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
 class FocalContrastive(LearntScale):
     """Decides for each picture and each text whether they belong together, and weighs hard pairs most.
 
-    ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)``
-    for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, and ``w`` ``alpha`` and ``1 - alpha``. So rare content
-    is learnt from few pairs.
+    ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair,
+    ``sigmoid(-s_ij)`` for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, and ``w`` ``alpha`` and ``1 -
+    alpha``. So rare content can be learnt from few pairs.
 
     Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are equal, so only
-    one is computed. There is no bias, unlike SigLIP's.
+    one is computed. Unlike SigLIP, it has no bias.
 
     Args:
         alpha: weight of right pairs, 0 to 1 (authors: 0.5).
@@ -380,9 +380,9 @@ class DITO(LearntScale, RandomBoxes):
     pyramid. The loss is ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, with ``L`` CLIP's symmetric
     cross entropy over the batch, or RO-ViT's focal loss, at one learnt temperature.
 
-    The authors published the detector but not this training. It follows their abstracts: the number of boxes, how they
-    are drawn, and the weights of the terms are SeeWhy's. The heads are saved with the encoder, for
-    ``seewhy fit --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads per picture.
+    The authors published the detector but not this training. It follows their abstracts; the number of boxes, their
+    distribution, and the weights of the terms are SeeWhy's. The heads are saved with the encoder, for ``seewhy fit
+    --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads per picture.
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).

@@ -1,4 +1,4 @@
-"""The bases of objectives that learn from pictures alone: views as vectors, and cells of views that show one spot."""
+"""Base classes of objectives that learn from pictures alone: views as vectors, and cells that show the same place."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ...errors import InputError
 from .contrastive import Objective, precise
 
 BLOCK = 8192
-"""Vectors of the queue that are compared with at once."""
+"""Vectors of the queue that are compared at once."""
 Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
-"""Rows and columns, columns in order."""
+"""Rows and columns of pairs, with the columns in order."""
 BothClasses = tuple[Int[Tensor, " b"], Int[Tensor, " n"]]
-"""Of the queries and of the store."""
+"""Classes of the queries and of the store."""
 NONE = float("-inf")
 Views = Float[Tensor, "b v d"]
 Classes = Int[Tensor, " b"] | None
 Maps = Float[Tensor, "b d h w"]
 Boxes = Float[Tensor, "v b 4"]
-"""Which part of the picture each view shows, as a batch of the training has it."""
+"""The part of the picture that each view shows, in the form of the training's batches."""
 Flipped = Bool[Tensor, "v b"]
 
 
 class Beside(nn.Module):
-    """What an objective learns or keeps beside the networks; the task owns it, and a checkpoint holds it."""
+    """What an objective learns or stores beside the networks; the task owns it, and checkpoints contain it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[str, Tensor] = {}
 
     def after_step(self) -> None:
-        """Once the weights have moved."""
+        """Update after the weights have moved."""
 
 
 class PictureObjective(Objective):
@@ -49,15 +49,15 @@ class PictureObjective(Objective):
 
     @property
     def slow_views(self) -> int:
-        """How many of a picture's views, the last ones, the slow copy sees; 0 where there is none."""
+        """Return how many of a picture's views (the last ones) go to the slow copy; 0 without one."""
         return 0
 
 
 class Vectors(PictureObjective):
-    """Compares views of pictures as one vector each, of any length unless the objective says otherwise."""
+    """Compares views of pictures as one vector each, of any length unless the objective restricts it."""
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
-        """What is learnt or kept beside the networks, new, for vectors so wide and a training so long."""
+        """Return new learnt or stored state beside the networks, for this vector width and training length."""
         return Beside()
 
     def __call__(
@@ -89,18 +89,18 @@ class Vectors(PictureObjective):
 
     @abstractmethod
     def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
-        """The number to make small."""
+        """Return the loss to minimise."""
 
 
 class Dense(PictureObjective):
-    """Cells of two views that show the same place must agree."""
+    """An objective by which cells of two views that show the same place must agree."""
 
     cell_weight: float = 1.0
     instance_weight: float = 0.0
 
     @abstractmethod
     def state(self, width: int) -> nn.Module:
-        """What is learnt of the objective itself, for cells of so many numbers, new."""
+        """Return the objective's own new learnt state, for this cell width."""
 
     def __call__(
         self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module | None = None
@@ -120,11 +120,11 @@ class Dense(PictureObjective):
 
     @abstractmethod
     def loss(self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module) -> Float[Tensor, ""]:
-        """The number to make small."""
+        """Return the loss to minimise."""
 
     @abstractmethod
     def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-        """The loss of whole views: the one that learns, and the one that it follows."""
+        """Return the loss of whole views: the trained one, and the target that it follows."""
 
 
 class Queue(Beside):
@@ -144,7 +144,7 @@ class Queue(Beside):
 
     @torch.no_grad()
     def add(self, vectors: Float[Tensor, "n d"], labels: Int[Tensor, " n"], index: Int[Tensor, " n"]) -> None:
-        """Take these in, where the oldest were."""
+        """Add these vectors in place of the oldest."""
         size = len(self.vectors)
         vectors, labels, index = vectors[-size:], labels[-size:], index[-size:]
         rows = (self.place + torch.arange(len(vectors), device=self.place.device)) % size
@@ -153,13 +153,13 @@ class Queue(Beside):
         self.place += len(vectors)
 
     def held(self) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """Vectors, classes and numbers; views of what is kept, no copies."""
+        """Return vectors, classes and numbers, as views of the stored tensors."""
         n = min(int(self.place), len(self.vectors))
         return self.vectors[:n], self.labels[:n], self.index[:n]
 
 
 def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
-    """Where each picture stands among others: rows and columns of all pairs with the same number."""
+    """Return the positions of each picture among others: rows and columns of all pairs with the same number."""
     ordered, order = index.sort()
     first, last = torch.searchsorted(ordered, of), torch.searchsorted(ordered, of, right=True)
     times = last - first
@@ -171,7 +171,7 @@ def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
 def blocks(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], without: Pairs | None
 ) -> Iterator[tuple[slice, Float[Tensor, "b m"]]]:
-    """Products with the store, so many columns at a time; pairs that do not count are minus infinity."""
+    """Yield products with the store, a block of columns at a time; pairs that do not count are minus infinity."""
     for start in range(0, len(store), BLOCK):
         part = slice(start, min(start + BLOCK, len(store)))
         scores = query @ store[part].T
@@ -211,7 +211,9 @@ class _Nearest(torch.autograd.Function):
 def nearest(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """The k highest products with a store, which does not learn, and their places; minus infinity where fewer count."""
+    """Return the k highest products with a store, which gets no gradient, and their positions; minus infinity where
+    fewer count.
+    """
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 
@@ -252,6 +254,6 @@ def log_sums(
     without: Pairs | None = None,
     classes: BothClasses | None = None,
 ) -> tuple[Float[Tensor, " b"], ...]:
-    """``log sum_j exp(scale q_i · k_j)`` over all of a store; with classes also over those of one's own class."""
+    """Return ``log sum_j exp(scale q_i · k_j)`` over a whole store; with classes, also over each query's own class."""
     found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
     return found

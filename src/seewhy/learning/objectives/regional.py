@@ -1,4 +1,4 @@
-"""Objectives that compare parts: words with regions, sentences with their own, cells of two views with one another."""
+"""Objectives that compare parts: words with regions, sentences with their regions, or cells of two views."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ class GLoRIA(Regional):
     """Pictures and reports must find one another, and so must words and the regions they attend to.
 
     ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)``, plus ``local_weight``
-    times the same loss for parts (``local``, sections 3.2 and 3.3). There ``a`` are the products of words and regions,
-    after a softmax over words. A second softmax over regions of ``attention_scale a`` weighs the regions into a context
-    ``c_t`` for each word ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` replaces the cosine.
+    times the same loss for parts (``local``, sections 3.2 and 3.3). For the parts, ``a`` are the products of words
+    and regions, after a softmax over words. A second softmax over regions of ``attention_scale a`` weighs the regions
+    into a context ``c_t`` for each word ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` replaces the cosine.
 
     Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
     times regions. Blocks of texts bound the memory.
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs read one token more
-    than there are words. Theirs has a layer for the vectors of regions; here the image encoder's projection makes them.
+    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, except that theirs include one token
+    more than the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes
+    them.
 
     Args:
         attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
-        word_scale: factor on the similarity of a word and what it attends to (authors: ``temp2``, 5).
+        word_scale: factor on the similarity of a word and its attended regions (authors: ``temp2``, 5).
         scale: factor on the similarities of both parts (authors: ``temp3``, 10). None of the three is learnt.
         local_weight: weight of parts beside the whole, from 0 (authors: 1).
         spans: part of a report to draw: ``"sentence"`` (authors), or ``"text"`` for all of it.
@@ -61,7 +62,9 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """``word_scale cos(c_t, w_t)`` of each word with what it gathers, and its attention, 1 over all regions."""
+        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention, which sums
+        to 1 over regions.
+        """
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
@@ -86,18 +89,19 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, each sentence the picture and its own regions.
+    """Each picture must find several sentences of its captions, and each sentence must find the picture and its own
+    regions.
 
     ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
-    mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. Added is
-    ``local_weight`` times the grouping loss (``local``, section 3.3): the group ``v_k`` of a sentence is the
-    mean of the regions weighed by their cosines with it, scaled to [0, 1] and dropped below ``sigma``. The loss is the
-    mean over sentences of ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction.
+    mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. The
+    grouping loss (``local``, section 3.3) is added with weight ``local_weight``. The group ``v_k`` of a sentence is
+    the mean of the regions weighted by their cosines with it, scaled to [0, 1] and set to 0 below ``sigma``. The loss
+    is the mean over sentences of ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction.
 
-    Equal to the plain softmax path of the authors' code, which divides by ``n_texts`` what the paper adds up. Their
-    grouping code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a
-    sentence is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in
-    the paper and not here. Cost: ``n_texts`` passes of the text encoder.
+    Equal to the plain softmax path of the authors' code, which divides the paper's sum by ``n_texts``. Their grouping
+    code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a sentence
+    is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in the
+    paper, and SeeWhy leaves it out. Cost: ``n_texts`` passes of the text encoder.
 
     Args:
         n_texts: texts drawn per picture and step (authors: 6).
@@ -123,7 +127,7 @@ class DreamLIP(LearntScale, Regional):
     spans: Literal["text", "sentence", "both"] = "both"
 
     def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
-        """How much each region belongs to each sentence; sums to 1 over regions, differentiable."""
+        """Return how much each region belongs to each sentence; sums to 1 over regions, differentiable."""
         near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
         least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
         # Where all regions are alike none stands out, and all belong.
@@ -145,7 +149,7 @@ EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Each cell becomes a mean of transformed cells of its own view, weighted by their similarity to it."""
+    """Replaces each cell by a mean of transformed cells of its own view, weighted by their similarity to it."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -160,7 +164,9 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row says where the picture is like it."""
+    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells of a map; a cell's row shows where the picture is similar
+    to it.
+    """
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.
@@ -186,13 +192,13 @@ class PixPro(Dense):
     pairs of random crops of 500 x 375 pixels in 7 x 7 cells, on the threshold. PixContrast follows the paper alone.
 
     Args:
-        form: what is made of cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
+        form: how to combine cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
         threshold: largest distance of two cells that match (paper: 0.7).
         gamma: exponent of the similarity (paper: 2); at 0 every cell becomes the whole crop.
         temperature: temperature of PixContrast (paper: 0.3).
         cell_weight: weight of cells, from 0; 0 trains on whole views alone, as a control.
-        instance_weight: weight of whole views beside cells (published runs: 0; the paper's combination: 1). It
-            is ``-2 cos`` of a predicted pooled vector and the slow branch's, both ways.
+        instance_weight: weight of whole views beside cells (published runs: 0; the paper's combination: 1). It is
+            ``-2 cos`` of a predicted pooled vector and that of the slow branch, both ways.
         momentum: momentum of the slow branch at the start, 0 to 1; it rises to 1 (authors: 0.99).
     """
 
@@ -242,7 +248,7 @@ def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> F
 
 
 def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "v b cells 2"]:
-    """Where the middle of each cell lies in the upright picture: x and y as fractions, cells row by row."""
+    """Return the centre of each cell in the upright picture: x and y as fractions, cells row by row."""
     across = (torch.arange(width, device=boxes.device) + 0.5) / width
     down = (torch.arange(height, device=boxes.device) + 0.5) / height
     left, top, right, bottom = (boxes[..., i, None] for i in range(4))
@@ -253,7 +259,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """Distances between the cells of two views, in diagonals of the larger cell."""
+    """Return distances between the cells of two views, in diagonals of the larger cell."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

@@ -57,7 +57,7 @@ class CrossEntropy(Vectors):
 
 
 class Layers(Beside):
-    """A layer on vectors, one on concepts, and the concepts: a vector each, and whose picture's it is."""
+    """A layer on vectors, a layer on concepts, and the concepts: a vector each, with the number of its picture."""
 
     owner: Tensor
     concepts: Tensor
@@ -72,7 +72,7 @@ class Layers(Beside):
 
     @torch.no_grad()
     def follow(self, vectors: Float[Tensor, "b v d"], index: Int[Tensor, " b"]) -> None:
-        """Concepts whose pictures are in the batch become what the network makes of these now."""
+        """Update the concepts whose pictures are in the batch to the network's present vectors."""
         is_own = self.owner[:, None] == index
         fresh = normalize(vectors.detach().mean(1), dim=1)[is_own.int().argmax(1)].to(self.concepts)
         self.concepts = torch.where(is_own.any(1)[:, None], fresh, self.concepts)
@@ -83,17 +83,16 @@ class Layers(Beside):
 class IIS(Vectors):
     """A linear layer on the vectors, and another on a few concept similarities, must both predict the class.
 
-    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as reviews quote it; this training is not
-    in the released code, and ``w`` is unknown). Each picture keeps the ``M - floor(sM)`` largest concepts by size; the
-    gradient goes through these, not into the concepts. Neither layer is saved.
+    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as quoted in reviews; this training is
+    not in the released code, and ``w`` is unknown). Each picture keeps the ``M - floor(sM)`` largest concepts by
+    size; the gradient goes through these, not into the concepts. Neither layer is saved.
 
-    Concepts are ``M`` training pictures, drawn once. Whenever the network sees one, its concept is updated. The paper's
-    concepts are pieces of pictures; how often they are encoded is unknown. With ``concepts="random"`` they are fixed
-    random directions: what the second term does without any concept.
+    Concepts are ``M`` training pictures, drawn once. Whenever the network sees one, its concept is updated. The
+    paper's concepts are pieces of pictures; how often they are encoded is unknown. With ``concepts="random"`` they
+    are fixed random directions, which show what the second term does without any concept.
 
     Args:
-        n_concepts: number of concepts, ``M``; the default is the best in the paper's ablation, as a review
-            quotes it.
+        n_concepts: number of concepts, ``M``; the default is the best in the paper's ablation, as quoted in a review.
         sparsity: share of concepts to drop, ``s``, 0 to 1; default as above.
         weight: weight of the second term, from 0; 0 is plain cross entropy with the same start and order.
         concepts: ``"pictures"`` or ``"random"``, the control.
@@ -133,9 +132,11 @@ class IIS(Vectors):
 
 
 def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
-    """Each view must find those of pictures like its own among all others, on average over those (SupCon's outer form).
+    """Return the loss by which each view must find those of similar pictures among all others, averaged over these
+    (SupCon's outer form).
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; none like it adds 0.
+    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; a view without a similar one
+    adds 0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
@@ -242,7 +243,9 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """The same loss over a store, by classes' means, so that scores are made once; a class not in it adds 0."""
+    """Return the same loss over a store, from class means, so that scores are computed once; a class not in the store
+    adds 0.
+    """
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]
@@ -273,22 +276,22 @@ class LOOK(Vectors):
 
     Leave-one-out soft kNN, LOOK-style: ``P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij`` with
     ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are pictures' vectors by a
-    slow copy of the network, first in first out; those of the same picture never count. A picture of the same class
-    outside the k nearest is not pulled closer.
+    slow copy of the network, first in, first out; other views of the same picture never count. A picture of the same
+    class outside the k nearest is not pulled closer.
 
     There is no public code, and the paper's full text was not available: the loss follows its abstract and related
     methods. The start, the store, k, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
     collapsed to one place with ``"none"`` and ``"own_class"``.
 
-    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with the
-    store. The batch's own slow vectors enter the store before it is compared with.
+    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with
+    the store. The batch's own slow vectors enter the store before the comparison.
 
     Args:
         k: number of neighbours, from 0; 0 takes all (SupCon's inner form).
         temperature: temperature of the cosines.
         eps: added to the probability, so that the loss stays finite without a neighbour of the class.
-        cold: help while neighbours are still of any class. ``"wide"``: k falls from the whole store to its
-            value. ``"warm_up"``: cross entropy of a layer. ``"own_class"``: add the best of the class to the k.
+        cold: help while neighbours still have random classes. ``"wide"``: k falls from the whole store to its value.
+            ``"warm_up"``: cross entropy of a layer. ``"own_class"``: add the nearest picture of the class to the k.
             ``"none"``: no help, so pictures without such a neighbour have no gradient.
         cold_part: share of the steps for ``"wide"`` and ``"warm_up"``, 0 to 1.
         n_store: pictures in the store, at most all training pictures.
@@ -360,7 +363,7 @@ def votes(
     without: tuple[Tensor, Tensor],
     own_class: bool = False,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """The part of the k nearest neighbours' weight that is of each query's own class, and ``exp`` of its entropy."""
+    """Return the share of the k nearest neighbours' weight that has each query's class, and ``exp`` of its entropy."""
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]
     counts = near.isfinite()
@@ -385,7 +388,7 @@ def soft_votes(
     temperature: float,
     without: tuple[Tensor, Tensor],
 ) -> Float[Tensor, " b"]:
-    """The same part with all of the store as neighbours."""
+    """Return the same share with the whole store as neighbours."""
     whole, own = log_sums(query, store, 1 / temperature, without, (labels, classes))
     has = own.isfinite()
     return torch.where(has, (torch.where(has, own, 0.0) - torch.where(has, whole, 0.0)).exp(), 0.0)

@@ -1,1 +1,1 @@
-"""Networks that decide from what they show, a folder each."""
+"""Networks that decide from what they show, one folder each."""

@@ -1,4 +1,4 @@
-"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): pictures are seen first, then classified."""
+"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): pictures are first redrawn, then classified."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ from ..encoders.delta import load_delta, state_delta
 from ..network_recipe import NetworkRecipe
 
 UNFELT = 1e-3
-"""Strength below which a picture is no longer disturbed: less than a grey level in 255."""
+"""Strength below which a disturbance ends: less than one grey level of 255."""
 
 Form = Literal["vanilla", "stochastic", "none"]
 
 
 class Cosid(nn.Module):
-    """``cos(x) - x``, the authors' activation."""
+    """Computes ``cos(x) - x``, the authors' activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.cos() - x
 
 
 def dense_memory(side: int, width: int, depth: int) -> nn.Sequential:
-    """The authors' other family; depth makes training pictures attract, as docs/methods/perceptual.md shows."""
+    """Return the authors' other kind of memory; depth makes training pictures attract, as docs/methods/perceptual.md
+    shows.
+    """
     inner = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), Cosid())]
     first, last = nn.Linear(side * side, width), nn.Linear(width, side * side)
     return nn.Sequential(nn.Flatten(), first, Cosid(), *inner, last, nn.Unflatten(1, (1, side, side)))
 
 
 def convolutional_memory(side: int, width: int, _depth: int) -> nn.Sequential:
-    """The authors' autoencoder: 3 × 3 convolutions of stride 2 down to one cell, and back; theirs is 256 wide."""
+    """Return the authors' autoencoder: 3 × 3 convolutions of stride 2 down to one cell, and back; theirs is 256
+    wide.
+    """
     down: list[nn.Module] = []
     size, channels, n_levels = side, 1, 0
     while size > 1:
@@ -73,7 +77,7 @@ MEMORIES = {"dense": dense_memory, "convolutional": convolutional_memory}
 
 @dataclass(frozen=True)
 class Loop:
-    """How an observed picture becomes a seen one."""
+    """The loop that turns an observed picture into a perceived one."""
 
     form: Form = "stochastic"
     n_loops: int = 30
@@ -83,7 +87,7 @@ class Loop:
     seed: int = 0
 
     def perceive(self, memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """The picture it settles on; nothing is clamped on the way."""
+        """Return the picture on which the loop settles; no values are clamped."""
         if self.form == "none":
             return observed
         if self.form == "vanilla":
@@ -92,7 +96,7 @@ class Loop:
         return torch.cat([end.mean(0, keepdim=True) for end in ends])
 
     def paths(self, memory: nn.Module, observed: Float[Tensor, "1 1 h w"]) -> Iterator[Float[Tensor, "c 1 h w"]]:
-        """The copies of one picture after 0, 1, … loops, without end; the picture alone where it is not disturbed."""
+        """Yield the copies of one picture after 0, 1, … loops, without end; without disturbance, only the picture."""
         if self.form != "stochastic":
             yield from orbit(memory, observed)
         seeded = torch.Generator().manual_seed(self.seed)
@@ -104,14 +108,14 @@ class Loop:
 
 
 def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Float[Tensor, "b 1 h w"]]:
-    """``x, m(x), m(m(x)), …``, without end."""
+    """Yield ``x, m(x), m(m(x)), …``, without end."""
     while True:
         yield observed
         observed = memory(observed)
 
 
 class Perceive(nn.Module):
-    """Trunk of the grown encoder: normalised colour pixels → the seen picture, grey."""
+    """The trunk of the resulting encoder: normalised colour pixels → the perceived picture, in grey."""
 
     def __init__(self, memory: nn.Module, loop: Loop) -> None:
         super().__init__()
@@ -122,17 +126,17 @@ class Perceive(nn.Module):
 
 
 def grey(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Luma (Rec. 601), 0…1, as the authors' grey pictures."""
+    """Return luma (Rec. 601), 0…1, like the authors' grey pictures."""
     return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
 
 
 def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[Tensor, " k"]:
-    """Root mean square over pixels of each picture less its partner."""
+    """Return the root mean square difference of each picture and its partner, over pixels."""
     return (a - b).flatten(1).square().mean(1).sqrt()
 
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
-    """The authors' classifier of seen pictures: side²-500-100-k with ReLU."""
+    """Return the authors' classifier of perceived pictures: side²-500-100-k with ReLU."""
     first, last = nn.Linear(side * side, 500), (nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes))
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *last)
 
@@ -148,7 +152,7 @@ class Shape:
     n_classes: int
 
     def make(self) -> tuple[nn.Sequential, nn.Sequential]:
-        """Autoencoder and classifier, not yet trained."""
+        """Return autoencoder and classifier, not yet trained."""
         return MEMORIES[self.memory](self.side, self.width, self.depth), judge_of(self.side, self.n_classes)
 
     @property
@@ -157,7 +161,7 @@ class Shape:
         return Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def encoder(self, name: str, trunk: nn.Module, head: nn.Module, fingerprint: str) -> Encoder:
-        """What looks through a trunk and a head at pictures of this size."""
+        """Return an encoder for pictures of this size, with a trunk and a head."""
         return Encoder(
             name=f"{name} of {self.side} px",
             transform=self.transform,
@@ -200,7 +204,9 @@ class PerceptualNetwork(Network):
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """The picture after every loop, and the memorised one it ends nearest to; ``None`` without a loop."""
+        """Return the picture after every loop, and the memorised picture nearest to the last; ``None`` without a
+        loop.
+        """
         if self.loop.form == "none":
             return None
         path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
@@ -237,7 +243,9 @@ class PerceptualNetwork(Network):
 
 
 def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
-    """Geometry, blur, contrast, noise and brightness, drawn for each picture in the ranges of the authors' code."""
+    """Change geometry, blur, contrast, noise and brightness at random for each picture, in the ranges of the authors'
+    code.
+    """
     n = len(pictures)
 
     def draw(low: float, high: float) -> Float[Tensor, " b"]:
@@ -283,18 +291,19 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """Redraws the picture from memory until it settles, then classifies the redrawn picture. For small grey pictures.
+    """Redraws the picture from memory until it settles, then classifies the redrawn picture. It is for small grey
+    pictures.
 
     The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
-    Experimental: nothing in the paper goes beyond digits of 28 × 28 pixels, the redrawn picture is near to a training
-    picture, which it reveals, and the authors train for 100,000 epochs.
+    Experimental: the paper does not go beyond digits of 28 × 28 pixels. The redrawn picture is close to a training
+    picture, which it reveals. The authors train for 100,000 epochs.
 
     Args:
-        form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier to compare with.
+        form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier for comparison.
         side: side of the grey pictures in pixels (authors: 28).
         memory: ``"dense"``, or ``"convolutional"`` (paper).
         width: channels of the autoencoder (authors: 256).
-        depth: layers of a dense autoencoder; with few, pictures are reproduced but do not attract.
+        depth: layers of a dense autoencoder; with few layers, it reproduces pictures, but they do not attract.
         memory_steps: training steps of the autoencoder, on all pictures at once up to 500.
         memory_lr: learning rate of the autoencoder (authors: 1e-5).
         judge_epochs: epochs of the classifier (authors: 25 to 200).
@@ -380,11 +389,11 @@ class Memorising(Task):
 
 
 def frobenius(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-    """Mean Frobenius norm of the difference."""
+    """Return the mean Frobenius norm of the difference."""
     return (a - b).flatten(1).norm(dim=1).mean()
 
 
 def reader(shape: Shape) -> Encoder:
-    """An encoder that only reads: its pooled vector is the grey picture itself."""
+    """Return an encoder that only reads: its pooled vector is the grey picture itself."""
     trunk = freeze(Perceive(nn.Identity(), Loop("none")))
     return shape.encoder("grey pictures", trunk, nn.Flatten(), f"grey{shape.side}")

@@ -26,8 +26,8 @@ __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "lo
 def load_boxes(source: str | Path, *, format: str | None = None, pictures: str | Path | None = None) -> BoxData:
     """Load pictures with boxes from COCO, YOLO, VOC or a table.
 
-    Boxes without area, outside the picture or of an unknown class are left out, each named in ``left_out``; boxes that
-    reach beyond the picture are cut at its edge. Pictures that do not exist are named in ``missing``.
+    Boxes without area, outside the picture or of an unknown class are left out and listed in ``left_out``. Boxes that
+    reach beyond the picture are cut at its edge. Missing pictures are listed in ``missing``.
 
     Args:
         source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
@@ -59,13 +59,13 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     """Write boxes into a folder, without those that were left out.
 
     Args:
-        data: what is written.
+        data: the pictures with their boxes.
         folder: created if it does not exist.
         format: a registered name, such as ``"coco"``.
         force: overwrite files that SeeWhy did not write.
 
     Returns:
-        The files, the one that names the classes first.
+        The files; the first one names the classes.
     """
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
@@ -75,7 +75,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
 
 
 def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Mapping[str, str]:
-    """The files that :func:`save_boxes` would write, by their names in the folder; nothing is touched."""
+    """The names of the files that :func:`save_boxes` would write into the folder; nothing is changed."""
     files: Mapping[str, str] = box_formats[format]().files(data, folder)
     for name in files:
         if (folder / name).exists():
@@ -90,7 +90,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class BoxRecord:
-    """One box."""
+    """A box."""
 
     box: Corners
     label: str
@@ -109,7 +109,7 @@ class BoxedPicture:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A box that cannot be used, as it stood in the file."""
+    """A box that cannot be used, as the file has it."""
 
     where: str
     image: str
@@ -142,7 +142,7 @@ class BoxData:
         return f"BoxData({len(self)} pictures, {self.n_boxes} boxes, {len(self.classes)} classes)"
 
     def present(self) -> BoxData:
-        """Those whose picture is there."""
+        """The pictures whose files exist."""
         gone = set(self.missing)
         kept = tuple(p for p in self.pictures if p.image not in gone)
         if not kept:
@@ -165,7 +165,7 @@ class _Gathered:
 
 
 class Gathering:
-    """Boxes as they are read: what is not right is named, and the rest goes on."""
+    """Collects boxes while a file is read: it names what is wrong and continues with the rest."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -176,7 +176,9 @@ class Gathering:
         self._cut: list[str] = []
 
     def picture(self, image: str, stated: Size | None = None) -> Size | None:
-        """A picture, with or without boxes to come; its size, as it has it or else as the file states it."""
+        """Add a picture, with or without boxes to come. Its size comes from the picture itself, otherwise from the file
+        of boxes.
+        """
         one = self._pictures.get(image)
         if one is None:
             try:
@@ -194,7 +196,7 @@ class Gathering:
         self._left_out.append(LeftOut(where, image, label, tuple(values), why))
 
     def box(self, where: str, image: str, record: BoxRecord) -> None:
-        """A box of a picture that was named before; cut where it reaches beyond it."""
+        """Add a box of a picture that was added before; a box that reaches beyond the picture is cut."""
         one = self._pictures[image]
         if one.differs:
             return
@@ -210,7 +212,7 @@ class Gathering:
         one.boxes.append(replace(record, box=cut))
 
     def done(self) -> BoxData:
-        """All that was read."""
+        """All boxes that were read."""
         others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
         if not self._pictures:
             raise DataError(
@@ -256,7 +258,7 @@ def _placed(box: Corners, size: Size | None) -> tuple[str | None, Corners]:
 
 
 def find_picture(name: str, folders: Iterable[Path]) -> str:
-    """The picture of a name in the first folder that has it; where none has, as it would be in the first."""
+    """The picture with this name in the first folder that has it; if no folder has it, its path in the first folder."""
     names = [name] if name.lower().endswith(SUFFIXES) else [name + s for s in (*SUFFIXES, *map(str.upper, SUFFIXES))]
     folders = list(folders)
     there = (str(folder / one) for folder in folders for one in names if os.path.isfile(folder / one))
@@ -264,7 +266,7 @@ def find_picture(name: str, folders: Iterable[Path]) -> str:
 
 
 def near(path: Path, pictures: Path | None) -> list[Path]:
-    """Folders where the pictures of a file of boxes may be."""
+    """Folders that may hold the pictures of a file of boxes."""
     if pictures is not None:
         return [pictures]
     here = path if path.is_dir() else path.parent
@@ -274,13 +276,13 @@ def near(path: Path, pictures: Path | None) -> list[Path]:
 
 
 def whole_size(width: Any, height: Any) -> Size | None:
-    """A size as a file states it; ``None`` where it does not."""
+    """A size that a file states; ``None`` if the file does not state it."""
     found = number(width), number(height)
     return (int(found[0]), int(found[1])) if all(f >= 1 and f.is_integer() for f in found) else None
 
 
 def number(value: Any) -> float:
-    """A number as it may stand in a file, also as text; NaN for what is none."""
+    """A number from a file, also if it is written as text; NaN if it is no number."""
     if isinstance(value, bool) or value is None:
         return math.nan
     try:
@@ -290,7 +292,7 @@ def number(value: Any) -> float:
 
 
 def from_folder(image: str, folder: Path) -> str:
-    """A picture's name as it is found from a folder; one that is not there keeps its name."""
+    """A picture's name relative to a folder; the name of a missing picture is unchanged."""
     if not os.path.exists(image):
         return image
     try:
@@ -300,7 +302,7 @@ def from_folder(image: str, folder: Path) -> str:
 
 
 def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
-    """A name without ending for each, with the folders in which they differ."""
+    """Each name without its ending, with the folders that distinguish it from the others."""
     plain = [Path(os.path.abspath(p.image)).with_suffix("") for p in pictures]
     common = os.path.commonpath([p.parent for p in plain]) if plain else ""
     names = [Path(os.path.relpath(p, common)).as_posix() for p in plain]

@@ -50,7 +50,7 @@ def _written(value: float) -> str:
 class COCO:
     """Boxes as ``[left, top, width, height]`` in pixels, with ``image_id`` and ``category_id`` (cocodataset.org).
 
-    ``score`` is read and written where there is one; a bare list of detections names no pictures, and is refused.
+    ``score`` is read and written if there is one. A bare list of detections is refused, because it names no pictures.
     """
 
     name: ClassVar[str] = "coco"
@@ -150,10 +150,10 @@ def _annotation(
 
 @box_formats.register
 class CSV:
-    """A row for each box, and one without numbers for a picture that has none; classes without a box are not kept.
+    """One row per box; a picture without boxes has a row without numbers. Classes without a box are not kept.
 
     Columns are called ``image, left, top, right, bottom, label`` or as other tools call them (``filename, xmin, ymin,
-    xmax, ymax, class``); ``width``, ``height``, ``score`` and ``ignored`` may be there.
+    xmax, ymax, class``); ``width``, ``height``, ``score`` and ``ignored`` are optional.
     """
 
     name: ClassVar[str] = "csv"
@@ -234,7 +234,7 @@ class _Safe(TreeBuilder):
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of an XML text; a document type is refused."""
+    """The root of an XML text; a text with a document type is refused."""
     parser = XMLParser(target=_Safe())
     try:
         parser.feed(data)
@@ -248,8 +248,8 @@ def parse_xml(data: bytes) -> Element:
 class VOC:
     """``bndbox`` with ``xmin, ymin, xmax, ymax`` in pixels, taken as they stand (Everingham et al. 2010).
 
-    VOC's own files count pixels from 1 and mean the last one too; tools that write this format do not, so nothing is
-    added or taken off. ``classes.txt``, where there is one, gives the classes and their order.
+    VOC's own files count pixels from 1 and include the last one. Tools that write this format do not, so SeeWhy adds
+    and subtracts nothing. If ``classes.txt`` exists, it gives the classes and their order.
     """
 
     name: ClassVar[str] = "voc"
@@ -317,8 +317,8 @@ class VOC:
 class YOLO:
     """Lines ``class centre-x centre-y width height [score]``, as fractions of the picture (Ultralytics' layout).
 
-    Labels lie in folders called ``labels``, pictures under the same name in ``images`` beside them, or both together;
-    the names of the classes in ``data.yaml``, ``classes.txt`` or ``obj.names``.
+    Labels lie in folders called ``labels``, and pictures under the same names in ``images`` beside them, or both lie
+    together. The names of the classes are in ``data.yaml``, ``classes.txt`` or ``obj.names``.
     """
 
     name: ClassVar[str] = "yolo"

@@ -29,10 +29,12 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on the prototypes unless more of them are of the class explained than a wrong class (neither right "
-    "nor decided for) has on 19 of 20 held-out pictures. Then believable when hiding their places lowers the class's "
-    "lead more than hiding the same pattern anywhere else that was tried; otherwise partly. Partly at best for a class "
-    f"that is not the decision. {STRANGER}"
+    "Do not rely on the prototypes if the class explained has no more of them than a wrong class has on 19 of 20 "
+    "held-out pictures. A wrong class is neither the true class nor the decision. Otherwise they are believable if "
+    "hiding their places lowers the class's lead more than hiding the same pattern in any other place that was tried. "
+    "If it does not, they are partly believable. They are at most partly believable for a class that is not the "
+    "decision. "
+    f"{STRANGER}"
 )
 SPARE = 3
 """Candidates a prototype: enough to replace those that are copies of stronger ones."""
@@ -55,7 +57,7 @@ class EPICBank(FittedBank):
     rotation: Rotation
 
     def of_channel(self, channel: int, sign: int) -> list[int]:
-        """Patches of a channel, strongest picture first."""
+        """The patches of a channel, strongest picture first."""
         return ((self.channels == channel) & (self.signs == sign)).nonzero()[:, 0].tolist()
 
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -86,7 +88,7 @@ class EPICBank(FittedBank):
             raise ValueError(f"a matrix {tuple(self.rotation.matrix.shape)} for {width} channels")
 
     def spoken(self) -> dict[str, Any]:
-        """The prototypes of each channel by file name, digest and box."""
+        """The prototypes of each channel, by file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
         channels: dict[str, list[list[Any]]] = {}
         rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
@@ -104,7 +106,7 @@ class EPICBank(FittedBank):
             f"{m['decisions_kept']:.0%} of the decisions stay",
             f"purity on {held['n']} pictures held out: {held['purity']:.3f}, before {held['before']:.3f}, random "
             f"rotation {held['random']:.3f}; gain {held['gain']:+.4f} (95 % {low:+.4f} to {high:+.4f})",
-            f"the strongest 4 channels are {share['fitted']:.1%} of what speaks for a decision, "
+            f"the strongest 4 channels have {share['fitted']:.1%} of what speaks for a decision, "
             f"before {share['before']:.1%}",
         ]
         if likeness is not None:
@@ -179,7 +181,7 @@ class EPIC(Prototypes):
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
 
     def judge(self, showing: Showing) -> Like:
-        """By how many prototypes are of the class explained, and by what hiding their places costs."""
+        """Judge by how many prototypes are of the class explained, and by the effect of hiding their places."""
         measures, deletion, subject = _fitted(showing.bank).measures, showing.deletion, showing.subject
         held, measure = measures["held_out"], LikenessMeasure.restore(measures["likeness"])
         purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
@@ -213,7 +215,8 @@ def _fitted(bank: Patches) -> EPICBank:
 
 
 def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
-    """Each channel's part of the target's logit, less the mean over classes; the parts add up to it but a constant.
+    """Each channel's contribution to the target's logit minus the mean over classes; they add up to it, up to a
+    constant.
 
     ``A'_tk v_k``, with ``A`` the weights of the head on these very pictures
     (:meth:`seewhy.heads.head.Head.slope`) and ``A' = A U⁻¹``.
@@ -223,7 +226,7 @@ def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, t
 
 
 class Entry(NamedTuple):
-    """A picture to choose prototypes from: file name, SHA-256 of its bytes, index of its class."""
+    """A picture that may become a prototype: file name, SHA-256 of its bytes, index of its class."""
 
     name: str
     digest: str
@@ -233,7 +236,7 @@ class Entry(NamedTuple):
 def without_copies(
     candidates: Int[Tensor, "k c"], unit: Float[Tensor, "n d"], m: int, duplicate: float
 ) -> Int[Tensor, "k m"]:
-    """The first ``m`` of each row that are no copies of earlier ones by their unit vectors; −1 where they run out."""
+    """The first ``m`` of each row whose unit vectors do not copy earlier ones; −1 if there are fewer."""
     chosen = torch.full((len(candidates), m), -1)
     for k, row in enumerate(candidates):
         near = (unit[row] @ unit[row].T >= duplicate).tolist()
@@ -254,7 +257,7 @@ def collect(
     duplicate: float,
     store: FeatureStore | None,
 ) -> EPICBank:
-    """The bank of a rotation: ``n_kept`` prototypes of each channel and sign, from cells of these pictures."""
+    """The bank of a rotation: ``n_kept`` prototypes for each channel and sign, from cells of these pictures."""
     unit, rows = normalize(maps.pooled, dim=1), []
     for sign in (1, -1):
         of = without_copies(strongest(maps.pooled, rotation.matrix, SPARE * n_kept, sign), unit, n_kept, duplicate)

@@ -61,7 +61,7 @@ class Rotation:
         return float((self.matrix @ self.inverse - torch.eye(len(self.matrix))).abs().max())
 
     def length(self, vectors: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
-        """Of cells behind the rotation; an orthogonal one changes no length."""
+        """The length of cells after the rotation; an orthogonal rotation does not change it."""
         moved = vectors if self.form == "orthogonal" else vectors @ self.matrix.T
         return moved.norm(dim=1).clamp(min=FLOOR)
 
@@ -75,7 +75,7 @@ def polar(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 def strongest(
     pooled: Float[Tensor, "n d"], rotation: Float[Tensor, "k d"], m: int, sign: int = 1
 ) -> Int[Tensor, "k m"]:
-    """The ``m`` pictures that excite each channel most, strongest first: a channel's prototypes; ``-1`` least.
+    """The ``m`` pictures that activate each channel most, strongest first: its prototypes. ``-1`` takes the least.
 
     ``act(I, k) = Σ_hw (U Z)_k`` is the mean times the number of cells, so the pooled vectors are enough.
     """
@@ -96,7 +96,7 @@ class Peaks(NamedTuple):
 
 
 def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], sign: int = 1) -> Iterator[Peaks]:
-    """Picture by picture, the cell at which each channel that has it as a prototype is strongest; ``-1``: lowest."""
+    """For each picture, the cell in which each channel that has it as a prototype is strongest; ``-1``: lowest."""
     flat = of.reshape(-1)
     order = flat.argsort(stable=True)
     start = 0
@@ -114,7 +114,7 @@ def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], si
 def pure_cells(
     maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1
 ) -> tuple[Int[Tensor, "d m"], Float[Tensor, "d m"]]:
-    """The cell at which each channel is strongest on its prototypes, and how pure it is there.
+    """The cell in which each channel is strongest on its prototypes, and how pure the channel is there.
 
     ``p_k / ‖p‖`` with ``p = U Z[:, h*, w*]``, −1…1; 1: nothing but channel ``k`` is active there.
     """
@@ -129,7 +129,7 @@ def pure_cells(
 def mean_unit_peaks(
     maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], weights: Float[Tensor, " m"] | None = None
 ) -> Float[Tensor, "k d"]:
-    """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes, weighed by their rank."""
+    """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes, weighted by rank."""
     by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)
     for at in peaks(maps, rotation, of):
@@ -167,7 +167,7 @@ class Procrustes:
         check_fields(self)
 
     def rounds(self, maps: Maps) -> Iterator[Rotation]:
-        """The rotation after each round."""
+        """Yield the rotation after each round."""
         width = maps.pooled.shape[1]
         moved, matrix = self._moved(maps.pooled), torch.eye(width)
         counts = [max(1, round(scale * self.n_prototypes)) for scale in self.scales]
@@ -209,7 +209,9 @@ def folded_logits(
 
 
 class FoldCheck(NamedTuple):
-    """How near folded logits are: the largest difference, as a part of the largest logit, and the decisions kept."""
+    """How close folded logits are: the largest difference divided by the largest logit, and the share of equal
+    decisions.
+    """
 
     difference: float
     agreement: float
@@ -218,7 +220,7 @@ class FoldCheck(NamedTuple):
 def check_fold(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> FoldCheck:
-    """Compare folded logits with the model's own, which may differ by rounding alone."""
+    """Compare folded logits with the model's own, from which only rounding may separate them."""
     with torch.no_grad():
         own, folded = head(pooled), folded_logits(head, rotation, pooled, cells)
     difference = float((own - folded).abs().max() / own.abs().max().clamp(min=1e-12))

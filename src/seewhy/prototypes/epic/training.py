@@ -188,21 +188,21 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen; ``None`` for no rotation."""
+    """The chosen settings; ``None`` stands for no rotation."""
 
     rotation: Rotation
     how: Procrustes | None
     tried: list[dict[str, Any]]
 
     def refitted(self, maps: Maps) -> Choice:
-        """The setting that was chosen, fitted to more pictures: those it was chosen on as well."""
+        """The chosen setting, fitted to more pictures, including those on which it was chosen."""
         return self if self.how is None else replace(self, rotation=self.how.fit(maps))
 
 
 def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
-    """Try settings one parameter after the other, each from the best so far, by purity on pictures held out.
+    """Choose settings one parameter after the other, each from the best so far, by purity on held-out pictures.
 
-    Where all three are fixed, there is nothing to choose, and what is set is what is done.
+    If all three are fixed there is nothing to choose, and these settings are used.
     """
     width = fit.pooled.shape[1]
     start = Rotation.identity(width)
@@ -252,7 +252,7 @@ def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
 
 @dataclass(frozen=True)
 class PurityTable:
-    """Every picture × every channel: the mean of the channel over the picture, and its purity where it is strongest."""
+    """For every picture and channel: the channel's mean over the picture, and its purity where it is strongest."""
 
     activation: Float[Tensor, "n d"]
     purity: Float[Tensor, "n d"]
@@ -267,16 +267,16 @@ class PurityTable:
         return cls(maps.pooled @ rotation.matrix.T, torch.stack(rows))
 
     def by_channel(self, of: Tensor | slice = slice(None), m: int = N_MEASURED) -> Float[Tensor, " d"]:
-        """Mean purity of each channel's ``m`` strongest pictures, among those given."""
+        """The mean purity of each channel's ``m`` strongest pictures among those given."""
         activation = self.activation[of]
         top = activation.topk(min(m, len(activation)), dim=0).indices
         return self.purity[of].gather(0, top).mean(0)
 
 
 def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
-    """Purity with the rotation, without, and with a random one; the gain and its 95 % interval.
+    """Purity with the rotation, without it, and with a random one; and the gain with its 95 % interval.
 
-    The interval spreads round the gain as the gain does over random halves of the pictures.
+    The interval's width comes from the spread of the gain over random halves of the pictures.
     """
     n = len(maps)
     fitted, plain, random = (PurityTable.of(maps, kind) for kind in _controls(rotation, seed))
@@ -302,7 +302,7 @@ def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotati
 
 
 def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
-    """Mean part that the ``n`` strongest channels have of everything that speaks for the decision, 0…1."""
+    """The mean share of the ``n`` strongest channels in everything that speaks for the decision, 0…1."""
     with torch.no_grad():
         target = Target(model.head(pooled).argmax(1))
         parts = contributions(model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
@@ -310,7 +310,7 @@ def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d
 
 
 def coherence(pooled: Float[Tensor, "n d"], rotation: Rotation, labels: Tensor, m: int = N_MEASURED) -> float:
-    """Part of a channel's ``m`` prototypes that carry their commonest class, mean over channels."""
+    """The share of a channel's ``m`` prototypes that have their commonest class, mean over channels."""
     top = (pooled @ rotation.matrix.T).topk(min(m, len(pooled)), dim=0).indices
     mine = labels[top]
     return float((mine == mine.mode(0).values).float().mean())

@@ -25,10 +25,10 @@ def make_app(
     store: FeatureStore | None = None,
     corrections: Corrections | None = None,
 ) -> FastAPI:
-    """The pages of a classifier as an ASGI app.
+    """Return the pages of a classifier as an ASGI app.
 
-    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. The store keeps features of
-    ``data``, never of pictures that readers send.
+    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. The store holds features of
+    ``data``, and never those of pictures that readers send.
     """
     try:
         from .pages import make

@@ -74,7 +74,7 @@ class TextBody(BaseModel):
 
 
 class AnnotationPages:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The handlers; the OpenAPI document uses their docstrings."""
 
     def __init__(self, desk: AnnotationDesk) -> None:
         self.desk = desk
@@ -259,7 +259,7 @@ class AnnotationPages:
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Pages on which people describe pictures in rounds."""
+    """Return an app with pages on which people describe pictures in rounds."""
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
     return app

@@ -1,4 +1,4 @@
-"""What every page of every app uses: routes, uploads, templates, errors, JSON twins and paging."""
+"""The common part of all pages: routes, uploads, templates, errors, JSON twins and paging."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .worker import BusyError
 
 T = TypeVar("T")
 Documented = dict[int | str, dict[str, Any]]
-"""Answers of a route, as its OpenAPI document has them."""
+"""Answers of a route, in the form of its OpenAPI document."""
 Format = Annotated[Literal["html", "json"], Query(description="A page, or its JSON twin.")]
 PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; a number past the end gives the last page.")]
 RETRY_AFTER = "2"
-"""Seconds, where too much is waiting."""
+"""Seconds to wait if too many requests are waiting."""
 DROPS = "app.js"
 """The script that takes pictures dropped on a page."""
 FIELD = "picture"
@@ -66,19 +66,19 @@ _PAGE: Documented = {200: {"description": "A page; with `format=json`, its data.
 
 
 def add_page(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
-    """A route that answers with a page, or with its data as JSON."""
+    """Add a route that answers with a page, or with its data as JSON."""
     app.add_api_route(path, handler, responses=_PAGE, response_class=HTMLResponse, response_model=None, **how)
 
 
 def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -> None:
-    """A route that answers with JSON only."""
+    """Add a route that answers with JSON only."""
     documented: Documented = {200: {"content": _OBJECT}}
     how = {"responses": documented, "response_class": JSONResponse, **how}
     app.add_api_route(path, handler, response_model=None, **how)
 
 
 def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) -> None:
-    """A route that answers with a file of this type."""
+    """Add a route that answers with a file of this type."""
     schema = {"type": "string", "format": "binary"} if kind == JPEG else {"type": "string"}
     responses: Documented = {200: {"content": {kind: {"schema": schema}}}}
     app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None)
@@ -86,7 +86,7 @@ def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) ->
 
 @cache
 def templates() -> Environment:
-    """The card's own templates and style, with the app's beside them."""
+    """Return the card's own templates and style, with those of the app."""
     packages = ("seewhy.service.app", "seewhy.report")
     own = environment().overlay(loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]))
     own.globals = {**environment().globals, "script": None}
@@ -96,7 +96,7 @@ def templates() -> Environment:
 
 @cache
 def source(name: str) -> str:
-    """The text of one of our own style sheets or scripts."""
+    """Return the text of one of SeeWhy's style sheets or scripts."""
     return templates().loader.get_source(templates(), name)[0]  # type: ignore[union-attr]
 
 
@@ -105,19 +105,19 @@ def render(template: str, **context: Any) -> str:
 
 
 def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status: int = 200) -> Response:
-    """The page or its JSON; only the one asked for is made."""
+    """Return the page or its JSON; only the requested form is made."""
     return JSONResponse(data(), status) if format == "json" else HTMLResponse(page(), status)
 
 
 def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[T]]:
-    """The page's number, the number of pages, and the page's items."""
+    """Return the page's number, the number of pages, and the page's items."""
     pages = max(1, math.ceil(len(items) / size))
     page = min(max(page, 1), pages)
     return page, pages, items[(page - 1) * size : page * size]
 
 
 def refuse(request: Request, status: int, text: str) -> Response:
-    """An error, as a page or as JSON."""
+    """Return an error, as a page or as JSON."""
     format = request.query_params.get("format", "html")
     # After a picture that cannot be read, a reader may drop another on the error page.
     drops = "app" in request.scope and DROPS in request.app.state.scripts
@@ -170,7 +170,7 @@ def _script(name: str) -> Callable[[], Response]:
 
 
 def form_with(fields: dict[str, Any], kind: str = "multipart/form-data") -> dict[str, Any]:
-    """The documented body of a form with all of these fields."""
+    """Return the documented body of a form with all of these fields."""
     form = {"type": "object", "required": [*fields], "properties": fields}
     return {"requestBody": {"required": True, "content": {kind: {"schema": form}}}}
 
@@ -179,7 +179,7 @@ UPLOAD_BODY = form_with({FIELD: {"type": "string", "format": "binary", "descript
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
-    """The pictures of a form with their names, read into memory; an empty file has no bytes."""
+    """Return the pictures of a form with their names, read into memory; an empty file has no bytes."""
     files = "one file" if n_most == 1 else f"1 to {n_most} files"
     expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -200,14 +200,14 @@ async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[b
 
 
 def shown_name(name: str) -> str:
-    """The last part of a client's file name, cleaned for display only."""
+    """Return the last part of a client's file name, cleaned for display only."""
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     clean = "".join(sign for sign in last if sign.isprintable()).strip()
     return clean[:LONGEST_NAME] or "picture"
 
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
-    """The fields of a form that holds text only, in their order."""
+    """Return the fields of a form that holds text only, in order."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

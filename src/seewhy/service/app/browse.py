@@ -75,7 +75,7 @@ class Browse:
         rows = self.rows
         data = {
             "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS),
-            "findings": {kind: title for kind, (title, _) in KINDS.items()},
+            "findings": {key: kind.name for key, kind in KINDS.items()},
             "sorts": list(SORTS), "words": rows.classifier.encoder.has_text, "decisions": self._corrections is not None,
             "labels": [] if self._corrections is None else list(self._corrections.decisions.classes),
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Deciding on labels: the routes for pages that list labelled pictures, and the page of a check."""
+"""Decisions on labels: the routes for pages that list labelled pictures, and the page of a check."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DecisionBody(UndoBody):
 
 
 class Deciding:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The handlers; the OpenAPI document uses their docstrings."""
 
     def __init__(self, corrections: Corrections, image_of: Callable[[str, str], str | None]) -> None:
         self.corrections = corrections
@@ -98,7 +98,7 @@ def make_check_app(
     read: Callable[[str], np.ndarray | None],
     settings: Settings | None = None,
 ) -> FastAPI:
-    """The page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
+    """Return the page as an ASGI app: ``seewhy check DATA --from check/ --serve``."""
     app = make_base("SeeWhy check", settings or Settings(), (SCRIPT,))
     context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
 

@@ -173,7 +173,9 @@ class _Answer:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request comes from our own pages or from no page; browsers send the origin of requests that change."""
+    """Whether a request comes from SeeWhy's own pages or from no page; browsers send the origin of requests that
+    change data.
+    """
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -187,7 +189,7 @@ def same_origin(headers: Headers) -> bool:
 
 
 def no_part_of_another(headers: Headers) -> bool:
-    """Whether a request opens a page, or loads part of our own; other sites may link here but load nothing."""
+    """Whether a request opens a page, or loads part of SeeWhy's own; other sites may link here but load nothing."""
     if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return True
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"

@@ -242,7 +242,7 @@ def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -
     if name == "finding":
         lowest = rows.findings & -rows.findings.astype(np.int32)
         first = np.where(rows.findings > 0, 1 + np.log2(np.maximum(lowest, 1)), 0)
-        return _classes(first.astype(np.int32), ("none", *(title for title, _ in KINDS.values())))
+        return _classes(first.astype(np.int32), ("none", *(kind.name for kind in KINDS.values())))
     names = list(DECIDED)
     standing = [decided.get(key.decode(), {}).get("decision", "open") for key in rows.key]
     return _classes(np.array([names.index(one) if one in names else -1 for one in standing]), tuple(DECIDED.values()))

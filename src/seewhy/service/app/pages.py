@@ -83,7 +83,7 @@ _logger = logging.getLogger("seewhy")
 
 
 class Pages:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The handlers; the OpenAPI document uses their docstrings."""
 
     def __init__(self, state: State) -> None:
         self.state = state

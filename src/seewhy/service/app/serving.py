@@ -21,7 +21,9 @@ MOST_CONNECTIONS = 500
 MOST_HEAD_BYTES = 32_000
 MOST_PIECES = 1000
 LEAST_PIECE = 64
-"""Mean bytes per piece of a body, after the first ``MOST_PIECES``: a piece costs as much to read as kilobytes."""
+"""Least mean bytes per piece of a body, after the first ``MOST_PIECES``: reading a piece costs as much as reading
+kilobytes.
+"""
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
@@ -51,7 +53,7 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; clients that connect before the server runs wait on it."""
+    """Return a listening socket; clients that connect before the server runs wait on it."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)
@@ -113,7 +115,7 @@ class PatientConnection(H11Protocol):
             self._stop_waiting()
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's answer if no other one has begun; else the connection is closed."""
+        """Send Uvicorn's answer if no other one has begun; else close the connection."""
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
@@ -125,7 +127,7 @@ class PatientConnection(H11Protocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Closing waits until the client has read its answer; this wait has a limit too."""
+        """Close once the client has read its answer, or after a limit."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self.limits.request_seconds, self.transport.abort)
 

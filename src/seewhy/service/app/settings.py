@@ -14,10 +14,10 @@ class Settings:
 
     Attributes:
         host: address to listen on; any other than a loopback address opens the page to other machines.
-        port: 0 picks a free one.
+        port: port to listen on; 0 picks a free one.
         names: host names that the page answers under, besides ``localhost`` and addresses.
-        max_upload: bytes of one request's body.
-        max_held: bytes of all bodies together; a request beyond it gets 503.
+        max_upload: most bytes of one request's body.
+        max_held: most bytes of all bodies together; a request beyond it gets 503.
         head_seconds: how long a client may take to send a request's head.
         body_seconds: how long a client may take to send a body.
         request_seconds: how long an answer may take, measuring included.

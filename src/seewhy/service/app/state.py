@@ -44,7 +44,7 @@ T = TypeVar("T")
 MOST_TEXTS = 50
 MOST_SIGNS = 300
 MOST_TOGETHER = 500
-"""Texts of one edit."""
+"""Most texts in one edit."""
 N_EXPLANATIONS = 6
 
 
@@ -108,16 +108,16 @@ class Memory:
         return shown
 
     def reader(self, cookie: str | None) -> Reader:
-        """The reader of a cookie, or a new one, who is kept from the first picture or edit on."""
+        """Return the reader of a cookie, or a new one, who is stored from the first picture or edit on."""
         found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
         return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
 
     def remember(self, reader: Reader) -> None:
-        """Keep a reader who has added a picture or edited descriptions."""
+        """Store a reader who has added a picture or edited descriptions."""
         (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
 
     def recent(self, reader: Reader) -> list[Shown]:
-        """A reader's last pictures that are still kept, the newest first."""
+        """Return a reader's last pictures that are still stored, newest first."""
         found = (self.pictures.get(one) for one in reader.recent)
         return [shown for shown in found if shown is not None]
 
@@ -163,11 +163,11 @@ class State:
                 author.edited = measured_by(author.edited, held, self.store)
 
     async def compute(self, job: Callable[[], T], urgency: int = SOON) -> T:
-        """The result of a job, run in the one thread that computes."""
+        """Return the result of a job, run in the one thread that computes."""
         return await asyncio.wrap_future(self.worker.do(job, urgency))
 
     def reader(self, request: Request) -> Reader:
-        """The reader of a request, by a cookie."""
+        """Return the reader of a request, by a cookie."""
         return self.memory.reader(request.cookies.get(_cookie(request)))
 
     async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
@@ -189,7 +189,7 @@ class State:
         return shown
 
     def of(self, reader: Reader) -> Classifier:
-        """The classifier with the reader's descriptions."""
+        """Return the classifier with the reader's descriptions."""
         return reader.edited or self.classifier
 
     async def explain(
@@ -200,7 +200,7 @@ class State:
         contrast: str | None = None,
         measure: bool = False,
     ) -> Explanation:
-        """The card's evidence, measured if asked for and allowed; computed once."""
+        """Return the card's evidence, measured if requested and allowed; computed once."""
         if target is not None and target == contrast:
             raise InputError(
                 f"The class {target!r} was chosen twice. Expected two different classes. Choose another one."
@@ -261,7 +261,7 @@ class State:
 
 
 def signed(response: Response, request: Request, reader: Reader) -> Response:
-    """The answer with a cookie that identifies the reader."""
+    """Return the answer with a cookie that identifies the reader."""
     response.set_cookie(_cookie(request), reader.id, httponly=True, samesite="strict")
     return response
 
@@ -275,7 +275,9 @@ def _cookie(request: Request) -> str:
 def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
-    """Indices of the class explained, of the one it is compared with, and of the contrast given, if any."""
+    """Return the indices of the explained class, of the class it is compared with, and of the given contrast,
+    if any.
+    """
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)
@@ -285,7 +287,7 @@ def classes_of(
 def with_texts(
     classifier: Classifier, changes: Mapping[str, Sequence[str]], store: FeatureStore | None = None
 ) -> Classifier:
-    """The same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
+    """Return the same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
     if classifier.words is None:
         raise DataError(
             "This classifier has no descriptions to edit. To use some, start the page with --descriptions FILE."
@@ -316,7 +318,7 @@ class Moved:
 
     @property
     def bars(self) -> list[tuple[str, float, float, float, float, float]]:
-        """The rows, each with its tick, and the start and length of its bar, in 0…1."""
+        """Return the rows, each with its tick, and the start and length of its bar, in 0…1."""
         values = [v for _, before, after in self.rows for v in (before, after)]
         low, high = min(0.0, *values), max(0.0, *values)
         span = (high - low) or 1.0
@@ -349,7 +351,7 @@ def moved(
 def on_pictures(
     before: Classifier, after: Classifier, samples: Mapping[int, Sample], pooled: Float[Tensor, "n d"]
 ) -> dict[str, Any]:
-    """What an edit of descriptions changes on labelled pictures: the study ``edit-words``."""
+    """Measure what an edit of descriptions changes on labelled pictures, by the study ``edit-words``."""
     # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
     names = {str(i): Path(sample.image).name for i, sample in samples.items()}
@@ -359,7 +361,7 @@ def on_pictures(
 
 
 def changes_between(before: Classifier, after: Classifier) -> list[Change]:
-    """Sentences removed and added, class by class, in pairs as far as they go."""
+    """Return removed and added sentences, class by class, in pairs as far as possible."""
     assert before.words is not None
     assert after.words is not None
     old, new = texts_of(before.words), texts_of(after.words)

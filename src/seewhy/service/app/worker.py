@@ -32,15 +32,15 @@ T = TypeVar("T")
 Look = tuple[Picture, str, Future[Encoded | Failure]]
 
 SOON, LATER, IDLE = 0, 1, 2
-"""A reader waits; a reader reads in the meantime; nobody waits."""
+"""Urgency of jobs: a reader waits; a reader reads in the meantime; nobody waits."""
 MOST_IN_ROW = 4
-"""Batches in a row before a job that somebody waits for gets its turn."""
+"""Most batches in a row before a job with a waiting reader gets its turn."""
 
 _logger = logging.getLogger(__name__)
 
 
 class BusyError(SeeWhyError):
-    """Too much is waiting; ask again later."""
+    """An error of a full queue; ask again later."""
 
 
 class Worker:
@@ -65,7 +65,7 @@ class Worker:
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
-        """While a picture is decoded: a batch waits a little for it, and for nothing else."""
+        """Announce a picture that is being decoded, so that a batch waits a little for it."""
         with self._wake:
             self._n_coming += 1
         try:
@@ -76,7 +76,7 @@ class Worker:
                 self._wake.notify()
 
     def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
-        """Encode a picture, together with those that are :meth:`coming` soon."""
+        """Encode a picture, together with those announced by :meth:`coming`."""
         future: Future[Encoded | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
@@ -101,7 +101,7 @@ class Worker:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish the running job, and drop the waiting ones."""
         with self._wake:
             self._open = False
             waiting: list[Future[Any]] = [f for _, _, f in self._looks] + [f for *_, f in self._jobs]
@@ -181,7 +181,7 @@ def _settle(future: Future[T], job: Callable[[], T]) -> None:
 
 
 MOST_BYTES = 2**31
-"""Memory that one process may add to what it starts with."""
+"""Most memory that a process may add to its initial size."""
 _COSTLY = "takes more time or memory to decode than is allowed here; shrink it, or save it again"
 
 
@@ -198,7 +198,7 @@ class Decoder:
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
-        """A picture as :func:`seewhy.pictures.images.read_picture` gives it."""
+        """Return a picture in the form of :func:`seewhy.pictures.images.read_picture`."""
         with self._lock:
             if self._n >= self.n_waiting:
                 raise BusyError(f"{self._n} pictures are already waiting. Try again in a few seconds.")
@@ -264,7 +264,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @cache
 def decoder_with(seconds: int, n_waiting: int) -> Decoder:
-    """The decoder with these limits, one for all pages of this process; its processes end with this one."""
+    """Return the decoder with these limits, one for all pages of this process; its processes end with this one."""
     made = Decoder(seconds, n_waiting)
     atexit.register(made.stop)
     return made

@@ -26,7 +26,7 @@ def make_service(
     load: Callable[[Path], Classifier] | None = None,
     log_to: int | None = None,
 ) -> FastAPI:
-    """An ASGI app that serves classifiers by name; the first answers requests that name none.
+    """Return an ASGI app that serves classifiers by name; the first answers requests without a name.
 
     It writes one line per request to the file descriptor ``log_to``.
     """

@@ -32,7 +32,7 @@ MOST_WAITING = 10_000
 
 
 class Metrics:
-    """One service's metrics for Prometheus, in a registry of its own."""
+    """The metrics of one service for Prometheus, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = to = CollectorRegistry()
@@ -85,7 +85,7 @@ class AccessLog:
             self.dropped()
 
     def close(self) -> None:
-        """Write the lines that wait, within two seconds."""
+        """Write the waiting lines, within two seconds."""
         if self._thread.is_alive():
             try:
                 self._lines.put(None, timeout=1)
@@ -115,11 +115,11 @@ WELCOME = frozenset(("/", "/docs"))
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
-"""Addresses whose rate is remembered; the least recently seen goes first."""
+"""Most addresses whose rate is remembered; the least recently seen is forgotten first."""
 
 
 def request_id(headers: Headers) -> str:
-    """The client's id if it is short printable ASCII; else a new one."""
+    """Return the client's id if it is short printable ASCII; else a new one."""
     given = headers.get("x-request-id", "")
     fits = 0 < len(given) <= LONGEST_ID and all("!" <= sign <= "~" for sign in given)
     return given if fits else uuid.uuid4().hex
@@ -130,12 +130,12 @@ def refuse(request: Request, status: int, text: str) -> JSONResponse:
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser asks; programs get JSON."""
+    """Whether a browser sent the request; programs get JSON."""
     return "text/html" in request.headers.get("accept", "")
 
 
 class Entrance:
-    """ASGI middleware, the outermost: ids, counts, the log."""
+    """The outermost ASGI middleware: ids, counts, the log."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -187,7 +187,7 @@ def _address(scope: Scope) -> str:
 
 
 class Door:
-    """ASGI middleware, inside the guard: draining, rate limit and token."""
+    """ASGI middleware inside the guard: draining, rate limit and token."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -240,7 +240,7 @@ class Rates:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def wait(self, address: str) -> float:
-        """Seconds to wait before the next request; 0 admits this one."""
+        """Return the seconds to wait before the next request; 0 admits this one."""
         if self.rate is None:
             return 0.0
         now, most = time.monotonic(), max(1.0, self.rate)

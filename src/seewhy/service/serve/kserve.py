@@ -26,7 +26,7 @@ from .service import Model, Service, state, unless_gone
 
 MOST_AXES = 4
 MOST_OBJECTS = 1000
-"""Objects in a request's JSON, counted before it is parsed."""
+"""Most objects in a request's JSON, counted before it is parsed."""
 
 
 def _printable(text: str) -> str:
@@ -71,7 +71,7 @@ class InferRequest(BaseModel):
 
 SCHEMA = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
 PARTS = SCHEMA.pop("$defs")
-"""The schemas it refers to, by name."""
+"""The schemas to which it refers, by name."""
 BODY = {"required": True, "content": {"application/json": {"schema": SCHEMA}}}
 router = APIRouter(prefix="/v2")
 

@@ -37,7 +37,7 @@ from .settings import ServiceSettings
 _logger = logging.getLogger(__name__)
 Load = Callable[[Path], Classifier]
 RETRY_SECONDS = 60.0
-"""Until a model that failed to load is tried again though its folder did not change."""
+"""Seconds until a model that failed to load is tried again, even if its folder has not changed."""
 
 
 class Model:
@@ -106,7 +106,7 @@ class Models:
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Model]:
-        """A model by name while a request needs it; the first if no name is given."""
+        """Return a model by name for the time of a request; the first if no name is given."""
         with self._lock:
             model = self._now.get(next(iter(self._now)) if name is None else name)
             if model is not None:
@@ -156,7 +156,9 @@ class Models:
 
 
 def digest_of(folder: Path) -> str | None:
-    """SHA-256 of a saved classifier's card, which holds the digest of its tensors; ``None`` without a card."""
+    """Return the SHA-256 of a saved classifier's card, which holds the digest of its tensors; ``None`` without a
+    card.
+    """
     try:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:
@@ -164,7 +166,7 @@ def digest_of(folder: Path) -> str | None:
 
 
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file, which show whether files are still being copied."""
+    """Return name, size and time of each file, which show whether files are still being copied."""
     try:
         found = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:  # a file vanished in between; the next listing differs
@@ -207,11 +209,11 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):
-    """The client left before its answer."""
+    """An error of a client that left before its answer."""
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work, which is cancelled once the client has left."""
+    """Return the result of the work, which is cancelled once the client has left."""
 
     async def left() -> None:
         while not await request.is_disconnected():
@@ -255,7 +257,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every model still computes."""
+        """Return whether every model still computes."""
         return all(model.worker.is_alive for model in self.models.all())
 
     @property
@@ -299,7 +301,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
     async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Probabilities of all classes, a row per picture, beside the encoding thread."""
+        """Return probabilities of all classes, a row per picture, computed beside the encoding thread."""
 
         def make() -> Tensor:
             with beside(model.classifier.encoder.engine.name), torch.no_grad():
@@ -308,13 +310,13 @@ class Service:
         return await self.aside(make)
 
     async def decide(self, model: Model, seen: Sequence[Encoded], top: int) -> list[Prediction]:
-        """Each picture's prediction."""
+        """Return each picture's prediction."""
         judge, rows = model.classifier.prediction, await self.probabilities(model, torch.cat([s.pooled for s in seen]))
         decided = zip(seen, rows, strict=True)
         return await self.aside(lambda: [judge(s.name, p, top, s.pooled[0]) for s, p in decided])
 
     async def explain(self, model: Model, seen: Sequence[Encoded], options: ExplainOptions) -> list[Explanation]:
-        """Each picture's evidence, as jobs of their own, so that other requests run in between."""
+        """Return each picture's evidence, computed as separate jobs, so that other requests run in between."""
 
         def job(one: Encoded) -> Callable[[], Explanation]:
             return lambda: next(explain_seen(model.classifier, [one], options)).without_folders()

@@ -40,7 +40,7 @@ EVIDENCE = {
     "like": ("like", "like_measured", "like_missing"),
     "words": ("words", "words_measured", "words_missing"),
 }
-"""Name of a kind of evidence → the keys of an explanation that hold it."""
+"""The name of a kind of evidence → the keys of an explanation that hold it."""
 ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject")
 MOST_TOP = 1000
 
@@ -99,7 +99,7 @@ class Answers:
         add_data(app, "/predict", self.predict, methods=["POST"], **card)
 
     async def welcome(self, request: Request) -> Response:
-        """What the service is, for people: a browser gets a page, a program an error as for any unknown address."""
+        """A description for people: a browser gets a page; a program gets an error, as for any unknown address."""
         if not wants_page(request):
             raise HTTPException(404)
         if request.scope["path"] != "/":
@@ -222,7 +222,7 @@ def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gone(request: Request, _error: Exception) -> Response:
-    """An answer that nobody reads; the log shows that the client left."""
+    """Return an answer that nobody reads; the log shows that the client left."""
     return Response(status_code=GONE)
 
 

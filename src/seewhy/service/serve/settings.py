@@ -73,15 +73,16 @@ class ServiceSettings:
 
 
 def read_token(file: Path | None) -> str | None:
-    """The token from a file or from the environment; ``None`` without either."""
+    """Return the token from a file or from the environment; ``None`` without either."""
     if file is None:
         given = os.environ.get(TOKEN_VARIABLE)
         return None if given is None else _check_token(given.strip())
     try:
         text = read_text(file, MOST_TOKEN_BYTES).strip()
     except OSError as error:
+        why = reason(error)
         raise InputError(
-            f"The token in {file} cannot be read: {reason(error).lower()}. Expected a file with one line. "
+            f"The token in {file} cannot be read: {why[:1].lower()}{why[1:]}. Expected a file with one line. "
             "Make one with: openssl rand -hex 32 > token"
         ) from error
     return _check_token(text)
@@ -99,7 +100,7 @@ def _check_token(token: str) -> str:
 
 @dataclass
 class Visit(Result):
-    """A line of the access log of seewhy serve."""
+    """A line of the access log of ``seewhy serve``."""
 
     time: Annotated[str, Doc("UTC, when the answer ended")] = ""
     id: Annotated[str, Doc("`X-Request-ID`: the client's if printable")] = ""

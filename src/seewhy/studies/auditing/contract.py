@@ -1,4 +1,4 @@
-"""The figures of an audit, the limits they must keep, and a contract of them, read from and written as TOML."""
+"""The figures of an audit, their limits, and contracts of limits, stored as TOML."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class Contract:
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """The default contract; the figures named in ``required`` become required."""
+        """Return the default contract; the figures named in ``required`` become required."""
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
@@ -218,7 +218,7 @@ class Contract:
         return cls({name: limits[name] for name in CHECKS if name in limits}, str(path))
 
     def to_toml(self) -> str:
-        """The contract with a comment on every figure."""
+        """Return the contract with a comment on every figure."""
         text = HEAD
         for name, limit in self.limits.items():
             text += f"\n# {CHECKS[name].told}\n[{name}]\n{limit.side} = {limit.value:g}\n"

@@ -1,4 +1,4 @@
-"""Drift: do new pictures differ from the pictures that a classifier was fitted on?"""
+"""Drift: do new pictures differ from a classifier's training pictures?"""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Checked(Page):
         return render("check.html", None, **check_context(self.data, KINDS, self.read))
 
     def rows(self) -> list[list[Any]]:
-        """One row per finding, with the columns :data:`COLUMNS`."""
+        """Return one row per finding, with the columns :data:`COLUMNS`."""
         return [["|".join(f["with"]) if name == "with" else f[name] for name in COLUMNS] for f in self.data["findings"]]
 
 

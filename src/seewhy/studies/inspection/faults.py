@@ -158,7 +158,7 @@ def _blur(grey: torch.Tensor) -> float:
 
 
 def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float, str]]:
-    """Return each fault: the picture's position, the kind, its severity from 0 to 1, and a sentence.
+    """Yield each fault: the picture's position, the kind, its severity from 0 to 1, and a sentence.
 
     A blank picture has no other fault.
     """

@@ -1,1 +1,1 @@
-"""COMET: a selector completes a mask, a predictor sees what is left."""
+"""COMET: a selector makes a mask, and a predictor sees only the part that the mask shows."""

@@ -33,7 +33,7 @@ Norm = Literal["frozen", "batch"]
 
 
 class Selector(nn.Module):
-    """``S = sigmoid(enlarged(network(pixels)))``: one mask a picture, of no class, in (0, 1)."""
+    """Makes masks, ``S = sigmoid(enlarged(network(pixels)))``: one per picture, the same for all classes, in (0, 1)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Selector(nn.Module):
 
 
 def make_selector(kind: Kind) -> Selector:
-    """A selector with new weights, from torch's random numbers."""
+    """Return a selector with new weights, from torch's random numbers."""
     if kind == "unet":
         return Selector(UNet())
     try:
@@ -99,7 +99,7 @@ def enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) 
 
 
 class Hide(nn.Module):
-    """``x ∘ S + q ∘ (1 − S)``: what the mask leaves out becomes the fill ``q``."""
+    """Computes ``x ∘ S + q ∘ (1 − S)``: the fill ``q`` replaces what the mask leaves out."""
 
     q: Tensor
 
@@ -170,7 +170,7 @@ class Objective:
 
 
 class Playing(Task):
-    """A game of selector, predictor and detector; each that learns does so by its own loss."""
+    """The joint training of selector, predictor and detector; each trained part has its own loss."""
 
     needs = ("pixels", "labels")
 
@@ -193,7 +193,7 @@ class Playing(Task):
         self.free()
 
     def free(self) -> None:
-        """Let those learn who do, and nobody else."""
+        """Enable gradients for the parts that learn, and for no others."""
         for name in ("selector", "predictor", "detector"):
             self.get_submodule(name).requires_grad_(name in self.names)
 
@@ -201,7 +201,7 @@ class Playing(Task):
         return {name: part for name, part in self.named_children() if name in self.names}
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """The mask, and the classes' scores of what it shows and of the rest."""
+        """Return the mask, and the class scores of the shown part and of the rest."""
         pixels = batch["pixels"]
         changed = self.names | ({"detector"} if self.drifts else set())  # its averages drift
         for name in {"predictor", "detector"} - (set() if self.pretrained else changed):
@@ -210,7 +210,7 @@ class Playing(Task):
         return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
 
     def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        """Losses by player, and what is worth watching: area of the mask, and how often each is right."""
+        """Return the loss of each part, and figures for the log: area of the mask, and how often each is right."""
         (mask, shown, rest), labels = features, batch["labels"]
         ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
         return {
@@ -226,10 +226,10 @@ class Playing(Task):
 @attributions.register
 @dataclass(frozen=True)
 class COMETMask(Attribution):
-    """Shows the part of the picture that the decision was made from: the selector's mask.
+    """Shows the part of the picture on which the decision is based: the selector's mask.
 
-    ``S(x)`` in (0, 1), at the resolution of the pixels. Nothing is estimated: the predictor saw ``S ∘ x + (1 − S) ∘ q``
-    and nothing else. The mask is the same for every class, so there is none for one class against another.
+    ``S(x)`` in (0, 1), at the resolution of the pixels. It is exact: the predictor saw ``S ∘ x + (1 − S) ∘ q`` and
+    nothing else. The mask is the same for every class, so it cannot compare two classes.
     """
 
     name: ClassVar[str] = "comet"

@@ -1,4 +1,4 @@
-"""COMET (Zhang et al. 2024, arXiv 2407.19308): the decision is made from what a mask shows, and the mask is the map."""
+"""COMET (Zhang et al. 2024, arXiv 2407.19308): the classifier sees only what a mask shows, and the mask is the map."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from ...network_recipe import NetworkRecipe
 from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
-"""The weights in the authors' published configuration, where they differ from those it calls the default."""
+"""The weights in the authors' published configuration, where they differ from the stated defaults."""
 BATCH = 16
 MOST = 1000
-"""Pictures of either kind, at most."""
+"""Most pictures of either kind."""
 SIDE = 12
-"""The probe of leakage sees masks as squares of this many cells,"""
+"""The probe of leakage sees masks as squares with this many cells per side,"""
 N_LEVELS = 17
-"""and as quantiles of their values, since a class may be told by how bright the mask is, wherever that is."""
+"""and as this many quantiles of their values, because the brightness of the mask alone may reveal a class."""
 
 
 @classifiers.register
@@ -55,8 +55,8 @@ N_LEVELS = 17
 class COMET(NetworkRecipe):
     """A classifier that hides most of the picture and decides from the rest; the mask is its explanation.
 
-    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures.
-    The predictor must be right on what is shown, the detector clearly worse on what is hidden, and the mask small
+    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures. The
+    predictor must be right on the shown part, the detector clearly worse on the hidden part, and the mask small
     (:class:`~.network.Objective`). There is one mask per picture, the same for every class.
 
     Args:
@@ -77,8 +77,8 @@ class COMET(NetworkRecipe):
         size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
         n_steps: number of training steps; more take longer.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.
-        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in so
-            short a training.
+        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in such a
+            short training.
         encoder_lr: learning rate of predictor and detector from the encoder, as a multiple of ``lr``.
         weight_decay: weight decay (authors: 0.03).
         schedule: how the rate changes (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
@@ -205,15 +205,15 @@ def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
     if "mask_alone_accuracy" not in found:
         return text
     return (
-        f"{text}; on {n_held:,} held-out pictures the mask without the picture tells the class "
-        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and what it hides tells it "
+        f"{text}; on {n_held:,} held-out pictures the mask alone predicts the class "
+        f"{found['mask_alone_accuracy']:.0%} of the time (chance {found['chance']:.0%}), and the hidden rest does so "
         f"{found['complement_accuracy']:.0%} of the time"
     )
 
 
 @dataclass(frozen=True)
 class Played:
-    """What the players make of some pictures, in order."""
+    """The outputs of the three parts on some pictures, in order."""
 
     labels: Int[Tensor, " n"]
     held: Bool[Tensor, " n"]
@@ -225,7 +225,7 @@ class Played:
     groups: Int[Tensor, " n"]
 
     def held_out(self) -> HeldOut | None:
-        """The held-out pictures as the classifier sees them."""
+        """Return the held-out pictures as the classifier sees them."""
         held = self.held
         if not bool(held.any()):
             return None
@@ -234,7 +234,7 @@ class Played:
 
 @torch.no_grad()
 def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
-    """The players at work on up to a thousand pictures of either kind, spread over the classes."""
+    """Run the three parts on up to a thousand pictures of either kind, spread over the classes."""
     of = pictures.labels.tolist()
     every = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
     chosen = [every[i] for i in torch.randperm(len(every), generator=torch.Generator().manual_seed(0)).tolist()]
@@ -271,7 +271,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
 def borrowed(
     mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
 ) -> Float[Tensor, "b h w"]:
-    """For every picture the mask of another one, of another class where there is one."""
+    """Return for every picture the mask of another one, of another class if possible."""
     offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
     place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
     is_other, differs = place != own, whose[None] != labels[:, None]
@@ -281,7 +281,7 @@ def borrowed(
 
 
 def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
-    """A mask as the probe sees it: where it is, in coarse cells, and how bright, in quantiles."""
+    """Return a mask as the probe sees it: its place, in coarse cells, and its brightness, in quantiles."""
     cells = adaptive_avg_pool2d(mask[:, None], SIDE).flatten(1)
     levels = mask.flatten(1).quantile(torch.linspace(0, 1, N_LEVELS), dim=1).T
     return torch.cat([cells, levels], 1)
@@ -307,7 +307,9 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Accuracies on held-out pictures, the mask's area, and how much its shape alone gives away to a linear probe."""
+    """Return accuracies on held-out pictures, the mask's area, and how much its shape alone reveals to a linear
+    probe.
+    """
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -328,7 +330,7 @@ def figures(played: Played) -> dict[str, Any]:
 
 
 def mask_alone(played: Played) -> float:
-    """Accuracy on held-out pictures of a linear classifier of masks; a finer look at them may tell more."""
+    """Return the held-out accuracy of a linear classifier of masks; a finer probe may find more."""
     x, train = played.masks, ~played.held
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-6)
     n_classes = played.shown.shape[1]
@@ -338,6 +340,8 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """By which logits are divided so that probabilities hold on held-out pictures; never below 1, as these are few."""
+    """Return the divisor of the logits that calibrates probabilities on held-out pictures; never below 1, because
+    these are few.
+    """
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

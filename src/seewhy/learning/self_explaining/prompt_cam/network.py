@@ -1,4 +1,4 @@
-"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and what they attend to."""
+"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and their attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ...encoders.delta import WITHOUT_WORDS
 from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
-"""Where they keep the norm behind the last one; the first that does something is it."""
+"""Where these libraries store the norm after the last block; the first one that is not an identity counts."""
 
 
 class Prompts(nn.Module):
@@ -47,13 +47,13 @@ class Prompts(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def put(self, tokens: Float[Tensor, "b t d"], early: int | None = None) -> Float[Tensor, "b s d"]:
-        """Prompts before tokens: those of an early layer, or the classes' own."""
+        """Insert prompts before tokens: those of an early layer, or the classes' own."""
         prompts = self.dropout(self.own if early is None else self.early[early])
         return torch.cat([prompts.expand(len(tokens), -1, -1), tokens], 1)
 
 
 class Prompted(nn.Module):
-    """A block that sees prompts before its tokens."""
+    """A block that gets prompts before its tokens."""
 
     def __init__(self, block: nn.Module, prompts: Prompts, early: int | None) -> None:
         super().__init__()
@@ -68,7 +68,9 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """``s_c = w · norm(z_c)`` of each prompt, and what the network itself pools, which tells near-duplicates."""
+    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own pooled vector, which identifies
+    near-duplicates.
+    """
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class Scores(nn.Module):
 
 
 class PromptHead(nn.Module):
-    """Tokens before the last block → class scores, and the network's own pooled vector behind them."""
+    """Tokens before the last block → class scores, followed by the network's own pooled vector."""
 
     def __init__(self, last: LastBlock, prompts: Prompts, inside: bool, first: int) -> None:
         super().__init__()
@@ -93,23 +95,23 @@ class PromptHead(nn.Module):
 
     @property
     def n_added(self) -> int:
-        """Prompts among the tokens."""
+        """The number of prompts among the tokens."""
         return len(self.prompts.own)
 
     def entering(self, n_tokens: int, n_layers: int) -> list[int]:
-        """Tokens that come into each layer from the one before, of ``n_tokens`` that come into the last."""
+        """Return how many tokens enter each layer from the one before, if ``n_tokens`` enter the last."""
         n = len(self.prompts.own)
         plain = n_tokens - n if self.inside else n_tokens
         return [plain + (n if layer > self.first else 0) for layer in range(n_layers)]
 
     def scores(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b k"]:
-        """The scores alone."""
+        """Return the scores alone."""
         return self(tokens)[:, : len(self.prompts.own)]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Where prompts can enter a network."""
+    """The places where prompts can enter a network."""
 
     last: LastBlock
     norm: nn.Module
@@ -140,8 +142,8 @@ def parts_of(encoder: Encoder) -> Parts:
 class PromptCAMNetwork(Network):
     """A frozen transformer with class prompts.
 
-    In layers before ``first``, counted from 0, there are either as many prompts a layer that are thrown away behind it
-    (``n_early = first``), or none; the classes' own enter at ``first`` and travel on to the end.
+    Layers before ``first``, counted from 0, either have as many prompts each, which are dropped after the layer
+    (``n_early = first``), or none. The classes' own prompts enter at ``first`` and continue to the end.
     """
 
     where: ClassVar[str] = "prompt_cam"
@@ -225,12 +227,12 @@ class PromptCAMNetwork(Network):
 
 
 Flatten = Literal["keys", "patches"]
-"""What a flattened head attends to, evenly: all tokens, prompts among them (authors' code), or patches (paper)."""
+"""Where a flattened head attends evenly: to all tokens, prompts included (authors' code), or to patches (paper)."""
 
 
 @dataclass(frozen=True)
 class HeadRanking:
-    """What flattening one head after the other does to a class, the least needed first."""
+    """How a class changes when one head after another is flattened, the least needed first."""
 
     order: tuple[int, ...]
     probability: tuple[float, ...]
@@ -240,7 +242,9 @@ class HeadRanking:
 def run_last_block(
     head: PromptHead, tokens: Float[Tensor, "b t d"], change: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b r s s"]]:
-    """Scores, and the last block's attention: ``s`` tokens, the ``k`` prompts first; a row is what its token reads."""
+    """Return scores, and the last block's attention over ``s`` tokens, the ``k`` prompts first; a row is what its
+    token attends to.
+    """
     with torch.no_grad(), Capture(change) as capture:
         scores = head.scores(tokens)
     if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
@@ -259,7 +263,9 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Scores with the attention of each picture's class prompt made even in some heads, which still hand on a mean."""
+    """Return scores with the attention of each picture's class prompt made even in some heads, which still pass on a
+    mean.
+    """
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -279,7 +285,9 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Greedy, as published, to the end: flatten the head without which the class stays most probable."""
+    """Rank heads greedily, as published, to the end: each time flatten the head without which the class stays most
+    probable.
+    """
     first, weights = run_last_block(head, tokens)
     n_heads, rankings = weights.shape[1], []
     for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
@@ -305,17 +313,17 @@ def rank_heads(
 @attributions.register
 @dataclass(frozen=True)
 class PromptCAM(Attribution):
-    """What the prompt of a class attends to in the last block of a Prompt-CAM classifier.
+    """Shows where the prompt of a class attends in the last block of a Prompt-CAM classifier.
 
-    ``A_r = softmax(q_c K^T / √(d / r))`` of each head, patch columns only and not divided by their sum: the rest goes
-    to prompts and class token, so the sum says how far a head looks at the picture at all. The map is the mean
-    over the heads the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class against another
-    is the difference of their prompts' maps in the same heads. The paper shows each head on its own, smoothed and
-    scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
+    ``A_r = softmax(q_c K^T / √(d / r))`` for each head, with patch columns only and not divided by their sum. The
+    rest goes to prompts and class token, so the sum says how much a head attends to the picture at all. The map is
+    the mean over the heads that the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class
+    against another is the difference of their prompts' maps in the same heads. The paper shows each head separately,
+    smoothed and scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
 
     Args:
         n_heads: attention heads to keep (authors' code: 4); with all of them, no ranking is needed.
-        flatten: what a flattened head attends to in the ranking: ``"keys"``, all tokens (authors' code), or
+        flatten: where a flattened head attends in the ranking: ``"keys"``, all tokens (authors' code), or
             ``"patches"`` (paper). The rankings may differ.
     """
 
@@ -344,20 +352,22 @@ class PromptCAM(Attribution):
         return weights.gather(1, kept[:, :, None, None].expand(-1, -1, *weights.shape[2:])).mean(1)
 
     def heads_of(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
-        """The map of each head for one class a picture; what is left to 1 goes to prompts and class token."""
+        """Return the map of each head for one class per picture; the rest to 1 goes to prompts and class token."""
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         weights = run_last_block(prompt_head(model), look.features)[1]
         own = weights[torch.arange(len(look)), :, index]
         return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
 
     def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
-        """The heads by how much the class needs them on each picture, and what it loses as they are flattened."""
+        """Return the heads by how much the class needs them on each picture, and the class's loss as they are
+        flattened.
+        """
         n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
         return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
 
 
 def prompt_head(model: Explainable) -> PromptHead:
-    """The head of a Prompt-CAM encoder."""
+    """Return the head of a Prompt-CAM encoder."""
     head = model.encoder.head
     if not isinstance(head, PromptHead):
         raise InputError(

@@ -36,7 +36,7 @@ from .network import PromptCAMNetwork, Prompts, parts_of
 BORDER = 240 / 224
 """The authors stretch pictures to 240 x 240 and crop 224 x 224 at random, mirrored half of the time."""
 RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
-"""Learning rates that are tried on held-out pictures where none is given; the paper's are 0.001 to 0.01 with SGD."""
+"""Learning rates tried on held-out pictures if none is given; the paper's are 0.001 to 0.01 with SGD."""
 
 
 @classifiers.register
@@ -44,14 +44,13 @@ RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
 class PromptCAM(NetworkRecipe):
     """A frozen vision transformer with one learnt prompt per class, whose attention is its explanation.
 
-    ``s_c = w · z_c``, with ``z_c`` the prompt of class ``c`` behind the last block and norm (paper, 3.2). Cross entropy
-    over the scores trains prompts and ``w``, nothing else. To score high, the prompt of the true class must attend to
-    patches that set the class apart. The bias of the authors' ``Linear(d, 1)`` is left out.
+    ``s_c = w · z_c``, with ``z_c`` the output for the prompt of class ``c`` after the last block and norm (paper,
+    3.2). Cross entropy over the scores trains only the prompts and ``w``. To score high, the prompt of the true class
+    must attend to patches that distinguish the class. The bias of the authors' ``Linear(d, 1)`` is left out.
 
     Args:
-        variant: where prompts stand. ``"last"``: before the last block, on features that are encoded once.
-            ``"deep"`` (the paper's main results): new ones before every block. ``"shallow"``: before the first
-            block.
+        variant: position of the prompts. ``"last"``: before the last block, on features that are encoded once.
+            ``"deep"`` (the paper's main results): new ones before every block. ``"shallow"``: before the first block.
         first: with ``"deep"``, the layer (from 0) where class prompts enter; default: the last one. Lower
             values lie between the paper's two forms.
         shared: whether all classes share one scoring vector. If not, scores can distinguish classes without
@@ -197,7 +196,9 @@ def _held_pooled(
 
 
 class Prompting(Task):
-    """Class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"`` seen once."""
+    """A task in which class prompts learn from ``"pixels"`` or, before the last block alone, from ``"tokens"``
+    computed once.
+    """
 
     needs = ("labels",)
     moves = False

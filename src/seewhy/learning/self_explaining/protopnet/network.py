@@ -33,7 +33,7 @@ from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
 
 EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
-"""The largest similarity, of a prototype with itself: 9.21 with the authors' epsilon."""
+"""The largest similarity, that of a prototype with itself: 9.21 with the authors' epsilon."""
 RULE = (
     "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
     "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
@@ -42,7 +42,7 @@ RULE = (
 
 
 def similarity(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0."""
+    """Return ``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0."""
     return ((distance + 1) / (distance + EPSILON)).log()
 
 
@@ -65,26 +65,28 @@ class PrototypeLayer(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Every cell where prototypes live."""
+        """Map every cell to the space of the prototypes."""
         if self.scaled:
             grid = grid / grid.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
         z: Tensor = self.add_on(grid)
         return z
 
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
-        """Squared, in double precision: similarity is steepest at 0, where float32 leaves nothing of a difference."""
+        """Return squared distances in double precision, because similarity is steepest at 0, where float32 loses
+        small differences.
+        """
         z, prototypes = self.embed(grid).double(), self.prototypes.double()
         product = torch.einsum("bdhw,pd->bphw", z, prototypes)
         lengths = prototypes.square().sum(1)[:, None, None]
         return (z.square().sum(1, keepdim=True) - 2 * product + lengths).relu().float()
 
     def forward(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
-        """Smallest distance of each prototype to any cell."""
+        """Return the smallest distance of each prototype to any cell."""
         return self.distances(grid).amin((2, 3))
 
 
 class NearestSimilarity(nn.Module):
-    """Head of the grown encoder: features → one similarity a prototype."""
+    """The head of the resulting encoder: features → one similarity per prototype."""
 
     def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class NearestSimilarity(nn.Module):
 
 @dataclass(frozen=True)
 class Pushed:
-    """The patch of a training picture that a prototype is."""
+    """The patch of a training picture that became a prototype."""
 
     picture: int
     cell: tuple[int, int]
@@ -104,7 +106,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class ProtoPNetNetwork(Network):
-    """What was trained behind the trunk."""
+    """The trained layers behind the trunk."""
 
     where: ClassVar[str] = "protopnet"
 
@@ -118,7 +120,7 @@ class ProtoPNetNetwork(Network):
         return self.on
 
     def maps(self, look: EncoderOutput) -> Float[Tensor, "b p h w"]:
-        """Squared distance of each cell to each prototype."""
+        """Return the squared distance of each cell to each prototype."""
         return self.layer.distances(self.on.layout.to_grid(look.features))
 
     def encoder(self) -> Encoder:
@@ -147,7 +149,7 @@ class ProtoPNetNetwork(Network):
 
 
 def network_of(model: Explainable) -> ProtoPNetNetwork:
-    """The prototypes of a classifier."""
+    """Return the prototypes of a classifier."""
     network = getattr(model, "network", None)
     if not isinstance(network, ProtoPNetNetwork):
         raise InputError(
@@ -158,18 +160,18 @@ def network_of(model: Explainable) -> ProtoPNetNetwork:
 
 
 def contrasted(model: Explainable, target: Target) -> Float[Tensor, "b p"]:
-    """What each prototype weighs for the target, less the mean over classes."""
+    """Return each prototype's weight for the target, minus its mean over classes."""
     return target.of(model.head.weight - model.head.weight.mean(0))
 
 
 @attributions.register
 @dataclass(frozen=True)
 class ProtoPNetMap(Attribution):
-    """Shows where patches are like the prototypes that speak for the class.
+    """Shows which places resemble the prototypes that count for the class.
 
-    ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, weighed as the last
-    layer weighs it. The logit uses each prototype's best cell alone. The map also shows the others, as the paper's
-    figures do one prototype at a time (section 2.4), so it does not add up to the logit.
+    ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, with the weights
+    of the last layer. The logit uses only each prototype's best cell. The map also shows the other cells, as the
+    paper's figures do for one prototype at a time (section 2.4), so it does not add up to the logit.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -194,11 +196,11 @@ class ProtoPNetMap(Attribution):
 @prototypes.register
 @dataclass(frozen=True)
 class ProtoPNetPrototypes(Prototypes):
-    """The prototypes that speak most for the class, each with the most similar place in the picture.
+    """Shows the prototypes that count most for the class, each with the most similar place in the picture.
 
-    Prototype ``p`` adds ``(W_tp - mean_k W_kp) g_p`` to the target's logit, less the mean over classes; all of them
-    add up to it. The largest are shown, each with the patch it was pushed to. A match's similarity is ``g_p / 9.21``:
-    1 on the patch itself.
+    Prototype ``p`` adds ``(W_tp - mean_k W_kp) g_p`` to the target's logit minus the mean over classes; the
+    contributions of all prototypes add up to this difference. The prototypes with the largest contributions are
+    shown, each with its training patch. A match's similarity is ``g_p / 9.21``: 1 on the patch itself.
 
     Args:
         n_prototypes: number of prototypes to show, from 1.
@@ -240,11 +242,13 @@ class ProtoPNetPrototypes(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """Similarity ``g``, 0…9.21, of each cell and each prototype."""
+        """Return similarity ``g``, 0…9.21, of each cell and each prototype."""
         return similarity(network_of(model).maps(look)[:, which])
 
     def judge(self, showing: Showing) -> Like:
-        """Prototypes shown are of the class nearly always; what counts is whether they find it on other pictures."""
+        """Measure whether prototypes find their class on other pictures; the shown prototypes themselves nearly
+        always have it.
+        """
         measure = showing.model.likeness
         figures = (
             f"These {len(showing.groups)} prototypes bring {showing.logits:.1f} of the {showing.logits_in_all:.1f} "
@@ -269,14 +273,16 @@ class ProtoPNetPrototypes(Prototypes):
 
 
 def beats_chance(measure: LikenessMeasure) -> bool:
-    """Whether the odds of carrying the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
+    """Whether the odds of having the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
     return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
 
 
 def measure_prototypes(
     close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
 ) -> LikenessMeasure | None:
-    """How often the held-out pictures nearest to a prototype, as many as its class has there, are of its class."""
+    """Return how often the held-out pictures nearest to a prototype have its class; as many pictures count as its
+    class has there.
+    """
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):
         n = int((labels == label).sum())
@@ -296,7 +302,7 @@ def prototype_bank(
     pushed: Sequence[Pushed],
     store: FeatureStore | None,
 ) -> tuple[PatchBank, tuple[Pushed, ...]]:
-    """The patches that became prototypes, with the pictures they lie on."""
+    """Return the patches that became prototypes, with their pictures."""
     needed = sorted({p.picture for p in pushed})
     request = EncodeRequest(pictures=True, features=lambda _index: True)
     stream = encode_stream(encoder, [sources[i] for i in needed], store=store, request=request)

@@ -34,7 +34,7 @@ from ...network_recipe import NetworkRecipe
 from .network import ProtoPNetNetwork, PrototypeLayer, Pushed, measure_prototypes, prototype_bank, similarity
 
 GENTLE = 0.3
-"""What the add-on layers' first weights are multiplied by, so that the sigmoid starts in its middle."""
+"""Factor on the add-on layers' first weights, so that the sigmoid starts in its middle."""
 
 
 @classifiers.register
@@ -43,8 +43,9 @@ class ProtoPNet(NetworkRecipe):
     """A classifier with a few prototypes per class, each a patch of a training picture.
 
     ``logit_k = Σ_p W_kp log((d_p + 1) / (d_p + 1e-4))`` with ``d_p = min_cell |z - prototype_p|²`` (paper, section
-    2.1). Trained in rounds: add-on layers and prototypes; push, in which each prototype becomes a real patch; the last
-    layer alone. At the end weak prototypes are pruned. Descriptions are refused: none can be compared with prototypes.
+    2.1). Trained in rounds of three steps: train add-on layers and prototypes; push, in which each prototype becomes
+    a real patch; train the last layer alone. At the end weak prototypes are pruned. Descriptions are refused, because
+    they cannot be compared with prototypes.
 
     Args:
         n_per_class: prototypes per class, from 1 (authors: 10).
@@ -62,10 +63,9 @@ class ProtoPNet(NetworkRecipe):
         prune_k: nearest pictures that check a prototype's class, from 0 (authors: 6); 0 prunes none.
         prune_threshold: how many of them must be of its class (authors: 3).
         n_crops: crops per picture, besides itself (authors: 30).
-        start: where prototypes start. ``"patches"``: on patches of their class, with small weights of the
-            add-on layers. ``"random"``, as the authors, who also train the trunk. On a frozen trunk,
-            ``"random"`` is right on 21 % of test pictures and ``"patches"`` on 64 % (72 grocery pictures of 12
-            classes).
+        start: how prototypes start. ``"patches"``: on patches of their class, with small weights of the add-on
+            layers. ``"random"``, as the authors, who also train the trunk. On a frozen trunk, ``"random"`` is right
+            on 21 % of test pictures and ``"patches"`` on 64 % (72 grocery pictures of 12 classes).
     """
 
     name: ClassVar[str] = "protopnet"
@@ -182,14 +182,14 @@ class ProtoPNet(NetworkRecipe):
 def training_accuracy(
     distances: Float[Tensor, "n p"], weight: Float[Tensor, "k p"], labels: Int[Tensor, " m"]
 ) -> float:
-    """On the pictures themselves, without their crops."""
+    """Return the accuracy on the training pictures themselves, without their crops."""
     chosen = (similarity(distances) @ weight.T).argmax(1)
     return round(float((chosen == labels[: len(chosen)]).float().mean()), 4)
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What is trained on: the maps of ``n`` pictures, then those of their crops."""
+    """The training data: the maps of ``n`` pictures, then those of their crops."""
 
     grids: Float[Tensor, "m c h w"]
     labels: Int[Tensor, " m"]
@@ -197,14 +197,14 @@ class Maps:
 
 
 def first_weight(owner: Int[Tensor, " p"], n_classes: int) -> Float[Tensor, "k p"]:
-    """1 for the own class, -0.5 for the others (paper, section 2.2)."""
+    """Return 1 for the own class, -0.5 for the others (paper, section 2.2)."""
     return torch.where(owner == torch.arange(n_classes)[:, None], 1.0, -0.5)
 
 
 def terms(
     distances: Float[Tensor, "b p"], labels: Int[Tensor, " b"], owner: Int[Tensor, " p"], weight: Float[Tensor, "k p"]
 ) -> dict[str, Tensor]:
-    """The terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2)."""
+    """Return the terms of the loss (paper, equations 2 and 3; the ℓ1 term of section 2.2)."""
     own = owner == labels[:, None]
     far = torch.finfo(distances.dtype).max
     return {
@@ -217,21 +217,21 @@ def terms(
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the terms; the authors' 0.8, 0.08 and 1e-4."""
+    """Weights of the terms; the authors use 0.8, 0.08 and 1e-4."""
 
     cluster: float = 0.8
     separation: float = 0.08
     l1: float = 1e-4
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """``CE + 0.8 cluster - 0.08 separation + 1e-4 l1``."""
+        """Return ``CE + 0.8 cluster - 0.08 separation + 1e-4 l1``."""
         pulled = self.cluster * parts["cluster"] - self.separation * parts["separation"]
         return parts["ce"] + pulled + self.l1 * parts["l1"]
 
 
 @torch.no_grad()
 def start_at_patches(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps, seed: int) -> None:
-    """Begin with smaller weights, and each prototype on a patch of its class, as the trunk is frozen."""
+    """Start with smaller weights, and each prototype on a patch of its class, because the trunk is frozen."""
     for convolution in layer.add_on:
         if isinstance(convolution, nn.Conv2d):
             convolution.weight.mul_(GENTLE)
@@ -265,7 +265,7 @@ class _Scored(Task):
 
 @torch.no_grad()
 def push(layer: PrototypeLayer, owner: Int[Tensor, " p"], maps: Maps) -> tuple[Pushed, ...]:
-    """Each prototype in turn becomes the nearest patch of its own class that is free, while there are enough."""
+    """Turn each prototype into the nearest free patch of its own class, as long as there are enough."""
     chosen: list[Pushed] = [Pushed(0, (0, 0))] * len(owner)
     for label in owner.unique().tolist():
         pictures = (maps.labels[: maps.n] == label).nonzero()[:, 0]
@@ -295,14 +295,16 @@ def _in_turn(distances: Float[Tensor, "p q"]) -> Iterator[tuple[int, int]]:
 
 @torch.no_grad()
 def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"]:
-    """Of every picture to every prototype."""
+    """Return the smallest distance of every picture to every prototype."""
     return torch.cat([layer(grids.float()) for grids in maps.grids[: maps.n].split(256)])
 
 
 def kept(
     distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
 ) -> Bool[Tensor, " p"]:
-    """Prototypes of whose ``k`` nearest pictures ``threshold`` are of their class (S8), and each class's best."""
+    """Return prototypes with ``threshold`` of their ``k`` nearest pictures in their class (S8), and each class's
+    best.
+    """
     nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
     votes = (labels[nearest] == owner).sum(0)
     keep = votes >= threshold
