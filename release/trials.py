@@ -69,6 +69,7 @@ EXTRAS = {
     "sklearn": Trial(("tests/test_sklearn.py",)),
     "app": Trial(("tests/app/test_app_pages.py",), CLIENTS),
     "serve": Trial(("tests/serve/test_service.py",), CLIENTS),
+    "map": Trial(("tests/app/test_map.py",), (*CLIENTS, "fastapi>=0.115", "python-multipart>=0.0.9", "uvicorn>=0.30")),
     "text-metrics": Trial(("tests/descriptions/test_reference_metrics.py",)),
     "writers": Trial(("tests/descriptions/test_writers.py", "tests/attacks/test_writers_bounds.py")),
 }

@@ -103,7 +103,7 @@ def of_app(stack: ExitStack, folder: Path) -> Iterator[tuple[str, str]]:
         time.sleep(0.1)
     yield "card", address + card
     yield "compared", f"{address}{card}?target=moss&contrast={quote(LABELS[2])}"
-    for path in ("", "mistakes", "mistakes?order=surest", "help", "changes", "card/gone"):
+    for path in ("", "mistakes", "mistakes?order=surest", "help", "map", "changes", "card/gone"):
         yield path or "home", f"{address}/{path}"
     check = Check().run(tiny_cnn(), samples).to_json()
     page = make_check_app(check, corrections, small_picture)

@@ -52,6 +52,8 @@ from .base import (
 from .browse import SCRIPT as BROWSE
 from .browse import Browse
 from .deciding import SCRIPT, Deciding
+from .map import SCRIPTS as MAP
+from .map import Map
 from .mistakes import Listing, Order
 from .refitting import Refitting
 from .rows import Rows
@@ -365,19 +367,23 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
     """See :func:`seewhy.service.app.make_app`; the extra is installed."""
     state = State(classifier, settings, data, store, corrections)
     state.wake()
+    chart = None if state.rows is None else Map(state.rows, corrections, state.bar)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         if state.rows is not None:
             state.rows.start()
         yield
+        if chart is not None:
+            chart.arrangement.close()
         state.worker.close()
 
-    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js")
+    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js", *MAP)
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
-    if state.rows is not None:
+    if state.rows is not None and chart is not None:
         Browse(state.rows, state.compute, corrections, state.bar).mount(app)
+        chart.mount(app)
     if corrections is not None and state.rows is not None:
         Deciding(corrections, state.rows.of_key).mount(app)
         Refitting(state.rows, corrections, state.bar).mount(app)

@@ -171,6 +171,7 @@
     [focus, anchor] = [0, 0];
     const query = view();
     history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+    document.getElementById("to-map").href = `/map${location.search}`;
     grid.scrollTop = 0;
     load(0);
   };
@@ -280,4 +281,10 @@
   fromAddress();
   layout();
   restart();
+  try { // what was selected on the map, once
+    const given = JSON.parse(sessionStorage.getItem("seewhy selection") ?? "[]");
+    sessionStorage.removeItem("seewhy selection");
+    for (const i of given) if (Number.isInteger(i) && i >= 0 && i < going.max) selected.add(i);
+    if (selected.size) chosen();
+  } catch { /* forbidden or not ours: nothing is selected */ }
 })();

@@ -1,0 +1,304 @@
+"""A map of all labelled pictures: similar ones near each other, coloured by what is known of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from fastapi import FastAPI
+from jaxtyping import Float
+from starlette.responses import JSONResponse, Response
+from torch.nn.functional import normalize
+
+from ...errors import MissingExtraError, needs
+from ...language.annotation.labels import Corrections
+from ...storage.tensors import cached_tensors
+from ...studies.inspection.check import KINDS
+from .base import Format, add_data, add_file, add_page, answer, render
+from .browse import PACKED
+from .rows import READ, VERDICTS, Rows
+
+SCRIPTS = ("points.js", "map.js")
+N_COMPONENTS = 50
+"""Principal components that neighbours are found in."""
+FIT_ON = 20_000
+"""Pictures at most that the components are computed from."""
+CHUNK = 4096
+PERPLEXITY = 30
+FEWEST = 12
+"""Fewer pictures stay as the first two components place them."""
+EARLY, LATE, EVERY = 250, 500, 25
+"""Steps of openTSNE, as its authors set them; the page sees every 25th."""
+MOST_COLOURS = 20
+UNKNOWN = 65535
+Column = Literal["label", "predicted", "right", "verdict", "probability", "likeness", "finding", "decision"]
+TITLES: dict[Column, str] = {
+    "label": "Label", "predicted": "Prediction", "right": "Right or wrong", "verdict": "Certainty",
+    "probability": "Probability", "likeness": "Similarity to training pictures", "finding": "Finding of a check",
+    "decision": "Decision",
+}  # fmt: skip
+DECIDED = {
+    "open": "not decided", "corrected": "corrected", "confirmed": "confirmed", "later": "put off",
+    "dropped": "left out",
+}  # fmt: skip
+
+_logger = logging.getLogger(__name__)
+
+
+def principal(features: Float[np.ndarray, "n d"], k: int, fit_on: int = FIT_ON) -> Float[np.ndarray, "n k"]:
+    """Each row, scaled to length 1, by its first principal components.
+
+    The components are the exact eigenvectors of the covariance, so the map is the same each time. They come from at
+    most ``fit_on`` rows, evenly spread. Where there are fewer than ``k``, the rest is 0.
+    """
+    n, d = features.shape
+    some = np.linspace(0, n - 1, min(n, fit_on)).astype(np.int64)
+    mean = torch.zeros(d)
+    for part in _parts(features, some):
+        mean += part.sum(0) / len(some)
+    spread = torch.zeros(d, d)
+    for part in _parts(features, some):
+        spread.addmm_((part - mean).T, part - mean)
+    axes = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, :k]
+    strongest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    axes = axes * strongest.sign()  # an eigenvector's sign is arbitrary
+    found = np.zeros((n, k), np.float32)
+    start = 0
+    for part in _parts(features, np.arange(n)):
+        found[start : start + len(part), : axes.shape[1]] = ((part - mean) @ axes).numpy()
+        start += len(part)
+    return found
+
+
+def _parts(features: np.ndarray, index: np.ndarray) -> Iterator[torch.Tensor]:
+    for start in range(0, len(index), CHUNK):
+        yield normalize(torch.from_numpy(features[index[start : start + CHUNK]].astype(np.float32)), dim=1)
+
+
+class Closed(Exception):
+    """The page is being closed, so the rest of the map is not needed."""
+
+
+class Arrangement:
+    """Two numbers for each picture. A thread of its own, at low priority, computes them once the map is opened.
+
+    While pictures are still being looked at, the first two principal components place them. Afterwards openTSNE puts
+    neighbours beside each other. That result is kept in the cache, under the contents of all pictures and the encoder.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.xy = np.full((len(rows.items), 2), np.nan, np.float32)
+        self.method: Literal["none", "components", "neighbours"] = "none"
+        self.version = 0
+        """Higher whenever ``xy`` is another."""
+        self.progress = 0.0
+        """Of arranging neighbours, from 0 to 1."""
+        self.note = ""
+        self.kept = False
+        """Whether the cache had it."""
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin, unless it has begun."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="map", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    @property
+    def working(self) -> bool:
+        return self._thread is None or self._thread.is_alive()
+
+    def to_json(self) -> dict[str, Any]:
+        rows = self.rows
+        return {
+            "n": len(rows.items), "done": rows.n_done, "method": self.method, "version": self.version,
+            "progress": round(self.progress, 3), "working": self.working, "note": self.note or rows.problem or None,
+        }  # fmt: skip
+
+    def _run(self) -> None:
+        """Nobody waits for its outcome, so it says itself what went wrong."""
+        if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        try:
+            if self._place_all():
+                self._arrange()
+        except Closed:
+            pass
+        except MissingExtraError as error:
+            self.note = str(error)
+        except Exception:
+            _logger.exception("computing the map stopped")
+            self.note = "SeeWhy stopped computing the map. The server's log says why. Start the page again."
+
+    def _place_all(self) -> bool:
+        """Place what was looked at by components, again whenever that is half as much again; true once it is all."""
+        rows, drawn = self.rows, 0
+        while not (self._closed.is_set() or rows.problem):
+            done = rows.n_done
+            if done >= max(1, 1.5 * drawn) or (done == len(rows.items) and done > drawn):
+                index = self._index()
+                if len(index):
+                    self._take(index, self._components(index, 2), "components")
+                drawn = done
+            if done == len(rows.items):
+                return True
+            self._closed.wait(0.25)
+        return False
+
+    def _index(self) -> np.ndarray:
+        return (self.rows.state == READ).nonzero()[0]
+
+    def _components(self, index: np.ndarray, k: int) -> Float[np.ndarray, "m k"]:
+        assert self.rows.features is not None
+        return principal(self.rows.features[index], k)
+
+    def _take(self, index: np.ndarray, found: np.ndarray, method: Literal["components", "neighbours"]) -> None:
+        xy = np.full_like(self.xy, np.nan)
+        xy[index] = found
+        self.xy, self.method = xy, method
+        self.version += 1
+
+    def _arrange(self) -> None:
+        index = self._index()
+        if len(index) < FEWEST:
+            return
+        self.kept = True
+        # Under the cache's own check: a damaged file is made again.
+        found = cached_tensors("maps", self._digest(), lambda: {"xy": torch.from_numpy(self._embed(index))})["xy"]
+        if found.shape != (len(index), 2) or not found.isfinite().all():
+            raise ValueError(f"a map of the shape {tuple(found.shape)} is kept for {len(index)} pictures")
+        self._take(index, found.numpy(), "neighbours")
+        self.progress = 1.0
+
+    def _digest(self) -> str:
+        rows = self.rows
+        facts = f"tsne 1 {N_COMPONENTS} {PERPLEXITY} {EARLY} {LATE} {rows.classifier.encoder.fingerprint} "
+        return hashlib.sha256(facts.encode() + rows.state.tobytes() + rows.key.tobytes()).hexdigest()[:32]
+
+    def _embed(self, index: np.ndarray) -> Float[np.ndarray, "m 2"]:
+        with needs("map", "Putting similar pictures beside each other"):
+            import openTSNE
+        self.kept = False
+        rows = self._components(index, N_COMPONENTS)
+        steps = 0
+
+        def seen(_step: int, _error: float, found: np.ndarray) -> bool:
+            nonlocal steps
+            steps += EVERY
+            self.progress = min(0.99, 0.3 + 0.7 * steps / (EARLY + LATE))
+            if steps > EARLY:
+                self._take(index, np.asarray(found, np.float32), "neighbours")
+            return self._closed.is_set()
+
+        made = openTSNE.TSNE(
+            perplexity=min(PERPLEXITY, (len(index) - 1) / 3),
+            initialization=openTSNE.initialization.rescale(rows[:, :2].astype(np.float64)),
+            early_exaggeration_iter=EARLY, n_iter=LATE, n_jobs=max(1, (os.cpu_count() or 1) // 2), random_state=0,
+            callbacks=seen, callbacks_every_iters=EVERY,
+        ).fit(rows)  # fmt: skip
+        if self._closed.is_set():
+            raise Closed
+        return np.ascontiguousarray(made, np.float32)
+
+
+def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One small number for each picture, and what the numbers stand for.
+
+    The numbers are 16 bits, in base64. Of classes, they are places in the legend; of quantities, 0 to 65,534 from
+    ``low`` to ``high``. 65,535 is unknown.
+    """
+    read = rows.state == READ
+    if name == "probability":
+        return _quantity(np.where(np.isnan(rows.probability), rows.score, rows.probability), 0.0, 1.0)
+    if name == "likeness":
+        known = rows.likeness[~np.isnan(rows.likeness)]
+        low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+        return _quantity(rows.likeness, low, high)
+    if name in ("label", "predicted"):
+        values = rows.label if name == "label" else rows.predicted
+        # Both take their colours by how frequent labels are, so that a class has one colour.
+        return _classes(values, rows.classes, np.bincount(rows.label[rows.label >= 0], minlength=len(rows.classes)))
+    if name == "right":
+        return _classes(np.where(rows.right, 0, np.where(rows.wrong, 1, -1)), ("right", "wrong"))
+    if name == "verdict":
+        return _classes(np.where(read, rows.verdict.astype(np.int32), -1), VERDICTS)
+    if name == "finding":
+        lowest = rows.findings & -rows.findings.astype(np.int32)
+        first = np.where(rows.findings > 0, 1 + np.log2(np.maximum(lowest, 1)), 0)
+        return _classes(first.astype(np.int32), ("none", *(kind.name for kind in KINDS.values())))
+    names = list(DECIDED)
+    standing = [decided.get(key.decode(), {}).get("decision", "open") for key in rows.key]
+    return _classes(np.array([names.index(one) if one in names else -1 for one in standing]), tuple(DECIDED.values()))
+
+
+def _classes(values: np.ndarray, names: Sequence[str], weight: np.ndarray | None = None) -> dict[str, Any]:
+    order = np.arange(len(names))
+    if len(names) > MOST_COLOURS:
+        order = np.argsort(np.zeros(len(names)) if weight is None else -weight, kind="stable")[:MOST_COLOURS]
+    place = np.full(len(names) + 1, len(order))  # the last is for what is unknown
+    place[order], place[-1] = np.arange(len(order)), UNKNOWN
+    found = place[values]
+    legend = [{"name": names[int(k)], "n": int((found == i).sum())} for i, k in enumerate(order)]
+    if len(names) > MOST_COLOURS:
+        legend.append({"name": "others", "n": int((found == len(order)).sum())})
+    return {"kind": "classes", "legend": legend, "values": _packed(found)}
+
+
+def _quantity(values: np.ndarray, low: float, high: float) -> dict[str, Any]:
+    scaled = (values.astype(np.float64) - low) / ((high - low) or 1) * (UNKNOWN - 1)
+    found = np.where(np.isnan(scaled), UNKNOWN, np.nan_to_num(scaled).round().clip(0, UNKNOWN - 1))
+    return {"kind": "quantity", "low": round(low, 4), "high": round(high, 4), "values": _packed(found)}
+
+
+def _packed(values: np.ndarray) -> str:
+    return base64.b64encode(values.astype("<u2").tobytes()).decode()
+
+
+class Map:
+    """The handlers; their docstrings are the words of the OpenAPI document."""
+
+    def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any) -> None:
+        self.rows = rows
+        self.arrangement = Arrangement(rows)
+        self._corrections = corrections
+        self._bar = bar
+
+    def mount(self, app: FastAPI) -> None:
+        add_page(app, "/map", self.page)
+        add_file(app, "/points", self.points, PACKED)
+        add_data(app, "/column", self.column)
+
+    def page(self, format: Format = "html") -> Response:
+        """All labelled pictures as points, similar ones near each other. As JSON: how far the computation is."""
+        self.arrangement.start()
+        columns = [name for name in get_args(Column) if name != "decision" or self._corrections is not None]
+        shown = {"n": len(self.rows.items), "columns": {name: TITLES[name] for name in columns}}
+        return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._bar("map")))
+
+    def points(self) -> Response:
+        """Where each picture is: 32-bit floats x, y, x, y, …, not a number where it was not looked at."""
+        made = self.arrangement
+        made.start()
+        return Response(made.xy.astype("<f4").tobytes(), media_type=PACKED, headers={"x-version": str(made.version)})
+
+    def column(self, name: Column) -> Response:
+        """What colours the points: one number for each picture, and a legend."""
+        decided = {} if self._corrections is None else self._corrections.decisions.standing()
+        return JSONResponse({"name": name, "title": TITLES[name], **column(self.rows, name, decided)})

@@ -1,0 +1,177 @@
+"""The map in a real browser: points are drawn, a lasso selects, pointing at a point names its picture."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from served_map import filled, serving
+
+from browser import NEEDS_BROWSER, Browser, until
+from seewhy.classifiers.base import Classifier
+
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
+WEBGL = "!!document.createElement('canvas').getContext('webgl')"
+READY = "/Similar pictures are beside each other|differ most/.test(document.getElementById('count').textContent)"
+
+
+@pytest.fixture(scope="module")
+def address(fitted: Classifier, folders: Path) -> Iterator[str]:
+    """300 rows in three clouds; without the extra, so that the map is the same wherever this runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "openTSNE", None)
+        with serving(filled(fitted, next((folders / "rust").iterdir()), 300, 8)) as found:
+            yield found
+
+
+@pytest.fixture
+def webgl(tab: Browser) -> None:
+    if not tab.run(WEBGL):
+        pytest.skip("this browser has no WebGL")
+
+
+def opened(tab: Browser, address: str, width: int = 1100, dark: bool = False) -> tuple[int, int, int, int]:
+    """Where the canvas is, once the map is done: left, top, width, height."""
+    tab.open(address, width, dark)
+    until(tab, READY)
+    until(tab, "document.querySelectorAll('#legend li').length > 1")
+    time.sleep(0.3)
+    corner = "(() => { const r = document.querySelector('#map canvas').getBoundingClientRect();"
+    left, top, wide, high = tab.run(f"{corner} return [r.left, r.top + scrollY, r.width, r.height]; }})()")
+    return int(left), int(top), int(wide), int(high)
+
+
+def vivid(tab: Browser, place: tuple[int, int, int, int]) -> np.ndarray:
+    """Which pixels of the canvas have a colour rather than a grey, as the screen shows them."""
+    left, top, wide, high = place
+    shot = np.asarray(Image.open(io.BytesIO(tab.picture())).convert("RGB")).astype(int)
+    part = shot[top + 2 : top + high - 2, left + 2 : left + wide - 2]
+    return part.max(2) - part.min(2) > 60
+
+
+def complaints(tab: Browser) -> list[str]:
+    """Without the software driver's own, about the screenshots that the tests take."""
+    return [one for one in tab.complaints if "ReadPixels" not in one and "no longer repeat" not in one]
+
+
+def mouse(tab: Browser, kind: str, x: float, y: float, **more: Any) -> None:
+    scrolled = tab.run("scrollY")
+    tab.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y - scrolled, **more)
+
+
+def around(tab: Browser, corners: list[tuple[float, float]]) -> None:
+    """Draw a line with Shift held down."""
+    held: dict[str, Any] = {"button": "left", "buttons": 1, "modifiers": 8}
+    mouse(tab, "Pressed", *corners[0], clickCount=1, **held)
+    for a, b in pairwise(corners):
+        for t in (0.5, 1):
+            mouse(tab, "Moved", a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1]), **held)
+    mouse(tab, "Released", *corners[-1], clickCount=1, **{**held, "buttons": 0})
+
+
+def whole(place: tuple[int, int, int, int]) -> list[tuple[float, float]]:
+    left, top, wide, high = place
+    x, y, right, low = left + 3, top + 3, left + wide - 3, top + high - 3
+    return [(x, y), (right, y), (right, low), (x, low)]
+
+
+@pytest.mark.usefixtures("webgl")
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (390, False)])
+def test_points_are_drawn_in_the_colours_of_the_legend(tab: Browser, address: str, width: int, dark: bool) -> None:
+    place = opened(tab, f"{address}/map", width, dark)
+    assert vivid(tab, place).sum() > 1000
+    assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    legend = tab.run("document.getElementById('legend').textContent")
+    assert all(name in legend for name in ("moss", "rust", "sky"))
+    assert "pip install 'seewhy[map]'" in tab.run("document.getElementById('note').textContent")
+    assert complaints(tab) == []
+
+
+@pytest.mark.usefixtures("webgl")
+def test_a_lasso_selects_and_the_grid_takes_the_selection(tab: Browser, address: str) -> None:
+    place = opened(tab, f"{address}/map")
+    around(tab, whole(place))
+    until(tab, "document.getElementById('selected').value === '300 selected'")
+    tab.run("document.querySelector('#map canvas').focus()")
+    tab.press("Escape")
+    assert tab.run("document.getElementById('selection').hidden")
+    tab.run("document.querySelectorAll('#legend button')[0].click()")
+    around(tab, whole(opened_again(tab)))
+    n = tab.run("parseInt(document.getElementById('selected').value)")
+    assert 60 < n < 140, "only points of one class, the others are faint"
+    tab.run("document.getElementById('open').click()")
+    until(tab, f"location.pathname === '/browse' && document.getElementById('selected')?.value === '{n} selected'")
+    assert complaints(tab) == []
+
+
+def opened_again(tab: Browser) -> tuple[int, int, int, int]:
+    """The canvas where it is now: the legend may have grown."""
+    script = "(() => { const r = document.querySelector('#map canvas').getBoundingClientRect(); "
+    left, top, wide, high = tab.run(script + "return [r.left, r.top + scrollY, r.width, r.height]; })()")
+    return int(left), int(top), int(wide), int(high)
+
+
+@pytest.mark.usefixtures("webgl")
+def test_filters_of_the_grid_leave_the_others_faint(tab: Browser, address: str) -> None:
+    opened(tab, f"{address}/map")
+    every = vivid(tab, opened_again(tab)).sum()
+    place = opened(tab, f"{address}/map?label=rust")
+    assert 0 < vivid(tab, place).sum() < 0.7 * every
+    assert "match the filters of the grid" in tab.run("document.getElementById('count').textContent")
+    around(tab, whole(place))
+    n = tab.run("parseInt(document.getElementById('selected').value)")
+    assert n == tab.run("fetch('/rows?label=rust&count=0').then((a) => a.json()).then((d) => d.n)")
+
+
+@pytest.mark.usefixtures("webgl")
+def test_pointing_at_a_point_names_its_picture(tab: Browser, address: str) -> None:
+    left, top, _, _ = place = opened(tab, f"{address}/map")
+    rows, columns = vivid(tab, place).nonzero()
+    k = len(rows) // 2
+    x, y = left + 2 + int(columns[k]), top + 2 + int(rows[k])
+    mouse(tab, "Moved", x, y)
+    until(tab, "!document.getElementById('at').hidden")
+    said = tab.run("document.getElementById('at').textContent")
+    assert "labelled " in said
+    assert "predicted " in said
+    assert tab.run("/^\\/sample\\/\\d+$/.test(new URL(document.querySelector('#at a').href).pathname)")
+    mouse(tab, "Moved", left + 4, top + 4)
+    until(tab, "document.getElementById('at').hidden")
+    assert complaints(tab) == []
+
+
+@pytest.mark.usefixtures("webgl")
+def test_the_keyboard_moves_zooms_and_shows_the_middle(tab: Browser, address: str) -> None:
+    place = opened(tab, f"{address}/map")
+    tab.run("document.querySelector('#map canvas').focus()")
+    before = vivid(tab, place)
+    tab.press("ArrowRight")
+    time.sleep(0.3)
+    moved = vivid(tab, place)
+    assert (before[:, 60:] == moved[:, :-60]).mean() > 0.99
+    tab.run("document.querySelector('#map canvas').dispatchEvent(new KeyboardEvent('keydown', {key: '+'}))")
+    time.sleep(0.3)
+    assert (vivid(tab, place) != moved).any()
+    tab.press("Enter")
+    until(tab, "!document.getElementById('at').hidden")
+    tab.press("Escape")
+    assert tab.run("document.getElementById('at').hidden")
+
+
+def test_without_webgl_a_sentence_leads_to_the_grid(tab: Browser, address: str) -> None:
+    gone = "HTMLCanvasElement.prototype.getContext = () => null"
+    added = tab.call("Page.addScriptToEvaluateOnNewDocument", source=gone)
+    tab.open(f"{address}/map", 1100)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
+    assert tab.run("document.getElementById('no-gl').checkVisibility()")
+    assert tab.run("document.querySelector('#no-gl a').getAttribute('href')") == "/browse"
+    assert not tab.run("document.getElementById('mapped').checkVisibility()")
+    assert complaints(tab) == []
