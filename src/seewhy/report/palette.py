@@ -85,6 +85,14 @@ OVER_PHOTO: Mapping[str, str] = {
 }
 """Colours on photographs, neither light nor dark: frames, the letters in them, outlines, and the selection."""
 
+MAP: Mapping[str, str] = {
+    "colours": "#2f7ebc #e8770f #35a04a #d13438 #8f63c0 #8c5a48 #e06bb5 #a3a617 #17a9bd #5058c8 "
+    "#b8860b #0f7a6c #c2185b #6d8f2f #4aa3ff #9c3f0c #b08adf #5f7f8f #ff8d85 #3d6b22",
+    "ramp": "#7a3fa8 #3f6fc0 #1f9e9e #63b84a #e8c31c",
+    "grey": "#8a8a8a",
+}
+"""Colours of the map's points: of classes, of a number from low to high, and of what has neither."""
+
 STOPS = (0, 26, 50, 76, 100)
 """Stops of the page's gradient, in per cent of the heat's scale."""
 

@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 
 from ...errors import MissingExtraError, needs
 from ...language.annotation.labels import Corrections
+from ...report.palette import MAP
 from ...storage.tensors import cached_tensors
 from ...studies.inspection.check import KINDS
 from .base import Format, add_data, add_file, add_page, answer, render
@@ -289,7 +290,7 @@ class Map:
         """All labelled pictures as points, similar ones near each other. As JSON: how far the computation is."""
         self.arrangement.start()
         columns = [name for name in get_args(Column) if name != "decision" or self._corrections is not None]
-        shown = {"n": len(self.rows.items), "columns": {name: TITLES[name] for name in columns}}
+        shown = {"n": len(self.rows.items), "columns": {name: TITLES[name] for name in columns}, "palette": MAP}
         return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._bar("map")))
 
     def points(self) -> Response:

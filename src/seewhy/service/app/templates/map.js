@@ -10,17 +10,15 @@
     for (const one of [document.getElementById("mapped"), count]) one.hidden = true;
     return;
   }
-  const COLOURS = ["#2f7ebc", "#e8770f", "#35a04a", "#d13438", "#8f63c0", "#8c5a48", "#e06bb5", "#a3a617", "#17a9bd", "#5058c8",
-    "#b8860b", "#0f7a6c", "#c2185b", "#6d8f2f", "#4aa3ff", "#9c3f0c", "#b08adf", "#5f7f8f", "#ff8d85", "#3d6b22"];
-  const RAMP = ["#7a3fa8", "#3f6fc0", "#1f9e9e", "#63b84a", "#e8c31c"];
-  const GREY = "#8a8a8a", UNKNOWN = 65535, MOST = 20;
+  const [COLOURS, RAMP, [GREY]] = ["colours", "ramp", "grey"].map((name) => box.dataset[name].split(" "));
+  const UNKNOWN = 65535, MOST = 20;
   const selected = new Set();
   let [column, view, values, only, version, done, pinned, shownAt, asking] = [null, null, null, -1, 0, -1, false, -1, 0];
 
-  const rgb = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
+  const channels = (hex) => [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
   const ramp = (value) => {
     const place = value * (RAMP.length - 1), k = Math.min(RAMP.length - 2, Math.floor(place));
-    const [a, b] = [rgb(RAMP[k]), rgb(RAMP[k + 1])];
+    const [a, b] = [channels(RAMP[k]), channels(RAMP[k + 1])];
     return a.map((one, i) => one + (b[i] - one) * (place - k));
   };
   const colourOf = (k) => (k === UNKNOWN || k >= MOST ? GREY : COLOURS[k]);
@@ -34,7 +32,7 @@
     for (let i = 0; i < points.n; i += 1) {
       let colour = palette.get(values[i]);
       if (!colour) {
-        colour = column.kind === "quantity" && values[i] !== UNKNOWN ? ramp(values[i] / 65534) : rgb(colourOf(values[i]));
+        colour = column.kind === "quantity" && values[i] !== UNKNOWN ? ramp(values[i] / 65534) : channels(colourOf(values[i]));
         palette.set(values[i], colour);
       }
       colours.set(colour, 4 * i);
