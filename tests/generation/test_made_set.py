@@ -279,12 +279,12 @@ def test_a_pipelines_folder_runs_nothing_and_chooses_nothing(pipelines: Path, tm
     ran = tmp_path / "ran"
     wrong: list[tuple[Any, type[Exception], str]] = [
         (lambda f, i: i.update(unet=["evil", "Evil"]), ModelError, r"says that its unet is \['evil', 'Evil'\]"),
-        (lambda f, i: i.update(unet=["os", "system"]), ModelError, "a file never chooses what else is loaded"),
+        (lambda f, i: i.update(unet=["os", "system"]), ModelError, "a file must not choose what else is loaded"),
         (lambda f, i: i.update(_class_name="UNet2DModel"), ModelError, "UNet2DModel is no pipeline"),
         (lambda f, i: i.update(_class_name="Emu"), ModelError, "names a pipeline of diffusers"),
         (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "brings its own code"),
         (pickled, WeightsError, r"diffusion_pytorch_model.bin of .* is a pickle"),
-        (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "is no JSON"),
+        (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "it is not JSON"),
     ]  # fmt: skip
     for change, error, said in wrong:
         with pytest.raises(error, match=said):

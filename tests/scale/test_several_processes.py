@@ -54,7 +54,9 @@ def test_a_shard_of_which_processes_die_is_left_out(photos: Path, tmp_path: Path
         threads=2,
     )
     assert (report.done, [name for name, _ in report.unread]) == (9, ["pictures 17 to 20"])
-    assert report.unread[0][1].startswith("A process was killed by signal 9 while it did this shard. Processes that")
+    assert report.unread[0][1].startswith(
+        "A process was killed by signal 9 while it did this shard. Expected processes that keep running"
+    )
     assert status(tmp_path / "out").missing == ["4"]
     assert run(Simulated(), find_input(photos, per_shard=4), tmp_path / "out").done == 1
     assert files(tmp_path / "out") == files(tmp_path / "alone")

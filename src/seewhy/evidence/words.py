@@ -212,6 +212,10 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
+def _strongest(n: int) -> str:
+    return "the concept that adds most" if n == 1 else f"the {n} concepts that add most"
+
+
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
@@ -220,8 +224,8 @@ def _taken_out(
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
     text = (
-        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without the {decides.n_out} that add "
-        f"most, it would be {stays}."
+        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without {_strongest(decides.n_out)}, it "
+        f"would be {stays}."
     )
     if held is None:
         return text
