@@ -43,7 +43,7 @@ TUTORIALS = {
     "3_confused_classes": ["brick taken for grass: 12 times", "100% of 12 others are right"],
     "1_own_pictures": ["sure - In", "where: do not rely", "unlike anything it knows"],
     "4_search_and_batch": ["coffee.png     espresso", "broken.png     is text, not a picture"],
-    "2_torch_model": ["espresso 95%", "give at least 10"],
+    "2_torch_model": ["espresso 95%", "Give at least 10 pictures."],
 }
 ONE_BY_ONE = """
 import runpy, sys
