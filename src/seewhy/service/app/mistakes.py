@@ -70,9 +70,9 @@ class Mistakes:
     def _of(self, i: int) -> Mistake:
         rows = self.rows
         verdict, score = VERDICTS[rows.verdict[i]], float(rows.score[i])
-        probability = score if np.isnan(rows.probability[i]) else float(rows.probability[i])
+        measured = score if np.isnan(rows.probability[i]) else float(rows.probability[i])
         label, predicted = rows.classes[rows.label[i]], rows.classes[rows.predicted[i]]
-        probability = None if verdict == "unlike anything it knows" else probability
+        probability = None if verdict == "unlike anything it knows" else measured
         doubt = None if verdict == "not measured" else float(rows.doubt[i])
         name, key = Path(rows.items[i].image).name, rows.key[i].decode()
         return Mistake(i, name, label, predicted, score, probability, key, doubt)
