@@ -17,7 +17,13 @@ from seewhy.cli.session import Session
 from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
-from seewhy.studies.compare import CompareStudy, Deadline, OutOfTimeError, chosen, crossed
+from seewhy.studies.compare import (
+    CompareStudy,
+    Deadline,
+    OutOfTimeError,
+    cheapest_of_the_best,
+    read_on_the_other_half,
+)
 from seewhy.studies.study import Findings
 from tiny import class_folders, colours, picture
 
@@ -109,24 +115,26 @@ def test_a_deadline_stops_in_the_middle_and_hands_on_what_is_done() -> None:
 def test_the_cheapest_within_one_standard_error_is_chosen() -> None:
     best, near, far = [1] * 90 + [0] * 10, [1] * 89 + [0] * 11, [1] * 60 + [0] * 40
     right = columns(best, near[::-1], far)
-    assert chosen(right, costs(50, 5, 1)) == 1
-    assert chosen(right, costs(5.5, 5, 1)) == 0, "as cheap within the clock's error: the more accurate one"
-    assert chosen(columns(best, far), costs(50, 1)) == 0
+    assert cheapest_of_the_best(right, costs(50, 5, 1)) == 1
+    assert cheapest_of_the_best(right, costs(5.5, 5, 1)) == 0, (
+        "as cheap within the clock's error: the more accurate one"
+    )
+    assert cheapest_of_the_best(columns(best, far), costs(50, 1)) == 0
 
 
 def test_what_is_reported_of_a_choice_was_not_chosen() -> None:
     draws = torch.Generator().manual_seed(0)
     luck = (torch.rand(40, 30, generator=draws) < 0.5).double()  # thirty methods that guess
     groups = torch.arange(40)
-    chosen_on_all = float(luck[:, chosen(luck, costs(*[1.0] * 30))].mean())
-    read = [crossed(luck, costs(*[1.0] * 30), groups, seed) for seed in range(20)]
+    chosen_on_all = float(luck[:, cheapest_of_the_best(luck, costs(*[1.0] * 30))].mean())
+    read = [read_on_the_other_half(luck, costs(*[1.0] * 30), groups, seed) for seed in range(20)]
     assert chosen_on_all > 0.6
     assert abs(sum(read) / 20 - 0.5) < 0.06
 
 
 def test_halves_keep_pictures_of_one_group_together() -> None:
     right = columns([1] * 10 + [0] * 10, [0] * 10 + [1] * 10)
-    assert crossed(right, costs(1, 1), torch.arange(20) // 10, 0) == 0.0
+    assert read_on_the_other_half(right, costs(1, 1), torch.arange(20) // 10, 0) == 0.0
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:

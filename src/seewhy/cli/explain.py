@@ -127,7 +127,7 @@ def judge_named(session: Session, name: str | None) -> Any:
 def tell_results(
     session: Session, results: Iterator[Any], tell: Callable[[Any], None], total: int | None = None
 ) -> int:
-    """Print each result as it comes; returns how many pictures were explained."""
+    """Print each result as soon as it is there; returns how many pictures were explained."""
     done = 0
     for result in session.results(results, "Explaining pictures" if total else "Explaining", total):
         done += 1

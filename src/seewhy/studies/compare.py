@@ -164,15 +164,15 @@ class CompareStudy:
             raise InputError(f"No method could be fitted ({why}). Give more time with --minutes, or other pictures.")
         right = torch.tensor([from_bits(row["right"]) for row in done], dtype=torch.double).T
         found = paired_means(right, n_draws=self.n_draws, seed=self.seed)
-        best = chosen(right, done, found.draws)
-        expected = crossed(right, done, held.groups, self.seed)
+        best = cheapest_of_the_best(right, done, found.draws)
+        expected = read_on_the_other_half(right, done, held.groups, self.seed)
         answers: list[Row] = []
         for i, row in enumerate(done):
             value, interval, real = found.difference(i, best)
             answers.append({
                 **{k: v for k, v in row.items() if k not in ("key", "right", "values", "cell")}, **row["values"],
                 "against": None if i == best else _gap(value, interval, real),
-                "pareto": not any(_beats(other, row, right) for other in done if other is not row),
+                "pareto": not any(_beats(other, row) for other in done if other is not row),
             })  # fmt: skip
         data: Row = {
             "study": "compare", "n": len(held.learn) + len(held.test), "n_learn": len(held.learn),
@@ -256,7 +256,9 @@ class Candidate:
         }
 
 
-def chosen(right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor, "d m"] | None = None) -> int:
+def cheapest_of_the_best(
+    right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor, "d m"] | None = None
+) -> int:
     """The cheapest to decide with, and of several as cheap the most accurate, among those within one standard error of
     the most accurate (Breiman et al. 1984)."""
     accuracy = right.mean(0)
@@ -269,18 +271,20 @@ def chosen(right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor
     return max(cheap, key=lambda i: (float(accuracy[i]), -rows[i]["values"]["seconds"]))
 
 
-def crossed(right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"], seed: int) -> float:
+def read_on_the_other_half(
+    right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"], seed: int
+) -> float:
     """Accuracy of the method chosen on one half of the pictures, on the other half; the mean of both ways round."""
     names = groups.unique()
     first = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: len(names) // 2]]
     half = torch.isin(groups, first)
     if not bool(half.any()) or bool(half.all()):
-        return float(right[:, chosen(right, rows)].mean())
-    read = torch.cat([right[~own, chosen(right[own], rows)] for own in (half, ~half)])
+        return float(right[:, cheapest_of_the_best(right, rows)].mean())
+    read = torch.cat([right[~own, cheapest_of_the_best(right[own], rows)] for own in (half, ~half)])
     return float(read.mean())
 
 
-def _beats(other: Row, row: Row, right: Tensor) -> bool:
+def _beats(other: Row, row: Row) -> bool:
     """Whether another is at least as accurate and as cheap to decide with, and better in one of the two."""
     a, b = other["values"], row["values"]
     no_worse = a["accuracy"] >= b["accuracy"] and a["milliseconds"] <= b["milliseconds"]

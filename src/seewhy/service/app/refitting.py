@@ -25,7 +25,7 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-class Heard(Progress):
+class LastStep(Progress):
     """Keeps the last step, for the page."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Refitting:
         self._study = study or RefitStudy()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._heard = Heard()
+        self._progress = LastStep()
         self.findings: Findings | None = None
         self.problem = ""
 
@@ -78,7 +78,7 @@ class Refitting:
         return JSONResponse(self._state())
 
     def _state(self) -> dict[str, Any]:
-        step = self._heard.step if self.is_running else None
+        step = self._progress.step if self.is_running else None
         return {"running": step, "done": self.findings is not None, "problem": self.problem or None}
 
     def start(self) -> Response:
@@ -87,7 +87,7 @@ class Refitting:
             if not self.is_running:
                 if left := len(self.rows.items) - self.rows.n_done:
                     raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid has all of them.")
-                self._heard, self.problem = Heard(), ""
+                self._progress, self.problem = LastStep(), ""
                 self._thread = threading.Thread(target=self._run, name="seewhy-refit", daemon=True)
                 self._thread.start()
         return JSONResponse(self._state())
@@ -102,7 +102,7 @@ class Refitting:
             names = [rows.name(i) for i in index]
             with torch.random.fork_rng(devices=[]):
                 encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-                found = self._study.run(encoder, pooled, labels, rows.classes, names, self._heard)
+                found = self._study.run(encoder, pooled, labels, rows.classes, names, self._progress)
             for row in found.data["changed"]:
                 row["index"] = int(index[row["index"]])
             self.findings = found
