@@ -1,4 +1,4 @@
-"""The state of the pages: classifier, worker, readers with their descriptions. All of it is in memory."""
+"""The state of the pages: classifier, worker, readers with their descriptions. All but tiles and the map is in memory."""
 
 from __future__ import annotations
 
