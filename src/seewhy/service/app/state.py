@@ -1,4 +1,4 @@
-"""The state of the pages: classifier, worker, readers with their descriptions. All but tiles and the map is in memory."""
+"""The state of the pages: classifier, worker, readers with their descriptions; in memory, but for tiles and the map."""
 
 from __future__ import annotations
 
