@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.studies.compare import (
+    Candidate,
     CompareStudy,
     Deadline,
     OutOfTimeError,
@@ -110,6 +112,37 @@ def test_a_deadline_stops_in_the_middle_and_hands_on_what_is_done() -> None:
         passed.extend(late.track([1, 2, 3], "Working"))
     assert list(Deadline(Progress(), end=float("inf")).track([1, 2, 3], "Working")) == [1, 2, 3]
     assert passed == [1]
+
+
+def test_a_slow_method_leaves_time_for_the_others_and_gets_a_second_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, begun = Candidate.measure, []
+
+    def measure(one: Candidate, folder: Path, progress: Progress) -> dict[str, Any]:
+        begun.append(one.name)
+        if one.name == "linear":
+            list(progress.track(iter(lambda: time.sleep(0.01), 1), "Learning"))
+        return fast(one, folder, progress)
+
+    monkeypatch.setattr(Candidate, "measure", measure)
+    study = CompareStudy(only=("linear", "neighbours"), minutes=0.02, n_explained=0)
+    data = study.run({"colours": colours()}, drawn()).data
+    assert begun == ["linear", "neighbours", "linear"]
+    assert [row["method"] for row in data["rows"]] == ["neighbours"]
+    assert [row["method"] for row in data["skipped"]] == ["linear"]
+
+
+def test_all_encoders_get_the_fast_methods_before_any_gets_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[str, str]] = []
+
+    def measure(one: Candidate, *_: object) -> None:
+        begun.append((one.name, one.label))
+        raise InputError("It cannot learn from these.")
+
+    monkeypatch.setattr(Candidate, "measure", measure)
+    study = CompareStudy(only=("prompt_cam", "linear"), n_explained=0)
+    with pytest.raises(InputError, match="No method could be fitted"):
+        study.run({"a": colours(), "b": colours()}, drawn())
+    assert begun == [("linear", "a"), ("linear", "b"), ("prompt_cam", "a"), ("prompt_cam", "b")]
 
 
 def test_the_cheapest_within_one_standard_error_is_chosen() -> None:

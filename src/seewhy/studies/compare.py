@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -50,7 +51,7 @@ class OutOfTimeError(Exception):
 
 
 class Deadline(Progress):
-    """Hands everything on to another progress, and stops the work when time is up."""
+    """Report progress to another reporter, and stop the work when the time is over."""
 
     def __init__(self, inner: Progress, end: float) -> None:
         super().__init__()
@@ -64,6 +65,9 @@ class Deadline(Progress):
 
     def tell(self, text: str) -> None:
         self.inner.tell(text)
+
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        return self.inner.doing(what)
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
         self.inner.measured(step, terms)
@@ -99,7 +103,8 @@ class CompareStudy:
 
     Args:
         only: methods by name; empty, all that apply.
-        minutes: after so many no method is begun, and one that is learning is stopped; run again to go on.
+        minutes: time for all methods together. Each gets an equal share of what is left when its turn comes. A method
+            that needs longer is stopped, and gets another turn if the others leave time. Run again to continue.
         n_explained: test pictures on which the evidence of each method is judged; 0 leaves it out.
         held_out: part of the pictures that is tested on, where none are given.
         seed: of the split and of resampling.
@@ -129,28 +134,41 @@ class CompareStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Fit and test every pair of method and encoder that the folder has no record of; the cheapest first."""
+        """Fit and test every pair of method and encoder without a record in the folder; fast methods first."""
         progress = progress or Progress()
         end = time.monotonic() + 60 * self.minutes
         held: Held | None = None
-        rows: list[Row] = []
-        with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
-            for label, encoder in encoders.items():
-                how = HoldOut(self.held_out, self.seed, test, "grouped")
-                pictures = encode_samples(encoder, samples, how, store=store, progress=progress)
-                held = held or Held.of(pictures)
-                for name in self._methods():
-                    key = f"{encoder.fingerprint[:20]} {name} {held.digest} {self.n_explained} {descriptions is None}"
-                    one = Candidate(name, encoder, held, descriptions, store, self)
-                    try:
-                        row = records.row(key, partial(one.measure, place, Deadline(progress, end)))
-                    except OutOfTimeError:
-                        row = {"skipped": f"Stopped after {self.minutes:g} minutes. Run again to continue."}
-                    except SeeWhyError as error:
-                        row = {"skipped": str(error)}
-                    rows.append({"method": name, "encoder": label, **row})
+        waiting: list[Candidate] = []
+        for label, encoder in encoders.items():
+            how = HoldOut(self.held_out, self.seed, test, "grouped")
+            pictures = encode_samples(encoder, samples, how, store=store, progress=progress)
+            held = held or Held.of(pictures)
+            waiting += [Candidate(name, label, encoder, held, descriptions, store, self) for name in self._methods()]
         assert held is not None
+        waiting.sort(key=lambda one: self._methods().index(one.name))
+        with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
+            found: dict[Candidate, Row | None] = {}
+            late = waiting
+            while late:
+                for i, one in enumerate(late):
+                    found[one] = self._row(one, records, place, progress, end, len(late) - i)
+                late = [one for one in late if found[one] is None] if time.monotonic() < end else []
+        stopped = {"skipped": f"Stopped after {self.minutes:g} minutes. Run again to continue."}
+        rows = [{"method": one.name, "encoder": one.label, **(found[one] or stopped)} for one in waiting]
         return Findings(self._findings(rows, held, progress), page)
+
+    def _row(
+        self, one: Candidate, records: StudyRecords, folder: Path, progress: Progress, end: float, n_waiting: int
+    ) -> Row | None:
+        """Return the record of a method, or the reason why it cannot be used; ``None`` if its time was too short."""
+        now = time.monotonic()
+        share = Deadline(progress, now + (end - now) / n_waiting)
+        try:
+            return records.row(one.key, partial(one.measure, folder, share))
+        except OutOfTimeError:
+            return None
+        except SeeWhyError as error:
+            return {"skipped": str(error)}
 
     def _methods(self) -> list[str]:
         """Those that learn from pictures, the ones that train no network first."""
@@ -185,16 +203,23 @@ class CompareStudy:
         return {**data, "sentence": sentence(data)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """One method with one encoder."""
 
     name: str
+    label: str
     encoder: Encoder
     held: Held
     descriptions: Descriptions | None
     store: FeatureStore | None
     study: CompareStudy
+
+    @property
+    def key(self) -> str:
+        """What the result depends on, as the records name it."""
+        told = f"{self.held.digest} {self.study.n_explained} {self.descriptions is None}"
+        return f"{self.encoder.fingerprint[:20]} {self.name} {told}"
 
     def measure(self, folder: Path, progress: Progress) -> Row:
         """Fit, test and explain; what training needs to go on lies in ``folder`` until the row is whole."""
