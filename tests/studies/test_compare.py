@@ -18,6 +18,7 @@ from seewhy.cli.session import Session
 from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
+from seewhy.studies import compare
 from seewhy.studies.compare import (
     Candidate,
     CompareStudy,
@@ -119,16 +120,30 @@ def test_a_slow_method_leaves_time_for_the_others_and_gets_a_second_turn(monkeyp
 
     def measure(one: Candidate, folder: Path, progress: Progress) -> dict[str, Any]:
         begun.append(one.name)
-        if one.name == "linear":
-            list(progress.track(iter(lambda: time.sleep(0.01), 1), "Learning"))
+        if begun == ["linear"]:
+            raise OutOfTimeError
         return fast(one, folder, progress)
 
     monkeypatch.setattr(Candidate, "measure", measure)
-    study = CompareStudy(only=("linear", "neighbours"), minutes=0.02, n_explained=0)
-    data = study.run({"colours": colours()}, drawn()).data
+    data = CompareStudy(only=("linear", "neighbours"), n_explained=0).run({"colours": colours()}, drawn()).data
     assert begun == ["linear", "neighbours", "linear"]
-    assert [row["method"] for row in data["rows"]] == ["neighbours"]
-    assert [row["method"] for row in data["skipped"]] == ["linear"]
+    assert [row["method"] for row in data["rows"]] == ["linear", "neighbours"]
+
+
+def test_a_method_that_trains_no_network_takes_as_long_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, float] = {}
+
+    def measure(one: Candidate, _: Path, progress: Deadline) -> dict[str, Any]:
+        given[one.name] = progress.end - time.monotonic()
+        raise InputError("It cannot learn from these.")
+
+    monkeypatch.setattr(Candidate, "measure", measure)
+    with pytest.raises(InputError, match="No method could be fitted"):
+        CompareStudy(only=("coop", "linear", "neighbours", "protopnet"), minutes=10).run({"c": colours()}, drawn())
+    assert {name: round(left / 60) for name, left in given.items()} == {
+        "linear": 10, "neighbours": 10, "coop": 5 if list(given)[2] == "coop" else 10,
+        "protopnet": 5 if list(given)[2] == "protopnet" else 10,
+    }  # fmt: skip
 
 
 def test_all_encoders_get_the_fast_methods_before_any_gets_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:

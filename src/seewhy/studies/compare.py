@@ -103,8 +103,9 @@ class CompareStudy:
 
     Args:
         only: methods by name; empty, all that apply.
-        minutes: time for all methods together. Each gets an equal share of what is left when its turn comes. A method
-            that needs longer is stopped, and gets another turn if the others leave time. Run again to continue.
+        minutes: time for all methods together. Methods that train no network come first and take as long as they need.
+            Each of the others gets an equal share of the time left. One that needs longer is stopped, and gets another
+            turn if the others leave time. Run again to continue.
         n_explained: test pictures on which the evidence of each method is judged; 0 leaves it out.
         held_out: part of the pictures that is tested on, where none are given.
         seed: of the split and of resampling.
@@ -162,7 +163,7 @@ class CompareStudy:
     ) -> Row | None:
         """Return the record of a method, or the reason why it cannot be used; ``None`` if its time was too short."""
         now = time.monotonic()
-        share = Deadline(progress, now + (end - now) / n_waiting)
+        share = Deadline(progress, now + (end - now) / (n_waiting if is_slow(one.name) else 1))
         try:
             return records.row(one.key, partial(one.measure, folder, share))
         except OutOfTimeError:
@@ -171,9 +172,9 @@ class CompareStudy:
             return {"skipped": str(error)}
 
     def _methods(self) -> list[str]:
-        """Those that learn from pictures, the ones that train no network first."""
+        """Return the names of the methods that learn from pictures; those that train no network come first."""
         able = [n for n in classifiers if issubclass(classifiers[n], PictureRecipe) and n in (self.only or classifiers)]
-        return sorted(able, key=lambda n: (classifiers[n].network is not None, "checkpoint" in classifiers[n].takes))  # type: ignore[attr-defined]
+        return sorted(able, key=is_slow)
 
     def _findings(self, rows: Sequence[Row], held: Held, progress: Progress) -> Row:
         done = [row for row in rows if "right" in row]
@@ -279,6 +280,12 @@ class Candidate:
         return {
             f"believable_{kind}": sum(v == "believable" for v in own) / len(own) for kind, own in shown.items() if own
         }
+
+
+def is_slow(name: str) -> bool:
+    """Return whether a method trains a network."""
+    kind: Any = classifiers[name]
+    return kind.network is not None or "checkpoint" in kind.takes
 
 
 def cheapest_of_the_best(
