@@ -18,7 +18,6 @@ from seewhy.cli.session import Session
 from seewhy.errors import InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
-from seewhy.studies import compare
 from seewhy.studies.compare import (
     Candidate,
     CompareStudy,
