@@ -276,6 +276,71 @@ def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> N
     assert data["sentence"].partition(":")[0] in deciding.get("/refit").text
     for row in data["changed"]:
         assert deciding.get("/rows").json()["rows"][row["index"]]["image"] == row["image"]
+        both = deciding.get(f"{row['card']}?format=json").json()
+        assert [both[side]["label"] for side in ("before", "after")] == [row["before"], row["after"]]
+        assert deciding.get(row["thumbnail"]).status_code == 200
+
+
+@pytest.fixture
+def compared(client: Client, fitted: Classifier, folders: Path, tmp_path: Path) -> TestClient:
+    """A third of the sky called moss, put right by somebody, and compared."""
+    data = tmp_path / "data"
+    for k, file in enumerate(sorted(folders.rglob("*.png"))):
+        label = "moss" if file.parent.name == "sky" and k % 3 == 0 else file.parent.name
+        (data / label).mkdir(parents=True, exist_ok=True)
+        (data / label / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+    samples = load_samples(data)
+    decisions = open_decisions(tmp_path / "decided", samples.classes)
+    page = client(fitted, data=data, corrections=Corrections(LabelledData(data, samples.items), decisions))
+    looked(page)
+    assert page.get("/refit/cards/0?format=json").status_code == 404, "before a comparison"
+    many(page, "corrected", page.get("/rows?label=moss&name=sky&places=true").json()["places"], label="sky")
+    page.post("/refit/start")
+    assert waited(page)["done"]
+    return page
+
+
+def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: TestClient) -> None:
+    (moved, *_) = compared.get("/rows?label=moss&name=sky").json()["rows"]
+    both = compared.get(f"/refit/cards/{moved['index']}?format=json").json()
+    assert (both["label"], both["now"], both["image"]) == ("moss", "sky", moved["image"])
+    mine = {row["index"]: row for row in compared.get("/rows").json()["rows"]}
+    for side in ("before", "after"):
+        learnt = both[side]["learnt"]
+        assert 0 < len(learnt) <= 5
+        assert moved["index"] not in {one["index"] for one in learnt}
+        for one in learnt:
+            row = mine[one["index"]]
+            expected = row["decided"] if side == "after" and row["decision"] == "corrected" else row["label"]
+            assert one["label"] == expected
+            assert one["changed"] == (expected != row["label"])
+    assert any(one["changed"] for one in both["after"]["learnt"])
+    assert both["after"]["label"] == "sky"
+    text = compared.get(f"/refit/cards/{moved['index']}").text
+    assert text.count('<section aria-labelledby="') == 2
+    assert text.count('class="heat"') == 2
+    assert text.count("Most similar pictures that it learnt from") == 2
+    assert "Labelled moss, now sky." in text
+
+
+def test_cards_of_a_picture_that_changed_or_is_unknown_are_refused(compared: TestClient) -> None:
+    rows = compared.app.state.seewhy.rows  # type: ignore[attr-defined]
+    assert compared.get("/refit/cards/999").status_code == 404
+    Image.new("RGB", (8, 8)).save(rows.items[0].image)
+    answer = compared.get("/refit/cards/0?format=json")
+    assert answer.status_code == 422
+    assert "has changed since the page was started" in answer.json()["error"]
+
+
+def test_a_decision_that_is_sent_twice_or_on_a_copy_counts_as_saved(deciding: TestClient) -> None:
+    assert many(deciding, "dropped", [0, 1])["saved"] == 2
+    assert many(deciding, "dropped", [0, 1, 2]) == {"saved": 3, "refused": []}, "after a lost answer it is sent again"
+    assert len(many(deciding, "confirmed", [0, 1], "Bo")["refused"]) == 2, "another decision is not"
+    row = deciding.get("/rows").json()["rows"][0]
+    assert many(deciding, "dropped", [0], bases={"0": row["number"]})["saved"] == 1
+    assert len(deciding.get(f"/history/{row['key']}").json()) == 1, "and is kept once"
+    assert many(deciding, "dropped", [0], "Bo", bases={"0": row["number"]})["saved"] == 1
+    assert len(deciding.get(f"/history/{row['key']}").json()) == 2, "a second opinion is kept"
 
 
 def test_the_findings_of_a_check_in_the_folder_of_decisions_are_shown(

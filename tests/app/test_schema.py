@@ -33,6 +33,8 @@ PATHS = (
     ("GET", "/selection.csv"),
     ("POST", "/decide-many"),
     ("GET", "/refit"),
+    ("GET", "/refit/cards/{index}"),
+    ("GET", "/heat/{index}"),
     ("POST", "/refit/start"),
     ("GET", "/refit/state"),
     ("GET", "/map"),

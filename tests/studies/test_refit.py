@@ -91,6 +91,33 @@ def test_a_prediction_is_by_a_fit_without_the_picture_and_those_that_look_alike(
     assert tested["before"]["value"] < 1.0
 
 
+def test_the_kept_classifiers_are_those_that_were_tested() -> None:
+    features, truth = cloud()
+    wrong = moved(truth, 0.4)
+    dropped = none(truth)
+    dropped[:6] = True
+    found, fits = STUDY.compare(
+        colours(), features, Labels(wrong, truth, dropped), CLASSES, [str(i) for i in range(len(truth))]
+    )
+    assert found.data["changed"]
+    for row in found.data["changed"]:
+        i = row["index"]
+        for side, name in enumerate(("before", "after")):
+            model = fits.classifier(side, i)
+            assert CLASSES[int(model.head(features[i : i + 1]).argmax())] == row[name]
+            assert model.bank is model.held_out is None, "no picture is kept"
+            near = fits.alike(side, i, lambda part: features[part])
+            assert len(near) == 5
+            assert all(int(fits.folds[side, k]) != int(fits.folds[side, i]) for k in near)
+            unit = torch.nn.functional.normalize(features.sqrt(), dim=1)
+            cosine = unit @ unit[i]
+            held = (fits.folds[side] == fits.folds[side, i]) | (fits.learnt[side] < 0)
+            assert near == cosine.masked_fill(held, -1).topk(5).indices.tolist()
+    assert (fits.learnt[0] == wrong).all()
+    assert (fits.learnt[1][:6] == -1).all()
+    assert (fits.learnt[1][6:] == truth[6:]).all()
+
+
 def test_decisions_are_applied_as_they_stand() -> None:
     decided = {
         "a": {"decision": "corrected", "label": "sky", "given": "moss"},
@@ -120,11 +147,23 @@ def test_one_class_is_refused() -> None:
         run(features, Labels(truth, torch.zeros_like(truth), none(truth)))
 
 
+def test_classes_that_are_one_picture_again_and_again_cannot_be_held_out() -> None:
+    truth = torch.arange(40) % 2
+    features = torch.eye(2, 12)[truth] + 1
+    with pytest.raises(DataError, match="Without the pictures that look alike, one class is left to learn from"):
+        run(features, Labels(1 - truth, truth, none(truth)))
+
+
 def test_the_page_says_what_was_compared() -> None:
     features, truth = cloud()
     data = run(features, Labels(moved(truth, 0.4), truth, none(truth)))
     document = page(data)
     assert document.headline == "The decisions helped."
+    (table,) = document.blocks[1].blocks  # type: ignore[union-attr]
+    assert table.columns == ("class", "pictures", "right before", "right after", "won", "lost")  # type: ignore[union-attr]
+    for _, n, before, after, won, lost in table.rows:  # type: ignore[union-attr]
+        assert after - before == won - lost
+        assert 0 <= before <= n
     titles = [s.title for s in document.blocks]
     assert titles[:3] == ["Before and after", "Classes that won and lost", "Pictures whose prediction changed"]
     assert sentence({**data, "difference": {"value": -0.1, "interval": [-0.2, -0.01], "real": True}}).startswith(

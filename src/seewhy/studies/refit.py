@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -11,14 +11,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..bounds import Bound, check_fields
+from ..classifiers.base import Classifier
 from ..classifiers.encoded_set import EncodedSet
 from ..classifiers.linear.recipe import Linear
 from ..encoders.base import Encoder
 from ..encoders.stream import Encoded
 from ..errors import DataError
+from ..heads.head import Head
 from ..pictures.samples import Sample
 from ..progress import Progress
-from ..report.blocks import Block, Document, Note, Section, Table, closing, pair, points
+from ..report.blocks import Block, Cell, Document, Note, Picture, Section, Table, closing, pair, points
 from ..report.page import percent
 from ..trust.groups import Grouping, group_by_looks
 from .bootstrap import paired
@@ -27,7 +29,10 @@ from .study import Findings, Row, beside
 
 MOST_SHOWN = 200
 """Pictures whose prediction changes."""
+N_ALIKE = 5
+AT_ONCE = 4096
 APPLIED = ("corrected", "confirmed")
+SIDES = ("the labels as given", "the labels as people decided")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,44 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Fits:
+    """The classifiers of a comparison, each with the pictures that it learnt from; before (0) and after (1).
+
+    Attributes:
+        heads: of each side, the head that did not learn from a part, by the number of that part.
+        folds: of each side, the part that each picture was held out with.
+        learnt: of each side, the class that each picture was learnt as; −1 where it was not learnt from.
+    """
+
+    encoder: Encoder
+    classes: tuple[str, ...]
+    recipe: Linear
+    heads: tuple[Mapping[int, Head], ...]
+    folds: Int[Tensor, "2 n"]
+    learnt: Int[Tensor, "2 n"]
+
+    def classifier(self, side: int, i: int) -> Classifier:
+        """Return the classifier that held picture ``i`` out; it keeps no pictures."""
+        n = int(self._seen(side, i).sum())
+        about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
+        head = self.heads[side][int(self.folds[side, i])]
+        return Classifier(
+            self.recipe.name, self.recipe.parameters(), self.encoder, self.classes, head, trained_on=about
+        )
+
+    def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
+        """Return the pictures most similar to ``i`` that its classifier learnt from, the most similar first."""
+        feature = self.heads[side][int(self.folds[side, i])].feature
+        seen = self._seen(side, i).nonzero()[:, 0]
+        own = feature(pooled(torch.tensor([i])))[0]
+        scores = torch.cat([feature(pooled(part)) @ own for part in seen.split(AT_ONCE)])
+        return seen[scores.topk(min(N_ALIKE, len(seen))).indices].tolist()
+
+    def _seen(self, side: int, i: int) -> Bool[Tensor, " n"]:
+        return (self.learnt[side] >= 0) & (self.folds[side] != self.folds[side, i])
+
+
+@dataclass(frozen=True)
 class RefitStudy:
     """Fit the linear classifier on the labels as they were and as they are now, and test both on held-out pictures.
 
@@ -100,6 +143,13 @@ class RefitStudy:
         progress: Progress | None = None,
     ) -> Findings:
         """Fit and test; ``names`` are what the pictures are called in the result."""
+        return self.compare(encoder, pooled, labels, classes, names, progress)[0]
+
+    def compare(
+        self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
+        names: Sequence[str], progress: Progress | None = None,
+    ) -> tuple[Findings, Fits]:  # fmt: skip
+        """Like :meth:`run`, with the classifiers."""
         progress = progress or Progress()
         if labels.n_changed == 0:
             raise DataError("No label was changed and no picture left out. Decide on some pictures first.")
@@ -110,33 +160,39 @@ class RefitStudy:
                 f"Fewer than two classes have {LEAST_PER_CLASS} labelled pictures. Expected two or more. Add pictures."
             )
         grouping = group_by_looks(pooled, labels.after.clamp(min=0), [str(i) for i in range(len(pooled))])
-        tested = [self._tested(encoder, pooled, labels, classes, grouping, part, progress) for part in (0, 1)]
+        sides = [self._fitted(encoder, pooled, labels, classes, grouping, side, progress) for side in (0, 1)]
+        heads, folds, learnt = zip(*sides, strict=True)
+        tested = [_held_out(pooled, *side) for side in zip(heads, folds, strict=True)]
         right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
         groups = grouping.groups[keep].unique(return_inverse=True)[1]
-        return Findings(self._findings(tested, right, groups, keep, labels, classes, names, progress), page)
+        data = self._findings(tested, right, groups, keep, labels, classes, names, progress)
+        fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt))
+        return Findings(data, page), fits
 
-    def _tested(
+    def _fitted(
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
-        grouping: Grouping, part: int, progress: Progress,
-    ) -> Int[Tensor, " n"]:  # fmt: skip
-        """What a classifier that did not learn from a picture predicts; of the labels before (0) or after (1)."""
-        own = labels.after if part else labels.before
-        learn = (own >= 0) & ~labels.dropped if part else own >= 0
+        grouping: Grouping, side: int, progress: Progress,
+    ) -> tuple[dict[int, Head], Int[Tensor, " n"], Int[Tensor, " n"]]:  # fmt: skip
+        """Heads by the part that they did not learn from, the parts, and the classes learnt."""
+        own = labels.after if side else labels.before
+        learn = (own >= 0) & ~labels.dropped if side else own >= 0
         items = [Sample(str(i), "") for i in range(len(pooled))]
         encoded = [Encoded(str(i), str(i), pooled[i : i + 1]) for i in range(len(pooled))]
         pictures = EncodedSet(items, encoded, tuple(classes), own.clamp(min=0), grouping=grouping)
         folds = pictures.with_folds(self.n_folds, self.seed).folds
         assert folds is not None
         material = Material(encoder, pictures, replace(self.recipe, seed=self.seed))
-        found = torch.full((len(pooled),), -1)
-        what = "Fitting with the decisions" if part else "Fitting without them"
+        heads: dict[int, Head] = {}
+        what = "Fitting with the decisions" if side else "Fitting without the decisions"
         for fold in progress.track(sorted(set(folds.tolist())), what, self.n_folds):
             chosen = (learn & (folds != fold)).nonzero()[:, 0]
-            head, _ = material.fitted(material.part(chosen, own[chosen], classes, self.seed), None)
-            out = folds == fold
-            with torch.no_grad():
-                found[out] = head(pooled[out]).argmax(1)
-        return found
+            if len(own[chosen].unique()) < 2:
+                raise DataError(
+                    "Without the pictures that look alike, one class is left to learn from. Expected two or more. Add "
+                    "pictures of other objects."
+                )
+            heads[fold], _ = material.fitted(material.part(chosen, own[chosen], classes, self.seed), None)
+        return heads, folds, torch.where(learn, own, -1)
 
     def _findings(
         self, tested: Sequence[Tensor], right: Float[Tensor, "n 2"], groups: Int[Tensor, " n"], keep: Int[Tensor, " n"],
@@ -150,9 +206,9 @@ class RefitStudy:
         truth = labels.after[keep]
         won, lost = ((right[:, 1] > right[:, 0]), (right[:, 1] < right[:, 0]))
         rows = [
-            {"label": classes[k], "n": int((truth == k).sum()), "won": int((won & (truth == k)).sum()),
-             "lost": int((lost & (truth == k)).sum())}
-            for k in truth.unique().tolist()
+            {"label": classes[k], "n": int(its.sum()), "before": int(right[its, 0].sum()),
+             "after": int(right[its, 1].sum()), "won": int((won & its).sum()), "lost": int((lost & its).sum())}
+            for k in truth.unique().tolist() for its in [truth == k]
         ]  # fmt: skip
         rows = [r for r in rows if r["won"] or r["lost"]]
         moved = (tested[0] != tested[1])[keep].nonzero()[:, 0].tolist()
@@ -172,6 +228,15 @@ class RefitStudy:
             "settings": {"n_folds": self.n_folds, "n_draws": self.n_draws, "seed": self.seed}, **beside(progress),
         }  # fmt: skip
         return {**data, "sentence": sentence(data)}
+
+
+@torch.no_grad()
+def _held_out(pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """What a classifier that did not learn from a picture predicts for it."""
+    found = torch.full((len(pooled),), -1)
+    for fold, head in heads.items():
+        found[folds == fold] = head(pooled[folds == fold]).argmax(1)
+    return found
 
 
 def sentence(data: Row) -> str:
@@ -205,13 +270,28 @@ def page(data: Row) -> Document:
     ]
     sections = [Section("Before and after", above)]
     if data["classes"]:
-        table = Table(("class", "pictures", "won", "lost"), [tuple(r.values()) for r in data["classes"]])
+        columns = ("class", "pictures", "right before", "right after", "won", "lost")
+        keys = ("label", "n", "before", "after", "won", "lost")
+        table = Table(columns, [tuple(r[key] for key in keys) for r in data["classes"]])
         sections.append(Section("Classes that won and lost", [table]))
     if data["changed"]:
-        moved = [(r["image"], r["label"], r["before"], r["after"], r["effect"]) for r in data["changed"]]
+        moved = [(_picture(r), r["label"], r["before"], r["after"], _effect(r["effect"])) for r in data["changed"]]
         more = data["n_moved"] - len(moved)
-        blocks: list[Block] = [Table(("picture", "label", "before", "after", ""), moved)]
+        blocks: list[Block] = [Note("Choose a picture to see both cards.")] if "card" in data["changed"][0] else []
+        blocks.append(Table(("picture", "label", "before", "after", "effect"), moved))
         blocks += [Note(f"{more:,} more are not shown.")] if more > 0 else []
         sections.append(Section("Pictures whose prediction changed", blocks))
     figures = f"{rest[:1].upper()}{rest[1:]}"
     return Document("Did the decisions help?", f"{first}.", [*sections, *closing(data)], "Before and after", (figures,))
+
+
+def _picture(row: Mapping[str, Any]) -> Any:
+    """The file's name; on the page that has them, the picture, which leads to both cards."""
+    image, card = row["image"], row.get("card")
+    if card is None:
+        return image
+    return Cell(pictures=[Picture(row["thumbnail"], f"Both cards of {image}", href=card)], small=[image])
+
+
+def _effect(effect: str) -> Cell:
+    return Cell(effect, colour="good" if effect == "won" else "bad" if effect == "lost" else "")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Query
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
@@ -30,6 +31,7 @@ Documented = dict[int | str, dict[str, Any]]
 """Answers of a route, in the form of its OpenAPI document."""
 Format = Annotated[Literal["html", "json"], Query(description="A page, or its JSON twin.")]
 PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; a number past the end gives the last page.")]
+Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 RETRY_AFTER = "2"
 """Seconds to wait if too many requests are waiting."""
 DROPS = "app.js"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from torch.nn.functional import normalize
@@ -22,6 +23,7 @@ from ...language.annotation.store import Saved
 from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, render
+from .folders import Folders
 from .rows import MOST_ROWS, SORTS, VERDICTS, Rows, View
 from .tiles import packed
 from .worker import SOON
@@ -60,6 +62,7 @@ class Browse:
         self._compute = compute
         self._corrections = corrections
         self._bar = bar
+        self._folders = Folders(sample.image for sample in rows.items)
         self._matched: tuple[str, int, np.ndarray] | None = None
 
     def mount(self, app: FastAPI) -> None:
@@ -108,7 +111,7 @@ class Browse:
         rows = self.rows
         data: dict[str, Any] = {
             "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
-            "start": start,
+            "note": (await run_in_threadpool(self._folders.said)) or None, "start": start,
             "rows": rows.to_json(index[start : start + count].tolist(), decided),
         }  # fmt: skip
         if places:
@@ -154,9 +157,13 @@ class Browse:
         """Decide on many pictures alike. Where somebody decided in between, that stands, and it is told."""
         assert self._corrections is not None
         rows, decisions = self.rows, self._corrections.decisions
-        n_saved, refused = 0, []
+        n_saved, refused, standing = 0, [], decisions.standing()
         for i in self._known(body.places):
             key, sample, base = rows.key[i].decode(), rows.items[i], body.bases.get(i, 0)
+            wanted = (body.decision, body.label if body.decision == "corrected" else sample.label)
+            if _same(standing.get(key), wanted, body.author):  # sent again after a lost answer
+                n_saved += 1
+                continue
             try:
                 if body.decision == "undo":
                     done = decisions.undo(key, body.author, base)
@@ -166,10 +173,9 @@ class Browse:
             except DataError as error:
                 refused.append({"index": i, "image": rows.name(i), "error": str(error)})
                 continue
-            if isinstance(done, Saved):
+            if isinstance(done, Saved) or _same(state := as_row(done.latest), wanted):  # also on a copy
                 n_saved += 1
             else:
-                state = as_row(done.latest)
                 told = f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip()
                 refused.append({"index": i, "image": rows.name(i), "error": f"{told}."})
         return JSONResponse({"saved": n_saved, "refused": refused})
@@ -188,3 +194,12 @@ class Browse:
         if wrong := [i for i in places if not 0 <= i < n]:
             raise InputError(f"There is no picture number {wrong[0]}. Expected 0 to {n - 1}. Reload the page.")
         return places
+
+
+def _same(state: Mapping[str, Any] | None, wanted: tuple[str, str], author: str | None = None) -> bool:
+    """Whether this was decided; by this person, if one is given."""
+    return (
+        state is not None
+        and (state["decision"], state["label"]) == wanted
+        and (author is None or state["author"] == author)
+    )

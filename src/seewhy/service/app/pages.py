@@ -38,6 +38,7 @@ from .base import (
     JPEG,
     UPLOAD_BODY,
     Format,
+    Index,
     PageNumber,
     add_data,
     add_file,
@@ -52,6 +53,7 @@ from .base import (
 from .browse import SCRIPT as BROWSE
 from .browse import Browse
 from .deciding import SCRIPT, Deciding
+from .heats import Heats
 from .map import SCRIPTS as MAP
 from .map import Map
 from .mistakes import Listing, Order
@@ -65,7 +67,6 @@ FINER = 12
 """Pixels of a word's overlay for each cell; the browser smooths the rest."""
 THUMBS_A_PAIR = 12
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's id, as `POST /look` gives it.")]
-Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 Label = Annotated[str | None, Query(max_length=500, description="One of the classes. Default: the predicted one.")]
 OneOf = Annotated[str, Query(max_length=500, description="One of the classes. Default: all.")]
 Listed = Annotated[
@@ -127,12 +128,13 @@ class Pages:
         """Explain one picture. A browser is led to its card; as JSON, the answer is the card, not yet measured."""
         ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
-        return await self._led_to(await self.state.look(picture, name, reader), request, reader, format)
+        shown = self.state.keep(await self.state.see(picture, name), reader)
+        return await self._led_to(shown, request, reader, format)
 
     async def sample(self, request: Request, index: Index, format: Format = "html") -> Response:
         """Explain one of the pictures of `--data`, by its number."""
         sample, reader = self.state.sample(index), self.state.reader(request)
-        shown = await self.state.look(sample.image, Path(sample.image).name, reader, sample.label)
+        shown = self.state.keep(await self.state.see_sample(index), reader, sample.label)
         return await self._led_to(shown, request, reader, format)
 
     async def _led_to(self, shown: Shown, request: Request, reader: Reader, format: str) -> Response:
@@ -293,7 +295,11 @@ class Pages:
 
     async def thumbnail(self, index: Index) -> Response:
         """A small copy of one of the pictures of `--data`."""
-        state, path = self.state, self.state.sample(index).image
+        state, path, rows = self.state, self.state.sample(index).image, self.state.rows
+        assert rows is not None
+        assert rows.tiles is not None
+        if tile := rows.tiles.get(rows.tile_keys([index]))[0]:  # as it was predicted, whatever the file is now
+            return Response(tile, media_type=JPEG)
         transform = state.classifier.encoder.transform
         picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
         view = Image.fromarray(picture.pixels)
@@ -378,15 +384,16 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
             chart.arrangement.close()
         state.worker.close()
 
-    scripts = ("app.js", "card.js", SCRIPT, BROWSE, "refit.js", *MAP)
+    scripts = ("app.js", "card.js", SCRIPT, "heat.js", BROWSE, "refit.js", *MAP)
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None and chart is not None:
         Browse(state.rows, state.compute, corrections, state.bar).mount(app)
+        Heats(state).mount(app)
         chart.mount(app)
     if corrections is not None and state.rows is not None:
         Deciding(corrections, state.rows.of_key).mount(app)
-        Refitting(state.rows, corrections, state.bar).mount(app)
+        Refitting(state, corrections).mount(app)
         _read_check(state.rows, corrections)
     app.state.seewhy = state
     return app

@@ -5,20 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from ...encoders.stream import Encoded
 from ...errors import InputError, SeeWhyError
+from ...evidence.explain import ExplainOptions, explain_seen
+from ...explanation.base import Explanation
 from ...language.annotation.labels import NAME, Corrections
 from ...progress import Progress
+from ...report.card import card_context
 from ...report.page import document_context
-from ...studies.refit import Labels, RefitStudy
+from ...studies.refit import Fits, Labels, RefitStudy
 from ...studies.study import Findings
-from .base import Format, add_data, add_page, answer, render
-from .rows import READ, Rows
+from .base import Format, Index, add_data, add_page, answer, render
+from .rows import READ
+from .state import State
 
 T = TypeVar("T")
 
@@ -38,22 +46,35 @@ class LastStep(Progress):
             yield item
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The last comparison: what was found, its classifiers, and the numbers of its pictures."""
+
+    findings: Findings
+    fits: Fits
+    index: np.ndarray
+    labels: Labels
+
+
 class Refitting:
     """The handlers; their docstrings are the words of the OpenAPI document."""
 
-    def __init__(self, rows: Rows, corrections: Corrections, bar: Any, study: RefitStudy | None = None) -> None:
-        self.rows = rows
+    def __init__(self, state: State, corrections: Corrections, study: RefitStudy | None = None) -> None:
+        assert state.rows is not None
+        self.rows = state.rows
+        self._app = state
         self._corrections = corrections
-        self._bar = bar
+        self._bar = state.bar
         self._study = study or RefitStudy()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._progress = LastStep()
-        self.findings: Findings | None = None
+        self.found: Compared | None = None
         self.problem = ""
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/refit", self.page)
+        add_page(app, "/refit/cards/{index}", self.cards)
         add_data(app, "/refit/start", self.start, methods=["POST"])
         add_data(app, "/refit/state", self.state)
 
@@ -63,15 +84,54 @@ class Refitting:
 
     def page(self, format: Format = "html") -> Response:
         """Whether the decisions helped: accuracy before and after, and what changed."""
-        found = self.findings
-        data = self._state() if found is None else {**self._state(), **found.data}
+        found = self.found
+        data = self._state() if found is None else {**self._state(), **found.findings.data}
 
         def rendered() -> str:
-            about = {} if found is None else document_context(found.document())
+            about = {} if found is None else document_context(found.findings.document())
             more = {"state": self._state(), "found": found is not None, "export": NAME}
             return render("refit.html", **about, **more, **self._bar("refit"))
 
         return answer(format, lambda: data, rendered)
+
+    async def cards(self, index: Index, format: Format = "html") -> Response:
+        """One picture by the classifiers of the comparison that did not learn from it: before and after."""
+        found, state = self.found, self._app
+        if found is None:
+            raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
+        place = int(np.searchsorted(found.index, index))
+        if place == len(found.index) or found.index[place] != index:
+            raise HTTPException(404, "The comparison has no picture with this number. Choose one of its page.")
+        seen = await state.see_sample(index)
+        both = await state.compute(lambda: [self._side(found, side, place, seen) for side in (0, 1)])
+        row = next((r for r in found.findings.data["changed"] if r["index"] == index), None)
+        about = {"index": index, "image": self.rows.name(index), "label": state.sample(index).label}
+        after = int(found.labels.after[place])
+        about |= {"now": self.rows.classes[after] if after >= 0 else "", "effect": row and row["effect"]}
+        sides = ("before", "after")
+
+        def data() -> dict[str, Any]:
+            made = zip(sides, both, strict=True)
+            return {**about, **{side: {**card.to_json(), "learnt": learnt} for side, (card, learnt) in made}}
+
+        def rendered() -> str:
+            shown = [{**card_context(card), "learnt": learnt} for card, learnt in both]
+            terms = {term.key: term for one in shown for term in one["terms"]}.values()
+            return render("refit_cards.html", **about, shown=shown, terms=[*terms], **self._bar("cards"))
+
+        return answer(format, data, rendered)
+
+    def _side(self, found: Compared, side: int, place: int, seen: Encoded) -> tuple[Explanation, list[dict[str, Any]]]:
+        """The card of one side, and the pictures most like this one that its classifier learnt from."""
+        rows, fits = self.rows, found.fits
+        card = next(explain_seen(fits.classifier(side, place), [seen], ExplainOptions(measure=False)))
+        learnt = []
+        for k in fits.alike(side, place, lambda part: rows.pooled(found.index[part.numpy()])):
+            before, as_what = (int(of[k]) for of in (found.labels.before, fits.learnt[side]))
+            i = int(found.index[k])
+            label = rows.classes[as_what]
+            learnt.append({"index": i, "image": rows.name(i), "label": label, "changed": before != as_what})
+        return card.without_folders(), learnt
 
     def state(self) -> Response:
         """What is being done, and how far it is."""
@@ -79,7 +139,7 @@ class Refitting:
 
     def _state(self) -> dict[str, Any]:
         step = self._progress.step if self.is_running else None
-        return {"running": step, "done": self.findings is not None, "problem": self.problem or None}
+        return {"running": step, "done": self.found is not None, "problem": self.problem or None}
 
     def start(self) -> Response:
         """Begin, with the decisions that stand now; one at a time."""
@@ -102,10 +162,11 @@ class Refitting:
             names = [rows.name(i) for i in index]
             with torch.random.fork_rng(devices=[]):
                 encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-                found = self._study.run(encoder, pooled, labels, rows.classes, names, self._progress)
+                found, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, self._progress)
             for row in found.data["changed"]:
-                row["index"] = int(index[row["index"]])
-            self.findings = found
+                i = row["index"] = int(index[row["index"]])
+                row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}
+            self.found = Compared(found, fits, index, labels)
         except SeeWhyError as error:
             self.problem = str(error)
         except Exception:

@@ -112,6 +112,14 @@ class Rows:
         found = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
         return self.items[int(found[0])].image if len(found) else None
 
+    def check_same(self, i: int, digest: str) -> None:
+        """Refuse a picture whose file is another than the one that was predicted."""
+        if self.state[i] == READ and self.key[i] != digest[:KEY].encode():
+            raise DataError(
+                f"{self._names[i]} has changed since the page was started. Its label and prediction are those of the "
+                "picture before. Start the page again; all decisions are kept."
+            )
+
     def _piece(self) -> None:
         """One step; nobody waits for its outcome, so it says itself what went wrong."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -170,12 +171,32 @@ class State:
         """Return the reader of a request, by a cookie."""
         return self.memory.reader(request.cookies.get(_cookie(request)))
 
-    async def look(self, source: bytes | str, name: str, reader: Reader, label: str | None = None) -> Shown:
-        """Encode a picture and keep it, with its label if known."""
+    async def see(self, source: bytes | str, name: str) -> Encoded:
+        """Decode and encode a picture."""
         result = await see(self.worker, self.decoder, source, name)
         if isinstance(result, Failure):
             raise ImageError(name, result.error)
-        shown = self.memory.keep(result, label)
+        return result
+
+    async def see_sample(self, index: int) -> Encoded:
+        """Encode one of the pictures of ``--data``, if it is still the one that was predicted."""
+        path = self.sample(index).image
+        try:
+            seen = await self.see(path, Path(path).name)
+        except ImageError as error:
+            if os.path.exists(path):
+                raise
+            raise DataError(
+                f"{Path(path).name} is no longer in its folder. Put it back, or start the page again; all decisions "
+                "are kept."
+            ) from error
+        assert self.rows is not None
+        self.rows.check_same(index, seen.digest)
+        return seen
+
+    def keep(self, seen: Encoded, reader: Reader, label: str | None = None) -> Shown:
+        """Keep a picture for a reader, with its label if known."""
+        shown = self.memory.keep(seen, label)
         reader.recent.appendleft(shown.id)
         self.memory.remember(reader)
         return shown

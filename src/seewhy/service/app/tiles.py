@@ -31,12 +31,15 @@ _log = logging.getLogger("seewhy")
 
 
 def file_key(name: str) -> bytes:
-    """By what a file is known again without being read: where it lies, its size, and when it was changed."""
+    """By what a file is known again without being read: where it lies, its size, and when it was changed.
+
+    The time of change alone can be set, as ``cp -p`` does; the file system's own (``ctime``) cannot.
+    """
     try:
         facts = os.stat(name)
     except OSError:
         return b""
-    told = f"{os.path.abspath(name)}|{facts.st_size}|{facts.st_mtime_ns}|{SIDE}"
+    told = f"{os.path.abspath(name)}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ctime_ns}|{SIDE}"
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()[:16]
 
 

@@ -3,7 +3,7 @@
 (() => {
   const grid = document.getElementById("grid");
   if (!grid) return;
-  const [form, count, going] = ["view", "count", "going"].map((id) => document.getElementById(id));
+  const [form, count, note, going] = ["view", "count", "note", "going"].map((id) => document.getElementById(id));
   const PAGE = 120, KEPT = 3000, GAP = 8, LINE = 36;
   const rows = new Map();      // place in the view → row
   const asked = new Set();     // pages that are on their way or here
@@ -106,6 +106,38 @@
     cell.setAttribute("aria-label", cell.title);
   };
 
+  // the heat of the picture under the pointer or the focus
+  const at = document.getElementById("at"), [image, name, said] = at.children;
+  const hide = () => { heat.rest(-1); at.hidden = true; };
+  const heat = new Heat((index, address, told) => {
+    const [place, row] = [...rows].find(([, one]) => one.index === index) ?? [], cell = cells.get(place);
+    if (!cell) return;
+    URL.revokeObjectURL(image.src);
+    image.hidden = !address;
+    image.src = address;
+    name.textContent = row.image;
+    said.textContent = told || `Heat for ${row.predicted}`;
+    at.hidden = false;
+    const [box, its] = [grid.getBoundingClientRect(), cell.getBoundingClientRect()];
+    const right = its.right - box.left + 10, left = its.left - box.left - at.offsetWidth - 10;
+    at.style.left = `${right + at.offsetWidth <= box.width ? right : Math.max(0, left)}px`;
+    at.style.top = `${Math.max(0, Math.min(its.top - box.top, box.height - at.offsetHeight))}px`;
+  });
+  const byKeys = () => grid.matches(":focus-visible");
+  const rest = (cell) => {
+    const row = cell && rows.get(Number(cell.dataset.at));
+    if (!row || row.index !== heat.of) at.hidden = true;
+    heat.rest(row?.state === "read" ? row.index : -1);
+  };
+  let held = false; // by a finger: a long press shows the heat and opens nothing
+  grid.addEventListener("pointerdown", (event) => { held = event.pointerType === "touch"; });
+  grid.addEventListener("pointerover", (event) => rest(event.target.closest(".cell")));
+  grid.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch" || at.hidden) hide(); });
+  grid.addEventListener("contextmenu", (event) => { if (held) event.preventDefault(); });
+  grid.addEventListener("focusin", () => { if (byKeys()) rest(cells.get(focus)); });
+  grid.addEventListener("focusout", hide);
+  grid.addEventListener("click", (event) => { if (held && !at.hidden) { event.preventDefault(); event.stopImmediatePropagation(); } }, true);
+
   // rows and tiles
   async function load(page) {
     if (asked.has(page)) return;
@@ -124,13 +156,16 @@
     } catch {
       asked.delete(page);
       if (mine === version) count.textContent = "The server does not answer. Is seewhy app still running?";
+      setTimeout(draw, 3000); // asks again, so that the page goes on once the server is back
       return;
     }
     draw();
+    if (byKeys()) rest(cells.get(focus));
   }
   const tell = (data) => {
     const some = data.n === data.of ? `${data.of.toLocaleString("en")} pictures` : `${data.n.toLocaleString("en")} of ${data.of.toLocaleString("en")} pictures`;
     const left = data.of - data.done;
+    note.textContent = data.note ?? "";
     count.textContent = data.problem ?? (left ? `${some}; ${left.toLocaleString("en")} still to be looked at` : some);
     going.hidden = !left;
     going.value = data.done;
@@ -206,6 +241,7 @@
     if (top < grid.scrollTop) grid.scrollTop = top;
     if (top + side() > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + side() - grid.clientHeight;
     draw();
+    rest(cells.get(focus));
   };
   grid.addEventListener("keydown", (event) => {
     const page = Math.max(1, Math.floor(grid.clientHeight / side())) * columns;
@@ -213,6 +249,7 @@
     if (event.key in steps) move(focus + steps[event.key], event);
     else if (event.key === " ") { flip(focus); chosen(); }
     else if (event.key === "Enter") { const row = rows.get(focus); if (row) location.href = `/sample/${row.index}`; }
+    else if (event.key === "Escape" && !at.hidden) hide();
     else if (event.key === "Escape") { selected.clear(); chosen(); }
     else if (event.key === "a" && (event.ctrlKey || event.metaKey)) all();
     else return;
@@ -251,10 +288,11 @@
       try {
         const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
         const data = await answer.json();
-        const refused = (data.refused ?? []).slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
-        told.value = answer.ok ? `${data.saved.toLocaleString("en")} ${words[decision]}. ${refused}` : data.error;
+        const refused = data.refused ?? [], some = refused.slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
+        const not = refused.length ? `${refused.length.toLocaleString("en")} not: ${some}${refused.length > 3 ? " …" : ""}` : "";
+        told.value = answer.ok ? `${data.saved.toLocaleString("en")} ${words[decision]}. ${not}` : data.error;
       } catch {
-        told.value = "Not saved: the server does not answer. Is seewhy app still running?";
+        told.value = "The server stopped answering. Some of these decisions may be saved; the grid shows which once it answers again.";
       }
       asked.clear();
       draw();
@@ -270,6 +308,8 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   let drawing = false;
   grid.addEventListener("scroll", () => {
+    at.hidden = true;
+    if (!byKeys()) heat.rest(-1);
     if (drawing) return;
     drawing = true;
     requestAnimationFrame(() => { drawing = false; draw(); });

@@ -126,23 +126,32 @@
     if (again) setTimeout(follow, document.hidden ? 8000 : 1500);
   }
 
-  // the picture of a point
+  // the picture of a point, and with its heat where the pointer rests
+  const [image, ...lines] = at.children, warm = lines[3];
+  const draw = (address) => { URL.revokeObjectURL(image.src); image.hidden = !address; image.src = address; };
+  const heat = new Heat((_, address, told) => {
+    if (address) draw(address);
+    warm.textContent = told || "Heat for the prediction";
+    put();
+  });
   async function show(i) {
     if (i === shownAt) return;
     shownAt = i;
     at.hidden = true;
+    heat.rest(i);
     if (i < 0) return;
+    warm.textContent = "";
     const [data, tile] = await Promise.all([json(`/rows?start=${i}&count=1`), fetch(`/tiles?places=${i}`).then((answer) => answer.arrayBuffer())]);
     if (i !== shownAt) return;
-    const row = data.rows[0], [image, name, label, said] = at.children;
-    URL.revokeObjectURL(image.src);
-    image.hidden = tile.byteLength < 5;
-    image.src = URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" }));
+    const row = data.rows[0], [name, label, said] = lines;
+    note.textContent = data.note ?? "";
+    if (!warm.textContent) draw(tile.byteLength < 5 ? "" : URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" })));
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
     const sure = row.probability ?? row.score;
     said.textContent = row.predicted ? `predicted ${row.predicted}${sure === null ? "" : `, ${Math.round(100 * sure)}\u00a0%`}` : "not predicted";
     at.lastElementChild.href = `/sample/${i}`;
+    at.lastElementChild.hidden = row.state === "unreadable";
     at.hidden = false;
     put();
   }

@@ -18,10 +18,12 @@
       const answer = await fetch("/refit/state");
       const state = await answer.json();
       show(state);
+      if (!state.running && !state.done && !state.problem) told.value = "The server was started again, so this comparison is lost. Start it again.";
       if (state.running) setTimeout(follow, 700);
       else if (state.done && !state.problem) location.reload();
     } catch {
       told.value = "The server does not answer. Is seewhy app still running?";
+      setTimeout(follow, 3000);
     }
   }
   button.addEventListener("click", async () => {

@@ -1,0 +1,305 @@
+"""The loop in a real browser: heat where the pointer rests, two people, a killed server, data that change meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from served_loop import app_of, corrected
+from served_map import serving
+
+from browser import NEEDS_BROWSER, Browser, until
+from seewhy.classifiers.base import Classifier
+from seewhy.pictures.samples import load_samples
+from seewhy.service.app import heats, make_app
+from tiny import CLASSES, class_folders
+
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
+HERE = Path(__file__).resolve().parent
+COUNT = "document.getElementById('count').textContent"
+TOLD = "document.getElementById('told').value"
+SEEN = "!document.getElementById('at').hidden"
+SAID = "document.getElementById('at').textContent"
+CTRL_A = "document.getElementById('grid').dispatchEvent(new KeyboardEvent('keydown', {key: 'a', ctrlKey: true}))"
+NAME = "(() => { const w = document.getElementById('who'); w.value = %s; w.dispatchEvent(new Event('change')); })()"
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Every file below, with its digest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def asked(address: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urlopen(Request(address, data, {"content-type": "application/json"}), timeout=60) as answer:
+        return json.load(answer)
+
+
+def opened(tab: Browser, address: str, n: int, width: int = 1100) -> None:
+    """The grid, once all pictures are predicted and its tiles are there."""
+    tab.open(address, width)
+    until(tab, f"/^{n} (of \\d+ )?pictures$/.test({COUNT})", 120)
+    until(tab, "document.querySelectorAll('.cell img[src]').length > 2")
+
+
+def corner(tab: Browser, at: int) -> tuple[float, float]:
+    x, y = tab.run(
+        f"(() => {{ const r = document.querySelector('.cell[data-at=\"{at}\"]').getBoundingClientRect();"
+        " return [r.left + 30, r.top + 30]; })()"
+    )
+    return float(x), float(y)
+
+
+def point(tab: Browser, x: float, y: float) -> None:
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pictures whose heat is computed, by a model that takes 0.6 s for each."""
+    found: list[str] = []
+    real = heats.cases
+
+    def cases(question: Any, seen: Any) -> Any:
+        found.append(Path(seen[0].name).name)
+        time.sleep(0.6)
+        return real(question, seen)
+
+    monkeypatch.setattr(heats, "cases", cases)
+    return found
+
+
+@pytest.fixture(scope="module")
+def grid(fitted: Classifier, folders: Path) -> Iterator[str]:
+    with serving(make_app(fitted, data=load_samples(folders))) as address:
+        yield address
+
+
+def test_heat_comes_where_the_pointer_rests_and_none_queues_up(tab: Browser, grid: str, made: list[str]) -> None:
+    opened(tab, f"{grid}/browse", 24)
+    for at in range(9):  # a fast pass, and then a slow one that is longer than the wait before a request
+        point(tab, *corner(tab, at))
+    for at in range(9, 14):
+        point(tab, *corner(tab, at))
+        time.sleep(0.3)
+    until(tab, SEEN)
+    name = tab.run("document.querySelector('.cell[data-at=\"13\"]').title").partition(",")[0]
+    assert tab.run("document.querySelector('#at b').textContent") == name
+    assert tab.run(SAID).endswith(tab.run("document.querySelector('.cell[data-at=\"13\"] .what').textContent")[-4:])
+    assert made[-1] == name
+    assert len(made) <= 4, "those passed by are given up"
+    tab.run("document.getElementById('grid').dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+    assert not tab.run(SEEN)
+    before = len(made)
+    point(tab, 5, 5)
+    point(tab, *corner(tab, 13))
+    until(tab, SEEN)
+    assert len(made) == before, "it is kept"
+    assert tab.complaints == []
+
+
+def test_heat_comes_with_the_keyboard_and_follows_the_focus(tab: Browser, grid: str) -> None:
+    opened(tab, f"{grid}/browse", 24)
+    tab.run("document.getElementById('view').elements.size.focus()")
+    tab.press("Tab")
+    tab.press("ArrowRight")
+    until(tab, SEEN)
+    first = tab.run(SAID)
+    tab.press("ArrowRight")
+    assert not tab.run(SEEN)
+    until(tab, SEEN)
+    assert tab.run(SAID) != first
+    inside = "(() => { const [a, g] = ['at', 'grid'].map((id) => document.getElementById(id).getBoundingClientRect());"
+    assert tab.run(f"{inside} return a.left >= g.left - 1 && a.right <= g.right + 1 && a.top >= g.top - 1; }})()")
+    tab.press("Escape")
+    assert not tab.run(SEEN)
+
+
+def test_a_long_press_shows_the_heat_and_opens_nothing(tab: Browser, grid: str) -> None:
+    opened(tab, f"{grid}/browse", 24, 390)
+    tab.run("document.getElementById('grid').scrollIntoView()")
+    tab.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    x, y = corner(tab, 1)
+    tab.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+    until(tab, SEEN)
+    tab.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    time.sleep(0.3)
+    assert tab.run(SEEN)
+    assert tab.run("location.pathname") == "/browse"
+    assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    tab.call("Emulation.setTouchEmulationEnabled", enabled=False)
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Browser, Browser]]:
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as ann, Browser() as bo:
+        yield ann, bo
+
+
+def select(tab: Browser, first: int, last: int) -> None:
+    pick = "new MouseEvent('click', {bubbles: true, cancelable: true, %s: true})"
+    for at, how in ((first, "ctrlKey"), (last, "shiftKey")):
+        tab.run(f"document.querySelector('.cell[data-at=\"{at}\"]').dispatchEvent({pick % how})")
+
+
+def press(tab: Browser, decision: str, name: str, label: str = "") -> None:
+    """Without waiting for what comes of it."""
+    tab.run(NAME % json.dumps(name))
+    tab.run(f"document.getElementById('new-label').value = {json.dumps(label)}")
+    tab.run(f"document.querySelector('#selection [value={decision}]').click()")
+
+
+def test_two_people_decide_on_overlapping_selections(two: tuple[Browser, Browser], tmp_path: Path) -> None:
+    data = class_folders(tmp_path / "data", 8)
+    before = listed(data)
+    with serving(app_of(data, tmp_path / "decided")) as address:
+        for tab, name, first, last in zip(two, ("Ann", "Bo"), (0, 6), (11, 17), strict=True):
+            opened(tab, f"{address}/browse", 24)
+            select(tab, first, last)
+            assert tab.run("document.getElementById('selected').value") == "12 selected", name
+        press(two[0], "corrected", "Ann", "sky")
+        press(two[1], "dropped", "Bo")
+        for tab in two:
+            until(tab, f"{TOLD} !== ''")
+        told = [tab.run(TOLD) for tab in two]
+        rows = asked(f"{address}/rows")["rows"]
+        authors = [row["author"] for row in rows]
+        assert authors[:6] == ["Ann"] * 6
+        assert authors[12:18] == ["Bo"] * 6
+        assert set(authors[6:12]) <= {"Ann", "Bo"}, "nothing is lost"
+        assert all(len(asked(f"{address}/history/{row['key']}")) == 1 for row in rows[:18]), "nor overwritten"
+        for said, name, other in zip(told, ("Ann", "Bo"), ("Bo", "Ann"), strict=True):
+            n = authors.count(name)
+            assert said.startswith(f"{n} "), said
+            assert (f"{12 - n} not: " in said) == (f"{other} decided in between" in said) == (n < 12), said
+        assert any("decided in between" in said for said in told)
+        until(two[1], "document.querySelectorAll('.cell.decided').length === 18")
+    assert listed(data) == before
+
+
+Serve = Callable[[int], tuple[subprocess.Popen[str], str]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts the page of ``data`` with its decisions, on a port."""
+    started: list[subprocess.Popen[str]] = []
+    path = os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def start(port: int) -> tuple[subprocess.Popen[str], str]:
+        what = [str(HERE / "served_loop.py"), str(tmp_path / "data"), str(tmp_path / "decided"), str(port)]
+        server = subprocess.Popen(
+            [sys.executable, *what], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        started.append(server)
+        assert server.stdout is not None
+        return server, server.stdout.readline().strip().rstrip("/")
+
+    yield start
+    for server in started:
+        server.kill()
+        server.communicate()
+
+
+def n_decided(folder: Path) -> int:
+    """As another process reads them."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/decisions.sqlite?mode=ro", uri=True)) as file:
+        return int(file.execute("SELECT count(*) FROM versions").fetchone()[0])
+
+
+def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, serve: Serve, tmp_path: Path) -> None:
+    """Killed in the middle of 150 decisions, and again while it fits."""
+    data, decided = class_folders(tmp_path / "data", 150, CLASSES), tmp_path / "decided"
+    before = listed(data)
+    server, address = serve(0)
+    port = int(address.rpartition(":")[2])
+    opened(tab, f"{address}/browse?label=moss", 150)
+    tab.run(CTRL_A)
+    until(tab, "document.getElementById('selected').value === '150 selected'")
+    press(tab, "corrected", "Ann", "rust")
+    end = time.monotonic() + 60
+    while n_decided(decided) < 10 and time.monotonic() < end:
+        time.sleep(0.002)
+    server.kill()
+    server.wait()
+    n = n_decided(decided)
+    assert 10 <= n < 150, "killed in the middle"
+    until(tab, f"{TOLD}.startsWith('The server stopped answering. Some of these decisions may be saved')")
+    server, _ = serve(port)
+    until(tab, f"/^150 of 600 pictures$/.test({COUNT})", 120)
+    until(tab, "document.querySelectorAll('.cell.decided').length > 5")
+    assert asked(f"{address}/rows?decision=corrected&count=0")["n"] == n
+    assert tab.run("document.getElementById('selected').value") == "150 selected"
+    press(tab, "corrected", "Ann", "rust")
+    until(tab, f"{TOLD} === '150 changed. '")
+    assert n_decided(decided) == 150, "each once"
+
+    tab.open(f"{address}/refit", 1100)
+    tab.run("document.getElementById('refit-start').click()")
+    while (state := asked(f"{address}/refit/state"))["running"] is None:
+        assert not state["done"], "killed too late"
+    server.kill()
+    server.wait()
+    until(tab, "/does not answer/.test(document.getElementById('refit-told').value)")
+    serve(port)
+    until(tab, "/this comparison is lost. Start it again/.test(document.getElementById('refit-told').value)")
+    while (left := asked(f"{address}/rows?count=0"))["done"] < left["of"]:
+        time.sleep(0.1)
+    tab.run("document.getElementById('refit-start').click()")
+    until(tab, "!!document.getElementById('before-and-after')", 120)
+    assert n_decided(decided) == 150
+    assert listed(data) == before
+
+
+def test_data_that_change_under_an_open_page(tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture deleted, one replaced, one renamed, one new; the grid, a card and the map are open."""
+    monkeypatch.setattr("seewhy.service.app.folders.SECONDS", 0.0)
+    data = class_folders(tmp_path / "data", 6)
+    corrections = corrected(data, tmp_path / "decided")
+    files = [Path(item.image) for item in corrections.data.items]
+    with serving(app_of(data, tmp_path / "decided")) as address:
+        opened(tab, f"{address}/browse", 18)
+        card = asked(f"{address}/sample/1?format=json")["card"]
+        files[0].unlink()
+        files[1].write_bytes(files[-1].read_bytes())
+        files[2].rename(files[2].with_name("renamed.png"))
+        files[3].with_name("new.png").write_bytes(files[3].read_bytes())
+        changed = listed(data)
+        cases = (
+            (0, "is no longer in its folder"),
+            (1, "has changed since the page"),
+            (2, "is no longer in its folder"),
+        )
+        for at, says in cases:
+            point(tab, *corner(tab, at))
+            until(tab, f"{SEEN} && {SAID}.includes({json.dumps(says)})")
+            assert tab.run("document.querySelector('#at img').hidden"), "nothing is drawn"
+        tab.run("document.getElementById('view').elements.label.dispatchEvent(new Event('input', {bubbles: true}))")
+        until(tab, "/2 are gone and 2 are new/.test(document.getElementById('note').textContent)")
+        tab.run(CTRL_A)
+        until(tab, "document.getElementById('selected').value === '18 selected'")
+        press(tab, "dropped", "Ann")
+        until(tab, f"{TOLD} !== ''")
+        assert tab.run(TOLD).startswith("15 left out. 3 not: "), tab.run(TOLD)
+        for i, says in cases:
+            tab.open(f"{address}/sample/{i}", 1100)
+            assert says in tab.run("document.body.textContent")
+        tab.open(f"{address}{card}", 1100)
+        assert files[1].name in tab.run("document.body.textContent"), "an open card stays: it is in memory"
+        for path in ("map", "mistakes", "points", "column?name=label", "tiles?places=0,1,2", "selection.csv?places=0"):
+            with urlopen(f"{address}/{path}", timeout=60) as answer:
+                assert answer.status == 200
+    assert listed(data) == changed, "and nothing of the user's was written"
