@@ -24,7 +24,7 @@ from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, render
 from .folders import Folders
-from .rows import MOST_ROWS, SORTS, VERDICTS, Rows, View
+from .rows import MOST_ROWS, READ, SORTS, VERDICTS, Rows, View
 from .tiles import packed
 from .worker import SOON
 
@@ -95,6 +95,8 @@ class Browse:
         decision: Text = "",
         name: Text = "",
         words: Text = "",
+        like: Annotated[int, Query(ge=0, description="Sort by similarity to this picture, given by its number.")]
+        | None = None,
         least: Chance = 0.0,
         most: Chance = 1.0,
         sort: Text = "order",
@@ -105,18 +107,38 @@ class Browse:
     ) -> Response:
         """The pictures of a view: how many there are, and those from `start` on."""
         view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
-        match = await self._compute(lambda: self._match(words), SOON) if words.strip() else None
+        if like is not None:
+            if words.strip():
+                raise InputError("The view has both words and a picture to search by. Leave one of them out.")
+            self._known([like])
+            match = await self._compute(lambda: self._similarity(like), SOON)
+        else:
+            match = await self._compute(lambda: self._match(words), SOON) if words.strip() else None
         decided = {} if self._corrections is None else self._corrections.decisions.standing()
         index = view.select(self.rows, decided, match)
         rows = self.rows
         data: dict[str, Any] = {
             "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
             "note": (await run_in_threadpool(self._folders.said)) or None, "start": start,
+            "like": None if like is None else rows.name(like),
             "rows": rows.to_json(index[start : start + count].tolist(), decided),
         }  # fmt: skip
         if places:
             data["places"] = index.tolist()
         return JSONResponse(data)
+
+    def _similarity(self, like: int) -> np.ndarray:
+        """Return the cosine similarity of the features of each picture to those of the picture with this number."""
+        rows = self.rows
+        if rows.state[like] != READ:
+            raise InputError(
+                f"{rows.name(like)} has not been predicted yet, or cannot be read. Choose another picture."
+            )
+        found, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
+        query = normalize(rows.pooled(np.array([like])), dim=1)[0]
+        for part in np.array_split(index, max(1, len(index) // 4096)):
+            found[part] = (normalize(rows.pooled(part), dim=1) @ query).numpy()
+        return found
 
     def _match(self, words: str) -> np.ndarray:
         """The cosine of each picture that was looked at with the words; kept until more were looked at."""
@@ -126,7 +148,7 @@ class Browse:
             raise InputError("This model has no words, so pictures cannot be searched by words. Search by file name.")
         if self._matched is None or self._matched[:2] != (words, rows.n_done):
             found = np.full(len(rows.items), np.nan, np.float32)
-            index = (rows.state == 1).nonzero()[0]
+            index = (rows.state == READ).nonzero()[0]
             text = normalize(encoder.encode_text([words]), dim=1)[0]
             project = Projected(encoder.text)
             for part in np.array_split(index, max(1, len(index) // 4096)):

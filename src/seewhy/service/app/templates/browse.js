@@ -4,7 +4,7 @@
   const grid = document.getElementById("grid");
   if (!grid) return;
   const [form, count, note, going] = ["view", "count", "note", "going"].map((id) => document.getElementById(id));
-  const PAGE = 120, KEPT = 3000, GAP = 8, LINE = 36;
+  const PAGE = 120, KEPT = 3000, AT_ONCE = 1000, GAP = 8, LINE = 36;
   const rows = new Map();      // place in the view → row
   const asked = new Set();     // pages that are on their way or here
   const tiles = new Map();     // number of a picture → address of its tile
@@ -167,6 +167,8 @@
     const left = data.of - data.done;
     note.textContent = data.note ?? "";
     count.textContent = data.problem ?? (left ? `${some}; ${left.toLocaleString("en")} still to be looked at` : some);
+    liked.hidden = !data.like;
+    liked.textContent = `Most like ${data.like} ✕`;
     going.hidden = !left;
     going.value = data.done;
     if (n !== data.n) { n = data.n; layout(); }
@@ -213,8 +215,20 @@
   // While pictures are still being looked at, what is in view is asked for again.
   setInterval(() => { if (!going.hidden && !document.hidden) { asked.clear(); draw(); } }, 3000);
 
+  // pictures most like one that is selected
+  const like = (index) => {
+    form.elements.like.value = index;
+    if (form.elements.words) form.elements.words.value = "";
+    form.elements.sort.value = "order";
+    restart();
+  };
+  const [liked, alike] = ["like", "alike"].map((id) => document.getElementById(id));
+  liked.addEventListener("click", () => like(""));
+  alike.addEventListener("click", () => like([...selected][0]));
+
   // selection
   const chosen = () => {
+    alike.hidden = selected.size !== 1;
     document.getElementById("selection").hidden = !selected.size;
     document.getElementById("selected").value = `${selected.size.toLocaleString("en")} selected`;
     grid.dispatchEvent(new CustomEvent("chosen", { bubbles: true, detail: [...selected] }));
@@ -282,15 +296,22 @@
       if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
       if (decision === "corrected" && !label.value.trim()) { told.value = "Type the new label first."; label.focus(); return; }
       const seen = new Map([...rows.values()].map((row) => [row.index, row.number]));
-      const places = [...selected];
-      const bases = Object.fromEntries(places.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
-      const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places, bases });
+      const places = [...selected], refused = [];
+      let saved = 0;
       try {
-        const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
-        const data = await answer.json();
-        const refused = data.refused ?? [], some = refused.slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
-        const not = refused.length ? `${refused.length.toLocaleString("en")} not: ${some}${refused.length > 3 ? " …" : ""}` : "";
-        told.value = answer.ok ? `${data.saved.toLocaleString("en")} ${words[decision]}. ${not}` : data.error;
+        for (let from = 0; from < places.length; from += AT_ONCE) {
+          const part = places.slice(from, from + AT_ONCE);
+          const bases = Object.fromEntries(part.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
+          const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places: part, bases });
+          const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
+          const data = await answer.json();
+          if (!answer.ok) { told.value = data.error; break; }
+          saved += data.saved;
+          refused.push(...data.refused);
+          const some = refused.slice(0, 3).map((one) => `${one.image}: ${one.error}`).join(" ");
+          const not = refused.length ? `${refused.length.toLocaleString("en")} not: ${some}${refused.length > 3 ? " …" : ""}` : "";
+          told.value = `${saved.toLocaleString("en")} ${words[decision]}. ${not}`;
+        }
       } catch {
         told.value = "The server stopped answering. Some of these decisions may be saved; the grid shows which once it answers again.";
       }
@@ -302,6 +323,7 @@
   let late = 0;
   form.addEventListener("input", (event) => {
     if (event.target.name === "size") { layout(); return; }
+    if (event.target.name === "words") form.elements.like.value = "";
     clearTimeout(late);
     late = setTimeout(restart, 250);
   });
