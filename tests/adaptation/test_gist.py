@@ -88,8 +88,8 @@ def test_without_texts_or_with_too_few_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         GIST().fit(tiny_cnn(), samples)
     assert str(caught.value) == (
-        "gist was given no texts. Expected texts of each class (--descriptions) or of each picture "
-        "(--captions). Write some: seewhy describe write"
+        "gist needs texts of each class (--descriptions) or of each picture (--captions). To write "
+        "some, run: seewhy describe write"
     )
     with pytest.raises(DataError, match="have no text, the first"):
         GIST().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])

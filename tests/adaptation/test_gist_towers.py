@@ -191,8 +191,8 @@ def test_without_weights_to_train_or_under_another_name_it_is_refused(tmp_path: 
     with pytest.raises(ModelError) as caught:
         GIST("towers").fit(tiny_tokens(), samples, descriptions=WORDS)
     assert str(caught.value) == (
-        "The text encoder of 'tiny' does not expose weights to train. Expected the embedded encoder, or one under "
-        "'open_clip:' or 'hf:'. Take one of those, or train layers on top of this one: train='layers'."
+        "The text encoder of 'tiny' cannot be trained. Use the embedded encoder, one under "
+        "'open_clip:' or 'hf:', or train='layers'."
     )
     with pytest.raises(InputError, match="train='both'"):
         GIST("both")  # type: ignore[arg-type]

@@ -102,8 +102,8 @@ def test_without_texts_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         GPT4Image().fit(tiny_cnn(), samples)
     assert str(caught.value) == (
-        "gpt4image was given no texts of pictures. Expected a .jsonl file with one text for each. Write "
-        "it with seewhy describe match, and give it with --captions."
+        "gpt4image needs a text for each picture. Write a .jsonl file with seewhy describe match, "
+        "and give it with --captions."
     )
     with pytest.raises(DataError, match="have no text"):
         GPT4Image().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])

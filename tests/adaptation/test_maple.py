@@ -154,8 +154,8 @@ def test_an_encoder_of_its_own_that_keeps_its_grid(authors: Encoder) -> None:
     ("change", "said"),
     [
         ({"own.3": torch.zeros(4, 64)}, "4 sets of vectors"),
-        ({"vectors": torch.zeros(2, 8)}, "one shape"),
-        ({f"own.{i}": torch.zeros(4, 8) for i in range(3)}, "wide"),
+        ({"vectors": torch.zeros(2, 8)}, "different shapes"),
+        ({f"own.{i}": torch.zeros(4, 8) for i in range(3)}, "widths"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(authors: Encoder, change: dict[str, Tensor], said: str) -> None:
@@ -235,9 +235,9 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as found:
         MaPLe().fit(opened(), load_samples(folders))
     assert str(found.value) == (
-        "The image encoder of 'tiny' has no tokens that prompts can join. Expected a vision transformer under "
-        "'open_clip:' or 'hf:'. Take one of those, or a method that does not change the image encoder: "
-        "--method coop."
+        "The image encoder of 'tiny' does not accept prompts. Use a vision transformer under "
+        "'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method "
+        "coop."
     )
 
 
@@ -245,11 +245,10 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
     with pytest.raises(InputError) as found:
         Towers.of(authors).check(4)
     assert str(found.value) == (
-        "Prompts in 4 layers were requested, and the encoders of 'golden' have 3 and 3 layers. Expected "
-        "1 to 3. Give depth=3, say."
+        "depth must be between 1 and 3 for 'golden', whose image and text encoders have 3 and 3 layers, got 4."
     )
     with pytest.raises(
-        ModelError, match=r"^Prompts in 2 layers .* does not know the layers of the text encoder of 'tiny vit'"
+        ModelError, match=r"^depth must be 1 for 'tiny vit', whose text encoder has no known layers, got 2\."
     ):
         PromptSRCTowers(depth=2).fit(opened_vit(), load_samples(folders))
 
@@ -257,7 +256,7 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 0.5}, "maple was given keep=0.5. Expected 0 "),
+        ({"keep": 0.5}, "keep must be 0 .*for maple, got 0.5"),
         ({"depth": 0}, "depth=0"),
         ({"lr": 0.0}, "lr=0"),
         ({"shots": 0}, "shots=0"),

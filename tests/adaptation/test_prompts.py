@@ -214,7 +214,7 @@ def test_held_out_pictures_are_chosen_on_or_measured_on_and_shots_are_drawn(fold
     assert {len(one), len(two)} == {6}
     said = Progress()
     drawn(pictures, 5, 0, said)
-    assert said.notes == ["3 class(es) have fewer than 5 pictures to train on; the first: moss"]
+    assert said.notes == ["3 class(es) have fewer than 5 training pictures, for example moss"]
 
 
 def test_training_lowers_the_loss_and_the_seed_decides(folders: Path) -> None:
@@ -239,8 +239,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as caught:
         CoOp().fit(tiny_cnn(), load_samples(folders))
     assert str(caught.value) == (
-        "The text encoder of 'tiny' does not expose single tokens, and a prompt is learnt among them. Expected the "
-        "embedded encoder, or one under 'open_clip:' or 'hf:'. Take one of those."
+        "The text encoder of 'tiny' does not accept learnt prompts. Use the embedded encoder, or one "
+        "under 'open_clip:' or 'hf:'."
     )
 
 
@@ -250,8 +250,8 @@ def test_one_picture_of_each_class_leaves_none_to_choose_on(folders: Path) -> No
     with pytest.raises(DataError) as caught:
         CoOp(epochs=1).fit(with_words(), Samples(tuple(one.values()), every.classes))
     assert str(caught.value) == (
-        "coop chooses keep on held-out pictures, and every class shows one object only. Expected at "
-        "least 2 objects in some class. Give more pictures, separate ones for validation, or keep=1."
+        "coop cannot choose keep on held-out pictures, because no class has 2 or more objects. Add "
+        "pictures, give --validation, or set keep=1."
     )
 
 
@@ -261,7 +261,7 @@ def test_a_class_that_is_absent_where_it_is_measured_is_named(folders: Path) -> 
     other = Samples(tuple(s for s in every.of(["moss", "rust"])[0] if "0.png" in s.image), ("moss", "rust"))
     how = CoOp(keep=1.0, epochs=1, n_bank=0, split="random")
     how.fit(with_words(), seen, validation=other, progress=said)
-    assert "1 class(es) have no held-out picture, so they are not measured; the first: sky" in said.notes
+    assert "1 class(es) have no held-out picture and are not evaluated, for example sky" in said.notes
 
 
 def test_an_encoder_without_words_is_refused(folders: Path) -> None:
@@ -295,8 +295,7 @@ def test_a_prompt_longer_than_is_read(folders: Path) -> None:
     with pytest.raises(InputError) as caught:
         CoOp(words="", n_tokens=9, keep=1.0, n_bank=0).fit(with_words(), load_samples(folders))
     assert str(caught.value) == (
-        "A prompt of 9 vectors was given, and the encoder reads only 8 beside a name. Expected 1 to 8. "
-        "Give fewer words, or fewer tokens."
+        "The prompt must have between 1 and 8 vectors for this encoder, got 9. Shorten words, or lower n_tokens."
     )
 
 

@@ -131,8 +131,8 @@ def test_an_instruction_that_was_not_taught_is_told_once(tmp_path: Path, caplog:
             one.encode(noise(1), "the colours")
     (message,) = caplog.messages
     assert message.startswith(
-        "enc did not learn the instruction 'the colours', and nothing was measured for it. It learnt 'the colour', "
-        "'what kind is it?'. The most similar is '"
+        "enc was not trained on the instruction 'the colours', so its accuracy is unknown. It was trained on "
+        "'the colour', 'what kind is it?'. The most similar is '"
     )
 
 
@@ -151,7 +151,6 @@ def test_a_long_instruction_is_no_path_and_its_end_is_not_dropped(monkeypatch: p
     with pytest.raises(InputError) as caught:
         refuse_long(reads, long)
     assert str(caught.value) == (
-        "The instruction that begins with 'the colour of the colour of the colour o' has 12,000 words, "
-        f"more than the text encoder of {reads.name!r} reads. Expected a short phrase, such as 'the "
-        "colour'. Shorten it."
+        "The instruction 'the colour of the colour of the colour o'… is too long for the text encoder of "
+        f"{reads.name!r}: it has 12,000 words. Use a short phrase, such as 'the colour'."
     )

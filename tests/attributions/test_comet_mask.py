@@ -40,8 +40,8 @@ def test_the_map_is_of_no_class(model: Classifier) -> None:
     with pytest.raises(InputError) as caught:
         COMETMask()(model, look, Target(TARGET.index, torch.tensor([1, 1, 0])))
     assert str(caught.value) == (
-        "A contrast was given, and comet's mask does not depend on a class. Expected no contrast. Leave "
-        "it out, or use grad_cam."
+        "comet does not support contrasts, because its mask is the same for every class. Leave the "
+        "contrast out, or use grad_cam."
     )
 
 
@@ -50,8 +50,7 @@ def test_other_classifiers_have_no_mask() -> None:
     with pytest.raises(InputError) as caught:
         COMETMask()(model, model.encoder.encode(noise(3)), TARGET)
     assert str(caught.value) == (
-        "comet shows the mask of a comet classifier, and this classifier has none. Expected a classifier "
-        "from seewhy fit --method comet. Make one, or use grad_cam."
+        "comet can only explain a comet classifier. Use grad_cam, or fit a classifier with: seewhy fit --method comet"
     )
 
 

@@ -122,9 +122,8 @@ def test_what_shows_no_words_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         GLoRIAAttention()(model, model.encoder.encode(noise(1)), Target(torch.tensor([0])))
     assert str(caught.value) == (
-        "gloria_attention reads words one by one, and 'tiny' does not expose them. Expected an encoder "
-        "from seewhy adapt --objective gloria --train towers, or one whose words can be trained. Use "
-        "grad_cam, rise or occlusion."
+        "gloria_attention needs the text encoder's word vectors, which 'tiny' does not give. Use an "
+        "encoder from seewhy adapt --objective gloria --train towers, or grad_cam, rise or occlusion."
     )
     model = ZeroShot().build(tiny_pair(), ["cat", "dog"])
     look = model.encoder.encode(noise(1))
@@ -133,8 +132,8 @@ def test_what_shows_no_words_is_refused() -> None:
             model, EncoderOutput(torch.cat([look.features] * 2, 1), look.pooled), Target(torch.tensor([0]))
         )
     assert str(caught.value) == (
-        "gloria_attention compares cells with words. The cells of 'tiny' have 16 numbers, and its pooled "
-        "vectors 8; expected as many. Use grad_cam, rise or occlusion."
+        "gloria_attention needs patches and pooled vectors of the same width, got 16 and 8 for "
+        "'tiny'. Use grad_cam, rise or occlusion."
     )
     with pytest.raises(InputError, match="can only explain a class"):
         GLoRIAAttention()(model, look, lambda logits: logits[:, 0])
@@ -142,7 +141,7 @@ def test_what_shows_no_words_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"attention_scale": 0.0}, {"word_scale": -1.0}, {"sentence": "a cat"}])
 def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"sentence with \{\} for the class's name\. Change them"):
+    with pytest.raises(InputError, match=r"sentence must contain \{\} for the class name, got"):
         GLoRIAAttention(**wrong)
 
 

@@ -230,8 +230,8 @@ def test_other_classifiers_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         PromptCAM()(model, model.encoder.encode(noise(1)), Target(torch.tensor([0])))
     assert str(caught.value) == (
-        "prompt_cam shows the attention of class prompts, and this classifier on 'tiny' has none. "
-        "Expected one from seewhy fit --method prompt_cam. Use grad_cam, or make such a classifier."
+        "prompt_cam can only explain a prompt_cam classifier, got another one on 'tiny'. Use "
+        "grad_cam, or fit a classifier with: seewhy fit --method prompt_cam"
     )
 
 
@@ -240,8 +240,7 @@ def test_other_functions_of_the_logits_are_refused(trained: Classifier) -> None:
     with pytest.raises(InputError) as caught:
         PromptCAM()(trained, look, lambda logits: logits.logsumexp(1))
     assert str(caught.value) == (
-        "prompt_cam shows what a class's prompt attends to, and the target is another function of the "
-        "logits. Expected a class. Use grad_cam for this target."
+        "prompt_cam can only explain a class, got another target. Give a class, or use grad_cam."
     )
     assert GradCAM()(trained, look, lambda logits: logits.logsumexp(1)).shape == (1, 4, 4)
 

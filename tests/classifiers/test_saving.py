@@ -330,8 +330,8 @@ def test_a_head_of_another_width_says_so(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         model.predict(picture("moss", 0))
     assert str(caught.value) == (
-        "The head reads 3 features per picture, but the encoder gives 8. Expected equal numbers. Fit the classifier "
-        "again with this encoder."
+        "The classifier head needs 3 features per picture, but the encoder returns 8. Fit the "
+        "classifier again with this encoder."
     )
 
 

@@ -63,7 +63,7 @@ def test_a_step_against_the_gradient_makes_it_smaller(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONTRASTIVE)
 def test_no_batch_of_pairs_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^{name} was given pictures, texts and labels of the shapes"):
+    with pytest.raises(InputError, match=rf"^{name} needs pictures, texts and labels with one row per pair"):
         small(objectives, name)(torch.zeros(0, 3), torch.zeros(0, 3))
 
 

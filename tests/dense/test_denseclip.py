@@ -223,7 +223,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             DenseCLIP(**given)
         assert str(caught.value).startswith(f"denseclip was given {says}")
-    with pytest.raises(ModelError, match="does not expose single tokens, and a prompt is learnt among them"):
+    with pytest.raises(ModelError, match="does not accept learnt prompts"):
         DenseCLIP(**SMALL, n_contexts=2).fit(colours(), load_masks(masked(tmp_path / "two", 2)))
     with pytest.raises(DataError, match=r"Only 1 picture\(s\) with masks can be learnt from"):
         DenseCLIP(**SMALL).fit(colours(), load_masks(masked(tmp_path / "one", 1)))

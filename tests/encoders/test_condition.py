@@ -222,8 +222,8 @@ def test_one_of_an_older_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         open_adaptation(folder, base=on)
     assert str(caught.value) == (
-        f"{folder} was written by an older version, in which an instruction changed the pooled vector and "
-        "not what the network sees. Expected a folder of this version. Adapt the encoder again."
+        f"{folder} was written by an older version of SeeWhy, in which an instruction changed the pooled "
+        "vector and not what the network sees. Adapt the encoder again."
     )
 
 

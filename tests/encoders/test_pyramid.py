@@ -91,8 +91,8 @@ def test_a_trunk_without_stages_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         Pyramid.on(flat)
     assert str(caught.value) == (
-        "A pyramid was requested, and all maps of this encoder have 12 x 12 cells. Expected an encoder "
-        "with stages, such as a convolutional network. Leave the pyramid out, or take another encoder."
+        "A pyramid needs feature maps of several sizes, but all maps of this encoder have 12 x 12 "
+        "patches. Use a convolutional network, or train without a pyramid."
     )
 
 

@@ -51,5 +51,5 @@ def test_the_gradient_of_a_class_reads_no_other_row(monkeypatch: pytest.MonkeyPa
 
 def test_features_of_another_width_are_refused() -> None:
     for read in (HEAD, lambda pooled: HEAD.score(pooled, TARGETS[0])):
-        with pytest.raises(ModelError, match="reads 5 features per picture, but the encoder gives 6"):
+        with pytest.raises(ModelError, match="needs 5 features per picture, but the encoder returns 6"):
             read(torch.zeros(4, 6))

@@ -102,8 +102,8 @@ def test_what_is_no_batch_of_pairs_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         GIST()(torch.zeros(0, 3), torch.zeros(0, 3))
     assert str(caught.value) == (
-        "gist was given pictures, texts and labels of the shapes (0, 3), (0, 3). Expected one row of "
-        "each per pair, all of one width. Give a batch of pairs."
+        "gist needs pictures, texts and labels with one row per pair and vectors of the same width, "
+        "got shapes (0, 3), (0, 3)."
     )
-    with pytest.raises(InputError, match="was given no labels"):
+    with pytest.raises(InputError, match=r"^labels must be given for the objective gist"):
         GIST(same_class="masked")(IMAGE, TEXT)

@@ -72,22 +72,22 @@ def test_the_scale_is_learnt_and_held(cls: Any) -> None:
         (
             lambda: FocalLens(0.005),
             (
-                "The objective focallens was given temperature=0.005, max_scale=100.0. Expected a temperature "
-                "of at least 1 / max_scale. Change them."
+                "temperature must be at least 1 / max_scale for the objective focallens, got temperature=0.005, "
+                "max_scale=100.0."
             ),
         ),
         (
             lambda: FocalLens()(*pairs()),
             (
-                "The objective focallens was given no labels. Expected the number of each triplet's answer. "
-                "Give labels, or take same_answer='negative'."
+                "labels must be given for the objective focallens: it needs an answer label for each triplet. "
+                "Give labels, or set same_answer='negative'."
             ),
         ),
         (
             lambda: Prefix()(*pairs()),
             (
-                "The objective prefix was given no labels. Expected the number of each pair's class, and a number of "
-                "its own for each caption. Give labels, or take same_label=False."
+                "labels must be given for the objective prefix: it needs a class label for each pair, and a unique "
+                "label for each caption. Give labels, or set same_label=False."
             ),
         ),
     ],

@@ -50,16 +50,14 @@ def test_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         Words().local(torch.ones(2, 4, 3), torch.ones(2, 5, 3), torch.tensor([[True] * 5, [False] * 5]))
     assert str(caught.value) == (
-        "words was given regions, words and their mask of the shapes (2, 4, 3), (2, 5, 3), (2, 5). "
-        "Expected regions and at least one word per picture, all of one width. Give a batch of pairs, "
-        "none of them empty."
+        "words needs regions and at least one word per picture, all of the same width, got shapes "
+        "(2, 4, 3) (regions), (2, 5, 3) (words) and (2, 5) (mask)."
     )
     with pytest.raises(InputError) as caught:
         Spots()(torch.ones(0, 3, 4, 4), torch.ones(0, 3, 4, 4), torch.ones(2, 0, 4), torch.ones(2, 0).bool())
     assert str(caught.value) == (
-        "spots was given maps and boxes of the shapes (0, 3, 4, 4), (0, 3, 4, 4), (2, 0, 4). Expected "
-        "two maps of one shape per picture, and a box of four numbers for each. Give a batch of two "
-        "views."
+        "spots needs two maps of the same shape, and a box of 4 numbers per view and picture, got "
+        "shapes (0, 3, 4, 4) and (0, 3, 4, 4) (maps) and (2, 0, 4) (boxes)."
     )
     found = Spots()(*[torch.ones(2, 3, 4, 4)] * 2, torch.ones(2, 2, 4), torch.ones(2, 2).bool())
     assert (found.item(), found.requires_grad) == (3.0, False), "a new state is not learnt"

@@ -336,9 +336,8 @@ def test_words_stay_with_a_trunk_that_stays(folders: Path) -> None:
     with pytest.raises(InputError) as caught:
         QUICK.fit(tiny_cnn(), load_samples(folders), descriptions=words)
     assert str(caught.value) == (
-        "Descriptions were given to comet in mode '2p' with backbone 'encoder', whose training moves "
-        "pictures away from their sentences. Expected mode='post_hoc' with backbone='encoder'. Set both, "
-        "or leave the descriptions out."
+        "comet accepts descriptions only with mode='post_hoc' and backbone='encoder', got mode='2p' "
+        "and backbone='encoder'. Set both, or leave the descriptions out."
     )
 
 
@@ -366,10 +365,7 @@ def test_what_cannot_be_is_refused() -> None:
         assert str(caught.value) == message
     with pytest.raises(InputError) as caught:
         sized(tiny_tokens(), 48)
-    assert str(caught.value) == (
-        "The size 48 was given, and 'tiny' reads only pictures of 32 pixels. Expected that size, or a "
-        "convolutional encoder. Leave size out, or take another encoder."
-    )
+    assert str(caught.value) == ("size must be 32 for 'tiny', got 48. Leave size out, or use a convolutional encoder.")
 
 
 def test_a_damaged_network_is_told(folders: Path, tmp_path: Path) -> None:

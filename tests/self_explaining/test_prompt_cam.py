@@ -329,8 +329,8 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         return str(caught.value)
 
     needs = (
-        "Prompt-CAM puts prompts before the blocks of a vision transformer, and 'tiny' has none that "
-        "SeeWhy knows. Expected a ViT under timm:, open_clip: or hf:. Choose one with --encoder."
+        "prompt_cam needs a vision transformer under timm:, open_clip: or hf:, got 'tiny'. Choose "
+        "another encoder with --encoder."
     )
     for encoder in (tiny_cnn(), tiny_tokens()):
         assert refused(ModelError, lambda encoder=encoder: PromptCAM().fit(encoder, samples)) == needs
@@ -340,11 +340,10 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         "discriminative, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
-        "first is 3. Expected a layer from 0 to 2, the last one. Give one."
+        "first must be between 0 and 2, the last layer, got 3."
     )
     assert refused(InputError, lambda: PromptCAM(first=1)) == (
-        "Prompt-CAM was given variant='last' and first=1. Expected first only with variant='deep', as a "
-        "layer counted from 0. Leave first out, or choose 'deep'."
+        "first can only be used with variant='deep' and must be at least 0, got variant='last' and first=1."
     )
     assert refused(InputError, lambda: PromptCAM(optimiser="adam")).startswith(  # type: ignore[arg-type]
         "prompt_cam was given optimiser='adam'."

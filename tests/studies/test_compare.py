@@ -62,7 +62,7 @@ def test_the_findings_are_as_their_schema_says_and_draw_themselves(found: Findin
 def test_a_method_that_cannot_learn_from_these_is_named_with_the_reason(found: Findings) -> None:
     (left,) = found.data["skipped"]
     assert left["method"] == "coop"
-    assert "single tokens" in left["skipped"]
+    assert "does not accept learnt prompts" in left["skipped"]
     assert left["skipped"] in found.to_html().replace("&#39;", "'")
 
 

@@ -97,9 +97,7 @@ def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -
     assert not any("by the new names" in row["measure"] for row in none.measures["forgetting"])
     with pytest.raises(InputError) as caught:
         adapt_names(how, opened(), AdaptingData(load_samples(folders), new_names=("moss",)))
-    assert str(caught.value) == (
-        "The new name 'moss' is one of the 4 classes with pictures. Expected names of other classes. Drop it."
-    )
+    assert str(caught.value) == ("new_names must not contain classes with pictures, got 'moss'. Remove this name.")
 
 
 def replaced(made: Any, keep: float) -> Any:

@@ -66,7 +66,7 @@ def test_every_objective_over_pairs_trains(name: str, form: str, items: tuple[Sa
     changed = {part.partition(".")[0] for part in done.adaptation.trained.delta(tiny_pair())}
     assert changed >= {"heads": set(), "image": {"trunk"}, "text": {"words"}, "towers": {"trunk", "words"}}[form]
     assert ("words" in changed) == (form in ("text", "towers"))
-    whole = [note for note in notes if "learns nothing about their parts" in note]
+    whole = [note for note in notes if "does not compare regions with words here" in note]
     assert bool(whole) == (form == "heads" and hasattr(objectives[name], "local"))
 
 
@@ -77,8 +77,8 @@ def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> N
     with pytest.raises(InputError) as caught:
         Adapt(name)
     assert str(caught.value) == (
-        f"The objective {name!r} learns from {objectives[name].needs}. Expected one for pairs of pictures and "
-        f"texts: {', '.join(EACH)}. Take one of those, or {instead}."
+        f"objective must accept pictures with texts, got {name!r}, which needs {objectives[name].needs}. Use one of "
+        f"{', '.join(EACH)}, or {instead}."
     )
 
 
@@ -132,9 +132,9 @@ def test_medclip_learns_from_labels_where_all_have_one(form: Any, items: tuple[S
         _, task, data = Adapt("medclip", form, width=8).prepared(on, seen(given), heard)
         batch = data.batch(0, 8, 0)
         losses.append(float(task.loss(task.features(batch), batch)["loss"].detach()))
-        told.append([note for note in heard.notes if "learns from pairs alone" in note])
+        told.append([note for note in heard.notes if "uses no classes or findings" in note])
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
-    assert told == [[], ["medclip learns from pairs alone, because not every picture has a class or findings"]]
+    assert told == [[], ["medclip uses no classes or findings, because some pictures have none"]]
 
 
 def test_a_half_that_is_not_trained_stays_still(items: tuple[Sample, ...]) -> None:

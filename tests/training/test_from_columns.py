@@ -124,23 +124,17 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
         ),
         (
             (*ASKED, "--train", "heads"),
-            (
-                "--train was given with the objective 'focallens', which does not use it. Expected options of "
-                "that objective. Drop this one, or take another objective."
-            ),
+            ("--train has no effect with the objective 'focallens'. Remove it, or use another objective."),
         ),
         (
             ASKED[2:],
-            (
-                "--instruction was given with the objective 'clip', which does not use it. Expected options of "
-                "that objective. Drop this one, or take another objective."
-            ),
+            ("--instruction has no effect with the objective 'clip'. Remove it, or use another objective."),
         ),
         (
             (*ASKED, "--instruction", "same=x"),
             (
-                "The column for 'same' has 1 value in the pictures to train on: 'one'. Expected at least 2: "
-                "there must be something to distinguish. Name another column, or give more pictures."
+                "The column for 'same' must have at least 2 different values in the training pictures, got 1 ('one'). "
+                "Name another column, or add pictures."
             ),
         ),
     ],
@@ -153,8 +147,8 @@ def test_what_does_not_fit_is_refused(words: tuple[str, ...], said: str, table: 
 def test_a_column_that_is_not_there_is_refused(table: Path) -> None:
     assert "has no column 'kin'. Did you mean 'kind'?" in str(adapt(table, *ASKED, "--instruction", "kin=x"))
     assert str(adapt(table.parent, *ASKED)) == (
-        f"{table.parent} has no columns. Expected a table, or shards with JSON, with one row per picture "
-        "and the columns kind. Give one."
+        f"{table.parent} has no columns. Give a table, or shards with JSON, with one row per picture and the "
+        "columns kind."
     )
 
 
@@ -200,7 +194,8 @@ def test_what_is_validated_on_is_measured_on_and_pictures_on_both_sides_are_name
     assert told["n_pictures"] == (2 if words == ASKED else 3)
     both = table.parent / "moss1.png"
     assert (
-        f"1 picture(s) are both trained on and used to choose keep, which flatters the choice: {both} is {both}"
+        "1 picture(s) are in both the training and the validation data, which biases the choice of keep: "
+        f"{both} is {both}"
     ) in told["notes"]
 
 
@@ -283,17 +278,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
     [
         (
             {"objective": "focallens", "instructions": {"kind": "x"}, "label": "kind"},
-            (
-                "label was given with the objective 'focallens', which does not use it. Expected options of that "
-                "objective. Drop this one, or take another objective."
-            ),
+            ("label has no effect with the objective 'focallens'. Remove it, or use another objective."),
         ),
         (
             {"instructions": {"kind": "x"}},
-            (
-                "instructions was given with the objective 'clip', which does not use it. Expected options of "
-                "that objective. Drop this one, or take another objective."
-            ),
+            ("instructions has no effect with the objective 'clip'. Remove it, or use another objective."),
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
@@ -328,9 +317,8 @@ def test_a_long_text_in_the_place_of_a_name_is_refused(words: tuple[str, ...], t
     name = "kind" if words == ASKED else "class"
     said = str(adapt(table, *words, "--validation-pairs", str(table)))
     assert said == (
-        f"The column for {name!r} holds a text of 49999 characters for {table.parent / 'moss5.png'}; it "
-        "begins with 'word word word word word word '. Expected names of at most 200 characters. Shorten "
-        "it, or name another column."
+        f"The column for {name!r} must have values of at most 200 characters, got 49999 for "
+        f"{table.parent / 'moss5.png'}: 'word word word word word word '… Shorten the value, or name another column."
     )
 
 

@@ -193,18 +193,18 @@ def test_several_triplets_of_a_picture_are_compared_and_equal_answers_are_right(
 @pytest.mark.parametrize(
     ("asked", "given"),
     [
-        ([(("the colour",), ["red", "blue"]), (("x",), ["red"])], "[2, 1] answers were given, 2 of them different"),
-        ([((), ["red", "blue", "red"])], "[3] answers were given, 2 of them different"),
-        ([(("the colour",), ["red", "red", ""])], "[3] answers were given, 1 of them different"),
-        ([], "[] answers were given, 0 of them different"),
+        ([(("the colour",), ["red", "blue"]), (("x",), ["red"])], "lengths [2, 1] and 2 different answers."),
+        ([((), ["red", "blue", "red"])], "lengths [3] and 2 different answers."),
+        ([(("the colour",), ["red", "red", ""])], "lengths [3] and 1 different answers."),
+        ([], "lengths [] and 0 different answers."),
     ],
 )
 def test_what_cannot_be_asked_is_refused(asked: Any, given: str) -> None:
     with pytest.raises(DataError) as caught:
         triplets(taught().base, part(), asked, 1)
     assert str(caught.value) == (
-        f"{given}. Expected one answer per picture in each list, at least two different answers, and at least one "
-        "instruction per list. Correct the lists."
+        "Lists of answers must have equal lengths, an instruction each and at least 2 different answers in all, got "
+        f"{given}"
     )
 
 

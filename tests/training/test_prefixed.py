@@ -73,10 +73,7 @@ def test_what_is_kept_of_it() -> None:
 def test_another_kind_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Adaptation(opened(), random_words(opened())).encoder("enc").under("poem")
-    assert str(caught.value) == (
-        "The prefix 'poem' was given to 'enc', which was trained on classes and captions. Expected "
-        "'class' or 'caption'. Take one of them, or leave it out for captions."
-    )
+    assert str(caught.value) == ("The prefix of 'enc' must be 'class' or 'caption', got 'poem'.")
 
 
 def test_saved_and_loaded_it_reads_the_same(tmp_path: Path) -> None:
@@ -164,8 +161,8 @@ def test_what_is_not_of_two_kinds_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         two_kinds(opened(), torch.eye(8)[:3], ["a wren", "an oak", ""], [["rain"], [], []], Prefix())
     assert str(caught.value) == (
-        "3 pictures were given with 3 classes (2 named) and 3 lists of captions (1 not empty). Expected "
-        "one class and one list per picture, at least two named and two not empty. Correct them."
+        "Classes and captions must have one entry per picture, at least 2 of each not empty, got 3 pictures, "
+        "3 classes (2 not empty) and 3 lists of captions (1 not empty)."
     )
 
 

@@ -109,16 +109,16 @@ def test_what_does_not_fit_is_told(samples: Samples) -> None:
     with pytest.raises(InputError) as caught:
         quick("simclr", pyramid=True)
     assert str(caught.value) == (
-        "pretrain was given pyramid=True with the objective 'simclr', which learns from whole views. "
-        "Expected an objective of cells. Leave pyramid out, or take another objective."
+        "pyramid=True needs an objective on patches, got 'simclr', which learns from whole views. "
+        "Leave pyramid out, or use another objective."
     )
     with pytest.raises(InputError) as caught:
         quick(keep_head=True)
     assert str(caught.value) == (
-        "pretrain was given keep_head=True with the objective 'pixpro', which learns from cells. "
-        "Expected an objective of whole views. Leave keep_head out, or take another objective."
+        "keep_head=True needs an objective on whole views, got 'pixpro', which learns from patches. "
+        "Leave keep_head out, or use another objective."
     )
-    with pytest.raises(ModelError, match=r"^A pyramid was requested, and all maps of this encoder have 8 x 8 cells"):
+    with pytest.raises(ModelError, match=r"all maps of this encoder have 8 x 8 patches"):
         quick(pyramid=True).fit(find("new:vit/32", engine="torch"), samples.items)
 
 

@@ -1,1 +1,1 @@
-"""From pooled features to logits, and what of the logits is explained."""
+"""Classifier heads and explanation targets."""

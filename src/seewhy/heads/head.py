@@ -1,4 +1,4 @@
-"""Head of a classifier: pooled features → logits, small, in torch, with everything explanations need of it."""
+"""Classifier heads, from pooled features to logits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .votes import Votes, WordDecision
 
 
 class Feature(Protocol):
-    """The function of pooled features that a head applies before its linear layer."""
+    """Protocol of the function applied to pooled features before the linear layer."""
 
     def __call__(self, pooled: Float[Tensor, "b p"], /) -> Float[Tensor, "b d"]: ...
 
     def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-        """``v`` with ``rows · feature(pooled) = v · pooled + const``, exact if the length is held constant."""
+        """Return ``v`` with ``rows · feature(pooled) = v · pooled + const``, for a constant norm."""
         ...
 
 
 class Projected:
-    """Unit vectors in the space shared with text: ``x = P(pooled) / |P(pooled)|``, ``P`` affine."""
+    """Unit vectors ``P(pooled) / |P(pooled)|`` in the space shared with texts, with ``P`` affine."""
 
     def __init__(self, tower: TextTower) -> None:
         self.tower = tower
@@ -43,9 +43,12 @@ class Projected:
 
 
 class Head(nn.Module):
-    """``logits = scale · feature(pooled) · weightᵀ + bias``, or ``scale · votes(feature(pooled) · weightᵀ) + bias``.
+    """Classifier head.
 
-    ``weight`` has one row per class or, with votes, one row per picture or sentence.
+        logits = scale · feature(pooled) · weightᵀ + bias
+        logits = scale · votes(feature(pooled) · weightᵀ) + bias    with votes
+
+    ``weight`` has one row per class; with votes, one row per picture or sentence.
     """
 
     weight: Tensor
@@ -72,7 +75,6 @@ class Head(nn.Module):
         return self.scale * read @ self.weight.T + self.bias
 
     def score(self, pooled: Float[Tensor, "b p"], target: TargetFunction) -> Float[Tensor, " b"]:
-        """``target(self(pooled))``, computed from the target's rows alone if it is of classes and these are linear."""
         if self.votes is not None or not isinstance(target, Target):
             return target(self(pooled))
         return self.scale * (self._read(pooled) * target.of(self.weight)).sum(1) + target.of(self.bias)
@@ -81,8 +83,8 @@ class Head(nn.Module):
         read = self.feature(pooled)
         if read.shape[1] != self.weight.shape[1]:
             raise ModelError(
-                f"The head reads {self.weight.shape[1]} features per picture, but the encoder gives {read.shape[1]}. "
-                "Expected equal numbers. Fit the classifier again with this encoder."
+                f"The classifier head needs {self.weight.shape[1]} features per picture, but the encoder returns "
+                f"{read.shape[1]}. Fit the classifier again with this encoder."
             )
         return read
 
@@ -91,11 +93,11 @@ class Head(nn.Module):
             return self(pooled).softmax(1)
 
     def slope(self, pooled: Float[Tensor, "b p"], target: Target) -> Float[Tensor, "b p"]:
-        """``v`` such that the target's logit minus the mean over classes is ``v · pooled + const`` on these pictures.
+        """Return ``v`` such that the target's logit, minus the mean logit, is ``v · pooled + const`` on these pictures.
 
-        For a map pooled by the mean, ``v · A_ij / (h w)`` is then the contribution of cell ``ij``, and the
-        contributions add up. With votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``; the entropy of the pictures' shares
-        ``p`` is in the constant.
+        With mean pooling, ``v · A_ij / (h w)`` is the contribution of patch ``ij``; contributions are additive. With
+        votes, ``log Σ exp(s_i) = Σ p_i s_i + H(p)``, where the entropy ``H(p)`` of the pictures' shares is part of the
+        constant.
         """
         if self.votes is not None:
             part = target.over(self.votes, (self.feature(pooled) @ self.weight.T).detach())
@@ -107,10 +109,9 @@ class Head(nn.Module):
 
 
 class TargetFunction(Protocol):
-    """What is explained: any differentiable function of the logits that gives one number per picture.
+    """Protocol of the function to explain: a differentiable function from logits to one number per picture.
 
-    :class:`Target` is the usual one. Any other function is possible, for example ``lambda logits:
-    logits.logsumexp(1)``.
+    The usual one is :class:`Target`; another is ``lambda logits: logits.logsumexp(1)``.
     """
 
     def __call__(self, logits: Float[Tensor, "b k"], /) -> Float[Tensor, " b"]: ...
@@ -118,7 +119,7 @@ class TargetFunction(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained, with one class per picture: its logit, or its lead over another class."""
+    """The logit of one class per picture, or its difference from the logit of another class."""
 
     index: Int[Tensor, " b"]
     against: Int[Tensor, " b"] | None = None
@@ -129,13 +130,13 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """The weight of each row: the slope of the target's logit minus the mean over classes or the other's slope."""
+        """Return the gradient by row scores of the target, minus the mean logit without ``against``."""
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)
         return torch.autograd.grad(lead.sum(), leaf)[0]
 
     def of(self, weight: Float[Tensor, "k ..."]) -> Float[Tensor, "b ..."]:
-        """The target's direction in a linear layer, or its share of the bias."""
+        """Return the target's row of a linear layer, or its entry of the bias."""
         mine = weight[self.index]
         return mine if self.against is None else mine - weight[self.against]

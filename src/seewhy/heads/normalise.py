@@ -1,4 +1,4 @@
-"""What is done to a feature before a linear classifier sees it: a signed power, then unit length."""
+"""Normalisation of features before a linear classifier."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from ..bounds import Positive, check_fields
 
 _FLOOR = 1e-6
-"""Below this size a root's slope, infinite at 0, is replaced by that of the chord from 0."""
+"""Magnitude below which a root is replaced by a linear function, because its gradient at 0 is infinite."""
 
 
 def signed_power(x: Float[Tensor, "*n d"], power: float) -> Float[Tensor, "*n d"]:
-    """``sign(x) |x|^p``, element by element, with a finite gradient at 0.
+    """Return ``sign(x) |x|^p`` elementwise.
 
-    Razavian et al. (2014, arXiv 1403.6382) take p = 2; the square root, p = 1/2, is the usual choice for counts and
-    histograms. For p < 1 and ``|x| < 1e-6`` it is the straight line that meets the curve there.
+    Razavian et al. (2014, arXiv 1403.6382) use p = 2; p = 1/2 is usual for counts and histograms. For p < 1 the
+    function is linear below ``|x| = 1e-6``, so that its gradient at 0 is finite.
 
     Example:
         >>> signed_power(torch.tensor([-4.0, 0.0, 9.0]), 0.5).tolist()
@@ -36,9 +36,7 @@ def signed_power(x: Float[Tensor, "*n d"], power: float) -> Float[Tensor, "*n d"
 
 @dataclass(frozen=True)
 class Normalise:
-    """``x -> sign(x) |x|^p``, then ``x / |x|_2``.
-
-    Differentiable, so heat maps can be drawn through it; a feature that is all zeros stays all zeros.
+    """Signed power ``sign(x) |x|^p``, then L2 normalisation. Differentiable; zero vectors stay zero.
 
     Example:
         >>> Normalise(power=0.5, l2=True)(torch.tensor([[9.0, 16.0]])).mul(100).round().tolist()
@@ -58,7 +56,7 @@ class Normalise:
         return torch.nn.functional.normalize(x, dim=-1) if self.l2 else x
 
     def slope(self, pooled: Float[Tensor, "b d"], rows: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """``v`` with ``rows · self(x) = v · x`` at these features, with the length held constant (chords from 0)."""
+        """Return ``v`` with ``rows · self(x) = v · x`` at these features, for a constant norm."""
         x = signed_power(pooled, self.power)
         chord = torch.where(pooled == 0, torch.zeros_like(x), x / torch.where(pooled == 0, 1.0, pooled))
         length = x.norm(dim=-1, keepdim=True).clamp(min=1e-12) if self.l2 else 1.0

@@ -1,4 +1,4 @@
-"""Similarities with concepts, of which each picture keeps a few (IIS, Shen et al. 2025, arXiv:2510.24105)."""
+"""Sparse similarities with concepts (IIS, Shen et al. 2025, arXiv:2510.24105)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from ..storage.parts import rebuilt, tensors_of
 from .votes import WordDecision
 
 SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
-"""The grid of the authors' scripts."""
+"""Values of ``sparsity`` in the authors' scripts."""
 
 Mask = Literal["hard", "soft", "authors"]
-"""How few are kept: ``hard`` keeps ``M - floor(sM)`` values as they are, ``soft`` makes them ``x · (|x| - tau)``, and
-``authors`` keeps those strictly above the ``floor(sM)``-th smallest, one fewer: their code."""
+"""Form of sparsity: ``hard`` keeps ``M - floor(sM)`` values, ``soft`` replaces them by ``x · (|x| - tau)``, and
+``authors`` keeps one value fewer, as the authors' code does."""
 
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
     if not 0 <= sparsity < 1:
-        raise InputError(f"The sparsity is {sparsity}. Expected a number from 0 to below 1. Use 0.9, for example.")
+        raise InputError(f"sparsity must be at least 0 and less than 1, got {sparsity}.")
     if mask not in ("hard", "soft", "authors"):
-        raise InputError(f"There is no mask called {mask!r}. Expected hard, soft or authors. Use hard.")
+        raise InputError(f"mask must be 'hard', 'soft' or 'authors', got {mask!r}.")
     # 0.29 · 100 is 28.999…96 as a floating-point number.
     kept = n_concepts - math.floor(sparsity * n_concepts + 1e-9) - (mask == "authors")
     if kept < 1:
         raise InputError(
-            f"A sparsity of {sparsity:g} leaves none of {n_concepts} concepts. Expected at least one. Use more "
-            "concepts or a smaller sparsity."
+            f"sparsity={sparsity:g} removes all {n_concepts} concepts. Lower the sparsity, or use more concepts."
         )
     return kept
 
@@ -42,23 +41,22 @@ def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
 def concept_scores(
     pooled: Float[Tensor, "b d"], concepts: Float[Tensor, "m d"], *, over_concepts: bool = True
 ) -> Float[Tensor, "b m"]:
-    """``LayerNorm_M(z Cᵀ)`` over all concepts, so a value that is kept depends on those that are not."""
+    """Return ``LayerNorm(z Cᵀ)``, normalised over concepts."""
     products = pooled @ normalize(concepts, dim=1).T
     return layer_norm(products, products.shape[1:]) if over_concepts else products
 
 
 def strongest(scores: Float[Tensor, "b m"], kept: int) -> Bool[Tensor, "b m"]:
-    """The ``kept`` values of each row with the largest absolute value; of equal values, the first."""
+    """Return a mask of the ``kept`` values of largest magnitude in each row."""
     order = scores.detach().abs().argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order[:, :kept], True)
 
 
 def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard") -> Float[Tensor, "b m"]:
-    """The strongest values of each row, with 0 for all others; the gradient flows through those that are kept.
+    """Set all but the largest values of each row to 0.
 
-    With ``mask="authors"`` this is ``soft_threshold_with_ratio`` of their code, which keeps even fewer if values are
-    equal. ``soft`` is the paper's equation 4 as reviews quote it; ``tau`` is the largest absolute value that is left
-    out.
+    ``mask="authors"`` is ``soft_threshold_with_ratio`` of the authors' code, which keeps fewer values on ties.
+    ``"soft"`` is the paper's equation 4 as quoted in reviews, where ``tau`` is the largest dropped magnitude.
 
     Example:
         >>> sparsify(torch.tensor([[3.0, -2.0, 1.0, 0.5]]), 0.5).tolist()
@@ -80,8 +78,9 @@ def sparsify(scores: Float[Tensor, "b m"], sparsity: float, mask: Mask = "hard")
 
 @dataclass(frozen=True)
 class KeptConcepts(WordDecision):
-    """``logits = W · a + b``. ``a`` are the cosines, standardised with ``mean`` and ``spread`` over the training
-    pictures; only the ``kept`` values of largest size are not 0.
+    """Logits ``W · a + b`` of sparse concept values ``a``.
+
+    ``a`` are cosines, standardised by ``mean`` and ``spread``, with all but the ``kept`` largest magnitudes set to 0.
     """
 
     name = "sparse_concepts"
@@ -96,8 +95,8 @@ class KeptConcepts(WordDecision):
     def __post_init__(self) -> None:
         if not 1 <= self.kept <= len(self.texts):
             raise InputError(
-                f"kept={self.kept}, but there are {len(self.texts)} concepts. Expected a number from 1 to "
-                f"{len(self.texts)}. Give more texts, or --set kept={max(1, len(self.texts) // 10)}."
+                f"kept must be between 1 and {len(self.texts)}, the number of concepts, got {self.kept}. "
+                f"Use --set kept={max(1, len(self.texts) // 10)}, for example."
             )
 
     @property
@@ -105,11 +104,9 @@ class KeptConcepts(WordDecision):
         return len(self.layer)
 
     def which(self, scores: Float[Tensor, "b m"]) -> Bool[Tensor, "b m"]:
-        """The concepts that are kept for each picture."""
         return strongest((scores - self.mean) / self.spread, self.kept)
 
     def values(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """Cosines in standard units; 0 for concepts that are not kept."""
         return (scores - self.mean) / self.spread * self.which(scores)
 
     def __call__(self, scores: Float[Tensor, "b m"]) -> Float[Tensor, "b k"]:
@@ -117,13 +114,13 @@ class KeptConcepts(WordDecision):
 
     @property
     def n_out(self) -> int:
-        """The number of concepts that are removed to test what they matter: a third of those kept."""
+        """The number of concepts removed in the ablation test, a third of ``kept``."""
         return max(1, self.kept // 3)
 
     def without(
         self, scores: Float[Tensor, "b m"], *, at_random: bool = False
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """The logits, and those without the kept concepts that most raise the first class's lead over the second."""
+        """Return the logits, and the logits without the concepts that most favour the first class over the second."""
         values = self.values(scores)
         logits = values @ self.layer.T + self.offset
         first, second = logits.topk(2, dim=1).indices.T
@@ -147,7 +144,7 @@ class KeptConcepts(WordDecision):
         texts = tuple(map(str, facts["texts"]))
         found = rebuilt(cls, tensors, sizes={"m": len(texts)}, texts=texts, kept=int(facts["kept"]))
         if len(weight) != len(texts):
-            raise ValueError(f"{len(weight)} rows for {len(texts)} texts")
+            raise ValueError(f"it has {len(weight)} rows for {len(texts)} texts")
         if not bool((found.spread > 0).all()):
-            raise ValueError("a concept that never changes")
+            raise ValueError("a concept has zero spread")
         return found

@@ -1,1 +1,1 @@
-"""Training encoders: objectives, adapting, pretraining, prompt learning and trained methods."""
+"""Training of encoders, prompts and self-explaining networks."""

@@ -1,4 +1,4 @@
-"""Adapting an encoder to pictures with texts: heads behind frozen towers, or the towers themselves."""
+"""Adaptation of an image-text encoder to pictures with texts."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ from .pooled import PooledPairs, encode_pairs, findings, joint_vectors, placed, 
 from .way import Finished, Way, noted
 
 KEEPS = (0.05, 0.08, 0.1, 0.12, 0.14, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
-"""Values of ``keep`` that heads try if the user gives none."""
+"""Default values of ``keep`` to try with heads."""
 TOWER_KEEPS = (0.25, 0.5, 0.75, 1.0)
-"""The same for towers, where each value costs a pass over the held-out pictures."""
+"""Default values of ``keep`` to try with encoders; each costs a pass over the held-out pictures."""
 TRAINED_AT = 0.5
-"""Weight of the heads' new space during training."""
+"""Value of ``keep`` during training of heads."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The figures of one ``keep`` on held-out pictures."""
+    """Held-out results for one value of ``keep``."""
 
     keep: float
     image_to_text: float
@@ -75,34 +75,34 @@ class Kept:
 
     @property
     def gain(self) -> float:
-        """The mean R@5 of both directions."""
         return (self.image_to_text + self.text_to_image) / 2
 
 
 class Adapted(Finished[PooledPairs, Kept]):
-    """A finished training on pairs of pictures and texts."""
+    """A finished training on pairs of a picture and a text."""
 
 
 @dataclass(frozen=True)
 class Adapt(Way[PooledPairs, Kept]):
-    """Adapts an encoder to pictures with texts.
+    """Adaptation of an image-text encoder to pictures with texts.
 
     Args:
-        objective: loss to train with, by its registered name.
-        train: what to train: heads behind frozen towers, the picture tower, the words tower, or both.
-        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on held-out
-            pictures, within ``may_forget``.
-        epochs: times that each picture is seen; more take longer.
-        batch_size: pairs compared with one another; more make a harder task and need more memory.
-        micro_batch: pairs computed at once; default: as many as fit into memory. Lower it if memory runs out.
-        lr: highest learning rate; default: 1.5e-3 for heads, and the words tower's own rate for towers.
-        weight_decay: weight decay of everything but biases and the temperature, from 0.
-        width: dimensions of the space that heads learn.
-        refit: whether heads refit the map from sentences to pictures, if it is a regression on class texts.
-        guard: whether sentences that are nearer to one of the encoder's own class names than to the training texts
-            keep their vectors (heads only).
-        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
-            it to forget less. With heads, each of these names is read as a new one.
+        objective: name of the loss.
+        train: what to train: ``"heads"`` on top of the frozen encoder, the ``"image"`` encoder, the ``"text"`` encoder,
+            or both (``"towers"``).
+        keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
+            pictures, subject to ``may_forget``.
+        epochs: number of passes over the pictures.
+        batch_size: pairs per step; larger batches need more memory.
+        micro_batch: pairs per forward pass; default: as many as fit into memory. Lower it if memory runs out.
+        lr: highest learning rate; default: 1.5e-3 for heads, otherwise set by the encoder.
+        weight_decay: weight decay, from 0; biases and the temperature have none.
+        width: output dimensions of the heads.
+        refit: whether to refit the encoder's regression from sentences to pictures, if it has one (heads only).
+        guard: whether to leave a sentence unchanged if it is nearer to one of the encoder's class names than to the
+            training texts (heads only).
+        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
+            For heads, each of these class names is treated as a new name.
         held_out: share of the pictures on which ``keep`` is chosen, 0 to 1.
         seed: seed for weights, order and drawn texts.
     """
@@ -143,13 +143,12 @@ class Adapt(Way[PooledPairs, Kept]):
         return spanned(on, own, self.contrastive().spans, store, progress)
 
     def contrastive(self) -> Contrastive:
-        """Return the contrastive objective."""
         able = {n: of for n in objectives if issubclass(of := objectives[n], Contrastive) and of.plain_pairs}
         if self.objective not in able:
             found = objectives[self.objective]
             raise InputError(
-                f"The objective {self.objective!r} learns from {found.needs}. Expected one for pairs of pictures and "
-                f"texts: {', '.join(able)}. Take one of those, or "
+                f"objective must accept pictures with texts, got {self.objective!r}, which needs {found.needs}. Use "
+                f"one of {', '.join(able)}, or "
                 f"{f'give seewhy adapt {found.options}' if found.options else 'use seewhy pretrain'}."
             )
         return able[self.objective]()
@@ -168,14 +167,12 @@ class Adapt(Way[PooledPairs, Kept]):
         objective = self.contrastive()
         if isinstance(objective, RandomBoxes) and self.train in ("heads", "text"):
             progress.note(
-                f"{self.objective} trains a detector's heads only together with the image encoder, so there are "
-                "none here"
+                f"{self.objective} trains a detector's heads only together with the image encoder, so no heads are "
+                "trained here"
             )
         labels = findings(own) if objective.uses_labels else None
         if objective.uses_labels and labels is None:
-            progress.note(
-                f"{self.objective} learns from pairs alone, because not every picture has a class or findings"
-            )
+            progress.note(f"{self.objective} uses no classes or findings, because some pictures have none")
         part, task, columns = self._parts(on, own, objective, labels is not None, progress)
         return part, task, TrainingData(len(own), columns if labels is None else {**columns, "labels": labels})
 
@@ -189,7 +186,8 @@ class Adapt(Way[PooledPairs, Kept]):
             return towers, task, towers_columns(on, towers, own, progress, objective)
         if isinstance(objective, Regional):
             progress.note(
-                f"heads see whole pictures and whole texts, so {self.objective} learns nothing about their parts"
+                f"{self.objective} does not compare regions with words here, because heads have whole pictures and "
+                "texts only"
             )
         with seeded(self.seed), torch.no_grad():
             heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))
@@ -197,7 +195,7 @@ class Adapt(Way[PooledPairs, Kept]):
                 heads.hear(own.sentences)
         if "coefficients" in heads.refit and "left" not in heads.refit:
             progress.note(
-                f"no emoji were drawn for {on.name}: the projection of its sentences is fitted on its classes alone"
+                f"{on.name} has no vectors of emoji, so the projection of its sentences is fitted on its classes only"
             )
         with torch.no_grad():
             image = on.text.project(own.pooled)
@@ -241,7 +239,7 @@ class Adapt(Way[PooledPairs, Kept]):
 
 @torch.no_grad()
 def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "n p"]) -> Bool[Tensor, " n"] | None:
-    """Return whether the class with the nearest name, read as new, is the prediction of the encoder's last layer."""
+    """Return whether the class with the nearest name is the prediction of the encoder's classifier."""
     if on.classifier is None or not named(on):
         return None
     image = heads.image(on.text.project(pooled), keep)
@@ -249,7 +247,7 @@ def agrees(heads: PairedHeads, keep: float, on: Encoder, pooled: Float[Tensor, "
 
 
 class HeadsTask(PairTask):
-    """A task that matches pairs by both spaces together, so that the new space learns what the old one lacks."""
+    """Contrastive training of the heads on the original and the new space together."""
 
     def __init__(self, heads: PairedHeads, objective: Contrastive, *, labels: bool = False) -> None:
         super().__init__(objective, "image", "text", labels=labels)
@@ -264,7 +262,7 @@ class HeadsTask(PairTask):
 
 
 def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, labels: bool = False) -> Task:
-    """Return the task of the encoders to train; frozen encoders' vectors are looked up, unless parts are compared."""
+    """Return the training task for the encoders."""
     if isinstance(objective, Regional):
         return _regional(on, towers, objective)
     if isinstance(objective, RandomBoxes) and towers.trunk is not None:
@@ -278,7 +276,7 @@ def towers_task(on: Encoder, towers: TunedTowers, objective: Contrastive, *, lab
 
 
 def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> RegionalContrast:
-    """With both halves in it, since cells and words are not looked up; one that is not trained stays as it is."""
+    """Return the task for objectives that compare patches with words."""
     trunk, pool = towers.trunk, towers.pool
     projection = trainable(on).projection if towers.projection is None else towers.projection
     if trunk is None or pool is None:
@@ -290,7 +288,7 @@ def _regional(on: Encoder, towers: TunedTowers, objective: Regional) -> Regional
 
 
 def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContrast:
-    """With a detector's heads, which are drawn by torch or, where the encoder has some already, go on from there."""
+    """Return the task that trains a detector's heads, new or from the encoder, on random boxes."""
     trunk, pool, projection = towers.image_parts()
     with torch.no_grad():
         features = trunk(example_pixels(on.transform.input_size))
@@ -306,7 +304,7 @@ def _boxed(on: Encoder, towers: TunedTowers, objective: RandomBoxes) -> BoxContr
 def towers_columns(
     on: Encoder, towers: TunedTowers, own: PooledPairs, progress: Progress, objective: Contrastive
 ) -> dict[str, Any]:
-    """Return each picture once per epoch, with one of its texts, or with as many as the objective compares at once."""
+    """Return the training columns: each picture with its texts."""
     tower, regional = trainable(on), isinstance(objective, Regional)
     if towers.trunk is None and not regional:
         with torch.no_grad():

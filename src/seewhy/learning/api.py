@@ -1,4 +1,4 @@
-"""Training an encoder in one call: on pairs, on pictures, or on a table's columns in one of two ways."""
+"""The functions :func:`adapt` and :func:`pretrain`, and training from table columns."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from .pretrain import Pretrain, Pretrained, is_of_pictures
 from .way import Way
 
 Question = tuple[Sequence[str], Sequence[str]]
-"""A question about pictures: the instruction in one wording or several, and the answer for each picture."""
+"""Wordings of an instruction, and the answer for each picture."""
 
 
 class InstructedTask(PairTask):
-    """A task: pictures under instructions must find their answers, through changed layers or the projection alone."""
+    """Contrastive training of instructed picture vectors against the vectors of their answers."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -66,9 +66,9 @@ class InstructedTask(PairTask):
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """Some questions of each picture, each in one wording: instruction, answer, and the answer's number.
+    """A sampler of (instruction, answer, answer number) triplets.
 
-    ``known`` lists for each picture every known answer, as the question and the answer's number.
+    ``known[i]`` lists the known answers of picture ``i`` as (question number, answer number).
     """
 
     known: Sequence[Sequence[tuple[int, int]]]
@@ -90,13 +90,13 @@ class Triplets:
 
 
 def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: int) -> tuple[list[int], Triplets]:
-    """Return the pictures with any known answer, and their questions, ``n`` of them in each batch."""
+    """Return the indices of the pictures with a known answer, and a sampler of ``n`` questions per picture."""
     given = [len(answers) for _, answers in questions]
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            f"{given} answers were given, {len(words)} of them different. Expected one answer per picture in each "
-            "list, at least two different answers, and at least one instruction per list. Correct the lists."
+            "Lists of answers must have equal lengths, an instruction each and at least 2 different answers in all, "
+            f"got lengths {given} and {len(words)} different answers."
         )
     number = {word: i for i, word in enumerate(words)}
     known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
@@ -108,17 +108,17 @@ def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: in
 
 @dataclass(frozen=True)
 class ByInstructions(FromColumns):
-    """A training in which each column answers an instruction.
+    """Training in which each column of a table answers an instruction.
 
     Args:
-        instructions: column → its instruction, in one wording or several.
+        instructions: instruction for each column, in one or more wordings.
         rank: rank of the projection.
-        n_layers: last convolutions of the network that instructions change; of a vision transformer, the last block.
+        n_layers: number of last convolutions that instructions change; in a vision transformer, the last block changes.
         n_asked: questions per picture in one batch.
-        n_through: pictures per batch that pass the changed layers, from 0; this sets the cost of a step. With 0
-            only the projection learns.
-        epochs: times that each picture is seen; more take longer.
-        batch_size: pictures whose answers are compared with one another.
+        n_through: pictures per batch that pass through the changed layers, from 0. With 0 only the projection is
+            trained, which is fastest.
+        epochs: number of passes over the pictures.
+        batch_size: pictures per step.
         lr: highest learning rate.
     """
 
@@ -152,7 +152,6 @@ class ByInstructions(FromColumns):
         self.begun(on)
 
     def begun(self, on: Encoder) -> Instructed:
-        """Return the untrained module, with the same random numbers every time."""
         with seeded(self.seed):
             return Instructed.before(on, [*self.instructions.values()], rank=self.rank, n_layers=self.n_layers)
 
@@ -186,15 +185,18 @@ class ByInstructions(FromColumns):
 def two_kinds(
     on: Encoder, pooled: Tensor, classes: Sequence[str], captions: Sequence[Sequence[str]], objective: Prefix
 ) -> TrainingData:
-    """Return one pair per picture with a class, and one per picture with captions; equal texts share a label."""
+    """Return a pair for each picture with a class and a pair for each picture with captions.
+
+    Equal texts get the same label.
+    """
     tower = trainable(on)
     named = [i for i, name in enumerate(classes) if name.strip()]
     told = [i for i, several in enumerate(captions) if len(several)]
     if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(told)) < 2:
         raise DataError(
-            f"{len(pooled)} pictures were given with {len(classes)} classes ({len(named)} named) and "
-            f"{len(captions)} lists of captions ({len(told)} not empty). Expected one class and one list per "
-            "picture, at least two named and two not empty. Correct them."
+            "Classes and captions must have one entry per picture, at least 2 of each not empty, got "
+            f"{len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} lists of "
+            f"captions ({len(told)} not empty)."
         )
     choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
     choices += [[(1, caption) for caption in captions[i]] for i in told]
@@ -213,17 +215,19 @@ def two_kinds(
 
 @dataclass(frozen=True)
 class ByClassesAndCaptions(FromColumns):
-    """A training in which one column names classes and others hold captions; a picture may have either or both.
+    """Training on a column of class names and columns of captions.
+
+    A picture may have a class, captions or both.
 
     Args:
-        label: the column of classes.
-        text: the columns of captions; default: those named text, caption, title or similar.
-        objective: loss to train with; it sets the length of prefixes, and whether each batch has one kind of text.
-        learn: what to train: the prefixes and the words tower, or the prefixes alone.
-        epochs: times that each picture is seen; more take longer.
-        batch_size: pairs compared with one another.
-        micro_batch: pairs whose texts are computed at once; lower it if memory runs out.
-        lr: highest learning rate of the words tower; default: the tower's own rate.
+        label: name of the class column.
+        text: names of the caption columns; default: columns named text, caption, title or similar.
+        objective: loss, which also sets the prefix length and whether batches mix class names and captions.
+        learn: ``"words"`` to train prefixes and text encoder, ``"prefixes"`` to train the prefixes only.
+        epochs: number of passes over the pictures.
+        batch_size: pairs per step.
+        micro_batch: texts per forward pass; lower it if memory runs out.
+        lr: highest learning rate of the text encoder; default: depends on the encoder.
         prefix_lr: learning rate of the prefixes, as a multiple of ``lr``.
     """
 
@@ -255,7 +259,7 @@ class ByClassesAndCaptions(FromColumns):
         trainable(on)
 
     def task(self, on: Encoder) -> tuple[PrefixedWords, Contrast]:
-        """Return the words half with prefixes before training, and its task."""
+        """Return the untrained text encoder with prefixes, and its training task."""
         with seeded(self.seed):
             words = PrefixedWords.before(on, self.objective.n_tokens)
         words.prefix.requires_grad_(True)
@@ -295,14 +299,16 @@ def way_of(
     all_of_it: bool = False,
     spelt: Callable[[str], str] = str,
 ) -> Way[Any, Any]:
-    """Return the training that an objective needs; with ``all_of_it``, everything trainable is trained and kept."""
+    """Return the kind of training that an objective needs.
+
+    With ``all_of_it`` every weight is trained and every change is kept.
+    """
     usual: type[Way[Any, Any]] = Pretrain if all_of_it and is_of_pictures(objective) else Adapt
     found = {way.taught_by.name: way for way in FROM_COLUMNS}.get(objective, usual)
     unused = [name for name in settings if name not in found.takes()]
     if unused := unused or [name for name in columns if name not in found.columns]:
         raise InputError(
-            f"{spelt(unused[0])} was given with the objective {objective!r}, which does not use it. Expected "
-            "options of that objective. Drop this one, or take another objective."
+            f"{spelt(unused[0])} has no effect with the objective {objective!r}. Remove it, or use another objective."
         )
     return found.of(objective, {**(found.all_of_it if all_of_it else {}), **settings}, columns)
 
@@ -331,37 +337,42 @@ def adapt(
     progress: Progress | None = None,
     **parameters: Unpack[TeachKeywords],
 ) -> Adapted | Taught | Classifier:
-    """Adapt an encoder to pictures with texts (:class:`seewhy.learning.adapt.Adapt`), columns of a table, or classes.
+    """Adapt an image-text encoder to your pictures.
 
-    With a method, such as :class:`~seewhy.learning.adaptation.word_prompts.CoOp`, it learns classes by their names.
-    It learns from columns with ``objective="focallens"`` and ``instructions``
-    (:class:`seewhy.learning.api.ByInstructions`), and with ``objective="prefix"`` and ``label``
-    (:class:`seewhy.learning.api.ByClassesAndCaptions`).
+    By default it trains on pictures with texts (:class:`seewhy.learning.adapt.Adapt`). Three other forms exist:
+
+    * ``method="coop"`` or another method of its kind learns classes by their names.
+    * ``objective="focallens"`` with ``instructions`` learns from table columns
+      (:class:`seewhy.learning.api.ByInstructions`).
+    * ``objective="prefix"`` with ``label`` learns from class names and captions
+      (:class:`seewhy.learning.api.ByClassesAndCaptions`).
 
     Args:
-        pairs: anything that :func:`seewhy.load_pairs` takes; to learn from columns, a table or shards.
-        encoder: an image-text encoder, or its name.
-        method: a method that learns classes by their names, ``"coop"`` or ``CoOp(shots=4)``; data as for ``fit``.
-        image, text, label, group: the columns of pictures, texts, classes and groups of pictures that belong
-            together; default: columns with such names.
-        validation: data like ``pairs`` that chooses ``keep`` and gives the figures; default: a tenth of ``pairs``.
-        base_to_new: with a method: train on the first half of the classes, and measure the rest by name.
-        new_names: with a method: names of classes without pictures to protect; default: chosen by the method.
-        also: with a method: named sets of pictures of other classes, measured by name before and after.
-        store: where encoded pictures are kept between runs; default: nothing is kept.
+        pairs: pictures with texts, as for :func:`seewhy.load_pairs`; a table or shards to learn from columns.
+        encoder: image-text encoder, or its name.
+        method: method that learns classes by their names, for example ``"coop"`` or ``CoOp(shots=4)``; ``pairs`` is
+            then data as for :func:`seewhy.fit`.
+        image, text, label, group: names of the columns with pictures, texts, classes and groups; default: columns with
+            such names.
+        validation: data like ``pairs``, on which ``keep`` is chosen and results are measured; default: a tenth of
+            ``pairs``.
+        base_to_new: whether a method trains on the first half of the classes and is evaluated on the rest.
+        new_names: names of classes without pictures, for a method to protect; default: chosen by the method.
+        also: named sets of pictures of other classes, on which a method is evaluated before and after.
+        store: cache for encoded pictures; default: no cache.
         progress: callback for progress and failures.
         **parameters: settings of the method, for example ``train="towers"``, ``keep=0.3``, or
             ``instructions={"colour": "the colour"}``.
 
     Returns:
         The finished training. Its ``encoder`` works like any other; ``save(folder)`` writes it, and
-        ``seewhy.encoder(folder)`` loads it. :func:`seewhy.studies.adapting.run_report` makes the page of the run.
-        With a method, a classifier; ``measures["forgetting"]`` says what was gained and lost.
+        ``seewhy.encoder(folder)`` loads it. :func:`seewhy.studies.adapting.run_report` makes an HTML page of the run.
+        With a method, a classifier whose ``measures["forgetting"]`` gives accuracies before and after.
 
     Raises:
-        DataError: the data is unusable or too little, or has no such column.
-        ModelError: the encoder cannot read words, or its text encoder cannot be trained.
-        InputError: the objective needs columns that were not named, or does not use a parameter.
+        DataError: if there are too few usable pictures, or a column is missing.
+        ModelError: if the encoder has no text encoder, or its text encoder cannot be trained.
+        InputError: if the objective needs columns that were not named, or does not use a parameter.
     """
     if method is not None:
         from ..studies.forgetting import AdaptingData, adapt_names, recipe_named
@@ -392,13 +403,12 @@ def pretrain(
     progress: Progress | None = None,
     **parameters: Unpack[PretrainKeywords],
 ) -> Adapted | Pretrained | Taught:
-    """Train a whole encoder on pictures with texts or, by objectives without words, on pictures alone.
+    """Train all weights of an encoder on pictures with texts, or on pictures only.
 
     Args:
-        pairs: pictures with texts, as for :func:`adapt`. For an objective without words
-            (:class:`seewhy.learning.pretrain.Pretrain`): class folders, a table, a folder of pictures, pictures, or
-            anything that :func:`fit` takes.
-        encoder: the encoder to start from; ``"new:resnet"`` and ``"new:vit"`` have random weights.
+        pairs: pictures with texts, as for :func:`adapt`. For an objective without texts
+            (:class:`seewhy.learning.pretrain.Pretrain`): data as for :func:`seewhy.fit`, or a folder of pictures.
+        encoder: encoder to start from; ``"new:resnet"`` and ``"new:vit"`` have random weights.
         image, text, label, group, validation, store, progress: as for :func:`adapt`.
         **parameters: settings of the method.
     """

@@ -1,4 +1,4 @@
-"""Comparing pictures, their regions or random boxes with texts and words: by an objective, and by rank."""
+"""Contrastive training tasks and retrieval ranks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..training.task import Task
 from .objectives.contrastive import Contrastive, RandomBoxes, Regional
 
 DEPTHS = (1, 5, 10)
-"""Numbers of first results among which a hit counts: R@1, R@5, R@10."""
+"""Values of k in recall@k."""
 ROWS = 1024
-"""Texts or pictures compared with all others at once."""
+"""Rows of similarities computed at once."""
 One = TypeVar("One")
 
 
 class PairTask(Task):
-    """Pictures and texts, compared over all processes by an objective with a learnt temperature."""
+    """Contrastive training on pairs of a picture and a text, over all processes."""
 
     def __init__(self, objective: Contrastive, *needs: str, labels: bool = False, hold: bool = False) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class PairTask(Task):
         self.objective, self.hold, self.state = objective, hold, objective.state()
 
     def compared(self, image: Tensor, text: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss over the whole batch of all processes, with all pictures and texts."""
+        """Return the loss of the global batch, with its image and text vectors."""
         x, y, share = gathered_pairs(image, text)
         labels = batch["labels"] if "labels" in self.needs else None
         if isinstance(labels, tuple):  # of either side
@@ -45,11 +45,9 @@ class PairTask(Task):
         return self.objective(x, y, labels, self.state, share=share), x.detach(), y.detach()
 
     def learnt(self) -> dict[str, Tensor]:
-        """Return the temperature, for the log."""
         return {name: p.detach().clone() for name, p in self.state.named_parameters()}
 
     def hold_norms(self) -> None:
-        """Set batch normalisations to evaluation mode, if they are held."""
         if self.hold:
             hold_norms(self)
 
@@ -58,10 +56,10 @@ class PairTask(Task):
 
 
 class Contrast(PairTask):
-    """Two networks that bring each picture and its text together.
+    """Contrastive training of an image and a text network.
 
-    ``column`` names the pictures; ``"text"`` is a tensor, or a tuple such as tokens and their mask, for each text or
-    for ``n_texts`` of each picture. Batch normalisations must ``hold`` in micro-batches and over processes.
+    ``column`` names the pictures; ``"text"`` holds ``n_texts`` texts per picture. ``hold`` is required with
+    micro-batches or several processes and batch normalisation.
     """
 
     def __init__(
@@ -87,20 +85,20 @@ class Contrast(PairTask):
 
 
 def hold_norms(task: nn.Module) -> None:
-    """Set batch normalisations to evaluation mode."""
+    """Set batch normalisation to evaluation mode."""
     for module in task.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def read_texts(network: Callable[..., Any], batch: Batch, n: int) -> Any:
-    """Encode a batch's texts; if each picture has ``n`` of them, they form the second dimension."""
+    """Encode the texts of a batch; with ``n > 1`` texts per picture, they form the second dimension."""
     said = batch["text"] if isinstance(batch["text"], tuple) else (batch["text"],)
     return network(*said) if n == 1 else network(*(one.flatten(0, 1) for one in said)).unflatten(0, (-1, n))
 
 
 def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Return pictures and texts of all processes, in one exchange, and which belong to this one."""
+    """Return image and text vectors of all processes, and the range of this process."""
     both, share = gathered(torch.cat([image, text.flatten(1)], 1))
     x, y = both.split([image.shape[1], both.shape[1] - image.shape[1]], 1)
     return x, y.unflatten(1, text.shape[1:]), share
@@ -108,14 +106,14 @@ def gathered_pairs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, tuple[i
 
 @dataclass(frozen=True)
 class Drawn(Generic[One]):
-    """A column with several values per sample, of which each step draws one."""
+    """A column with several values per sample, from which each step draws."""
 
     choices: Sequence[Sequence[One]]
     made: Callable[[list[One]], Any]
     n: int = 1
 
     def drawn(self, index: Sequence[int], draws: Sequence[np.random.Generator]) -> Any:
-        """Return the batch's values for some samples, each drawn by its own generator."""
+        """Return values drawn for the given samples, each with its own generator."""
         several = (self.choices[i] for i in index)
         if self.n == 1:
             return self.made([one[int(draw.integers(len(one)))] for one, draw in zip(several, draws, strict=True)])
@@ -132,7 +130,7 @@ class Drawn(Generic[One]):
 
 
 class RegionalContrast(PairTask):
-    """Two networks that bring each picture and its text together, and their parts too."""
+    """Contrastive training of an image and a text network, with patches and words."""
 
     objective: Regional
 
@@ -163,7 +161,7 @@ class RegionalContrast(PairTask):
 
 
 class ImageRegions(nn.Module):
-    """An encoder's picture half → the picture and its cells in the space of the texts, neither of unit length."""
+    """Image encoder that returns the vectors of the picture and of its patches in the text space."""
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, projection: nn.Module, layout: Layout) -> None:
         super().__init__()
@@ -176,7 +174,7 @@ class ImageRegions(nn.Module):
 
 
 class Still(nn.Module):
-    """A network that stays in evaluation mode during training, with frozen weights unless it ``learns``."""
+    """A network that stays in evaluation mode; its weights are frozen unless ``learns`` is set."""
 
     def __init__(self, network: nn.Module, *, learns: bool = False) -> None:
         super().__init__()
@@ -190,7 +188,7 @@ class Still(nn.Module):
 
 
 class TextWords(nn.Module):
-    """An encoder's text half → the text, its tokens in the space of the pictures, and which tokens are words."""
+    """Text encoder that returns the vectors of the text and of its tokens, and a mask of words."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -203,7 +201,7 @@ class TextWords(nn.Module):
 
 
 class BoxContrast(PairTask):
-    """A trunk with a detector's heads, which bring a picture and its boxes near the picture's text."""
+    """Contrastive training of a trunk and a detector's heads on pictures and random boxes."""
 
     objective: RandomBoxes
 
@@ -222,7 +220,6 @@ class BoxContrast(PairTask):
         self.image, self.pool, self.heads, self.text, self.layout = image, pool, heads, text, layout
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
-        """Return the vectors of each whole picture, then of its levels; and of each text."""
         self.hold_norms()
         features = self.image(batch["pixels"])
         each = levels_of(self.heads, self.layout.to_grid(features), self.objective)
@@ -240,7 +237,7 @@ class BoxContrast(PairTask):
 
 
 def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: RandomBoxes) -> Float[Tensor, "b l d"]:
-    """Return for each picture and level the elementwise maximum over random boxes."""
+    """Return the elementwise maximum over random boxes for each picture and pyramid level."""
     b, n = len(grid), objective.n_boxes
     boxes = random_boxes(b * n, objective.smallest).to(grid)
     owner = torch.arange(b, device=grid.device).repeat_interleave(n)
@@ -249,7 +246,7 @@ def levels_of(heads: RegionHeads, grid: Float[Tensor, "b c h w"], objective: Ran
 
 
 def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
-    """Draw boxes with sides uniform from the smallest to the whole, at any position; as fractions of the picture."""
+    """Draw boxes with uniform sides and positions, as fractions of the picture."""
     sides = smallest + (1 - smallest) * torch.rand(n, 2)
     corner = (1 - sides) * torch.rand(n, 2)
     return torch.cat([corner, corner + sides], 1)
@@ -257,20 +254,20 @@ def random_boxes(n: int, smallest: float) -> Float[Tensor, "n 4"]:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """For each picture and text, the number of rivals at least as near as the right match; 0 is the first place."""
+    """Retrieval ranks of the correct match for each picture and text; 0 is the best."""
 
     image_to_text: Int[Tensor, " p"]
     text_to_image: Int[Tensor, " m"]
     owner: Int[Tensor, " m"]
 
     def recall(self, depth: int) -> tuple[float, float]:
-        """Return the share of the pictures, and of the texts, with a right match among the first."""
+        """Return recall at ``depth`` from pictures to texts and from texts to pictures."""
         return float((self.image_to_text < depth).float().mean()), float((self.text_to_image < depth).float().mean())
 
 
 @torch.no_grad()
 def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Tensor, " m"]) -> Ranks:
-    """Compare every picture with every text by the cosine; ties count against, and a picture's other texts do not."""
+    """Return retrieval ranks by cosine; ties count as errors, other texts of the same picture do not."""
     x, y = normalize(image, dim=1), normalize(text, dim=1)
     own = (x[owner] * y).sum(1)
     best = torch.full((len(x),), -torch.inf, dtype=own.dtype).scatter_reduce(0, owner, own, "amax")
@@ -287,6 +284,6 @@ def ranks(image: Float[Tensor, "p d"], text: Float[Tensor, "m d"], owner: Int[Te
 
 
 def recall(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> float:
-    """Return the share of the pictures that have no text nearer than their own; 1 is best, ``1 / n`` is chance."""
+    """Return the share of pictures whose nearest text is their own."""
     scores = normalize(image, dim=1) @ normalize(text, dim=1).T
     return float((scores.diagonal() >= scores.amax(1) - 1e-6).float().mean())

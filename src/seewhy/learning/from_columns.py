@@ -1,4 +1,4 @@
-"""Encoders trained on a table's columns: the texts of each picture, and whether the right value is the nearest."""
+"""Training of encoders on table columns."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from .pooled import PooledSet, Texts, encode_pictures, rows_of
 from .way import AGREES, Finished, Way
 
 KEEPS = (0.25, 0.5, 0.75, 1.0)
-"""Values of ``keep`` to try if the user gives none."""
+"""Default values of ``keep`` to try."""
 LONGEST = 200
-"""Most characters of an answer or a class name; a longer value counts as a text."""
+"""Maximum length of an answer or a class name, in characters."""
 FEW = 10
-"""With fewer pictures, unique values in most rows do not count as a sign of captions."""
+"""Minimum number of pictures for the check that a column holds captions."""
 OF_THE_WAY = ("instructions", "label", "text", "keep", "may_forget", "held_out")
-"""Settings that the inner training does not take."""
+"""Settings that the training loop does not take."""
 Measures = Mapping[str, tuple[str, Encoder, Sequence[str]]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Pictures with a value in some column, and the texts of each by the column's role."""
+    """Pictures with the texts of each column."""
 
     items: tuple[Sample, ...]
     said: Mapping[str, tuple[Texts, ...]]
@@ -55,7 +55,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Right:
-    """The result of one ``keep`` on held-out pictures."""
+    """Held-out results for one value of ``keep``."""
 
     keep: float
     right: Mapping[str, float]
@@ -63,13 +63,12 @@ class Right:
 
     @property
     def gain(self) -> float:
-        """The mean of all measures."""
         return sum(self.right.values()) / max(1, len(self.right))
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Similarity of pictures to every value of a column, before and after."""
+    """Similarities of pictures to all values of a column, before and after training."""
 
     items: tuple[Sample, ...]
     words: Texts
@@ -78,7 +77,7 @@ class Judged:
     after: Float[Tensor, "m k"]
 
     def right(self, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m 2"]:
-        """Return whether each picture's nearest value is its own; with 1 as weight."""
+        """Return whether each picture's nearest value is its own, with a weight of 1."""
         hits = (scores.argmax(1) == self.own).float()
         return torch.stack([hits, torch.ones_like(hits)], 1)
 
@@ -89,23 +88,22 @@ class Taught(Finished[PooledSet, Right]):
 
 @dataclass(frozen=True, kw_only=True)
 class FromColumns(Way[PooledSet, Right]):
-    """Trains an encoder on a table; the method says which columns it reads, and what it learns from them.
+    """Training of an encoder on table columns.
 
     Args:
         objective: loss to train with.
-        weight_decay: weight decay of everything but biases, the temperature and prefixes, from 0.
+        weight_decay: weight decay, from 0; biases, the temperature and prefixes have none.
         seed: seed for weights, order and drawn texts.
-        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on
-            held-out pictures, within ``may_forget``.
-        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
-            it to forget less.
-        held_out: share of the pictures to hold out, 0 to 1; settings are chosen and figures measured on them.
+        keep: interpolation weight, from 0 (original encoder) to 1 (trained encoder); default: chosen on held-out
+            pictures, subject to ``may_forget``.
+        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
+        held_out: share of the pictures held out to choose ``keep`` and for evaluation, 0 to 1.
     """
 
     taught_by: ClassVar[type[Contrastive]]
     form: ClassVar[str]
     all_of_it: ClassVar[Mapping[str, Any]] = {"keep": 1.0}
-    stays: ClassVar[str] = "pictures stay as the encoder sees them: their tower is not trained by this objective"
+    stays: ClassVar[str] = "this objective does not train the image encoder"
     result: ClassVar[type[Finished[Any, Any]]] = Taught
 
     objective: Contrastive
@@ -122,23 +120,23 @@ class FromColumns(Way[PooledSet, Right]):
 
     @abstractmethod
     def columns_read(self) -> Mapping[str, str | Sequence[str] | None]:
-        """Return the columns to read, by role: a column, several, or those that usually hold texts."""
+        """Return the names of the columns to read, by role."""
 
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """Return those columns that hold answers or names, not captions."""
+        """Return the columns with answers or class names, without captions."""
 
     def plain(self, on: Encoder, part: Any, pooled: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Return pictures as the encoder pools them, from the encoded ones."""
+        """Return pooled vectors of the original encoder, from stored features."""
         return pooled
 
     @abstractmethod
     def measures(self, after: Encoder) -> Measures:
-        """Return measure → its column, the encoder that answers, and the templates of an answer."""
+        """Return the column, encoder and text templates of each metric."""
 
     @abstractmethod
     def counts(self, own: PooledSet, data: TrainingData) -> dict[str, Any]:
-        """Return what a card says about the columns."""
+        """Return entries about the columns for the training record."""
 
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Columns:
         return read_columns(source, self.columns_read(), columns.get("image"), columns.get("group"), progress)
@@ -164,7 +162,6 @@ class FromColumns(Way[PooledSet, Right]):
             check_values(name, own, name in self.names(), progress)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the inner training."""
         return {name: value for name, value in asdict(self).items() if name not in OF_THE_WAY}
 
     def seal(self, own: PooledSet) -> list[Any]:
@@ -191,7 +188,7 @@ class FromColumns(Way[PooledSet, Right]):
     def judge(
         self, on: Encoder, part: Any, keep: float, own: PooledSet, chosen_on: PooledSet, held: PooledSet
     ) -> dict[str, Judged]:
-        """Return the measures on held-out pictures for this ``keep``, beside those of the original encoder."""
+        """Return the metrics on held-out pictures, before and after training."""
         after, found = Adaptation(on, part, keep).encoder(), {}
         plain = self.plain(on, part, held.pooled)
         for measure, (column, encoder, templates) in self.measures(after).items():
@@ -211,13 +208,13 @@ class FromColumns(Way[PooledSet, Right]):
 def read_columns(
     source: Any, columns: Mapping[str, Any], image: str | None, group: str | None, progress: Progress
 ) -> Columns:
-    """Return the value of each column for each picture."""
+    """Return the values of the columns for each picture."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if isinstance(source, list | tuple | Samples) or (path is not None and path.is_dir() and not shards_of(path)):
         given = "A list of pictures" if path is None else str(path)
         raise DataError(
-            f"{given} has no columns. Expected a table, or shards with JSON, with one row per picture and the "
-            f"columns {', '.join(str(c) for c in columns.values() if c)}. Give one."
+            f"{given} has no columns. Give a table, or shards with JSON, with one row per picture and the "
+            f"columns {', '.join(str(c) for c in columns.values() if c)}."
         )
     found: dict[str, dict[str, Sample]] = {}
     notes: dict[str, list[str]] = {}
@@ -234,22 +231,21 @@ def read_columns(
 
 
 def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress) -> None:
-    """Refuse a column that teaches nothing, and note a column of names that seems to hold captions."""
+    """Check that a column has at least two values, and warn if a column of names seems to hold captions."""
     values = own.first(name)
     different = sorted({*values} - {""})
     if len(different) < 2:
         raise DataError(
-            f"The column for {name!r} has {len(different)} value{'s' * (len(different) != 1)} in the pictures to "
-            f"train on{''.join(f': {value!r}' for value in different)}. Expected at least 2: there must be "
-            "something to distinguish. Name another column, or give more pictures."
+            f"The column for {name!r} must have at least 2 different values in the training pictures, got "
+            f"{len(different)}{''.join(f' ({value!r})' for value in different)}. Name another column, or add pictures."
         )
     if not are_names:
         return
     for value, item in zip(values, own.items, strict=True):
         if len(value) > LONGEST:
             raise DataError(
-                f"The column for {name!r} holds a text of {len(value)} characters for {item.image}; it begins with "
-                f"{value[:30]!r}. Expected names of at most {LONGEST} characters. Shorten it, or name another column."
+                f"The column for {name!r} must have values of at most {LONGEST} characters, got {len(value)} for "
+                f"{item.image}: {value[:30]!r}… Shorten the value, or name another column."
             )
     n = sum(map(bool, values))
     if n >= FEW and len(different) > 0.8 * n:
@@ -263,14 +259,14 @@ def check_values(name: str, own: PooledSet, are_names: bool, progress: Progress)
 def cosines(
     encoder: Encoder, pooled: Float[Tensor, "n p"], words: Sequence[str], templates: Sequence[str]
 ) -> Float[Tensor, "n k"]:
-    """Return cosines of pictures, as the encoder's base pools them, with words in every template."""
+    """Return cosines of pictures with words, averaged over templates."""
     image = normalize(encoder.text.project(encoder.beyond(pooled).pooled), dim=1)
     text = encoder.encode_text([filled(t, word) for word in words for t in templates])
     return image @ normalize(text.unflatten(0, (len(words), -1)).mean(1), dim=1).T
 
 
 def needs(objective: type[Contrastive]) -> str:
-    """Return the error for an objective without the columns it needs, with how to name them."""
+    """Return the error message for an objective without the columns that it needs."""
     return (
         f"The objective {objective.name!r} needs {objective.needs}, and no columns were named. Expected columns of "
         f"a table. Give {objective.options}."
@@ -279,7 +275,7 @@ def needs(objective: type[Contrastive]) -> str:
 
 @torch.no_grad()
 def agreement(on: Encoder, after: Encoder, held: PooledSet) -> Judged | None:
-    """Return whether the class with the nearest name is the last layer's prediction; ``None`` without names."""
+    """Return whether the nearest class name is the classifier's prediction; ``None`` without class names."""
     if on.classifier is None or len(on.classes) != on.classifier.out_features:
         return None
     own, names = on.classifier(held.pooled).argmax(1), names_of(on)

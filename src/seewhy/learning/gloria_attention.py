@@ -1,4 +1,4 @@
-"""GLoRIA's attention (Huang et al. 2021, ICCV): the places in a picture that match the words of a class name."""
+"""GLoRIA's attention (Huang et al. 2021, ICCV) as an attribution map for class names."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ from .objectives.regional import GLoRIA
 @attributions.register
 @dataclass(frozen=True)
 class GLoRIAAttention(Attribution):
-    """Shows which places the words of a class's name attend to, within a sentence about it.
+    """Attention map of the words of a class name.
 
-    With ``a_t`` the paper's attention of word ``t`` over regions (section 3.2, summing to 1) and ``c_t`` the regions
-    weighted by it, the map is ``Σ_t p_t a_t − 1 / regions`` over the words of the name, ``p = softmax(word_scale
-    cos(c_t, w_t))``. Each word counts as in the paper's similarity, and 0 is even attention. With a contrast it is
-    the difference of two maps. The words around the name compete for regions and are not shown. A sentence of one
-    token has no competitors, and its map is zero.
+        map = Σ_t p_t a_t − 1 / regions
+        p   = softmax(word_scale cos(c_t, w_t))
 
-    ``a_t`` equals the authors' ``attention_fn``; they show it word by word. The map depends on the class's name and
-    not on the decision. It is only as good as the match of cells and words, which an encoder learns by ``seewhy adapt
-    --objective gloria`` or ``dreamlip``.
+    * ``t``: words of the class name, inside a sentence.
+    * ``a_t``: attention of word ``t`` over regions, with sum 1 (paper, section 3.2); equals the authors'
+      ``attention_fn``.
+    * ``c_t``, ``w_t``: attended regions and word vector.
+
+    The value 0 means uniform attention. A contrast gives the difference of two maps. Other words of the sentence
+    compete for regions; a sentence of one token gives a map of zeros.
+
+    The map depends on the class name, not on the decision. It needs an encoder that matches patches with words
+    (``seewhy adapt --objective gloria`` or ``dreamlip``).
 
     Args:
-        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher makes
-            maps sharper.
+        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); higher values give
+            sharper maps.
         word_scale: factor on the similarity of a word and its regions (authors: ``temp2``, 5).
-        sentence: a sentence with ``{}`` for the class name; default: the encoder's first template.
+        sentence: sentence with ``{}`` for the class name; default: the encoder's first template.
 
-    Cost: no forward pass of the picture network; one of the text encoder for the classes explained.
+    Cost: one pass of the text encoder over the explained classes.
     """
 
     name: ClassVar[str] = "gloria_attention"
@@ -58,31 +62,28 @@ class GLoRIAAttention(Attribution):
         scales = (self.attention_scale, self.word_scale)
         if not all(0 < one < float("inf") for one in scales) or "{}" not in (self.sentence or "{}"):
             raise InputError(
-                f"gloria_attention was given attention_scale={self.attention_scale:g}, "
-                f"word_scale={self.word_scale:g}, sentence={self.sentence!r}. Expected scales above 0, and a "
-                f"sentence with {{}} for the class's name. Change them."
+                "attention_scale and word_scale must be greater than 0, and sentence must contain {} for the class "
+                f"name, got attention_scale={self.attention_scale:g}, word_scale={self.word_scale:g} and "
+                f"sentence={self.sentence!r}."
             )
 
     @torch.no_grad()
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
             raise InputError(
-                "gloria_attention can only explain a class, and the target is not one. Expected a class. Give "
-                "one, or use grad_cam or rise."
+                "gloria_attention can only explain a class, got another target. Give a class, or use grad_cam or rise."
             )
         encoder = model.encoder
         tower, grid = encoder.text if encoder.has_text else None, encoder.layout.to_grid(look.features)
         if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
             raise InputError(
-                f"gloria_attention reads words one by one, and {encoder.name!r} does not expose them. Expected an "
-                "encoder from seewhy adapt --objective gloria --train towers, or one whose words can be trained. "
-                "Use grad_cam, rise or occlusion."
+                f"gloria_attention needs the text encoder's word vectors, which {encoder.name!r} does not give. Use an "
+                "encoder from seewhy adapt --objective gloria --train towers, or grad_cam, rise or occlusion."
             )
         if grid.shape[1] != look.pooled.shape[1]:
             raise InputError(
-                f"gloria_attention compares cells with words. The cells of {encoder.name!r} have {grid.shape[1]} "
-                f"numbers, and its pooled vectors {look.pooled.shape[1]}; expected as many. Use grad_cam, rise or "
-                "occlusion."
+                f"gloria_attention needs patches and pooled vectors of the same width, got {grid.shape[1]} and "
+                f"{look.pooled.shape[1]} for {encoder.name!r}. Use grad_cam, rise or occlusion."
             )
         regions = tower.project(grid.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (len(look), -1))
         maps = self._maps(model, tower, regions, target.index)
@@ -110,8 +111,7 @@ class GLoRIAAttention(Attribution):
 def named_words(
     tower: TrainableText, names: Sequence[str], template: str
 ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"], Bool[Tensor, "n t"]]:
-    """Encode each name in a sentence: its tokens' vectors, which are words, and which belong to the name, located by
-    the text before it."""
+    """Return word vectors of each name in its sentence, a mask of words, and a mask of the name's words."""
 
     def lengths(texts: Sequence[str]) -> Tensor:
         return tower.embed(tower.tokens(list(texts))).words.sum(1)

@@ -1,4 +1,4 @@
-"""The base of recipes that train a network on an encoder: their common fields, and the resulting classifier."""
+"""Base class of methods that train a network on an encoder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from ..heads.head import Head
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe(PictureRecipe):
-    """Trains a network that the classifier then uses; the types of its fields hold their bounds.
+    """Method that trains a network for a classifier.
 
     Args:
-        held_out: share of the pictures to hold out and measure on, 0 to 1.
-        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and gives figures
-            that are too good.
-        n_bank: pictures whose patches are kept as evidence; more make the model file larger.
+        held_out: share of the pictures held out for evaluation, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and overestimates accuracy.
+        n_bank: pictures whose patches are stored as evidence; more make the model file larger.
         seed: seed for the split, weights, crops and order.
     """
 
@@ -36,13 +35,13 @@ class NetworkRecipe(PictureRecipe):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that contradict each other; most methods have none."""
+        """Check that fields do not contradict each other."""
         return
 
     def classifier(
         self, network: Network, pictures: EncodedSet, head: Head, held_out: HeldOut | None, told: str = "", **more: Any
     ) -> Classifier:
-        """Return the classifier that uses a network; ``told`` has further facts about the pictures for its card."""
+        """Return the classifier; ``told`` is added to the description of its training pictures."""
         origin = f"{len(pictures.trained):,} of your pictures, {len(pictures.classes)} classes{told}"
         parts = {"held_out": held_out, "trained_on": origin, "network": network, **more}
         return Classifier(self.name, self.parameters(), network.encoder(), pictures.classes, head, **parts)

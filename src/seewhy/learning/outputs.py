@@ -1,4 +1,4 @@
-"""Types of the JSON that learning commands print."""
+"""Types of the JSON output of training commands."""
 
 from __future__ import annotations
 
@@ -14,90 +14,93 @@ from ..results import Count, Doc, Share
 
 @dataclass(frozen=True)
 class Cost:
-    """Predicted cost of a training: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
+    """Predicted training cost: the JSON object of ``seewhy adapt`` and ``pretrain`` with ``--dry-run --json``."""
 
     dry_run: Annotated[Literal[True], Doc("`true`")]
-    n_pictures: Annotated[Count, Doc("pictures with texts")]
-    n_texts: Annotated[Count, Doc("different texts")]
-    n_steps: Annotated[Count, Doc("number of batches")]
-    n_weights: Annotated[Count, Doc("trained weights")]
-    seconds_looking: Annotated[float, Doc("time to encode all pictures and texts, if none is stored")]
-    seconds_per_step: Annotated[float, Doc("time per step on this machine")]
-    seconds: Annotated[float, Doc("total time, without the choice of `keep`")]
+    n_pictures: Annotated[Count, Doc("number of pictures with texts")]
+    n_texts: Annotated[Count, Doc("number of distinct texts")]
+    n_steps: Annotated[Count, Doc("number of training steps")]
+    n_weights: Annotated[Count, Doc("number of trained weights")]
+    seconds_looking: Annotated[float, Doc("seconds to encode all pictures and texts without cache")]
+    seconds_per_step: Annotated[float, Doc("seconds per training step on this machine")]
+    seconds: Annotated[float, Doc("seconds in total, without the choice of `keep`")]
 
 
 class Encoder(TypedDict):
-    encoder: Annotated[str, Doc("its name")]
-    fingerprint: Annotated[str, Doc("of its weights and transform")]
-    transform: Annotated[dict[str, Any], Doc("its preprocessing")]
+    encoder: Annotated[str, Doc("name of the encoder")]
+    fingerprint: Annotated[str, Doc("hash of weights and preprocessing")]
+    transform: Annotated[dict[str, Any], Doc("preprocessing")]
 
 
 class TriedRow(TypedDict):
-    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
+    keep: Annotated[Share, Doc("interpolation weight between original (0) and trained (1)")]
     image_to_text: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
     text_to_image: NotRequired[Annotated[Share, Doc("R@5 on held-out pictures")]]
     named: Annotated[
-        Share | None, Doc("share of them whose nearest class name is the class that the encoder's last layer predicts")
+        Share | None,
+        Doc("share of held-out pictures whose nearest class name is the prediction of the encoder's classifier"),
     ]
     right: NotRequired[
-        Annotated[dict[str, Share], Doc("for each measure, held-out share with the right nearest value")]
+        Annotated[dict[str, Share], Doc("accuracy of the nearest value on held-out pictures, for each metric")]
     ]
 
 
 class Run(TypedDict):
-    provenance: Annotated[dict[str, Any], Doc("how it was trained: objective, counts, `keep`, `loss`, settings")]
-    history: Annotated[list[dict[str, float]] | None, Doc("terms of each step; on the page and in its JSON")]
+    provenance: Annotated[dict[str, Any], Doc("training record: objective, counts, `keep`, `loss`, settings")]
+    history: Annotated[
+        list[dict[str, float]] | None, Doc("loss terms of each step; only in the HTML page and its JSON")
+    ]
     seconds_per_step: Annotated[float, Doc("seconds")]
-    tried: Annotated[list[TriedRow], Doc("results of each `keep`; 0 is the old encoder; empty if everything is kept")]
-    tried_apart: NotRequired[Annotated[bool, Doc("whether these are on other held-out pictures than the figures")]]
-    tried_named: NotRequired[Annotated[str, Doc("which of `measures` is `named`")]]
+    tried: Annotated[
+        list[TriedRow], Doc("results for each `keep`, 0 being the original encoder; empty if `keep` is not chosen")
+    ]
+    tried_apart: NotRequired[Annotated[bool, Doc("whether `tried` and `measures` use different held-out pictures")]]
+    tried_named: NotRequired[Annotated[str, Doc("name of the entry of `measures` that corresponds to `named`")]]
 
 
 class Noted(TypedDict):
-    n_pictures: Annotated[Count, Doc("pictures; for training without texts, those trained on")]
-    measures: Annotated[list[Measure], Doc("figures; for names, what was gained and lost")]
-    notes: Annotated[list[str], Doc("notes of the run")]
+    n_pictures: Annotated[Count, Doc("number of pictures; without texts, of training pictures")]
+    measures: Annotated[list[Measure], Doc("metrics; for training on names, before and after")]
+    notes: Annotated[list[str], Doc("notes")]
     failures: Annotated[list[FailureOutput], Doc("pictures that could not be read")]
 
 
 class Measured(Noted):
-    encoder: Annotated[Encoder, Doc("the encoder measured")]
-    encoder_folder: NotRequired[Annotated[str, Doc("the folder written; from `adapt` and `pretrain`")]]
+    encoder: Annotated[Encoder, Doc("evaluated encoder")]
+    encoder_folder: NotRequired[Annotated[str, Doc("output folder; only from `adapt` and `pretrain`")]]
 
 
 class PretrainPicturesOutput(Measured):
-    """The result of a training on pictures alone: the JSON object of ``seewhy pretrain --json``."""
+    """Result of a training without texts: the JSON object of ``seewhy pretrain --json``."""
 
-    before: Annotated[Encoder, Doc("the encoder at the start")]
-    n_held_out: Annotated[Count, Doc("held-out pictures")]
-    classes: Annotated[list[str], Doc("classes of the pictures; empty unless every picture has one")]
-    run: Annotated[Run, Doc("the training")]
+    before: Annotated[Encoder, Doc("original encoder")]
+    n_held_out: Annotated[Count, Doc("number of held-out pictures")]
+    classes: Annotated[list[str], Doc("classes; empty unless every picture has a class")]
+    run: Annotated[Run, Doc("training record")]
 
 
 class Places(TypedDict):
-    place: Annotated[
-        int, Doc("position of its own picture, 1 for the nearest; for a value, of the first picture that has it")
-    ]
+    place: Annotated[int, Doc("rank of the first matching picture, from 1")]
     nearest: Annotated[list[str], Doc("files of the nearest pictures")]
 
 
 class Example(TypedDict):
     text: Annotated[str, Doc("a random text")]
-    picture: Annotated[str, Doc("file of its own picture; for a value, of one that has it")]
-    before: NotRequired[Annotated[Places, Doc("results of the encoder it was adapted from")]]
-    after: Annotated[Places, Doc("results now")]
-    own: NotRequired[Annotated[list[str], Doc("every picture with this value, if columns are learnt")]]
-    measure: NotRequired[Annotated[str, Doc("the column of the value, if columns are learnt")]]
+    picture: Annotated[str, Doc("file of a matching picture")]
+    before: NotRequired[Annotated[Places, Doc("results of the original encoder")]]
+    after: Annotated[Places, Doc("results of the evaluated encoder")]
+    own: NotRequired[Annotated[list[str], Doc("files of all matching pictures; only for training on columns")]]
+    measure: NotRequired[Annotated[str, Doc("name of the column; only for training on columns")]]
 
 
 class RetrievalOutput(Measured):
-    """Retrieval of pictures and texts: the object of ``seewhy evaluate --retrieval``, ``adapt`` and ``pretrain``."""
+    """Retrieval results: the JSON object of ``seewhy evaluate --retrieval``, ``adapt`` and ``pretrain``."""
 
-    before: Annotated[Encoder | None, Doc("the encoder it was adapted from; `null` without one")]
-    n_texts: Annotated[Count, Doc("number of texts; for columns, of different values")]
-    examples: Annotated[list[Example], Doc("texts, or values of columns, with the nearest pictures")]
-    run: NotRequired[Annotated[Run, Doc("the training; only from `adapt` and `pretrain`")]]
-    report: NotRequired[Annotated[str | None, Doc("the HTML page, or `null`; from `evaluate`")]]
+    before: Annotated[Encoder | None, Doc("original encoder; `null` for an encoder that was not adapted")]
+    n_texts: Annotated[Count, Doc("number of texts; for columns, number of distinct values")]
+    examples: Annotated[list[Example], Doc("texts or column values with their nearest pictures")]
+    run: NotRequired[Annotated[Run, Doc("training record; only from `adapt` and `pretrain`")]]
+    report: NotRequired[Annotated[str | None, Doc("HTML page, or `null`; only from `evaluate`")]]
 
 
 PretrainOutput = Cost | PretrainPicturesOutput | RetrievalOutput
@@ -107,51 +110,53 @@ PretrainOutput = Cost | PretrainPicturesOutput | RetrievalOutput
 class TriedPrompt(TypedDict):
     keep: Annotated[Share, Doc("value of `keep`")]
     accuracy: Annotated[Share, Doc("accuracy on the learnt classes")]
-    named: Annotated[Share | None, Doc("agreement with the encoder's own classes by their names")]
+    named: Annotated[
+        Share | None, Doc("share of pictures whose nearest class name is the prediction of the encoder's classifier")
+    ]
 
 
 class AdaptNamesOutput(Noted):
-    model: Annotated[str, Doc("the classifier's folder")]
-    method: Annotated[str, Doc("the method")]
-    classes: Annotated[list[str], Doc("the learnt classes")]
-    n_held_out: Annotated[Count, Doc("held-out pictures of the learnt classes")]
-    n_chosen_on: Annotated[Count, Doc("further held-out pictures, on which `keep` was chosen")]
-    shots: Annotated[int | None, Doc("pictures of each class, as given; `null` for all")]
-    keep: Annotated[Share, Doc("how much of what was learnt is kept")]
-    tried: Annotated[list[TriedPrompt], Doc("results of each `keep`, on the pictures that it was chosen on")]
+    model: Annotated[str, Doc("folder of the classifier")]
+    method: Annotated[str, Doc("name of the method")]
+    classes: Annotated[list[str], Doc("learnt classes")]
+    n_held_out: Annotated[Count, Doc("number of held-out pictures of the learnt classes")]
+    n_chosen_on: Annotated[Count, Doc("number of other held-out pictures, on which `keep` was chosen")]
+    shots: Annotated[int | None, Doc("training pictures per class; `null` for all")]
+    keep: Annotated[Share, Doc("interpolation weight between original (0) and trained (1)")]
+    tried: Annotated[list[TriedPrompt], Doc("results for each `keep`, on the pictures on which it was chosen")]
     parameters: Annotated[dict[str, Any], Doc("parameters of the method")]
 
 
 AdaptOutput = AdaptNamesOutput | Cost | RetrievalOutput
-"""The JSON object that ``seewhy adapt --json`` prints: with --method, with --dry-run, or otherwise."""
+"""The JSON object that ``seewhy adapt --json`` prints."""
 
 
 class First(TypedDict):
-    loss: Annotated[float, Doc("the loss: the weighted sum of the next three")]
-    ce: Annotated[float, Doc("cross-entropy behind the mask")]
-    area: Annotated[float, Doc("area of the mask")]
-    smooth: Annotated[float, Doc("how much the mask varies between neighbouring places")]
-    mean_mask: Annotated[Share, Doc("share of a picture that the mask shows")]
-    agree: Annotated[Share, Doc("share of the pictures that keep their class behind the mask")]
+    loss: Annotated[float, Doc("loss: weighted sum of `ce`, `area` and `smooth`")]
+    ce: Annotated[float, Doc("cross entropy on masked pictures")]
+    area: Annotated[float, Doc("area term of the loss")]
+    smooth: Annotated[float, Doc("smoothness term of the loss")]
+    mean_mask: Annotated[Share, Doc("mean share of the picture that the mask shows")]
+    agree: Annotated[Share, Doc("share of pictures with the same prediction when masked")]
 
 
 @with_config({"extra": "allow"})
 class FitExplainerOutput(TypedDict):
-    """The JSON object that ``seewhy fit --task explainer --json`` prints, with the training's settings."""
+    """The JSON object of ``seewhy fit --task explainer --json``, with the training settings."""
 
-    explainer: Annotated[str, Doc("the file written")]
-    layers: Annotated[list[str], Doc("the layers it reads")]
-    n_pictures: Annotated[Count, Doc("pictures trained on")]
+    explainer: Annotated[str, Doc("output file")]
+    layers: Annotated[list[str], Doc("layers whose features are used")]
+    n_pictures: Annotated[Count, Doc("number of training pictures")]
     first: Annotated[First, Doc("means over the first ten steps")]
     final: Annotated[First, Doc("means over the last ten steps")]
     seconds_per_step: Annotated[float, Doc("seconds")]
 
 
 class Setting(TypedDict):
-    n_prototypes: NotRequired[Annotated[Count, Doc("pictures that each channel is fitted to")]]
+    n_prototypes: NotRequired[Annotated[Count, Doc("number of pictures to which each channel is fitted")]]
     shrinkage: NotRequired[Annotated[Share, Doc("shrinkage towards no rotation")]]
     n_rotated: NotRequired[Annotated[Count, Doc("number of rotated channels; 0 if no rotation is best")]]
-    n_rounds: NotRequired[Annotated[Count, Doc("rounds of the alternation")]]
+    n_rounds: NotRequired[Annotated[Count, Doc("number of alternating rounds")]]
 
 
 class TriedSetting(Setting):
@@ -165,7 +170,7 @@ class HeldOut(TypedDict):
     before: Annotated[float, Doc("purity without rotation")]
     random: Annotated[float, Doc("purity with a random rotation")]
     gain: Annotated[float, Doc("`purity` minus `before`")]
-    gain_interval: Annotated[Range, Doc("its 95 % interval")]
+    gain_interval: Annotated[Range, Doc("95 % interval of `gain`")]
 
 
 Arms = dict[Literal["fitted", "before", "random"], float]
@@ -173,38 +178,38 @@ Arms = dict[Literal["fitted", "before", "random"], float]
 
 
 class Likeness(TypedDict):
-    precision: Annotated[Share, Doc("share of prototypes shown that have the predicted class")]
-    chance: Annotated[Share, Doc("the same for random prototypes")]
+    precision: Annotated[Share, Doc("share of displayed prototypes with the predicted class")]
+    chance: Annotated[Share, Doc("share of random prototypes with the predicted class")]
     n: Annotated[Count, Doc("number of pictures")]
     limit: Annotated[
-        float | None, Doc("share of prototypes shown that a wrong class reaches on at most one picture in twenty")
+        float | None, Doc("share of displayed prototypes that a wrong class reaches on at most 5 % of the pictures")
     ]
-    near: Annotated[float | None, Doc("purity of the first prototype shown, mean over channels")]
-    bands: Annotated[list[list[float]], Doc("how often decisions are right, by share of prototypes")]
+    near: Annotated[float | None, Doc("purity of the first displayed prototype, averaged over channels")]
+    bands: Annotated[list[list[float]], Doc("accuracy by share of prototypes with the predicted class")]
 
 
 class FitPrototypesOutput(TypedDict):
-    """The JSON object that ``seewhy fit --task prototypes --json`` prints."""
+    """The JSON object of ``seewhy fit --task prototypes --json``."""
 
-    prototypes: NotRequired[Annotated[str, Doc("the file written")]]
-    kept: NotRequired[Annotated[bool, Doc("whether it existed already")]]
+    prototypes: NotRequired[Annotated[str, Doc("output file")]]
+    kept: NotRequired[Annotated[bool, Doc("whether the file already existed")]]
     optimiser: NotRequired[Annotated[Literal["procrustes"], Doc("`procrustes`")]]
     form: NotRequired[Annotated[Literal["orthogonal"], Doc("`orthogonal`")]]
-    setting: NotRequired[Annotated[Setting, Doc("the setting chosen or given")]]
-    tried: NotRequired[Annotated[list[TriedSetting], Doc("each setting tried, the first without a rotation")]]
-    n_pictures: NotRequired[Annotated[Count, Doc("distinct pictures")]]
-    n_fitted: NotRequired[Annotated[Count, Doc("pictures fitted on; only these become prototypes")]]
-    logit_difference: NotRequired[Annotated[float, Doc("largest change of a logit, divided by the largest logit")]]
-    decisions_kept: NotRequired[Annotated[Share, Doc("share of decisions that stay the same")]]
-    purity_fit: NotRequired[Annotated[float, Doc("purity on the 5 strongest pictures of every channel")]]
-    purity_fit_before: NotRequired[Annotated[float, Doc("the same without a rotation")]]
-    held_out: NotRequired[Annotated[HeldOut, Doc("figures on pictures that were used for neither fit nor choice")]]
-    top_4_share: NotRequired[
-        Annotated[Arms, Doc("share of the evidence for a decision in its four strongest channels")]
+    setting: NotRequired[Annotated[Setting, Doc("setting that was chosen or given")]]
+    tried: NotRequired[Annotated[list[TriedSetting], Doc("results for each setting, starting without rotation")]]
+    n_pictures: NotRequired[Annotated[Count, Doc("number of distinct pictures")]]
+    n_fitted: NotRequired[Annotated[Count, Doc("number of pictures for the fit; only these become prototypes")]]
+    logit_difference: NotRequired[Annotated[float, Doc("largest change of a logit, relative to the largest logit")]]
+    decisions_kept: NotRequired[Annotated[Share, Doc("share of unchanged predictions")]]
+    purity_fit: NotRequired[
+        Annotated[float, Doc("purity of the 5 pictures with the strongest activation of each channel")]
     ]
+    purity_fit_before: NotRequired[Annotated[float, Doc("`purity_fit` without rotation")]]
+    held_out: NotRequired[Annotated[HeldOut, Doc("metrics on pictures that were not used for fit or selection")]]
+    top_4_share: NotRequired[Annotated[Arms, Doc("share of a decision's evidence in its four strongest channels")]]
     coherence: NotRequired[
-        Annotated[Share | None, Doc("share of a channel's 5 prototypes that have their commonest class")]
+        Annotated[Share | None, Doc("share of the most common class among the 5 prototypes of a channel")]
     ]
-    likeness: NotRequired[Annotated[Likeness, Doc("figures of the prototypes shown for held-out pictures")]]
-    notes: NotRequired[Annotated[list[str], Doc("what the user should know")]]
+    likeness: NotRequired[Annotated[Likeness, Doc("metrics of the prototypes displayed for held-out pictures")]]
+    notes: NotRequired[Annotated[list[str], Doc("notes")]]
     failures: NotRequired[Annotated[Failures, Doc("pictures that could not be read")]]

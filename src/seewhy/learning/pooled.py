@@ -1,4 +1,4 @@
-"""Pictures and their texts as an encoder's vectors, each computed once."""
+"""Encoded pictures with their texts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ..storage.features import FeatureStore, text_key
 from .encoders.heads import place
 
 LONG = 200
-"""Characters above which a text may be longer than the text half's limit."""
+"""Length in characters above which a text is checked against the text encoder's limit."""
 TEXTS = 512
-"""Sentences that are encoded, and stored, at once."""
+"""Sentences per batch."""
 Texts = tuple[str, ...]
 _ENDS = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*[\r\n]+\s*")
 _ORDINAL = re.compile(r"\W*\d*\W*")
@@ -33,7 +33,7 @@ _ORDINAL = re.compile(r"\W*\d*\W*")
 
 @dataclass(frozen=True, eq=False)
 class PooledSet:
-    """Readable pictures as an encoder pools them."""
+    """Pooled vectors of pictures."""
 
     items: tuple[Sample, ...]
     digests: Texts
@@ -45,26 +45,25 @@ class PooledSet:
 
     @property
     def classes(self) -> Texts:
-        """The pictures' class names, if every picture has one; none otherwise."""
+        """Distinct class names; empty if any picture has none."""
         labels = {item.label for item in self.items}
         return () if "" in labels else tuple(sorted(labels))
 
     def first(self, column: str) -> list[str]:
-        """Return the first text of each picture, or an empty one."""
+        """Return the first text of each picture in a column, or an empty string."""
         return [texts[0] if texts else "" for texts in self.said[column]]
 
     def only(self, rows: Sequence[int]) -> Self:
-        """Return a subset of the pictures."""
         own: dict[str, Any] = {"pooled": self.pooled[list(rows)], "said": rows_of(self.said, rows)}
         own |= {name: tuple(getattr(self, name)[i] for i in rows) for name in ("items", "digests")}
         return replace(self, **own, **self._texts_of(rows))
 
     def _texts_of(self, rows: Sequence[int]) -> dict[str, Any]:
-        """What else is kept of some of them."""
+        """Return further fields of a subset."""
         return {}
 
     def split(self, held_out: float, seed: int, *, by_class: bool = False) -> tuple[Self, Self]:
-        """Split into training and held-out pictures, without copies or groups on both sides.
+        """Split into training and held-out pictures, keeping copies and groups together.
 
         With ``by_class`` a share of every class is held out, if there are classes and no groups.
         """
@@ -78,7 +77,7 @@ class PooledSet:
 
 @dataclass(frozen=True, eq=False)
 class PooledPairs(PooledSet):
-    """Pictures and texts as vectors."""
+    """Pooled vectors of pictures, and vectors of their texts."""
 
     texts: Texts
     sentences: Float[Tensor, "m e"]
@@ -86,12 +85,11 @@ class PooledPairs(PooledSet):
 
     @property
     def owner(self) -> Int[Tensor, " k"]:
-        """Return the picture of each pair."""
         return self.pairs[:, 0]
 
     @property
     def choices(self) -> list[list[int]]:
-        """Return the texts of each picture, by their numbers."""
+        """Return the text indices of each picture."""
         found: list[list[int]] = [[] for _ in self.items]
         for picture, text in self.pairs.tolist():
             found[picture].append(text)
@@ -112,14 +110,13 @@ class PooledPairs(PooledSet):
 
 
 def rows_of(said: Mapping[str, tuple[Texts, ...]], rows: Sequence[int]) -> dict[str, tuple[Texts, ...]]:
-    """Return the texts of some pictures."""
     return {name: tuple(texts[i] for i in rows) for name, texts in said.items()}
 
 
 def encode_pictures(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledSet:
-    """Encode the readable pictures; the others are named."""
+    """Encode all readable pictures and report the others."""
     kept, digests, pooled = [], [], []
     stream = encode_stream(encoder, [item.source for item in items], store=store)
     for item, encoded in progress.results(items, stream, "Looking at pictures"):
@@ -129,8 +126,8 @@ def encode_pictures(
     if not kept:
         reason = f"; the first: {progress.failures[0].error}" if progress.failures else ""
         raise DataError(
-            f"None of the {len(items)} pictures can be read{reason}. Expected files of pictures, with paths "
-            "relative to their table. Check the column of images."
+            f"None of the {len(items)} pictures can be read{reason}. Check the column of pictures: paths must be "
+            "relative to the table."
         )
     return PooledSet(tuple(kept), tuple(digests), torch.stack(pooled))
 
@@ -138,15 +135,14 @@ def encode_pictures(
 def encode_pairs(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """Encode every picture and every text once; unreadable pictures are named and left out."""
+    """Encode all readable pictures and their texts, and report unreadable pictures."""
     pictures = encode_pictures(encoder, items, store, progress)
     if isinstance(tower := encoder.text, TrainableText):
         long = [(item.image, text) for item in pictures.items for text in item.texts if len(text) > LONG]
         cut = [image for image, text in long if tower.n_cut([text])]
         if cut:
             progress.note(
-                f"{len(cut)} text(s) are longer than the text encoder reads, and their ends are ignored; the "
-                f"first is of {cut[0]}"
+                f"{len(cut)} text(s) are too long for the text encoder and are cut, for example the text of {cut[0]}"
             )
     texts = _texts(encoder, [item.texts for item in pictures.items], store, progress)
     return PooledPairs(pictures.items, pictures.digests, pictures.pooled, *texts)
@@ -155,7 +151,7 @@ def encode_pairs(
 def _texts(
     encoder: Encoder, said: Sequence[Texts], store: FeatureStore | None, progress: Progress
 ) -> tuple[Texts, Tensor, Tensor]:
-    """Each text once, its vector, and which picture has which."""
+    """Return distinct texts, their vectors, and (picture, text) index pairs."""
     numbers: dict[str, int] = {}
     pairs = [(i, numbers.setdefault(text, len(numbers))) for i, texts in enumerate(said) for text in texts]
     return tuple(numbers), read_texts(encoder.text, list(numbers), store, progress), torch.tensor(pairs)
@@ -164,7 +160,7 @@ def _texts(
 def read_texts(
     tower: TextTower, texts: Sequence[str], store: FeatureStore | None, progress: Progress
 ) -> Float[Tensor, "m e"]:
-    """Encode sentences to vectors of their own; each comes from the store or is added to it."""
+    """Return text vectors, from the store where possible."""
     parts = []
     chunks = [list(texts[i : i + TEXTS]) for i in range(0, len(texts), TEXTS)]
     for chunk in progress.track(chunks, "Reading texts", len(chunks)):
@@ -181,7 +177,7 @@ def read_texts(
 
 
 def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
-    """Return the spans that may be drawn from a picture's texts: texts, sentences, or both; at least one per text.
+    """Return the texts, their sentences, or both; at least one per text.
 
     >>> spans(["1. No effusion. A nodule of 2.5 cm."], "sentence")
     ('No effusion.', 'A nodule of 2.5 cm.')
@@ -200,7 +196,7 @@ def spans(texts: Sequence[str], of: str = "text") -> tuple[str, ...]:
 def spanned(
     encoder: Encoder, encoded: PooledPairs, of: str, store: FeatureStore | None, progress: Progress
 ) -> PooledPairs:
-    """Return the same pictures with the spans of their texts that an objective compares."""
+    """Return the pictures with their texts split as an objective requires."""
     if of == "text":
         return encoded
     said = [spans([encoded.texts[j] for j in texts], of) for texts in encoded.choices]
@@ -209,7 +205,7 @@ def spanned(
 
 
 def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
-    """Return 1 for each picture's findings, its class or several separated by ``|``; ``None`` if a picture has none."""
+    """Return a 0/1 matrix of findings, which labels separate by ``|``; ``None`` if a label is missing."""
     found = [{name.strip() for name in item.label.split("|")} - {""} for item in encoded.items]
     if not all(found):
         return None
@@ -219,12 +215,12 @@ def findings(encoded: PooledSet) -> Float[Tensor, "p f"] | None:
 
 @torch.no_grad()
 def placed(encoder: Encoder, encoded: PooledPairs) -> Float[Tensor, "m d"]:
-    """Return each text as a unit vector in the space of the pictures."""
+    """Return unit text vectors in the image space."""
     return torch.cat([place(encoder.text, part) for part in encoded.sentences.split(4096)])
 
 
 @torch.no_grad()
 def joint_vectors(encoder: Encoder, encoded: PooledPairs) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
-    """Return pictures, and the text of each pair, as unit vectors in the space they share."""
+    """Return unit vectors of the pictures, and of the text of each pair, in the joint space."""
     image = normalize(encoder.text.project(encoded.pooled), dim=1)
     return image, placed(encoder, encoded)[encoded.pairs[:, 1]]

@@ -1,4 +1,4 @@
-"""Training an encoder on pictures alone: views that learn from one another, beside a slow copy of the network."""
+"""Training of an encoder on pictures without texts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .pooled import PooledSet, encode_pictures
 from .way import Finished, Way, noted
 
 TUNING_LR = 1e-4
-"""Learning rate for encoders that do not name one."""
+"""Default learning rate of encoders without one of their own."""
 
 
 class Pretrained(Finished[PooledSet, Any]):
@@ -46,25 +46,25 @@ class Pretrained(Finished[PooledSet, Any]):
 
 @dataclass(frozen=True)
 class Pretrain(Way[PooledSet, Any]):
-    """Trains an encoder on pictures alone, or on pictures with classes.
+    """Training of an encoder on pictures, with or without classes.
 
     Args:
-        objective: loss to train with; it must need no words.
-        settings: settings of that loss.
-        projection: layers behind the encoder during training: ``none``, ``linear``, ``mlp`` or ``fixed``. See
+        objective: loss, which must not need texts.
+        settings: settings of the loss.
+        projection: projection head during training: ``none``, ``linear``, ``mlp`` or ``fixed``. See
             :class:`seewhy.learning.encoders.projection.Projection`.
-        projection_width: dimensions of the projection.
-        kappa: factor from one coordinate to the next of a ``fixed`` projection; default: from ``effective``.
-        effective: coordinates that count in a ``fixed`` projection; default: half.
-        keep_head: whether the saved encoder keeps the projection.
-        pyramid: whether to also train a pyramid on the trunk's stages, by its cells, and keep it in place of the trunk.
-        augmentation: how to change views, by its name.
-        epochs: times that each picture is seen; more take longer.
-        batch_size: pictures compared with one another; more make a harder task and need more memory.
-        micro_batch: pictures computed at once; default: as many as fit into memory. Lower it if memory runs out.
-        lr: highest learning rate; default: the encoder's own.
-        weight_decay: weight decay of everything but biases and scales, from 0.
-        held_out: share of the pictures to hold out and measure on, 0 to 1.
+        projection_width: output dimensions of the projection head.
+        kappa: ratio of successive coordinates in a ``fixed`` projection, at least 1; default: set by ``effective``.
+        effective: effective number of coordinates in a ``fixed`` projection; default: half of them.
+        keep_head: whether to save the projection head with the encoder.
+        pyramid: whether to train a feature pyramid on the trunk's stages and save it as the new trunk.
+        augmentation: name of the augmentation.
+        epochs: number of passes over the pictures.
+        batch_size: pictures per step; larger batches need more memory.
+        micro_batch: pictures per forward pass; default: as many as fit into memory. Lower it if memory runs out.
+        lr: highest learning rate; default: depends on the encoder.
+        weight_decay: weight decay, from 0; biases and scales have none.
+        held_out: share of the pictures held out for measurement, 0 to 1.
         seed: seed for weights, order and views.
     """
 
@@ -97,10 +97,10 @@ class Pretrain(Way[PooledSet, Any]):
         name, dense = self.made().name, isinstance(self.made(), Dense)
         unfit = "keep_head" if self.keep_head and dense else "pyramid" if self.pyramid and not dense else ""
         if unfit:
-            sees, expected = ("cells", "whole views") if dense else ("whole views", "cells")
+            sees, expected = ("patches", "whole views") if dense else ("whole views", "patches")
             raise InputError(
-                f"pretrain was given {unfit}=True with the objective {name!r}, which learns from {sees}. Expected "
-                f"an objective of {expected}. Leave {unfit} out, or take another objective."
+                f"{unfit}=True needs an objective on {expected}, got {name!r}, which learns from {sees}. Leave {unfit} "
+                "out, or use another objective."
             )
         _ = self.head(), self.views()
 
@@ -123,18 +123,17 @@ class Pretrain(Way[PooledSet, Any]):
         twice = under_two_classes([item.label for item in own.items], own.digests)
         names = [item.image for item, both in zip(own.items, twice, strict=True) if both]
         if names:
-            progress.note(f"the same picture has two classes, which no objective can learn: {some(names, 3)}")
+            progress.note(f"some pictures occur twice with different classes: {some(names, 3)}")
 
     def made(self) -> PictureObjective:
-        """Return the objective."""
         if not isinstance(self.objective, str):
             return self.objective
         found = objectives[self.objective]
         if not issubclass(found, PictureObjective):
             able = ", ".join(name for name in objectives if is_of_pictures(name))
             raise InputError(
-                f"The objective {self.objective!r} needs {found.needs}. Expected one that needs pictures alone: "
-                f"{able}. Take one of those, or give pictures with texts."
+                f"objective must learn from pictures only, got {self.objective!r}, which needs {found.needs}. Use one "
+                f"of {able}, or give pictures with texts."
             )
         known = [one.name for one in fields(cast(Any, found))]
         for name in self.settings:
@@ -143,12 +142,10 @@ class Pretrain(Way[PooledSet, Any]):
         return found(**self.settings)
 
     def head(self) -> Projection:
-        """Return the projection head."""
         normalised = isinstance(self.made(), Dense)
         return Projection(self.projection, self.projection_width, self.kappa, self.effective, normalised)
 
     def views(self) -> Augmentation:
-        """Return the augmentation of views."""
         return augmentation(self.augmentation) if isinstance(self.augmentation, str) else self.augmentation
 
     def training(self, data: TrainingData, on: Encoder) -> Training:
@@ -182,7 +179,6 @@ class Pretrain(Way[PooledSet, Any]):
         return tower, task, data
 
     def facts(self) -> dict[str, Any]:
-        """Return the settings, as JSON."""
         objective = self.made()
         plain = asdict(replace(self, objective=objective.name, settings={}, augmentation=self.views()))
         return {**plain, "settings": {"n_views": objective.n_views, **asdict(cast(Any, objective))}}
@@ -193,39 +189,38 @@ class Pretrain(Way[PooledSet, Any]):
 
 
 def is_of_pictures(objective: str) -> bool:
-    """Whether the objective of this name needs no words."""
+    """Return whether an objective trains without texts."""
     return issubclass(objectives[objective], PictureObjective)
 
 
 def check_classes(objective: PictureObjective, items: Sequence[Sample]) -> None:
-    """Check that pictures have the classes that an objective needs."""
+    """Check that the pictures have the classes that an objective needs."""
     if not objective.needs_labels:
         return
     without = [item.image for item in items if not item.label]
     if without:
         raise DataError(
-            f"{len(without)} of {len(items)} pictures have no class: {some(without, 3)}. Expected a class for "
-            f"each, which the objective {objective.name} needs. Name the column of classes, or take an objective "
-            "without classes."
+            f"The objective {objective.name} needs a class for each picture, but {len(without)} of {len(items)} "
+            f"pictures have none: {some(without, 3)}. Name the column of classes, or use an objective without classes."
         )
     counts = Counter(item.label for item in items)
     if len(counts) < 2:
         raise DataError(
-            f"All {len(items)} pictures have one class, {next(iter(counts), '')!r}. Expected at least 2, because "
-            f"the objective {objective.name} learns how classes differ. Add another class, or take an objective "
-            "without classes."
+            f"The objective {objective.name} needs at least 2 classes, but all {len(items)} pictures have the class "
+            f"{next(iter(counts), '')!r}. Add another class, or use an objective without classes."
         )
     if max(counts.values()) == 1:
         raise DataError(
-            f"Each of the {len(counts)} classes has one picture, for example {next(iter(counts))!r}. Expected at "
-            f"least 2 pictures of some class, because the objective {objective.name} learns what they share. Add "
-            "pictures, or take an objective without classes."
+            f"The objective {objective.name} needs a class with at least 2 pictures, but each of the {len(counts)} "
+            "classes has only one. Add pictures, or use an objective without classes."
         )
 
 
 class Slow(nn.Module):
-    """A slow copy of the network: ``slow = m slow + (1 - m) network`` after each step (BYOL, arXiv 2006.07733, section
-    3.3); checkpoints contain it."""
+    """Exponential moving average of a network (BYOL, arXiv 2006.07733, section 3.3).
+
+    After each step: ``slow = m slow + (1 - m) network``.
+    """
 
     step: Tensor
 
@@ -246,13 +241,12 @@ class Slow(nn.Module):
 
     @property
     def rate(self) -> float:
-        """Return ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
+        """Return the momentum ``m = 1 - (1 - momentum) (cos(pi t / n_steps) + 1) / 2`` at step ``t``."""
         share = min(int(self.step) / self.n_steps, 1.0)
         return 1 - (1 - self.momentum) * (math.cos(math.pi * share) + 1) / 2
 
     @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
-        """Move one step towards the network; called once its weights have moved."""
         own = dict(self.network.named_buffers())
         weights = dict(network.named_parameters())
         torch._foreach_lerp_([own[name] for name in weights], [p.detach() for p in weights.values()], 1 - self.rate)
@@ -262,7 +256,10 @@ class Slow(nn.Module):
 
 
 class Views(Task):
-    """A task with one vector per view, compared over all processes. At ``spread`` 0 all vectors are equal."""
+    """Training task that compares the vectors of several views.
+
+    ``spread`` in the log is 0 if all vectors have collapsed.
+    """
 
     def __init__(
         self,
@@ -308,25 +305,23 @@ class Views(Task):
 
 
 def _vectors(network: nn.Module, views: tuple[Tensor, ...]) -> Float[Tensor, "b v d"]:
-    """All views at once."""
     vectors: Tensor = network(views[0] if len(views) == 1 else torch.cat(views))
     return vectors.unflatten(0, (len(views), -1)).transpose(0, 1)
 
 
 class OneMap(nn.Module):
-    """A trunk's own map, as the only level."""
+    """The feature map of a trunk, in the form of a pyramid with one level."""
 
     def __init__(self, trunk: nn.Module, layout: Layout) -> None:
         super().__init__()
         self.trunk, self.layout = trunk, layout
 
     def levels(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c gh gw"], ...]:
-        """Return the map."""
         return (self.layout.to_grid(self.trunk(pixels)),)
 
 
 class Cells(nn.Module):
-    """A head ``(n, c)`` → ``(n, d)`` on every cell of a map."""
+    """A head ``(n, c)`` → ``(n, d)`` applied at every position of a feature map."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -338,7 +333,7 @@ class Cells(nn.Module):
 
 
 class Branch(nn.Module):
-    """Pixels → projected cells of each level, and optionally a projected map of the coarsest for the whole view."""
+    """Pixels → projected feature maps of all levels and, optionally, a projected pooled map."""
 
     def __init__(self, maps: nn.Module, cells: nn.Module, whole: nn.Module | None) -> None:
         super().__init__()
@@ -351,10 +346,10 @@ class Branch(nn.Module):
 
 
 class DenseViews(Task):
-    """A task in which views predict each other's cells: each learns from the slow copy's view of the other.
+    """Training task in which one view predicts the other view's patches, as encoded by the moving average.
 
-    Levels share heads and have equal weights. Batch normalisations of the trunk stay in evaluation mode; those of the
-    heads use the statistics of each view, without which small batches may collapse.
+    Levels share heads and have equal weights. Batch normalisation of the trunk stays in evaluation mode. That of the
+    heads uses batch statistics, which prevents collapse with small batches.
     """
 
     needs = ("views", "boxes", "flipped")
@@ -401,7 +396,7 @@ class DenseViews(Task):
 def dense_views(
     on: Encoder, objective: Dense, head: Projection, pyramid: bool, *, n_steps: int, seed: int
 ) -> tuple[TunedPictures, DenseViews]:
-    """Return a copy of an encoder's image half, with a pyramid if wanted, and the task that trains its cells."""
+    """Return a copy of the image encoder, optionally with a pyramid, and the task that trains its patches."""
     with seeded(seed):
         if pyramid:
             maps = Pyramid.on(on)
@@ -415,5 +410,5 @@ def dense_views(
 
 @torch.no_grad()
 def spread(cells: Float[Tensor, "b d h w"]) -> Float[Tensor, ""]:
-    """Return the cells' spread: the variances of their directions' coordinates, 1 minus the mean's squared length."""
+    """Return the total variance of the unit vectors of all patches; 0 means that they have collapsed."""
     return normalize(cells.float(), dim=1).movedim(1, 3).flatten(0, 2).var(0, unbiased=False).sum()

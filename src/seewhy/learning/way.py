@@ -1,4 +1,4 @@
-"""The steps that all encoder trainings share: encode, split, train, and choose how much to keep."""
+"""Steps shared by all encoder trainings."""
 
 from __future__ import annotations
 
@@ -25,24 +25,23 @@ from .outputs import Cost
 from .pooled import PooledSet
 
 N_CHOSEN_ON = 1000
-"""Most held-out pictures on which ``keep`` is chosen."""
+"""Maximum number of held-out pictures on which ``keep`` is chosen."""
 N_APART = 40
-"""Least number of held-out pictures to split: one half chooses, the other measures; fewer are too few for either."""
+"""Minimum number of held-out pictures to split between choosing ``keep`` and evaluation."""
 AGREES = "agrees with its own classes by name"
-"""The measure of how often the class with the nearest name is the prediction of the encoder's own last layer."""
+"""Metric: how often the class with the nearest name is the prediction of the encoder's classifier."""
 AGREES_AS_NEW = "own classes, names read as new"
-"""The same with each name read as a new one, while the encoder's own names keep their vectors. It shows the effect on
-other names, and heads choose ``keep`` by it."""
+"""Metric: ``AGREES`` with each class name treated as a new name. Heads choose ``keep`` by it."""
 
 N_LOOKED_AT = 32
 N_STEPS = 3
-"""Pictures encoded, and steps trained, to predict the cost of a whole training."""
+"""Pictures to encode and steps to train for the cost estimate."""
 
 S = TypeVar("S", bound=PooledSet)
 
 
 T = TypeVar("T", bound=Any)
-"""The result of one ``keep`` on held-out pictures: ``gain``, and ``named``, the agreement with own classes."""
+"""Held-out results for one value of ``keep``: ``gain``, and ``named``, the agreement with own classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +67,10 @@ class Finished(Generic[S, T]):
 
 
 class Way(ABC, Generic[S, T]):
-    """A way of training an encoder on a table of pictures; each method defines what it reads, encodes and trains.
+    """A kind of encoder training.
 
-    ``columns`` can be named; with ``all_of_it`` as much as possible is trained and kept, except for what ``stays``.
+    ``columns`` lists the column names that a user may give. ``all_of_it`` holds the default settings of
+    :func:`seewhy.pretrain`, and ``stays`` a note about weights that it does not train.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -86,68 +86,66 @@ class Way(ABC, Generic[S, T]):
 
     @classmethod
     def takes(cls) -> set[str]:
-        """Return the names of the settings, besides those of the objective and the columns."""
+        """Return the names of the settings, without objective and columns."""
         return {f.name for f in fields(cast(Any, cls)) if f.init} - {"objective", *cls.columns}
 
     @classmethod
     def of(cls, objective: str, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> Self:
-        """Return the method with these settings, checked, for a table with these columns."""
+        """Return the training with these settings and columns."""
         return cls(objective, **settings)  # type: ignore[call-arg]
 
     @abstractmethod
     def read(self, source: Any, columns: Mapping[str, Any], progress: Progress) -> Any:
-        """Read a table; the result has a length, and :meth:`look` takes it."""
+        """Read a table in the form that :meth:`look` takes."""
 
     def n_texts(self, read: Any) -> int:
-        """Return the number of different texts."""
         return len({text for item in read for text in item.texts})
 
     def some(self, read: Any, n: int) -> Any:
-        """Return this many of the rows, spread over the table."""
         return read[:: max(1, len(read) // n)][:n]
 
     @abstractmethod
     def look(self, on: Encoder, read: Any, store: FeatureStore | None, progress: Progress) -> S:
-        """Encode pictures and texts, each once."""
+        """Encode all pictures and texts."""
 
     def refuse(self, on: Encoder, read: Any) -> None:
-        """Refuse an unsuitable encoder or table before anything is encoded."""
+        """Check that encoder and table are suitable."""
 
     def check(self, own: S, progress: Progress) -> None:
-        """Refuse training pictures from which nothing can be learnt."""
+        """Check that the training pictures are sufficient."""
 
     def spanned(self, on: Encoder, own: S, store: FeatureStore | None, progress: Progress) -> S:
-        """Return the data with the spans of their texts that are compared."""
+        """Return the data with its texts split as the objective requires."""
         return own
 
     @abstractmethod
     def prepared(self, on: Encoder, own: S, progress: Progress) -> tuple[Any, Task, TrainingData]:
-        """Return the untrained module, its task, and its training data."""
+        """Return the untrained module, its task and the training data."""
 
     @abstractmethod
     def training(self, data: TrainingData, on: Encoder) -> Training:
-        """Return steps, batch and rate."""
+        """Return the settings of the training loop."""
 
     @abstractmethod
     def seal(self, own: S) -> list[Any]:
-        """Return what a checkpoint must match, besides the encoder and the pictures."""
+        """Return values that must match when a checkpoint is resumed."""
 
     def keeps(self) -> Sequence[float]:
-        """Return the values of ``keep`` to try if none is given; none if everything is kept."""
+        """Return the values of ``keep`` to try; empty if all weights are kept."""
         return ()
 
     def measured(
         self, on: Encoder, part: Any, own: S, chosen_on: S, held: S, progress: Progress
     ) -> Callable[[float], T]:
-        """Return the result of a ``keep`` on held-out pictures."""
+        """Return a function from ``keep`` to held-out results."""
         raise NotImplementedError
 
     @abstractmethod
     def told(self, own: S, data: TrainingData, done: Trained) -> dict[str, Any]:
-        """Return what a card says about the training."""
+        """Return the training record for the HTML card."""
 
     def judge(self, on: Encoder, part: Any, keep: float, own: S, chosen_on: S, held: S) -> Mapping[str, Any]:
-        """Return the method's own measures on held-out pictures."""
+        """Return additional metrics on held-out pictures."""
         return {}
 
     @final
@@ -162,7 +160,7 @@ class Way(ABC, Generic[S, T]):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Any:
-        """Encode, train, and choose how much to keep."""
+        """Encode the data, train, and choose ``keep``."""
         progress, keeps = progress or Progress(), self.keeps()
         self.refuse(on, items)
         own, held = self._split(on, items, validation, store, progress)
@@ -193,7 +191,7 @@ class Way(ABC, Generic[S, T]):
     def _split(
         self, on: Encoder, items: Any, validation: Any, store: FeatureStore | None, progress: Progress
     ) -> tuple[S, S]:
-        """What is trained on, and what is held out."""
+        """Return training data and held-out data."""
         encoded = self.look(on, items, store, progress)
         if validation is None:
             own, held = encoded.split(self.held_out, self.seed, by_class=self.by_class)
@@ -203,47 +201,46 @@ class Way(ABC, Generic[S, T]):
             both = [(known[d], item) for d, item in zip(held.digests, held.items, strict=True) if d in known]
             if both:
                 progress.note(
-                    f"{len(both)} picture(s) are both trained on and used to choose keep, which flatters the "
-                    f"choice: {both[0][1].image} is {both[0][0].image}"
+                    f"{len(both)} picture(s) are in both the training and the validation data, which biases the choice "
+                    f"of keep: {both[0][1].image} is {both[0][0].image}"
                 )
         if len(own) < 2:
             raise DataError(
-                f"Only {len(own)} picture(s) are left to train on, of {len(encoded)} that can be read. Expected "
-                "at least 2: there must be something to distinguish. Give more pictures."
+                f"Training needs at least 2 pictures, got {len(own)} of {len(encoded)} readable pictures. Add pictures."
             )
         return own, held
 
 
 def noted(samples: Samples, progress: Progress) -> tuple[Sample, ...]:
-    """Return what was read, and report its notes."""
+    """Return the samples and report their notes."""
     for note in samples.notes:
         progress.note(note)
     return samples.items
 
 
 def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tuple[S, S]:
-    """Split held-out pictures into those that choose ``keep`` and those that measure its result."""
+    """Split held-out pictures into one part to choose ``keep`` and one for evaluation."""
     held = held.only(range(min(len(held), 2 * N_CHOSEN_ON)))
     if keep is not None:
         return held, held
     if len(held) < N_APART:
         progress.note(
-            f"keep is chosen and measured on the same {len(held)} held-out pictures, which flatters the figure a "
-            f"little; with {N_APART} or more, separate ones are used"
+            f"keep is chosen and evaluated on the same {len(held)} held-out pictures, so results are slightly too "
+            f"good; with {N_APART} or more, separate pictures are used"
         )
         return held, held
     return held.split(0.5, seed)
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """Choose the highest gain at a small loss of agreement with own classes; the first entry is before training."""
+    """Return the result with the highest gain whose agreement falls by at most ``may_forget``."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)
 
 
 def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = False) -> Cost:
-    """Encode some pictures, train a few steps on copies, and extrapolate; the engine's start does not count."""
+    """Estimate the training time from a few encoded pictures and training steps."""
     how.look(on, how.some(read, 1), None, Progress())
     start = time.perf_counter()
     encoded = how.look(on, how.some(read, N_LOOKED_AT), None, Progress())
@@ -259,7 +256,7 @@ def estimate(how: Way[Any, Any], on: Encoder, read: Any, *, validation: bool = F
 
 
 def _grown(data: TrainingData, times: float) -> TrainingData:
-    """As many more samples, of each kind that batches keep apart; without columns."""
+    """Return data of ``times`` the size, without columns."""
     if data.apart is None:
         return TrainingData(max(2, round(times * data.n_samples)), {})
     counts = [max(2, round(times * n)) for n in data.apart.unique(return_counts=True)[1].tolist()]

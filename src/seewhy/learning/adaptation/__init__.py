@@ -1,1 +1,1 @@
-"""Methods that adapt an encoder to the user's classes, one folder each."""
+"""Methods that adapt an encoder to classes."""

@@ -1,4 +1,4 @@
-"""The trainable trunk and pooling of an encoder, or a small ResNet that replaces them."""
+"""Trainable copies of an encoder's trunk and pooling, and a small ResNet."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from ..encoders.delta import WITHOUT_WORDS, halves_of, load_delta, state_delta
 
 Backbone = Literal["encoder", "scratch"]
 OF_ITS_OWN: dict[str, Any] = {**WITHOUT_WORDS, "module": None}
-"""Fields of an encoder that no longer hold with another trunk."""
+"""Fields of an encoder that are reset with a new trunk."""
 N_CHANNELS = 64
-"""Channels of the small network's last map."""
+"""Output channels of the small ResNet."""
 BLOCKS = ((16, 16, 1), (16, 32, 2), (32, N_CHANNELS, 2))
 """Input channels, output channels and stride of each block."""
 
 
 def halves(base: Encoder, backbone: Backbone) -> tuple[nn.Module, nn.Module, Layout]:
-    """Return copies of the encoder's trunk and pooling, or those of the small ResNet, untrained; and the layout."""
+    """Return trunk, pooling and layout: copies of the encoder's, or an untrained small ResNet."""
     return new_halves() if backbone == "scratch" else (*halves_of(base), base.layout)
 
 
 def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSet:
-    """Encode the pictures by the encoder to be tuned; if none is tuned, only check that they can be read."""
+    """Encode the pictures if the encoder is tuned; otherwise only check that they are readable."""
     if backbone == "encoder":
         return fitting.look(base)
     trunk, pool, layout = new_halves()
@@ -47,7 +47,6 @@ def encode_for(fitting: Fitting, base: Encoder, backbone: Backbone) -> EncodedSe
 
 
 def training_columns(fitting: Fitting, base: Encoder, pictures: EncodedSet) -> dict[str, Any]:
-    """Return crops and classes of the training pictures."""
     chosen = pictures.trained
     read = TrainingPictures(base, [pictures.items[i].source for i in chosen], None, fitting.progress)
     return {"pixels": read, "labels": pictures.labels[chosen]}
@@ -68,7 +67,7 @@ class BackboneNetwork(Network):
         return self.grown_on
 
     def grown(self, trunk: nn.Module, whole: nn.Module, mark: str = "", **more: Any) -> Encoder:
-        """Return the encoder with a new trunk; its fingerprint covers ``whole`` and a mark."""
+        """Return the encoder with a new trunk; its fingerprint covers ``whole`` and ``mark``."""
         transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
         parts: dict[str, Any] = {
             **OF_ITS_OWN,
@@ -84,7 +83,6 @@ class BackboneNetwork(Network):
         return self.grown_on.but(**{**parts, **more})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors of a small network; of an encoder, those that changed."""
         trunk, pool, _ = halves(self.grown_on, backbone := self.settings["backbone"])
         parts, before = {"trunk": self.trunk, "pool": self.pool}, {"trunk": trunk, "pool": pool}
         return state_delta(parts, before, whole=backbone == "scratch")
@@ -100,12 +98,12 @@ class BackboneNetwork(Network):
 
     @classmethod
     def rest(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return the further fields, built again."""
+        """Return further constructor arguments."""
         return {}
 
 
 class Predictor(nn.Module):
-    """Pixels → logits, with every weight trainable."""
+    """A network from pixels to logits."""
 
     def __init__(self, trunk: nn.Module, pool: nn.Module, feature: Feature, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -116,24 +114,22 @@ class Predictor(nn.Module):
         return linear(self.feature(self.pool(self.trunk(pixels))), self.weight, self.bias)
 
     def head(self) -> Head:
-        """Return the last layer, in the form that every classifier has."""
         return Head(self.feature, self.weight, self.bias)
 
 
 def new_predictor(n_classes: int) -> Predictor:
-    """Return a small ResNet with new weights, from torch's random numbers."""
+    """Return an untrained small ResNet with a linear layer."""
     last = nn.Linear(N_CHANNELS, n_classes)
     return Predictor(SmallResNet(), GlobalAverage(), Normalise(), last.weight, last.bias)
 
 
 def predictor_of(encoder: Encoder, head: Head) -> Predictor:
-    """Return a copy of an encoder's network under a linear head, frozen; the original encoder does not change."""
+    """Return a frozen copy of an encoder with a linear head."""
     trunk, pool = halves_of(encoder)
     return Predictor(trunk, pool, head.feature, head.scale * head.weight, head.bias).requires_grad_(False)
 
 
 def new_halves() -> tuple[nn.Module, nn.Module, Layout]:
-    """Return trunk, pooling and layout of the small ResNet, before any training."""
     with seeded(0):
         return freeze(SmallResNet()), GlobalAverage(), Layout()
 
@@ -152,14 +148,14 @@ class SmallResNet(nn.Module):
 
 
 def sized(encoder: Encoder, size: int | None) -> Encoder:
-    """Return the same network for pictures of another size."""
+    """Return the encoder for pictures of another size."""
     own = encoder.transform
     if size is None or own.input_size == (size, size):
         return encoder
     if encoder.layout.kind == "tokens":
         raise InputError(
-            f"The size {size} was given, and {encoder.name!r} reads only pictures of {own.input_size[0]} pixels. "
-            "Expected that size, or a convolutional encoder. Leave size out, or take another encoder."
+            f"size must be {own.input_size[0]} for {encoder.name!r}, got {size}. Leave size out, or use a "
+            "convolutional encoder."
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)
     transform = replace(own, input_size=(size, size), resize=resize)

@@ -1,4 +1,4 @@
-"""GIST (Lewis et al. 2023, arXiv 2307.11315): tunes on texts about each picture, then fits a linear classifier."""
+"""GIST (Lewis et al. 2023, arXiv 2307.11315): contrastive tuning on texts per picture, then a linear classifier."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from ..objectives.contrastive import SameLabel
 from ..objectives.pairs import GIST as Objective
 
 Form = Literal["image", "towers"]
-"""Which parts are trained: the picture half alone, or both halves."""
+"""Parts to train: the image encoder, or both encoders."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures, as stored features or read again for every batch, with their texts."""
+    """Pictures with their texts."""
 
     views: Any
     vectors: Float[Tensor, "m d"]
@@ -56,7 +56,7 @@ class Pairs:
 
 
 class Turns(nn.Module):
-    """A layer behind each frozen encoder, initially the identity, so that training starts at the original encoder."""
+    """Linear layers after the frozen image and text encoders, initialised to the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,18 +65,16 @@ class Turns(nn.Module):
             nn.init.eye_(layer.weight)
 
     def grown(self, on: Encoder) -> Encoder:
-        """Return the encoder with both layers behind it, on the same engine."""
         head, digest = Turned(on.head, on.text, self.image).eval(), weights_digest(self.delta(on), on.fingerprint)
         parts = {"text": lambda: PlacedText(on.text, self.text), "fingerprint": digest, "engine": lambda: on.engine}
         return _among_texts(on, lambda: on.trunk, head, **parts)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return both layers' weights."""
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
 
 class Turned(nn.Module):
-    """The head of the resulting encoder: features → the trained space, not of unit length."""
+    """Head of the tuned encoder, which maps image features into the tuned space without normalisation."""
 
     def __init__(self, head: nn.Module, tower: TextTower, turn: nn.Linear) -> None:
         super().__init__()
@@ -88,13 +86,13 @@ class Turned(nn.Module):
 
 
 def _among_texts(on: Encoder, trunk: Callable[[], nn.Module], head: nn.Module, **parts: Any) -> Encoder:
-    """An encoder as ``on``, whose head ends in the space of the texts: the linear classifier stands there."""
+    """Return a copy of the encoder whose head ends in the text space."""
     own = {"trunk": trunk, "head": head, "module": lambda: nn.Sequential(trunk(), head)}
     return on.but(**own, **parts, classifier=None, classes=())
 
 
 class PlacedText:
-    """The text encoder of the resulting encoder, whose head maps pictures to the space of the sentences."""
+    """Text encoder for an image head that already ends in the text space."""
 
     def __init__(self, tower: TextTower, turn: nn.Linear | None = None) -> None:
         self.tower, self.turn = tower, turn
@@ -118,7 +116,7 @@ def tune(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train both layers in place, with one random view per picture in each batch."""
+    """Train both layers in place, with a random view of each picture in a batch."""
     of, text = pairs.pairs.T
 
     def drawn(index: list[int], draw: torch.Generator) -> Tensor:
@@ -133,19 +131,19 @@ def tune(
 
 @torch.no_grad()
 def measure(turns: Turns, pairs: Pairs) -> float:
-    """Return the share of training pictures that are nearest to their own first text, among the first texts of all."""
+    """Return the share of training pictures whose nearest text, among the first texts of all pictures, is their own."""
     image = turns.image(torch.stack([v[0] for v in pairs.views]))
     return round(recall(image, turns.text(pairs.vectors)[first_texts(pairs.pairs)]), 4)
 
 
 def first_texts(pairs: Int[Tensor, "n 2"]) -> Int[Tensor, " p"]:
-    """Return the number of each picture's first text."""
+    """Return the index of the first text of each picture."""
     n = int(pairs[:, 0].max()) + 1
     return pairs[[int((pairs[:, 0] == i).nonzero()[0]) for i in range(n)], 1]
 
 
 def grown(towers: TunedTowers, on: Encoder) -> Encoder:
-    """Return an encoder made of trained copies, whose pooled vectors lie in the space of the texts."""
+    """Return the encoder with its trained copies, whose pooled vectors lie in the text space."""
     trunk, head, projection = towers.image_parts()
     if not isinstance(projection, nn.Identity):  # or else a head that is a mean over space stays one
         head = nn.Sequential(head, projection).eval()
@@ -162,7 +160,7 @@ def grown(towers: TunedTowers, on: Encoder) -> Encoder:
 
 
 class DistinctTexts(nn.Module):
-    """Text numbers → text vectors; a text that is repeated in a batch is encoded once."""
+    """Text encoder that maps text indices to vectors and encodes each distinct text once per batch."""
 
     def __init__(self, words: nn.Module, tokens: Callable[[list[str]], Tokenised], texts: tuple[str, ...]) -> None:
         super().__init__()
@@ -184,7 +182,7 @@ def tune_towers(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train the copies in place; batch normalisation and dropout stay in evaluation mode."""
+    """Train copies of the encoders in place, with batch normalisation and dropout in evaluation mode."""
     of, row = pairs.pairs.T
     image = Still(nn.Sequential(*towers.image_parts()), learns=True)
     text: nn.Module = nn.Identity()
@@ -197,7 +195,7 @@ def tune_towers(
 
 @dataclass(frozen=True, eq=False)
 class GISTNetwork(Network):
-    """Two layers behind the encoders, or the trained encoders themselves."""
+    """A tuned encoder: two added linear layers, or trained copies of the encoders."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -230,13 +228,13 @@ class GISTNetwork(Network):
             freeze(turns)
             return cls(base, turns)
         if form not in get_args(Form):
-            raise ValueError(f"gist trained {form!r}")
+            raise ValueError(f"gist does not know train={form!r}")
         return cls(base, TunedTowers.restored(base, {"form": form}, tensors))
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The data to tune on and the means; ``pairs`` holds positions among the chosen pictures, and texts."""
+    """Training data of the tuning; ``pairs`` holds (index in ``chosen``, text index)."""
 
     fitting: Fitting
     pictures: EncodedSet
@@ -249,34 +247,34 @@ class Lesson:
 
 
 Tuned = tuple[GISTNetwork, Encoder, EncodedSet, dict[str, Any]]
-"""The network, the resulting encoder, the pictures encoded by it, and figures of the tuning."""
+"""The network, its encoder, the pictures encoded with it, and metrics of the tuning."""
 
 
 @classifiers.register
 @dataclass(frozen=True)
 class GIST(NetworkRecipe):
-    """Matches texts of a class to each of its pictures, trains on the pairs, and fits a linear classifier.
+    """Contrastive tuning on texts that fit each picture, followed by a linear classifier.
 
-    1. Each training picture gets the texts of its class that fit it best
-       (:func:`seewhy.language.matching.match_pictures`), or the texts of an existing file.
-    2. The first ``n_captions`` of them, as ``"{class}: {text}"``, form its pairs.
-    3. Image and text vectors are tuned by :class:`seewhy.learning.objectives.pairs.GIST` on batches of pairs.
-    4. A linear classifier is fitted on the tuned features, not of unit length.
+    1. Each training picture gets the texts of its class that match it best
+       (:func:`seewhy.language.matching.match_pictures`), or its texts from a file.
+    2. Its first ``n_captions`` texts become pairs, in the form ``"{class}: {text}"``.
+    3. Image and text features are tuned on these pairs with :class:`seewhy.learning.objectives.pairs.GIST`.
+    4. A linear classifier is fitted on the tuned image features, without normalisation.
 
-    By default one linear layer on each side is trained on stored features: seconds on a CPU. ``train="towers"`` is
-    the authors' form and trains all weights of copies of both encoders; ``"image"`` leaves the text encoder as it is.
+    ``train="layers"`` trains a linear layer on each frozen encoder, in seconds on a CPU. ``train="towers"`` trains
+    copies of both encoders, as the authors do, and ``train="image"`` a copy of the image encoder only.
 
     Args:
         train: what to train: ``"layers"``, ``"image"`` or ``"towers"``.
-        n_captions: texts per picture to train on (authors' examples: 4).
-        top: texts matched to a picture (authors: 5).
-        same_class: how to treat other pairs of the same class in a batch (authors: ``"negative"``).
-        n_steps: number of training steps; more take longer. The authors' examples train towers for 40 epochs.
-        batch_size: pairs per step; default: 64 for layers, 20 for towers (authors).
-        lr: learning rate; default: 3e-4 for layers; for towers 1e-6 with a CLIP (authors), and 1e-4 with the
+        n_captions: training texts per picture (authors' examples: 4).
+        top: number of texts to match to each picture (authors: 5).
+        same_class: treatment of other pairs of the same class in a batch (authors: ``"negative"``).
+        n_steps: number of training steps (authors' examples: 40 epochs).
+        batch_size: pairs per step; default: 64 for layers, 20 for encoders (authors).
+        lr: learning rate; default: 3e-4 for layers. For encoders: 1e-6 with a CLIP (authors), and 1e-4 with the
             embedded encoder, chosen on held-out groceries.
         weight_decay: weight decay (authors: 1e-3).
-        n_crops: crops per picture, besides itself, for the linear classifier and for layers.
+        n_crops: additional crops per picture, for the linear classifier and for layers.
     """
 
     name: ClassVar[str] = "gist"
@@ -299,17 +297,14 @@ class GIST(NetworkRecipe):
 
     def check(self) -> None:
         if self.n_captions > self.top:
-            raise InputError(
-                f"gist was given n_captions={self.n_captions}, top={self.top}. Expected n_captions from 1 to top. "
-                "Change them."
-            )
+            raise InputError(f"n_captions must be at most top, got n_captions={self.n_captions} and top={self.top}.")
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder = fitting.encoder
         if fitting.descriptions is None and fitting.captions is None:
             raise InputError(
-                "gist was given no texts. Expected texts of each class (--descriptions) or of each picture "
-                "(--captions). Write some: seewhy describe write"
+                "gist needs texts of each class (--descriptions) or of each picture (--captions). To write some, run: "
+                "seewhy describe write"
             )
         if self.train != "layers":
             trainable(encoder, "layers")  # refused before anything is looked at
@@ -342,7 +337,6 @@ class GIST(NetworkRecipe):
         return replace(found, classifier=made, figures={**found.figures, **own})
 
     def _training(self, batch_size: int, lr: float, schedule: Schedule) -> Training:
-        """With what was left out."""
         return Training(
             self.n_steps,
             batch_size if self.batch_size is None else self.batch_size,
@@ -356,7 +350,6 @@ class GIST(NetworkRecipe):
         return crops_by_name(sample.image, self.n_crops, self.seed)
 
     def _captions(self, fitting: Fitting, pictures: EncodedSet, chosen: Sequence[int]) -> Sequence[Caption]:
-        """Of the pictures to tune on: those given, or those matched now."""
         if fitting.captions is not None:
             digests = [pictures.encoded[i].digest for i in chosen]
             return of_pictures(fitting.captions, digests, [str(pictures.items[i].image) for i in chosen])
@@ -365,7 +358,6 @@ class GIST(NetworkRecipe):
         return [matcher.match(pictures.items[i], pictures.encoded[i]) for i in chosen]
 
     def _tune_layers(self, lesson: Lesson) -> Tuned:
-        """Both layers, on kept features."""
         on, pictures, turns = lesson.fitting.encoder, lesson.pictures, Turns(lesson.vectors.shape[1])
         pairs = Pairs(lesson.joint, lesson.vectors, lesson.pairs, pictures.labels[lesson.chosen])
         before, how = measure(turns, pairs), self._training(64, 3e-4, "one_cycle")
@@ -378,7 +370,7 @@ class GIST(NetworkRecipe):
         return network, network.encoder(), replace(pictures, encoded=encoded), figures
 
     def _tune_towers(self, lesson: Lesson, train: Form) -> Tuned:
-        """Copies of the towers, on pictures that are read anew; then all pictures are looked at through them."""
+        """Tune copies of the encoders, then encode all pictures again."""
         base, pictures, chosen = lesson.fitting.encoder, lesson.pictures, lesson.chosen
         store, progress = lesson.fitting.store, lesson.fitting.progress
         tower, towers = trainable(base), TunedTowers.before(base, train)
@@ -390,7 +382,7 @@ class GIST(NetworkRecipe):
         how, objective = self._training(20, tower.tuning_lr, "constant"), Objective(tower.logit_scale, self.same_class)
         n = sum(p.numel() for p in towers.parameters())
         progress.note(
-            f"training {n:,} weights, which takes {16 * n / 1e9:.1f} GB and what one batch needs in the encoder"
+            f"training {n:,} weights needs {16 * n / 1e9:.1f} GB, plus the memory of one batch in the encoder"
         )
         done = tune_towers(towers, tower, pairs, objective, how, lesson.checkpoint, progress)
         network = GISTNetwork(base, towers)
@@ -406,7 +398,7 @@ class GIST(NetworkRecipe):
     def _look_again(
         self, now: Encoder, pictures: EncodedSet, store: FeatureStore | None, progress: Progress
     ) -> dict[int, Encoded]:
-        """Positions of pictures → what the grown encoder sees of them, without those that can no longer be read."""
+        """Return tuned features by picture index, without pictures that have become unreadable."""
 
         def views_of(index: int) -> Sequence[Crop | None]:
             measured_only = pictures.validation and bool(pictures.held[index])

@@ -1,4 +1,4 @@
-"""GPT4Image (Ding et al. 2023, arXiv 2306.00693): a classifier that also learns from a text about each picture."""
+"""GPT4Image (Ding et al. 2023, arXiv 2306.00693): a classifier with an auxiliary loss on texts."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from .backbone import (
 
 Projection = Literal["mlp", "linear"]
 RESNET_STD = 1024**-0.5
-"""Standard deviation of the projection's first weights behind a ResNet (authors)."""
+"""Standard deviation of the projection's initial weights with a ResNet (authors)."""
 DEIT_STD = 0.02
-"""The same behind a transformer (authors)."""
+"""Standard deviation of the projection's initial weights with a transformer (authors)."""
 
 
 def projection(kind: Projection, width: int, text_width: int, *, convolutional: bool = True) -> nn.Sequential:
-    """Return the authors' layers from features to the space of the texts, with weights from torch's random numbers."""
+    """Return the authors' untrained projection from image features to the text space."""
     if kind == "linear":
         layers = nn.Sequential(nn.Linear(width, text_width, bias=False))
     else:
@@ -62,7 +62,7 @@ def projection(kind: Projection, width: int, text_width: int, *, convolutional: 
 
 
 class TunedNetwork(BackboneNetwork):
-    """A trained trunk and its pooling, from the encoder or from a small network that replaces them."""
+    """A trained trunk and its pooling."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -71,8 +71,6 @@ class TunedNetwork(BackboneNetwork):
 
 
 class JointTask(PairTask):
-    """``CE + lam alignment`` on the same pooled vectors; the log shows how many features find their own text."""
-
     def __init__(
         self,
         predictor: Predictor,
@@ -107,26 +105,27 @@ class JointTask(PairTask):
 @classifiers.register
 @dataclass(frozen=True)
 class GPT4Image(NetworkRecipe):
-    """Trains a classifier that also learns to place each picture near a text about that picture.
+    """Classifier trained with an auxiliary loss that aligns each picture with a text about it.
 
-    ``L = CE(head(f), y) + lam align(projection(f), text)``, with the text's vector fixed; see
-    :class:`~seewhy.learning.objectives.pairs.GPT4Image`. Predicting needs neither text nor projection, and costs no
-    more. So the texts do not explain a decision, and the card shows none.
+        L = CE(head(f), y) + lam align(projection(f), text)
+
+    ``align`` is :class:`~seewhy.learning.objectives.pairs.GPT4Image`, on a frozen text encoder. Prediction uses neither
+    texts nor projection, so the texts do not explain a decision.
 
     Args:
         backbone: ``"encoder"`` tunes the encoder; ``"scratch"`` trains a small ResNet for small pictures.
-        form: form of the alignment (authors: ``"clip"``).
+        form: form of the auxiliary loss (authors: ``"clip"``).
         tau: temperature; default: 0.2 for convolutional networks, 0.05 for transformers (authors).
-        lam: weight of the alignment, from 0 (authors: 0.3); with 0 the texts change nothing.
+        lam: weight of the auxiliary loss, from 0 (authors: 0.3).
         projection: ``"mlp"`` (authors) or ``"linear"``.
         label_smoothing: label smoothing of the cross entropy, 0 to 1 (authors: 0.1 for DeiT, 0 for ResNets).
-        size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
-        n_steps: number of training steps; more take longer.
+        size: side of the pictures in pixels; default: the encoder's input size. Smaller is faster.
+        n_steps: number of training steps.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate.
-        encoder_lr: learning rate of the encoder, as a multiple of ``lr``; lower it to change the encoder less.
-        weight_decay: weight decay with AdamW (authors: 0.05).
-        schedule: how the rate changes (authors: a cosine); see :class:`seewhy.training.loop.Training`.
+        encoder_lr: learning rate of the encoder, as a multiple of ``lr``.
+        weight_decay: weight decay of AdamW (authors: 0.05).
+        schedule: learning rate schedule (authors: cosine); see :class:`seewhy.training.loop.Training`.
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -158,8 +157,8 @@ class GPT4Image(NetworkRecipe):
         encoder, progress = fitting.encoder, fitting.progress
         if fitting.captions is None:
             raise InputError(
-                "gpt4image was given no texts of pictures. Expected a .jsonl file with one text for each. Write "
-                "it with seewhy describe match, and give it with --captions."
+                "gpt4image needs a text for each picture. Write a .jsonl file with seewhy describe match, and give it "
+                "with --captions."
             )
         base, scratch = sized(encoder, self.size), self.backbone == "scratch"
         pictures = encode_for(fitting, base, self.backbone)
@@ -203,7 +202,7 @@ class GPT4Image(NetworkRecipe):
         )
 
     def _student(self, base: Encoder, pictures: EncodedSet, text_width: int) -> tuple[Predictor, nn.Module]:
-        """The classifier, the encoder under a linear layer that is fitted first, and the projection at their start."""
+        """Return the classifier, with a fitted linear layer if it uses the encoder, and the untrained projection."""
         scratch = self.backbone == "scratch"
         with seeded(self.seed):
             if scratch:

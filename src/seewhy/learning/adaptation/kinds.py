@@ -1,4 +1,4 @@
-"""Finds ImageNet's classes that are kinds of an object, from the words of WordNet's definitions."""
+"""Kinds of an object among ImageNet's classes, from WordNet's definitions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ GENUS_ENDS = re.compile(
     r"[;:,]|\b(?:with|having|that|which|who|whose|used|in|from|for|by|to|on|at|made|originating|developed|"
     r"(?<!breed )(?<!breeds )(?<!any )(?<!variety )(?<!type )(?<!kind )(?<!various )(?<!several )of)\b"
 )
-"""The part of a definition after one of these no longer says what the word is a kind of."""
+"""Words that end the hypernym part of a definition."""
 BETWEEN = 16
-"""Animal classes follow WordNet's tree: at most so many classes between two kinds of an object count as kinds, too."""
+"""Largest number of animal classes between two kinds of an object that also count as kinds."""
 COMPOUND = 4
-"""Fewest letters of a word that may end another one, as in tri-cycle; shorter words end too many (eleph-ant)."""
+"""Minimum length of a word that may end a compound, such as tri-cycle; shorter words give false hits (eleph-ant)."""
 
 
 def words_of(name: str) -> frozenset[str]:
-    """Return the words of a name, without case and plural.
+    """Return the words of a name in lower-case singular.
 
     >>> sorted(words_of("Bell_Peppers")), sorted(words_of("T-shirt"))
     (['bell', 'pepper'], ['shirt', 't'])
@@ -34,7 +34,7 @@ def words_of(name: str) -> frozenset[str]:
 
 
 def last_word(name: str) -> frozenset[str]:
-    """Return the word that says what a name of several words is a kind of.
+    """Return the last word of a name, which usually gives the kind of object.
 
     >>> sorted(last_word("Egyptian cat")), sorted(last_word("crane (large bird)"))
     (['cat'], ['crane'])
@@ -43,7 +43,7 @@ def last_word(name: str) -> frozenset[str]:
 
 
 def _realm(synset: str) -> str:
-    """Animals, artefacts, and whatever else has numbers of its own, such as food."""
+    """Return the part of WordNet that contains a synset: animals, artefacts or a number range."""
     return "animals" if synset < "n02666" else "artefacts" if synset < "n05" else synset[:3]
 
 
@@ -58,7 +58,7 @@ def _synsets() -> Mapping[frozenset[str], Sequence[str]]:
 
 @cache
 def _genus(synset: str) -> frozenset[frozenset[str]]:
-    """What a definition and names say it is a kind of: of an animal every word there, else the last that is a name."""
+    """Return the hypernym words of a synset, from its names and definition."""
     names, gloss = wordnet()[synset]
     own = frozenset(last_word(name) for name in names)
     part = GENUS_ENDS.split(ASIDE.sub(" ", gloss).strip(), maxsplit=1)[0].replace("-", " ").split()
@@ -70,7 +70,7 @@ def _genus(synset: str) -> frozenset[frozenset[str]]:
 
 @cache
 def _above() -> Mapping[str, frozenset[frozenset[str]]]:
-    """Synset of each class of ImageNet → the names of it and of whatever it is a kind of, in order of the numbers."""
+    """Return the names of each ImageNet synset and of its hypernyms."""
     found = {}
     for start in sorted(c.synset for c in imagenet_classes()):
         todo, seen, names = [start], {start}, set[frozenset[str]]()
@@ -88,10 +88,9 @@ def _above() -> Mapping[str, frozenset[frozenset[str]]]:
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
-    """Return labels of ImageNet's classes that equal one of these names, or are kinds of a name or of its last word.
+    """Return ImageNet labels that equal one of the names, or are kinds of a name or of its last word.
 
-    It finds far more than WordNet's tree (a wolf for a dog, a bear for a cat), and misses some, as definitions are
-    incomplete.
+    Compared with WordNet's tree, it returns many more labels (a wolf for a dog, a bear for a cat) and misses some.
 
     >>> {"toy poodle", "Irish terrier", "collie"} <= kinds_of(["dog"]), kinds_of(["sofas"])
     (True, frozenset({'studio couch'}))

@@ -1,4 +1,4 @@
-"""OGEN: a prompt that also learns from generated features of classes without pictures, and from its own past."""
+"""OGEN: prompt learning with generated features of unknown classes and self-distillation."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptTask, SharedPrompt, begun, opened, other_names, spoken
 
 REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
-"""Weights of the cross entropies: of real features, and of those generated for known and unknown classes (authors)."""
+"""Weights of the cross entropy of real features, and of features generated for known and unknown classes (authors)."""
 SAME = 0.7
-"""Cosine, about the mean of all names, from which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
+"""Centred cosine above which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
     "they are the vocabulary's nearest; if one of them is a kind of one of your classes, give names of your own with "
     "--new-names"
@@ -38,7 +38,10 @@ ADVICE = (
 
 
 class FeatureGenerator(nn.Module):
-    """``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))``, with names as queries and keys and pictures as values."""
+    """Feature generator ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))``.
+
+    Queries and keys are text features of class names; values are image features.
+    """
 
     def __init__(self, width: int, n_heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
@@ -49,17 +52,19 @@ class FeatureGenerator(nn.Module):
     def forward(
         self, query: Float[Tensor, "b q d"], key: Float[Tensor, "b k d"], value: Float[Tensor, "b k d"]
     ) -> Float[Tensor, "n d"]:
-        """Return one unit vector per query, with all batches in one dimension."""
         attended, _ = self.attention(query, key, value)
         return normalize(self.mlp(query) + attended, dim=-1).flatten(0, 1)
 
 
 class LocalMean(nn.Module):
-    """A running average of the last checkpoints, one per epoch; their number grows during the training.
+    """Moving average of the checkpoints of the last ``m`` epochs.
 
-    After epoch ``t`` of ``T`` it averages the last ``m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)``: it
-    starts from the oldest, and moves towards each later one by ``1 / max(m, 2)``. Checkpoints are stored in half
-    precision, in which the authors train.
+    At epoch ``t`` of ``T``, starting from the oldest checkpoint:
+
+        m = floor((1 - cos(pi t / T)) / 2 (most - least) + least)
+        mean = mean + (checkpoint - mean) / max(m, 2)
+
+    Checkpoints are stored in half precision.
     """
 
     past: Tensor
@@ -72,13 +77,12 @@ class LocalMean(nn.Module):
         self.register_buffer("n_kept", torch.zeros((), dtype=torch.long))
 
     def keep(self, weights: Float[Tensor, " n"]) -> None:
-        """Store the checkpoint of the last epoch in place of the oldest one."""
+        """Store the weights of an epoch, overwriting the oldest checkpoint."""
         self.past[int(self.n_kept) % self.most] = weights.half()
         self.n_kept += 1
 
     @property
     def window(self) -> int:
-        """Return how many checkpoints it averages."""
         kept = int(self.n_kept)
         part = (1 - math.cos(math.pi * min(1.0, kept / self.n_epochs))) / 2
         return min(kept, math.floor(part * (self.most - self.least) + self.least))
@@ -93,17 +97,17 @@ class LocalMean(nn.Module):
 
 
 class Question(NamedTuple):
-    """The generator's input for a batch, the same for the trained model and its teacher."""
+    """Generator inputs for a batch, shared by student and teacher."""
 
     image: Float[Tensor, "b d"]
     labels: Int[Tensor, " b"]
     draw: Float[Tensor, "1 d"]
     near: Int[Tensor, "n k"] | None
-    """The known classes near every unknown name, or the unknown names near every picture; none without such names."""
+    """Known classes near each unknown name, or unknown names near each picture; ``None`` without unknown names."""
 
 
 class Answer(NamedTuple):
-    """Features, the names among which each must find its own, and the weights of these terms."""
+    """Features, the text features to compare them with, and the weight of this loss."""
 
     features: Float[Tensor, "n d"]
     among: Float[Tensor, "c d"]
@@ -115,7 +119,7 @@ class Answer(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """An earlier state of the model: its generator and its names."""
+    """The generator and text features of an averaged earlier model."""
 
     epoch: int
     generator: FeatureGenerator
@@ -123,13 +127,13 @@ class Teacher(NamedTuple):
 
 
 def neighbours(mean: Float[Tensor, "c d"], k: int) -> Int[Tensor, "c k"]:
-    """Return the ``k`` nearest other classes of each class, by the product of mean features."""
+    """Return the ``k`` nearest other classes of each class, by the dot product of mean features."""
     near = mean @ mean.T
     return near.fill_diagonal_(-torch.inf).topk(min(k, len(mean) - 1)).indices
 
 
 class GeneratorTask(Task):
-    """The task of the generator alone, before the prompt is trained."""
+    """Training of the generator before the prompt."""
 
     needs = ("image", "labels")
     moves = False
@@ -146,12 +150,12 @@ class GeneratorTask(Task):
 
 
 class OGENTask(PromptTask):
-    """A prompt and a generator of features; see :class:`OGEN` for the loss."""
+    """Joint training of a prompt and a feature generator; see :class:`OGEN` for the loss."""
 
     n_done: Tensor
 
     def __init__(self, how: OGEN, prompt: Prompt, lesson: Lesson, scale: float, names: Names) -> None:
-        """``names`` of the lesson's classes, then of unknown ones, which are read together."""
+        """``names`` holds known classes first, then unknown classes."""
         super().__init__(prompt, names, scale)
         self.how, self.n_known = how, len(lesson.classes)
         self.generator = FeatureGenerator(lesson.image.shape[1]).requires_grad_(True)
@@ -172,7 +176,6 @@ class OGENTask(PromptTask):
         return [*self.prompt.parameters(), *self.generator.parameters()]
 
     def generated(self, batch: Batch, text: Float[Tensor, "n d"]) -> Tensor:
-        """Return the distance of the generated features from the real ones."""
         question = Question(batch["image"], batch["labels"], torch.rand(1, batch["image"].shape[1]), None)
         return self.distance(question, self.answers(question, self.generator, text))
 
@@ -192,20 +195,22 @@ class OGENTask(PromptTask):
         return {"loss": whole, "right": right, "generated": generated, "distilled": distilled}
 
     def drawn(self, near: Int[Tensor, "n k"], draw: Float[Tensor, "1 d"]) -> Float[Tensor, "n k d"]:
-        """Return one random feature for each of these known classes."""
+        """Return a random feature of each given class."""
         return self.mean[near] + draw * self.deviation[near]
 
     @torch.no_grad()
     def nearest(self, text: Float[Tensor, "n d"], labels: Int[Tensor, " b"]) -> Int[Tensor, "m k"]:
-        """Return known classes near every unknown name, or, in the released form, unknown names near every picture."""
+        """Return the known classes nearest to each unknown name.
+
+        With ``extrapolation="released"``: the unknown names nearest to each picture.
+        """
         text, new = text[: self.n_known], text[self.n_known :]
         if self.how.extrapolation == "joint":
             return (new @ text.T).topk(self.near.shape[1]).indices
         return (text[labels] @ new.T).topk(min(self.near.shape[1], len(new))).indices
 
     def answers(self, question: Question, generator: FeatureGenerator, text: Float[Tensor, "n d"]) -> list[Answer]:
-        """Return real features, and generated ones of three kinds: of the same classes as if they had no pictures, of
-        their neighbours, and of unknown classes."""
+        """Return real features, then generated features of the same classes, neighbour classes and unknown classes."""
         (image, labels, draw, asked), text, new = question, text[: self.n_known], text[self.n_known :]
         near, held = self.near[labels], text.detach()
         query, key, k = held[labels][:, None], held[near], near.shape[1]
@@ -229,13 +234,12 @@ class OGENTask(PromptTask):
         return [*made, Answer(unknown, new, asked.flatten(), UNKNOWN / asked.shape[1])]
 
     def distance(self, question: Question, own: Sequence[Answer]) -> Tensor:
-        """Return the distance of generated features from real ones."""
         image, value = question.image, self.drawn(self.near[question.labels], question.draw)
         target = image.repeat_interleave(len(own[1].features) // len(image), 0)
         return image.shape[1] * (mse_loss(own[1].features, target) + mse_loss(own[2].features, value.flatten(0, 1)))
 
     def between(self, own: Sequence[Answer], past: Sequence[Answer]) -> Tensor:
-        """Return the same loss with the teacher's features and answers as targets."""
+        """Return the distillation loss between student and teacher."""
         found = []
         for a, b in zip(own, past, strict=True):
             said, now = b.scores(self.scale).log_softmax(1), a.scores(self.scale).log_softmax(1)
@@ -250,7 +254,7 @@ class OGENTask(PromptTask):
 
     @torch.no_grad()
     def teacher(self) -> Teacher | None:
-        """Return the averaged model; it is made once per epoch, from the checkpoints alone."""
+        """Return the averaged model, updated once per epoch."""
         if self.past is None or not (epoch := int(self.past.n_kept)):
             return None
         if self._teacher is None or self._teacher.epoch != epoch:
@@ -261,13 +265,15 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """Return the ``n`` names of the vocabulary (own classes, ImageNet's) that are nearest to the classes.
+    """Return the ``n`` names nearest to the classes, from the encoder's own classes and ImageNet's.
 
-    Names that mean the same as a class or as one of ``excluded``, or a kind of it, are left out. A name counts as
-    such in three cases. Its cosine with the class, about the mean of all names, is at least :data:`SAME`. It contains
-    all words of the class in its name, a WordNet synonym or its definition, or a synonym of it lies in the class. Or
-    it is an ImageNet class whose WordNet definitions lead to the class, or to the last word of its name
-    (:func:`~.kinds.kinds_of`). A class that is not in WordNet, such as a brand, may still get one of its kinds.
+    A name is skipped if any of these holds for a class or a name in ``excluded``:
+
+    * The cosine of both names, after centring, is at least :data:`SAME`.
+    * The name, a WordNet synonym or its definition contains all words of the class, or the class contains a synonym.
+    * Its WordNet definitions lead to the class, or to the last word of the class (:func:`~.kinds.kinds_of`).
+
+    Kinds of a class that is missing from WordNet, such as a brand, may remain.
     """
     known = {c.label: c for c in imagenet_classes()}
     vocabulary, taken = list(dict.fromkeys([*on.classes, *known])), [*classes, *excluded]
@@ -286,8 +292,8 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     free = [i for i, name in enumerate(vocabulary) if float(near[i].max()) < SAME and not same(name)]
     if len(free) < 2:
         raise InputError(
-            f"Only {len(free)} of the {len(vocabulary)} names of the vocabulary are of other objects than your "
-            f"{len(taken)}. Expected at least 2. Give new_names, or none: new_names=()."
+            f"ogen needs at least 2 names of other objects, but found {len(free)} in its vocabulary of "
+            f"{len(vocabulary)} names. Give new_names, or new_names=() for none."
         )
     ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
     return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
@@ -296,44 +302,54 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
 @classifiers.register
 @dataclass(frozen=True)
 class OGEN(PromptLearning):
-    """CoOp's prompt, trained with generated features of unknown classes, so that it works for new names too.
+    """Prompt learning with generated features of unknown classes.
 
-    ``G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))`` generates a picture's features for a name, from names and
-    features of near classes. ``T`` are the names behind the prompt, ``x`` a picture of class ``y``, ``N`` the ``k``
-    classes whose mean features are nearest, and ``V = mean + u std`` is drawn for these. Then ``u1 = G(T_y, T_N, V)``
-    as if ``y`` had no pictures, ``u2 = G(T_N, T_y, x)`` the other way round, and ``u3 = G(T'_j, T_N(j), V)`` for
-    every unknown name ``j``.
+    A generator ``G`` predicts image features from class names. Its features train CoOp's prompt together with real
+    features, so that the prompt also works for new names:
 
-    ``G``, ``u1`` and ``u2`` follow the authors' code. The loss is at first ``L = d MSE(u1, x) + d MSE(u2, V)``, then
-    also ``CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4``. The code divides by ``k`` a term that is
-    already a mean, and draws ``u`` from [0, 1), which is not centred at 0. It computes ``u3 = G(T'_M, T_y, x)`` for
-    each picture, for the unknown names ``M`` nearest to its class: ``extrapolation="released"``.
+        G(Q, K, V) = normalise(MHA(Q, K, V) + MLP(Q))
+        V  = mean + u std             random features of the classes N
+        u1 = G(T_y, T_N, V)           class y, as if it had no pictures
+        u2 = G(T_N, T_y, x)           the neighbours of y
+        u3 = G(T'_j, T_N(j), V)       unknown class j
 
-    Two parts come from the paper and are not in that code: unknown classes are generated jointly from their nearest
-    known classes; and the teacher is the average of prompt and generator over past epochs, whose number ``m_t`` grows
-    as a cosine. The paper was
-    known from its abstract, captions and reviews: the window's ends and the decay in it are not verified.
+    * ``T``, ``T'``: text features of the known and the unknown names, with the prompt.
+    * ``x``: image feature of class ``y``.
+    * ``N``: the ``k`` known classes with the nearest mean features.
+    * ``u``: random numbers from [0, 1).
 
-    SeeWhy adds ``L`` once more with the teacher's features and answers as targets (``KL(teacher || student)``, of
-    real and generated features, and ``d MSE(u, teacher's u)``). Unknown names come from a vocabulary
-    (:func:`unknown_names`); the authors use the very names that they test. The generator trains first, for steps of
-    its own and at a higher rate than the prompt. The prompt's rate is 4 times CoOp's, because real pictures have only
-    a quarter of the loss. ``d`` is the encoder's width (512 there), in single precision.
+    The generator trains first, on ``L``. Then generator and prompt train on ``L'``, where ``d`` is the encoder's width:
 
-    Cost: that of CoOp, one more pass of the text encoder over the unknown names, and the generator (six matrices of
-    the width). The teacher adds the generator again, and ``window_max`` copies in half precision in memory and
-    checkpoint. Predicting costs nothing extra.
+        L  = d MSE(u1, x) + d MSE(u2, V)
+        L' = L + CE(u1, y)/4 + CE(u2, N)/(4k) + CE(u3, j)/(2k) + CE(x, y)/4
+
+    A teacher averages the weights of past epochs. Its loss, with weight ``distil``, is ``KL(teacher || student)`` of
+    real and generated features plus ``d MSE`` between the generated features of teacher and student.
+
+    ``G``, ``u1`` and ``u2`` follow the authors' code, including the division by ``k`` of a term that is already a mean.
+    Where SeeWhy differs from that code:
+
+    * ``u3`` uses all nearest known classes jointly, as in the paper. ``extrapolation="released"`` follows the code:
+      ``u3 = G(T'_M, T_y, x)`` for the unknown names ``M`` nearest to the class of each picture.
+    * The teacher's number of epochs grows as a cosine, as in the paper. Its limits and the decay are not verified,
+      because only abstract, captions and reviews of the paper were available.
+    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the names that they test.
+    * The prompt's learning rate is 4 times CoOp's, because real pictures have a quarter of the loss.
+    * The generator has its own number of steps and a higher learning rate.
+
+    Cost: as CoOp, plus the generator, and the text encoder on the unknown names. The teacher adds a second generator
+    and ``window_max`` copies of the weights in half precision. Prediction costs the same as with CoOp.
 
     Args:
-        new_names: names of classes without pictures to learn for; default: from the vocabulary, as many as
-            there are classes. Empty leaves ``u3`` out.
-        excluded: names not to take from the vocabulary, nor their synonyms.
-        k: near classes to learn from (authors: 3).
-        extrapolation: how near classes are used: ``"joint"`` (all at once), ``"per_class"`` or ``"released"``.
-        distil: weight of the teacher, from 0; 0 leaves it out.
-        window_min: epochs that the teacher averages at the start (paper: 2).
-        window_max: epochs that it averages at the end (paper: 9).
-        generator_steps: steps in which the generator trains alone, before the prompt (authors: a fifth of the epochs).
+        new_names: names of classes without pictures; default: as many names from the vocabulary as there are classes.
+            An empty list drops ``u3``.
+        excluded: names that must not be chosen from the vocabulary.
+        k: number of nearest classes (authors: 3).
+        extrapolation: form of ``u3``: ``"joint"``, ``"per_class"`` or ``"released"``.
+        distil: weight of the teacher's loss, from 0; 0 disables it.
+        window_min: epochs averaged by the teacher at the start (paper: 2).
+        window_max: epochs averaged by the teacher at the end (paper: 9).
+        generator_steps: steps of the generator before the prompt trains (authors: a fifth of the epochs).
         generator_lr: learning rate of the generator (authors: 0.002, over many more steps).
     """
 
@@ -355,8 +371,8 @@ class OGEN(PromptLearning):
     def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
-                f"ogen was given window_min={self.window_min}, window_max={self.window_max}. Expected window_max "
-                "to be window_min or more. Change them."
+                f"window_max must be at least window_min, got window_min={self.window_min} and "
+                f"window_max={self.window_max}."
             )
 
     def task(self, lesson: Lesson) -> PromptTask:
@@ -374,7 +390,7 @@ class OGEN(PromptLearning):
         return task
 
     def _learn_generator(self, task: OGENTask, lesson: Lesson) -> None:
-        """What goes on from a checkpoint does this again, and comes to the same."""
+        """Train the generator on the initial prompt; this step is repeated when a run resumes."""
         with torch.no_grad():
             text = task.prompt.texts(task.names)
         alone = GeneratorTask(task.generator, lambda batch: task.generated(batch, text))

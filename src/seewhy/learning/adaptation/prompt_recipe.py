@@ -1,4 +1,4 @@
-"""Learning a prompt from a few pictures: the draw, the training, and the choice of how much to keep."""
+"""Base classes of prompt learning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .prompts import tried as tried_on
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The data from which a prompt is learnt."""
+    """Training data of a prompt."""
 
     on: Encoder
     classes: tuple[str, ...]
@@ -47,17 +47,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class PromptRecipe(NetworkRecipe):
-    """Learns vectors before every class's name; each method defines its :meth:`task`.
+    """Prompt learning; subclasses define :meth:`task`.
 
     Args:
-        words: words that the prompt starts from; empty: ``n_tokens`` random vectors.
-        n_tokens: number of learnt vectors in a prompt that starts without words, from 1.
+        words: words whose embeddings initialise the prompt; empty: ``n_tokens`` random vectors.
+        n_tokens: number of learnt vectors if ``words`` is empty, from 1.
         shots: training pictures per class, from 1; default: all that are not held out.
-        epochs: times that each picture is seen; more take longer.
+        epochs: number of passes over the pictures.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate of SGD with momentum 0.9; default: 0.1 with the embedded encoder, 0.002 (CoOp)
             with others.
-        weight_decay: weight decay of everything that trains (authors: 5e-4).
+        weight_decay: weight decay of all trained weights (authors: 5e-4).
     """
 
     takes: ClassVar[tuple[str, ...]] = ("checkpoint",)
@@ -80,19 +80,19 @@ class PromptRecipe(NetworkRecipe):
 
     @abstractmethod
     def task(self, lesson: Lesson) -> PromptTask:
-        """Return the module to train, in its initial state; torch draws from the seed."""
+        """Return the untrained task."""
 
     def refuse(self, on: Encoder) -> None:
-        """Refuse an encoder that cannot take a prompt, before any picture is encoded."""
+        """Check that an encoder accepts a prompt."""
         opened(on)
 
     def shown(self, on: Encoder, items: Sequence[Sample], image: Tensor, progress: Progress) -> Any:
-        """Return the form of the pictures to train on: unit vectors, for prompts that do not change them."""
+        """Return the training input; by default, unit image vectors."""
         return image
 
     @abstractmethod
     def outcome(self, network: Any, pictures: EncodedSet, measured: Tensor, figures: Any, progress: Any) -> Outcome:
-        """Return the classifier, with its figures."""
+        """Return the classifier with its results."""
 
     @final
     def learn(self, fitting: Fitting) -> Outcome:
@@ -125,7 +125,7 @@ class PromptRecipe(NetworkRecipe):
         keep = choose(tried, self.may_forget).keep if self.keep is None else self.keep
         if self.keep is None:
             progress.note(
-                f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures that are not in the figures reported"
+                f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures; results are measured on others"
             )
         figures = {
             "keep": keep,
@@ -140,28 +140,27 @@ class PromptRecipe(NetworkRecipe):
         return self.outcome(network, pictures, measured, figures, progress)
 
     def _held(self, pictures: EncodedSet, progress: Progress) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-        """Held-out pictures to choose on, and to measure on."""
+        """Return indices of held-out pictures to choose ``keep`` on and to evaluate on."""
         held = pictures.held.nonzero()[:, 0]
         chosen_on, measured = halved(pictures, self.seed) if self.keep is None else (held[:0], held)
         if self.keep is None and not len(chosen_on):
             raise DataError(
-                f"{self.name} chooses keep on held-out pictures, and every class shows one object only. Expected "
-                "at least 2 objects in some class. Give more pictures, separate ones for validation, or keep=1."
+                f"{self.name} cannot choose keep on held-out pictures, because no class has 2 or more objects. Add "
+                "pictures, give --validation, or set keep=1."
             )
         there = set(pictures.labels[measured].tolist())
         absent = [name for k, name in enumerate(pictures.classes) if k not in there]
         if there and absent:
             progress.note(
-                f"{len(absent)} class(es) have no held-out picture, so they are not measured; the first: {absent[0]}"
+                f"{len(absent)} class(es) have no held-out picture and are not evaluated, for example {absent[0]}"
             )
         return chosen_on, measured
 
     def rate(self, on: Encoder) -> float:
-        """Return the learning rate: the given one, else the tower's own, else CoOp's."""
         return self.lr or float(getattr(on.text, "prompt_lr", 2e-3))
 
     def training(self, on: Encoder, steps_per_epoch: int) -> Training:
-        """Return a schedule of one epoch of rise, then a cosine, as in CoOp and later papers."""
+        """Return the training settings, with a warm-up of one epoch and a cosine schedule."""
         return Training(
             self.epochs * steps_per_epoch,
             self.batch_size,
@@ -177,13 +176,12 @@ class PromptRecipe(NetworkRecipe):
 
 @dataclass(frozen=True)
 class PromptLearning(PromptRecipe):
-    """Learns prompts in the text encoder, and keeps as much of them as costs little accuracy on other classes.
+    """Prompt learning in the text encoder, with limited forgetting of other classes.
 
     Args:
-        keep: share of what was learnt to keep, 0 (the original encoder) to 1 (all); default: chosen on half of the
-            held-out pictures, within ``may_forget``. Figures come from the other half.
-        may_forget: most agreement with the encoder's own classes that a chosen ``keep`` may cost, 0 to 1; lower
-            it to forget less.
+        keep: interpolation weight, from 0 (original encoder) to 1 (trained prompt); default: chosen on half of the
+            held-out pictures, subject to ``may_forget``. Results are measured on the other half.
+        may_forget: largest allowed drop in agreement with the encoder's own classes, 0 to 1; lower it to forget less.
     """
 
     network: ClassVar[type[Network] | None] = PromptedNetwork
@@ -202,7 +200,7 @@ class PromptLearning(PromptRecipe):
 
 
 def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress) -> EncodedSet:
-    """Draw a number of pictures per class to train on, and return them with all held-out ones."""
+    """Return ``shots`` random training pictures per class and all held-out pictures."""
     if shots is None:
         return pictures
     generator = torch.Generator().manual_seed(seed)
@@ -212,12 +210,12 @@ def drawn(pictures: EncodedSet, shots: int | None, seed: int, progress: Progress
         kept += own[torch.randperm(len(own), generator=generator)[:shots]].tolist()
         few += [name] if len(own) < shots else []
     if few:
-        progress.note(f"{len(few)} class(es) have fewer than {shots} pictures to train on; the first: {few[0]}")
+        progress.note(f"{len(few)} class(es) have fewer than {shots} training pictures, for example {few[0]}")
     return pictures.subset(sorted([*kept, *pictures.held.nonzero()[:, 0].tolist()]))
 
 
 def halved(pictures: EncodedSet, seed: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Split held-out pictures into halves that choose and that measure: half of each class, each object whole."""
+    """Split held-out pictures by class into two halves, keeping pictures of one object together."""
     generator, side = torch.Generator().manual_seed(seed), {}
     turn = 0
     for k in range(len(pictures.classes)):

@@ -1,4 +1,4 @@
-"""Learnt vectors before a class's name, the encoding of names behind them, and an encoder that uses them."""
+"""Learnt vectors before class names, and encoders that use them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ...training.task import Task, classified
 from ..encoders.delta import seeing_the_same
 
 N_PARTS = 4
-"""Number of parts in which names are encoded, the short names first."""
+"""Number of batches into which names are split by length."""
 BATCH = 64
 STD = 0.02
-"""Standard deviation of vectors that start without words (CoOp's authors)."""
+"""Standard deviation of random initial vectors (CoOp's authors)."""
 
 
 def spoken(name: str) -> str:
-    """Return a class's name as the text encoder reads it, with blanks for ``_``, as the authors do."""
+    """Return a class name as the text encoder gets it, with spaces for underscores."""
     return name.replace("_", " ").strip()
 
 
@@ -44,7 +44,7 @@ def _alike(name: str) -> str:
 
 
 def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes without pictures, each once, ignoring case, hyphens and underscores.
+    """Return distinct names of other classes, ignoring case, hyphens and underscores.
 
     >>> other_names(["heron", "Heron", "grey-heron", "grey_heron"], ["wren"])
     ('heron', 'grey-heron')
@@ -52,28 +52,27 @@ def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]
     own, found = {_alike(name): name for name in classes}, dict[str, str]()
     for name in names:
         if (same := own.get(_alike(name))) is not None:
-            other = "" if same == name else f", as {same!r}"
+            other = "" if same == name else f" (class {same!r})"
             raise InputError(
-                f"The new name {name!r} is one of the {len(classes)} classes with pictures{other}. Expected names "
-                "of other classes. Drop it."
+                f"new_names must not contain classes with pictures, got {name!r}{other}. Remove this name."
             )
         found.setdefault(_alike(name), name)
     return tuple(found.values())
 
 
 def opened(on: Encoder) -> TrainableText:
-    """Return the encoder's text encoder, if it accepts learnt vectors among its tokens."""
+    """Return the text encoder, and check that it accepts learnt vectors among its tokens."""
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
-            f"The text encoder of {on.name!r} does not expose single tokens, and a prompt is learnt among them. "
-            "Expected the embedded encoder, or one under 'open_clip:' or 'hf:'. Take one of those."
+            f"The text encoder of {on.name!r} does not accept learnt prompts. Use the embedded encoder, or one under "
+            "'open_clip:' or 'hf:'."
         )
     return tower
 
 
 class Names:
-    """Class names with the rest of the encoder's template, tokenised once; equally long names are encoded together."""
+    """Tokenised class names with the end of the encoder's template, batched by length."""
 
     def __init__(self, tower: TrainableText, classes: Sequence[str]) -> None:
         self.tower, self.n = tower, len(classes)
@@ -87,7 +86,7 @@ class Names:
         self.places, self.width = torch.tensor(order).argsort(), self.parts[0].vectors.shape[2]
 
     def read(self, context: Float[Tensor, "*b p w"], words: nn.Module | None = None) -> Float[Tensor, "*b k d"]:
-        """Return unit vectors of all names behind these vectors; with several sets of vectors, behind each."""
+        """Return unit vectors of all names after the given context vectors."""
 
         def unit(embeddings: TokenEmbeddings, before: Tensor) -> Tensor:
             given = embeddings.with_prefix(before)
@@ -118,16 +117,16 @@ class Prompt(nn.Module, ABC):
 
     @abstractmethod
     def texts(self, names: Names, image: Any = None) -> Float[Tensor, "*b k d"]:
-        """Return unit vectors of all names; for these pictures, if the prompt is conditional."""
+        """Return unit vectors of all names, for each picture if the prompt is conditional."""
 
     @classmethod
     @abstractmethod
     def restored(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Build the prompt from its ``state_dict``."""
+        """Return a prompt from its ``state_dict``."""
 
 
 class SharedPrompt(Prompt):
-    """The same vectors for every class and every picture (CoOp's unified context)."""
+    """The same vectors for every class and picture (CoOp's unified context)."""
 
     def texts(self, names: Names, image: Tensor | None = None) -> Float[Tensor, "k d"]:
         return names.read(self.vectors)
@@ -141,48 +140,48 @@ class SharedPrompt(Prompt):
 
 @torch.no_grad()
 def begun(tower: TrainableText, words: str, n_tokens: int) -> Float[Tensor, "p w"]:
-    """Return the vectors of words; without words, ``n_tokens`` of torch's random numbers."""
+    """Return the embeddings of ``words``, or ``n_tokens`` random vectors if it is empty."""
     e = tower.embed(tower.tokens([words or "a"]))
     longest = e.sentence.longest - e.sentence.opening - e.sentence.closing - 1
     found = e.vectors[0][e.words[0]] if words else STD * torch.randn(n_tokens, e.vectors.shape[2])
     if not 0 < len(found) <= longest:
         raise InputError(
-            f"A prompt of {len(found)} vectors was given, and the encoder reads only {longest} beside a name. "
-            f"Expected 1 to {longest}. Give fewer words, or fewer tokens."
+            f"The prompt must have between 1 and {longest} vectors for this encoder, got {len(found)}. Shorten words, "
+            "or lower n_tokens."
         )
     return found.float()
 
 
 @torch.no_grad()
 def as_it_was(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k d"]:
-    """Return the names in the encoder's own templates, as in zero-shot classification."""
+    """Return the names' vectors in the encoder's own templates, as in zero-shot classification."""
     said = [t.replace("{}", spoken(name)) for name in names for t in tower.templates]
     vectors = tower.encode_text(said)
     return normalize(vectors.unflatten(0, (len(names), len(tower.templates))).mean(1), dim=1)
 
 
 def mixed(now: Float[Tensor, "*b k d"], before: Float[Tensor, "k d"], keep: float) -> Float[Tensor, "*b k d"]:
-    """Interpolate from the names' own vectors to those behind the prompt, by ``keep``."""
+    """Interpolate between original and prompted name vectors, with weight ``keep``."""
     if keep in (0.0, 1.0):
         return now if keep else before.expand_as(now)
     return normalize(keep * now + (1 - keep) * before, dim=-1)
 
 
 def scores(image: Float[Tensor, "b d"], text: Float[Tensor, "*b k d"]) -> Float[Tensor, "b k"]:
-    """Return cosines of unit vectors, or of each picture with its own texts if it has some."""
+    """Return cosines between unit vectors; each picture may have its own texts."""
     return image @ text.T if text.ndim == 2 else (text @ image[:, :, None])[:, :, 0]
 
 
 class PromptTask(Task):
-    """A task in which pictures must find their names behind a prompt: ``CE(scale cos(image, text), label)``."""
+    """Training of a prompt by ``CE(scale cos(image, text), label)``."""
 
     needs = ("image", "labels")
     moves = False
     rates: tuple[tuple[str, float], ...] = ()
     facts: Mapping[str, Sequence[str]] = MappingProxyType({})
-    """Names that are shown with the figures."""
+    """Names that are shown with the results."""
     advice: str = ""
-    """Advice that is shown after them."""
+    """Advice that is shown after ``facts``."""
 
     def __init__(self, prompt: Prompt, names: Names, scale: float) -> None:
         super().__init__()
@@ -196,7 +195,7 @@ class PromptTask(Task):
 
 
 class PromptedText:
-    """The text encoder of an encoder, with the prompt before every text."""
+    """Text encoder with a prompt before every text."""
 
     templates: tuple[str, ...] = ("{}",)
 
@@ -220,7 +219,7 @@ class PromptedText:
 
 @dataclass(frozen=True, eq=False)
 class PromptNetwork(Network):
-    """An encoder and a prompt learnt for it."""
+    """An encoder with a learnt prompt."""
 
     where: ClassVar[str] = "grad_cam"
 
@@ -245,24 +244,23 @@ class PromptNetwork(Network):
 
 
 class NamingNetwork(PromptNetwork):
-    """A prompt behind which names are encoded once, for a classifier by names with its own encoder."""
+    """A learnt prompt for classifiers by name with their own encoder."""
 
     of_names: ClassVar[str]
 
     def words(self) -> PromptedText:
-        """Return the text encoder; its fingerprint covers the encoder and the kept share of the prompt."""
         digest = weights_digest(self.tensors(), f"{self.on.fingerprint}|{self.keep!r}")
         return PromptedText(opened(self.on), self.prompt, self.keep, digest)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """Return a classifier for any classes, by their names."""
+        """Return a classifier of any classes by their names."""
         own: dict[str, Any] = {"recipe": self.recipe, "parameters": dict(self.parameters), "network": self}
         return replace(ZeroShot().build(self.encoder(), classes), trained_on=self.of_names, **own)
 
 
 @dataclass(frozen=True, eq=False)
 class PromptedNetwork(NamingNetwork):
-    """A learnt prompt before every name that the text encoder encodes; pictures are encoded as before."""
+    """A learnt prompt before every text, with an unchanged image encoder."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
 
@@ -276,7 +274,7 @@ class PromptedNetwork(NamingNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep = float(facts["keep"])
         if not 0 <= keep <= 1:
-            raise ValueError(f"it keeps {keep}")
+            raise ValueError(f"keep is {keep}")
         prompt = SharedPrompt.restored(tensors)
         width = opened(base).embed(opened(base).tokens(["a"])).vectors.shape[2]
         if prompt.vectors.ndim != 2 or prompt.vectors.shape[1] != width:
@@ -287,18 +285,17 @@ class PromptedNetwork(NamingNetwork):
 
 @torch.no_grad()
 def image_vectors(on: Encoder, pooled: Float[Tensor, "n p"]) -> Float[Tensor, "n d"]:
-    """Return pictures as unit vectors in the space of the texts."""
     return normalize(on.text.project(pooled), dim=1)
 
 
 KEEPS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 N_READ = 20_000
-"""Most texts that are encoded to measure forgetting, if each picture has its own texts."""
+"""Maximum number of texts encoded to measure forgetting of a conditional prompt."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The result of one ``keep`` on held-out pictures."""
+    """Held-out results for one value of ``keep``."""
 
     keep: float
     accuracy: float
@@ -318,7 +315,7 @@ def tried(
     held: tuple[Float[Tensor, "n p"], Int[Tensor, " n"]],
     progress: Progress,
 ) -> list[Kept]:
-    """Return the figures of every ``keep`` on these pictures, 0 first."""
+    """Return held-out results for every value of ``keep``, starting with 0."""
     pooled, labels = held
     image, tower = image_vectors(on, pooled), opened(on)
     now, before = prompt.texts(names, image), as_it_was(tower, classes)

@@ -1,4 +1,4 @@
-"""Learnt vectors inside both towers: before the names, in deeper layers of the text half, and among the patches."""
+"""Prompt learning in several layers of both the text and the image encoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .word_prompts import Consistent, epoch_weights
 
 @dataclass(frozen=True, eq=False)
 class Towers:
-    """The positions for learnt vectors in an encoder's two halves."""
+    """The layers of an encoder's text and image transformers where prompts can be inserted."""
 
     on: Encoder
     text: TrainableText
@@ -45,13 +45,12 @@ class Towers:
 
     @classmethod
     def of(cls, on: Encoder) -> Self:
-        """Find these positions in an encoder."""
+        """Return the layers of an encoder."""
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
-                f"The image encoder of {on.name!r} has no tokens that prompts can join. Expected a vision "
-                "transformer under 'open_clip:' or 'hf:'. Take one of those, or a method that does not change "
-                "the image encoder: --method coop."
+                f"The image encoder of {on.name!r} does not accept prompts. Use a vision transformer under "
+                "'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method coop."
             )
         words = text_stack(tower.module)
         n_text = 0 if words is None else len([*tower.module.get_submodule(words).children()])
@@ -61,22 +60,25 @@ class Towers:
         return cls(on, tower, stack, n_layers, n_text, width)
 
     def check(self, depth: int) -> None:
-        """Refuse more layers than the encoder has."""
+        """Check that both transformers have at least ``depth`` layers."""
         if depth > 1 and not self.n_text:
             raise ModelError(
-                f"Prompts in {depth} layers were requested, and SeeWhy does not know the layers of the text encoder of "
-                f"{self.on.name!r}. Expected a CLIP under 'open_clip:' or 'hf:'. Take one of those, or depth=1."
+                f"depth must be 1 for {self.on.name!r}, whose text encoder has no known layers, got {depth}. Set "
+                "depth=1, or use a CLIP under 'open_clip:' or 'hf:'."
             )
         deepest = min(self.n_layers, self.n_text or 1)
         if depth > deepest:
             raise InputError(
-                f"Prompts in {depth} layers were requested, and the encoders of {self.on.name!r} have "
-                f"{self.n_layers} and {self.n_text} layers. Expected 1 to {deepest}. Give depth={deepest}, say."
+                f"depth must be between 1 and {deepest} for {self.on.name!r}, whose image and text encoders have "
+                f"{self.n_layers} and {self.n_text} layers, got {depth}."
             )
 
 
 class TowerPrompt(Prompt):
-    """Learnt vectors before names and in the first layers of both halves; among patches, mapped or separate."""
+    """Learnt vectors before names and in the first layers of both encoders.
+
+    The image encoder's vectors are linear maps of the text encoder's, or independent.
+    """
 
     def __init__(
         self, vectors: Tensor, deeper: Sequence[Tensor], maps: Sequence[nn.Linear] = (), own: Sequence[Tensor] = ()
@@ -88,7 +90,7 @@ class TowerPrompt(Prompt):
 
     @classmethod
     def begun(cls, towers: Towers, words: str, n_tokens: int, depth: int, n_image: int | None) -> Self:
-        """Return the initial vectors: words, and random numbers in deeper layers and among patches."""
+        """Return initial vectors: embedded words in the first text layer, random numbers elsewhere."""
         towers.check(depth)
         vectors = begun(towers.text, words, n_tokens)
         deeper = [STD * torch.randn_like(vectors) for _ in range(depth - 1)]
@@ -106,7 +108,7 @@ class TowerPrompt(Prompt):
         return len(self.own[0] if len(self.own) else self.vectors)
 
     def among_patches(self, layer: int) -> Float[Tensor, "q v"]:
-        """Return the vectors of one layer, counted from 0."""
+        """Return the image encoder's vectors of a layer, counted from 0."""
         if len(self.own):
             return self.own[layer]
         among_words = self.vectors if layer == 0 else self.deeper[layer - 1]
@@ -131,7 +133,7 @@ class TowerPrompt(Prompt):
         maps = [nn.Linear(weight.shape[1], weight.shape[0]) for weight in several("maps", ".weight")]
         vectors, deeper, own = tensors["vectors"].float(), several("deeper"), several("own")
         if len({one.shape for one in (vectors, *deeper)}) > 1 or len({one.shape for one in own}) > 1:
-            raise ValueError("its vectors do not have one shape")
+            raise ValueError("its vectors have different shapes")
         found = cls(vectors, deeper, maps, own)
         found.load_state_dict(dict(tensors))
         if (len(maps) or len(own)) != found.depth or (maps and own):
@@ -140,7 +142,7 @@ class TowerPrompt(Prompt):
 
 
 class PromptedPictures(nn.Module):
-    """Pixels → pooled vectors, with learnt vectors between class token and patches; differentiable in these vectors."""
+    """Image encoder with learnt vectors between class token and patches."""
 
     def __init__(self, towers: Towers, prompt: TowerPrompt) -> None:
         super().__init__()
@@ -166,7 +168,7 @@ class PromptedPictures(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class TowerPromptedNetwork(NamingNetwork):
-    """An encoder with learnt vectors in both halves; it keeps all or none of them."""
+    """An encoder with learnt vectors in both parts; ``keep`` is 0 or 1."""
 
     of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
 
@@ -194,13 +196,13 @@ class TowerPromptedNetwork(NamingNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep, prompt = float(facts["keep"]), TowerPrompt.restored(tensors)
         if keep not in (0.0, 1.0):
-            raise ValueError(f"it keeps {keep}")
+            raise ValueError(f"keep is {keep}")
         freeze(prompt)
         towers = Towers.of(base)
         width = towers.text.embed(towers.text.tokens(["a"])).vectors.shape[2]
         widths = {one.shape[1] for one in (prompt.vectors, *prompt.deeper)}
         if widths != {width} or prompt.among_patches(0).shape[1] != towers.width:
-            raise ValueError(f"its prompts are {sorted(widths)} wide")
+            raise ValueError(f"its prompts have the widths {sorted(widths)}")
         try:
             towers.check(prompt.depth)
         except (InputError, ModelError) as error:
@@ -209,12 +211,11 @@ class TowerPromptedNetwork(NamingNetwork):
 
 
 def image_of(pictures: nn.Module, on: Encoder, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-    """Return unit vectors in the space of the texts; differentiable."""
     return normalize(on.text.project(pictures(pixels)), dim=1)
 
 
 class TowerTask(PromptTask):
-    """Pictures must find their names behind prompts in both halves: ``CE(scale cos(image, text), label)``."""
+    """Training of prompts in both encoders by ``CE(scale cos(image, text), label)``."""
 
     needs = ("pixels", "labels")
 
@@ -229,11 +230,11 @@ class TowerTask(PromptTask):
 
 @dataclass(frozen=True)
 class TowerPromptLearning(PromptRecipe):
-    """Learns vectors in both halves of an encoder, and keeps all or none of them.
+    """Prompt learning in the text and the image encoder.
 
     Args:
-        depth: layers of both towers with vectors of their own, from 1 (authors: 9 of 12).
-        keep: 1 keeps everything learnt; 0 keeps the original encoder.
+        depth: number of layers with prompts in each encoder, from 1 (authors: 9 of 12).
+        keep: 1 for the trained encoder, 0 for the original one.
     """
 
     needs: ClassVar[str] = "labelled pictures, and an encoder of two transformers"
@@ -253,8 +254,7 @@ class TowerPromptLearning(PromptRecipe):
     def check(self) -> None:
         if self.keep not in (0, 1):
             raise InputError(
-                f"{self.name} was given keep={self.keep:g}. Expected 0 (the encoder as it was) or 1 (all that was "
-                "learnt), because prompts inside an encoder cannot be mixed with none. Change it."
+                f"keep must be 0 (original encoder) or 1 (trained encoder) for {self.name}, got {self.keep:g}."
             )
 
     def refuse(self, on: Encoder) -> None:
@@ -277,18 +277,18 @@ class TowerPromptLearning(PromptRecipe):
 @classifiers.register
 @dataclass(frozen=True)
 class MaPLe(TowerPromptLearning):
-    """Learns prompts in the text and the image encoder: before the class names and among the patches.
+    """Prompt learning in several layers of the text and the image encoder.
 
-    ``P_i`` are the vectors in layer ``i`` of the text encoder, and ``F_i(P_i)`` those in layer ``i`` of the image
-    encoder, for the first ``depth`` layers (equations 4 to 8). They are trained by the cross entropy of CoOp. In each
-    of these layers new vectors replace the previous layer's outputs; after the last of them the outputs pass on. The
-    classifier has its own encoder, which encodes every picture again.
+    In each of the first ``depth`` layers, learnt vectors ``P_i`` precede the class names, and ``F_i(P_i)`` join the
+    patches, with learnt linear maps ``F_i`` (equations 4 to 8). The loss is CoOp's cross entropy. The classifier has
+    its own encoder, which encodes every picture again.
 
-    Differences: single precision; vectors follow the class token (theirs follow the patches, which is equivalent);
-    the rate rises for one epoch (theirs is 1e-5 for one epoch); the encoder's own template follows the name.
+    Where SeeWhy differs: single precision; vectors follow the class token instead of the patches, which is equivalent;
+    the learning rate rises during the first epoch, where the authors' is 1e-5; the encoder's own template follows the
+    name.
 
-    Cost: one pass of the image encoder for every picture and epoch, forward and backward, and one of the text encoder
-    over all classes per step. Predicting costs as much as with the encoder alone.
+    Cost: forward and backward passes of the image encoder per picture and epoch, and of the text encoder over all
+    classes per step. Prediction costs as much as with the original encoder.
     """
 
     name: ClassVar[str] = "maple"
@@ -302,7 +302,7 @@ class MaPLe(TowerPromptLearning):
 
 
 class ConsistentTowers(TowerTask, Consistent):
-    """The cross entropy, the distances from the frozen names and pictures, and a final average over epochs."""
+    """Training of prompts in both encoders, with PromptSRC's consistency losses and Gaussian average."""
 
     def __init__(
         self, towers: Towers, prompt: TowerPrompt, lesson: Lesson, text: float, image: float, weights: list[float]
@@ -319,25 +319,30 @@ class ConsistentTowers(TowerTask, Consistent):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRCTowers(TowerPromptLearning):
-    """Learns prompts in the text and the image encoder, kept close to the frozen encoders' outputs.
+    """Prompt learning in both encoders, regularised towards the frozen encoders' outputs.
 
-    ``L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k``, with ``T_0``, ``x_0`` and
-    ``p_0`` of the frozen encoder on the same crop. At the end, all epochs' vectors are averaged with Gaussian weights
-    (sections 3.2 and 3.3). ``promptsrc`` has vectors only before the names, for any encoder with tokens in its text
-    half. The classifier has its own encoder, which encodes every picture again.
+        L = CE + text_weight mean|T - T_0| + image_weight mean|x - x_0| + KL(p_0 || p) / k
 
-    Differences: single precision; the encoder's own templates instead of the authors' sixty; vectors follow the class
-    token (theirs follow the patches, which is equivalent); the rate rises for one epoch (theirs is 1e-5).
+    * ``T``, ``x``, ``p``: text features, image feature and probabilities with prompts.
+    * ``T_0``, ``x_0``, ``p_0``: outputs of the frozen encoder on the same crop.
+    * ``k``: number of classes.
 
-    Cost: two passes of the image encoder for every picture and epoch, one of them also backward, and one of the text
-    encoder over all classes per step. Predicting costs as much as with the encoder alone.
+    At the end, the vectors of all epochs are averaged with Gaussian weights (sections 3.2 and 3.3). ``promptsrc`` has
+    vectors in the text encoder only. The classifier has its own encoder, which encodes every picture again.
+
+    Where SeeWhy differs: single precision; the encoder's own templates instead of the authors' sixty; vectors follow
+    the class token instead of the patches, which is equivalent; the learning rate rises during the first epoch, where
+    the authors' is 1e-5.
+
+    Cost: two forward passes and one backward pass of the image encoder per picture and epoch, and a pass of the text
+    encoder over all classes per step. Prediction costs as much as with the original encoder.
 
     Args:
-        n_image: learnt vectors among the patches in each of these layers (authors: 4).
-        text_weight: weight of keeping names where they were, from 0 (authors: 25); raise it to forget less.
-        image_weight: weight of keeping pictures where they were, from 0 (authors: 10); raise it to forget less.
-        mean_epoch: centre of the Gaussian average, as a share of the epochs (authors: 15 of 20).
-        epoch_std: its width, as a share of the epochs (authors: 1 of 20).
+        n_image: learnt vectors among the patches in each layer (authors: 4).
+        text_weight: weight of the text features' distance, from 0 (authors: 25); raise it to forget less.
+        image_weight: weight of the image features' distance, from 0 (authors: 10); raise it to forget less.
+        mean_epoch: mean of the Gaussian weights, as a share of the epochs (authors: 15 of 20).
+        epoch_std: standard deviation of the Gaussian weights, as a share of the epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc_towers"

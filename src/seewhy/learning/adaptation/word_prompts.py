@@ -1,4 +1,4 @@
-"""Prompts in the text half alone: CoOp, CoCoOp and PromptSRC; OGEN has its own file."""
+"""Prompt learning in the text encoder: CoOp, CoCoOp and PromptSRC."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from .prompt_recipe import Lesson, PromptLearning
 from .prompts import Names, Prompt, PromptNetwork, PromptTask, SharedPrompt, as_it_was, begun, mixed, opened, scores
 
 N_AT_ONCE = 256
-"""Texts that CoCoOp encodes at once when predicting."""
+"""Texts per batch of CoCoOp's prediction."""
 
 
 @classifiers.register
 @dataclass(frozen=True)
 class CoOp(PromptLearning):
-    """Learns a prompt, vectors before every class's name, from a few labelled pictures. The encoder stays frozen.
+    """Prompt learning from a few labelled pictures: learnt vectors before class names, with a frozen encoder.
 
-    ``p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))`` (equations 2 and 3), trained by its cross
-    entropy. Class names stay words, so other classes can be named behind the same prompt. What it learns of some
-    classes may cost others; the forgetting table shows it.
+        p(y = i | x) = softmax_i(scale cos(g([v_1, …, v_M, name_i]), f(x)))
 
-    Differences: each picture is encoded once, by its own crop (the authors draw a crop and a flip each epoch); 20
-    epochs (theirs 50 to 200); another learning rate behind the embedded encoder; and only as much of the prompt is
-    kept as forgets little (theirs keeps all).
+    Follows equations 2 and 3 of the paper. The loss is the cross entropy. The prompt also accepts names of other
+    classes, but accuracy on other classes may fall; see the forgetting table.
 
-    Cost: one pass of the text encoder over all classes per step, forward and backward; nothing when predicting.
+    Where SeeWhy differs: each picture is encoded once, without the authors' random crops and flips; 20 epochs (authors:
+    50 to 200); another learning rate with the embedded encoder; ``keep`` is chosen to limit forgetting (authors: 1).
+
+    Cost: forward and backward passes of the text encoder over all classes per step; none at prediction.
     """
 
     name: ClassVar[str] = "coop"
@@ -55,7 +55,7 @@ class CoOp(PromptLearning):
 
 
 class ShiftedPrompt(Prompt):
-    """``v_m(x) = v_m + h(x)``, where ``h`` has two layers, the inner one a sixteenth as wide."""
+    """Conditional prompt ``v_m(x) = v_m + h(x)``, where ``h`` is an MLP with one narrow hidden layer."""
 
     conditional: ClassVar[bool] = True
 
@@ -75,7 +75,7 @@ class ShiftedPrompt(Prompt):
 
 
 class ShiftedFeature:
-    """Pooled pictures → cosines with the classes' names, where every picture has its own texts."""
+    """Pooled vectors → cosines with class names, each name prompted by the picture."""
 
     def __init__(self, on: Encoder, prompt: ShiftedPrompt, keep: float, classes: Sequence[str]) -> None:
         self.on, self.prompt, self.keep = on, prompt, keep
@@ -94,14 +94,14 @@ class ShiftedFeature:
 
     @torch.enable_grad()
     def slope(self, pooled: Float[Tensor, "b p"], rows: Float[Tensor, "b k"]) -> Float[Tensor, "b p"]:
-        """Return the gradient, to first order, because texts depend on the picture."""
+        """Return the gradient of ``rows · self(pooled)``."""
         leaf = pooled.detach().requires_grad_()
         return torch.autograd.grad((self(leaf) * rows).sum(), leaf)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class ShiftedNetwork(PromptNetwork):
-    """A prompt between pooled pictures and the classes' names, which are encoded again for each picture."""
+    """A conditional prompt, whose class names are encoded for each picture."""
 
     prompt: ShiftedPrompt
     classes: tuple[str, ...] = ()
@@ -110,11 +110,9 @@ class ShiftedNetwork(PromptNetwork):
         return self.on
 
     def feature(self) -> ShiftedFeature:
-        """Return a module from pooled pictures to cosines with the names."""
         return ShiftedFeature(self.on, self.prompt, self.keep, self.classes)
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
-        """Return a classifier for any classes, by their names."""
         own = replace(self, classes=check_names(classes))
         told = "nothing but the names of the classes, read behind a learnt prompt that each picture shifts"
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
@@ -128,7 +126,7 @@ class ShiftedNetwork(PromptNetwork):
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         keep, classes = float(facts["keep"]), tuple(map(str, facts["classes"]))
         if not 0 <= keep <= 1 or len(classes) < 2:
-            raise ValueError(f"it keeps {keep} and has {len(classes)} classes")
+            raise ValueError(f"keep is {keep}, with {len(classes)} classes")
         prompt = ShiftedPrompt.restored(tensors)
         freeze(prompt)
         return cls(base, prompt, keep, str(facts["recipe"]), dict(facts["parameters"]), classes)
@@ -137,15 +135,17 @@ class ShiftedNetwork(PromptNetwork):
 @classifiers.register
 @dataclass(frozen=True)
 class CoCoOp(PromptLearning):
-    """CoOp's prompt, shifted by each picture, so that it adapts to classes it never saw.
+    """Prompt learning with a prompt that depends on the picture.
 
-    ``v_m(x) = v_m + h(x)`` (equation 3), where ``h`` has two layers on the picture's unit vector. The classes' names
-    are encoded again for each picture.
+        v_m(x) = v_m + h(x)
 
-    Differences: those of CoOp; and the head encodes the names, so a map of the decision holds to first order only.
+    Follows equation 3 of the paper; ``h`` is an MLP of two layers on the unit image vector.
 
-    Cost: one pass of the text encoder over all classes for every *picture*, forward and backward in training, and again
-    when predicting: about a second for 40 classes on a CPU. Use few shots.
+    Where SeeWhy differs: as for CoOp. Attribution maps are exact only to first order, because the prompt depends on the
+    picture.
+
+    Cost: forward and backward passes of the text encoder over all classes per *picture*. Prediction needs one forward
+    pass per picture, about a second for 40 classes on a CPU. Use few shots.
     """
 
     name: ClassVar[str] = "cocoop"
@@ -164,25 +164,25 @@ class CoCoOp(PromptLearning):
 
 
 def epoch_weights(n_epochs: int, mean: float, std: float) -> list[float]:
-    """Return the weight of each epoch's prompt in the average: a Gaussian over epochs 1, 2, … with sum 1."""
+    """Return Gaussian weights of epochs 1, 2, …, normalised to sum 1."""
     raw = [math.exp(-0.5 * ((epoch - mean) / std) ** 2) for epoch in range(1, n_epochs + 1)]
     return [weight / sum(raw) for weight in raw]
 
 
 def consistency(text: Tensor, before: Tensor, logits: Tensor, logits_before: Tensor, weight: float) -> Tensor:
-    """Return ``weight mean|text - before| + sum KL(before || now) / (b k)``; the authors divide by all numbers."""
+    """Return ``weight mean|text - before| + sum KL(before || now) / (b k)``."""
     now, then = logits.log_softmax(1), logits_before.log_softmax(1)
     return weight * l1_loss(text, before) + kl_div(now, then, reduction="sum", log_target=True) / logits.numel()
 
 
 class Consistent(PromptTask):
-    """CoOp's loss plus the distance from the original encoder, with a final average over epochs."""
+    """Prompt training with PromptSRC's consistency losses and Gaussian average over epochs."""
 
     n_done: Tensor
     average: Tensor
 
     def begin(self, lesson: Lesson, weights: list[float], text: float, image: float) -> None:
-        """Set the original names, the weight of each epoch, and the weights of the distances of texts and pictures."""
+        """Set the frozen text features and the weights of epochs and losses."""
         self.weights, self.steps_per_epoch = weights, lesson.steps_per_epoch
         self.weights_held = (text, image)
         self.before = as_it_was(lesson.on.text, lesson.classes)
@@ -190,7 +190,7 @@ class Consistent(PromptTask):
         self.register_buffer("average", torch.zeros_like(parameters_to_vector(self.prompt.parameters()).detach()))
 
     def unprompted(self, image: Tensor, batch: Batch) -> Tensor:
-        """Return the pictures before training; without prompts in the picture tower they are the same."""
+        """Return the image vectors of the frozen encoder."""
         return image
 
     def loss(self, features: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
@@ -217,20 +217,25 @@ class Consistent(PromptTask):
 @classifiers.register
 @dataclass(frozen=True)
 class PromptSRC(PromptLearning):
-    """CoOp's prompt, kept close to the encoder's own reading of the names, and averaged over epochs.
+    """Prompt learning regularised towards the frozen text encoder, with an average over epochs.
 
-    ``L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k``, with ``T_0`` and ``p_0`` from the encoder's own
-    templates. At the end ``v = sum_e w_e v_e``, ``w`` a Gaussian over epochs (sections 3.2 and 3.3).
+        L = CE + text_weight mean|T - T_0| + KL(p_0 || p) / k
+        v = sum_e w_e v_e
 
-    Differences: no prompts in the image encoder or in deeper layers, so pictures stay as they are and the paper's
-    distance of pictures is 0; the encoder's own templates instead of the authors' sixty; and those of CoOp.
+    * ``T``, ``p``: text features and probabilities with the prompt.
+    * ``T_0``, ``p_0``: text features and probabilities with the encoder's own templates.
+    * ``k``: number of classes.
+    * ``v_e``: prompt after epoch ``e``; ``w`` is a Gaussian over epochs.
 
-    Cost: that of CoOp.
+    Follows sections 3.2 and 3.3 of the paper. Where SeeWhy differs: as for CoOp; no prompts in the image encoder or in
+    deeper layers, so image features have no loss; the encoder's own templates instead of the authors' sixty.
+
+    Cost: as for CoOp.
 
     Args:
-        text_weight: weight of keeping names where they were, from 0 (authors: 25); raise it to forget less.
-        mean_epoch: centre of the Gaussian average, as a share of the epochs (authors: 15 of 20).
-        epoch_std: its width, as a share of the epochs (authors: 1 of 20).
+        text_weight: weight of the text features' distance, from 0 (authors: 25); raise it to forget less.
+        mean_epoch: mean of the Gaussian weights, as a share of the epochs (authors: 15 of 20).
+        epoch_std: standard deviation of the Gaussian weights, as a share of the epochs (authors: 1 of 20).
     """
 
     name: ClassVar[str] = "promptsrc"

@@ -1,1 +1,1 @@
-"""Encoders that SeeWhy trained on top of others."""
+"""Encoders trained on top of others."""

@@ -1,7 +1,7 @@
-"""Encoders that were trained here on top of others: ``adapted:FOLDER``, or the folder alone.
+"""Encoders trained by SeeWhy on top of others: ``adapted:FOLDER``, or just the folder.
 
-The folder holds a card, JSON, and beside it the tensors of what was trained, under a name made of their SHA-256. The
-encoder it stands on is found again by its name, and must see what it saw. Loading runs no code.
+The folder holds a JSON card and the trained tensors, in a file named by their SHA-256. The base encoder is loaded by
+name and must give the same outputs as before. Loading runs no code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .towers import Halves, PrefixedWords, TunedPictures, TunedTowers
 CARD = ADAPTED
 FORMAT = 1
 DIGITS = 16
-"""Digits kept of a picture's SHA-256."""
+"""Number of hexadecimal digits stored of a picture's SHA-256."""
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "adapted", "base")),
@@ -45,13 +45,13 @@ ARCHIVE = FolderArchive(
 
 FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, PrefixedWords, TunedPictures)}
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
-"""What was trained, by the ``form`` that its facts name."""
+"""Class of the trained part for each ``form``."""
 OLDER = {"instructed": "an instruction changed the pooled vector and not what the network sees"}
-"""Forms that can no longer be trained, and their names."""
+"""Forms of older versions, with what they did."""
 
 
 class Trained(Protocol):
-    """A trained part of an encoder, in any form."""
+    """Protocol of the trained part of an encoder."""
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
         """Return the encoder with the trained part."""
@@ -60,14 +60,14 @@ class Trained(Protocol):
         """Return the trained tensors."""
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts needed besides tensors to build it again, as JSON; ``form`` names the form."""
+        """Return the fields to save as JSON; ``form`` names the kind of training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """An encoder, its trained part, and the share of the training to keep, from 0 (nothing) to 1 (all).
+    """A base encoder, its trained part, and the interpolation weight ``keep``, 0 to 1.
 
-    ``trained_on`` holds the first 16 digits of the SHA-256 of each picture file.
+    ``trained_on`` holds the first 16 hexadecimal digits of the SHA-256 of each picture file.
     """
 
     base: Encoder
@@ -78,17 +78,14 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep <= 1:
-            raise InputError(
-                f"keep={self.keep:g} was given. Expected a number from 0 (the encoder as it was) to 1 (all that "
-                "was learnt). Change it."
-            )
+            raise InputError(f"keep must be between 0 (original encoder) and 1 (trained encoder), got {self.keep:g}.")
 
     def encoder(self, name: str = "adapted") -> Encoder:
-        """The encoder with its trained part."""
+        """Return the encoder with its trained part."""
         return self.trained.grown(self.base, name, self.keep)
 
     def save(self, folder: str | Path, more: Mapping[str, bytes | str] | None = None) -> Path:
-        """Write the card and, beside it, the tensors; they replace an existing adapted encoder."""
+        """Write card and tensors to a folder, replacing an adapted encoder there."""
         folder = check_place(Path(folder))
         own = {f"trained.{n}": t for n, t in self.trained.delta(self.base).items()}
         digests = list(bytes.fromhex("".join(d[:DIGITS] for d in self.trained_on)))
@@ -106,25 +103,25 @@ class Adaptation:
 
 
 def check_place(folder: Path) -> Path:
-    """Return the folder, if an adapted encoder can be saved there; checked before the work begins."""
+    """Check that an adapted encoder can be saved to a folder, and return it."""
     return ARCHIVE.check(folder)
 
 
 def is_adapted(folder: str | Path) -> bool:
-    """Whether a folder has the mark of an adapted encoder; never raises for its content."""
+    """Return whether a folder is marked as an adapted encoder."""
     with contextlib.suppress(OSError, ValueError):
         return ARCHIVE.is_one(Path(folder))
     return False
 
 
 def load(name: str, *, engine: str = "auto", base: Encoder | str | None = None) -> Encoder:
-    """Load an adapted encoder from its folder; ``@NAME`` after it names the base encoder, if ``base`` does not."""
+    """Load an adapted encoder from ``FOLDER`` or ``FOLDER@NAME``, where ``NAME`` is its base encoder."""
     folder, _, named = name.partition("@")
     return open_adaptation(folder, engine=engine, base=base or named or None).encoder(f"adapted:{name}")
 
 
 def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder | str | None = None) -> Adaptation:
-    """Open the folder that :meth:`Adaptation.save` wrote; see :func:`load`."""
+    """Open a folder that :meth:`Adaptation.save` wrote; see :func:`load`."""
     folder = Path(folder)
     card = ARCHIVE.load_card(folder)
     try:
@@ -140,11 +137,10 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         tensors = ARCHIVE.checked_tensors(folder, card)
         own = {n.removeprefix("trained."): t for n, t in tensors.items() if n.startswith("trained.")}
         if not all(bool(tensor.isfinite().all()) for tensor in own.values()):
-            raise ValueError("a tensor holds numbers that are not finite")
+            raise ValueError("a tensor has values that are not finite")
         if (form := card["adapted"]["form"]) in OLDER:
             raise WeightsError(
-                f"{folder} was written by an older version, in which {OLDER[form]}. Expected a folder of this "
-                "version. Adapt the encoder again."
+                f"{folder} was written by an older version of SeeWhy, in which {OLDER[form]}. Adapt the encoder again."
             )
         if form not in FORMS:
             raise ValueError(f"its form is {form!r}")
@@ -156,6 +152,5 @@ def open_adaptation(folder: str | Path, *, engine: str = "auto", base: Encoder |
         if isinstance(error, WeightsError):
             raise
         raise ModelError(
-            f"{folder / CARD} is damaged ({reason(error)}). Expected the card that SeeWhy wrote. Copy the whole "
-            "folder again, or adapt the encoder again."
+            f"{folder / CARD} is damaged ({reason(error)}). Copy the whole folder again, or adapt the encoder again."
         ) from error

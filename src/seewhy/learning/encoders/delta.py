@@ -1,4 +1,4 @@
-"""The trained part of an encoder: copies of its halves, and the tensors that changed."""
+"""Changed tensors of a trained encoder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from ...encoders.base import Encoder, TextTower
 from ...encoders.split import freeze, weights_digest
 
 WITHOUT_WORDS: dict[str, Any] = {"classifier": None, "classes": (), "text": None}
-"""Advice for an encoder whose pooled pictures no longer lie in the space of its classes and words."""
+"""Fields to reset if the pooled vectors no longer match classes and text encoder."""
 
 
 def halves_of(encoder: Encoder) -> tuple[nn.Module, nn.Module]:
-    """Return copies of an encoder's trunk and pooling."""
     return freeze(copy.deepcopy(encoder.trunk)).cpu(), freeze(copy.deepcopy(encoder.head)).cpu()
 
 
@@ -28,18 +27,17 @@ def seeing_the_same(
     text: Callable[[], TextTower],
     conditioned: Callable[[str], Encoder] | None,
 ) -> Encoder:
-    """Return an encoder with another's image encoder, engine and classes, and its own text encoder."""
+    """Return an encoder with the same image encoder and classes, and another text encoder."""
     own = {"name": name, "fingerprint": fingerprint, "text": text, "conditioned": conditioned}
     return on.but(**own, engine=lambda: on.engine, looks=on.looks, base=on)
 
 
 def digest_of(trained: Mapping[str, Tensor], on: Encoder, keep: float, mark: str = "") -> str:
-    """Return the fingerprint of an encoder that keeps this share of the training."""
     return weights_digest(trained, f"{on.fingerprint}|{keep!r}{mark}")
 
 
 def sizes_of(facts: Mapping[str, Any], *names: str) -> list[int]:
-    """Return widths from a file, checked to be no larger than any trained ones."""
+    """Return widths from a file, and check that they are plausible."""
     sizes = [facts[name] for name in names]
     if not all(type(n) is int and 0 < n <= 1 << 16 for n in sizes):
         raise ValueError(f"its {', '.join(names)} are {sizes}")
@@ -47,7 +45,7 @@ def sizes_of(facts: Mapping[str, Any], *names: str) -> list[int]:
 
 
 def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module], *, whole: bool) -> dict[str, Tensor]:
-    """Return the tensors of the parts that differ from the originals."""
+    """Return the tensors that differ from the originals."""
     known = {f"{part}.{n}": t for part, module in before.items() for n, t in module.state_dict().items()}
     # An engine on a graphics card has moved the trained trunk there.
     now = {f"{part}.{n}": t.cpu() for part, module in parts.items() for n, t in module.state_dict().items()}
@@ -55,7 +53,7 @@ def state_delta(parts: Mapping[str, nn.Module], before: Mapping[str, nn.Module],
 
 
 def load_delta(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], *, whole: bool) -> None:
-    """Load the result of :func:`state_delta` into the original parts."""
+    """Load the output of :func:`state_delta` into the original modules."""
     for part, module in parts.items():
         own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
         unknown = module.load_state_dict(own, strict=whole).unexpected_keys

@@ -1,4 +1,4 @@
-"""A small head behind frozen towers: a second space for pictures and sentences."""
+"""Linear heads on top of frozen encoders."""
 
 from __future__ import annotations
 
@@ -29,23 +29,28 @@ from ...encoders.split import freeze
 from .delta import digest_of, seeing_the_same, sizes_of
 
 WIDTH = 256
-"""Width of the space that is learnt beside the encoder's own."""
+"""Default dimensions of the learnt space."""
 SENTENCE_SCALE = 8.0
-"""Factor on unit vectors of some hundred dimensions, so that one learning rate suits all weights."""
+"""Factor on unit vectors, so that one learning rate suits all weights."""
 REFIT = ("coefficients", "centres", "left", "right")
-"""Settings for refitting the encoder's map from sentences to pictures; see :class:`RefittedText`."""
+"""Tensors of the refitted regression; see :class:`RefittedText`."""
 
 
 class PairedHeads(nn.Module):
-    """A second space for pictures and sentences beside the encoder's own, learnt on its frozen vectors.
+    """Heads that add a learnt space to the encoder's joint space of pictures and texts.
 
-    ``picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]`` and ``text = [√(1 - keep) t, √keep · B s / |B
-    s|]``. So, apart from lengths, a picture's cosine with a text mixes the old (``1 - keep``) and the new one
-    (``keep``). ``p`` is a picture in the space of the texts, ``t`` a sentence there, ``s`` the sentence's own vector.
-    Everything is affine in the pooled features, so that closed forms of explanations hold.
+        picture = [√(1 - keep) p, √keep · size · A (p - mean) / spread]
+        text    = [√(1 - keep) t, √keep · B s / |B s|]
 
-    If the encoder maps sentences by a regression (:class:`RefittedText`), ``t`` is refitted. A sentence that is
-    nearer to the name of one of the encoder's own classes than to any training text keeps its old vector.
+    * ``p``, ``t``: picture and sentence in the encoder's joint space.
+    * ``s``: sentence vector of the text encoder.
+    * ``A``, ``B``: learnt matrices.
+
+    The cosine of a picture and a text mixes the old score (weight ``1 - keep``) and the new score (``keep``).
+    Closed-form explanations still apply, because ``picture`` is affine in the pooled features.
+
+    If the encoder maps sentences by a regression (:class:`RefittedText`), this regression is refitted. Sentences nearer
+    to one of the encoder's class names than to any training text keep their old vectors.
     """
 
     form = "heads"
@@ -67,7 +72,6 @@ class PairedHeads(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, width: int = WIDTH, *, refit: bool = True) -> Self:
-        """Return untrained heads, from torch's random numbers."""
         one = own_vectors(on.text, ["a"])
         heads = cls(place(on.text, one).shape[1], one.shape[1], width)
         if refit and isinstance(on.text, RefittedText):
@@ -76,25 +80,23 @@ class PairedHeads(nn.Module):
         return heads.beside(on)
 
     def beside(self, on: Encoder) -> Self:
-        """Return heads that know the names of the encoder's own classes, which are encoded when first needed."""
+        """Set the names of the encoder's own classes."""
         if named(on):
             self.names = cache(lambda: own_sentences(on.text, names_of(on)))
         return self
 
     @torch.no_grad()
     def hear(self, sentences: Float[Tensor, "n e"]) -> Self:
-        """Learn from the training sentences how to recognise the names of the encoder's own classes."""
+        """Store the training sentences' cluster centres, for comparison with class names."""
         if self.names is not None:
             self.heard = whole_numbers(centres_of(sentences))
         return self
 
     @property
     def refit(self) -> dict[str, Tensor]:
-        """Return the settings for refitting the map of sentences; none if it is not refitted."""
         return {name: tensor for name in REFIT if (tensor := getattr(self, name)) is not None}
 
     def placed(self, tower: TextTower, vectors: Float[Tensor, "n e"], keep: float) -> Float[Tensor, "n d"]:
-        """Return ``t``: the vectors of the encoder's own text encoder; unchanged if nothing is kept."""
         refit = self.refit
         if not refit or not keep or not isinstance(tower, RefittedText):
             return place(tower, vectors)
@@ -102,14 +104,14 @@ class PairedHeads(nn.Module):
 
     @torch.no_grad()
     def measure(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Measure mean and spread on the training pictures."""
+        """Compute mean and spread of the training pictures."""
         self.mean = projected.mean(0)
         self.spread = (projected - self.mean).square().mean().sqrt().clamp(min=1e-6)
         return self.level(projected)
 
     @torch.no_grad()
     def level(self, projected: Float[Tensor, "n d"]) -> Self:
-        """Round the weights as they are saved, and give both parts of a picture the same mean length."""
+        """Round the weights to half precision and equalise the norms of both parts of a picture."""
         for weight in self.parameters():
             weight.copy_(weight.half())
         new = self.pictures((projected - self.mean) / self.spread).norm(dim=1)
@@ -117,19 +119,19 @@ class PairedHeads(nn.Module):
         return self
 
     def image(self, projected: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
-        """Pictures in the space of the texts → in both spaces, not of unit length."""
+        """Return pictures in both spaces, without normalisation."""
         new = self.size * self.pictures((projected - self.mean) / self.spread)
         return torch.cat([math.sqrt(1 - keep) * projected, math.sqrt(keep) * new], 1)
 
     def text(self, sentences: Float[Tensor, "b s"], placed: Float[Tensor, "b d"], keep: float) -> Float[Tensor, "b e"]:
-        """Sentences, by their own vectors and their vectors among the pictures → in both spaces, of unit length."""
+        """Return unit vectors of sentences in both spaces."""
         new = normalize(self.sentences(SENTENCE_SCALE * sentences), dim=1)
         return torch.cat([math.sqrt(1 - keep) * placed, math.sqrt(keep) * new], 1)
 
     def guarded(
         self, tower: TextTower, sentences: Float[Tensor, "b s"], keep: float, near_names: Tensor | None = None
     ) -> Float[Tensor, "b e"]:
-        """Return the same from the encoder's own text half; sentences like its class names keep their old vectors."""
+        """Return unit vectors of sentences in both spaces; sentences near class names keep their old vectors."""
         text = self.text(sentences, self.placed(tower, sentences, keep), keep)
         if self.heard is None or self.names is None or not keep:
             return text
@@ -138,18 +140,18 @@ class PairedHeads(nn.Module):
         return normalize(torch.cat([old, openness(sentences, normalize(self.heard, dim=1), near) * new], 1), dim=1)
 
     def named_anew(self, tower: TextTower, keep: float) -> Float[Tensor, "k e"]:
-        """Return the encoder's class names, each read as a new name, which shows the effect on other names."""
+        """Return the vectors of the encoder's class names, treated as new names."""
         assert self.names is not None
         return self.guarded(tower, self.names(), keep, likest_other(self.names()))
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return the encoder with another text encoder; its pictures and its own classes stay the same."""
+        """Return the encoder with these heads; its pooled vectors and own classes stay the same."""
         fingerprint = digest_of(self.delta(on), on, keep)
         under = (lambda words: self.grown(on.under(words), name, keep)) if on.takes_condition else None
         return seeing_the_same(on, name, fingerprint, lambda: AdaptedText(on.text, self, keep, fingerprint), under)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return all weights, each in the smallest type that holds it exactly."""
+        """Return all weights, in the smallest type without loss."""
         return {name: fewest_digits(tensor.detach().cpu()) for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
@@ -168,7 +170,7 @@ class PairedHeads(nn.Module):
 
 
 class AdaptedText:
-    """The text encoder of an encoder with heads; the fingerprint covers both and their weight."""
+    """Text encoder with heads."""
 
     def __init__(self, tower: TextTower, heads: PairedHeads, keep: float, fingerprint: str) -> None:
         self.tower, self.heads, self.keep, self.fingerprint = tower, heads, keep, fingerprint
@@ -190,10 +192,10 @@ class AdaptedText:
 
 
 def fewest_digits(tensor: Tensor) -> Tensor:
-    """Return the tensor in eight or sixteen bits if these hold every number exactly."""
+    """Return the tensor as int8 or float16 if that is exact."""
     return next((t for t in (tensor.to(torch.int8), tensor.half()) if torch.equal(t.to(tensor.dtype), tensor)), tensor)
 
 
 def place(tower: TextTower, vectors: Float[Tensor, "n e"]) -> Float[Tensor, "n d"]:
-    """Map the result of :func:`own_vectors` to unit vectors in the space of the pictures."""
+    """Map sentence vectors to unit vectors in the image space."""
     return tower.place(vectors) if isinstance(tower, SentenceText) else vectors

@@ -1,4 +1,4 @@
-"""An encoder whose last layers process a picture under an instruction."""
+"""An encoder whose last layers depend on an instruction."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from .token_blocks import Placed, Without, with_more_prefix
 _logger = logging.getLogger(__name__)
 
 RANK = 64
-"""Rank of an instruction's change to a pooled picture: a full matrix would overfit the training pictures."""
+"""Default rank of the projection; a full matrix overfits."""
 LAYERS = 4
-"""Fewest convolutions that instructions modulate; in lite0, all behind the last block but one."""
+"""Minimum number of modulated convolutions."""
 SHARPNESS = 20.0
-"""A sentence is read as a mixture of the trained instructions, weighted by ``softmax(SHARPNESS cos)``."""
+"""Inverse temperature of the mixture of trained instructions."""
 SAID = 0.99
-"""Cosine from which an instruction counts as a trained one in other letters: 'The_Colour' for 'the colour'."""
+"""Cosine above which an instruction counts as trained, such as 'The_Colour' for 'the colour'."""
 TOLD: set[tuple[str, str]] = set()
-"""Encoders by fingerprint, and instructions, with a handled warning: one run opens them again and again."""
+"""Encoder fingerprints and instructions that have already been warned about."""
 FAR = 0.4
-"""Cosine of sentences with different questions, used if only one instruction was trained."""
+"""Default of ``far`` if only one instruction was trained."""
 
 
 class Modulated(nn.Module):
-    """A convolution whose channels are scaled and shifted, by values per picture or for all."""
+    """A convolution with scaled and shifted output channels."""
 
     gain: Tensor
     shift: Tensor
@@ -56,7 +56,10 @@ class Modulated(nn.Module):
 class Modulation(nn.Module):
     """Feature-wise modulation of the last convolutions (FiLM, Perez et al. 2018, arXiv 1709.07871).
 
-    Each gives ``(1 + γ) y + σ β``, with ``σ`` a channel's spread and ``[γ, β] = F tanh(H c)``, 0 at first.
+        y' = (1 + γ) y + σ β
+        [γ, β] = F tanh(H c)
+
+    ``σ`` is the standard deviation of a channel, ``c`` the instruction vector, and ``F`` starts at 0.
     """
 
     deviation: Tensor
@@ -74,7 +77,6 @@ class Modulation(nn.Module):
 
     @torch.no_grad()
     def measure(self, vectors: Float[Tensor, "n f"]) -> None:
-        """Measure each channel's spread over pictures."""
         found: list[Tensor] = []
 
         def look(_m: nn.Module, _args: Any, out: Tensor) -> None:
@@ -85,7 +87,7 @@ class Modulation(nn.Module):
         self.deviation.copy_(torch.cat(found))
 
     def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
-        """Return the changed layers and the head, under one instruction for each picture, or one for all."""
+        """Return the modulated layers and the head, for one instruction or one per picture."""
         gain, shift = (strength * self.film(self.hidden(SENTENCE_SCALE * instruction).tanh())).chunk(2, -1)
         parts = (one.split([*self.sizes.values()], -1) for one in (gain, shift * self.deviation))
         layers = [(name, self.parts[0].get_submodule(name)) for name in self.sizes]
@@ -94,7 +96,7 @@ class Modulation(nn.Module):
 
 
 class Blend(nn.Module):
-    """A weighted mean of two heads on the same features; with the second alone, the first is not computed."""
+    """A weighted mean of the outputs of two heads."""
 
     def __init__(self, plain: nn.Module, other: nn.Module, strength: float) -> None:
         super().__init__()
@@ -107,9 +109,9 @@ class Blend(nn.Module):
 
 
 class ConditionToken(nn.Module):
-    """A token ``W c`` beside class and patch tokens in the last block, as in FocalLens-CLIP.
+    """An additional token ``W c`` in the last transformer block, as in FocalLens-CLIP.
 
-    Its effect on the class token is scaled, so that a token of strength 0 has none.
+    Its effect on the class token is scaled by ``strength``; 0 means no effect.
     """
 
     def __init__(self, on: Encoder, sentence_width: int) -> None:
@@ -128,7 +130,7 @@ class ConditionToken(nn.Module):
         self.token = nn.Linear(sentence_width, shape[1])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> None:
-        """Measure nothing: a block normalises its input."""
+        """Do nothing, because transformer blocks normalise their input."""
 
     def changed(self, instruction: Float[Tensor, "*b e"], strength: float = 1.0) -> tuple[nn.Module, nn.Module]:
         head, at = self.on[0].head, self.on[0].layout.prefix
@@ -141,7 +143,10 @@ class ConditionToken(nn.Module):
 
 
 class Projection(nn.Module):
-    """``p + strength · size · U (g(c) * (V (p - mean) / spread + b))`` of a pooled picture; ``U`` is 0 at first."""
+    """A low-rank change of the pooled vector ``p`` that depends on the instruction ``c``; ``U`` starts at 0.
+
+    p' = p + strength · size · U (g(c) * (V (p - mean) / spread + b))
+    """
 
     mean: Tensor
     spread: Tensor
@@ -156,7 +161,6 @@ class Projection(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def measure(self, pooled: Float[Tensor, "n p"]) -> None:
-        """Measure mean, spread and length of pictures."""
         self.mean = pooled.mean(0)
         self.spread = (pooled - self.mean).square().mean().sqrt().clamp(min=1e-6)
         self.size = pooled.norm(dim=1).mean()
@@ -169,21 +173,23 @@ class Projection(nn.Module):
 
 
 def refuse_long(on: Encoder, instruction: str) -> None:
-    """Refuse an instruction that is too long for the text encoder."""
+    """Check that an instruction fits into the text encoder."""
     if isinstance(on.text, TrainableText) and on.text.n_cut([instruction]):
         raise InputError(
-            f"The instruction that begins with {instruction[:40]!r} has {len(instruction.split()):,} words, more than "
-            f"the text encoder of {on.name!r} reads. Expected a short phrase, such as 'the colour'. Shorten it."
+            f"The instruction {instruction[:40]!r}… is too long for the text encoder of {on.name!r}: it has "
+            f"{len(instruction.split()):,} words. Use a short phrase, such as 'the colour'."
         )
 
 
 class Instructed(nn.Module):
-    """The change that an instruction makes: in the last layers, and in the projection of their output to the words.
+    """Layers and projection that depend on an instruction.
 
-    ``c`` mixes the sentences of the trained instructions, ``Σ_k softmax(SHARPNESS cos)_k c_k``, and replaces the
-    given sentence. If its best cosine with these is no higher than the mean cosine between different trained
-    instructions, nothing changes; from half-way between that and 1, the full change applies. So an untrained
-    instruction is no worse than none. ``keep`` scales every change.
+    The instruction's vector is replaced by a mixture of the trained instructions' vectors ``c_k``:
+
+        c = Σ_k softmax(SHARPNESS cos)_k c_k
+
+    Let ``far`` be the mean cosine between different trained instructions. The change of the encoder grows linearly with
+    the best cosine: none up to ``far``, full from ``(1 + far) / 2``. It is multiplied by ``keep``.
     """
 
     form = "instructed_layers"
@@ -204,7 +210,6 @@ class Instructed(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, questions: Sequence[Sequence[str]], **sizes: int) -> Self:
-        """Return the untrained module, which changes nothing yet; takes the wordings of each instruction."""
         taught = tuple(words for wordings in questions for words in wordings)
         found = cls(on, len(taught), **sizes)
         found.taught, found.sentences = taught, normalize(own_vectors(on.text, taught), dim=1).clone()
@@ -216,37 +221,35 @@ class Instructed(nn.Module):
 
     @property
     def below(self) -> Encoder:
-        """Return the encoder below the changed layers; its pooled vectors are their input."""
         return self.layers.below
 
     @torch.no_grad()
     def plain(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Return the lower encoder's pictures as the whole encoder pools them."""
+        """Return the original encoder's pooled vectors, from the outputs of :attr:`below`."""
         rest, head = self.layers.changed(self.sentences[0], 0.0)
         return torch.cat([head(rest(part.float())) for part in vectors.split(STEP)])
 
     def measure(self, vectors: Float[Tensor, "n f"]) -> Float[Tensor, "n p"]:
-        """Measure spreads and means on the lower encoder's pictures; returns them as the whole encoder pools them."""
+        """Compute the statistics of both parts and return the original encoder's pooled vectors."""
         pooled = self.plain(vectors)
         self.layers.measure(vectors[:: max(1, len(vectors) // 128)].float())
         self.projection.measure(pooled)
         return pooled
 
     def read(self, instruction: Float[Tensor, "b e"]) -> tuple[Float[Tensor, "b e"], Float[Tensor, " b"]]:
-        """Sentences → mixtures of the trained instructions, and the share of the change that applies."""
+        """Return mixtures of the trained instructions, and the share of the change to apply."""
         cosines = normalize(instruction, dim=1) @ self.sentences.T
         near = (1 + self.far) / 2
         trust = ((cosines.amax(1) - self.far) / (near - self.far)).clamp(0, 1)
         return (SHARPNESS * cosines).softmax(1) @ self.sentences, trust
 
     def pooled(self, vectors: Float[Tensor, "b f"], instruction: Float[Tensor, "b e"]) -> Float[Tensor, "b p"]:
-        """Return the lower encoder's pictures, each under an encoded instruction, before the projection."""
         rest, head = self.layers.changed(instruction)
         seen: Tensor = head(rest(vectors))
         return seen
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return the encoder, which now takes instructions."""
+        """Return the encoder with support for instructions."""
         digest = digest_of(self.delta(on), on, keep)
 
         @torch.no_grad()
@@ -282,20 +285,19 @@ class Instructed(nn.Module):
         return seeing_the_same(on, name, digest, lambda: on.text, under)
 
     def say_untaught(self, name: str, instruction: str, sentence: Float[Tensor, " e"], trust: float) -> None:
-        """Warn about an untrained instruction: it is understood by its similarity to the trained ones."""
+        """Warn that an instruction was not trained, and name the most similar trained one."""
         cosines = self.sentences @ normalize(sentence, dim=0)
         best = int(cosines.argmax())
         if instruction in self.taught or float(cosines[best]) >= SAID:
             return
         _logger.warning(
-            "%s did not learn the instruction %r, and nothing was measured for it. It learnt %s. The most similar is "
-            "%r, with a cosine of %.2f between the sentences, so %.0f %% of that instruction's change is applied.",
+            "%s was not trained on the instruction %r, so its accuracy is unknown. It was trained on %s. The most "
+            "similar is %r (cosine %.2f), so SeeWhy applies %.0f %% of that instruction's change.",
             *(name, instruction, ", ".join(map(repr, self.taught[:8])), self.taught[best], float(cosines[best])),
             100 * trust,
         )
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return all weights except the encoder's own."""
         return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
 
     def facts(self) -> dict[str, Any]:
@@ -306,7 +308,7 @@ class Instructed(nn.Module):
         rank, n_layers = sizes_of(facts, "rank", "n_layers")
         taught = facts["taught"]
         if not isinstance(taught, list) or not all(isinstance(one, str) for one in taught):
-            raise ValueError("its instructions are no list of texts")
+            raise ValueError("its instructions must be a list of texts")
         found = cls(on, len(taught), rank, n_layers)
         found.taught = tuple(taught)
         found.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

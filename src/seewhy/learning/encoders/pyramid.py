@@ -1,4 +1,4 @@
-"""A feature pyramid on the stages of a trunk: a finer map with the information of the coarsest one."""
+"""A feature pyramid on the stages of a trunk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ...errors import ModelError
 from .delta import halves_of, sizes_of
 
 N_LEVELS = 3
-"""Most maps, including the trunk's own."""
+"""Maximum number of levels."""
 WIDTH = 128
 """Channels of every level."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A map inside a trunk."""
+    """A feature map inside a trunk."""
 
     layer: str
     kind: str
@@ -34,7 +34,7 @@ class Stage:
 
 
 def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels: int = N_LEVELS) -> list[Stage]:
-    """Return the last map of every size in a trunk, finest first; the last one is its output."""
+    """Return the last feature map of each size, finest first, ending with the trunk's output."""
     trace = Arrangements(trunk, example_pixels(size))
     own = layout.to_grid(trace.output)
     last = (int(own.shape[2]), int(own.shape[3]))
@@ -45,15 +45,15 @@ def stages_of(trunk: nn.Module, layout: Layout, size: tuple[int, int], n_levels:
             found[grid] = Stage(layer, kind, out.shape[1 if kind == "nchw" else 3], grid)
     if not found:
         raise ModelError(
-            f"A pyramid was requested, and all maps of this encoder have {last[0]} x {last[1]} cells. Expected an "
-            "encoder with stages, such as a convolutional network. Leave the pyramid out, or take another encoder."
+            f"A pyramid needs feature maps of several sizes, but all maps of this encoder have {last[0]} x {last[1]} "
+            "patches. Use a convolutional network, or train without a pyramid."
         )
     finer = sorted(found.values(), key=lambda stage: stage.grid, reverse=True)
     return [*finer, Stage("", "nchw", own.shape[1], last)][-n_levels:]
 
 
 class Pyramid(nn.Module):
-    """Maps of all stages in one width, each added to the coarser ones (FPN, Lin et al. 2017, arXiv:1612.03144)."""
+    """A feature pyramid (FPN, Lin et al. 2017, arXiv:1612.03144)."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, stages: Sequence[Stage], width: int = WIDTH) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class Pyramid(nn.Module):
 
     @classmethod
     def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:
-        """Return a pyramid on a copy of an encoder's trunk; its own layers start at random."""
+        """Return an untrained pyramid on a copy of an encoder's trunk."""
         stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels)
         return cls(halves_of(encoder)[0], encoder.layout, stages, width)
 
     @classmethod
     def restored(cls, trunk: nn.Module, layout: Layout, facts: Any) -> Self:
-        """Build a pyramid on a trunk from the result of :meth:`facts`; its layers are zero until tensors are loaded."""
+        """Build a pyramid from :meth:`facts`, with zero weights."""
         stages = [Stage(s["layer"], s["kind"], s["width"], tuple(s["grid"])) for s in facts["stages"]]
         sizes_of(facts, "width")
         for stage in facts["stages"]:
@@ -101,16 +101,15 @@ class Pyramid(nn.Module):
         return tuple(reversed(made))
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """Return the finest map."""
         return self.levels(pixels)[0]
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts needed besides tensors to build its layers again, as JSON."""
+        """Return the fields for :meth:`restored`, as JSON."""
         return {"width": self.width, "stages": [asdict(stage) for stage in self.stages]}
 
 
 def listen(trunk: nn.Module, layer: str, found: dict[str, Tensor]) -> RemovableHandle:
-    """Store a layer's output under its name, until the handle is removed."""
+    """Register a hook that stores the output of a layer."""
 
     def look(_: nn.Module, _given: Any, out: Tensor) -> None:
         found[layer] = out

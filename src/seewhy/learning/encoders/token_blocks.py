@@ -1,4 +1,4 @@
-"""The blocks of transformers, in trunks and text halves: where to find them, and how to add vectors."""
+"""Access to transformer blocks, and insertion of tokens."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ IMAGE_STACKS = (
     "tower.layers",
     "tower.layer",
 )
-"""Where timm, open_clip and transformers store the blocks of a picture tower, in the trunks that SeeWhy cuts."""
+"""Paths of the image encoder's blocks in timm, open_clip and transformers."""
 TEXT_STACKS = ("model.transformer.resblocks", "model.text.transformer.resblocks", "model.text_model.encoder.layers")
-"""Where open_clip and transformers store the blocks of a text half."""
+"""Paths of the text encoder's blocks in open_clip and transformers."""
 FIRST_NORMS = ("visual.ln_pre", "tower.pre_layrnorm", "tower.pre_layernorm", "module.norm_pre")
-"""Where they store the norm before a picture tower's first block, if there is one."""
+"""Paths of the norm before the image encoder's first block."""
 
 
 def inside(module: nn.Module, path: str) -> nn.Module | None:
-    """Return a submodule, if it exists."""
     try:
         return module.get_submodule(path)
     except AttributeError:
@@ -38,14 +37,14 @@ def inside(module: nn.Module, path: str) -> nn.Module | None:
 
 
 def image_stack(encoder: Encoder) -> str | None:
-    """Return the path of a vision transformer's blocks, except the last, in the trunk; else ``None``."""
+    """Return the path of a vision transformer's blocks in the trunk, or ``None``."""
     if not isinstance(encoder.head, LastBlock) or encoder.layout.grid is None:
         return None
     return _stack(encoder.trunk, IMAGE_STACKS)
 
 
 def text_stack(words: nn.Module) -> str | None:
-    """Return the path of a text encoder's blocks; ``None`` if no known ones are found."""
+    """Return the path of a text encoder's blocks, or ``None``."""
     return _stack(words, TEXT_STACKS)
 
 
@@ -62,7 +61,7 @@ def first_norm(trunk: nn.Module) -> nn.Module:
 
 
 def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
-    """Return a second view of a block with ``n`` more leading tokens that get no rotary position."""
+    """Return a view of a block with ``n`` more prefix tokens, which get no rotary position."""
     changes = {}
     for name, part in block.named_modules():
         if name and isinstance(count := getattr(part, "num_prefix_tokens", None), int):
@@ -73,7 +72,7 @@ def with_more_prefix(block: nn.Module, n: int) -> nn.Module:
 
 
 class Placed(nn.Module):
-    """A block with learnt vectors among its tokens."""
+    """A block that inserts learnt vectors among its tokens."""
 
     def __init__(
         self, block: nn.Module, vectors: Callable[[], Float[Tensor, "p d"]], at: int, *, replaces: bool
@@ -88,7 +87,7 @@ class Placed(nn.Module):
 
 
 class Without(nn.Module):
-    """The layers after the blocks, without some of the tokens."""
+    """Layers applied after some tokens are removed."""
 
     def __init__(self, tail: nn.Module, at: int, n: int) -> None:
         super().__init__()

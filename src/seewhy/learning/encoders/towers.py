@@ -1,4 +1,4 @@
-"""An encoder's own halves after training: copies of its picture tower, of its words tower, or of both."""
+"""Trained copies of an encoder's image encoder, text encoder or both."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from .projection import restored
 from .pyramid import Pyramid
 
 Halves = Literal["image", "text", "towers"]
-"""Which halves are trained: one, or both."""
+"""Encoders to train: image, text or both."""
 BATCH = 64
-"""Sentences encoded at once."""
+"""Sentences per batch."""
 SOURCES = ("class", "caption")
-"""Kinds of text; by default an encoder uses the last one's prefix."""
+"""Kinds of text; the last is the default."""
 
 
 class TunedHalves(nn.Module, ABC):
-    """Copies of an encoder's halves, and further trained parts that the encoder lacks."""
+    """Trained copies of an encoder's parts, and additional trained layers."""
 
     added: ClassVar[str]
 
     @abstractmethod
     def fresh(self, on: Encoder) -> Self:
-        """Return the same halves before any training."""
+        """Return the same parts before training."""
 
     def between(self, on: Encoder, tensors: Mapping[str, Tensor], keep: float) -> Self:
-        """Interpolate towards the trained weights by ``keep`` (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
+        """Interpolate between original and trained weights (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903)."""
         if keep == 1.0:
             return self
         found = self.fresh(on)
@@ -52,7 +52,7 @@ class TunedHalves(nn.Module, ABC):
         return found
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return the tensors that differ from the encoder's, and all that it lacks."""
+        """Return the tensors that differ from the original encoder."""
         before = dict(self.fresh(on).named_children())
         parts = {name: part for name, part in self.named_children() if name in before}
         more: nn.Module | None = getattr(self, self.added)
@@ -61,18 +61,18 @@ class TunedHalves(nn.Module, ABC):
 
 
 def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
-    """Return the encoder's text encoder, if its weights can be trained."""
+    """Return the text encoder, and check that its weights can be trained."""
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
-            f"The text encoder of {on.name!r} does not expose weights to train. Expected the embedded encoder, or one "
-            f"under 'open_clip:' or 'hf:'. Take one of those, or train {instead} on top of this one: train={instead!r}."
+            f"The text encoder of {on.name!r} cannot be trained. Use the embedded encoder, one under 'open_clip:' or "
+            f"'hf:', or train={instead!r}."
         )
     return tower
 
 
 class TunedTowers(TunedHalves):
-    """Copies of an encoder's halves, ``None`` for an untrained one; a detector's ``heads`` are stored with them."""
+    """Copies of an image and a text encoder, ``None`` where not trained, and optionally a detector's ``heads``."""
 
     added = "heads"
 
@@ -91,7 +91,6 @@ class TunedTowers(TunedHalves):
 
     @classmethod
     def before(cls, on: Encoder, form: Halves) -> Self:
-        """Return an encoder's halves before any training, frozen; the original encoder does not change."""
         tower = trainable(on)
         words = None if form == "image" else freeze(copy.deepcopy(tower.module)).cpu()
         if form == "text":
@@ -102,20 +101,19 @@ class TunedTowers(TunedHalves):
         return self.before(on, self.form)
 
     def image_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        """Return trunk, pool and projection, of towers that have a picture half."""
         assert self.trunk is not None
         assert self.pool is not None
         assert self.projection is not None
         return self.trunk, self.pool, self.projection
 
     def image(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """Return pictures in the space of the texts, not of unit length."""
+        """Return image vectors in the text space, without normalisation."""
         trunk, pool, projection = self.image_parts()
         vectors: Tensor = projection(pool(trunk(pixels)))
         return vectors
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return an encoder made of the copies; if nothing is kept, it behaves like the original."""
+        """Return the trained encoder; with ``keep`` 0 it equals the original one."""
         if not keep:
             return seeing_the_same(on, name, on.fingerprint, lambda: on.text, on.under if on.takes_condition else None)
         tensors = self.delta(on)
@@ -148,7 +146,7 @@ class TunedTowers(TunedHalves):
 
 
 class TunedText(OpenedText):
-    """The text encoder of a tuned encoder; its weights can be trained further."""
+    """The text encoder of a tuned encoder, which can be trained further."""
 
     def __init__(self, tower: TrainableText, towers: TunedTowers, fingerprint: str) -> None:
         self.tower = tower
@@ -177,7 +175,7 @@ class TunedText(OpenedText):
 
 
 class TunedPictures(TunedHalves):
-    """Copies of an encoder's trunk and pooling, with layers ``behind``; its text encoder does not share this space."""
+    """Copies of an encoder's trunk and pooling, followed by additional layers ``behind``."""
 
     added = "behind"
     form: ClassVar[str] = "pictures"
@@ -191,7 +189,6 @@ class TunedPictures(TunedHalves):
 
     @classmethod
     def before(cls, on: Encoder, pyramid: Mapping[str, Any] | None = None) -> Self:
-        """Return an encoder's halves before any training, frozen; the original encoder does not change."""
         trunk, pool = halves_of(on)
         if pyramid is None:
             return cls(trunk, pool)
@@ -202,11 +199,9 @@ class TunedPictures(TunedHalves):
 
     @property
     def pyramid(self) -> Mapping[str, Any] | None:
-        """Return the facts of the pyramid on the trunk, if there is one."""
         return self.trunk.facts() if isinstance(self.trunk, Pyramid) else None
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return an encoder made of the copies."""
         tensors = self.delta(on)
         own = self.between(on, tensors, keep)
         trunk = own.trunk
@@ -237,7 +232,7 @@ class TunedPictures(TunedHalves):
 
 
 class PrefixedWords(nn.Module):
-    """``G([p_s, words])``: learnt vectors of each kind of text before words (Saito et al. 2023, arXiv 2206.01125)."""
+    """Text encoder with a learnt prefix for each kind of text (Saito et al. 2023, arXiv 2206.01125)."""
 
     form = "prefix"
 
@@ -248,7 +243,7 @@ class PrefixedWords(nn.Module):
 
     @classmethod
     def before(cls, on: Encoder, n_tokens: int = 1) -> Self:
-        """Return a frozen copy of an encoder's text half, with random prefixes that start like a word."""
+        """Return a frozen copy of the text encoder, with random prefixes."""
         tower = trainable(on)
         vectors = tower.embed(tower.tokens(["a word"])).vectors.detach()
         found = cls(freeze(copy.deepcopy(tower.module)).cpu(), vectors.shape[2], n_tokens)
@@ -257,12 +252,12 @@ class PrefixedWords(nn.Module):
         return found
 
     def forward(self, source: Int[Tensor, " n"], *tokens: Tensor) -> Float[Tensor, "n d"]:
-        """Texts, each with its kind → vectors, not of unit length."""
+        """Return text vectors without normalisation, given the kind of each text."""
         said = embed(self.words, tokens).with_prefix(self.prefix[source])
         return encode_tokens(self.words, said).pooled
 
     def grown(self, on: Encoder, name: str, keep: float) -> Encoder:
-        """Return the encoder with another text half, which reads captions; under ``"class"`` it reads class names."""
+        """Return the encoder with the caption prefix; ``under("class")`` selects the prefix of class names."""
         digest = digest_of(self.delta(on), on, keep)
 
         def reading(source: str, own_name: str, other: bool) -> Encoder:
@@ -272,16 +267,12 @@ class PrefixedWords(nn.Module):
 
         def under(source: str) -> Encoder:
             if source not in SOURCES:
-                raise InputError(
-                    f"The prefix {source!r} was given to {name!r}, which was trained on classes and captions. "
-                    f"Expected {' or '.join(map(repr, SOURCES))}. Take one of them, or leave it out for captions."
-                )
+                raise InputError(f"The prefix of {name!r} must be {' or '.join(map(repr, SOURCES))}, got {source!r}.")
             return reading(source, f"{name}#{source}", other=False)
 
         return reading(SOURCES[-1], name, other=True)
 
     def delta(self, on: Encoder) -> dict[str, Tensor]:
-        """Return the prefixes, and the text half's tensors that differ from the encoder's."""
         changed = state_delta({"words": self.words}, {"words": trainable(on).module}, whole=False)
         return {"prefix": self.prefix.detach().cpu(), **changed}
 
@@ -303,7 +294,7 @@ class PrefixedWords(nn.Module):
 
 
 class PrefixedText:
-    """The text encoder of an encoder with prefixes, for one kind of text; ``keep`` is their weight."""
+    """Text encoder with the prefix of one kind of text; ``keep`` is the interpolation weight."""
 
     def __init__(self, tower: TrainableText, words: PrefixedWords, source: str, keep: float, fingerprint: str) -> None:
         self.tower, self.words, self.source, self.keep = tower, words, SOURCES.index(source), keep

@@ -1,4 +1,4 @@
-"""Objectives: the losses that train an encoder or the layers behind it."""
+"""Training objectives."""
 
 from ...registry import Registry
 from .contrastive import Contrastive, Objective

@@ -1,4 +1,4 @@
-"""The base classes of objectives, and of those that compare every picture of a batch with every text in it."""
+"""Base classes of training objectives."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ...bounds import Bound, SomePart, check_fields
 from ...errors import InputError
 
 BLOCK = 2**21
-"""Most scores held at once; larger sets are computed row by row, and again for the gradient."""
+"""Maximum number of scores in memory; larger batches are computed in blocks with checkpointing."""
 
 Labels = Shaped[Tensor, "n ..."] | tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]
-"""Labels of pairs; or of pictures and of texts."""
+"""Labels of pairs, or separate labels of pictures and texts."""
 Sides = tuple[Shaped[Tensor, "a ..."], Shaped[Tensor, "n ..."]] | None
 """Labels of rows and of columns, if given."""
 Scores = Float[Tensor, "a n"]
 Own = Int[Tensor, " a"]
-"""The column that belongs to each row."""
+"""Index of the matching column of each row."""
 Costs = Float[Tensor, " a"]
 Regions = Float[Tensor, "b r d"]
 Words = Float[Tensor, "b t d"]
@@ -36,13 +36,18 @@ SameLabel = Literal["negative", "masked", "positive"]
 
 
 class Objective(ABC):
-    """A training objective: a frozen dataclass of the paper's parameters; ``state()`` holds its own learnt values.
+    """A training objective: a frozen dataclass of its parameters.
 
-    Class attributes: name: registered name; ``paper`` is its source, ``needs`` says what a batch must hold. cost: in
-        forward passes per sample, besides those of the trained network. n_texts: texts per picture that are compared
-        at once, drawn as their ``spans`` say. uses_labels: whether it uses classes, or findings in pictures, if
-        samples have them. plain_pairs: whether pictures with texts are enough; if not, ``options`` of ``seewhy
-        adapt`` give the rest. small: quick settings for tests and trials: ``cls(**cls.small)``.
+    Class attributes:
+
+    * ``name``: registered name.
+    * ``paper``: source.
+    * ``needs``: contents of a batch.
+    * ``cost``: additional forward passes per sample.
+    * ``n_texts``: texts compared per picture, drawn according to ``spans``.
+    * ``uses_labels``: whether classes or findings are used.
+    * ``plain_pairs``: whether pictures with texts are enough; otherwise ``options`` of ``seewhy adapt`` are needed.
+    * ``small``: quick settings for tests: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -61,33 +66,32 @@ class Objective(ABC):
         self.check()
 
     def check(self) -> None:
-        """Refuse fields that contradict each other; most objectives have none."""
+        """Check that fields do not contradict each other."""
         return
 
     def refusal(self, *names: str, expected: str) -> InputError:
-        """Return the error for contradictory fields."""
         given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return InputError(f"The objective {self.name} was given {given}. Expected {expected}. Change them.")
+        return InputError(f"{expected} for the objective {self.name}, got {given}.")
 
 
 def precise(vectors: Tensor) -> Tensor:
-    """Convert to single precision, unless it is already that or better."""
+    """Convert to single precision, except for double precision input."""
     return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 class Temperature(nn.Module, ABC):
-    """Turns cosines into scores, with learnt parameters that belong to the task."""
+    """A module that scales cosines to scores."""
 
     @abstractmethod
     def forward(self, cosine: Float[Tensor, "*a n"]) -> Float[Tensor, "*a n"]:
         """Return the scores."""
 
     def hold(self) -> None:
-        """Clamp the parameters to their bounds, after a step."""
+        """Clamp the parameters to their bounds."""
 
 
 class Fixed(Temperature):
-    """Multiplies the cosine by ``scale``; nothing is learnt."""
+    """Scores ``scale · cosine`` with a fixed scale."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ class Fixed(Temperature):
 
 
 class Learnt(Temperature):
-    """Multiplies the cosine by ``exp(log_scale)``, from 1 to ``most``, and adds a bias if one is given."""
+    """Scores ``exp(log_scale) · cosine``, with a learnt scale from 1 to ``most`` and an optional bias."""
 
     def __init__(self, scale: float, most: float, bias: float | None = None) -> None:
         super().__init__()
@@ -116,11 +120,11 @@ class Learnt(Temperature):
 
 
 LEAST = 0.01
-"""Least temperature if the temperature itself is learnt: CLIP's bound."""
+"""Lower bound of a learnt temperature (CLIP)."""
 
 
 class Divided(Temperature):
-    """Divides the cosine by a learnt temperature."""
+    """Scores ``cosine / temperature``, with a learnt temperature."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -135,19 +139,19 @@ class Divided(Temperature):
 
 
 class Contrastive(Objective):
-    """Compares each picture with all texts and each text with all pictures, row by row.
+    """An objective that compares all pictures of a batch with all texts.
 
-    Each objective defines a row's cost and each direction's weight; the base class computes scores in blocks.
+    Subclasses define the cost of a row of scores and the weights of both directions.
     """
 
     needs: ClassVar[str] = "pictures with a text each"
 
     @abstractmethod
     def state(self) -> Temperature:
-        """Return a new module that turns cosines into scores; its parameters are learnt beside the networks."""
+        """Return a new module that scales cosines; its parameters are learnt."""
 
     def weights(self) -> tuple[float, float]:
-        """Return the weights of pictures to texts and of texts to pictures; a direction of weight 0 is not computed."""
+        """Return the weights of both directions: pictures to texts, texts to pictures."""
         return 0.5, 0.5
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
@@ -157,12 +161,12 @@ class Contrastive(Objective):
     def same_label_rows(
         self, scores: Scores, own: Own, labels: Sides, form: SameLabel, what: str, instead: str
     ) -> Costs:
-        """Return the cross entropy, with other pairs of the same label wrong, left out, or right in equal parts."""
+        """Return the cross entropy of each row, treating other pairs of the same label as ``form`` says."""
         if form == "negative":
             return cross_entropy(scores, own, reduction="none")
         if labels is None:
             raise InputError(
-                f"The objective {self.name} was given no labels. Expected {what}. Give labels, or take {instead}."
+                f"labels must be given for the objective {self.name}: it needs {what}. Give labels, or set {instead}."
             )
         alike = labels[0][:, None] == labels[1]
         if form == "positive":
@@ -179,7 +183,7 @@ class Contrastive(Objective):
         *,
         share: tuple[int, int] | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked."""
+        """Check the input and return the loss."""
         sides = None if labels is None else labels if isinstance(labels, tuple) else (labels, labels)
         _check(self.name, image, text, sides)
         scored = self.state().to(image.device).requires_grad_(False) if state is None else cast(Temperature, state)
@@ -199,7 +203,7 @@ class Contrastive(Objective):
     def _direction(
         self, rows: Tensor, columns: Tensor, labels: Sides, state: Temperature, first: int, last: int
     ) -> Float[Tensor, ""]:
-        """The sum of the rows that count, by blocks."""
+        """Return the sum of the costs of rows ``first`` to ``last``."""
 
         def block(first: int, last: int) -> Tensor:
             own = torch.arange(first, last, device=rows.device)
@@ -216,10 +220,10 @@ class Contrastive(Objective):
 
 @dataclass(frozen=True)
 class LearntScale(Contrastive):
-    """Scores are cosines times ``exp(theta)``, a learnt scale kept between 1 and ``max_scale``.
+    """Scores ``exp(theta) · cosine`` with a learnt scale.
 
     Args:
-        temperature: temperature at the start (CLIP: 0.07).
+        temperature: initial temperature (CLIP: 0.07).
         max_scale: largest factor on the cosines (CLIP: 100).
     """
 
@@ -228,7 +232,7 @@ class LearntScale(Contrastive):
 
     def check(self) -> None:
         if self.temperature * self.max_scale < 1:
-            expected = "a temperature of at least 1 / max_scale"
+            expected = "temperature must be at least 1 / max_scale"
             raise self.refusal("temperature", "max_scale", expected=expected)
 
     def state(self) -> Temperature:
@@ -236,7 +240,7 @@ class LearntScale(Contrastive):
 
 
 class RandomBoxes(Contrastive):
-    """Compares whole pictures with texts, and adds a detector's heads on random boxes of each picture."""
+    """An objective that also trains a detector's heads on random boxes."""
 
     n_boxes: int
     smallest: float
@@ -244,31 +248,30 @@ class RandomBoxes(Contrastive):
 
 
 class Regional(Contrastive):
-    """Compares whole pictures and texts when called; :meth:`local` compares parts, with weight ``local_weight``."""
+    """An objective with an additional loss on patches and words, :meth:`local`, of weight ``local_weight``."""
 
     parts: ClassVar[Literal["words", "texts"]]
     across: ClassVar[bool] = True
-    """Whether parts of a text are also compared with those of other pictures."""
+    """Whether words are also compared with regions of other pictures."""
     local_weight: float
 
     def local(
         self, regions: Regions, words: Words, said: Said | None = None, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """Return the checked loss of the parts: words must be near the regions that they name."""
+        """Check the input and return the loss between regions and words."""
         filled = words.new_ones(words.shape[:2]).bool() if said is None else said
         fits = len(regions) == len(words) and regions.shape[2] == words.shape[2] and filled.shape == words.shape[:2]
         if not fits or not regions.shape[1] or not len(words) or not filled.any(1).all():
             raise InputError(
-                f"{self.name} was given regions, words and their mask of the shapes {tuple(regions.shape)}, "
-                f"{tuple(words.shape)}, {tuple(filled.shape)}. Expected regions and at least one word per "
-                "picture, all of one width. Give a batch of pairs, none of them empty."
+                f"{self.name} needs regions and at least one word per picture, all of the same width, got shapes "
+                f"{tuple(regions.shape)} (regions), {tuple(words.shape)} (words) and {tuple(filled.shape)} (mask)."
             )
         new = self.state().to(words.device).requires_grad_(False) if state is None else state
         return self.local_loss(regions, words, filled, new)
 
     @abstractmethod
     def local_loss(self, regions: Regions, words: Words, said: Said, state: nn.Module) -> Float[Tensor, ""]:
-        """Return the loss to minimise."""
+        """Return the loss."""
 
 
 def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor] | None) -> None:
@@ -277,6 +280,6 @@ def _check(name: str, image: Tensor, text: Tensor, labels: tuple[Tensor, Tensor]
         given = f"{tuple(image.shape)}, {tuple(text.shape)}"
         given += "" if labels is None else f", {' and '.join(dict.fromkeys(str(len(side)) for side in labels))}"
         raise InputError(
-            f"{name} was given pictures, texts and labels of the shapes {given}. Expected one row of each per "
-            "pair, all of one width. Give a batch of pairs."
+            f"{name} needs pictures, texts and labels with one row per pair and vectors of the same width, got shapes "
+            f"{given}."
         )

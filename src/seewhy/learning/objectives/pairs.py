@@ -1,4 +1,4 @@
-"""Objectives over pictures with a text each: the loss of a row of scores, and the weight of each direction."""
+"""Objectives on pairs of a picture and a text."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ from .contrastive import (
 @objectives.register
 @dataclass(frozen=True)
 class CLIP(LearntScale):
-    """The default: each picture must find its own text among those of the batch, and each text its picture.
+    """Symmetric cross entropy between the pictures and the texts of a batch (the default).
 
-    ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2`` (section 2.3).
+        s_ij = exp(theta) cos(image_i, text_j)
+        loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2
 
-    Equal to ``open_clip.loss.ClipLoss`` in loss and gradients, also over several processes. As there, two pairs with
-    the same text count as wrong for one another. The loss of a random start is about ``ln(batch)``.
+    Follows section 2.3 of the paper; ``theta`` is learnt. Loss and gradients equal ``open_clip.loss.ClipLoss``, also
+    over several processes. Pairs with identical texts count as wrong for one another. At random initialisation the loss
+    is about ``ln(batch_size)``.
 
     Example:
         >>> round(float(CLIP(temperature=1.0)(torch.eye(2), torch.eye(2))), 4)  # log(1 + exp(-1))
@@ -52,16 +54,20 @@ class CLIP(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class SigLIP(Contrastive):
-    """Decides for each picture and each text whether they belong together.
+    """Sigmoid loss over all combinations of a picture and a text.
 
-    ``s_ij = exp(t) cos(image_i, text_j) + b``; ``loss = -1/n sum_ij log sigmoid(z_ij s_ij)``, where ``z`` is 1 for a
-    pair and -1 for all others (equation 1 and algorithm 1). ``t`` and ``b`` are learnt; the paper has no ``max_scale``.
+        s_ij = exp(t) cos(image_i, text_j) + b
+        loss = -1/n sum_ij log sigmoid(z_ij s_ij)
 
-    Equal to ``open_clip.loss.SigLipLoss`` in loss and gradients, also over several processes.
+    * ``z_ij``: 1 for a pair, -1 otherwise.
+    * ``t``, ``b``: learnt scale and bias.
+
+    Follows equation 1 and algorithm 1 of the paper, which has no ``max_scale``. Loss and gradients equal
+    ``open_clip.loss.SigLipLoss``, also over several processes.
 
     Args:
-        scale: factor on the cosines at the start (paper: 10).
-        bias: bias at the start (paper: −10); it keeps the many wrong pairs cheap.
+        scale: initial factor on the cosines (paper: 10).
+        bias: initial bias (paper: −10).
         max_scale: largest factor on the cosines.
     """
 
@@ -74,7 +80,7 @@ class SigLIP(Contrastive):
 
     def check(self) -> None:
         if self.scale > self.max_scale:
-            raise self.refusal("scale", "max_scale", expected="scale to be at most max_scale")
+            raise self.refusal("scale", "max_scale", expected="scale must be at most max_scale")
 
     def state(self) -> Temperature:
         return Learnt(self.scale, self.max_scale, self.bias)
@@ -90,16 +96,19 @@ class SigLIP(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class ALIGN(Contrastive):
-    """Each picture must find its own text and each text its own picture, with smoothed labels.
+    """Cross entropy in both directions with label smoothing.
 
-    ``s_ij = cos(image_i, text_j) / sigma``; ``loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)`` (equations 1 and 2),
-    where ``q_i`` is ``label_smoothing / n`` everywhere, and the rest of 1 is added at ``i``. ``sigma`` is learnt.
+        s_ij = cos(image_i, text_j) / sigma
+        loss = mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)
 
-    The authors published no code. The loss is twice that of the port in transformers, which takes the mean of both
-    directions where the paper takes the sum.
+    * ``sigma``: learnt temperature.
+    * ``q_i``: target ``i`` with label smoothing.
+
+    Follows equations 1 and 2 of the paper, whose authors published no code. The port in transformers averages both
+    directions, so its loss is half as large.
 
     Args:
-        temperature: temperature at the start (paper: 1).
+        temperature: initial temperature (paper: 1).
         label_smoothing: label smoothing, 0 to 1 (paper: 0.1).
     """
 
@@ -122,18 +131,19 @@ class ALIGN(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class ConVIRT(Contrastive):
-    """Each picture must find a sentence of its own report and, with less weight, each sentence its picture.
+    """Weighted cross entropy in both directions between pictures and sentences of their reports.
 
-    ``s_ij = cos(image_i, text_j) / tau``; ``loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)`` (equations
-    2 to 4). Every step draws one sentence of each report.
+        s_ij = cos(image_i, text_j) / tau
+        loss = lam mean_i CE(s_i·, i) + (1 - lam) mean_j CE(s_·j, j)
 
-    The authors published no training code. Equal to ``NTXentLoss`` of the most used port, whose text side gets no
-    gradient. As in the paper, two reports with the same words ("no effusion") count as wrong for one another.
+    Follows equations 2 to 4 of the paper, whose authors published no training code. Each step draws one sentence per
+    report. Reports with identical sentences ("no effusion") count as wrong for one another. The loss equals
+    ``NTXentLoss`` of the most used port, whose text encoder gets no gradient.
 
     Args:
-        temperature: temperature, which is fixed (paper: 0.1).
-        lam: weight of pictures against sentences, 0 to 1 (paper: 0.75).
-        spans: part of a report to draw: ``"sentence"``, or ``"text"`` for all of it.
+        temperature: fixed temperature ``tau`` (paper: 0.1).
+        lam: weight of the direction from pictures to sentences, 0 to 1 (paper: 0.75).
+        spans: text to draw from a report: one ``"sentence"``, or the whole ``"text"``.
     """
 
     name: ClassVar[str] = "convirt"
@@ -154,16 +164,18 @@ class ConVIRT(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class MedCLIP(LearntScale):
-    """Similarities of pictures and texts must follow the similarity of their findings.
+    """Cross entropy in both directions with soft targets from the similarity of findings.
 
-    ``s_ij = exp(theta) cos(image_i, text_j)``; ``q_i = softmax_j(l_i · m_j)``, with ``l`` the findings of pictures
-    and ``m`` those of texts: 1 present, -1 absent, 0 uncertain or not mentioned; ``loss = (mean_i CE(s_i·, q_i) +
-    mean_j CE(s_·j, q_j)) / 2`` (section 3.3). Labels may also be classes; then items of one class are similar.
-    Without labels it is CLIP's objective, as in the authors' code.
+        s_ij = exp(theta) cos(image_i, text_j)
+        q_i  = softmax_j(l_i · m_j)
+        loss = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2
 
-    Follows ``_soft_clip_loss`` of the authors' code; the paper divides by the lengths of ``l`` and ``m``, which makes
-    the targets nearly even. Its second term, for augmented texts, is left out. Pictures and texts need not be pairs:
-    ``labels`` may be two, one for each side.
+    * ``theta``: learnt.
+    * ``l``, ``m``: findings of pictures and texts: 1 present, -1 absent, 0 uncertain or not mentioned.
+
+    Follows section 3.3 of the paper and ``_soft_clip_loss`` of the authors' code. The paper normalises ``l`` and ``m``,
+    which makes the targets nearly uniform. The second term, for augmented texts, is left out. Labels may also be
+    classes, or a pair of label sets for unpaired pictures and texts. Without labels the loss is CLIP's.
 
     Args:
         alike: similarity of labels: ``"dot"`` (code) or ``"cosine"`` (paper).
@@ -177,7 +189,7 @@ class MedCLIP(LearntScale):
     alike: Literal["dot", "cosine"] = "dot"
 
     def targets(self, rows: Shaped[Tensor, "a ..."], columns: Shaped[Tensor, "n ..."]) -> Float[Tensor, "a n"]:
-        """Return how much each column counts as each row's answer: rows sum to 1."""
+        """Return the target distribution over columns for each row."""
         if rows.ndim == 1:
             return (rows[:, None] == columns).float().softmax(1)
         findings, others = rows.float(), columns.float()
@@ -193,18 +205,20 @@ class MedCLIP(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class GIST(Contrastive):
-    """Each picture must find its own text among those of the batch, and each text its own picture.
+    """Symmetric cross entropy that can treat other pairs of the same class as correct.
 
-    ``s_ij = scale cos(image_i, text_j)``; ``loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2``.
-    In the authors' form the target of ``i`` is ``i`` alone, so another picture of the same class, and the same picture
-    with another of its captions, count as wrong. Two other forms avoid that: ``"masked"`` leaves pairs of one
-    class out of the comparison, ``"positive"`` makes all of them right, with equal parts (UniCL, arXiv 2204.03610).
+        s_ij = scale cos(image_i, text_j)
+        loss = (mean_i CE(s_i·, target_i) + mean_j CE(s_·j, target_j)) / 2
 
-    Differences: the scale is fixed (CLIP learns it; at the authors' rate of 1e-6 it hardly moves).
+    * ``same_class="negative"`` (authors): only pair ``i`` is correct, even if others share its class or picture.
+    * ``"masked"``: other pairs of the same class are left out.
+    * ``"positive"``: all pairs of the same class are equally correct (UniCL, arXiv 2204.03610).
+
+    Where SeeWhy differs: the scale is fixed. CLIP learns it, but at the authors' rate of 1e-6 it hardly changes.
 
     Args:
         scale: factor on the cosines (CLIP: 100).
-        same_class: how to treat other pairs of the same class (authors: ``"negative"``).
+        same_class: treatment of other pairs of the same class (authors: ``"negative"``).
     """
 
     name: ClassVar[str] = "gist"
@@ -217,27 +231,31 @@ class GIST(Contrastive):
         return Fixed(self.scale)
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "the class of each pair"
+        what = "a class label for each pair"
         return self.same_label_rows(scores, own, labels, self.same_class, what, "same_class='negative'")
 
 
 @objectives.register
 @dataclass(frozen=True)
 class FocalLens(LearntScale):
-    """Each picture, seen under an instruction, must find its answer among those of the batch, and the reverse.
+    """Symmetric cross entropy between pictures under an instruction and their answers.
 
-    ``s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))``; ``loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j,
-    j)) / 2``, with ``theta`` learnt and bounded as CLIP's. A picture has several instructions, so its answer to one
-    is wrong for another. ``G`` is the frozen text encoder. ``F`` is
-    :class:`seewhy.learning.encoders.instructed.Instructed`, the encoder's last layers under the instruction's
-    sentence: modulated convolutions, or a token in a vision transformer's last block. For the paper's other form, an
-    unchanged multimodal language model, use the encoder ``mllm:``.
+        s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))
+        loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2
 
-    The authors published no code; this follows the abstract and reviews. The network's own weights stay fixed; the
-    authors tune them. The treatment of repeated short answers ("red") and of untrained instructions is SeeWhy's own.
+    * ``theta``: learnt scale, bounded as in CLIP.
+    * ``F``: encoder whose last layers depend on the instruction
+      (:class:`seewhy.learning.encoders.instructed.Instructed`).
+    * ``G``: frozen text encoder.
+
+    Answers to other instructions about the same picture count as wrong. For the paper's other form, a multimodal
+    language model, use the encoder ``mllm:``.
+
+    The authors published no code; the loss follows the abstract and reviews. The authors also train the network's own
+    weights. The treatment of repeated answers ("red") and of untrained instructions is SeeWhy's.
 
     Args:
-        same_answer: how to treat triplets with the same answer: left out (``"masked"``), right in equal parts
+        same_answer: treatment of other triplets with the same answer: left out (``"masked"``), equally correct
             (``"positive"``), or wrong (``"negative"``).
     """
 
@@ -253,29 +271,32 @@ class FocalLens(LearntScale):
     same_answer: SameLabel = "positive"
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
-        what = "the number of each triplet's answer"
+        what = "an answer label for each triplet"
         return self.same_label_rows(scores, own, labels, self.same_answer, what, "same_answer='negative'")
 
 
 @objectives.register
 @dataclass(frozen=True)
 class Prefix(LearntScale):
-    """Pictures find their texts, and a learnt prefix says whether a text is a class name or a caption.
+    """Symmetric cross entropy with a learnt prefix for class names and one for captions.
 
-    ``text_j = G([p_s(j), words_j])`` with one ``p_s`` for class names and one for captions
-    (:class:`seewhy.learning.encoders.towers.PrefixedWords`); ``s_ij = exp(theta) cos(image_i, text_j)``; ``loss =
-    (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2``, where ``q_i`` is equal over all pairs with the label of ``i``
-    (UniCL, arXiv 2204.03610) and each caption has its own label. Each batch has one source, because otherwise a text
-    could be recognised by its kind instead of its meaning. At test all texts get the captions' prefix.
+        text_j = G([p_s(j), words_j])
+        s_ij   = exp(theta) cos(image_i, text_j)
+        loss   = (mean_i CE(s_i·, q_i) + mean_j CE(s_·j, q_j)) / 2
 
-    The authors published no code; this follows the abstract and their blog post. Only the prefix of the batch's source
-    gets gradients, so prefixes must not decay.
+    * ``p_s``: prefix of the source ``s``: class names or captions
+      (:class:`seewhy.learning.encoders.towers.PrefixedWords`).
+    * ``theta``: learnt.
+    * ``q_i``: uniform over all pairs with the label of ``i`` (UniCL, arXiv 2204.03610). Each caption is its own label.
+
+    Each batch has one source, so that texts cannot be recognised by their kind. At test time all texts get the caption
+    prefix. Prefixes must not have weight decay, because the other source's prefix gets no gradients. The authors
+    published no code; the loss follows the abstract and their blog post.
 
     Args:
         n_tokens: learnt vectors per prefix (paper: 1).
         debiased: whether each batch comes from one source.
-        same_label: whether pairs with one label count as right for one another (UniCL), or only a picture's own
-            text (CLIP).
+        same_label: whether all pairs with the same label are correct (UniCL), or only a picture's own text (CLIP).
     """
 
     name: ClassVar[str] = "prefix"
@@ -290,27 +311,27 @@ class Prefix(LearntScale):
 
     def rows(self, scores: Scores, own: Own, labels: Sides) -> Costs:
         form: SameLabel = "positive" if self.same_label else "negative"
-        what = "the number of each pair's class, and a number of its own for each caption"
+        what = "a class label for each pair, and a unique label for each caption"
         return self.same_label_rows(scores, own, labels, form, what, "same_label=False")
 
 
 @objectives.register
 @dataclass(frozen=True)
 class GPT4Image(Contrastive):
-    """An auxiliary loss that places each picture near its own text, beside the classifier's main loss.
+    """Auxiliary loss between pictures and their texts, added to a classifier's cross entropy.
 
-    It is added with weight ``lam``. With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected features and ``t`` texts:
+    With ``s_ij = cos(z_i, t_j) / tau``, ``z`` the projected image features and ``t`` the text features:
 
     * ``"clip"``: ``(mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2``
-    * ``"ctr"``: the first half of ``"clip"``
-    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``, without comparison with other texts
+    * ``"ctr"``: ``mean_i CE(s_i·, i) / 2``
+    * ``"byol"``: ``mean_i (2 - 2 cos(z_i, t_i))``
 
-    Follows the authors' code on one device. As there, copies of one text in a batch count as wrong for one another.
+    Follows the authors' code on one device. Pairs with identical texts count as wrong for one another.
 
     Args:
-        form: which of the three forms (authors: ``"clip"``).
+        form: ``"clip"`` (authors), ``"ctr"`` or ``"byol"``.
         tau: temperature (authors: 0.2 for ResNets, 0.05 for DeiT).
-        lam: weight beside the cross entropy, from 0 (authors: 0.3).
+        lam: weight of this loss, from 0 (authors: 0.3).
     """
 
     name: ClassVar[str] = "gpt4image"
@@ -333,7 +354,7 @@ class GPT4Image(Contrastive):
 
 
 def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
-    """Return ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)``: each pair is a question, and easy ones count little."""
+    """Return the focal loss ``2 sum_j w_j (1 - p_j)^gamma (-log p_j)`` of each row."""
     pairs = torch.zeros_like(scores, dtype=torch.bool).scatter(1, own[:, None], True)
     right = torch.where(pairs, scores, -scores)
     cost = -(gamma * logsigmoid(-right)).exp() * logsigmoid(right)
@@ -343,18 +364,20 @@ def focal_costs(scores: Scores, own: Own, alpha: float, gamma: float) -> Costs:
 @objectives.register
 @dataclass(frozen=True)
 class FocalContrastive(LearntScale):
-    """Decides for each picture and each text whether they belong together, and weighs hard pairs most.
+    """Focal loss over all combinations of a picture and a text.
 
-    ``loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)`` with ``p_ij = sigmoid(s_ij)`` for a pair,
-    ``sigmoid(-s_ij)`` for all others, ``s_ij = exp(theta) cos(image_i, text_j)``, and ``w`` ``alpha`` and ``1 -
-    alpha``. So rare content can be learnt from few pairs.
+        s_ij = exp(theta) cos(image_i, text_j)
+        loss = 2/n sum_ij w_ij (1 - p_ij)^gamma (-log p_ij)
 
-    Equal to the authors' ``compute_focal_contrastive_loss`` divided by the batch. Both directions are equal, so only
-    one is computed. Unlike SigLIP, it has no bias.
+    * ``p_ij``: ``sigmoid(s_ij)`` for a pair, ``sigmoid(-s_ij)`` otherwise.
+    * ``w_ij``: ``alpha`` for a pair, ``1 - alpha`` otherwise.
+    * ``theta``: learnt.
+
+    Equals the authors' ``compute_focal_contrastive_loss`` divided by the batch size. Unlike SigLIP, it has no bias.
 
     Args:
-        alpha: weight of right pairs, 0 to 1 (authors: 0.5).
-        gamma: how much easy pairs are discounted, from 0 (authors: 1); 0 is SigLIP without its bias.
+        alpha: weight of pairs, 0 to 1 (authors: 0.5).
+        gamma: focusing exponent, from 0 (authors: 1); 0 is SigLIP without its bias.
     """
 
     name: ClassVar[str] = "focal_contrastive"
@@ -374,21 +397,25 @@ class FocalContrastive(LearntScale):
 @objectives.register
 @dataclass(frozen=True)
 class DITO(LearntScale, RandomBoxes):
-    """Teaches a detector's heads from captions: features of random boxes must find the picture's text.
+    """Contrastive training of a detector's heads on random boxes and captions.
 
-    ``v_l = max_r head(box_r on level l)``, the elementwise maximum over random boxes ``r`` on each level ``l`` of the
-    pyramid. The loss is ``L(whole pictures, texts) + level_weight mean_l L(v_l, texts)``, with ``L`` CLIP's symmetric
-    cross entropy over the batch, or RO-ViT's focal loss, at one learnt temperature.
+        v_l  = max_r head(box_r on level l)
+        loss = L(whole pictures, texts) + level_weight mean_l L(v_l, texts)
 
-    The authors published the detector but not this training. It follows their abstracts; the number of boxes, their
-    distribution, and the weights of the terms are SeeWhy's. The heads are saved with the encoder, for ``seewhy fit
-    --task boxes --method dito``. Cost: no pass; ``3 n_boxes`` small heads per picture.
+    * ``v_l``: elementwise maximum over random boxes ``r`` on pyramid level ``l``.
+    * ``L``: CLIP's symmetric cross entropy, or RO-ViT's focal loss, with one learnt temperature.
+
+    The heads are saved with the encoder, for ``seewhy fit --task boxes --method dito``. The authors published the
+    detector but not this training, which follows their abstracts. Number and distribution of boxes and the weights of
+    the terms are SeeWhy's.
+
+    Cost: ``3 n_boxes`` evaluations of small heads per picture; no further pass of the encoder.
 
     Args:
         loss: ``"softmax"`` or ``"focal"`` (alpha 0.5, gamma 1).
-        n_boxes: boxes drawn per picture.
+        n_boxes: random boxes per picture.
         smallest: smallest side of a box, as a share of the picture's side.
-        level_weight: weight of single levels beside the whole, from 0.
+        level_weight: weight of the pyramid levels, from 0.
     """
 
     name: ClassVar[str] = "dito"

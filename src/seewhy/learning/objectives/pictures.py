@@ -1,4 +1,4 @@
-"""Base classes of objectives that learn from pictures alone: views as vectors, and cells that show the same place."""
+"""Base classes of objectives on pictures without texts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...errors import InputError
 from .contrastive import Objective, precise
 
 BLOCK = 8192
-"""Vectors of the queue that are compared at once."""
+"""Vectors of the queue per block."""
 Pairs = tuple[Int[Tensor, " p"], Int[Tensor, " p"]]
-"""Rows and columns of pairs, with the columns in order."""
+"""Rows and columns of pairs, sorted by column."""
 BothClasses = tuple[Int[Tensor, " b"], Int[Tensor, " n"]]
 """Classes of the queries and of the store."""
 NONE = float("-inf")
@@ -25,23 +25,23 @@ Views = Float[Tensor, "b v d"]
 Classes = Int[Tensor, " b"] | None
 Maps = Float[Tensor, "b d h w"]
 Boxes = Float[Tensor, "v b 4"]
-"""The part of the picture that each view shows, in the form of the training's batches."""
+"""Crop box of each view."""
 Flipped = Bool[Tensor, "v b"]
 
 
 class Beside(nn.Module):
-    """What an objective learns or stores beside the networks; the task owns it, and checkpoints contain it."""
+    """Additional state of an objective, such as layers or a queue, saved in checkpoints."""
 
     def __init__(self) -> None:
         super().__init__()
         self.watched: dict[str, Tensor] = {}
 
     def after_step(self) -> None:
-        """Update after the weights have moved."""
+        """Update the state after an optimiser step."""
 
 
 class PictureObjective(Objective):
-    """An objective without words; ``seewhy pretrain`` takes class folders, a table or just pictures for it."""
+    """An objective that needs no texts."""
 
     needs_labels: ClassVar[bool] = False
     n_views: int = 2
@@ -49,15 +49,15 @@ class PictureObjective(Objective):
 
     @property
     def slow_views(self) -> int:
-        """Return how many of a picture's views (the last ones) go to the slow copy; 0 without one."""
+        """Return the number of views, counted from the last, that go through the moving average."""
         return 0
 
 
 class Vectors(PictureObjective):
-    """Compares views of pictures as one vector each, of any length unless the objective restricts it."""
+    """An objective on one vector per view."""
 
     def state(self, width: int, n_classes: int, n_pictures: int, n_steps: int = 0) -> Beside:
-        """Return new learnt or stored state beside the networks, for this vector width and training length."""
+        """Return new state for this vector width and training length."""
         return Beside()
 
     def __call__(
@@ -69,14 +69,14 @@ class Vectors(PictureObjective):
         slow: Float[Tensor, "b s d"] | None = None,
         index: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked."""
+        """Check the input and return the loss."""
         n = len(vectors)
         fits = vectors.shape[0] * vectors.shape[1] > 1 and (labels is None or len(labels) == n)
         if not fits or (labels is None and self.needs_labels):
             given = "no labels" if labels is None else f"{len(labels)} labels"
             raise InputError(
-                f"{self.name} was given vectors of the shape {tuple(vectors.shape)} and {given}. Expected at least two "
-                "views in all, and a label per picture if the objective needs labels. Give a larger batch."
+                f"{self.name} needs at least 2 views, and one label per picture if it uses labels, got vectors of "
+                f"shape {tuple(vectors.shape)} and {given}."
             )
         if state is None:
             n_classes = 0 if labels is None else int(labels.max()) + 1
@@ -89,29 +89,28 @@ class Vectors(PictureObjective):
 
     @abstractmethod
     def loss(self, vectors: Views, labels: Any, state: Any, slow: Any, index: Any) -> Float[Tensor, ""]:
-        """Return the loss to minimise."""
+        """Return the loss."""
 
 
 class Dense(PictureObjective):
-    """An objective by which cells of two views that show the same place must agree."""
+    """An objective on patches of two views that show the same place."""
 
     cell_weight: float = 1.0
     instance_weight: float = 0.0
 
     @abstractmethod
     def state(self, width: int) -> nn.Module:
-        """Return the objective's own new learnt state, for this cell width."""
+        """Return new state for this number of channels."""
 
     def __call__(
         self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module | None = None
     ) -> Float[Tensor, ""]:
-        """The number to make small, checked; what views learn of one another is two of them, one each way."""
+        """Check the input and return the loss of ``first`` with ``second`` as the target."""
         b = len(first)
         if first.shape != second.shape or not b or boxes.shape != (2, b, 4) or flipped.shape != (2, b):
             raise InputError(
-                f"{self.name} was given maps and boxes of the shapes {tuple(first.shape)}, {tuple(second.shape)}, "
-                f"{tuple(boxes.shape)}. Expected two maps of one shape per picture, and a box of four numbers for "
-                "each. Give a batch of two views."
+                f"{self.name} needs two maps of the same shape, and a box of 4 numbers per view and picture, got "
+                f"shapes {tuple(first.shape)} and {tuple(second.shape)} (maps) and {tuple(boxes.shape)} (boxes)."
             )
         new = self.state(first.shape[1]).to(first.device).requires_grad_(False) if state is None else state
         with torch.autocast(first.device.type, enabled=False):
@@ -120,15 +119,15 @@ class Dense(PictureObjective):
 
     @abstractmethod
     def loss(self, first: Maps, second: Maps, boxes: Boxes, flipped: Flipped, state: nn.Module) -> Float[Tensor, ""]:
-        """Return the loss to minimise."""
+        """Return the loss."""
 
     @abstractmethod
     def whole(self, first: Float[Tensor, "b d"], second: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-        """Return the loss of whole views: the trained one, and the target that it follows."""
+        """Return the loss of pooled views, given a trained vector and its target."""
 
 
 class Queue(Beside):
-    """A queue of the last pictures' vectors, classes and numbers; the oldest leave first (MoCo, He et al. 2020)."""
+    """A first-in, first-out queue of vectors, classes and picture indices (MoCo, He et al. 2020)."""
 
     vectors: Tensor
     labels: Tensor
@@ -144,7 +143,6 @@ class Queue(Beside):
 
     @torch.no_grad()
     def add(self, vectors: Float[Tensor, "n d"], labels: Int[Tensor, " n"], index: Int[Tensor, " n"]) -> None:
-        """Add these vectors in place of the oldest."""
         size = len(self.vectors)
         vectors, labels, index = vectors[-size:], labels[-size:], index[-size:]
         rows = (self.place + torch.arange(len(vectors), device=self.place.device)) % size
@@ -153,13 +151,12 @@ class Queue(Beside):
         self.place += len(vectors)
 
     def held(self) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """Return vectors, classes and numbers, as views of the stored tensors."""
         n = min(int(self.place), len(self.vectors))
         return self.vectors[:n], self.labels[:n], self.index[:n]
 
 
 def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
-    """Return the positions of each picture among others: rows and columns of all pairs with the same number."""
+    """Return rows and columns of all pairs with equal indices."""
     ordered, order = index.sort()
     first, last = torch.searchsorted(ordered, of), torch.searchsorted(ordered, of, right=True)
     times = last - first
@@ -171,7 +168,7 @@ def own_places(index: Int[Tensor, " b"], of: Int[Tensor, " n"]) -> Pairs:
 def blocks(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], without: Pairs | None
 ) -> Iterator[tuple[slice, Float[Tensor, "b m"]]]:
-    """Yield products with the store, a block of columns at a time; pairs that do not count are minus infinity."""
+    """Yield dot products with the store in blocks of columns, with excluded pairs at minus infinity."""
     for start in range(0, len(store), BLOCK):
         part = slice(start, min(start + BLOCK, len(store)))
         scores = query @ store[part].T
@@ -184,8 +181,6 @@ def blocks(
 
 
 class _Nearest(torch.autograd.Function):
-    """See :func:`nearest`; the gradient touches those k alone."""
-
     @staticmethod
     def forward(ctx: Any, query: Tensor, store: Tensor, k: int, without: Pairs, classes: Any) -> Any:
         best, where = query.new_zeros(len(query), 0), without[0].new_zeros(len(query), 0)
@@ -211,14 +206,12 @@ class _Nearest(torch.autograd.Function):
 def nearest(
     query: Float[Tensor, "b d"], store: Float[Tensor, "n d"], k: int, without: Pairs, classes: BothClasses | None = None
 ) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-    """Return the k highest products with a store, without gradient, and their positions; minus infinity fills gaps."""
+    """Return the ``k`` largest dot products with a store and their indices, padded with minus infinity."""
     best, where = _Nearest.apply(query, store, k, without, classes)
     return best, where
 
 
 class _LogSums(torch.autograd.Function):
-    """See :func:`log_sums`; made in one pass with their gradients."""
-
     @staticmethod
     def forward(ctx: Any, query: Tensor, store: Tensor, scale: float, without: Pairs | None, classes: Any) -> Any:
         n = 1 if classes is None else 2
@@ -252,6 +245,6 @@ def log_sums(
     without: Pairs | None = None,
     classes: BothClasses | None = None,
 ) -> tuple[Float[Tensor, " b"], ...]:
-    """Return ``log sum_j exp(scale q_i · k_j)`` over a whole store; with classes, also over each query's own class."""
+    """Return ``log sum_j exp(scale q_i · k_j)`` over the store; with ``classes``, also over each query's own class."""
     found: tuple[Tensor, ...] = _LogSums.apply(query, store, scale, without, classes)
     return found

@@ -1,4 +1,4 @@
-"""Objectives that compare parts: words with regions, sentences with their regions, or cells of two views."""
+"""Objectives on regions: words with patches, sentences with regions, or patches of two views."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from .pictures import Boxes, Dense, Flipped, Maps
 @objectives.register
 @dataclass(frozen=True)
 class GLoRIA(Regional):
-    """Pictures and reports must find one another, and so must words and the regions they attend to.
+    """Contrastive loss between pictures and reports, and between words and their attended regions.
 
-    ``s_ij = scale cos(image_i, text_j)``; ``loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j)``, plus ``local_weight``
-    times the same loss for parts (``local``, sections 3.2 and 3.3). For the parts, ``a`` are the products of words
-    and regions, after a softmax over words. A second softmax over regions of ``attention_scale a`` weighs the regions
-    into a context ``c_t`` for each word ``w_t``, and ``log sum_t exp(word_scale cos(c_t, w_t))`` replaces the cosine.
+        s_ij = scale cos(image_i, text_j)
+        loss = mean_i CE(s_i·, i) + mean_j CE(s_·j, j) + local_weight · local
 
-    Every picture is compared with the words of every text: the cost grows with the square of the batch, times words,
-    times regions. Blocks of texts bound the memory.
+    ``local`` is the same loss with another score (sections 3.2 and 3.3):
 
-    Equal to the authors' ``global_loss`` and ``local_loss``, attention included, but theirs include one token more than
-    the words. Their code has a layer for the vectors of regions; here the image encoder's projection makes them.
+        s_ij = scale log sum_t exp(word_scale cos(c_t, w_t))
+
+    * ``w_t``: vector of word ``t``.
+    * ``c_t``: mean of the regions, weighted by ``softmax(attention_scale a_t)``.
+    * ``a``: softmax over words of the dot products of words and regions.
+
+    Equals the authors' ``global_loss`` and ``local_loss``, except that theirs include a token besides the words. Their
+    code has a separate layer for regions; here the image encoder's projection is used.
+
+    Cost: proportional to the squared batch size, times words, times regions. Memory is bounded.
 
     Args:
-        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4).
-        word_scale: factor on the similarity of a word and its attended regions (authors: ``temp2``, 5).
-        scale: factor on the similarities of both parts (authors: ``temp3``, 10). None of the three is learnt.
-        local_weight: weight of parts beside the whole, from 0 (authors: 1).
-        spans: part of a report to draw: ``"sentence"`` (authors), or ``"text"`` for all of it.
+        attention_scale: factor on the similarity of words and regions (authors: ``temp1``, 4); not learnt.
+        word_scale: factor on the similarity of a word and its attended regions (authors: ``temp2``, 5); not learnt.
+        scale: factor on the scores of both losses (authors: ``temp3``, 10); not learnt.
+        local_weight: weight of the local loss, from 0 (authors: 1).
+        spans: text to draw from a report: one ``"sentence"`` (authors), or the whole ``"text"``.
     """
 
     name: ClassVar[str] = "gloria"
@@ -61,7 +66,7 @@ class GLoRIA(Regional):
     def near(
         self, regions: Regions, words: Float[Tensor, "c t d"], said: Tensor
     ) -> tuple[Float[Tensor, "b c t"], Float[Tensor, "b c t r"]]:
-        """Return ``word_scale cos(c_t, w_t)`` of each word with its attended regions, and its attention (sum 1)."""
+        """Return the scaled cosine of each word with its attended regions, and the attention weights."""
         products = torch.einsum("brd,ctd->bctr", regions, words)
         among = products.masked_fill(~said[:, :, None], float("-inf")).softmax(2)
         attention = (self.attention_scale * among).softmax(3)
@@ -86,24 +91,26 @@ class GLoRIA(Regional):
 @objectives.register
 @dataclass(frozen=True)
 class DreamLIP(LearntScale, Regional):
-    """Each picture must find several sentences of its captions, each sentence must find the picture and its regions.
+    """Contrastive loss between pictures and several sentences each, and between sentences and their regions.
 
-    ``s_ij = exp(theta) cos(image_i, text_jk)`` for the k-th sentence drawn; ``loss = mean_k (mean_i CE(s_i·, i) +
-    mean_j CE(s_·j, j)) / 2``, so sentences of one picture never compete (section 3.2). ``theta`` is learnt. The
-    grouping loss (``local``, section 3.3) is added with weight ``local_weight``. The group ``v_k`` of a sentence is
-    the mean of the regions weighted by their cosines with it, scaled to [0, 1] and set to 0 below ``sigma``. The loss
-    is the mean over sentences of ``CE(exp(theta) cos(v_k, t_·), k)`` and of the same in the other direction.
+        s_ijk = exp(theta) cos(image_i, text_jk)
+        loss  = mean_k (mean_i CE(s_i·k, i) + mean_j CE(s_·jk, j)) / 2 + local_weight · local
+        local = mean_k (CE(exp(theta) cos(v_k, t_·), k) + CE(exp(theta) cos(v_·, t_k), k)) / 2
 
-    Equal to the plain softmax path of the authors' code, which divides the paper's sum by ``n_texts``. Their grouping
-    code mixes sentences of several pictures and compares all groups of the batch; here, as in the paper, a sentence
-    is compared with the groups of its own picture. For one picture both are equal. Their circle loss is not in the
-    paper, and SeeWhy leaves it out. Cost: ``n_texts`` passes of the text encoder.
+    * ``text_jk``: ``k``-th sentence drawn for picture ``j``; sentences of one picture never compete (section 3.2).
+    * ``v_k``: mean of the regions, weighted by their cosines with sentence ``t_k``. These are scaled to [0, 1] and set
+      to 0 below ``sigma`` (section 3.3).
+    * ``theta``: learnt.
+
+    Equals the softmax form of the authors' code, which divides the paper's sum by ``n_texts``. ``local`` follows the
+    paper and compares sentences and regions of the same picture; their code mixes several pictures. Their circle loss
+    is not in the paper and is left out. Cost: ``n_texts`` passes of the text encoder.
 
     Args:
         n_texts: texts drawn per picture and step (authors: 6).
-        sigma: stretched cosine below which a region belongs to no group, 0 to 1 (authors: 0.1).
-        local_weight: weight of the grouping, from 0 (authors: 1).
-        spans: what to draw: sentences, whole captions, or ``"both"``.
+        sigma: scaled cosine below which a region gets no weight, 0 to 1 (authors: 0.1).
+        local_weight: weight of the local loss, from 0 (authors: 1).
+        spans: texts to draw: sentences, whole captions, or ``"both"``.
 
     Example:
         >>> regions, sentences = 3 * torch.eye(3)[None], torch.eye(3)[None, :2]
@@ -123,7 +130,7 @@ class DreamLIP(LearntScale, Regional):
     spans: Literal["text", "sentence", "both"] = "both"
 
     def groups(self, regions: Regions, texts: Float[Tensor, "b k d"]) -> Float[Tensor, "b k r"]:
-        """Return how much each region belongs to each sentence; sums to 1 over regions, differentiable."""
+        """Return the weights of the regions for each sentence, which sum to 1."""
         near = normalize(texts, dim=2) @ normalize(regions, dim=2).transpose(1, 2)
         least, most = near.amin(2, keepdim=True), near.amax(2, keepdim=True)
         # Where all regions are alike none stands out, and all belong.
@@ -145,7 +152,7 @@ EPSILON = 1e-6
 
 
 class Propagation(nn.Module):
-    """Replaces each cell by a mean of transformed cells of its own view, weighted by their similarity to it."""
+    """Pixel propagation: each patch becomes a similarity-weighted mean of transformed patches of its view."""
 
     def __init__(self, width: int, gamma: float | None) -> None:
         super().__init__()
@@ -160,7 +167,7 @@ class Propagation(nn.Module):
 
 
 def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b cells cells"]:
-    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` of all cells; a cell's row shows where the picture resembles it."""
+    """Return ``max(cos(x_i, x_j), 0) ^ gamma`` between all patches."""
     unit = normalize(cells, dim=1).flatten(2)
     cosine = torch.einsum("bdi,bdj->bij", unit, unit).clamp_min(0.0)
     # A root has no slope at 0.
@@ -170,30 +177,34 @@ def likeness(cells: Float[Tensor, "b d h w"], gamma: float) -> Float[Tensor, "b 
 @objectives.register
 @dataclass(frozen=True)
 class PixPro(Dense):
-    """The same place of a picture must agree between two crops, each smoothed over similar places of its crop.
+    """Agreement between patches of two views that show the same place (pixel propagation).
 
-    ``x`` and ``x'`` are the projected maps of two views, ``x'`` from the slow branch. ``y_i = sum_j max(cos(x_i, x_j),
-    0)^gamma g(x_j)``, with ``g`` one learnt layer (equation 3). A pair ``(i, j)`` counts if the centres lie nearer in
-    the picture than ``threshold`` times the diagonal of the larger cell (equation 1). ``loss = -2 mean cos(y_i, x'_j)``
-    over the pairs of a picture, then over pictures; with both orders at best -4. Views that share no place give 0.
+        y_i  = sum_j max(cos(x_i, x_j), 0)^gamma g(x_j)
+        loss = -2 mean cos(y_i, x'_j)
 
-    ``form="contrast"`` is PixContrast (equation 2): ``-log`` of the share of a cell's pairs in ``sum_j exp(cos(x_i,
-    x'_j) / temperature)`` over all cells of the other view, averaged over cells with a pair, without ``g`` and
-    propagation. ``form="plain"`` is ``y_i = g(x_i)``.
+    * ``x``, ``x'``: projected feature maps of two views, ``x'`` from the moving average.
+    * ``g``: learnt layer.
+    * ``i``, ``j``: patches whose centres are nearer than ``threshold`` times the diagonal of the larger patch.
 
-    Equal to the authors' ``featprop``, ``regression_loss`` and instance loss, given the same boxes. They count
-    fractions from the first pixel to the last (``1 / (W - 1)``), SeeWhy from edge to edge. This changes 0.7 % of the
-    pairs of random crops of 500 x 375 pixels in 7 x 7 cells, on the threshold. PixContrast follows the paper alone.
+    Follows equations 1 and 3 of the paper. The loss is summed over both orders of the views, so its minimum is -4.
+    Views without a common place contribute 0. ``form="plain"`` uses ``y_i = g(x_i)``. ``form="contrast"`` is
+    PixContrast (equation 2), where ``P(i)`` are the patches of the other view that match patch ``i``:
+
+        loss_i = -log(sum_{j in P(i)} exp(cos(x_i, x'_j) / temperature) / sum_j exp(cos(x_i, x'_j) / temperature))
+
+    Equals the authors' ``featprop``, ``regression_loss`` and instance loss for the same boxes. Their code measures
+    positions between pixel centres (``1 / (W - 1)``), SeeWhy between edges. This changes 0.7 % of the patch pairs for
+    random crops of 500 x 375 pixels and 7 x 7 patches.
 
     Args:
-        form: how to combine cells: ``"propagation"``, ``"plain"`` or ``"contrast"``.
-        threshold: largest distance of two cells that match (paper: 0.7).
-        gamma: exponent of the similarity (paper: 2); at 0 every cell becomes the whole crop.
+        form: ``"propagation"``, ``"plain"`` or ``"contrast"``.
+        threshold: largest distance between matching patches (paper: 0.7).
+        gamma: exponent of the similarity (paper: 2); 0 averages over the whole view.
         temperature: temperature of PixContrast (paper: 0.3).
-        cell_weight: weight of cells, from 0; 0 trains on whole views alone, as a control.
-        instance_weight: weight of whole views beside cells (published runs: 0; the paper's combination: 1). It is
-            ``-2 cos`` of a predicted pooled vector and that of the slow branch, both ways.
-        momentum: momentum of the slow branch at the start, 0 to 1; it rises to 1 (authors: 0.99).
+        cell_weight: weight of the patch loss, from 0.
+        instance_weight: weight of the same loss on pooled views, from 0 (published runs: 0; combination in the paper:
+        1).
+        momentum: initial momentum of the moving average, 0 to 1; it rises to 1 (authors: 0.99).
     """
 
     name: ClassVar[str] = "pixpro"
@@ -212,7 +223,9 @@ class PixPro(Dense):
 
     def check(self) -> None:
         if not self.cell_weight + self.instance_weight:
-            raise self.refusal("cell_weight", "instance_weight", expected="at least one of the two above 0")
+            raise self.refusal(
+                "cell_weight", "instance_weight", expected="cell_weight or instance_weight must be greater than 0"
+            )
 
     def state(self, width: int) -> nn.Module:
         if self.form == "contrast":
@@ -233,7 +246,7 @@ class PixPro(Dense):
 
 
 def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> Float[Tensor, ""]:
-    """Over cells that have a pair, then over pictures."""
+    """Return the PixContrast loss, averaged over patches with a match, then over pictures."""
     has = pairs.any(2)
     # All of what a cell without a pair sees is taken: it costs 0, and its slope is a number.
     taken = torch.where(has[:, :, None], pairs, True)
@@ -242,7 +255,7 @@ def _contrast(scores: Float[Tensor, "b i j"], pairs: Bool[Tensor, "b i j"]) -> F
 
 
 def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "v b cells 2"]:
-    """Return the centre of each cell in the upright picture: x and y as fractions, cells row by row."""
+    """Return the centres of all patches in the original picture, as fractions (x, y), row by row."""
     across = (torch.arange(width, device=boxes.device) + 0.5) / width
     down = (torch.arange(height, device=boxes.device) + 0.5) / height
     left, top, right, bottom = (boxes[..., i, None] for i in range(4))
@@ -253,7 +266,7 @@ def centres(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Te
 
 
 def apart(boxes: Boxes, flipped: Flipped, height: int, width: int) -> Float[Tensor, "b cells cells"]:
-    """Return distances between the cells of two views, in diagonals of the larger cell."""
+    """Return distances between patches of two views, in diagonals of the larger patch."""
     first, second = centres(boxes, flipped, height, width)
     cells = (boxes[..., 2:] - boxes[..., :2]) / boxes.new_tensor([width, height])
     diagonal = cells.norm(dim=-1).amax(0)

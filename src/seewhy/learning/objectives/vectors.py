@@ -1,4 +1,4 @@
-"""Objectives over views of pictures as vectors, without words."""
+"""Objectives on vectors of picture views, without texts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from .pictures import Beside, Queue, Vectors, Views, log_sums, nearest, own_plac
 
 
 class Layer(Beside):
-    """A linear layer from vectors to classes."""
-
     def __init__(self, width: int, n_classes: int) -> None:
         super().__init__()
         self.layer = nn.Linear(width, n_classes)
@@ -27,14 +25,13 @@ class Layer(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class CrossEntropy(Vectors):
-    """A linear layer behind the network must predict each picture's class: the usual baseline.
+    """Cross entropy of a linear classifier on top of the network.
 
-    ``mean_i -log softmax(W z_i + b)[y_i]`` over all views, equal to torch's. Vectors keep their length. The layer is
-    not saved.
+    The loss is averaged over all views. Vectors are not normalised, and the classifier is not saved.
 
     Args:
-        label_smoothing: share of the right answer that is spread over all classes, 0 to 1.
-        n_views: views per picture, from 1; more cost proportionally more.
+        label_smoothing: label smoothing, 0 to 1.
+        n_views: views per picture, from 1.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -57,7 +54,7 @@ class CrossEntropy(Vectors):
 
 
 class Layers(Beside):
-    """A layer on vectors, a layer on concepts, and the concepts: a vector each, with the number of its picture."""
+    """Two linear classifiers, on vectors and on concept similarities, and one vector per concept."""
 
     owner: Tensor
     concepts: Tensor
@@ -72,7 +69,7 @@ class Layers(Beside):
 
     @torch.no_grad()
     def follow(self, vectors: Float[Tensor, "b v d"], index: Int[Tensor, " b"]) -> None:
-        """Update the concepts whose pictures are in the batch to the network's present vectors."""
+        """Replace the concepts whose pictures are in the batch by the network's current vectors."""
         is_own = self.owner[:, None] == index
         fresh = normalize(vectors.detach().mean(1), dim=1)[is_own.int().argmax(1)].to(self.concepts)
         self.concepts = torch.where(is_own.any(1)[:, None], fresh, self.concepts)
@@ -81,22 +78,27 @@ class Layers(Beside):
 @objectives.register
 @dataclass(frozen=True)
 class IIS(Vectors):
-    """A linear layer on the vectors, and another on a few concept similarities, must both predict the class.
+    """Cross entropy of two linear classifiers, on vectors and on sparse concept similarities.
 
-    ``L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)`` (equation 8 as quoted in reviews; this training is
-    not in the released code, and ``w`` is unknown). Each picture keeps the ``M - floor(sM)`` largest concepts by
-    size; the gradient goes through these, not into the concepts. Neither layer is saved.
+        L = CE(g(z), y) + w CE(g'(sparse_s(LayerNorm(z Cᵀ))), y)
 
-    Concepts are ``M`` training pictures, drawn once. Whenever the network sees one, its concept is updated. The
-    paper's concepts are pieces of pictures; how often they are encoded is unknown. With ``concepts="random"`` they
-    are fixed random directions, which show what the second term does without any concept.
+    * ``z``, ``y``: vector and class of a picture.
+    * ``C``: vectors of ``M`` concepts.
+    * ``sparse_s``: the ``M - floor(sM)`` values of largest magnitude; the others are set to 0.
+    * ``g``, ``g'``: linear layers, which are not saved.
+
+    Concepts are ``M`` random training pictures. A concept is updated whenever its picture is in the batch; gradients do
+    not pass into concepts. With ``concepts="random"`` they are fixed random directions.
+
+    Where SeeWhy differs: the paper's concepts are crops, and its released code lacks this training. Equation 8 and
+    defaults are taken from quotes in reviews; the authors' ``w`` and how often they encode concepts are unknown.
 
     Args:
-        n_concepts: number of concepts, ``M``; the default is the best in the paper's ablation, as quoted in a review.
-        sparsity: share of concepts to drop, ``s``, 0 to 1; default as above.
-        weight: weight of the second term, from 0; 0 is plain cross entropy with the same start and order.
-        concepts: ``"pictures"`` or ``"random"``, the control.
-        n_views: views per picture, from 1; more cost proportionally more.
+        n_concepts: number of concepts ``M`` (default: the best value in the paper's ablation).
+        sparsity: share ``s`` of concepts set to 0, 0 to 1 (default: as above).
+        weight: weight ``w`` of the second term, from 0; 0 is plain cross entropy.
+        concepts: ``"pictures"``, or ``"random"`` as a baseline.
+        n_views: views per picture, from 1.
     """
 
     name: ClassVar[str] = "iis"
@@ -132,11 +134,11 @@ class IIS(Vectors):
 
 
 def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> Float[Tensor, ""]:
-    """Return the loss by which each view must find those of similar pictures among all others, averaged over these
-    (SupCon's outer form).
+    """Return the supervised contrastive loss, averaged over views ``i``; ``P(i)`` are the views similar to ``i``.
 
-    ``-mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``; without a similar view it is
-    0.
+        -mean_i 1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))
+
+    Views with empty ``P(i)`` contribute 0.
     """
     b, v, _ = vectors.shape
     flat = normalize(vectors, dim=2).flatten(0, 1)
@@ -150,17 +152,19 @@ def contrast(vectors: Views, alike: Bool[Tensor, "b b"], temperature: float) -> 
 @objectives.register
 @dataclass(frozen=True)
 class SimCLR(Vectors):
-    """Each view of a picture must find its other view among all views of the batch. It needs no classes.
+    """Contrastive loss between two views of each picture (NT-Xent); needs no classes.
 
-    NT-Xent (equation 1): ``-log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))`` for the two views ``i``, ``j`` of a
-    picture, averaged over all views; ``s`` are cosines.
+        L_i = -log(exp(s_ij / t) / sum_{k != i} exp(s_ik / t))
 
-    Equal to ``SupConLoss`` of SupContrast without labels, in loss and gradients. The default temperature is that of
-    SupContrast's command for SimCLR; the paper finds 0.1 to 0.5 best, by batch and epochs.
+    * ``i``, ``j``: two views of a picture; the loss is averaged over all views.
+    * ``s``: cosines between views.
+    * ``t``: temperature.
+
+    Follows equation 1 of the paper. Loss and gradients equal ``SupConLoss`` of SupContrast without labels.
 
     Args:
-        temperature: temperature of the cosines.
-        n_views: views per picture, from 2; with more, each must find all others.
+        temperature: temperature ``t`` (paper: 0.1 to 0.5; the default is SupContrast's).
+        n_views: views per picture, from 2.
 
     Example:
         >>> views = torch.eye(2)[:, None].repeat(1, 2, 1)
@@ -183,23 +187,26 @@ class SimCLR(Vectors):
 @objectives.register
 @dataclass(frozen=True)
 class SupCon(Vectors):
-    """Each view must find all views of its own class among all views of the batch, or of a queue.
+    """Supervised contrastive loss between views of the same class.
 
-    ``L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))``, averaged over views ``i``
-    (equation 2, the sum outside of the logarithm); ``P(i)`` are the other views of its class, ``s`` cosines.
+        L_i = -1/|P(i)| sum_{p in P(i)} log(exp(s_ip / t) / sum_{a != i} exp(s_ia / t))
 
-    Equal to ``SupConLoss`` of SupContrast in loss and gradients, which also multiplies by ``temperature /
-    base_temperature``. With ``n_store`` the pictures are compared with that many earlier vectors by a slow copy of the
-    network (the paper's section 4.4 and MoCo). The last view goes through the slow copy; the others must find their
-    class in the queue, which includes their own picture's other views. Memory does not grow with the queue.
+    * ``P(i)``: the other views of the class of view ``i``; the loss is averaged over all views.
+    * ``s``: cosines between views.
+    * ``t``: temperature.
+
+    Follows equation 2 of the paper, with the sum outside the logarithm. Loss and gradients equal ``SupConLoss`` of
+    SupContrast, which also multiplies by ``temperature / base_temperature``.
+
+    With ``n_store``, views are compared with a queue of vectors from a moving average of the network (section 4.4 and
+    MoCo). The last view of a picture goes through the moving average.
 
     Args:
-        temperature: temperature of the cosines (paper: 0.1).
-        base_temperature: divides the temperature into a factor of the loss, as in the authors' code; default:
-            no factor.
-        n_views: views per picture, from 1; more cost proportionally more.
+        temperature: temperature ``t`` (paper: 0.1).
+        base_temperature: base temperature of the authors' code; default: not used.
+        n_views: views per picture, from 1.
         n_store: pictures in the queue, from 0; 0 compares within the batch.
-        momentum: momentum of the slow copy at the start, 0 to 1; it rises to 1.
+        momentum: initial momentum of the moving average, 0 to 1; it rises to 1.
     """
 
     name: ClassVar[str] = "supcon"
@@ -216,7 +223,7 @@ class SupCon(Vectors):
 
     def check(self) -> None:
         if self.n_store and self.n_views < 2:
-            raise self.refusal("n_store", "n_views", expected="at least 2 views with a queue")
+            raise self.refusal("n_store", "n_views", expected="n_views must be at least 2 with a queue")
 
     @property
     def slow_views(self) -> int:
@@ -243,7 +250,7 @@ def against_store(
     classes: Int[Tensor, " n"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Return the same loss over a store, from class means, at one product; a class not in the store adds 0."""
+    """Return the supervised contrastive loss against a store; classes missing from the store contribute 0."""
     n_classes = int(torch.maximum(classes.max(), labels.max())) + 1
     sums = store.new_zeros(n_classes, store.shape[1]).index_add_(0, classes, store)
     count = torch.bincount(classes, minlength=n_classes)[labels]
@@ -253,7 +260,7 @@ def against_store(
 
 
 class Neighbours(Queue):
-    """The possible neighbours, the number of steps so far, and the warm-up's layer."""
+    """A queue of possible neighbours, a step counter, and the linear classifier of the warm-up."""
 
     steps: Tensor
 
@@ -270,31 +277,35 @@ class Neighbours(Queue):
 @objectives.register
 @dataclass(frozen=True)
 class LOOK(Vectors):
-    """Most nearest neighbours of a picture must be of its class; a class may stay in several places.
+    """Leave-one-out k-nearest-neighbour loss: most neighbours of a picture must have its class.
 
-    Leave-one-out soft kNN, LOOK-style: ``P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij`` with
-    ``w_ij = exp(cos(z_i, z_j) / t)``, and ``L = -mean_i log(P(y_i|i) + eps)``. Neighbours are pictures' vectors by a
-    slow copy of the network, first in, first out; other views of the same picture never count. A picture of the same
-    class outside the k nearest is not pulled closer.
+        P(c|i) = sum_{j in N_k(i), y_j = c} w_ij / sum_{j in N_k(i)} w_ij
+        w_ij   = exp(cos(z_i, z_j) / t)
+        L      = -mean_i log(P(y_i|i) + eps)
 
-    There is no public code, and the paper's full text was not available: the loss follows its abstract and related
-    methods. The start, the store, k, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
-    collapsed to one place with ``"none"`` and ``"own_class"``.
+    * ``N_k(i)``: the ``k`` nearest stored vectors, without other views of picture ``i``.
+    * ``z``, ``y``: vectors and classes.
 
-    Cost: one pass of the slow copy per view that it sees, and one product with the store; memory does not grow with
-    the store. The batch's own slow vectors enter the store before the comparison.
+    A class may form several clusters, because pictures outside the ``k`` nearest are not pulled closer. The store is a
+    queue of vectors from a moving average of the network, including the current batch.
+
+    The authors published no code, and their full paper was not available: the loss follows the abstract and related
+    methods. Initialisation, store, ``k``, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
+    collapsed to one point with ``cold="none"`` and ``cold="own_class"``.
+
+    Cost: one pass of the moving average for each view that it encodes, and one matrix product with the store.
 
     Args:
-        k: number of neighbours, from 0; 0 takes all (SupCon's inner form).
-        temperature: temperature of the cosines.
-        eps: added to the probability, so that the loss stays finite without a neighbour of the class.
-        cold: help while neighbours still have random classes. ``"wide"``: k falls from the whole store to its value.
-            ``"warm_up"``: cross entropy of a layer. ``"own_class"``: add the nearest picture of the class to the k.
-            ``"none"``: no help, so pictures without such a neighbour have no gradient.
+        k: number of neighbours, from 0; 0 uses the whole store (SupCon's inner form).
+        temperature: temperature ``t`` of the cosines.
+        eps: constant added to the probability, so that the loss stays finite.
+        cold: help at the start of training. ``"wide"``: ``k`` falls from the size of the store. ``"warm_up"``: cross
+            entropy of a linear classifier. ``"own_class"``: the nearest picture of the class is added to the
+            neighbours. ``"none"``: no help, so pictures without a neighbour of their class have no gradient.
         cold_part: share of the steps for ``"wide"`` and ``"warm_up"``, 0 to 1.
-        n_store: pictures in the store, at most all training pictures.
-        momentum: momentum of the slow copy at the start, 0 to 1; it rises to 1. 0 is the network itself.
-        n_views: views per picture; the last goes through the slow copy.
+        n_store: pictures in the store; at most the number of training pictures.
+        momentum: initial momentum of the moving average, 0 to 1; it rises to 1. 0 uses the network itself.
+        n_views: views per picture; the last goes through the moving average.
     """
 
     name: ClassVar[str] = "look"
@@ -344,7 +355,7 @@ class LOOK(Vectors):
         return loss
 
     def _k(self, step: int, cold_steps: int, n: int) -> int:
-        """Neighbours at a step, of a store that holds so many."""
+        """Return the number of neighbours at a step, for a store of ``n`` vectors."""
         k = min(self.k or n, n)
         if self.cold != "wide" or step >= cold_steps:
             return k
@@ -361,7 +372,7 @@ def votes(
     without: tuple[Tensor, Tensor],
     own_class: bool = False,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Return the share of the k nearest neighbours' weight that has each query's class, and ``exp`` of its entropy."""
+    """Return the weight of each query's class among its ``k`` nearest neighbours, and the perplexity of the weights."""
     near, where = nearest(query, store, k, without)
     right = classes[where] == labels[:, None]
     counts = near.isfinite()
@@ -386,7 +397,7 @@ def soft_votes(
     temperature: float,
     without: tuple[Tensor, Tensor],
 ) -> Float[Tensor, " b"]:
-    """Return the same share with the whole store as neighbours."""
+    """Return the weight of each query's class in the whole store."""
     whole, own = log_sums(query, store, 1 / temperature, without, (labels, classes))
     has = own.isfinite()
     return torch.where(has, (torch.where(has, own, 0.0) - torch.where(has, whole, 0.0)).exp(), 0.0)

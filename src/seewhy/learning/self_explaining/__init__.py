@@ -1,1 +1,1 @@
-"""Networks that decide from what they show, one folder each."""
+"""Classifiers with a built-in explanation."""

@@ -1,4 +1,4 @@
-"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): pictures are first redrawn, then classified."""
+"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): a classifier of redrawn pictures."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from ..encoders.delta import load_delta, state_delta
 from ..network_recipe import NetworkRecipe
 
 UNFELT = 1e-3
-"""Strength below which a disturbance ends: less than one grey level of 255."""
+"""Strength below which disturbances are skipped."""
 
 Form = Literal["vanilla", "stochastic", "none"]
 
 
 class Cosid(nn.Module):
-    """Computes ``cos(x) - x``, the authors' activation."""
+    """The authors' activation ``cos(x) - x``."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.cos() - x
 
 
 def dense_memory(side: int, width: int, depth: int) -> nn.Sequential:
-    """Return the authors' other memory; depth makes training pictures attract (docs/methods/perceptual.md)."""
+    """Return the authors' fully connected autoencoder."""
     inner = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), Cosid())]
     first, last = nn.Linear(side * side, width), nn.Linear(width, side * side)
     return nn.Sequential(nn.Flatten(), first, Cosid(), *inner, last, nn.Unflatten(1, (1, side, side)))
 
 
 def convolutional_memory(side: int, width: int, _depth: int) -> nn.Sequential:
-    """Return the authors' autoencoder: 3 × 3 convolutions of stride 2 to one cell, and back; theirs is 256 wide."""
+    """Return the authors' convolutional autoencoder, with 3 × 3 convolutions of stride 2 (authors' width: 256)."""
     down: list[nn.Module] = []
     size, channels, n_levels = side, 1, 0
     while size > 1:
@@ -73,7 +73,7 @@ MEMORIES = {"dense": dense_memory, "convolutional": convolutional_memory}
 
 @dataclass(frozen=True)
 class Loop:
-    """The loop that turns an observed picture into a perceived one."""
+    """Repeated application of the autoencoder to a picture."""
 
     form: Form = "stochastic"
     n_loops: int = 30
@@ -83,7 +83,7 @@ class Loop:
     seed: int = 0
 
     def perceive(self, memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Return the picture on which the loop settles; no values are clamped."""
+        """Return the picture after ``n_loops`` passes, without clamping."""
         if self.form == "none":
             return observed
         if self.form == "vanilla":
@@ -92,7 +92,7 @@ class Loop:
         return torch.cat([end.mean(0, keepdim=True) for end in ends])
 
     def paths(self, memory: nn.Module, observed: Float[Tensor, "1 1 h w"]) -> Iterator[Float[Tensor, "c 1 h w"]]:
-        """Yield the copies of one picture after 0, 1, … loops, without end; without disturbance, only the picture."""
+        """Yield the copies of a picture after 0, 1, … passes."""
         if self.form != "stochastic":
             yield from orbit(memory, observed)
         seeded = torch.Generator().manual_seed(self.seed)
@@ -104,14 +104,13 @@ class Loop:
 
 
 def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Float[Tensor, "b 1 h w"]]:
-    """Yield ``x, m(x), m(m(x)), …``, without end."""
     while True:
         yield observed
         observed = memory(observed)
 
 
 class Perceive(nn.Module):
-    """The trunk of the resulting encoder: normalised colour pixels → the perceived picture, in grey."""
+    """Trunk of the resulting encoder, which maps normalised pixels to a redrawn grey picture."""
 
     def __init__(self, memory: nn.Module, loop: Loop) -> None:
         super().__init__()
@@ -122,17 +121,17 @@ class Perceive(nn.Module):
 
 
 def grey(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Return luma (Rec. 601), 0…1, like the authors' grey pictures."""
+    """Return luma (Rec. 601) in [0, 1]."""
     return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
 
 
 def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[Tensor, " k"]:
-    """Return the root mean square difference of each picture and its partner, over pixels."""
+    """Return the root mean square difference of each pair of pictures."""
     return (a - b).flatten(1).square().mean(1).sqrt()
 
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
-    """Return the authors' classifier of perceived pictures: side²-500-100-k with ReLU."""
+    """Return the authors' classifier of redrawn pictures: fully connected, side²-500-100-k, with ReLU."""
     first, last = nn.Linear(side * side, 500), (nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes))
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *last)
 
@@ -148,7 +147,6 @@ class Shape:
     n_classes: int
 
     def make(self) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return autoencoder and classifier, not yet trained."""
         return MEMORIES[self.memory](self.side, self.width, self.depth), judge_of(self.side, self.n_classes)
 
     @property
@@ -157,7 +155,6 @@ class Shape:
         return Transform(size, size, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def encoder(self, name: str, trunk: nn.Module, head: nn.Module, fingerprint: str) -> Encoder:
-        """Return an encoder for pictures of this size, with a trunk and a head."""
         return Encoder(
             name=f"{name} of {self.side} px",
             transform=self.transform,
@@ -172,7 +169,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class PerceptualNetwork(Network):
-    """Autoencoder, loop and classifier."""
+    """An autoencoder, its loop, and a classifier."""
 
     where: ClassVar[str] = "hires_cam"
 
@@ -200,7 +197,7 @@ class PerceptualNetwork(Network):
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """Return the picture after every loop, and the memorised picture nearest to the last; ``None`` if no loop."""
+        """Return the picture after every pass and the memorised picture nearest to the last one."""
         if self.loop.form == "none":
             return None
         path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
@@ -237,7 +234,7 @@ class PerceptualNetwork(Network):
 
 
 def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.Generator) -> Float[Tensor, "b 1 h w"]:
-    """Change geometry, blur, contrast, noise and brightness at random per picture, in the authors' ranges."""
+    """Apply random affine transforms, blur, contrast, noise and brightness, in the authors' ranges."""
     n = len(pictures)
 
     def draw(low: float, high: float) -> Float[Tensor, " b"]:
@@ -254,7 +251,6 @@ def disturb(pictures: Float[Tensor, "b 1 h w"], strength: float, seeded: torch.G
 def _grid(
     pictures: Float[Tensor, "b 1 h w"], strength: float, draw: Callable[[float, float], Tensor]
 ) -> Float[Tensor, "b h w 2"]:
-    """Where each pixel is read from."""
     left, right, top, bottom = (draw(0, 0.04 * strength) for _ in range(4))
     scale_x, scale_y = (draw(1 - 0.3 * strength, 1 + 0.3 * strength) for _ in range(2))
     shift_x, shift_y = (draw(-0.1 * strength, 0.1 * strength) for _ in range(2))
@@ -271,7 +267,7 @@ def _grid(
 
 
 def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Float[Tensor, "b 1 h w"]:
-    """Gaussian, of five taps, a deviation for each picture; 0 leaves it as it is."""
+    """Blur each picture with its own Gaussian of five taps; ``sigma`` 0 means no blur."""
     taps = torch.exp(-torch.arange(-2.0, 3.0).square() / (2 * sigma[:, None].square().clamp(min=1e-6)))
     taps = taps / taps.sum(1, keepdim=True)
     n = len(pictures)
@@ -283,22 +279,22 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """Redraws small grey pictures from memory until they settle, then classifies the redrawn pictures.
+    """Classifier of small grey pictures that an autoencoder first redraws.
 
-    The memory is an autoencoder that has memorised the training pictures. You can look at the redrawn picture.
-    Experimental: the paper does not go beyond digits of 28 × 28 pixels. The redrawn picture is close to a training
-    picture, which it reveals. The authors train for 100,000 epochs.
+    The autoencoder has memorised the training pictures. It is applied repeatedly, and the classifier gets the last
+    result, which you can look at. Experimental: the paper covers digits of 28 × 28 pixels only. The redrawn picture is
+    close to a training picture, so it can reveal private data. The authors train for 100,000 epochs.
 
     Args:
-        form: ``"stochastic"``, ``"vanilla"``, or ``"none"``, the plain classifier for comparison.
+        form: ``"stochastic"``, ``"vanilla"``, or ``"none"`` for a plain classifier as a baseline.
         side: side of the grey pictures in pixels (authors: 28).
-        memory: ``"dense"``, or ``"convolutional"`` (paper).
+        memory: form of the autoencoder: ``"dense"`` or ``"convolutional"`` (paper).
         width: channels of the autoencoder (authors: 256).
-        depth: layers of a dense autoencoder; with few layers, it reproduces pictures, but they do not attract.
-        memory_steps: training steps of the autoencoder, on all pictures at once up to 500.
+        depth: layers of a dense autoencoder; with few layers, repeated passes do not converge to training pictures.
+        memory_steps: training steps of the autoencoder, each on up to 500 pictures.
         memory_lr: learning rate of the autoencoder (authors: 1e-5).
         judge_epochs: epochs of the classifier (authors: 25 to 200).
-        n_loops: times the picture is redrawn (authors: 30); more make it more stable.
+        n_loops: passes through the autoencoder (authors: 30); more give a more stable picture.
         n_copies: disturbed copies to average (authors: 500).
     """
 
@@ -363,8 +359,6 @@ class Perceptual(NetworkRecipe):
 
 
 class Memorising(Task):
-    """An autoencoder that learns to redraw pictures."""
-
     needs = ("pixels",)
 
     def __init__(self, memory: nn.Module) -> None:
@@ -380,11 +374,10 @@ class Memorising(Task):
 
 
 def frobenius(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-    """Return the mean Frobenius norm of the difference."""
     return (a - b).flatten(1).norm(dim=1).mean()
 
 
 def reader(shape: Shape) -> Encoder:
-    """Return an encoder that only reads: its pooled vector is the grey picture itself."""
+    """Return an encoder whose pooled vector is the grey picture."""
     trunk = freeze(Perceive(nn.Identity(), Loop("none")))
     return shape.encoder("grey pictures", trunk, nn.Flatten(), f"grey{shape.side}")

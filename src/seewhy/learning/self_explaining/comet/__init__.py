@@ -1,1 +1,1 @@
-"""COMET: a selector makes a mask, and a predictor sees only the part that the mask shows."""
+"""COMET: a classifier of masked pictures."""

@@ -1,5 +1,4 @@
-"""COMET's networks (Zhang et al. 2024, arXiv 2407.19308): a selector before a trunk, the game in which it learns, and
-its mask."""
+"""Networks, training and mask of COMET (Zhang et al. 2024, arXiv 2407.19308)."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ Norm = Literal["frozen", "batch"]
 
 
 class Selector(nn.Module):
-    """Makes masks, ``S = sigmoid(enlarged(network(pixels)))``: one per picture, the same for all classes, in (0, 1)."""
+    """Mask network ``S = sigmoid(upsample(network(pixels)))``, with one mask per picture."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -44,7 +43,6 @@ class Selector(nn.Module):
 
 
 def make_selector(kind: Kind) -> Selector:
-    """Return a selector with new weights, from torch's random numbers."""
     if kind == "unet":
         return Selector(UNet())
     try:
@@ -55,7 +53,7 @@ def make_selector(kind: Kind) -> Selector:
 
 
 class UNet(nn.Module):
-    """A small U-Net (Ronneberger et al. 2015, arXiv 1505.04597) that works at half the picture's side and below."""
+    """A small U-Net (Ronneberger et al. 2015, arXiv 1505.04597), starting at half resolution."""
 
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 64)) -> None:
         super().__init__()
@@ -83,7 +81,7 @@ def _block(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class _Out(nn.Module):
-    """The one output of torchvision's segmentation networks."""
+    """A torchvision segmentation network that returns its main output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -99,7 +97,7 @@ def enlarged(maps: Float[Tensor, "b c _h _w"], like: Float[Tensor, "b _c h w"]) 
 
 
 class Hide(nn.Module):
-    """Computes ``x ∘ S + q ∘ (1 − S)``: the fill ``q`` replaces what the mask leaves out."""
+    """Replacement of hidden pixels by a fill colour: ``x ∘ S + q ∘ (1 − S)``."""
 
     q: Tensor
 
@@ -114,8 +112,6 @@ class Hide(nn.Module):
 
 
 class SelectedTrunk(nn.Module):
-    """A trunk that looks through its selector: features of the picture times its mask."""
-
     def __init__(self, selector: Selector, hide: Hide, trunk: nn.Module) -> None:
         super().__init__()
         self.selector, self.hide, self.trunk = selector, hide, trunk
@@ -127,7 +123,7 @@ class SelectedTrunk(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class COMETNetwork(BackboneNetwork):
-    """A selector before a trunk; its settings are ``selector``, ``backbone``, ``fill``, ``size`` and ``frozen``."""
+    """A selector and a trunk, with settings ``selector``, ``backbone``, ``fill``, ``size`` and ``frozen``."""
 
     where: ClassVar[str] = "comet"
 
@@ -153,7 +149,10 @@ class COMETNetwork(BackboneNetwork):
 
 @dataclass(frozen=True)
 class Objective:
-    """``m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)`` of a batch."""
+    """Loss of the selector.
+
+    m_p · CE_P + m_c · max(CE_P − CE_D + gap, 0) + m_1 · mean_b max(mean_px(S_b) − tau, 0)
+    """
 
     m_p: float = 1.0
     m_c: float = 1.0
@@ -170,7 +169,7 @@ class Objective:
 
 
 class Playing(Task):
-    """The joint training of selector, predictor and detector; each trained part has its own loss."""
+    """Joint training of selector, predictor and detector."""
 
     needs = ("pixels", "labels")
 
@@ -193,7 +192,6 @@ class Playing(Task):
         self.free()
 
     def free(self) -> None:
-        """Enable gradients for the parts that learn, and for no others."""
         for name in ("selector", "predictor", "detector"):
             self.get_submodule(name).requires_grad_(name in self.names)
 
@@ -201,7 +199,7 @@ class Playing(Task):
         return {name: part for name, part in self.named_children() if name in self.names}
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-        """Return the mask, and the class scores of the shown part and of the rest."""
+        """Return the mask and the class scores of the shown and of the hidden pixels."""
         pixels = batch["pixels"]
         changed = self.names | ({"detector"} if self.drifts else set())  # its averages drift
         for name in {"predictor", "detector"} - (set() if self.pretrained else changed):
@@ -210,7 +208,6 @@ class Playing(Task):
         return mask, self.predictor(self.hide(pixels, mask)), self.detector(self.hide(pixels, 1 - mask))
 
     def loss(self, features: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        """Return the loss of each part, and figures for the log: area of the mask, and how often each is right."""
         (mask, shown, rest), labels = features, batch["labels"]
         ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
         return {
@@ -226,10 +223,10 @@ class Playing(Task):
 @attributions.register
 @dataclass(frozen=True)
 class COMETMask(Attribution):
-    """Shows the part of the picture on which the decision is based: the selector's mask.
+    """The mask on which a COMET classifier bases its decision.
 
-    ``S(x)`` in (0, 1), at the resolution of the pixels. It is exact: the predictor saw ``S ∘ x + (1 − S) ∘ q`` and
-    nothing else. The mask is the same for every class, so it cannot compare two classes.
+    The mask ``S(x)`` has the resolution of the picture and values in (0, 1). The classifier gets only
+    ``S ∘ x + (1 − S) ∘ q``. The mask is the same for every class, so it cannot compare two classes.
     """
 
     name: ClassVar[str] = "comet"
@@ -245,13 +242,13 @@ class COMETMask(Attribution):
         selector = getattr(getattr(model, "network", None), "selector", None)
         if selector is None:
             raise InputError(
-                "comet shows the mask of a comet classifier, and this classifier has none. Expected a classifier "
-                "from seewhy fit --method comet. Make one, or use grad_cam."
+                "comet can only explain a comet classifier. Use grad_cam, or fit a classifier with: seewhy fit "
+                "--method comet"
             )
         if isinstance(target, Target) and target.against is not None:
             raise InputError(
-                "A contrast was given, and comet's mask does not depend on a class. Expected no contrast. Leave "
-                "it out, or use grad_cam."
+                "comet does not support contrasts, because its mask is the same for every class. Leave the contrast "
+                "out, or use grad_cam."
             )
         assert look.pixels is not None  # the base has checked
         device = next(selector.parameters()).device

@@ -1,4 +1,4 @@
-"""COMET (Zhang et al. 2024, arXiv 2407.19308): the classifier sees only what a mask shows, and the mask is the map."""
+"""COMET (Zhang et al. 2024, arXiv 2407.19308): a classifier that explains itself by a mask."""
 
 from __future__ import annotations
 
@@ -40,47 +40,51 @@ from ...network_recipe import NetworkRecipe
 from .network import COMETNetwork, Fill, Hide, Kind, Mode, Norm, Objective, Playing, make_selector
 
 RELEASED: dict[str, float] = {"m_c": 4.0, "gap": 2.0, "tau": 0.6}
-"""The weights in the authors' published configuration, where they differ from the stated defaults."""
+"""Loss weights of the authors' published configuration that differ from the defaults."""
 BATCH = 16
 MOST = 1000
-"""Most pictures of either kind."""
+"""Maximum number of training and of held-out pictures to evaluate on."""
 SIDE = 12
-"""The probe of leakage sees masks as squares with this many cells per side,"""
+"""Side of the mean-pooled masks for the linear probe."""
 N_LEVELS = 17
-"""and as this many quantiles of their values, because the brightness of the mask alone may reveal a class."""
+"""Number of quantiles of the mask's values for the linear probe."""
 
 
 @classifiers.register
 @dataclass(frozen=True)
 class COMET(NetworkRecipe):
-    """A classifier that hides most of the picture and decides from the rest; the mask is its explanation.
+    """Classifier that predicts from a masked picture; the mask is its explanation.
 
-    ``x_s = S ∘ x + (1 − S) ∘ q`` goes to the predictor, the complement to a detector trained on whole pictures. The
-    predictor must be right on the shown part, the detector clearly worse on the hidden part, and the mask small
-    (:class:`~.network.Objective`). There is one mask per picture, the same for every class.
+        x_s = S ∘ x + (1 − S) ∘ q
+
+    * ``S``: mask from the selector, the same for every class.
+    * ``x``, ``q``: picture and fill colour.
+
+    A predictor classifies ``x_s``. A detector, trained on whole pictures, classifies the complement. The loss asks for
+    a correct predictor, a clearly worse detector and a small mask (:class:`~.network.Objective`).
 
     Args:
-        mode: ``"2p"``: selector and predictor learn, the detector is fixed. ``"3p"``: the detector also learns,
-            on the complement. ``"post_hoc"``: one frozen classifier is both, and only the selector learns.
-        backbone: ``"encoder"``: predictor and detector are the encoder under a linear layer. ``"scratch"``: a
-            small ResNet for small pictures, whose detector trains first for as many steps.
-        selector: network that makes the mask: ``"unet"`` or ``"lraspp"``.
-        m_p: weight of sufficiency, from 0.
-        m_c: weight of completeness, from 0; 0 is plain select-then-predict (authors: 4).
-        gap: how much worse the detector must be without the mask, in nats (authors: 2).
-        m_1: weight of the area, from 0; raise it for smaller masks.
-        tau: share of the picture that the mask may show free of charge, 0 to 1 (authors: 0.6).
-        fill: what hides the rest: the ``"mean"`` colour or ``"black"``; default: black for ``"post_hoc"``, mean
-            otherwise (authors).
-        detector_norm: ``"frozen"``, or ``"batch"`` for a detector whose normalisation follows the batch (2p, scratch).
-        size: side of the pictures in pixels; default: the encoder's own. Smaller is faster.
-        n_steps: number of training steps; more take longer.
+        mode: ``"2p"``: selector and predictor are trained, the detector is fixed. ``"3p"``: the detector is trained on
+            the complement too. ``"post_hoc"``: one frozen classifier is both predictor and detector.
+        backbone: ``"encoder"``: predictor and detector are the encoder with a linear layer. ``"scratch"``: they are a
+            small ResNet for small pictures, whose detector first trains for ``n_steps``.
+        selector: network that predicts the mask: ``"unet"`` or ``"lraspp"``.
+        m_p: weight of the predictor's loss (sufficiency), from 0.
+        m_c: weight of the detector's loss (completeness), from 0 (authors: 4); 0 is plain select-then-predict.
+        gap: margin by which the detector must be worse on the complement, in nats (authors: 2).
+        m_1: weight of the mask's area, from 0; raise it for smaller masks.
+        tau: area up to which the mask has no cost, as a share of the picture, 0 to 1 (authors: 0.6).
+        fill: colour of the hidden pixels: ``"mean"`` or ``"black"``; default: black for ``"post_hoc"``, mean otherwise
+            (authors).
+        detector_norm: batch normalisation of the detector: ``"frozen"``, or ``"batch"`` for batch statistics (``"2p"``
+            with ``"scratch"``).
+        size: side of the pictures in pixels; default: the encoder's input size. Smaller is faster.
+        n_steps: number of training steps.
         batch_size: pictures per step (authors: 128); lower it if memory runs out.
-        lr: learning rate of AdamW for all parts. The authors' 0.0005, over 200 epochs, leaves masks grey in so short a
-            training.
-        encoder_lr: learning rate of predictor and detector from the encoder, as a multiple of ``lr``.
+        lr: learning rate of AdamW (authors: 0.0005 over 200 epochs, which is too low for short training).
+        encoder_lr: learning rate of the encoder inside predictor and detector, as a multiple of ``lr``.
         weight_decay: weight decay (authors: 0.03).
-        schedule: how the rate changes (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
+        schedule: learning rate schedule (authors: ``"milestones"``); see :class:`seewhy.training.loop.Training`.
     """
 
     name: ClassVar[str] = "comet"
@@ -114,9 +118,8 @@ class COMET(NetworkRecipe):
         encoder, progress, checkpoint = fitting.encoder, fitting.progress, fitting.checkpoint
         if fitting.descriptions is not None and not self._frozen:
             raise InputError(
-                f"Descriptions were given to comet in mode {self.mode!r} with backbone {self.backbone!r}, whose "
-                "training moves pictures away from their sentences. Expected mode='post_hoc' with "
-                "backbone='encoder'. Set both, or leave the descriptions out."
+                "comet accepts descriptions only with mode='post_hoc' and backbone='encoder', got "
+                f"mode={self.mode!r} and backbone={self.backbone!r}. Set both, or leave the descriptions out."
             )
         base = sized(encoder, self.size)
         pictures = encode_for(fitting, base, self.backbone)
@@ -134,7 +137,6 @@ class COMET(NetworkRecipe):
 
     @property
     def _frozen(self) -> bool:
-        """Whether the trunk stays as it was in the encoder."""
         return self.mode == "post_hoc" and self.backbone == "encoder"
 
     @property
@@ -147,7 +149,7 @@ class COMET(NetworkRecipe):
     def _plain(
         self, base: Encoder, pictures: EncodedSet, data: TrainingData, fitting: Fitting, kept: tuple[Path, str] | None
     ) -> Predictor:
-        """The classifier of whole pictures: detector, judge, and what the accuracy is compared with."""
+        """Return a classifier of whole pictures, which serves as detector and baseline."""
         if self.backbone == "scratch":
             with seeded(self.seed):
                 plain = new_predictor(len(pictures.classes))
@@ -160,7 +162,7 @@ class COMET(NetworkRecipe):
         return predictor_of(base, fitted.head)
 
     def _game(self, base: Encoder, judge: Predictor) -> Playing:
-        """The players at the start; the judge is one of them only where it cannot change."""
+        """Return the untrained selector, predictor and detector."""
         with seeded(self.seed + 1):
             selector = make_selector(self.selector)
             new = [new_predictor(len(judge.bias)) if self.backbone == "scratch" else copy.deepcopy(judge) for _ in "pd"]
@@ -193,13 +195,12 @@ class COMET(NetworkRecipe):
 
 
 def _some(pictures: EncodedSet, part: Tensor) -> Samples:
-    """Those pictures, with the classes that they have."""
     items = tuple(pictures.items[i] for i in part.nonzero()[:, 0].tolist())
     return Samples(items, tuple(c for c in pictures.classes if any(s.label == c for s in items)))
 
 
 def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
-    """What a reader of the mask must know, for the card."""
+    """Return a sentence about the mask for the HTML card."""
     text = f"; the mask shows {found['mean_mask_area']:.0%} of a picture"
     if "mask_alone_accuracy" not in found:
         return text
@@ -212,7 +213,7 @@ def _of_mask(n_held: int, found: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Played:
-    """The outputs of the three parts on some pictures, in order."""
+    """Outputs of selector, predictor and detector."""
 
     labels: Int[Tensor, " n"]
     held: Bool[Tensor, " n"]
@@ -224,7 +225,6 @@ class Played:
     groups: Int[Tensor, " n"]
 
     def held_out(self) -> HeldOut | None:
-        """Return the held-out pictures as the classifier sees them."""
         held = self.held
         if not bool(held.any()):
             return None
@@ -233,7 +233,7 @@ class Played:
 
 @torch.no_grad()
 def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Played:
-    """Run the three parts on up to a thousand pictures of either kind, spread over the classes."""
+    """Run the three networks on up to 1000 training and 1000 held-out pictures, spread evenly over the classes."""
     of = pictures.labels.tolist()
     every = [i for part in (pictures.held, ~pictures.held) for i in spread(of, part.tolist(), MOST)]
     chosen = [every[i] for i in torch.randperm(len(every), generator=torch.Generator().manual_seed(0)).tolist()]
@@ -270,7 +270,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
 def borrowed(
     mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
 ) -> Float[Tensor, "b h w"]:
-    """Return for every picture the mask of another one, of another class if possible."""
+    """Return the mask of another picture for each picture, from another class if possible."""
     offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
     place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
     is_other, differs = place != own, whose[None] != labels[:, None]
@@ -280,7 +280,7 @@ def borrowed(
 
 
 def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
-    """Return a mask as the probe sees it: its place, in coarse cells, and its brightness, in quantiles."""
+    """Return the features of a mask for the linear probe: coarse mean values and quantiles."""
     cells = adaptive_avg_pool2d(mask[:, None], SIDE).flatten(1)
     levels = mask.flatten(1).quantile(torch.linspace(0, 1, N_LEVELS), dim=1).T
     return torch.cat([cells, levels], 1)
@@ -289,7 +289,7 @@ def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
 def _read(
     encoder: Encoder, pictures: EncodedSet, chosen: Iterator[int] | Sequence[int], progress: Progress
 ) -> Iterator[tuple[list[int], Float[Tensor, "b 3 h w"]]]:
-    """Batches of pictures as they are predicted; one that has become unreadable is left out."""
+    """Yield batches of preprocessed pictures, without unreadable ones."""
     some: list[int] = []
     views = []
     for i in chosen:
@@ -306,7 +306,7 @@ def _read(
 
 
 def figures(played: Played) -> dict[str, Any]:
-    """Return held-out accuracies, the mask's area, and how much its shape alone reveals to a linear probe."""
+    """Return held-out accuracies, the mean mask area, and the accuracy of a linear probe on masks."""
     held = played.held
     if not bool(held.any()):
         return {"mean_mask_area": round(float(played.area.mean()), 4)}
@@ -327,7 +327,7 @@ def figures(played: Played) -> dict[str, Any]:
 
 
 def mask_alone(played: Played) -> float:
-    """Return the held-out accuracy of a linear classifier of masks; a finer probe may find more."""
+    """Return the held-out accuracy of a linear classifier of masks."""
     x, train = played.masks, ~played.held
     x = (x - x[train].mean(0)) / x[train].std(0).clamp(min=1e-6)
     n_classes = played.shown.shape[1]
@@ -337,6 +337,6 @@ def mask_alone(played: Played) -> float:
 
 
 def temperature(played: Played) -> float:
-    """Return the divisor of the logits that calibrates held-out probabilities; at least 1, as pictures are few."""
+    """Return the temperature that calibrates held-out probabilities, at least 1."""
     held = played.held
     return max(1.0, fit_temperature(played.shown[held], played.labels[held])) if bool(held.any()) else 1.0

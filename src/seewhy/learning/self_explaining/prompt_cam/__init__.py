@@ -1,1 +1,1 @@
-"""Prompt-CAM: a prompt for each class, whose attention is the evidence."""
+"""Prompt-CAM: a vision transformer with class prompts."""

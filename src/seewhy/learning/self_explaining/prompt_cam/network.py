@@ -1,4 +1,4 @@
-"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and their attention."""
+"""Prompt-CAM (arXiv 2501.09333): class prompts inside a frozen vision transformer, and their attention maps."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ...encoders.delta import WITHOUT_WORDS
 from ...encoders.token_blocks import image_stack, inside, with_more_prefix
 
 NORMS = ("model.norm", "model.fc_norm", "visual.ln_post", "norm")
-"""Where these libraries store the norm after the last block; the first one that is not an identity counts."""
+"""Paths of the norm after the last block; the first with weights is used."""
 
 
 class Prompts(nn.Module):
-    """The prompts, which have no position, and the vector that scores them; both start as in the authors' code."""
+    """Class prompts without position embedding and their scoring vector, initialised as in the authors' code."""
 
     def __init__(
         self, n_early: int, n_classes: int, width: int, area: float = 256.0, shared: bool = True, dropout: float = 0.0
@@ -47,13 +47,13 @@ class Prompts(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def put(self, tokens: Float[Tensor, "b t d"], early: int | None = None) -> Float[Tensor, "b s d"]:
-        """Insert prompts before tokens: those of an early layer, or the classes' own."""
+        """Insert the prompts of an early layer, or the class prompts, before the tokens."""
         prompts = self.dropout(self.own if early is None else self.early[early])
         return torch.cat([prompts.expand(len(tokens), -1, -1), tokens], 1)
 
 
 class Prompted(nn.Module):
-    """A block that gets prompts before its tokens."""
+    """A transformer block that inserts prompts before its tokens."""
 
     def __init__(self, block: nn.Module, prompts: Prompts, early: int | None) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """Computes ``s_c = w · norm(z_c)`` of each prompt, and the network's own vector, which finds near-duplicates."""
+    """Scores ``s_c = w · norm(z_c)`` of the prompts, followed by the network's own pooled vector."""
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Scores(nn.Module):
 
 
 class PromptHead(nn.Module):
-    """Tokens before the last block → class scores, followed by the network's own pooled vector."""
+    """Head that maps tokens before the last block to class scores and the network's own pooled vector."""
 
     def __init__(self, last: LastBlock, prompts: Prompts, inside: bool, first: int) -> None:
         super().__init__()
@@ -93,23 +93,21 @@ class PromptHead(nn.Module):
 
     @property
     def n_added(self) -> int:
-        """The number of prompts among the tokens."""
         return len(self.prompts.own)
 
     def entering(self, n_tokens: int, n_layers: int) -> list[int]:
-        """Return how many tokens enter each layer from the one before, if ``n_tokens`` enter the last."""
+        """Return the number of tokens that enter each layer, given ``n_tokens`` at the last."""
         n = len(self.prompts.own)
         plain = n_tokens - n if self.inside else n_tokens
         return [plain + (n if layer > self.first else 0) for layer in range(n_layers)]
 
     def scores(self, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b k"]:
-        """Return the scores alone."""
         return self(tokens)[:, : len(self.prompts.own)]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The places where prompts can enter a network."""
+    """The parts of a vision transformer where prompts can be inserted."""
 
     last: LastBlock
     norm: nn.Module
@@ -120,7 +118,7 @@ class Parts:
 
 
 def parts_of(encoder: Encoder) -> Parts:
-    """Find the blocks and the norm of a vision transformer."""
+    """Return the blocks and the norm of a vision transformer."""
     last, grid = encoder.head, encoder.layout.grid
     if isinstance(last, LastBlock) and grid is not None:
         norms = [n for n in (inside(last.tail, path) for path in NORMS) if getattr(n, "weight", None) is not None]
@@ -132,16 +130,16 @@ def parts_of(encoder: Encoder) -> Parts:
             area = height / grid[0] * width / grid[1]
             return Parts(last, norm, stack, len(blocks) + 1, norm.weight.shape[-1], area)
     raise ModelError(
-        f"Prompt-CAM puts prompts before the blocks of a vision transformer, and {encoder.name!r} has none that "
-        "SeeWhy knows. Expected a ViT under timm:, open_clip: or hf:. Choose one with --encoder."
+        f"prompt_cam needs a vision transformer under timm:, open_clip: or hf:, got {encoder.name!r}. Choose another "
+        "encoder with --encoder."
     )
 
 
 class PromptCAMNetwork(Network):
-    """A frozen transformer with class prompts.
+    """A frozen vision transformer with class prompts.
 
-    Layers before ``first``, counted from 0, either have as many prompts each, which are dropped after the layer
-    (``n_early = first``), or none. The classes' own prompts enter at ``first`` and continue to the end.
+    Class prompts enter at layer ``first``, counted from 0. Each earlier layer may have as many prompts of its own
+    (``n_early = first``), which are dropped after that layer.
     """
 
     where: ClassVar[str] = "prompt_cam"
@@ -157,7 +155,7 @@ class PromptCAMNetwork(Network):
 
     @cached_property
     def trunk(self) -> nn.Module:
-        """Pixels → tokens before the last block; differentiable in the prompts."""
+        """Return the network from pixels to the tokens before the last block."""
         parts, n = self.parts, len(self.prompts.own)
         stack: Any = self._base.trunk.get_submodule(parts.stack)
         changes: dict[str, nn.Module] = {}
@@ -171,7 +169,7 @@ class PromptCAMNetwork(Network):
 
     @cached_property
     def head(self) -> PromptHead:
-        """Those tokens → class scores; differentiable in the prompts."""
+        """Return the network from the tokens before the last block to class scores."""
         last = self.parts.last
         block = with_more_prefix(last.block, len(self.prompts.own))
         tail = Scores(self.parts.norm, self.prompts, self._base.layout.prefix > 0)
@@ -185,13 +183,13 @@ class PromptCAMNetwork(Network):
         except (RuntimeError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise ModelError(
-                f"{base.name!r} takes no further tokens: {reason}. Expected a vision transformer whose blocks "
-                "take any number of tokens. Choose another with --encoder."
+                f"{base.name!r} does not accept additional tokens: {reason}. Choose another vision transformer with "
+                "--encoder."
             ) from error
         if scores.shape != (1, n):
             raise ModelError(
-                f"{base.name!r} returns scores {tuple(scores.shape)} for {n} prompts. Expected blocks that take "
-                "tokens in the order (b, t, d). Choose another encoder with --encoder."
+                f"{base.name!r} returns scores of shape {tuple(scores.shape)} for {n} prompts. Choose a vision "
+                "transformer with tokens in the order (b, t, d) with --encoder."
             )
 
     def encoder(self) -> Encoder:
@@ -225,12 +223,12 @@ class PromptCAMNetwork(Network):
 
 
 Flatten = Literal["keys", "patches"]
-"""Where a flattened head attends evenly: to all tokens, prompts included (authors' code), or to patches (paper)."""
+"""Tokens with uniform attention in a flattened head: all (authors' code) or patches (paper)."""
 
 
 @dataclass(frozen=True)
 class HeadRanking:
-    """How a class changes when one head after another is flattened, the least needed first."""
+    """Attention heads from most to least needed, and the class probability after each removal."""
 
     order: tuple[int, ...]
     probability: tuple[float, ...]
@@ -240,12 +238,12 @@ class HeadRanking:
 def run_last_block(
     head: PromptHead, tokens: Float[Tensor, "b t d"], change: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b r s s"]]:
-    """Return scores, and the last block's attention over ``s`` tokens, the ``k`` prompts first; one row per token."""
+    """Return class scores and the attention of the last block, with the ``k`` prompts first."""
     with torch.no_grad(), Capture(change) as capture:
         scores = head.scores(tokens)
     if len(capture.maps) != 1 or capture.maps[0].shape[-1] != capture.maps[0].shape[-2]:
         raise InputError(
-            f"The last block computes {len(capture.maps)} attention maps. Expected one, among all tokens. Use "
+            f"The last block must compute one attention map over all tokens, got {len(capture.maps)} maps. Use "
             "grad_cam, rise or occlusion."
         )
     return scores, capture.maps[0]
@@ -259,7 +257,7 @@ def flattened_scores(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> Float[Tensor, "b k"]:
-    """Return scores with the attention of each picture's class prompt made even in some heads."""
+    """Return class scores with uniform attention of the class prompt in some heads."""
     rows = torch.arange(len(tokens))
 
     def change(weights: Tensor) -> Tensor:
@@ -279,7 +277,7 @@ def rank_heads(
     n_patches: int,
     flatten: Flatten = "keys",
 ) -> list[HeadRanking]:
-    """Rank heads greedily, as published: each time flatten the head without which the class stays most probable."""
+    """Rank attention heads greedily: at each step, flatten the head whose removal keeps the class most probable."""
     first, weights = run_last_block(head, tokens)
     n_heads, rankings = weights.shape[1], []
     for one, label, scores in zip(tokens.split(1), index.tolist(), first, strict=True):
@@ -305,18 +303,19 @@ def rank_heads(
 @attributions.register
 @dataclass(frozen=True)
 class PromptCAM(Attribution):
-    """Shows where the prompt of a class attends in the last block of a Prompt-CAM classifier.
+    """Attention map of a class prompt in the last block of a Prompt-CAM classifier.
 
-    ``A_r = softmax(q_c K^T / √(d / r))`` for each head, with patch columns only and not divided by their sum. The
-    rest goes to prompts and class token, so the sum says how much a head attends to the picture at all. The map is
-    the mean over the heads that the class needs most, by the authors' greedy ranking (:func:`rank_heads`). One class
-    against another is the difference of their prompts' maps in the same heads. The paper shows each head separately,
-    smoothed and scaled to 0…1; :meth:`heads_of` gives the heads, unchanged.
+        A_r = softmax(q_c K^T / √(d / r))
+
+    The map is the attention ``A_r`` to patches, averaged over the heads that the class needs most by the authors'
+    greedy ranking (:func:`rank_heads`). Its sum is below 1, because prompts and class token get the rest of the
+    attention. With a contrast, the map is the difference of both prompts' maps in the same heads. The paper shows each
+    head separately, smoothed and scaled to [0, 1]; :meth:`heads_of` returns all heads unchanged.
 
     Args:
-        n_heads: attention heads to keep (authors' code: 4); with all of them, no ranking is needed.
-        flatten: where a flattened head attends in the ranking: ``"keys"``, all tokens (authors' code), or
-            ``"patches"`` (paper). The rankings may differ.
+        n_heads: number of attention heads to keep (authors' code: 4).
+        flatten: tokens over which the ranking makes attention uniform: all (``"keys"``, authors' code) or patches
+            (``"patches"``, paper).
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -331,10 +330,7 @@ class PromptCAM(Attribution):
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target):
-            raise InputError(
-                "prompt_cam shows what a class's prompt attends to, and the target is another function of the "
-                "logits. Expected a class. Use grad_cam for this target."
-            )
+            raise InputError("prompt_cam can only explain a class, got another target. Give a class, or use grad_cam.")
         weights = self.heads_of(model, look, target.index)
         if target.against is not None:
             weights = weights - self.heads_of(model, look, target.against)
@@ -344,24 +340,22 @@ class PromptCAM(Attribution):
         return weights.gather(1, kept[:, :, None, None].expand(-1, -1, *weights.shape[2:])).mean(1)
 
     def heads_of(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> Float[Tensor, "b r h w"]:
-        """Return the map of each head for one class per picture; the rest to 1 goes to prompts and class token."""
+        """Return the attention map of each head for one class per picture."""
         grid = model.encoder.layout.to_grid(look.features).shape[2:]
         weights = run_last_block(prompt_head(model), look.features)[1]
         own = weights[torch.arange(len(look)), :, index]
         return own[:, :, -grid[0] * grid[1] :].unflatten(2, tuple(grid))
 
     def ranking(self, model: Explainable, look: EncoderOutput, index: Int[Tensor, " b"]) -> list[HeadRanking]:
-        """Return the heads by how much the class needs them on each picture, and its loss as they are flattened."""
         n_patches = model.encoder.layout.to_grid(look.features)[0, 0].numel()
         return rank_heads(prompt_head(model), look.features, index, n_patches, self.flatten)
 
 
 def prompt_head(model: Explainable) -> PromptHead:
-    """Return the head of a Prompt-CAM encoder."""
     head = model.encoder.head
     if not isinstance(head, PromptHead):
         raise InputError(
-            f"prompt_cam shows the attention of class prompts, and this classifier on {model.encoder.name!r} has "
-            "none. Expected one from seewhy fit --method prompt_cam. Use grad_cam, or make such a classifier."
+            f"prompt_cam can only explain a prompt_cam classifier, got another one on {model.encoder.name!r}. Use "
+            "grad_cam, or fit a classifier with: seewhy fit --method prompt_cam"
         )
     return head

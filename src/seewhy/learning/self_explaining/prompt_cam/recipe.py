@@ -1,4 +1,4 @@
-"""Prompt-CAM: a vision transformer that explains itself (Chowdhury et al., CVPR 2025, arXiv 2501.09333)."""
+"""Prompt-CAM (Chowdhury et al., CVPR 2025, arXiv 2501.09333): a classifier of class prompts."""
 
 from __future__ import annotations
 
@@ -34,34 +34,36 @@ from ...network_recipe import NetworkRecipe
 from .network import PromptCAMNetwork, Prompts, parts_of
 
 BORDER = 240 / 224
-"""The authors stretch pictures to 240 x 240 and crop 224 x 224 at random, mirrored half of the time."""
+"""Ratio of resize and crop size (authors: 240 and 224)."""
 RATES = {"sgd": (0.005, 0.05), "adamw": (0.001, 0.01)}
-"""Learning rates tried on held-out pictures if none is given; the paper's are 0.001 to 0.01 with SGD."""
+"""Default learning rates to try on held-out pictures (paper: 0.001 to 0.01 with SGD)."""
 
 
 @classifiers.register
 @dataclass(frozen=True)
 class PromptCAM(NetworkRecipe):
-    """A frozen vision transformer with one learnt prompt per class, whose attention is its explanation.
+    """Frozen vision transformer with a learnt prompt per class, whose attention explains the decision.
 
-    ``s_c = w · z_c``, with ``z_c`` the output for the prompt of class ``c`` after the last block and norm (paper,
-    3.2). Cross entropy over the scores trains only the prompts and ``w``. To score high, the prompt of the true class
-    must attend to patches that distinguish the class. The bias of the authors' ``Linear(d, 1)`` is left out.
+        s_c = w · z_c
+
+    ``z_c`` is the output for the prompt of class ``c`` after the last block and norm (paper, 3.2). Prompts and ``w``
+    are trained by cross entropy, so that each prompt attends to patches that distinguish its class. The bias of the
+    authors' ``Linear(d, 1)`` is left out.
 
     Args:
-        variant: position of the prompts. ``"last"``: before the last block, on features that are encoded once.
-            ``"deep"`` (the paper's main results): new ones before every block. ``"shallow"``: before the first block.
-        first: with ``"deep"``, the layer (from 0) where class prompts enter; default: the last one. Lower
-            values lie between the paper's two forms.
-        shared: whether all classes share one scoring vector. If not, scores can distinguish classes without
-            attending anywhere, as the paper warns.
+        variant: position of the prompts. ``"last"``: before the last block, on stored features. ``"deep"`` (main
+            results of the paper): new prompts before every block. ``"shallow"``: before the first block.
+        first: layer (from 0) where class prompts enter, with ``"deep"`` only; default: the last one. Lower values lie
+            between the paper's two variants.
+        shared: whether all classes share one scoring vector. With separate vectors, a class may score high without
+            any meaningful attention (paper).
         dropout: dropout of prompts in training, 0 to 1 (authors: 0.1 for DINO, 0 for DINOv2).
-        epochs: times that each picture is seen (paper: 100 to 130).
+        epochs: number of passes over the pictures (paper: 100 to 130).
         batch_size: pictures per step; lower it if memory runs out.
-        optimiser: ``"sgd"``, momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
-        lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures, each trained to the end.
+        optimiser: ``"sgd"`` with momentum 0.9 (paper), or ``"adamw"``, which needs fewer epochs.
+        lr: highest learning rate; default: the best of :data:`RATES` on held-out pictures.
         weight_decay: weight decay (authors: 1e-3).
-        warmup: share of the steps in which the rate rises before it falls as a cosine (authors: 20 of 100 epochs).
+        warmup: share of the steps for warm-up, before a cosine schedule (authors: 20 of 100 epochs).
     """
 
     name: ClassVar[str] = "prompt_cam"
@@ -87,8 +89,8 @@ class PromptCAM(NetworkRecipe):
     def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
-                f"Prompt-CAM was given variant={self.variant!r} and first={self.first}. Expected first only with "
-                "variant='deep', as a layer counted from 0. Leave first out, or choose 'deep'."
+                "first can only be used with variant='deep' and must be at least 0, got "
+                f"variant={self.variant!r} and first={self.first}."
             )
 
     def learn(self, fitting: Fitting) -> Outcome:
@@ -97,7 +99,7 @@ class PromptCAM(NetworkRecipe):
         last = parts.n_layers - 1
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
         if first > last:
-            raise InputError(f"first is {first}. Expected a layer from 0 to {last}, the last one. Give one.")
+            raise InputError(f"first must be between 0 and {last}, the last layer, got {first}.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])
@@ -157,7 +159,7 @@ class PromptCAM(NetworkRecipe):
 
 @dataclass(frozen=True)
 class _Try:
-    """A training with one learning rate, and what it makes of the held-out pictures: scores are pooled first."""
+    """A training with one learning rate, and its held-out results."""
 
     lr: float
     network: PromptCAMNetwork
@@ -166,7 +168,6 @@ class _Try:
 
     @property
     def right(self) -> float:
-        """Accuracy on held-out pictures; 0 without any."""
         if self.held is None or self.held.logits is None:
             return 0.0
         return round(float((self.held.logits.argmax(1) == self.held.labels).float().mean()), 4)
@@ -179,7 +180,6 @@ def _held_pooled(
     store: FeatureStore | None,
     progress: Progress,
 ) -> Float[Tensor, "m p"]:
-    """What is pooled of the held-out pictures, each by its own crop."""
     held = pictures.held.nonzero()[:, 0].tolist()
     width = len(pictures.classes) + network.parts.width
     if tokens is not None:
@@ -194,7 +194,7 @@ def _held_pooled(
 
 
 class Prompting(Task):
-    """A task: class prompts learn from ``"pixels"`` or, before the last block alone, from stored ``"tokens"``."""
+    """Training of class prompts on ``"pixels"`` or on stored ``"tokens"``."""
 
     needs = ("labels",)
     moves = False

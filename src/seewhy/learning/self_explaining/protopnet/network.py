@@ -1,4 +1,4 @@
-"""ProtoPNet's layers, its map and its prototypes, *this looks like that* (Chen et al. 2019, arXiv 1806.10574)."""
+"""Layers, similarity map and prototypes of ProtoPNet (Chen et al. 2019, arXiv 1806.10574)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ...encoders.delta import WITHOUT_WORDS, load_delta, state_delta
 
 EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
-"""The largest similarity, that of a prototype with itself: 9.21 with the authors' epsilon."""
+"""Largest similarity, at distance 0: 9.21."""
 RULE = (
     "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
     "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
@@ -42,15 +42,16 @@ RULE = (
 
 
 def similarity(distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Return ``log((d + 1) / (d + 1e-4))`` of a squared distance; 9.21 at 0, falling to 0."""
+    """Return ``log((d + 1) / (d + 1e-4))`` of squared distances; at most 9.21."""
     return ((distance + 1) / (distance + EPSILON)).log()
 
 
 class PrototypeLayer(nn.Module):
-    """Add-on layers, and squared distances of every cell to every prototype.
+    """Add-on layers and prototypes, with squared distances between them.
 
-    ``z = sigmoid(conv(relu(conv(x))))`` with two 1 × 1 convolutions, as the authors' "regular" form; prototypes are
-    1 × 1 and start uniform in [0, 1], where ``z`` lives.
+        z = sigmoid(conv(relu(conv(x))))
+
+    The convolutions are 1 × 1, as in the authors' "regular" form. Prototypes are 1 × 1 and start uniform in [0, 1].
     """
 
     def __init__(self, n_channels: int, depth: int, n_prototypes: int, scaled: bool = False) -> None:
@@ -65,26 +66,24 @@ class PrototypeLayer(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def embed(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Map every cell to the space of the prototypes."""
         if self.scaled:
             grid = grid / grid.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
         z: Tensor = self.add_on(grid)
         return z
 
     def distances(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p h w"]:
-        """Return squared distances in double precision, because similarity is steepest at 0."""
+        """Return squared distances, computed in double precision."""
         z, prototypes = self.embed(grid).double(), self.prototypes.double()
         product = torch.einsum("bdhw,pd->bphw", z, prototypes)
         lengths = prototypes.square().sum(1)[:, None, None]
         return (z.square().sum(1, keepdim=True) - 2 * product + lengths).relu().float()
 
     def forward(self, grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p"]:
-        """Return the smallest distance of each prototype to any cell."""
         return self.distances(grid).amin((2, 3))
 
 
 class NearestSimilarity(nn.Module):
-    """The head of the resulting encoder: features → one similarity per prototype."""
+    """Head that maps features to one similarity per prototype."""
 
     def __init__(self, layer: PrototypeLayer, layout: Layout) -> None:
         super().__init__()
@@ -96,7 +95,7 @@ class NearestSimilarity(nn.Module):
 
 @dataclass(frozen=True)
 class Pushed:
-    """The patch of a training picture that became a prototype."""
+    """The training patch that became a prototype."""
 
     picture: int
     cell: tuple[int, int]
@@ -104,7 +103,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class ProtoPNetNetwork(Network):
-    """The trained layers behind the trunk."""
+    """The trained add-on layers and prototypes."""
 
     where: ClassVar[str] = "protopnet"
 
@@ -118,7 +117,6 @@ class ProtoPNetNetwork(Network):
         return self.on
 
     def maps(self, look: EncoderOutput) -> Float[Tensor, "b p h w"]:
-        """Return the squared distance of each cell to each prototype."""
         return self.layer.distances(self.on.layout.to_grid(look.features))
 
     def encoder(self) -> Encoder:
@@ -147,29 +145,32 @@ class ProtoPNetNetwork(Network):
 
 
 def network_of(model: Explainable) -> ProtoPNetNetwork:
-    """Return the prototypes of a classifier."""
     network = getattr(model, "network", None)
     if not isinstance(network, ProtoPNetNetwork):
         raise InputError(
-            "protopnet shows the prototypes of a ProtoPNet, and this classifier is not one. Expected a "
-            "classifier from seewhy fit --method protopnet. Make one, or use grad_cam and nearest patches."
+            "protopnet can only explain a protopnet classifier. Use grad_cam and nearest patches, or fit a classifier "
+            "with: seewhy fit --method protopnet"
         )
     return network
 
 
 def contrasted(model: Explainable, target: Target) -> Float[Tensor, "b p"]:
-    """Return each prototype's weight for the target, minus its mean over classes."""
+    """Return the weight of each prototype for the target, minus its mean over classes."""
     return target.of(model.head.weight - model.head.weight.mean(0))
 
 
 @attributions.register
 @dataclass(frozen=True)
 class ProtoPNetMap(Attribution):
-    """Shows which places resemble the prototypes that count for the class.
+    """Map of the similarity to the prototypes of a class.
 
-    ``Σ_p (W_tp - mean_k W_kp) (g_p(cell) - min_cell g_p)``: the similarity map of every prototype, with the weights
-    of the last layer. The logit uses only each prototype's best cell. The map also shows the other cells, as the
-    paper's figures do for one prototype at a time (section 2.4), so it does not add up to the logit.
+        Σ_p (W_tp - mean_k W_kp) (g_p(patch) - min_patch g_p)
+
+    * ``g_p``: similarity map of prototype ``p``.
+    * ``W``: weights of the last layer; ``t`` is the class.
+
+    The logit uses only the best patch of each prototype. The map shows all patches, as the paper's figures do
+    (section 2.4), so it does not sum to the logit.
     """
 
     name: ClassVar[str] = "protopnet"
@@ -183,10 +184,7 @@ class ProtoPNetMap(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         network = network_of(model)
         if not isinstance(target, Target):
-            raise InputError(
-                "protopnet can only explain a class, and the target is not one. Expected a class. Give one, or "
-                "use grad_cam."
-            )
+            raise InputError("protopnet can only explain a class, got another target. Give a class, or use grad_cam.")
         maps = similarity(network.maps(look))
         return torch.einsum("bp,bphw->bhw", contrasted(model, target), maps - maps.amin((2, 3), keepdim=True))
 
@@ -194,11 +192,10 @@ class ProtoPNetMap(Attribution):
 @prototypes.register
 @dataclass(frozen=True)
 class ProtoPNetPrototypes(Prototypes):
-    """Shows the prototypes that count most for the class, each with the most similar place in the picture.
+    """The prototypes that contribute most to a class, each with its most similar place in the picture.
 
-    Prototype ``p`` adds ``(W_tp - mean_k W_kp) g_p`` to the target's logit minus the mean over classes; the
-    contributions of all prototypes add up to this difference. The prototypes with the largest contributions are
-    shown, each with its training patch. A match's similarity is ``g_p / 9.21``: 1 on the patch itself.
+    Prototype ``p`` contributes ``(W_tp - mean_k W_kp) g_p``. All contributions sum to the logit of class ``t`` minus
+    the mean logit. The displayed similarity is ``g_p / 9.21``, which is 1 on the prototype's own patch.
 
     Args:
         n_prototypes: number of prototypes to show, from 1.
@@ -240,11 +237,11 @@ class ProtoPNetPrototypes(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """Return similarity ``g``, 0…9.21, of each cell and each prototype."""
+        """Return the similarity of each patch to each prototype, 0 to 9.21."""
         return similarity(network_of(model).maps(look)[:, which])
 
     def judge(self, showing: Showing) -> Like:
-        """Measure whether prototypes find their class on other pictures; they nearly always have it themselves."""
+        """Return a verdict on whether the prototypes match their class in held-out pictures."""
         measure = showing.model.likeness
         figures = (
             f"These {len(showing.groups)} prototypes contribute {showing.logits:.1f} of the "
@@ -270,14 +267,17 @@ class ProtoPNetPrototypes(Prototypes):
 
 
 def beats_chance(measure: LikenessMeasure) -> bool:
-    """Whether the odds of having the class are three times those of chance: 3 % at 1 %, 75 % at 50 %."""
+    """Return whether the odds of a match are at least three times the odds by chance."""
     return measure.precision * (1 - measure.chance) >= 3 * measure.chance * (1 - measure.precision)
 
 
 def measure_prototypes(
     close: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], most: int = 5
 ) -> LikenessMeasure | None:
-    """Return how often the held-out pictures nearest to a prototype have its class; as many count as the class has."""
+    """Return the precision of the held-out pictures nearest to each prototype.
+
+    Each prototype counts its ``min(n, most)`` nearest pictures, where ``n`` is the number of pictures of its class.
+    """
     found, chance = [], []
     for p, label in enumerate(owner.tolist()):
         n = int((labels == label).sum())
@@ -304,9 +304,7 @@ def prototype_bank(
     pictures, pooled, grids, crops = [], [], [], []
     for i, one in zip(needed, stream, strict=True):
         if not isinstance(one, Encoded):
-            raise DataError(
-                f"{sources[i]} could be read before, and now it cannot. Expected the same file. Put it back."
-            )
+            raise DataError(f"{sources[i]} can no longer be read. Restore this file.")
         assert one.picture is not None
         assert one.features is not None
         pictures.append(BankPicture(one.name, one.digest, labels[i], encode_thumbnail(one.picture.pixels)))
