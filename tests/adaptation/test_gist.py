@@ -91,7 +91,7 @@ def test_without_texts_or_with_too_few_it_is_refused(tmp_path: Path) -> None:
         "gist needs texts of each class (--descriptions) or of each picture (--captions). To write "
         "some, run: seewhy describe write"
     )
-    with pytest.raises(DataError, match="have no text, the first"):
+    with pytest.raises(DataError, match="have no text, for example"):
         GIST().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])
     with pytest.raises(InputError, match="n_captions=6"):
         GIST(n_captions=6)

@@ -269,7 +269,7 @@ def test_an_encoder_without_words_is_refused(folders: Path) -> None:
     mute._text = None
     with pytest.raises(ModelError) as caught:
         CoOp().fit(mute, load_samples(folders))
-    assert str(caught.value).startswith("The encoder 'tiny' has no text half. Words need an image-text model:")
+    assert str(caught.value).startswith("The encoder 'tiny' has no text encoder. Use an image-text model:")
 
 
 def test_one_class_is_refused(folders: Path) -> None:

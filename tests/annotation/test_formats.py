@@ -54,7 +54,7 @@ def test_jsonl_holds_everything(store: AnnotationStore, tmp_path: Path) -> None:
     assert rows == list(records(store))
     assert (rows[0]["text"], rows[0]["left_out"], rows[0]["objects"]) == ("A red cup on a table.", ["dog"], [CUP, DOG])
     assert rows[1]["text"] == words
-    with pytest.raises(DataError, match=r"'\.xlsx'"):
+    with pytest.raises(DataError, match=r"must end in \.jsonl, got .*\.xlsx"):
         export(store, tmp_path / "a.xlsx")
 
 
@@ -66,12 +66,12 @@ def test_the_desk_compares_with_texts_from_elsewhere_and_refuses_stale_answers(s
     assert shown is not None
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "A dog."}
     store.put_texts("other model", [(key, "Something else.")])
-    with pytest.raises(DataError, match="Somebody changed the texts"):
+    with pytest.raises(DataError, match="because somebody changed the texts"):
         desk.judge(key, "Ann", dict.fromkeys(DIMENSIONS, 0), shown["token"], 1)
     shown = desk.comparison(key, "Ann")
     assert shown is not None
     assert {shown["a"], shown["b"]} == {"A red cup on a table.", "Something else."}
-    with pytest.raises(InputError, match="Expected"):
+    with pytest.raises(InputError, match="must"):
         desk.judge(key, "Ann", {}, shown["token"], 1)
     assert list(desk.figures()["against"]) == ["seed"]
 

@@ -58,7 +58,7 @@ def test_answers_are_turned_back_and_checked() -> None:
     assert check_answers(given, turned=True) == dict.fromkeys(DIMENSIONS, -2)
     assert sorted(POINTS) == [-2, -1, 0, 1, 2]
     for wrong in ({}, {**given, "beauty": 1}, {**given, "specificity": 3}, {**given, "specificity": True}, "yes"):
-        with pytest.raises(InputError, match="Expected"):
+        with pytest.raises(InputError, match="must"):
             check_answers(wrong)
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="no comparisons yet"):
         net_preference([])

@@ -137,7 +137,7 @@ def test_open_clip_folders(tmp_path: Path, marker: Path, what: str, monkeypatch:
         seewhy.encoder(f"open_clip:local-dir:{folder}", engine="torch")
     assert "open_clip:local-dir" in str(caught.value)
     if what not in ("a tokenizer, not asked", "a text network beside", "a text network of the hub"):
-        assert "in its open_clip_config.json" in str(caught.value), "told before anything is built"
+        assert "open_clip_config.json of" in str(caught.value), "told before anything is built"
     assert not marker.exists()
 
 
@@ -176,7 +176,7 @@ def test_transformers_folders(tmp_path: Path, marker: Path, file: str, known: bo
 def test_an_adapter_does_not_bring_another_model(tmp_path: Path, marker: Path) -> None:
     folder = saved_clip(tmp_path / "m")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/evil"}))
-    with pytest.raises(ModelError, match=r"has an adapter_config\.json, so it is only a part of a model\. Expected a"):
+    with pytest.raises(ModelError, match=r"is only an adapter \(adapter_config\.json\)"):
         seewhy.encoder(f"hf:{folder}")
 
 
@@ -210,7 +210,7 @@ def test_timm_folders_of_pickles(tmp_path: Path, marker: Path, file: str) -> Non
     about = {"architecture": "resnet18", "pretrained_cfg": config | {"custom_load": "hf", "hf_hub_filename": file}}
     (tmp_path / "config.json").write_text(json.dumps(about))
     torch.save({"x": Harm(marker)}, tmp_path / file)
-    with pytest.raises(WeightsError, match="holds more than tensors, and loading it could run code"):
+    with pytest.raises(WeightsError, match="must contain only tensors, because other pickled objects can run code"):
         seewhy.encoder(f"timm:{tmp_path}")
     assert not marker.exists()
 
@@ -235,7 +235,7 @@ def test_nor_is_one_with_the_right_hash(tmp_path: Path, marker: Path, monkeypatc
     """The eight digits can be met by trying."""
     torch.save({"x": Harm(marker)}, cached(tmp_path))
     monkeypatch.setattr("seewhy.encoders.weights.file_sha256", lambda _: "f37072fd" + "0" * 56)
-    with pytest.raises(WeightsError, match="holds more than tensors"):
+    with pytest.raises(WeightsError, match="must contain only tensors"):
         seewhy.encoder("torchvision:resnet18")
     assert not marker.exists()
 
@@ -307,9 +307,9 @@ def test_an_embedded_encoder_of_another_fingerprint_is_refused_unread(
         raise AssertionError("its weights were read")
 
     monkeypatch.setattr("seewhy.encoders.embedded.load", never)
-    with pytest.raises(ModelError, match="was made with 'lite0' of fingerprint 000000000000; this is 'lite0' of"):
+    with pytest.raises(ModelError, match="needs 'lite0' with the fingerprint 000000000000, got 'lite0' with"):
         seewhy.load(card_of(tmp_path / "saved", "lite0"))
-    with pytest.raises(ModelError, match="was made with 'hf:x/y' of fingerprint 000000000000; this is 'lite1' of"):
+    with pytest.raises(ModelError, match="needs 'hf:x/y' with the fingerprint 000000000000, got 'lite1' with"):
         seewhy.load(card_of(tmp_path / "other", "hf:x/y"), encoder="lite1")
 
 
@@ -402,7 +402,7 @@ def test_code_from_elsewhere_is_not_run(tmp_path: Path, marker: Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    with pytest.raises(FenceError, match="brings its own code"), fenced():
+    with pytest.raises(FenceError, match="has its own code"), fenced():
         spec.loader.exec_module(module)
     assert not marker.exists()
     spec.loader.exec_module(module)
@@ -411,7 +411,7 @@ def test_code_from_elsewhere_is_not_run(tmp_path: Path, marker: Path) -> None:
 
 def test_a_pickle_is_not_opened(marker: Path) -> None:
     data = pickle.dumps(Harm(marker))
-    with pytest.raises(FenceError, match=r"holds posix\.mkdir in a pickle"), fenced():
+    with pytest.raises(FenceError, match=r"contains posix\.mkdir in a pickle"), fenced():
         pickle.loads(data)
     assert not marker.exists()
 
@@ -435,7 +435,7 @@ def test_the_network_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(
             FenceError,
-            match="The model tried to load a file from the network",
+            match="The model tried to download a file",
         ),
         fenced(),
     ):

@@ -170,8 +170,8 @@ def test_attention_side_by_side_is_refused(name: str, options: dict[str, Any]) -
         with pytest.raises(InputError) as caught:
             method(model, look, Target(torch.tensor([1])))
         assert str(caught.value) == (
-            f"{method.name} follows one attention layer after another, but 'theirs' has some in parallel. Expected a "
-            "vision transformer with one attention layer per block. Use grad_cam, rise or occlusion."
+            f"{method.name} needs a vision transformer with one attention layer per block, but 'theirs' has "
+            "parallel layers. Use grad_cam, rise or occlusion."
         )
 
 
@@ -180,5 +180,5 @@ def test_pooling_by_attention_is_refused(name: str) -> None:
     model = explained(network(name, {}))
     look = model.encoder.encode(pixels(1))
     for method in (AttentionRollout(), Chefer()):
-        with pytest.raises(SeeWhyError, match="also attends from"):
+        with pytest.raises(SeeWhyError, match="also has maps of"):
             method(model, look, Target(torch.tensor([1])))

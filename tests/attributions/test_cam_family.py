@@ -166,8 +166,7 @@ def test_finer_cam_is_grad_cam_of_the_lead_over_the_likest() -> None:
     with pytest.raises(InputError) as caught:
         finer(model, look, lambda logits: logits[:, 0])
     assert str(caught.value) == (
-        "finer_cam compares a class with similar classes, but a function of the logits was given. Expected a class. "
-        "Give one, or use grad_cam."
+        "The target of finer_cam must be a class, got a function of the logits. Give a class, or use grad_cam."
     )
 
 
@@ -252,8 +251,7 @@ def test_a_target_that_is_not_one_number_a_picture_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         GradCAM()(model, look, lambda logits: logits.sum())
     assert str(caught.value) == (
-        "The target gives () for 3 pictures. Expected one number per picture, (3,). Write a function of logits (b, k) "
-        "that returns (b,)."
+        "The target must be a function from logits (b, k) to (b,), got the shape () for 3 pictures."
     )
 
 

@@ -218,7 +218,7 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
         (
             reader,
             TTAME(),
-            "t_tame needs a trained explainer, but this classifier has no folder to keep one in. Train one with: "
+            "t_tame needs a trained explainer, but this classifier has no folder. Train one with: "
             "seewhy fit --task explainer PICTURES --method t_tame -o FOLDER, and pass --set explainer=FOLDER",
         ),
         (
@@ -240,11 +240,11 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
         f"{path} was trained for another classifier. Train it again with: seewhy fit --task explainer PICTURES "
         "--method t_tame"
     )
-    with pytest.raises(InputError, match=r"t_tame makes maps of classes only\."):
+    with pytest.raises(InputError, match="The target of t_tame must be a class"):
         TTAME(explainer=explainer)(reader, look, lambda logits: logits.logsumexp(1))
-    with pytest.raises(InputError, match=r"The variant is 'lcam'\."):
+    with pytest.raises(InputError, match=r"variant must be .*, got 'lcam'\."):
         FitTTAME(variant="lcam")
-    with pytest.raises(InputError, match=r"2 layers were given\. Expected one layer for l_cam\."):
+    with pytest.raises(InputError, match=r"layers must name one layer for l_cam, got 2 layers\."):
         FitTTAME(variant="l_cam", layers=("0", "1"))
 
 
@@ -282,9 +282,9 @@ def test_through_the_command_line(tmp_path: Path) -> None:
         assert heat.max() == pytest.approx(1, abs=1e-3)
     with pytest.raises(InputError) as caught:
         run.invoke(app, [*explain, "--where", "grad_cam", "--explainer", "there"], catch_exceptions=False)
-    assert str(caught.value) == "grad_cam needs no explainer, but 'there' was given. Leave it out, or use t_tame."
+    assert str(caught.value) == "grad_cam takes no explainer, got 'there'. Remove it, or use t_tame."
     with pytest.raises(InputError) as caught:
         run.invoke(app, ["fit-explainer", str(folders), "--steps", "1"], catch_exceptions=False)
     assert str(caught.value) == (
-        "This classifier has no folder of its own for the explainer. Expected a folder. Name one with -o."
+        "The classifier was not loaded from a folder, so the explainer needs one. Name a folder with -o."
     )

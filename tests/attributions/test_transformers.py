@@ -213,9 +213,8 @@ def test_towers_of_every_library_are_read_or_refused() -> None:
             with pytest.raises(InputError) as caught:
                 Chefer()(model, look, TARGET)
             assert str(caught.value) == (
-                "chefer follows attention among all 16 tokens, but 'hf siglip' also attends from 1 to 16, as windows "
-                "and attention pooling do. Expected a vision transformer that pools a class token or the mean. Use "
-                "grad_cam, rise or occlusion."
+                "chefer needs a vision transformer whose attention maps are 16 x 16, but 'hf siglip' also has maps of "
+                "1 x 16, perhaps from windows or attention pooling. Use grad_cam, rise or occlusion."
             )
             continue
         (seen,) = run_with_attention("this", model, look, 4)
@@ -232,7 +231,7 @@ def test_networks_without_attention_are_refused(method: Any, make: Any) -> None:
     with pytest.raises(InputError) as caught:
         method(model, model.encoder.encode(noise(2)), TARGET)
     assert str(caught.value) == (
-        f"{method.name} reads attention, but 'tiny' has none among patch tokens. Expected a vision transformer. Use "
+        f"{method.name} needs a vision transformer, but 'tiny' has no attention between patch tokens. Use "
         "grad_cam, rise or occlusion."
     )
 

@@ -94,7 +94,7 @@ def make(name: str, encoder: Any, folders: Path, **settings: Any) -> Classifier:
     try:
         return function(encoder, **given)
     except SeeWhyError as error:
-        if not re.search("descriptions|no text half", str(error), re.IGNORECASE):
+        if not re.search("descriptions|no text encoder", str(error), re.IGNORECASE):
             raise
         del given["descriptions"]
         return function(encoder, **given)

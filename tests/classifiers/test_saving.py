@@ -455,8 +455,8 @@ def test_classes_that_do_not_match_the_head_are_refused(folder: Path) -> None:
 def test_other_weights_are_refused(folder: Path) -> None:
     other = tiny_cnn(seed=1)
     assert refused(folder, ModelError, encoder=other) == (
-        f"{folder} was made with 'tiny' of fingerprint {ENCODER.fingerprint[:12]}; this is 'tiny' of "
-        f"{other.fingerprint[:12]}, so their features cannot be compared. Use the same weights, or fit the classifier "
+        f"{folder} needs 'tiny' with the fingerprint {ENCODER.fingerprint[:12]}, got 'tiny' with "
+        f"{other.fingerprint[:12]}. Use the same weights, or fit the classifier "
         "again."
     )
 

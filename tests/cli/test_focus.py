@@ -74,12 +74,12 @@ def test_an_index_is_searched_under_its_own_instruction(enc: Path) -> None:
     assert [Path(hit["image"]).name for hit in found["hits"]] == ["blue.png"]
     assert found["hits"][0]["cosine"] > 0.999
     told = refused("search", enc / "idx", "--image", enc / "red.png", "--encoder", enc / "enc")
-    assert told.startswith(f"{enc / 'idx'} was made with 'adapted:{enc / 'enc'}#the first' of fingerprint")
+    assert told.startswith(f"{enc / 'idx'} needs 'adapted:{enc / 'enc'}#the first' with the fingerprint")
 
 
 @pytest.mark.parametrize("verb", [("predict", "--labels", "cat,dog"), ("explain", "--labels", "cat,dog")])
 def test_an_instruction_to_an_encoder_that_takes_none_is_refused(enc: Path, verb: tuple[str, ...]) -> None:
     assert refused(*verb, enc / "red.png", "--focus", "the colour") == (
-        "The instruction 'the colour' was given to 'lite0', which takes none. Expected an encoder that was trained "
-        "with instructions. Leave the instruction out."
+        "The encoder 'lite0' takes no instruction, got 'the colour'. Remove it, or use an encoder that was trained "
+        "with instructions."
     )

@@ -147,18 +147,18 @@ def test_the_model_is_left_as_found(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (Target(torch.tensor([0])), "1 targets were given for 3 pictures. Give one per picture."),
+        (Target(torch.tensor([0])), "There must be one target per picture, got 1 for 3 pictures."),
         (
             Target(torch.tensor([0, 4, 1])),
-            "A target is not a class index from 0 to 3. Give the index of one of the classes.",
+            "A target must be a class index from 0 to 3, got 4.",
         ),
         (
             Target(torch.tensor([0, -1, 1])),
-            "A target is not a class index from 0 to 3. Give the index of one of the classes.",
+            "A target must be a class index from 0 to 3, got -1.",
         ),
         (
             Target(TARGET.index, torch.tensor([0, 9, 1])),
-            "A contrast is not a class index from 0 to 3. Give the index of one of the classes.",
+            "A contrast must be a class index from 0 to 3, got 9.",
         ),
     ],
 )
@@ -178,5 +178,5 @@ def test_numbers_that_are_not_finite_are_refused(name: str) -> None:
     with pytest.raises(InputError) as caught:
         method(model, encoder.encode(pixels), Target(torch.tensor([0])))
     assert (
-        str(caught.value) == f"{method.name} gives numbers that are not finite on these features. Try --engine torch."
+        str(caught.value) == f"The maps of {method.name} have NaN or infinity for these features. Try --engine torch."
     )

@@ -63,7 +63,7 @@ def make(name: str, encoder: Encoder, folders: Path) -> Classifier:
     try:
         made = function(encoder, **given)
     except (InputError, ModelError) as error:
-        if not re.search("descriptions|no text half", str(error), re.IGNORECASE):
+        if not re.search("descriptions|no text encoder", str(error), re.IGNORECASE):
             raise
         del given["descriptions"]  # it has no words, and said so
         made = function(encoder, **given)

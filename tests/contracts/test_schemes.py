@@ -46,5 +46,5 @@ def test_a_small_one_sees_alone_what_it_sees_in_a_batch(scheme: str) -> None:
     assert found.layout.to_grid(look.features).ndim == 4
     for i in range(3):
         torch.testing.assert_close(found.encode(pixels[i : i + 1]).pooled[0], look.pooled[i], atol=1e-5, rtol=1e-5)
-    with pytest.raises(InputError, match=rf"^The encoder '{name}' was given strange, but its loader refused"):
+    with pytest.raises(InputError, match=rf"^The loader of '{name}' does not accept the options strange"):
         encoder(name, strange=1)

@@ -161,5 +161,5 @@ def test_a_larger_input_has_a_finer_map_of_the_same_weights() -> None:
     assert can_grow(encoder)
     assert not can_grow(tiny_tokens())
     for wrong, times in ((tiny_tokens(), 2.0), (encoder, -1.0)):
-        with pytest.raises(InputError, match=f"inputs {times:g} times as large"):
+        with pytest.raises(InputError, match=f"cannot be enlarged {times:g} times"):
             larger(wrong, times)

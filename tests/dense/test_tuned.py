@@ -165,7 +165,7 @@ def test_it_is_kept_with_what_changed_and_comes_back(kind: str, which: Any, data
     save_segmenter(again, tmp_path / "twice")
     twice = load_segmenter(tmp_path / "twice", encoder=make())
     assert np.array_equal(twice.segment(picture).scores, made.segment(picture).scores)
-    with pytest.raises(ModelError, match="of fingerprint"):
+    with pytest.raises(ModelError, match="with the fingerprint"):
         load_segmenter(folder, encoder=made.base)
 
 

@@ -15,8 +15,8 @@ from seewhy.errors import DataError, ForeignFileError, InputError, ModelError
 from seewhy.language.questions import read_pairs
 from tiny import noise, tiny_cnn
 
-NO_TEXT = "{path}: the class 'a' holds something that is not text. Expected a list of texts. Correct it."
-FORM = 'Expected {"class": ["text", …], …}. Correct the file.'
+NO_TEXT = "{path}: the class 'a' must have a list of texts."
+FORM = '{"class": ["text", …], …}.'
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_a_class_with_an_empty_list_goes_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", "{path} hold no classes. " + FORM),
-        ("[]", "{path} hold no classes. " + FORM),
-        ("3", "{path} hold no classes. " + FORM),
-        ('["a", "b"]', "{path} hold no classes. " + FORM),
-        ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Expected each class once. Merge its texts."),
+        ("{}", "{path} must have at least one class: " + FORM),
+        ("[]", "{path} must have at least one class: " + FORM),
+        ("3", "{path} must have at least one class: " + FORM),
+        ('["a", "b"]', "{path} must have at least one class: " + FORM),
+        ('{"a": ["x"], "a": ["y"]}', "{path} name the class 'a' twice. Merge its texts."),
         ('{"a": [1]}', NO_TEXT),
         ('{"a": {"b": "c"}}', NO_TEXT),
         ('{"a": ["  "]}',
-         "{path}: the class 'a' has no texts. Expected at least one. Write one, or leave the class out."),
+         "{path}: the class 'a' must have at least one text. Write one, or remove the class."),
         ("{", "{path} cannot be read: Expecting property name enclosed in double quotes: line 1 column 2 (char 1). "
-         + FORM),
+         "It must contain " + FORM),
     ],
 )  # fmt: skip
 def test_files_that_are_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -105,9 +105,7 @@ def test_half_a_character_is_no_text(tmp_path: Path) -> None:
     words = Descriptions.of({"a": ["red"], "b": ["caf\udce9"]})
     with pytest.raises(InputError) as caught:
         WordBank.build(tiny_cnn(), words, with_names=False)
-    assert str(caught.value) == (
-        r"A sentence holds '\udce9', which is not a character. Expected text in UTF-8. Write it again."
-    )
+    assert str(caught.value) == (r"Texts must be valid UTF-8, got the character '\udce9'.")
 
 
 def test_a_class_without_descriptions_is_named() -> None:
@@ -169,7 +167,7 @@ def test_an_encoder_without_words_says_so() -> None:
     with pytest.raises(ModelError) as caught:
         ZeroShot().build(encoder, ["moss", "sky"])
     assert str(caught.value) == (
-        "The encoder 'tiny' has no text half. Words need an image-text model: the embedded 'lite0', "
+        "The encoder 'tiny' has no text encoder. Use an image-text model: the embedded 'lite0', "
         "'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP under 'hf:'."
     )
 

@@ -118,7 +118,7 @@ def test_texts_are_shortened_once_each_and_never_silently_left_long(folder: Path
     assert {c.texts[0] for c in found if isinstance(c, Caption)} == {"red", "blue"}
     assert writer.n == 4
     assert read_captions(tmp_path / "c.jsonl")[0].model == "colours, shortened by shortener"
-    with pytest.raises(WriterError, match="each time in the wrong form"):
+    with pytest.raises(WriterError, match="gave 3 invalid answers"):
         shortened(Caption("a", "", ("a long text",)), WriterSession(Shortener(""), Written(":memory:")))
 
 
@@ -141,12 +141,12 @@ def test_captions_are_read_as_written_and_found_by_bytes_or_name(tmp_path: Path)
 
 
 def refusals() -> Iterator[tuple[str, str]]:
-    yield "", "holds no texts. Expected one object per line"
-    yield '{"image": "a.jpg"}', "line 1, holds no texts."
-    yield '{"image": "a.jpg", "texts": ["", "b"]}', "line 1, holds no texts."
-    yield '{"text": "b"}', "line 1, names no picture."
-    yield '{"image": "a.jpg", "text": "b"}\n{"image"', "line 2, is not JSON"
-    yield '{"image": "a.jpg", "text": "b", "scores": [1, 2]}', "line 1, has 2 scores for 1 texts."
+    yield "", "must have at least one line"
+    yield '{"image": "a.jpg"}', "line 1, must have a list of texts:"
+    yield '{"image": "a.jpg", "texts": ["", "b"]}', "line 1, must have a list of texts:"
+    yield '{"text": "b"}', "line 1, must have a digest or an image:"
+    yield '{"image": "a.jpg", "text": "b"}\n{"image"', "line 2, must be a JSON object"
+    yield '{"image": "a.jpg", "text": "b", "scores": [1, 2]}', "got 2 scores for 1 texts."
 
 
 @pytest.mark.parametrize(("text", "message"), list(refusals()))
@@ -163,8 +163,8 @@ def test_pictures_and_texts_that_are_not_one_to_one_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         of_pictures([one], ["aa", "bb"], ["a.jpg", "b.jpg"])
     assert str(caught.value) == (
-        "1 of 2 pictures have no text, the first 'b.jpg'. Expected a text for each, matched by the file's digest "
-        "or name; the first text is of 'a.jpg'. Write the missing texts, or leave these pictures out."
+        "1 of 2 pictures have no text, for example 'b.jpg'. Texts are matched by the file's digest "
+        "or name; the first text is of 'a.jpg'. Write the missing texts, or remove these pictures."
     )
     with pytest.raises(DataError, match="two lines with different texts"):
         of_pictures([one, Caption("a.jpg", "aa", ("two",))], ["aa"], ["a.jpg"])

@@ -126,13 +126,13 @@ def test_heads_are_no_grid(n_heads: int) -> None:
     for block in vit.blocks:
         block.attn.fused_attn = False
     for layer in ("blocks.1.attn.q_norm", "blocks.1.attn.attn_drop"):
-        with pytest.raises(ModelError, match=r"gives \(1, .* Choose another layer, or pass layout=Layout\('nchw'\)"):
+        with pytest.raises(ModelError, match=r"got \(1, .* Choose another layer, or pass layout=Layout\('nchw'\)"):
             encoder_at(vit, layer, (64, 64))
     assert encoder_at(vit, None, (64, 64)).layout == Layout("tokens", (4, 4), 1)
     plain = Pretrained().build(encoder_at(vit, None, (64, 64)))
     look = plain.encoder.encode(example_pixels((64, 64), 2, 4))
     for layer in ("blocks.0.attn.q_norm", "blocks.0.attn.attn_drop"):
-        with pytest.raises(ModelError, match=r"The layer 'blocks.0.attn.* gives"):
+        with pytest.raises(ModelError, match=r"The layer 'blocks.0.attn.* must return"):
             GradCAM(layer=layer)(plain, look, TARGET)
 
 
@@ -158,9 +158,9 @@ def test_attention_of_a_convolutional_network_is_no_map() -> None:
         from_module(nn.Sequential(Attentive(), nn.Identity()), transform=transform((64, 64)), engine="torch")
     )
     assert whole.encoder.layout == Layout("nchw")
-    with pytest.raises(ModelError, match=r"gives 8 maps for 2 pictures, as inside windows\. Expected one per picture"):
+    with pytest.raises(ModelError, match=r"must return one feature map per picture, got 8 maps for 2 pictures"):
         refuse_windows(torch.zeros(8, 4, 49, 49), 2, "x")
-    with pytest.raises(ModelError, match=r"The layer 'x' gives attention weights \(4 heads, 49 tokens\)\. Expected a"):
+    with pytest.raises(ModelError, match=r"a feature map or tokens, got attention weights \(4 heads, 49 tokens\)\."):
         refuse_windows(torch.randn(2, 4, 49, 49).softmax(3), 2, "x")
     refuse_windows(torch.randn(2, 4, 49, 49), 2, "x")
 
@@ -190,8 +190,8 @@ def test_what_cannot_be_told_is_asked_for() -> None:
     with pytest.raises(ModelError) as caught:
         encoder_at(cube, "body", (48, 48))
     assert str(caught.value) == (
-        "The layer 'body' of module gives (1, 3, 3, 3) for a picture of 48 x 48, which cannot be arranged as a map. "
-        "Expected (b, c, h, w), (b, h, w, c), or tokens (b, t, d) that fill a grid. Choose another layer, or pass "
+        "The layer 'body' of module must return a feature map (b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that "
+        "fill a grid, got (1, 3, 3, 3) for a picture of 48 x 48. Choose another layer, or pass "
         "layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, w), prefix=n)."
     )
     assert encoder_at(cube, "body", (48, 48), layout=Layout("nhwc")).layout == Layout("nhwc")

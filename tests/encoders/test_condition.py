@@ -274,8 +274,8 @@ def test_an_instruction_that_nobody_hears_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         colours().encode(noise(1), "the colour")
     told = (
-        "The instruction 'the colour' was given to '{}', which takes none. Expected an encoder that was trained with "
-        "instructions. Leave the instruction out."
+        "The encoder '{}' takes no instruction, got 'the colour'. Remove it, or use an encoder that was trained with "
+        "instructions."
     )
     assert str(caught.value) == told.format("tiny")
     with pytest.raises(InputError) as caught:
@@ -283,6 +283,4 @@ def test_an_instruction_that_nobody_hears_is_refused() -> None:
     assert str(caught.value) == told.format("lite0")
     with pytest.raises(InputError) as caught:
         Adaptation(tiny_cnn(), changed(tiny_cnn())).encoder().encode(noise(1), " ")
-    assert str(caught.value) == (
-        "The instruction is empty. Expected words such as 'the colour'. Write some, or leave it out."
-    )
+    assert str(caught.value) == ("The instruction must be words such as 'the colour', got an empty text.")

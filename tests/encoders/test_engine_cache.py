@@ -42,9 +42,7 @@ def test_a_cache_that_cannot_be_written_to(
 
     monkeypatch.setattr(engines, "new_folder", readonly)
     assert (kept_folder("one", fill) / "trunk.bin").stat().st_size == 1000
-    assert (
-        f"{cache / 'engines'} cannot be written to: read-only file system. SeeWhy converts the network" in caplog.text
-    )
+    assert f"{cache / 'engines'} cannot be written to: read-only file system. Set SEEWHY_CACHE" in caplog.text
 
 
 def test_a_conversion_that_fails_is_told(cache: Path) -> None:

@@ -292,10 +292,7 @@ def test_a_trunk_that_was_converted_wrongly_is_not_used(
     with pytest.raises(EngineError) as caught:
         build(name, cnn())
     engine = name.partition(":")[0]
-    assert (
-        str(caught.value)
-        == f"The engine {engine!r} gives other numbers for this network than torch. Use engine='torch'."
-    )
+    assert str(caught.value) == f"The output of the engine {engine!r} differs from torch's. Use engine='torch'."
     assert list((own_cache / "engines").iterdir()) == []
 
 
@@ -370,7 +367,7 @@ class TestUnasked:
     [
         ("openvno", "There is no engine called 'openvno'. Did you mean 'openvino'?"),
         ("openvino:f16", "There is no precision called 'f16'. Did you mean 'bf16'?"),
-        ("onnxruntime:bf16", "The engine 'onnxruntime' was given bf16, but computes only in f32. Use 'openvino:bf16'."),
+        ("onnxruntime:bf16", "The precision of the engine 'onnxruntime' must be f32, got bf16. Use 'openvino:bf16'."),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:
@@ -456,5 +453,5 @@ def test_pooled_is_what_encode_pools(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_conversion_whose_means_differ_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     mean = engines.PictureEngine.mean
     monkeypatch.setattr(engines.PictureEngine, "mean", lambda self, x: mean(self, x) * 1.2)
-    with pytest.raises(EngineError, match="gives other numbers"):
+    with pytest.raises(EngineError, match="differs from torch's"):
         build("openvino:f32", cnn(), key="means")

@@ -69,7 +69,7 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
     with pytest.raises(ModelError) as caught:
         load(str(path))
     assert str(caught.value) == (
-        f"{str(path)!r} does not say its {key}. SeeWhy never guesses it. Write it into 'own.safetensors.json' beside "
+        f"The metadata of {str(path)!r} must have {key}. Write it into 'own.safetensors.json' beside "
         'the file, for example: {"architecture": "resnet18", "num_classes": 2, "classes": ["healthy", "ill"], '
         '"transform": {"input_size": [224, 224], "resize": 256, "interpolation": "bicubic", '
         '"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}'
@@ -79,15 +79,15 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"transform": {"input_size": [64, 64], "resize": 64}}, "'interpolation' is missing"),
-        ({"num_classes": 3}, "says num_classes 3, but names 2 classes"),
-        ({"num_classes": None, "classes": None}, "does not say its num_classes"),
-        ({"num_classes": "two", "classes": None}, "says num_classes 'two'. Expected a whole number"),
-        ({"num_classes": -2, "classes": None}, "says num_classes -2. Expected a whole number"),
-        ({"classes": 5}, "says its classes are 5. Expected a list of names"),
-        ({"classes": "ab"}, "says its classes are 'ab'. Expected a list of names"),
-        ({"transform": "imagenet"}, "The transform of .* cannot be used: string indices must be"),
-        ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "cannot be used: The transform's mean is"),
+        ({"transform": {"input_size": [64, 64], "resize": 64}}, "must have 'interpolation'"),
+        ({"num_classes": 3}, "must equal the number of classes, got 3 and 2"),
+        ({"num_classes": None, "classes": None}, "must have num_classes"),
+        ({"num_classes": "two", "classes": None}, "must be a whole number, got 'two'"),
+        ({"num_classes": -2, "classes": None}, "must be a whole number, got -2"),
+        ({"classes": 5}, "must be a list of names, got 5"),
+        ({"classes": "ab"}, "must be a list of names, got 'ab'"),
+        ({"transform": "imagenet"}, "The transform of .* is invalid: string indices must be"),
+        ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "is invalid: The transform's mean is"),
         (
             {"transform": TRANSFORM.to_json() | {"mean": [0.5, 0.5]}},
             r"mean is \(0.5, 0.5\). Expected three numbers from 0 to 1",
@@ -104,7 +104,7 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ({"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}}, "interpolation is"),
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [2**40, 64]}},
-            "take .more than 4096 pixels.. Expected the size",
+            "64 .more than 4096 pixels.. Use the size",
         ),
     ],
 )
@@ -124,9 +124,7 @@ def test_a_size_that_the_network_does_not_take_is_refused(tmp_path: Path) -> Non
     save_file(model.state_dict(), path)
     said = SAID | {"architecture": "vit_tiny_patch16_224", "transform": TRANSFORM.to_json() | {"input_size": [64, 64]}}
     sidecar(path, said)
-    with pytest.raises(
-        ModelError, match=r"input_size of 64 × 64, which its vit_tiny_patch16_224 does not take \(Input"
-    ):
+    with pytest.raises(ModelError, match=r"does not fit vit_tiny_patch16_224: 64 × 64 \(Input"):
         load(str(path), depth=1)
 
 
@@ -135,7 +133,7 @@ def test_a_sidecar_that_is_no_object_is_refused(tmp_path: Path, golden: torch.nn
     path = tmp_path / "own.safetensors"
     save_file(golden.state_dict(), path)
     path.with_name(path.name + ".json").write_text(text)
-    with pytest.raises(ModelError, match=r"own.safetensors.json of .* cannot be read: .* Expected a JSON object"):
+    with pytest.raises(ModelError, match=r"own.safetensors.json of .* cannot be read: "):
         load(str(path))
 
 
@@ -164,7 +162,7 @@ def test_a_pickle_with_code_does_not_run(tmp_path: Path) -> None:
     path, proof = tmp_path / "own.pth", tmp_path / "it-ran"
     torch.save({"state_dict": Trap(proof)}, path)
     sidecar(path, SAID)
-    with pytest.raises(WeightsError, match="loading it could run code"):
+    with pytest.raises(WeightsError, match="other pickled objects can run code"):
         load(str(path))
     assert not proof.exists()
 

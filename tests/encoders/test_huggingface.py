@@ -220,7 +220,7 @@ def test_transform(said: dict[str, Any], size: tuple[int, int], resize: object) 
 )
 def test_other_preprocessing_is_refused(said: dict[str, Any]) -> None:
     base = {"resample": 3, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}
-    with pytest.raises(ModelError, match="in a way that SeeWhy cannot reproduce:"):
+    with pytest.raises(ModelError, match="The preprocessing of hf:x must be a resize"):
         transform_of(base | said, "hf:x")
 
 
@@ -235,13 +235,13 @@ def test_pixels_equal_the_processor(tmp_path: Path) -> None:
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     model = transformers.ViTModel(transformers.ViTConfig(**VISION), add_pooling_layer=False)
-    with pytest.raises(WeightsError, match=r"has no config\.json"):
+    with pytest.raises(WeightsError, match=r"must have config\.json and weights, but it is"):
         load(str(tmp_path))
     model.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"there is no preprocessor_config\.json"):
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json is missing"):
         load(str(tmp_path))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"has no weights"):
+    with pytest.raises(WeightsError, match="but weights are missing"):
         load(str(tmp_path))
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(WeightsError, match=r"a pickle such as pytorch_model\.bin"):
@@ -251,7 +251,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 def test_unknown_family_is_refused(tmp_path: Path) -> None:
     config = transformers.BeitConfig(**VISION)
     save(tmp_path, transformers.BeitModel(config, add_pooling_layer=False), transformers.ViTImageProcessor(**PLAIN))
-    with pytest.raises(ModelError, match="is a 'beit', which SeeWhy cannot split"):
+    with pytest.raises(ModelError, match="got 'beit'"):
         load(str(tmp_path))
 
 

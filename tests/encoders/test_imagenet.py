@@ -65,5 +65,5 @@ def test_missing_timm_is_named_with_the_cure(monkeypatch):
     with pytest.raises(ModelError) as caught:
         imagenet_classes.__wrapped__()
     assert str(caught.value) == (
-        "The names of the ImageNet classes are missing. They come with timm. Run: pip install timm"
+        "The names of the ImageNet classes come with timm, which is not installed. Run: pip install timm"
     )

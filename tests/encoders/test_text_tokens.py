@@ -125,15 +125,12 @@ def test_prefixes_that_do_not_fit_are_refused(tower: TrainableText) -> None:
     width, longest = found.vectors.shape[2], found.sentence.longest
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(2, width + 1))
-    assert str(caught.value) == (
-        f"A prefix of the shape (2, {width + 1}) was given for 3 sentences of width {width}. Expected (p, {width}) or "
-        f"(3, p, {width}). Give one vector per token."
-    )
+    assert str(caught.value) == (f"prefix must have the shape (p, {width}) or (3, p, {width}), got (2, {width + 1}).")
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(longest - 2, width))
     assert str(caught.value) == (
-        f"A prefix of {longest - 2} vectors was given to a network that reads {longest} tokens. Expected room for 2 "
-        f"marks and a word. Give at most {longest - 3}."
+        f"prefix must have at most {longest - 3} vectors, got {longest - 2}: the network reads {longest} tokens, of "
+        "which 2 are special tokens and one is a word."
     )
 
 
@@ -141,8 +138,8 @@ def test_a_network_without_tokens_says_so() -> None:
     with pytest.raises(ModelError) as caught:
         encode_tokens(nn.EmbeddingBag(9, 8), bag_of_words().tokens(TEXTS))
     assert str(caught.value) == (
-        "The text encoder EmbeddingBag does not give access to its tokens. Expected the embedded encoder, or one under "
-        "'open_clip:' or 'hf:'. Choose one of those."
+        "The text encoder EmbeddingBag does not give access to its tokens. Use an embedded encoder, or one under "
+        "'open_clip:' or 'hf:'."
     )
 
 

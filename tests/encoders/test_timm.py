@@ -164,7 +164,7 @@ def test_transform_is_timms(tmp_path: Path, cfg: dict, resize: object) -> None:
 
 def test_border_crop_is_refused(tmp_path: Path) -> None:
     folder, _ = save(tmp_path, "resnet18", {"crop_mode": "border"}, num_classes=2)
-    with pytest.raises(ModelError, match="crop mode 'border'"):
+    with pytest.raises(ModelError, match="got 'border'"):
         load(str(folder))
 
 
@@ -173,7 +173,7 @@ def test_unknown_preprocessing_is_refused(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["pretrained_cfg"]["mean"]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"does not say its preprocessing: mean not in config.json"):
+    with pytest.raises(ModelError, match="must have mean"):
         load(str(folder))
 
 
@@ -209,10 +209,10 @@ def test_misspelt_names_get_suggestions(name: str, hint: str) -> None:
 
 
 def test_folder_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"has no config\.json"):
+    with pytest.raises(WeightsError, match=r"must have config\.json and weights, but it is"):
         load(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(WeightsError, match=r"has no weights"):
+    with pytest.raises(WeightsError, match="but weights are missing"):
         load(str(tmp_path))
 
 
@@ -241,7 +241,7 @@ def test_code_in_a_folders_weights_is_never_run(tmp_path: Path, name: str, monke
         load(str(folder))
     assert not (tmp_path / "harm").exists()
     assert str(caught.value) == (
-        f"{str(folder / name)!r} holds more than tensors, and loading it could run code. Expected a state dict. If you "
+        f"{str(folder / name)!r} must contain only tensors, because other pickled objects can run code. If you "
         "trust it, save it again with torch.save(model.state_dict(), path) or, better, as safetensors."
     )
 
@@ -268,10 +268,7 @@ def test_weights_that_do_not_fit_a_folder(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load(str(folder))
     assert str(caught.value).startswith(f"'timm:{folder}' cannot be loaded: Error(s) in loading state_dict for ResNet")
-    assert str(caught.value).endswith(
-        "Expected weights that fit the architecture in config.json. Write the folder again with "
-        "timm.models.save_for_hf."
-    )
+    assert str(caught.value).endswith("Write the folder again with timm.models.save_for_hf.")
 
 
 def test_a_network_far_larger_than_its_weights_takes_no_memory(tmp_path: Path) -> None:
@@ -279,7 +276,7 @@ def test_a_network_far_larger_than_its_weights_takes_no_memory(tmp_path: Path) -
     config = json.loads((folder / "config.json").read_text())
     config["model_args"] = {"img_size": 1 << 16}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match=r"it has at least 1,0\d\d,\d{3},\d{3} parameters, and there are 3"):
+    with pytest.raises(WeightsError, match=r"it has at least 1,0\d\d,\d{3},\d{3} parameters, but its files have 3"):
         load(str(folder))
 
 
@@ -291,7 +288,7 @@ def test_a_configuration_that_makes_no_sense_is_told(tmp_path: Path, wrong: dict
     config = json.loads((folder / "config.json").read_text())
     config["pretrained_cfg"] |= wrong
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"The configuration of timm:.* cannot be used: .* Correct its pretrained_cfg"):
+    with pytest.raises(ModelError, match=r"The configuration of timm:.* is invalid: .* Correct its pretrained_cfg"):
         load(str(folder))
 
 
@@ -299,9 +296,7 @@ def test_a_configuration_that_makes_no_sense_is_told(tmp_path: Path, wrong: dict
 def test_a_damaged_config_is_said_to_be(tmp_path: Path, text: str) -> None:
     folder, _ = save(tmp_path, "test_resnet", num_classes=2)
     (folder / "config.json").write_text(text)
-    said = (
-        r"does not say its preprocessing" if "cfg" in text else r"config\.json of .* cannot be read: .* Expected a JSON"
-    )
+    said = r"config\.json of .* must have" if "cfg" in text else r"config\.json of .* cannot be read: "
     with pytest.raises(ModelError, match=said):
         load(str(folder))
 
@@ -341,8 +336,8 @@ def test_two_grids_at_once_are_refused_in_one_sentence() -> None:
     with pytest.raises(ModelError) as caught:
         encoder_of(model, "timm:crossvit_tiny_240")
     assert str(caught.value) == (
-        "timm:crossvit_tiny_240 arranges its features in a way that SeeWhy cannot split. Expected a map (b, c, h, w) "
-        "or one stack of blocks over patch tokens. Use seewhy.encoders.module.from_module with a target_layer."
+        "timm:crossvit_tiny_240 must return a feature map (b, c, h, w) or the tokens of one stack of blocks. "
+        "Use seewhy.encoders.module.from_module with a target_layer."
     )
 
 

@@ -127,10 +127,10 @@ def test_captions_with_scores_that_are_none(tmp_path: Path) -> None:
     row = {"image": "a.png", "texts": ["a", "b"]}
     for scores in (None, 5, "12", [1, None], [1, "2"], [1, True], [1, float("nan")]):
         path.write_text(json.dumps({**row, "scores": scores}))
-        with pytest.raises(DataError, match=r"c\.jsonl, line 1, has scores that are not numbers\."):
+        with pytest.raises(DataError, match=r"c\.jsonl, line 1, must have a list of finite numbers as scores\."):
             read_captions(path)
     path.write_text(json.dumps({**row, "label": ["a"]}))
-    with pytest.raises(DataError, match=r"line 1, has a label that is not text\."):
+    with pytest.raises(DataError, match="line 1, must have the name of a class as label"):
         read_captions(path)
     path.write_text(json.dumps({**row, "scores": [1, 0.5], "label": None}))
     assert read_captions(path)[0].scores == (1.0, 0.5)

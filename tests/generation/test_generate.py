@@ -131,8 +131,8 @@ def test_another_encoder_is_refused(kept: Path) -> None:
     with pytest.raises(ModelError) as told:
         load_generator(kept, tiny_cnn())
     assert str(told.value) == (
-        f"{kept / 'generator.safetensors'} was made with 'new:resnet/16' of fingerprint {own.fingerprint[:12]}; this "
-        f"is 'tiny' of {tiny_cnn().fingerprint[:12]}, so their features cannot be compared. Use the same weights, or "
+        f"{kept / 'generator.safetensors'} needs 'new:resnet/16' with the fingerprint {own.fingerprint[:12]}, got "
+        f"'tiny' with {tiny_cnn().fingerprint[:12]}. Use the same weights, or "
         "train a generator for this one with reproductions/train_generator.py."
     )
 

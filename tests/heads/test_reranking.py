@@ -231,22 +231,22 @@ def test_files_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FollowUp().build(tiny_cnn(), ("a", "b"), PAIRS)
     assert str(caught.value) == (
-        "None of the 2 pairs of classes ('moss', 'rust', 'sky', …) is among the 2 classes ('a', 'b', …). "
-        "Expected the same names. Name them alike."
+        "The pairs must have the names of the 2 classes ('a', 'b', …), but none of the 2 pairs does ('moss', 'rust', "
+        "'sky', …)."
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "{path} holds no pairs of classes."),
-        ("{}", "{path} holds no pairs of classes."),
-        ('["a"]', "{path}, pair 1 does not name two classes."),
+        ("[]", "{path} must have at least one pair of classes:"),
+        ("{}", "{path} must have at least one pair of classes:"),
+        ('["a"]', "{path}, pair 1 must name two classes:"),
         ('[{"classes": ["a", "a"], "differences": []}]', "{path}, pair 1 names 'a' twice. Name two classes."),
-        ('[{"classes": ["a", "b"], "differences": []}]', "{path}, pair 1 has no differences."),
+        ('[{"classes": ["a", "b"], "differences": []}]', "{path}, pair 1 must have at least one difference."),
         (
             '[{"classes": ["a", "b"], "differences": [{"attribute": "x", "first": ""}]}]',
-            "{path}, pair 1 has a difference",
+            "{path}, pair 1 must have attribute, first and second",
         ),
         ("[", "{path} cannot be read:"),
     ],

@@ -119,9 +119,7 @@ def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
     drawn(tmp_path, 1)
     with pytest.raises(DataError) as told:
         check_corrected(tmp_path / "a.tsv", tmp_path / "a.csv", False)
-    assert str(told.value) == (
-        f"{tmp_path / 'a.tsv'} ends in '.tsv'. Expected .csv for a corrected table. Change the ending."
-    )
+    assert str(told.value) == (f"The name of a corrected table must end in .csv, got {tmp_path / 'a.tsv'}.")
     assert check_corrected(tmp_path / "a.CSV", tmp_path / "a.csv", False) == tmp_path / "a.CSV"
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("image,label\n0.png,moss\n")
@@ -155,7 +153,7 @@ def test_a_picture_is_known_by_its_bytes_and_upright(tmp_path: Path, decisions: 
     assert known_picture(str(file)) == Picture(digest[:16], digest, str(file), 9, 6)
     assert known_picture(str(file), digest[:16]).key == digest[:16]
     file.write_bytes(b"\x89PNG")
-    with pytest.raises(DataError, match=r"Expected a picture\. Mend the file"):
+    with pytest.raises(DataError, match="Repair the file"):
         known_picture(str(file))
 
 
@@ -178,7 +176,7 @@ def test_only_a_correction_has_another_label_and_undoing_needs_what_was_seen(
     # After undoing, a new decision is no undoing, and undoing that goes back to open.
     decisions.decide(picture, "Ann", "later", "", "of no class", 4)
     assert decisions.standing()[picture.key]["undone"] is False
-    with pytest.raises(InputError, match=r"^The label 'x' is not a class\. .* The first are moss, sky\.$"):
+    with pytest.raises(InputError, match=r"^The label must be .* got 'x'\. The first are moss, sky\.$"):
         decisions.decide(picture, "Ann", "corrected", "x", "moss", 5)
 
 

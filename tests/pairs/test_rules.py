@@ -169,22 +169,19 @@ def test_what_is_refused(planted: Path, tmp_path: Path) -> None:
     cleaned = clean(planted, with_rules=[rules["too_short"]()])
     with pytest.raises(DataError) as caught:
         cleaned.save(tmp_path / "c.csv")
-    assert str(caught.value) == (
-        f"Cleaned pairs cannot be written to {tmp_path / 'c.csv'}. Expected a name ending in .jsonl. Add that ending."
-    )
+    assert str(caught.value) == (f"The name of a file of cleaned pairs must end in .jsonl, got {tmp_path / 'c.csv'}.")
     with pytest.raises(ForeignFileError):
         cleaned.save(planted)
-    with pytest.raises(DataError, match="picture 1 is not a file"):
+    with pytest.raises(DataError, match="picture 1 must be in a file"):
         clean(said("a b c", "d e f"), with_rules=[]).save(tmp_path / "c.jsonl")
     with pytest.raises(DataError) as empty:
         clean(said("a", "b")).save(tmp_path / "c.jsonl")
     assert str(empty.value) == (
-        "Every pair breaks a rule, so there is nothing to write. Expected some pairs that break none. "
-        "Leave a rule out, or change its setting."
+        "Every pair breaks a rule, so there is nothing to write. Remove a rule, or change its setting."
     )
     with pytest.raises(InputError) as wrong:
         check(planted, with_rules=[rules["copy"]()] * 2)
-    assert str(wrong.value) == "The rule 'copy' was given twice. Expected each rule once. Keep one of them."
+    assert str(wrong.value) == "with_rules must have each rule once, got 'copy' twice."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -158,7 +158,7 @@ def test_an_encoder_without_words_is_refused_before_anything_is_looked_at(
 ) -> None:
     silent = tiny_cnn()
     monkeypatch.setattr(silent, "_text", None)
-    with pytest.raises(ModelError, match="has no text half"):
+    with pytest.raises(ModelError, match="has no text encoder"):
         how.fit(silent, None)  # type: ignore[arg-type]
 
 

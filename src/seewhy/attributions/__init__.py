@@ -1,4 +1,4 @@
-"""Where: methods that show which part of the picture speaks for a class."""
+"""Attribution methods, which show the part of a picture that supports a class."""
 
 from ..registry import Registry
 from .base import Attribution

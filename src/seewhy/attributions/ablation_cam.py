@@ -15,14 +15,15 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class AblationCAM(Attribution):
-    """Weighs each channel by how far the class's score falls when the channel is set to zero.
+    """Class activation map with channels weighted by the decrease of the score without the channel.
 
-    ``w_k = y − y_k`` with ``y_k`` the logit without channel ``k``, and ``L = Σ_k w_k A_k`` (paper, equations 3 and 4).
-    The paper divides ``w_k`` by ``y``, which inverts the map of a negative logit; SeeWhy does not. Of tokens, only the
-    patch tokens are set to zero.
+        L = Σ_k w_k A_k,    w_k = y − y_k        (paper, equations 3 and 4)
+
+    ``y_k`` is the logit with channel ``k`` set to zero. Differs from the paper, which divides ``w_k`` by ``y`` and so
+    inverts the map of a negative logit. Class tokens are not set to zero.
 
     Args:
-        batch_size: copies in memory at once; changes memory, not the map.
+        batch_size: number of copies per pass of the head.
     """
 
     name = "ablation_cam"
@@ -58,11 +59,11 @@ def drops(
     channels: Int[Tensor, "b n"],
     batch_size: int,
 ) -> Float[Tensor, "b n"]:
-    """The target's score minus its score without a channel, for every channel of each picture."""
+    """Compute the decrease of the target's score without each channel, per picture."""
     at_once = max(1, batch_size // max(1, len(whole)))
     return torch.cat([whole - without(some) for some in channels.T.split(at_once)]).T
 
 
 def silence(grid: Float[Tensor, "n c h w"], channels: Int[Tensor, " n"]) -> None:
-    """Set one channel of each row to 0; the tensor of which ``grid`` is a view changes too."""
+    """Set one channel of each row to 0, in place."""
     grid[torch.arange(len(grid), device=grid.device), channels] = 0

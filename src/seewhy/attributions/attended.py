@@ -1,13 +1,12 @@
-"""What each patch adds to a prediction by the value it has in the attention that reads it.
+"""Contributions of patches to a prediction through the attention layers of a head.
 
-A class token, and a map head, see patches through attention alone, ``o_q = Σ_t a_qt V_t``. What patch ``t`` brings is
-``a_qt V_t``, with the weights as they were in the look. What follows (residual, MLP, norm) is not linear, so the values
-of all patches are let in together, a part ``α`` of them, and the slope is the mean on the way from none to all:
+A head's output for query ``q`` is ``o_q = Σ_t a_qt V_t``. The contribution of patch ``t`` to the score ``y`` is the
+integral of the gradient while the values of all patches are scaled from 0 to 1:
 
-    e_t = Σ_q ∫₀¹ ∂y/∂o_q(α) dα · a_qt V_t        Σ_t e_t = y(all) - y(no patch's value)
+    e_t = Σ_q ∫₀¹ ∂y/∂o_q(α) dα · a_qt V_t,        Σ_t e_t = y(α = 1) - y(α = 0)
 
-Gradient · feature says nothing there: a token comes to its value through a layer norm, to which a longer token is the
-same, so that its gradient is at right angles to it.
+where ``a_qt`` is an attention weight, ``V_t`` a value and ``α`` the scale. Gradient times feature would be zero here,
+because a layer norm before the attention removes the effect of a token's length.
 """
 
 from __future__ import annotations
@@ -30,28 +29,27 @@ from .attention import Answered
 from .base import Explainable
 
 Score = Callable[[Float[Tensor, "b p"]], Float[Tensor, " b"]]
-"""Pooled vectors → one number each."""
+"""Function from pooled vectors to one number per vector."""
 N_STEPS = 8
-"""Of Gauss and Legendre's rule, between no value and all."""
+"""Number of nodes of the Gauss-Legendre quadrature."""
 TOLERANCE = 1e-3
-"""Of what the parts miss of the difference, as a part of the sum of their sizes, before finer steps are taken."""
+"""Largest relative error of the quadrature before it is repeated with finer steps."""
 RIGHT_ANGLE = 1e-2
-"""Largest cosine of a gradient and its feature that is taken for none."""
+"""Largest cosine between a gradient and its feature that counts as zero."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a head reads patches.
+    """How a head uses patch tokens.
 
     Attributes:
-        numbers: numbers of the attentions that read patches outside the patches' own rows, before the patches are
+        numbers: indices of the attention layers in which other tokens attend to patches that no earlier layer has
             mixed.
-        alone: whether a patch reaches the pooled vector only through these.
-        scale_free: whether the length of a patch token has no effect, as behind a layer norm: gradient · feature is
-            zero.
-        bare: whether nothing else of the picture reaches the pooled vector, so that without patches nothing can be
-            normalised.
-        short: whether one patch token can replace all others once the outputs of these attentions are known.
+        alone: whether patches affect the pooled vector only through these attention layers.
+        scale_free: whether the length of a patch token has no effect, as after a layer norm, so that gradient times
+            feature is zero.
+        bare: whether the pooled vector depends only on patches, so that without them a norm would divide by zero.
+        short: whether one patch token can replace all others once the outputs of these attention layers are known.
     """
 
     numbers: tuple[int, ...] = ()
@@ -63,18 +61,18 @@ class Reading:
 
 @dataclass(frozen=True)
 class Heard:
-    """One attention in one pass: its weights, the values they weigh, ``(b, heads, tk, d)``, and its output, a leaf."""
+    """The weights, values ``(b, heads, tk, d)`` and output of one attention layer in one pass."""
 
     weights: Tensor
     values: Tensor
     given: Tensor
 
     def own_rows(self, n: int) -> int:
-        """The number of queries, the last ones, that are patches: all in self-attention, none with latent queries."""
+        """Return the number of queries that are patches: ``n`` in self-attention, 0 with latent queries."""
         return n if self.weights.shape[-2] == self.weights.shape[-1] else 0
 
     def read_rows(self, n: int, rows: Tensor) -> Tensor:
-        """The rows of queries, ``(b, heads, tq, …)``, that belong to no patch."""
+        """Return the rows of ``(b, heads, tq, …)`` whose queries are not patches."""
         return rows[:, :, : rows.shape[2] - self.own_rows(n)]
 
 
@@ -82,7 +80,7 @@ _readings: WeakKeyDictionary[nn.Module, Reading] = WeakKeyDictionary()
 
 
 def reading_of(encoder: Encoder, features: Tensor) -> Reading:
-    """How the encoder's head reads patches; found by derivatives on the first picture, and then remembered."""
+    """Find out with derivatives how the encoder's head uses patch tokens."""
     if encoder.head not in _readings:
         _readings[encoder.head] = _read(encoder, features[:1])
     return _readings[encoder.head]
@@ -94,8 +92,9 @@ def listen(
     norm: Callable[[int, Tensor], Tensor] | None = None,
     passing: Collection[int] = (),
 ) -> tuple[list[Heard], Tensor]:
-    """Every attention in one pass of a head, with a leaf for its output unless it only passes on; and the pooled
-    vector.
+    """Run a head and return its attention layers and the pooled vector.
+
+    The output of each attention layer becomes an autograd leaf, except for the indices in ``passing``.
     """
     heard: list[Heard] = []
 
@@ -146,7 +145,7 @@ def _read(encoder: Encoder, features: Tensor) -> Reading:
 
 
 def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layout: Layout) -> tuple[int, ...]:
-    """The attentions by which patches are read, of those whose output the pooled vector depends on."""
+    """Return the indices of the attention layers in which other tokens attend to unmixed patches."""
     n = layout.to_grid(leaf)[0, 0].numel()
     numbers: list[int] = []
     mixed: set[int] = set()
@@ -167,7 +166,7 @@ def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layo
 
 
 def pooled_with(encoder: Encoder, leaf: Tensor, numbers: tuple[int, ...], n: int) -> Tensor:
-    """The pooled vector when the outputs of these attentions, outside the patches' own rows, are held constant."""
+    """Compute the pooled vector with the outputs of these attention layers held constant, except for patch queries."""
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
         made = weights()
@@ -183,7 +182,7 @@ def pooled_with(encoder: Encoder, leaf: Tensor, numbers: tuple[int, ...], n: int
 
 
 def _slopes(value: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
-    """Slopes of a random mixture of some numbers."""
+    """Compute the gradients of a fixed random projection of ``value``."""
     if not leaves or not value.requires_grad:
         return [None] * len(leaves)
     mixture = torch.randn(value.shape, generator=torch.Generator().manual_seed(7)).to(value)
@@ -191,7 +190,7 @@ def _slopes(value: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
 
 
 def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
-    """Whether a patch's value comes from its own cell alone, and what is no patch's from none."""
+    """Check that each patch's value depends on that patch only, and the other values on no patch."""
     n = layout.to_grid(leaf)[0, 0].numel()
     for place in sorted({0, n // 2, n - 1}):
         (slope,) = _slopes(values[:, :, values.shape[2] - n + place], [leaf])
@@ -204,7 +203,7 @@ def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
 
 
 def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:
-    """One cell with the tokens before it, and a head whose constants fit them."""
+    """Return the prefix tokens with one patch, and the head adapted to this number of tokens."""
     head, prefix = encoder.head, encoder.layout.prefix
     if encoder.layout.kind == "nchw":
         return head, features[:, :, :1, :1]
@@ -218,7 +217,7 @@ def few_tokens(encoder: Encoder, features: Tensor) -> tuple[nn.Module, Tensor]:
 
 
 def _narrowed(value: Any, n: int) -> Any:
-    """A constant of the patches, such as rotary positions, for the first alone."""
+    """Reduce a constant of ``n`` patches, such as rotary positions, to the first patch."""
     if isinstance(value, tuple):
         return tuple(_narrowed(part, n) for part in value)
     if isinstance(value, Tensor) and n in value.shape:
@@ -228,7 +227,7 @@ def _narrowed(value: Any, n: int) -> Any:
 
 @torch.no_grad()
 def _is_short(encoder: Encoder, features: Tensor, heard: list[Heard], numbers: tuple[int, ...], pooled: Tensor) -> bool:
-    """Whether the head with one patch pools the same, given what the attentions gave with all."""
+    """Check that the head gives the same pooled vector with one patch and fixed attention outputs."""
     n = encoder.layout.to_grid(features)[0, 0].numel()
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
@@ -249,7 +248,7 @@ def _is_short(encoder: Encoder, features: Tensor, heard: list[Heard], numbers: t
 
 @dataclass(frozen=True)
 class _Kept:
-    """What one attention did in the look, outside the patches' own rows; and these rows of its output."""
+    """The weights, values and outputs of one attention layer in the original pass."""
 
     before: Tensor
     weights: Tensor
@@ -266,11 +265,11 @@ class _Kept:
 def cells_evidence(
     model: Explainable, look: EncoderOutput, score: Score, reading: Reading
 ) -> Float[Tensor, "b h w"] | None:
-    """Each cell's signed contribution to a score, if gradient · feature does not give it; ``None`` if it does.
+    """Compute the signed contribution of each patch to a score; ``None`` if gradient times feature gives it.
 
-    If cells are read only through attention or a mean, the contributions add up to the score's loss when no cell has a
-    value, within 0.1 % of the sum of their sizes. If a cell's own row is read as well, its contribution is of first
-    order.
+    If patches are read only through attention or a mean, the contributions add up to the change of the score when all
+    patch values become zero, within 0.1 % of the sum of their absolute values. Otherwise they are first-order
+    approximations.
     """
     if not reading.numbers:
         return _from_their_mean(model.encoder, look.features, score) if reading.scale_free else None
@@ -297,7 +296,7 @@ def cells_evidence(
 
 
 def _graded() -> tuple[np.ndarray, np.ndarray]:
-    """Steps that get finer towards no value, where a norm may turn sharply."""
+    """Return quadrature nodes and weights that are denser near zero, where a norm may change quickly."""
     nodes, weights = np.polynomial.legendre.leggauss(6)
     spans = list(pairwise([0.0, *(2.0**-k for k in range(14, -1, -1))]))
     return (
@@ -308,7 +307,7 @@ def _graded() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Way:
-    """From no patch's value to all of them; ``lengths`` is what layer norms divide by, empty where they are free."""
+    """The integration path from zero to all patch values."""
 
     encoder: Encoder
     features: Tensor
@@ -318,7 +317,7 @@ class _Way:
     reading: Reading
 
     def integrate(self, nodes: np.ndarray, weights: np.ndarray) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
-        """The patches' parts, and by how much they miss the difference between all values and none."""
+        """Integrate the contributions of patches, and compute the error of their sum."""
         slopes: dict[int, Tensor] = {}
         levels, counts = torch.tensor([0.0, *nodes, 1.0]), torch.tensor([0.0, *weights, 0.0])
         ends = []
@@ -338,7 +337,7 @@ class _Way:
 
     @torch.enable_grad()
     def _slopes_at(self, levels: Float[Tensor, " l"]) -> tuple[Float[Tensor, "l b"], dict[int, Tensor]]:
-        """The score with a part of all patches' values let in, and its slopes at what the attentions give."""
+        """Compute scores and gradients with the values of all patches scaled by each level."""
         n_levels = len(levels)
         leaves = {
             i: torch.einsum("l,b...->lb...", levels.to(one.values), one.weights @ one.values).flatten(0, 1)
@@ -376,7 +375,7 @@ class _Way:
 
 @torch.enable_grad()
 def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[Tensor, "b h w"]:
-    """Integrated gradients from a picture all of whose cells are their mean."""
+    """Compute integrated gradients from a baseline whose patches all equal their mean."""
     layout = encoder.layout
     away = torch.zeros_like(features)
     cells = layout.to_grid(away)  # a view: what is written there stands among the features
@@ -391,7 +390,7 @@ def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[
 
 @torch.enable_grad()
 def _own_rows(encoder: Encoder, features: Tensor, score: Score, reading: Reading, n: int) -> Float[Tensor, "b n"]:
-    """Gradient · feature of what is read in the patches' own rows."""
+    """Compute gradient times feature for the part of the prediction that skips these attention layers."""
     leaf = features.detach().requires_grad_()
     found = torch.autograd.grad(score(pooled_with(encoder, leaf, reading.numbers, n)).sum(), leaf)[0]
     return encoder.layout.to_grid(found * leaf.detach()).sum(1).flatten(1)

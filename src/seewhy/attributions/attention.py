@@ -1,4 +1,4 @@
-"""The attention of a transformer, read without touching the transformer."""
+"""Read and replace the attention of a transformer without changing its modules."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ _PACKED = inspect.signature(functional.multi_head_attention_forward)
 
 
 class Capture(TorchFunctionMode):
-    """Inside this context, attention is computed without fusion; ``maps`` keeps its weights, after ``change`` if given.
+    """A context manager that computes attention without fusion and records its weights in ``maps``.
 
-    In this thread only, the plain formula answers the calls of any library. The network is not changed, so nothing has
-    to be restored. Attention without such a call is caught at its softmax.
+    It affects only the current thread. ``change`` is an optional function that replaces the weights.
     """
 
     def __init__(self, change: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -46,8 +45,8 @@ class Capture(TorchFunctionMode):
             call = _PACKED.bind(*args, **kwargs)
             if not _is_plain(call):
                 raise InputError(
-                    "This transformer pads its keys or projects them separately. Expected one packed projection of all "
-                    "tokens. Use grad_cam, rise or occlusion."
+                    "The attention layers must have one packed projection and no key padding. Use grad_cam, rise or "
+                    "occlusion."
                 )
             out, asks = attend_packed(call, self._attend)
             weights = self.maps[-1].mean(1) if call.arguments["average_attn_weights"] else self.maps[-1]
@@ -78,7 +77,7 @@ def attention_weights(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> tuple[Float[Tensor, "b heads tq tk"], Float[Tensor, "b heads tk d"]]:
-    """The factors in ``scaled_dot_product_attention``: its weights, and the values with one row per head."""
+    """Compute the weights of ``scaled_dot_product_attention``, and the values repeated for each head."""
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -92,7 +91,7 @@ def attention_weights(
 
 
 def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -> tuple[Tensor, bool]:
-    """Compute ``nn.MultiheadAttention`` with another function on ``(t, b, d)``; and whether weights are requested."""
+    """Compute ``nn.MultiheadAttention`` with another attention function."""
     a = call.arguments
     joined = a["in_proj_weight"]
     apart = (a["q_proj_weight"], a["k_proj_weight"], a["v_proj_weight"])
@@ -108,7 +107,7 @@ def attend_packed(call: inspect.BoundArguments, attend: Callable[..., Tensor]) -
 
 
 def _is_plain(call: inspect.BoundArguments, apart: bool = False) -> bool:
-    """Whether no key is added or hidden, and one packed projection, or also one apart for each, makes all three."""
+    """Check that an attention call has no extra or masked keys, and one projection for query, key and value."""
     call.apply_defaults()
     a = call.arguments
     unusual = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v")
@@ -117,13 +116,14 @@ def _is_plain(call: inspect.BoundArguments, apart: bool = False) -> bool:
 
 
 Answer = Callable[[int, Callable[[], Tensor], Tensor], Tensor]
-"""Number of an attention within a pass, its weights when called for, its values → what it gives."""
+"""Function from the index of an attention layer, its weights (computed when called) and its values to its output."""
 
 
 class Answered(TorchFunctionMode):
-    """Inside this context, attentions return what ``answer`` gives, and layer norms divide by what ``norm`` gives.
+    """A context manager that replaces the outputs of attention layers by ``answer`` and the divisors of layer norms by
+    ``norm``.
 
-    A mean over tokens or over the cells of a map is an attention with equal weights. The network is not changed.
+    A mean over all tokens or positions counts as attention with equal weights.
     """
 
     def __init__(self, answer: Answer, norm: Callable[[int, Tensor], Tensor] | None = None) -> None:
@@ -155,7 +155,7 @@ class Answered(TorchFunctionMode):
         return out
 
     def _is_softmax(self, weights: Tensor) -> bool:
-        """Whether these are the last softmax's numbers, in whatever shape."""
+        """Check whether a tensor shares its memory with the last softmax output."""
         last = self._softmax
         return last is not None and weights.untyped_storage().data_ptr() == last.untyped_storage().data_ptr()
 
@@ -165,7 +165,7 @@ class Answered(TorchFunctionMode):
         return self._next(lambda: attention_weights(query, key, value, *args, **keywords)[0], value)
 
     def _mean(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """A mean over all places, as the attention it is; ``None`` for anything else."""
+        """Handle a mean over all positions as attention with equal weights."""
         if func is functional.adaptive_avg_pool2d and (args[1:] or tuple(kwargs.values()))[0] in (1, (1, 1), [1, 1]):
             axes, keep = (2, 3), True
         elif func in _MEAN and (given := (args[1:] or (kwargs.get("dim"),))[0]) is not None and args[0].ndim in (3, 4):
@@ -201,20 +201,19 @@ class Answered(TorchFunctionMode):
 
 @runtime_checkable
 class AddsTokens(Protocol):
-    """A head that puts its own tokens among those of the picture."""
+    """A head that adds tokens to those of the picture."""
 
     n_added: int
 
     def entering(self, n_tokens: int, n_layers: int) -> list[int]:
-        """The number of tokens that enter each layer from the one before, if ``n_tokens`` enter the last."""
+        """Return the number of tokens that each layer takes from the previous one, if the last takes ``n_tokens``."""
 
 
 @dataclass(frozen=True)
 class AttentionRun:
-    """A few pictures from ``first`` on, run again with their attention, ``(b, heads, t, t)`` per layer.
+    """The attention ``(b, heads, t, t)`` of every layer for some pictures, the first of which has the index ``first``.
 
-    ``entering`` are the tokens that enter each layer from the one before; if the layer has more, the others are
-    prompts.
+    ``entering`` is the number of tokens that each layer takes from the previous one; further tokens are prompts.
     """
 
     first: int
@@ -223,8 +222,9 @@ class AttentionRun:
     entering: Sequence[int]
 
     def follow(self, rows: Tensor, matrices: Sequence[Tensor], *, adds: bool) -> Float[Tensor, "b t"]:
-        """Follow the weights of the pooled tokens down through all layers, last first, by ``M`` or, with a residual,
-        ``I + M``. Prompts that a layer drops have no weight, and prompts inserted there come from no picture.
+        """Propagate the weights of pooled tokens from the last layer to the first.
+
+        Each layer multiplies the weights by its matrix ``M`` or, if ``adds`` is true, by ``I + M``.
         """
         for layer in reversed(range(len(self.maps))):
             rows = functional.pad(rows, (self.maps[layer].shape[-1] - rows.shape[1], 0))
@@ -234,7 +234,7 @@ class AttentionRun:
 
 
 def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch_size: int) -> Iterator[AttentionRun]:
-    """Run the pictures of a look again in plain torch, ``batch_size`` at a time, and keep their attention."""
+    """Run the pictures again in eager torch, ``batch_size`` at a time, and record their attention."""
     assert look.pixels is not None  # the base has checked
     layout = model.encoder.layout
     grid = layout.to_grid(look.features).shape[2:]
@@ -251,16 +251,16 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
         shapes = {tuple(m.shape[-2:]) for m in maps}
         if not shapes or layout.kind != "tokens":
             raise InputError(
-                f"{name} reads attention, but {model.encoder.name!r} has none among patch tokens. Expected a vision "
-                "transformer. Use grad_cam, rise or occlusion."
+                f"{name} needs a vision transformer, but {model.encoder.name!r} has no attention between patch tokens. "
+                "Use grad_cam, rise or occlusion."
             )
         known = {(n, n) for count in entering for n in (count, count + n_prompts)}
         if not shapes <= known:
             odd = sorted(shapes - known)[0]
             raise InputError(
-                f"{name} follows attention among all {n_tokens} tokens, but {model.encoder.name!r} also attends from "
-                f"{odd[0]} to {odd[1]}, as windows and attention pooling do. Expected a vision transformer that pools "
-                "a class token or the mean. Use grad_cam, rise or occlusion."
+                f"{name} needs a vision transformer whose attention maps are {n_tokens} x {n_tokens}, but "
+                f"{model.encoder.name!r} also has maps of {odd[0]} x {odd[1]}, perhaps from windows or attention "
+                "pooling. Use grad_cam, rise or occlusion."
             )
         yield AttentionRun(first, maps, pooled, entering)
         first += len(pixels)
@@ -269,7 +269,7 @@ def run_with_attention(name: str, model: Explainable, look: EncoderOutput, batch
 def _one_after_another(
     name: str, model: Explainable, maps: Sequence[Tensor], pooled: Float[Tensor, "b p"]
 ) -> tuple[Tensor, ...]:
-    """The maps that the pooled vector came from, first layer first; others may be computed beside them."""
+    """Return the attention maps on which the pooled vector depends, in order of the layers."""
     if not maps:
         return ()
     numbers = {get_gradient_edge(one).node: number for number, one in enumerate(maps)}
@@ -277,14 +277,14 @@ def _one_after_another(
     layers = [(number, latest[node]) for node, number in numbers.items() if node in latest]
     if [before for _, before in layers[1:]] != [number for number, _ in layers[:-1]]:
         raise InputError(
-            f"{name} follows one attention layer after another, but {model.encoder.name!r} has some in parallel. "
-            "Expected a vision transformer with one attention layer per block. Use grad_cam, rise or occlusion."
+            f"{name} needs a vision transformer with one attention layer per block, but {model.encoder.name!r} has "
+            "parallel layers. Use grad_cam, rise or occlusion."
         )
     return tuple(maps[number] for number, _ in layers)
 
 
 def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
-    """Every step of the graph behind a result, and the number of the last map before it; -1 where there is none."""
+    """Map each autograd node before ``result`` to the index of the last attention map before it, or -1."""
     latest: dict[Node, int] = {}
     todo = [get_gradient_edge(result).node]
     while todo:
@@ -300,7 +300,7 @@ def _latest(numbers: Mapping[Node, int], result: Tensor) -> dict[Node, int]:
 
 @torch.enable_grad()
 def read_tokens(seen: AttentionRun, prefix: int) -> Float[Tensor, "b t"]:
-    """The tokens that make up the pooled vector, as weights with the sum 1, found by one derivative."""
+    """Compute the pooling weights of the tokens, which add up to 1."""
     direction = torch.linspace(0.5, 1.5, seen.pooled.shape[1], device=seen.pooled.device)
     slope = torch.autograd.grad((seen.pooled @ direction).sum(), seen.maps[-1], retain_graph=True)[0].abs().sum((1, 3))
     read = (slope > 1e-6 * slope.amax(1, keepdim=True)).float()

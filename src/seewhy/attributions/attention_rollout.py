@@ -16,17 +16,19 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 @attributions.register
 @dataclass(frozen=True)
 class AttentionRollout(Attribution):
-    """Follows attention from the pooled token down through all layers. The map is the same for every class.
+    """Product of the attention matrices of all layers, independent of the class.
 
-    ``R ← Â_l R`` with ``Â = (A + I) / 2``, each row divided by its sum (paper, section 3), starting from ``R = I``. The
-    map is the class token's row of ``R``, or the mean of the patch rows if the network pools the mean; it is never
-    negative. Parallel, windowed and pooling attention is refused. ``head_fusion`` and ``discard_ratio`` are those of
-    ``jacobgil/vit-explain``, but here each row is divided by its own sum.
+        R ← Â_l R,    Â = (A + I) / 2 with normalised rows        (paper, section 3)
+
+    ``R`` starts as ``I`` and ``A`` is a layer's attention matrix. The map is the class token's row of ``R``, or the
+    mean of the patch rows if the network pools the mean. It is never negative. ``head_fusion`` and ``discard_ratio``
+    are those of ``jacobgil/vit-explain``, but each row is divided by its sum. Networks with parallel or windowed
+    attention or attention pooling are not supported.
 
     Args:
-        head_fusion: how to combine heads (paper: the mean).
-        discard_ratio: share of each layer's smallest weights to set to zero, 0 to 1 (paper: 0, vit-explain: 0.9).
-        batch_size: pictures in memory at once.
+        head_fusion: how to combine heads: ``"mean"`` (paper), ``"max"`` or ``"min"``.
+        discard_ratio: fraction of each layer's smallest weights to set to zero, 0 to 1 (paper: 0, vit-explain: 0.9).
+        batch_size: number of pictures per forward pass.
     """
 
     name = "attention_rollout"
@@ -51,7 +53,7 @@ class AttentionRollout(Attribution):
         return torch.cat(maps).to(look.pooled.device)
 
     def residual(self, weights: Float[Tensor, "b heads t t"]) -> Float[Tensor, "b t t"]:
-        """``Â`` of a layer."""
+        """Compute ``Â`` of a layer."""
         fused = weights.mean(1) if self.head_fusion == "mean" else getattr(weights, f"a{self.head_fusion}")(1)
         n_dropped = int(fused[0].numel() * self.discard_ratio)
         if n_dropped:

@@ -1,4 +1,4 @@
-"""The base of every attribution: it checks, and puts the model back as it was; the method writes the mathematics."""
+"""The base class of attribution methods."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ..undisturbed import undisturbed
 __all__ = ["Attribution", "Deciding", "EncoderOutput", "Explainable", "Maps", "Target", "TargetFunction"]
 
 Maps = Float[Tensor, "b h w"]
-"""One signed map per picture; positive speaks for the target."""
+"""One signed map per picture; positive values support the target."""
 Of = Literal["logit", "probability"]
-"""What is watched: the target of the logits, or of the probabilities."""
+"""Whether the target is applied to logits or to probabilities."""
 
 
 class Explainable(Protocol):
-    """The attributes of a classifier that an attribution needs."""
+    """The attributes of a classifier that an attribution method needs."""
 
     @property
     def encoder(self) -> Encoder: ...
@@ -37,29 +37,29 @@ class Explainable(Protocol):
 
 
 class Deciding(Explainable, Protocol):
-    """An explainable classifier whose classes have names."""
+    """A classifier with named classes."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
 
 
 class Attribution(ABC):
-    """The base of maps that show where in a picture the evidence for a target is.
+    """The base class of methods that show where in a picture the evidence for a target is.
 
     Class attributes:
-        name: registered name, the file's stem.
+        name: registered name, which is also the module's name.
         spelt: the name as its paper spells it; empty if that is the same.
-        paper: the paper it comes from.
-        needs: what it needs of the model.
-        cost: forward passes of the trunk, besides the prediction's.
-        stochastic: whether a seed matters.
-        needs_pixels: whether the look must carry its pixels.
-        needs_training: whether it works only with an explainer that was trained for the classifier.
-        needs_attention: whether it reads attention, and so explains only transformers.
-        needs_words: whether it reads class names word by word, which needs an encoder that returns single words.
-        recipe: the recipe whose classifiers it explains, if it explains only these; empty for any classifier.
-        engine_alone: whether it reads pixels and runs the network only in the encoder's engine, never in torch.
-        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
+        paper: reference of the paper.
+        needs: requirements on the model.
+        cost: number of forward passes of the trunk, besides that of the prediction.
+        stochastic: whether the map depends on a seed.
+        needs_pixels: whether the encoder output must have its pixels.
+        needs_training: whether the method needs an explainer that was trained for the classifier.
+        needs_attention: whether the method works only with transformers.
+        needs_words: whether the method needs an encoder that returns single words of a class name.
+        recipe: the only recipe whose classifiers it explains; empty for any classifier.
+        engine_alone: whether the method runs the network only in the encoder's engine, never in torch.
+        small: fast settings for tests: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -81,16 +81,14 @@ class Attribution(ABC):
 
     @property
     def reads_pixels(self) -> bool:
-        """Whether a look must carry its pixels: always, or because an inner layer is requested."""
+        """Whether the encoder output must have its pixels with these settings."""
         return self.needs_pixels or getattr(self, "layer", None) is not None
 
     @undisturbed
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """Signed maps, at the features' own resolution or, for methods that read pixels, finer."""
+        """Compute signed maps at the resolution of the features or, for methods that need pixels, a finer one."""
         if self.reads_pixels and look.pixels is None:
-            raise InputError(
-                f"{self.name} needs the pixels, but the encoder's output has none. Pass encoder.encode(pixels)."
-            )
+            raise InputError(f"{self.name} needs an encoder output with pixels. Pass encoder.encode(pixels).")
         if isinstance(target, Target):
             check_classes(target, len(look), len(model.head.bias))
         else:
@@ -99,41 +97,41 @@ class Attribution(ABC):
         with for_torch() if in_torch else nullcontext():
             maps = self.attribute(model, look, target).detach()
         if not maps.isfinite().all():
-            raise InputError(f"{self.name} gives numbers that are not finite on these features. Try --engine torch.")
+            raise InputError(f"The maps of {self.name} have NaN or infinity for these features. Try --engine torch.")
         return maps
 
     @abstractmethod
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """Compute the map: this is the mathematics of the method."""
+        """Compute the maps of the method."""
 
 
 def check_classes(target: Target, n_pictures: int, n_classes: int) -> None:
-    """Check that there is one existing class per picture."""
+    """Check that the target has one valid class index per picture."""
     for name, index in (("target", target.index), ("contrast", target.against)):
         if index is None:
             continue
         if index.shape != (n_pictures,):
-            raise InputError(f"{len(index)} {name}s were given for {n_pictures} pictures. Give one per picture.")
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_classes:
-            raise InputError(
-                f"A {name} is not a class index from 0 to {n_classes - 1}. Give the index of one of the classes."
-            )
+            raise InputError(f"There must be one {name} per picture, got {len(index)} for {n_pictures} pictures.")
+        if len(wrong := index[(index < 0) | (index >= n_classes)]):
+            raise InputError(f"A {name} must be a class index from 0 to {n_classes - 1}, got {int(wrong[0])}.")
 
 
 def check_numbers(target: TargetFunction, head: Head, look: EncoderOutput) -> None:
-    """Check that a function of the logits gives one number per picture, because a sum hides which one is meant."""
+    """Check that a target function returns one number per picture."""
     with torch.no_grad():
         found = tuple(target(head(look.pooled)).shape)
     if found != (len(look),):
         raise InputError(
-            f"The target gives {found} for {len(look)} pictures. Expected one number per picture, ({len(look)},). "
-            "Write a function of logits (b, k) that returns (b,)."
+            f"The target must be a function from logits (b, k) to (b,), got the shape {found} for {len(look)} pictures."
         )
 
 
 @torch.enable_grad()
 def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b c h w"]:
-    """``∂ target / ∂ features``, spatial part only; ``(b, c, 1, 1)`` where it is the same in every cell."""
+    """Compute ``∂ target / ∂ features`` for the spatial features.
+
+    The shape is ``(b, c, 1, 1)`` if the gradient is the same at all positions.
+    """
     if model.encoder.is_average:
         leaf = look.pooled.detach().requires_grad_()
         score = model.head.score(leaf, target).sum()
@@ -145,13 +143,13 @@ def feature_gradient(model: Explainable, look: EncoderOutput, target: TargetFunc
 
 
 def engine_logits(model: Explainable, pixels: Float[Tensor, "n 3 h w"], batch_size: int) -> Float[Tensor, "n k"]:
-    """Logits from the encoder's engine, ``batch_size`` pictures at a time, without gradients."""
+    """Compute logits with the encoder's engine, in batches."""
     with torch.no_grad():
         return torch.cat([model.head(model.encoder.pooled(part)) for part in pixels.split(batch_size)])
 
 
 def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of: Of) -> Float[Tensor, "m b"]:
-    """The scores of ``m`` changed copies of ``b`` pictures; a target that is a function always gets logits."""
+    """Compute the scores of ``m`` modified copies of ``b`` pictures."""
     values = logits.softmax(2) if of == "probability" and isinstance(target, Target) else logits
     return torch.stack([target(copy) for copy in values])
 
@@ -159,7 +157,7 @@ def scores_of_changes(target: TargetFunction, logits: Float[Tensor, "m b k"], of
 def scores_of_rows(
     target: TargetFunction, logits: Float[Tensor, "n k"], others: Float[Tensor, "b k"], first: int, step: int
 ) -> Float[Tensor, " n"]:
-    """The target's scores on rows for pictures ``first``, ``first + step``, …, each with the others' constants."""
+    """Compute the target's score for each row, with the other pictures' logits unchanged."""
     scores = []
     for r, row in enumerate(logits):
         i = first + r * step
@@ -168,12 +166,12 @@ def scores_of_rows(
 
 
 def eager_features(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-    """Differentiable features from the plain torch trunk, on the pixels' device."""
+    """Compute differentiable features with the torch trunk."""
     trunk = model.encoder.trunk
     device = next((p.device for p in trunk.parameters()), pixels.device)
     return trunk(pixels.to(device)).to(pixels.device)
 
 
 def eager_logits(model: Explainable, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-    """Differentiable logits from the plain torch trunk."""
+    """Compute differentiable logits with the torch trunk."""
     return model.head(model.encoder.head(eager_features(model, pixels)))

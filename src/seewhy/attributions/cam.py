@@ -1,4 +1,4 @@
-"""The base of class activation maps: activations of one layer and the gradient of the target there, and a rule."""
+"""The base classes of class activation maps."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction
 from .layers import layer_and_gradient
 
 Cells = Float[Tensor, "b c _h _w"]
-"""A number in each cell of each channel, or, where both sides are 1, one for the channel."""
+"""Values per channel and position; a side of 1 means the same value at all positions."""
 ROUNDING = 1e-5
-"""Part of its terms' sizes below which a sum of them is taken for zero: gradients are rounded on their way back."""
+"""Relative size below which a sum counts as zero."""
 
 
 @dataclass(frozen=True)
 class CAM(Attribution):
-    """The base of maps made from activations and their gradient; a subclass writes the rule.
+    """The base class of maps computed from a layer's activations and gradient.
 
     Class attributes:
-        sums_products: whether the rule is a plain sum over channels of gradient · activation. That sum is zero if the
-            encoder's last map is read through a layer norm alone; each patch's contribution then replaces it.
+        sums_products: whether the map is the sum over channels of gradient times activation. For heads that read the
+            last map only through a layer norm and attention, this sum is zero and is replaced by the contribution of
+            each patch.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map, which needs no extra pass.
@@ -49,30 +50,31 @@ class CAM(Attribution):
 
     @abstractmethod
     def weigh(self, activations: Cells, gradient: Cells) -> Maps:
-        """The rule of the method; ``gradient`` is ``(b, c, 1, 1)`` if it is the same in every cell."""
+        """Compute the map; ``gradient`` is ``(b, c, 1, 1)`` if it is the same at all positions."""
 
 
 class WeightedCAM(CAM):
-    """The base of maps that weigh each channel, or each of its cells, and sum the channels; a subclass writes the
-    weights."""
+    """The base class of maps that are weighted sums of channels."""
 
     def weigh(self, activations: Cells, gradient: Cells) -> Maps:
         return weighted_sum(self.weights(activations, gradient), activations)
 
     @abstractmethod
     def weights(self, activations: Cells, gradient: Cells) -> Cells:
-        """The weights of the method; ``(b, c, 1, 1)`` if a channel has one weight."""
+        """Compute the weights of the activations; ``(b, c, 1, 1)`` for one weight per channel."""
 
 
 def weighted_sum(weights: Cells, activations: Cells) -> Maps:
-    """The sum of an activation's channels, each channel or each of its cells multiplied by its weight."""
     if weights.shape[2:] == (1, 1):
         return torch.einsum("bc,bchw->bhw", weights[:, :, 0, 0], activations)
     return (weights * activations).sum(1)
 
 
 def first_component(maps: Cells, strength: Maps) -> Maps:
-    """The first principal component of the cells, with the sign of ``strength`` or, if that is zero, of the sizes."""
+    """Compute the first principal component of the positions.
+
+    It correlates positively with ``strength`` or, if that correlation is zero, with the sum of absolute values.
+    """
     if not maps.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(strength, torch.nan)
     cells = maps.flatten(2).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""What the methods taken from Captum share: the plain network, one picture at a time, seeded."""
+"""The base class of methods that use Captum."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 __all__ = ["CaptumGradients", "Encoder", "Forward", "Pixels"]
 
 Forward = Callable[[Tensor], Tensor]
-"""Pixels ``(n, 3, h, w)`` of one picture, changed n times → the target ``(n,)``."""
+"""Function from modified copies ``(n, 3, h, w)`` of one picture to the target ``(n,)``."""
 Pixels = Float[Tensor, "1 3 h w"]
 
 
 @dataclass(frozen=True)
 class CaptumGradients(Attribution):
-    """Runs one of Captum's gradient methods in plain torch: maps of pixels, signed, summed over the three channels.
+    """The base class of gradient methods of Captum: signed maps of pixels, summed over the colour channels.
 
     Args:
-        batch_size: copies of the picture in memory at once.
+        batch_size: number of copies of the picture per forward pass.
     """
 
     needs = "pixels and the network in torch; the extra 'captum'"
@@ -60,12 +60,12 @@ class CaptumGradients(Attribution):
 
     @abstractmethod
     def run(self, captum: Any, forward: Forward, picture: Pixels, encoder: Encoder) -> Pixels:
-        """Call Captum; ``captum`` is the module ``captum.attr``."""
+        """Compute the map; ``captum`` is the module ``captum.attr``."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside this context, the global random states that Captum uses start at a seed; afterwards they are as before."""
+    """Seed the random states of torch and numpy inside the context."""
     numpy_state = np.random.get_state()
     with torch_seeded(seed):
         np.random.seed(seed)

@@ -13,14 +13,16 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class Chefer(Attribution):
-    """Follows attention through all layers, and weighs it by how much it raises the class's score.
+    """Attention of all layers, weighted by its positive effect on the class's score.
 
-    ``R ← R + Ā_l R`` with ``Ā = mean over heads of ReLU(∂y/∂A ⊙ A)`` (paper, equations 5 and 6), starting from ``R =
-    I``. The map is the class token's row of ``R``, or the mean of the patch rows of ``R − I`` if the network pools the
-    mean; it is never negative. Parallel, windowed and pooling attention is refused.
+        R ← R + Ā_l R,    Ā = mean over heads of ReLU(∂y/∂A ⊙ A)        (paper, equations 5 and 6)
+
+    ``R`` starts as ``I`` and ``A`` is a layer's attention. The map is the class token's row of ``R``, or the mean of
+    the patch rows of ``R − I`` if the network pools the mean. It is never negative. Networks with parallel or windowed
+    attention or attention pooling are not supported.
 
     Args:
-        batch_size: pictures in memory at once.
+        batch_size: number of pictures per forward pass.
     """
 
     name = "chefer"

@@ -11,13 +11,13 @@ from .layers import layer_alone
 @attributions.register
 @dataclass(frozen=True)
 class EigenCAM(Attribution):
-    """Shows what varies most in the layer, whatever the class: a control, not an explanation of a class.
+    """First principal component of the layer's positions, independent of the class.
 
-    The cells' channels, less their mean over cells as in pytorch-grad-cam, are projected on their first right singular
-    vector. Its sign is that for which the map correlates with the mean of ``|A|`` over channels.
+    The activations are centred over positions, as in pytorch-grad-cam. The map correlates positively with the mean of
+    ``|A|`` over channels.
 
     Args:
-        layer: an inner layer instead of the last map.
+        layer: dotted name of an inner layer; default: the encoder's last map.
     """
 
     name = "eigen_cam"

@@ -10,10 +10,10 @@ from .cam import CAM, Cells, first_component
 @attributions.register
 @dataclass(frozen=True)
 class EigenGradCAM(CAM):
-    """Shows what varies most in activation × gradient: Eigen-CAM for one class, as in pytorch-grad-cam.
+    """First principal component of activation times gradient, as in pytorch-grad-cam: Eigen-CAM for one class.
 
-    The products ``∂y/∂A A``, less their mean over cells, are projected onto their first right singular vector. Its sign
-    is chosen so that the map correlates with HiResCAM; where that is zero, cells with large products are positive.
+    The products are centred over positions. The map correlates positively with HiResCAM or, if that correlation is
+    zero, with the sum of absolute products.
     """
 
     name = "eigen_grad_cam"

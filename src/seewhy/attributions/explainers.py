@@ -1,4 +1,4 @@
-"""Trained explainers, T-TAME, TAME and L-CAM: how they are trained, kept beside a classifier, and found again."""
+"""Train, save and load the trained explainers T-TAME, TAME and L-CAM."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ FOLDER = "explainers"
 Variant = Literal["t_tame", "tame", "l_cam"]
 Fill = Literal["black", "mean"]
 LARGEST_SIDE = 56
-"""A first layer finer than this is brought down to it, as in the authors' code."""
+"""Largest grid side of the first layer; finer maps are resized to it, as in the authors' code."""
 
 
 class AttentionMechanism(nn.Module):
-    """``c = W [r(A_1), …, r(A_n)] + b`` with ``A_i = ReLU(BN(U_i F_i + u_i) + F_i)``; for ``l_cam``, ``c = W F + b``.
+    """The attention mechanism of T-TAME, TAME or L-CAM.
 
-    Because ``W`` acts on each place alone, it is applied before ``r``, on each layer's own grid and only for the
-    requested classes.
+    T-TAME and TAME compute
+
+        c = W [r(A_1), …, r(A_n)] + b,    A_i = ReLU(BN(U_i F_i + u_i) + F_i)
+
+    where ``F_i`` is the feature map of layer ``i`` and ``r`` resizes a map. L-CAM computes ``c = W F + b``.
     """
 
     def __init__(self, channels: Sequence[int], n_classes: int, variant: Variant = "t_tame") -> None:
@@ -57,7 +60,7 @@ class AttentionMechanism(nn.Module):
     def forward(
         self, maps: Sequence[Float[Tensor, "b _c _h _w"]], classes: Int[Tensor, " m"]
     ) -> Float[Tensor, "b m h w"]:
-        """Maps of some classes as logits, at the first layer's resolution."""
+        """Return the logit maps of the requested classes at the first layer's resolution."""
         side = (min(maps[0].shape[2], LARGEST_SIDE), min(maps[0].shape[3], LARGEST_SIDE))
         assert self.last.bias is not None
         total = self.last.bias[classes][:, None, None]
@@ -68,7 +71,6 @@ class AttentionMechanism(nn.Module):
 
 
 def resized(maps: Float[Tensor, "b c _h _w"], side: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """The map resized bilinearly; a map of the right size is unchanged."""
     if tuple(maps.shape[2:]) == tuple(side):
         return maps
     return interpolate(maps, size=side, mode="bilinear", align_corners=False)
@@ -81,7 +83,7 @@ def masked(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float[Tensor, "b 3 h w"]:
-    """Pictures times masks: hidden places become black, or the colour that is zero in normalised pixels."""
+    """Replace the pixels outside masks by black or the mean colour."""
     large = resized(masks[:, None], (pixels.shape[2], pixels.shape[3]))
     if fill == "mean":
         return pixels * large
@@ -91,7 +93,7 @@ def masked(
 
 @dataclass(frozen=True, eq=False)
 class TTAMEExplainer:
-    """A mechanism, the layers that it reads, the fill of its training, and the digest of its classifier."""
+    """A trained attention mechanism with its layers, its fill and the digest of its classifier."""
 
     mechanism: AttentionMechanism
     layers: tuple[str, ...]
@@ -104,7 +106,7 @@ class TTAMEExplainer:
         return self.mechanism.variant
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``folder/VARIANT.safetensors``, which holds everything, and the same facts as JSON, for people."""
+        """Save the explainer to ``folder/VARIANT.safetensors``, with a readable summary as JSON."""
         path = check_explainer(make_folder(folder), self.variant) / f"{self.variant}.safetensors"
         card = {
             "format": FORMAT,
@@ -130,12 +132,12 @@ ARCHIVE = TensorArchive(
 
 
 def check_explainer(folder: Path, variant: str) -> Path:
-    """Return the folder if an explainer can be saved there; called before the work begins."""
+    """Check that an explainer can be saved in the folder, and return the folder."""
     return ARCHIVE.check(folder / f"{variant}.safetensors").parent
 
 
 def load_explainer(path: str | Path) -> TTAMEExplainer:
-    """Read the result of :meth:`TTAMEExplainer.save`. No code in the file is run."""
+    """Load an explainer that :meth:`TTAMEExplainer.save` wrote."""
     return ARCHIVE.load(Path(path), _assemble)
 
 
@@ -147,14 +149,14 @@ def _assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> TTAMEExplaine
     kinds = {name: tensor.dtype for name, tensor in mechanism.state_dict().items()}
     finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     if not finite or kinds != {name: tensor.dtype for name, tensor in tensors.items()}:
-        raise ValueError("its numbers are not finite, or of another kind")
+        raise ValueError("its tensors have the wrong data type or are not finite")
     mechanism.load_state_dict(tensors, assign=True)
     mechanism.eval().requires_grad_(False)
     return TTAMEExplainer(mechanism, tuple(card["layers"]), card["fill"], card["classifier"], card["trained"])
 
 
 def _check_card(card: dict[str, Any]) -> None:
-    """Refuse what no explainer says of itself; its tensors are checked against the rest."""
+    """Raise ``ValueError`` if the metadata of an explainer is invalid."""
     kinds = {"layers": list, "channels": list, "n_classes": int, "classifier": str, "trained": dict}
     wrong = [name for name, kind in kinds.items() if type(card[name]) is not kind]
     if card["variant"] not in get_args(Variant) or card["fill"] not in ("black", "mean"):
@@ -162,11 +164,11 @@ def _check_card(card: dict[str, Any]) -> None:
     if not all(isinstance(layer, str) for layer in card["layers"]) or len(card["layers"]) != len(card["channels"]):
         wrong.append("layers")
     if wrong:
-        raise ValueError(f"its {', '.join(wrong)} cannot be")
+        raise ValueError(f"its metadata has an invalid value for {', '.join(wrong)}")
 
 
 def find_file(model: Explainable, variant: str, place: str | None) -> Path:
-    """The file of a trained explainer."""
+    """Return the path of a trained explainer."""
     own: Path | None = getattr(model, "folder", None)
     root = Path(place) if place is not None else own
     if root is not None:
@@ -175,14 +177,14 @@ def find_file(model: Explainable, variant: str, place: str | None) -> Path:
         for path in (root / name, root / FOLDER / name) if root.is_dir() else (root,):
             if path.exists():
                 return path
-    where = f"{root} has none" if root is not None else "this classifier has no folder to keep one in"
+    where = f"{root} has none" if root is not None else "this classifier has no folder"
     train = f"seewhy fit --task explainer PICTURES --method {variant}"
     cure = f"{train} -m {own}" if own is not None else f"{train} -o FOLDER, and pass --set explainer=FOLDER"
     raise InputError(f"{variant} needs a trained explainer, but {where}. Train one with: {cure}")
 
 
 def explainer_of(model: Explainable, variant: str, place: str | None) -> TTAMEExplainer:
-    """The trained explainer of a classifier."""
+    """Load the trained explainer of a classifier."""
     path = find_file(model, variant, place)
     status = path.stat()
     found = _loaded(path, status.st_mtime_ns, status.st_size)
@@ -200,16 +202,16 @@ def _loaded(path: Path, _changed: int, _size: int) -> TTAMEExplainer:
 
 
 def trained(name: str, place: str | Path) -> Attribution:
-    """A method with its trained explainer."""
+    """Return the method with the explainer stored at ``place``."""
     method: Any = attributions[name]
     if not method.needs_training:
         able = ", ".join(n for n in attributions if attributions[n].needs_training)
-        raise InputError(f"{name} needs no explainer, but {str(place)!r} was given. Leave it out, or use {able}.")
+        raise InputError(f"{name} takes no explainer, got {str(place)!r}. Remove it, or use {able}.")
     return cast(Attribution, method(explainer=str(place)))
 
 
 def trained_digest(method: Attribution, model: Explainable) -> bytes:
-    """Digest of the explainer that a method uses; empty if it needs no training."""
+    """Return the digest of a method's trained explainer, or ``b""`` if the method needs no training."""
     if not method.needs_training:
         return b""
     given, variant = getattr(method, "explainer", None), getattr(method, "variant", method.name)
@@ -219,7 +221,7 @@ def trained_digest(method: Attribution, model: Explainable) -> bytes:
 
 
 def classifier_digest(model: Explainable) -> str:
-    """Digest of all that decides a prediction; 16 hexadecimal digits."""
+    """Return a digest of the encoder, feature and head as 16 hexadecimal digits."""
     head = model.head
     about = getattr(head.feature, "to_json", lambda: type(head.feature).__name__)()
     digest = hashlib.sha256(f"{model.encoder.fingerprint}|{about}|{head.scale}".encode())
@@ -234,23 +236,29 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 @dataclass(frozen=True)
 class FitTTAME:
-    """Trains an explainer on pictures without labels: the target is what the classifier itself predicts.
+    """Train an explainer to explain the predictions of a frozen classifier, without labels.
 
-    ``L = ce · CE(f(x ∘ a_y), y) + area · mean((a + 0.0005)^power) + smooth · TV(a)``, ``a = sigmoid(c)``,
-    ``y = argmax f(x)``; the last two terms on the maps of every class of the batch for every picture of it, and
-    ``TV = (Σ dx² + Σ dy² + 0.3 Σ border²) / 2B``, as in the authors' code. The classifier stays frozen and in
-    evaluation mode (the authors' is in training mode, so that its normalisation drifts).
+    The loss of pictures ``x`` is
+
+        L = ce · CE(f(x ∘ a_y), y) + area · mean((a + 0.0005)^power) + smooth · TV(a)
+
+        a = sigmoid(c),    y = argmax f(x),    TV = (Σ dx² + Σ dy² + 0.3 Σ border²) / 2B
+
+    where ``f`` is the classifier, ``c`` the output of the attention mechanism, ``a_y`` the map of class ``y`` and ``B``
+    the batch size. As in the authors' code, the last two terms use the maps of every class in the batch. Differs from
+    the authors' code: the classifier is in evaluation mode, so that its normalisation statistics stay constant.
 
     Args:
-        variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last
-            map, biases at twice the rate.
-        layers: layers whose maps it reads; default: those of :func:`find_layers`.
-        fill: colour of hidden places: ``"black"`` or ``"mean"``; default: black for maps, mean for tokens (authors).
-        ce: weight of the cross-entropy behind the mask; the authors' 1.5.
+        variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last map,
+            biases at twice the rate.
+        layers: names of the layers whose maps the explainer reads; default: those of :func:`find_layers`.
+        fill: colour of hidden pixels, ``"black"`` or ``"mean"``; default: black for feature maps, mean for tokens
+            (authors).
+        ce: weight of the cross-entropy of the masked picture; the authors' 1.5.
         area: weight of the mask's area; the authors' 2.
-        smooth: weight of the mask's variation; the authors' 0.01.
-        power: exponent that pushes the mask's values to 0 or 1; the authors' 0.3.
-        size: side of the training pictures in pixels; default: the network's own. Smaller is faster.
+        smooth: weight of the mask's total variation; the authors' 0.01.
+        power: exponent that pushes mask values to 0 or 1; the authors' 0.3.
+        size: side of the training pictures in pixels; default: the network's input size. Smaller is faster.
     """
 
     variant: Variant = "t_tame"
@@ -264,18 +272,18 @@ class FitTTAME:
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
-            raise InputError(f"The variant is {self.variant!r}. Expected 't_tame', 'tame' or 'l_cam'. Choose one.")
+            raise InputError(f"variant must be 't_tame', 'tame' or 'l_cam', got {self.variant!r}.")
         if self.layers is not None and (not self.layers or (self.variant == "l_cam" and len(self.layers) > 1)):
             one = "one layer for l_cam" if self.variant == "l_cam" else "at least one layer"
-            raise InputError(f"{len(self.layers)} layers were given. Expected {one}. Name layers, or leave them out.")
+            raise InputError(f"layers must name {one}, got {len(self.layers)} layers.")
 
     def training(self, n_steps: int, batch_size: int = 32, seed: int = 0, lr: float = 2e-3) -> Training:
-        """The default training of this variant: AdamW on one cycle, which needs few steps."""
+        """Return the default training of this variant: AdamW with a one-cycle schedule."""
         bias = 2.0 if self.variant in ("tame", "l_cam") else 1.0
         return Training(n_steps, batch_size, lr=lr, bias_lr=bias, seed=seed)
 
     def paper_training(self, n_steps: int, seed: int = 0) -> Training:
-        """The training of the authors' code: SGD, meant for 8 epochs of ImageNet (L-CAM: 26)."""
+        """Return the training of the authors' code: SGD, meant for 8 epochs of ImageNet (L-CAM: 26)."""
         if self.variant == "l_cam":
             return Training(n_steps, 64, "sgd", 1e-4, 2.0, schedule="per_epoch", seed=seed)
         return Training(n_steps, 32, "sgd", 1e-3, 2.0 if self.variant in ("tame", "l_cam") else 1.0, seed=seed)
@@ -289,7 +297,7 @@ class FitTTAME:
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> TTAMEExplainer:
-        """Train an explainer on these pictures."""
+        """Train an explainer on pictures."""
         progress = progress or Progress()
         layers = self.layers or ((LAST,) if self.variant == "l_cam" else find_layers(model.encoder))
         fill = self.fill or ("mean" if model.encoder.layout.kind == "tokens" else "black")
@@ -318,14 +326,14 @@ class FitTTAME:
     def objective(
         self, logits: Float[Tensor, "b k"], label: Int[Tensor, " b"], a: Float[Tensor, "b m h w"]
     ) -> dict[str, Tensor]:
-        """The loss, and its three terms before they are weighted."""
+        """Compute the loss and its three unweighted terms."""
         ce, area, smooth = cross_entropy(logits, label), ((a + 5e-4) ** self.power).mean(), variation(a)
         loss = self.ce * ce + self.area * area + self.smooth * smooth
         return {"loss": loss, "ce": ce, "area": area, "smooth": smooth}
 
 
 class _MaskedClassifier(Task):
-    """The mechanism, before a classifier that stays as and where it is."""
+    """The training task of an attention mechanism for a frozen classifier."""
 
     needs = ("pixels",)
     moves = False
@@ -338,7 +346,7 @@ class _MaskedClassifier(Task):
         self.mechanism = mechanism
 
     def features(self, batch: Batch) -> tuple[Float[Tensor, "b k"], Int[Tensor, " b"], Float[Tensor, "b m h w"]]:
-        """Logits of the masked pictures, the classes before, and the maps."""
+        """Return the logits of the masked pictures, the classes predicted without masks, and the maps."""
         (model,), pixels = self.classifier, batch["pixels"]
         encoder = model.encoder
         maps, features = layer_maps(encoder, pixels, self.layers)
@@ -356,24 +364,23 @@ class _MaskedClassifier(Task):
 
 
 def _own(a: Float[Tensor, "b b h w"]) -> Float[Tensor, "b h w"]:
-    """Each picture's map of its own class."""
+    """Return each picture's map of its predicted class."""
     return a[torch.arange(len(a)), torch.arange(len(a))]
 
 
 def variation(a: Float[Tensor, "b m h w"]) -> Float[Tensor, ""]:
-    """``(Σ dx² + Σ dy² + 0.3 Σ border²) / 2B`` over all ``m`` maps of all ``B`` pictures, as in the authors' code."""
+    """Compute ``(Σ dx² + Σ dy² + 0.3 Σ border²) / 2B`` over the maps of ``B`` pictures, as in the authors' code."""
     down, right = a[:, :, 1:] - a[:, :, :-1], a[:, :, :, 1:] - a[:, :, :, :-1]
     border = sum(side.square().sum() for side in (a[:, :, 0], a[:, :, -1], a[:, :, :, 0], a[:, :, :, -1]))
     return (down.square().sum() + right.square().sum() + 0.3 * border) / (2 * len(a))
 
 
 def explainer_folder(model: Explainable, output: Path | None) -> Path:
-    """The folder for a trained explainer."""
     if output is not None:
         return output
     own: Path | None = getattr(model, "folder", None)
     if own is None:
         raise InputError(
-            "This classifier has no folder of its own for the explainer. Expected a folder. Name one with -o."
+            "The classifier was not loaded from a folder, so the explainer needs one. Name a folder with -o."
         )
     return own / FOLDER

@@ -17,16 +17,17 @@ from .layers import layer_and_gradient
 @attributions.register
 @dataclass(frozen=True)
 class FinerCAM(Attribution):
-    """Shows what distinguishes a class from the classes most like it on this picture: Grad-CAM of a difference.
+    """Grad-CAM of the difference between a class and the most similar classes on this picture.
 
-    ``y = y_c − γ mean_d y_d`` over the ``n_references`` classes ``d`` whose logits are nearest to that of ``c``, and
-    then ``α_k = mean_ij ∂y/∂A_k,ij``, ``L = Σ_k α_k A_k`` (paper, section 3). A contrast class, if given, is the only
-    reference. A function of the logits is refused.
+        y = y_c − γ mean_d y_d,    L = Σ_k α_k A_k,    α_k = mean_ij ∂y/∂A_k,ij        (paper, section 3)
+
+    ``d`` are the ``n_references`` classes whose logits are nearest to that of class ``c``, or the contrast class if one
+    is given.
 
     Args:
-        layer: an inner layer instead of the last map.
-        n_references: number of similar classes to compare with (paper: 3).
-        strength: ``γ``, how much of their logits to subtract (paper: 0.6); 0 is Grad-CAM.
+        layer: dotted name of an inner layer; default: the encoder's last map.
+        n_references: number of similar classes (paper: 3).
+        strength: ``γ``, weight of their logits (paper: 0.6); 0 is Grad-CAM.
     """
 
     name = "finer_cam"
@@ -42,8 +43,7 @@ class FinerCAM(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
             raise InputError(
-                "finer_cam compares a class with similar classes, but a function of the logits was given. Expected a "
-                "class. Give one, or use grad_cam."
+                "The target of finer_cam must be a class, got a function of the logits. Give a class, or use grad_cam."
             )
         with torch.no_grad():
             logits = model.head(look.pooled)
@@ -56,11 +56,11 @@ class FinerCAM(Attribution):
 
 
 def likest(logits: Float[Tensor, "b k"], classes: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
-    """The classes whose logits are nearest to that of each picture's own class, nearest first."""
+    """Return the classes whose logits are nearest to that of each picture's class, nearest first."""
     distance = (logits - logits.gather(1, classes[:, None])).abs().scatter(1, classes[:, None], torch.inf)
     nearest = distance.sort(dim=1, stable=True).indices[:, : min(n, logits.shape[1] - 1)]
     if not nearest.shape[1]:
-        raise InputError("finer_cam compares a class with others, but there is only one class. Use grad_cam.")
+        raise InputError("finer_cam needs at least two classes, got one. Use grad_cam.")
     return nearest
 
 
@@ -71,5 +71,5 @@ def lead_over(
     strength: float,
     weights: Float[Tensor, "b n"],
 ) -> Float[Tensor, " b"]:
-    """``Σ_d w_d (y_c − γ y_d)``: a class's lead over others."""
+    """Compute the weighted difference ``Σ_d w_d (y_c − γ y_d)`` between a class and others."""
     return (weights * (logits.gather(1, classes[:, None]) - strength * logits.gather(1, others))).sum(1)

@@ -17,12 +17,13 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class FullGrad(Attribution):
-    """Adds up the gradient at the picture and the gradients at every bias of the network.
+    """Sum of the input gradient and the gradients of all biases of the network.
 
-    ``S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)`` (paper, equation 6), ``z`` a convolution's or a batch norm's
-    output and ``b`` its bias, including what a batch norm's mean contributes; ``ψ`` takes the absolute value, scales it
-    to 0…1 over all channels of a layer, and enlarges it bilinearly. The map has no sign. Biases of linear layers and
-    layer norms have no place in a map and are left out.
+        S = ψ(∇_x y ⊙ x) + Σ_layers Σ_channels ψ(∂y/∂z ⊙ b)        (paper, equation 6)
+
+    ``z`` is the output of a convolution or batch norm and ``b`` its bias, including the term of a batch norm's mean.
+    ``ψ`` takes the absolute value, scales it to 0…1 over all channels of a layer, and enlarges it bilinearly. The map
+    has no sign. Biases of linear layers and layer norms are ignored.
     """
 
     name = "full_grad"
@@ -43,7 +44,7 @@ class FullGrad(Attribution):
 def full_gradient(
     network: Callable[[Tensor], Any], pixels: Float[Tensor, "b p h w"], score: Callable[[Any], Tensor]
 ) -> list[Tensor]:
-    """Input × gradient, then bias × gradient of every convolution and batch norm: ``(b, c, h, w)``, signed."""
+    """Compute input × gradient, and bias × gradient of each layer with biases, as signed ``(b, c, h, w)``."""
     with torch.enable_grad():
         leaf = pixels.detach().clone().requires_grad_()
         with Biases() as caught:
@@ -54,7 +55,7 @@ def full_gradient(
 
 
 def stretched(maps: Float[Tensor, "b c h w"], over: tuple[int, ...]) -> Float[Tensor, "b c h w"]:
-    """Scale to 0…1 over some of the axes; a map without contrast becomes 0."""
+    """Scale maps to 0…1 over some axes; constant maps become 0."""
     maps = maps - maps.amin(over, keepdim=True)
     return maps / (maps.amax(over, keepdim=True) + 1e-7)
 
@@ -64,7 +65,7 @@ def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
 
 
 class Biases(TorchFunctionMode):
-    """Records every convolution and batch norm of maps that has a bias: its output, and the bias added."""
+    """A context manager that records the output and bias of every convolution and batch norm of maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ def _of_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """``b − w μ / σ``: what it adds whatever comes in; ``None`` where mean and deviation are the batch's own."""
+    """Return the bias ``b − w μ / σ`` of a batch norm, or ``None`` if it uses batch statistics."""
     if training or running_mean is None or running_var is None:
         return None
     hidden = running_mean / (running_var + eps).sqrt()

@@ -9,14 +9,15 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAM(WeightedCAM):
-    """Shows where the evidence for a class lies: channels weighed by the mean gradient of its score.
+    """Class activation map with channels weighted by the mean gradient of the class's score.
 
-    ``α_k = mean_ij ∂y/∂A_k,ij`` and ``L = Σ_k α_k A_k`` (paper, equations 1 and 2), with ``y`` the logit. Only the
-    display applies the ReLU of equation 2, so what speaks against the class is kept.
+        L = Σ_k α_k A_k,    α_k = mean_ij ∂y/∂A_k,ij        (paper, equations 1 and 2)
+
+    ``y`` is the logit. The map keeps its sign; only its display applies the ReLU of equation 2.
 
     Args:
-        layer: an inner layer instead of the last map; costs one more forward pass.
-        counterfactual: show what speaks *against* the class (paper, section 7): hiding hot places then raises ``y``.
+        layer: dotted name of an inner layer, which costs one more forward pass; default: the encoder's last map.
+        counterfactual: whether to show the evidence *against* the class (paper, section 7).
     """
 
     name = "grad_cam"

@@ -11,9 +11,11 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAMElementwise(WeightedCAM):
-    """Multiplies each activation by its own gradient and sums the positive products.
+    """Positive products of activations and their gradients, summed over channels, as in pytorch-grad-cam.
 
-    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)``, as in pytorch-grad-cam; never negative.
+        L_ij = Σ_k ReLU(∂y/∂A_k,ij A_k,ij)
+
+    The map is never negative.
     """
 
     name = "grad_cam_elementwise"

@@ -11,15 +11,16 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class GradCAMPlusPlus(WeightedCAM):
-    """Grad-CAM that weighs each channel by its positive gradients, and large channels less.
+    """Grad-CAM with channels weighted by their positive gradients, and large channels weighted less.
 
-    ``w_k = Σ_ij a_ij ReLU(g_ij)`` with ``g = ∂y/∂A_k`` and ``a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)`` (paper,
-    equations 7 and 19; 0 where ``g`` is), then ``L = Σ_k w_k A_k``. Cells whose denominator is not positive are
-    ignored.
+        L = Σ_k w_k A_k,    w_k = Σ_ij a_ij ReLU(g_ij)        (paper, equation 7)
+        a_ij = g_ij² / (2 g_ij² + Σ_ab A_k,ab g_ij³ + ε)        (paper, equation 19)
+
+    ``g`` is ``∂y/∂A_k``. Positions whose denominator is not positive are ignored.
 
     Args:
-        layer: an inner layer instead of the last map.
-        epsilon: ``ε`` (paper: 0, pytorch-grad-cam: 1e-6, which gives another map where gradients are below 7e-4).
+        layer: dotted name of an inner layer; default: the encoder's last map.
+        epsilon: ``ε`` (paper: 0; pytorch-grad-cam: 1e-6, which changes the map where gradients are below 7e-4).
     """
 
     name = "grad_cam_plus_plus"

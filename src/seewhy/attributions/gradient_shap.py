@@ -13,14 +13,16 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class GradientShap(CaptumGradients):
-    """Averages integrated gradients over three plain pictures: black, the mean colour and white.
+    """Integrated gradients, averaged over three uniform baselines: black, the mean colour and white.
 
-    ``S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))`` (paper, equation 2), one random point of the path per
-    sample. The paper draws ``x′`` from the training pictures, which a classifier does not carry.
+        S = E over x′ and a of (x − x′) ⊙ ∂y/∂x (x′ + a (x − x′))        (paper, equation 2)
+
+    ``x′`` is a baseline and ``a`` a random number from 0 to 1. Differs from the paper, which draws baselines from the
+    training pictures.
 
     Args:
-        n_samples: number of random points.
-        seed: seed of the points.
+        n_samples: number of random samples.
+        seed: seed of the samples.
     """
 
     name = "gradient_shap"

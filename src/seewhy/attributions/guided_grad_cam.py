@@ -27,20 +27,22 @@ RECTIFIERS: tuple[Any, ...] = (
     functional.silu,
     functional.gelu,
 )
-"""ReLU as in the paper, and those that stand in its place: ReLU6, SiLU, GELU."""
+"""ReLU, as in the paper, and activations with a similar role: ReLU6, SiLU, GELU."""
 
 
 @attributions.register
 @dataclass(frozen=True)
 class GuidedGradCAM(Attribution):
-    """A map at pixel resolution for one class: Grad-CAM times the size of the guided gradient.
+    """Grad-CAM times the absolute guided gradient, at pixel resolution.
 
-    ``L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|``; the colours' absolute values are added, and the map has Grad-CAM's
-    sign. Gradients are guided at ReLU, and in the same way at ReLU6, SiLU and GELU. Guided gradients resemble edges
-    whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): only the Grad-CAM factor depends on the class.
+        L = up(L_GradCAM) · Σ_rgb |guided ∂y/∂x|
+
+    ``up`` enlarges bilinearly. The map has Grad-CAM's sign. Gradients are guided at ReLU, ReLU6, SiLU and GELU. Guided
+    gradients resemble edges whatever the weights (Adebayo et al. 2018, arXiv 1810.03292): only the Grad-CAM factor
+    depends on the class.
 
     Args:
-        layer: an inner layer for the Grad-CAM factor.
+        layer: dotted name of an inner layer for the Grad-CAM factor.
     """
 
     name = "guided_grad_cam"
@@ -64,7 +66,7 @@ class GuidedGradCAM(Attribution):
 def guided_gradient(
     model: Explainable, pixels: Float[Tensor, "b 3 h w"], target: TargetFunction
 ) -> Float[Tensor, "b 3 h w"]:
-    """``∂ target / ∂ pixels`` by guided backpropagation."""
+    """Compute ``∂ target / ∂ pixels`` by guided backpropagation."""
     leaf = pixels.detach().clone().requires_grad_()
     with GuidedBackprop():
         features = torch.cat([eager_features(model, part) for part in leaf.split(CHUNK)])
@@ -73,7 +75,7 @@ def guided_gradient(
 
 
 class GuidedBackprop(TorchFunctionMode):
-    """Inside this context, a negative gradient ends at every rectifier (Springenberg et al. 2015, arXiv 1412.6806)."""
+    """A context manager for guided backpropagation (Springenberg et al. 2015, arXiv 1412.6806)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -9,11 +9,13 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class HiResCAM(WeightedCAM):
-    """Multiplies each activation by its own gradient and sums the channels.
+    """Product of activations and their gradients, summed over channels.
 
-    ``L_ij = Σ_k ∂y/∂A_k,ij A_k,ij`` (paper, equation 5). Where the logit is linear in the map, the cells add up to it.
-    Where patches are read through a layer norm and attention alone, that product is always zero. There ``A`` is what
-    each patch's value adds, and the gradient its mean between no value and the full values.
+        L_ij = Σ_k ∂y/∂A_k,ij A_k,ij        (paper, equation 5)
+
+    If the logit is linear in the map, the map adds up to the logit. If the head reads patches only through a layer norm
+    and attention, equation 5 is zero. The map then shows the contribution of each patch, see
+    :mod:`seewhy.attributions.attended`.
     """
 
     name = "hires_cam"

@@ -10,9 +10,11 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class InputXGradient(CaptumGradients):
-    """Multiplies each pixel by the gradient of the class's score at it.
+    """Product of pixels and the gradient of the class's score.
 
-    ``S = x ⊙ ∂y/∂x`` with ``x`` in normalised pixels, so pixels of the mean colour score 0.
+        S = x ⊙ ∂y/∂x
+
+    ``x`` are normalised pixels, so that the mean colour has the score 0.
     """
 
     name = "input_x_gradient"

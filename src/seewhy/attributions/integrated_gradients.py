@@ -11,14 +11,16 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class IntegratedGradients(CaptumGradients):
-    """Adds up gradients on the straight path from a plain picture to this picture.
+    """Gradient integrated along the straight path from a baseline to the picture.
 
-    ``S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da`` (paper, equation 1), by Gauss–Legendre quadrature. The map sums to
-    ``y(x) − y(x′)``, up to the error of the quadrature (completeness; paper, proposition 1).
+        S = (x − x′) ⊙ ∫ ∂y/∂x (x′ + a (x − x′)) da        (paper, equation 1)
+
+    ``x′`` is the baseline. The integral is computed by Gauss–Legendre quadrature. The map sums to ``y(x) − y(x′)``, up
+    to the error of the quadrature (completeness; paper, proposition 1).
 
     Args:
-        n_steps: points on the path (paper: 20 to 300, Captum: 50).
-        baseline: the plain picture, in normalised pixels: 0 is the mean colour (paper: black).
+        n_steps: number of points on the path (paper: 20 to 300, Captum: 50).
+        baseline: value of the baseline's pixels after normalisation; 0 is the mean colour (paper: black).
     """
 
     name = "integrated_gradients"

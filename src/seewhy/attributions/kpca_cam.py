@@ -21,22 +21,22 @@ KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "rbf": lambda cells, gamma: (-gamma * torch.cdist(cells, cells).square()).exp(),
     "sigmoid": lambda cells, gamma: (gamma * cells @ cells.mT + 1).tanh(),
 }
-"""As scikit-learn defines them, with its offset of 1 and its degree of 3."""
+"""Kernels as in scikit-learn, with its offset of 1 and degree of 3."""
 
 
 @attributions.register
 @dataclass(frozen=True)
 class KPCACAM(Attribution):
-    """Shows what varies most in the layer along a curve, whatever the class: Eigen-CAM with a kernel.
+    """First kernel principal component of the layer's positions, independent of the class: Eigen-CAM with a kernel.
 
-    The map is the first component of the centred kernel matrix of the cells, ``√λ_1 v_1``, with the sign for which it
-    correlates with the mean of ``|A|`` over channels. The matrix has a row per cell: 3,136 behind a ResNet's first
-    layer, which takes seconds.
+    The map is the first component ``√λ_1 v_1`` of the centred kernel matrix of the positions. The map correlates
+    positively with the mean of ``|A|`` over channels. The matrix has one row per position, so that early layers take
+    seconds.
 
     Args:
-        layer: an inner layer instead of the last map.
+        layer: dotted name of an inner layer; default: the encoder's last map.
         kernel: ``"sigmoid"`` (pytorch-grad-cam), ``"rbf"``, ``"poly"``, ``"cosine"`` or ``"linear"``.
-        gamma: slope of the kernel; default: 1 over the number of channels, as in scikit-learn.
+        gamma: slope of the kernel, greater than 0; default: 1 over the number of channels, as in scikit-learn.
     """
 
     name = "kpca_cam"
@@ -54,7 +54,7 @@ class KPCACAM(Attribution):
 
 
 def kernel_component(activations: Cells, kernel: str, gamma: float | None) -> Maps:
-    """The first component of the cells under a kernel, one picture at a time because the matrix is large."""
+    """Compute the first component of the positions under a kernel, one picture at a time."""
     if not activations.isfinite().all():  # the decomposition would raise; the base says it better
         return torch.full_like(activations[:, 0], torch.nan)
     components = []

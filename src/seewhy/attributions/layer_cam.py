@@ -9,9 +9,11 @@ from .cam import Cells, WeightedCAM
 @attributions.register
 @dataclass(frozen=True)
 class LayerCAM(WeightedCAM):
-    """Weighs each activation by the positive part of its own gradient; made for early layers.
+    """Class activation map with each activation weighted by its positive gradient.
 
-    ``L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij`` (paper, equations 7 and 8). Only the display applies the ReLU of the sum.
+        L_ij = Σ_k ReLU(∂y/∂A_k,ij) A_k,ij        (paper, equations 7 and 8)
+
+    Only the display applies the ReLU of the sum.
     """
 
     name = "layer_cam"

@@ -1,8 +1,6 @@
-"""Inner layers of a network: their maps from one pass, their gradients for the backward pass of the tail, their names.
+"""Activations and gradients of inner layers.
 
-The graph is cut at the layer: what lies before it runs without gradients, in the encoder's own engine where that can be
-cut, its output becomes a leaf, and only what follows is differentiated with respect to that leaf. No parameter gets a
-gradient, and hooks are taken away again.
+The forward pass up to a layer runs without gradients. Only the layers after it are differentiated.
 """
 
 from __future__ import annotations
@@ -27,13 +25,13 @@ from ..errors import EngineError, ModelError, UnknownNameError
 from .base import EncoderOutput, Explainable, TargetFunction, feature_gradient
 
 CHUNK = 4
-"""Pictures at a time: on a CPU four stay nearer the cache than thirty-two, and memory stays bounded."""
+"""Batch size with gradients; four pictures fit in a CPU's cache."""
 Place = nn.Module | fx.Node
-"""A layer, or where a traced graph has left it."""
+"""A layer, or its last node in a traced graph."""
 LAST = "last"
-"""Stands for the trunk's own output, which every encoded picture has already."""
+"""Name for the trunk's output."""
 AT_ONCE = 16
-"""Pictures in memory at once, where no gradients are kept."""
+"""Batch size without gradients."""
 _log = logging.getLogger("seewhy")
 _cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionary()
 
@@ -41,7 +39,7 @@ _cuts: WeakKeyDictionary[Encoder, dict[str, InnerCut | None]] = WeakKeyDictionar
 def layer_and_gradient(
     model: Explainable, look: EncoderOutput, target: TargetFunction, layer: str | None
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c gh gw"]]:
-    """Activations of a layer, or of the last map for ``None``, and ``∂ target / ∂ activations``, channels second."""
+    """Return a layer's activations and ``∂ target / ∂ activations``; ``layer=None`` takes the last feature map."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features), feature_gradient(model, look, target)
     leaves, features = layer_leaves(model, look, layer)
@@ -52,7 +50,7 @@ def layer_and_gradient(
 
 
 def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> tuple[list[Tensor], list[Tensor]]:
-    """A layer's outputs as leaves of the graph, in chunks, and the trunk's features computed from them."""
+    """Return a layer's outputs as autograd leaves, in chunks, and the trunk's features computed from the leaves."""
     if layer is None:
         leaf = look.features.detach().clone().requires_grad_()
         return [leaf], [leaf]
@@ -60,16 +58,16 @@ def layer_leaves(model: Explainable, look: EncoderOutput, layer: str | None) -> 
 
 
 def slopes_of(score: Tensor, leaves: list[Tensor], layer: str | None, again: bool = False) -> list[Tensor]:
-    """The gradient of a number at the leaves; with ``again``, a gradient that can itself be differentiated."""
+    """Compute the gradient of a scalar at the leaves; ``again=True`` makes the gradient differentiable."""
     slopes = torch.autograd.grad(score, leaves, allow_unused=True, create_graph=again)
     gradients = [g for g in slopes if g is not None]
     if len(gradients) < len(leaves):
-        raise ModelError(f"The prediction does not read the layer {layer!r}. Name an earlier layer.")
+        raise ModelError(f"The prediction does not depend on the layer {layer!r}. Name an earlier layer.")
     return gradients
 
 
 def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
-    """``H A``, the Hessian times the leaves; 0 if the slope is the same everywhere."""
+    """Compute the Hessian-vector product ``H A``, where ``A`` are the leaves."""
     if not any(slope.requires_grad for slope in slopes):
         return [torch.zeros_like(leaf) for leaf in leaves]
     pairs = [(slope, leaf.detach()) for slope, leaf in zip(slopes, leaves, strict=True) if slope.requires_grad]
@@ -79,14 +77,14 @@ def bends_of(slopes: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
 
 
 def layer_alone(model: Explainable, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
-    """Activations without gradients, from a pass that ends at the layer."""
+    """Compute a layer's activations without gradients."""
     if layer is None:
         return model.encoder.layout.to_grid(look.features)
     return to_grid(_cut(model.encoder, look, layer, stop=True)[0], model.encoder, look, layer)
 
 
 def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """The layer's outputs as leaves, and the trunk's features computed from them; in chunks."""
+    """Return the layer's outputs as leaves, in chunks, and the trunk's features computed from the leaves."""
     assert look.pixels is not None  # the base has checked
     cut = inner_cut(encoder, layer)
     if cut is not None:
@@ -107,18 +105,16 @@ def _cut(encoder: Encoder, look: EncoderOutput, layer: str, stop: bool = False) 
 
 
 class InnerCut(NamedTuple):
-    """A trunk cut at a layer: pixels to its output in an engine without gradients, and that to features in torch."""
+    """A trunk cut at a layer into an engine without gradients and a differentiable torch module."""
 
     front: Engine
     tail: nn.Module
 
 
 def inner_cut(encoder: Encoder, layer: str) -> InnerCut | None:
-    """The cut of an encoder at a layer, made once; its front half stays on disk like every converted trunk.
+    """Return the trunk split at a layer into a converted and a torch part.
 
-    ``None`` in four cases, in which hooks cut the trunk in torch: it runs in torch anyway, its graph cannot be cut (a
-    layer inside a residual branch, a block that runs twice), it has no row per picture there, or its front does not
-    convert.
+    Return ``None`` if the trunk runs in torch, or cannot be cut or converted there.
     """
     if encoder.engine.name == "torch":
         return None
@@ -146,19 +142,17 @@ def _made(encoder: Encoder, layer: str) -> InnerCut | None:
 
 @torch.no_grad()
 def _is_row_by_row(encoder: Encoder, front: nn.Module) -> bool:
-    """Whether a layer gives one row per picture: inside windows it gives many, of which an engine keeps the first."""
+    """Check that a layer gives one row per picture, unlike layers inside attention windows."""
     out = front(torch.zeros(1, 3, *encoder.transform.input_size))
     return isinstance(out, Tensor) and len(out) == 1
 
 
 class Reached(Exception):
-    """Ends a forward pass at the requested layer."""
+    """Raised to end a forward pass at the requested layer."""
 
 
 class Taps:
-    """Keeps the first output of each layer: with ``cut`` as leaves of a new graph, with ``stop`` until all have
-    come.
-    """
+    """Recorded outputs of layers; ``cut`` makes them autograd leaves, ``stop`` ends the pass after the last layer."""
 
     def __init__(self, layers: Iterable[str], *, cut: bool, stop: bool = False) -> None:
         self.layers, self.cut, self.stop = tuple(layers), cut, stop
@@ -167,8 +161,7 @@ class Taps:
     def take(self, name: str, out: Any) -> Any:
         if name in self.taken:
             raise ModelError(
-                f"The layer {name!r} runs more than once for a picture. Expected a layer that runs once. Name the "
-                "layer around it."
+                f"The layer {name!r} must run once per picture, but it runs more often. Name its parent module."
             )
         if not self.cut:
             self.taken[name] = tree_map_only(Tensor, Tensor.clone, out)  # what follows may work in place
@@ -184,14 +177,13 @@ class Taps:
         return self.taken[name].clone()
 
     def only(self, name: str) -> Any:
-        """The output of the only layer."""
         if name not in self.taken:
             raise ModelError(f"The layer {name!r} does not run for these pictures. Name one that does.")
         return self.taken[name]
 
 
 def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, taps: Taps) -> Tensor:
-    """The network's output, while ``taps`` take the outputs of the layers; call it without gradients."""
+    """Run the network without gradients and record the outputs of the layers in ``taps``."""
     nodes = {place: name for name, place in places.items() if isinstance(place, fx.Node)}
     with ExitStack() as stack:
         for name, place in places.items():
@@ -208,7 +200,7 @@ def run_through(network: nn.Module, places: dict[str, Place], pixels: Tensor, ta
 
 
 class _Interpreter(fx.Interpreter):
-    """Runs a traced network node by node."""
+    """An interpreter that records the outputs of nodes in a traced graph."""
 
     def __init__(self, network: fx.GraphModule, nodes: dict[fx.Node, str], taps: Taps) -> None:
         super().__init__(network)
@@ -220,7 +212,7 @@ class _Interpreter(fx.Interpreter):
 
 
 def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
-    """A layer by its name in the user's network; for a block that tracing dissolved, its last operation."""
+    """Find a layer by its name in the user's network; an inlined block is represented by its last node."""
     if isinstance(trunk, fx.GraphModule):
         called = [n for n in trunk.graph.nodes if n.op == "call_module" and n.target == layer]
         inside = [n for n in trunk.graph.nodes if layer in n.meta.get("nn_module_stack", {})]
@@ -233,7 +225,7 @@ def find_place(trunk: nn.Module, layer: str, who: str) -> Place:
 
 
 def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: str | None) -> Float[Tensor, "b c h w"]:
-    """Chunks of a layer's output or of its gradient, channels second; ``None`` stands for the encoder's last map."""
+    """Arrange chunks of activations or gradients as ``(b, c, h, w)``; ``layer=None`` means the last feature map."""
     if layer is None:
         return encoder.layout.to_grid(torch.cat([part.detach() for part in parts]))
     assert look.pixels is not None  # the base has checked
@@ -241,14 +233,14 @@ def to_grid(parts: list[Tensor], encoder: Encoder, look: EncoderOutput, layer: s
 
 
 def arranged(out: Tensor, pixels: Float[Tensor, "b 3 h w"], own: Layout, layer: str) -> Float[Tensor, "b c gh gw"]:
-    """A layer's output on these pictures, channels second; an output that is no map is refused."""
+    """Arrange a layer's output as ``(b, c, h, w)``, or raise ``ModelError`` if it is not a feature map."""
     whole = out.float()
     refuse_windows(whole, len(pixels), layer)
     return layout_of(tuple(whole.shape), (pixels.shape[2], pixels.shape[3]), own, layer).to_grid(whole)
 
 
 def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, layer: str) -> Layout:
-    """How a layer arranges its output, inferred from the picture's proportions and the layout of the last map."""
+    """Infer a layer's layout from the picture's proportions and the layout of the last feature map."""
     height, width = picture
     n_own = math.prod(own.grid) if own.grid is not None else 0
     # Of each head one row a token is no map, though it may be square.
@@ -264,22 +256,22 @@ def layout_of(shape: tuple[int, ...], picture: tuple[int, int], own: Layout, lay
         if (layout := tokens_by_proportion(shape[1], picture)) is not None:
             return layout
     raise ModelError(
-        f"The layer {layer!r} gives {shape} for a picture of {height} x {width}. Expected a map (b, c, h, w) or (b, h, "
-        "w, c), or tokens (b, t, d) that fill a grid. Name another layer."
+        f"The layer {layer!r} must return a feature map (b, c, h, w) or (b, h, w, c), or tokens (b, t, d) that fill a "
+        f"grid, got {shape} for a picture of {height} x {width}. Name another layer."
     )
 
 
 def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
-    """Refuse an output that only looks like a map: windows instead of pictures, or attention weights."""
+    """Raise ``ModelError`` for attention windows and attention weights, whose shapes resemble feature maps."""
     if len(out) != n_pictures:
         raise ModelError(
-            f"The layer {layer!r} gives {len(out)} maps for {n_pictures} pictures, as inside windows. Expected one per "
-            "picture. Name the block around it."
+            f"The layer {layer!r} must return one feature map per picture, got {len(out)} maps for {n_pictures} "
+            "pictures, perhaps attention windows. Name its parent block."
         )
     if is_attention(out):
         raise ModelError(
-            f"The layer {layer!r} gives attention weights ({out.shape[1]} heads, {out.shape[2]} tokens). Expected a "
-            "map or tokens. Name the block around it."
+            f"The layer {layer!r} must return a feature map or tokens, got attention weights ({out.shape[1]} heads, "
+            f"{out.shape[2]} tokens). Name its parent block."
         )
 
 
@@ -287,7 +279,7 @@ def refuse_windows(out: Tensor, n_pictures: int, layer: str) -> None:
 def layer_maps(
     encoder: Encoder, pixels: Float[Tensor, "b 3 h w"], layers: tuple[str, ...], features: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b _c _h _w"]], Tensor]:
-    """One map per layer, channels second, and the trunk's features; the pass ends early if these are known."""
+    """Compute one feature map ``(b, c, h, w)`` per layer, and the trunk's features."""
     inner = tuple(name for name in layers if name != LAST)
     maps: dict[str, list[Tensor]] = {name: [] for name in inner}
     made = []
@@ -308,7 +300,7 @@ def layer_maps(
 
 
 class _Run(NamedTuple):
-    """One layer during one pass: its name, the sizes of its input map, if it is one, and of its output."""
+    """The call of a layer: its name, its input's grid (``None`` if the input is not a map) and its output's grid."""
 
     name: str
     before: tuple[int, int] | None
@@ -318,10 +310,10 @@ class _Run(NamedTuple):
 
 @torch.no_grad()
 def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
-    """Find ``n`` layers, or as many as there are, in one pass over an empty picture; the trunk's output is the last.
+    """Find up to ``n`` layers that give feature maps; the last is the trunk's output.
 
-    If maps shrink, these are the last layers at the ``n`` coarsest resolutions; otherwise, as in transformers, the last
-    blocks.
+    If the maps shrink with depth, the layers are the last ones at the ``n`` coarsest resolutions. Otherwise, as in
+    transformers, they are the last ``n`` blocks.
     """
     height, width = encoder.transform.input_size
     pixels = torch.zeros(1, 3, height, width)
@@ -347,7 +339,7 @@ def find_layers(encoder: Encoder, n: int = 3) -> tuple[str, ...]:
 
 
 def _runs(encoder: Encoder, pixels: Tensor, features: Tensor) -> list[_Run]:
-    """Every layer that gives a map, in the order in which they end."""
+    """Return the calls of all layers that give a feature map, in the order in which they end."""
     trunk, size = encoder.trunk, (pixels.shape[2], pixels.shape[3])
     ended: list[tuple[str, Any, Any]] = []
     handles = [
@@ -367,7 +359,7 @@ def _runs(encoder: Encoder, pixels: Tensor, features: Tensor) -> list[_Run]:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a traced network, and says when a block ends that tracing has dissolved into its parts."""
+    """An interpreter that also records the outputs of inlined blocks in a traced graph."""
 
     def __init__(self, trunk: fx.GraphModule, ended: list[tuple[str, Any, Any]]) -> None:
         super().__init__(trunk)
@@ -393,7 +385,7 @@ class _Recorder(fx.Interpreter):
 
 
 def _grid(value: Any, encoder: Encoder, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Height and width of a map; ``None`` for what is none."""
+    """Return a map's ``(height, width)``, or ``None`` if the value is not a map."""
     if isinstance(value, tuple):
         value = value[0] if value else None
     if not isinstance(value, Tensor) or value.ndim not in (3, 4):

@@ -1,7 +1,7 @@
-"""Naming neurons: the channels a decision rests on, each with the word whose direction leans on it most.
+"""Name the channels on which a decision rests (Grad-CAM, section 6 of arXiv:1610.02391v4).
 
-Grad-CAM, section 6 of arXiv:1610.02391v4 (textual explanations). There, names are the concepts of Network Dissection,
-found on pictures with a mask for each; here they are the texts that the network itself reads from a channel most.
+Differs from the paper, which uses Network Dissection on pictures with masks: a name is the text whose score depends
+most on the channel.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..heads.head import Target, TargetFunction
 from .base import Explainable, feature_gradient
 
 SURE = 0.95
-"""A name must lean on its channel more than the best of equally many random directions does in this part of cases."""
+"""Probability with which a name's strength must exceed that of random directions."""
 
 
 class Bank(Protocol):
-    """Texts and their unit vectors in the space shared with pictures."""
+    """Texts and their unit vectors in the shared space."""
 
     @property
     def texts(self) -> tuple[str, ...]: ...
@@ -38,11 +38,13 @@ class NamedChannel:
     """A channel of the last feature map, and its role on one picture.
 
     Attributes:
-        weight: ``v_k``, the derivative of the target by the channel's mean (the paper's α_k times the number of cells).
-        share: ``v_k`` times the channel's mean, divided by the sum of all such products that are positive.
-        name: the word that depends on it most; ``None`` if random directions would depend on it as much.
-        strength: how much that word depends on this channel, in standard deviations over the channels.
-        cell: row and column in which the channel is strongest.
+        channel: index of the channel.
+        weight: ``v_k``, the derivative of the target with respect to the channel's mean (the paper's α_k times the
+            number of positions).
+        share: ``v_k`` times the channel's mean, divided by the sum of all positive products.
+        name: the word that depends most on the channel; ``None`` if random directions depend on it as much.
+        strength: dependence of that word on the channel, in standard deviations over the channels.
+        cell: row and column of the channel's maximum.
     """
 
     channel: int
@@ -55,7 +57,7 @@ class NamedChannel:
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Words for the channels of an encoder."""
+    """Candidate names for the channels of an encoder."""
 
     texts: tuple[str, ...]
     lean: Float[Tensor, "n c"]
@@ -63,11 +65,11 @@ class Dictionary:
 
     @classmethod
     def of(cls, texts: Sequence[str], directions: Float[Tensor, "n c"]) -> Dictionary:
-        """Build it from the effect of a change of each channel on each word's score."""
+        """Make a dictionary from the derivative of each word's score with respect to each channel."""
         if min(directions.shape) < 2 or len(texts) != len(directions):
             raise InputError(
-                f"{len(texts)} words with directions {tuple(directions.shape)} were given to name channels. Expected "
-                "at least two words and two channels. Give more classes or descriptions."
+                f"Naming channels needs at least two words and two channels, got {len(texts)} words and directions "
+                f"{tuple(directions.shape)}. Give more classes or descriptions."
             )
         # Against the mean word first: a channel on which every word leans alike distinguishes none.
         own = (directions - directions.mean(0)).double()
@@ -77,14 +79,14 @@ class Dictionary:
         return cls(tuple(texts), lean.float(), float(floor))
 
     def name(self, channel: int) -> tuple[str | None, float]:
-        """The word that depends most on a channel, ``None`` below the limit; and how much it depends."""
+        """Return the word that depends most on a channel (``None`` below the limit) and its strength."""
         best = int(self.lean[:, channel].argmax())
         strength = float(self.lean[best, channel])
         return self.texts[best] if strength > self.floor else None, strength
 
 
 def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) -> Dictionary:
-    """Words for channels: given words, by the slope of their scores, or the classes of the network's own last layer."""
+    """Return the dictionary of the given words, or of the classes of the encoder's classifier."""
     encoder = model.encoder
     check_pooling(encoder)
     if bank is not None:
@@ -92,24 +94,24 @@ def dictionary(model: Explainable, n_channels: int, bank: Bank | None = None) ->
     layer = encoder.classifier
     if layer is None or not encoder.classes:
         raise ModelError(
-            f"The encoder {encoder.name!r} has no classes of its own to name neurons after. Expected an encoder with "
-            "classes, or an image-text encoder with descriptions. Give --descriptions, or leave --set neurons out."
+            f"The encoder {encoder.name!r} has no class names for its neurons. Give --descriptions with an image-text "
+            "encoder, or remove --set neurons."
         )
     return Dictionary.of(encoder.classes, layer.weight.detach())
 
 
 def check_pooling(encoder: Encoder) -> None:
-    """Refuse a map whose channels are not the numbers that the head reads."""
+    """Check that the encoder's head is global average pooling."""
     if not encoder.is_average:
         raise ModelError(
-            f"The neurons of {encoder.name!r} cannot be named, because its map is not pooled by a mean. Expected a "
-            "network such as lite0 or a ResNet. Leave --set neurons out."
+            f"Naming the neurons of {encoder.name!r} needs global average pooling, as in lite0 or a ResNet. Remove "
+            "--set neurons."
         )
 
 
 @torch.enable_grad()
 def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int) -> Float[Tensor, "n p"]:
-    """``Jᵀ t`` of every text ``t``, with ``J`` the slope of the affine way from pooled features to the shared space."""
+    """Compute the derivative of each text's score with respect to the pooled features."""
     leaf = torch.zeros(len(vectors), n_channels, requires_grad=True)
     return torch.autograd.grad((tower.project(leaf) * vectors).sum(), leaf)[0]
 
@@ -117,10 +119,10 @@ def _directions(tower: TextTower, vectors: Float[Tensor, "n d"], n_channels: int
 def important_channels(
     model: Explainable, look: EncoderOutput, target: TargetFunction, words: Dictionary, n: int = 5
 ) -> list[tuple[NamedChannel, ...]]:
-    """For each picture the ``n`` channels that most raise the target's logit, and the ``n`` that most lower it."""
+    """Return the ``n`` channels per picture that most raise the target's logit, and the ``n`` that most lower it."""
     check_pooling(model.encoder)
     if n < 1:
-        raise InputError(f"The number of neurons is {n}. Expected a number above 0. Use 5, for example.")
+        raise InputError(f"The number of neurons must be at least 1, got {n}.")
     grid = look.features
     if isinstance(target, Target):
         weights = model.head.slope(look.pooled, target)

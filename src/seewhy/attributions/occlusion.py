@@ -13,18 +13,19 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class Occlusion(Attribution):
-    """Covers the picture window by window and shows how far the class's score falls.
+    """Decrease of the class's score when windows of the picture are covered.
 
-    ``S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)``, signed. The paper (section 4.2)
-    reads the probability; here ``y`` is the logit, because a confident model's probability hardly moves. Windows are
-    those of ``captum.attr.Occlusion``.
+        S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)
+
+    ``y`` is the logit. Differs from the paper (section 4.2), which uses the probability: that of a confident model
+    hardly changes. Windows are those of ``captum.attr.Occlusion``.
 
     Args:
-        window: side in pixels; default: a seventh of the picture's shorter side (32 of 224).
-        stride: pixels from one window to the next; default: half a window.
-        fill: value of the cover, in normalised pixels: 0 is the mean colour.
+        window: side of the window in pixels; default: a seventh of the picture's shorter side (32 of 224).
+        stride: distance between windows in pixels; default: half a window.
+        fill: value of covered pixels after normalisation; 0 is the mean colour.
         of: ``"logit"`` or ``"probability"``.
-        batch_size: pictures in memory at once.
+        batch_size: number of covered pictures per forward pass.
     """
 
     name = "occlusion"
@@ -55,7 +56,7 @@ class Occlusion(Attribution):
         return falls / windows.sum(0).clamp(min=1)
 
     def windows(self, size: tuple[int, int]) -> Tensor:
-        """One boolean mask per window, row by row; if the stride exceeds the window, some pixels are in none."""
+        """Return one boolean mask per window."""
         window = self.window or max(1, min(size) // 7)
         stride = self.stride or max(1, window // 2)
         edges = []

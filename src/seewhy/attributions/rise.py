@@ -19,24 +19,27 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, Of, TargetFunct
 @attributions.register
 @dataclass(frozen=True)
 class RISE(Attribution):
-    """Shows the model the picture through random masks, and averages the masks by the class's probability.
+    """Average of random masks, weighted by the class's probability for the masked picture.
 
-    ``S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i`` (paper, equation 6), with ``f`` the probability of the target. A mask is an
-    ``s × s`` grid, each cell on with chance ``p``, enlarged bilinearly to ``s + 1`` cells and cut at a random shift.
-    Hidden parts get the mean colour. Masks equal those of ``eclique/RISE`` to rounding.
-    Two additions need far fewer masks; :meth:`quick` uses both, with 1,000 masks. ``centred`` averages the masks by
-    ``f − mean f``: the map then has a sign and, as N grows, is the same up to a constant. ``masks="stratified"`` shows
-    every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its negative.
+        S = 1 / (N p) · Σ_i f(I ⊙ M_i) M_i        (paper, equation 6)
+
+    ``f`` is the probability of the target for picture ``I`` and mask ``M_i``. A mask is an ``s × s`` grid whose cells
+    are 1 with probability ``p``, enlarged bilinearly and cropped at a random shift. Hidden pixels have the mean colour.
+    Masks equal those of ``eclique/RISE`` up to rounding.
+
+    Two options of SeeWhy need far fewer masks, see :meth:`quick`. ``centred`` uses ``f − mean f``, so that the map has
+    a sign. ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its
+    negative.
 
     Args:
         n_masks: number of masks (paper: 4,000 for VGG-16, 8,000 for ResNet-50).
-        cells: ``s``, cells along a side of the grid (paper: 7).
-        p: chance that a cell is shown, 0 to 1 (paper: 0.5).
+        cells: ``s``, side of the grid in cells (paper: 7).
+        p: probability that a cell is shown, 0 to 1 (paper: 0.5).
         masks: ``"random"`` (paper) or ``"stratified"``.
-        centred: average by ``f − mean f``, so that the map has a sign.
+        centred: weight masks by ``f − mean f``.
         of: ``"probability"`` (paper) or ``"logit"``.
-        batch_size: pictures and masks in memory at once.
-        seed: seed of the masks; all pictures use the same masks.
+        batch_size: number of masked pictures per forward pass.
+        seed: seed of the masks, which are the same for all pictures.
     """
 
     name = "rise"
@@ -60,7 +63,7 @@ class RISE(Attribution):
 
     @classmethod
     def quick(cls, n_masks: int = 1000, seed: int = 0) -> RISE:
-        """The cheaper variant: stratified masks, centred."""
+        """Return the faster variant with 1,000 stratified, centred masks."""
         return cls(n_masks=n_masks, masks="stratified", centred=True, seed=seed)
 
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
@@ -79,14 +82,14 @@ class RISE(Attribution):
         return weighted / (self.n_masks * self.p)
 
     def draw(self, size: tuple[int, int], at_once: int) -> Iterator[Float[Tensor, "m h w"]]:
-        """The masks, a few at a time; they do not depend on ``at_once``."""
+        """Yield the masks in batches of ``at_once``."""
         grids, shifts = self.plan(size)
         rows, columns = (_enlargement(self.cells, (self.cells + 1) * math.ceil(side / self.cells)) for side in size)
         for grid, shift in zip(grids.split(at_once), shifts.split(at_once), strict=True):
             yield _cut(rows, shift[:, 0], size[0]) @ grid @ _cut(columns, shift[:, 1], size[1]).transpose(1, 2)
 
     def plan(self, size: tuple[int, int]) -> tuple[Float[Tensor, "n s s"], Int[Tensor, "n 2"]]:
-        """All grids, and the place at which each enlarged grid is cut."""
+        """Return all grids and the crop offsets of the enlarged grids."""
         seeded = torch.Generator().manual_seed(self.seed)
         noise = torch.rand(self.n_masks, self.cells**2, generator=seeded)
         if self.masks == "random":
@@ -104,7 +107,7 @@ class RISE(Attribution):
 
 
 def _enlargement(n: int, big: int) -> Float[Tensor, "big n"]:
-    """The matrix that enlarges ``n`` cells linearly to ``big``, mirrored at the ends, as skimage's ``resize`` does."""
+    """Return the matrix of linear interpolation from ``n`` to ``big`` points, as in skimage's ``resize``."""
     place = ((torch.arange(big) + 0.5) * n / big - 0.5).abs()
     place = (n - 1) - ((n - 1) - place).abs()
     low = place.floor().clamp(max=n - 2).long()

@@ -16,16 +16,17 @@ from .base import Attribution, EncoderOutput, Explainable, Maps, TargetFunction,
 @attributions.register
 @dataclass(frozen=True)
 class ScoreCAM(Attribution):
-    """Weighs each channel by the class's score on the picture seen through that channel.
+    """Class activation map with channels weighted by the score of the picture masked with each channel.
 
-    A channel, enlarged bilinearly and scaled to 0…1, is a mask ``H_k``; ``w = softmax_k y(x ∘ H_k)`` and ``L = Σ_k
-    w_k A_k`` (paper, equations 2 to 4), without the score of an empty picture, which the softmax cancels. Hidden parts
-    get the mean colour. Corners are aligned in enlarging, as in pytorch-grad-cam.
+        L = Σ_k w_k A_k,    w = softmax_k y(x ∘ H_k)        (paper, equations 2 to 4)
+
+    ``H_k`` is channel ``A_k``, enlarged bilinearly and scaled to 0…1. Hidden pixels have the mean colour. The paper's
+    baseline score is omitted, because the softmax cancels it. Corners are aligned in enlarging, as in pytorch-grad-cam.
 
     Args:
-        n_masks: number of channels to run, those with the largest range; each other channel takes the score of the
-            most similar mask. SeeWhy's approximation, measured on the method's page; 0 runs every channel (paper).
-        batch_size: masked pictures in memory at once.
+        n_masks: number of channels to run, those with the largest range; each other channel gets the score of the most
+            similar mask. An approximation by SeeWhy, measured on the method's page; 0 runs every channel (paper).
+        batch_size: number of masked pictures per forward pass.
     """
 
     name = "score_cam"
@@ -59,7 +60,7 @@ def channel_scores(
     n_masks: int,
     batch_size: int,
 ) -> Float[Tensor, "b c"]:
-    """The target's score on each picture seen through each of its channels; ``network`` returns logits."""
+    """Compute the target's score of each picture masked with each of its channels."""
     n_channels = activations.shape[1]
     n = min(n_masks, n_channels) if n_masks else n_channels
     if n == n_channels:
@@ -77,13 +78,13 @@ def channel_scores(
 
 
 def stretched(maps: Float[Tensor, "m b h w"]) -> Float[Tensor, "m b h w"]:
-    """Each map scaled to 0…1; a map without contrast becomes 0."""
+    """Scale each map to 0…1; constant maps become 0."""
     low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - low) / (high - low + 1e-8)
 
 
 def representatives(activations: Float[Tensor, "c h w"], n: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " c"]]:
-    """The ``n`` channels with the largest range, and for every channel the index of the one with the nearest mask."""
+    """Return the ``n`` channels with the largest range, and for every channel the index of the most similar one."""
     chosen = (activations.amax((1, 2)) - activations.amin((1, 2))).topk(n).indices
     masks = normalize(stretched(activations[:, None]).flatten(1), dim=1)
     owner = (masks @ masks[chosen].T).argmax(1)

@@ -14,16 +14,17 @@ from .layers import bends_of, layer_leaves, slopes_of, to_grid
 @attributions.register
 @dataclass(frozen=True)
 class ShapleyCAM(Attribution):
-    """Grad-CAM to second order: weighs each channel by its gradient less half its curvature.
+    """Second-order Grad-CAM, which subtracts half the Hessian-vector product from the gradient.
 
-    ``α_k = mean_ij (g − ½ H A)_k,ij`` and ``L = Σ_k α_k A_k`` with ``g`` the gradient of the target in ``A`` and ``H``
-    its Hessian. Where the target is piecewise linear in ``A`` it is Grad-CAM. The paper therefore explains ``y_c + log
-    softmax(y)_c`` (ReST), which depends on the other classes and is not flat where the class is sure.
+        L = Σ_k α_k A_k,    α_k = mean_ij (g − ½ H A)_k,ij
+
+    ``g`` and ``H`` are the gradient and Hessian of the target with respect to the activations ``A``. A piecewise linear
+    target gives Grad-CAM. The paper therefore explains ``y_c + log softmax(y)_c`` (ReST) instead of the logit ``y_c``.
 
     Args:
-        layer: an inner layer instead of the last map.
-        residual_softmax: explain the paper's ReST instead of the logit. A contrast, or another function of the
-            logits, is explained directly.
+        layer: dotted name of an inner layer; default: the encoder's last map.
+        residual_softmax: whether to explain ReST instead of the logit; contrasts and target functions are always
+            explained directly.
     """
 
     name = "shapley_cam"

@@ -1,4 +1,4 @@
-"""How the evidence for a target divides over the cells of the feature map."""
+"""Distribution of the evidence for a target over the positions of the feature map."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .base import EncoderOutput, Explainable, Maps, Target, TargetFunction, feat
 
 
 def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-    """Each cell's contribution to the target's logit (minus the mean over classes), signed.
+    """Compute the signed contribution of each position to the target's logit, minus the mean over classes.
 
-    With a mean-pooled head they add up to it, up to a constant. If patches are read through attention, they are what
-    each value adds (:mod:`seewhy.attributions.attended`). Otherwise they are gradient × feature, to first order.
+    With global average pooling, contributions add up to the logit up to a constant. If patches are read through
+    attention, they are those of :mod:`seewhy.attributions.attended`. Otherwise they are gradient times feature.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):
@@ -29,13 +29,13 @@ def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunctio
 
 
 def shares(evidence: Maps) -> Maps:
-    """The positive contributions divided by their sum: each cell's share of what speaks for the target."""
+    """Divide the positive contributions by their sum."""
     positive = evidence.clamp(min=0)
     return positive / positive.sum((1, 2), keepdim=True).clamp(min=1e-12)
 
 
 def strongest_cells(share: Float[Tensor, "h w"], n: int, apart: int = 2) -> list[tuple[int, int]]:
-    """Up to ``n`` cells with a share, largest first, at least ``apart`` cells from each other."""
+    """Return up to ``n`` positions with the largest positive shares, at least ``apart`` positions from each other."""
     chosen: list[tuple[int, int]] = []
     values, width = share.flatten().tolist(), share.shape[1]
     for flat in sorted(range(len(values)), key=lambda i: -values[i]):

@@ -11,9 +11,11 @@ from .captum_base import CaptumGradients, Encoder, Forward, Pixels
 @attributions.register
 @dataclass(frozen=True)
 class SmoothGrad(CaptumGradients):
-    """Averages the gradient over noisy copies of the picture.
+    """Gradient averaged over noisy copies of the picture.
 
-    ``S = 1/n Σ ∂y/∂x (x + N(0, σ²))`` (paper, section 3), signed and not multiplied by the picture.
+        S = 1/n Σ ∂y/∂x (x + N(0, σ²))        (paper, section 3)
+
+    The map is signed and not multiplied by the picture.
 
     Args:
         n_samples: number of noisy copies (paper: 50).

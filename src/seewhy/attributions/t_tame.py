@@ -1,4 +1,4 @@
-"""T-TAME (Ntrougkas, Gkalelis & Mezaris 2024, arXiv 2403.04523), with TAME and L-CAM as settings."""
+"""T-TAME (Ntrougkas, Gkalelis & Mezaris 2024, arXiv 2403.04523), with its variants TAME and L-CAM."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .layers import layer_maps
 @attributions.register
 @dataclass(frozen=True)
 class TTAME(Attribution):
-    """Shows the part of the picture that is enough for the class, by a small trained network.
+    """Map of a trained attention mechanism, which shows the part of the picture that suffices for the class.
 
-    ``c = attention mechanism(feature maps of several layers)``, one map per class, trained by
-    :class:`seewhy.attributions.explainers.FitTTAME`. The map is ``c`` of the target, scaled from 0 (its lowest place)
-    to 1 (its highest), as in the authors' code. With a contrast it is ``c_target − c_contrast``, SeeWhy's addition.
+    The mechanism maps feature maps of several layers to one map per class; :class:`FitTTAME` trains it. The target's
+    map is scaled to 0…1, as in the authors' code. With a contrast, the map is the difference of both maps (SeeWhy's
+    addition).
 
     Args:
-        explainer: a trained explainer, or its folder; default: the one in the classifier's folder. A loaded explainer
-            must have been trained on this very classifier.
-        variant: which explainer of the folder: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
+        explainer: trained explainer, or its folder; default: the explainer in the classifier's folder. It must have
+            been trained for the same classifier.
+        variant: variant of the explainer: ``"t_tame"``, ``"tame"`` (ISM 2022) or ``"l_cam"`` (ECCVW 2022).
     """
 
     name = "t_tame"
@@ -45,8 +45,7 @@ class TTAME(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
         if not isinstance(target, Target):
             raise InputError(
-                "t_tame makes maps of classes only. Expected a class as the target. Use grad_cam or rise for other "
-                "targets."
+                "The target of t_tame must be a class, got a function of the logits. Use grad_cam or rise."
             )
         given = self.explainer
         found = given if isinstance(given, TTAMEExplainer) else explainer_of(model, self.variant, given)
@@ -60,7 +59,7 @@ class TTAME(Attribution):
 
 
 def class_maps(explainer: TTAMEExplainer, maps: list[Tensor], index: Tensor) -> Float[Tensor, "b h w"]:
-    """Each picture's map of its own class, as logits."""
+    """Return each picture's logit map of its class."""
     classes, place = index.unique(return_inverse=True)
     every = explainer.mechanism(maps, classes)
     return every[torch.arange(len(every)), place]

@@ -6,16 +6,18 @@ from . import attributions
 from .cam import Cells, WeightedCAM
 
 EPSILON = 1e-7
-"""As in pytorch-grad-cam; the authors have none."""
+"""The value of pytorch-grad-cam; the authors have none."""
 
 
 @attributions.register
 @dataclass(frozen=True)
 class XGradCAM(WeightedCAM):
-    """Weighs each channel by its gradient, averaged over the cells in proportion to its activations.
+    """Class activation map with channels weighted by the gradient, averaged in proportion to the activation.
 
-    ``w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij`` and ``L = Σ_k w_k A_k`` (paper, equation 8). Where ``A`` is not
-    behind a ReLU, ``Σ A`` may cross zero, and one channel then decides the map: prefer ``hires_cam`` there.
+        L = Σ_k w_k A_k,    w_k = Σ_ij ∂y/∂A_k,ij A_k,ij / Σ_ij A_k,ij        (paper, equation 8)
+
+    If ``A`` is not the output of a ReLU, ``Σ A`` may be near zero, and one channel then dominates the map. Use
+    ``hires_cam`` instead.
     """
 
     name = "xgrad_cam"

@@ -1,4 +1,4 @@
-"""In words: descriptions of classes, and how a picture scores on each."""
+"""Descriptions of classes and their vectors."""
 
 from .base import Descriptions, WordBank
 

@@ -1,4 +1,4 @@
-"""Descriptions of classes, as files people edit, and as vectors a picture is scored against; and what parts classes."""
+"""Descriptions of classes, their files and their vectors; captions of pictures; differences between two classes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ..storage.output import write
 from ..storage.reading import json_value, read_text, reason
 
 APART = r"[\s_-]+"
-"""What may stand between the words of a name."""
+"""Pattern between the words of a name."""
 
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Texts for each class, in the order of the file."""
+    """Descriptive texts by class, in the order of the file."""
 
     texts: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def given(cls, words: Words) -> Descriptions:
-        """Descriptions from any form in which a user may give them."""
+        """Convert a dictionary or a file name to descriptions."""
         if isinstance(words, Descriptions):
             return words
         return cls.of(dict(words)) if isinstance(words, Mapping) else cls.read(words)
@@ -44,12 +44,12 @@ class Descriptions:
     @classmethod
     @checked
     def read(cls, path: str | Path) -> Descriptions:
-        """Read ``{"class": ["text", …], …}``; a class with an empty list is described by its name alone."""
+        """Read a file of ``{"class": ["text", …], …}``; the text of a class with an empty list is its name."""
         try:
             pairs = json_value(read_text(path), list)
         except (OSError, ValueError) as error:
             raise DataError(
-                f'{path} cannot be read: {reason(error)}. Expected {{"class": ["text", …], …}}. Correct the file.'
+                f'{path} cannot be read: {reason(error)}. It must contain {{"class": ["text", …], …}}.'
             ) from error
         named = pairs
         if isinstance(pairs, list) and all(isinstance(p, tuple) for p in pairs):
@@ -58,36 +58,32 @@ class Descriptions:
 
     @classmethod
     def of(cls, pairs: object, source: str = "The descriptions") -> Descriptions:
-        """Check a dictionary, or a list of pairs, which can show that a class is repeated."""
+        """Check a dictionary or a list of pairs, and convert it to descriptions."""
         items = list(pairs.items()) if isinstance(pairs, Mapping) else pairs
         in_pairs = isinstance(items, list) and all(isinstance(p, tuple | list) and len(p) == 2 for p in items)
         if not isinstance(items, list) or not items or not in_pairs:
-            raise DataError(f'{source} hold no classes. Expected {{"class": ["text", …], …}}. Correct the file.')
+            raise DataError(f'{source} must have at least one class: {{"class": ["text", …], …}}.')
         texts: dict[str, tuple[str, ...]] = {}
         for label, lines in items:
             if label in texts:
-                raise DataError(f"{source} name the class {label!r} twice. Expected each class once. Merge its texts.")
+                raise DataError(f"{source} name the class {label!r} twice. Merge its texts.")
             lines = [lines] if isinstance(lines, str) else lines
             if not isinstance(lines, list | tuple) or not all(isinstance(t, str) for t in lines):
-                raise DataError(
-                    f"{source}: the class {label!r} holds something that is not text. Expected a list of texts. "
-                    "Correct it."
-                )
+                raise DataError(f"{source}: the class {label!r} must have a list of texts.")
             kept = tuple(dict.fromkeys(t.strip() for t in lines if t.strip()))
             if not kept:
                 raise DataError(
-                    f"{source}: the class {label!r} has no texts. Expected at least one. Write one, or leave the "
-                    "class out."
+                    f"{source}: the class {label!r} must have at least one text. Write one, or remove the class."
                 )
             texts[str(label)] = kept
         return cls(texts)
 
     def sentences(self) -> list[str]:
-        """Every text in a sentence with its class's name; a class without texts gets a sentence with its name."""
+        """Return each text in a sentence with its class's name."""
         return [describe(c, "" if ts == (c,) else t) for c, ts in self.texts.items() for t in ts]
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
-        """Write to a file; overwrites a file that SeeWhy wrote and nobody edited, or any file with ``force``."""
+        """Write to a file; ``force`` also overwrites a file that SeeWhy did not write or that was edited."""
         data = json.dumps({k: list(v) for k, v in self.texts.items()}, indent=2, ensure_ascii=False)
         write(path, data, force=force)
 
@@ -97,19 +93,19 @@ class Descriptions:
             raise DataError(
                 f"There are no descriptions for {', '.join(map(repr, missing[:5]))}"
                 f"{f' and {len(missing) - 5} more classes' if len(missing) > 5 else ''}. "
-                f"Expected each class by the name that its pictures have; the descriptions have "
-                f"{', '.join(map(repr, list(self.texts)[:5])) or 'no class'}. Name the classes alike."
+                "Use the class names of the pictures; the descriptions have "
+                f"{', '.join(map(repr, list(self.texts)[:5])) or 'no class'}."
             )
         return Descriptions({c: self.texts[c] for c in classes})
 
 
 Words = Descriptions | Mapping[str, Sequence[str]] | str | Path
-"""Descriptions, or a dictionary of them, or the JSON they are in."""
+"""Descriptions, a dictionary of them, or the path of their JSON file."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change of one description: the old text and the new one, or ``None`` if it was removed."""
+    """A change of one description; ``after`` is ``None`` if it was removed."""
 
     label: str
     before: str
@@ -117,7 +113,7 @@ class Change:
 
 
 def describe(label: str, text: str) -> str:
-    """Class name and descriptor as one sentence, exactly as Menon & Vondrick write it (2022, section 2.2).
+    """Return a class name and a descriptor as one sentence (Menon & Vondrick 2022, section 2.2).
 
     As in their code, any text that begins with the letter a counts as having an article (*robin, which is amber eyes*).
 
@@ -134,7 +130,7 @@ def describe(label: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class WordBank:
-    """Descriptions as unit vectors; ``nameless`` are the vectors for measuring, if these leave out the names."""
+    """Descriptions as unit vectors; ``nameless`` are the vectors without class names, if requested."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -146,13 +142,13 @@ class WordBank:
     def build(
         cls, encoder: Encoder, descriptions: Descriptions, *, with_names: bool, store: FeatureStore | None = None
     ) -> WordBank:
-        """Encode every text, alone or as a sentence with its class's name."""
+        """Encode every text, with or without its class's name."""
         sentences = descriptions.sentences() if with_names else [t for ts in descriptions.texts.values() for t in ts]
         return cls.of_vectors(descriptions, encode_texts(encoder, sentences, store))
 
     @classmethod
     def of_vectors(cls, descriptions: Descriptions, vectors: Float[Tensor, "n d"]) -> WordBank:
-        """A bank of texts that are already encoded, class by class."""
+        """Make a bank from encoded texts in the order of the descriptions."""
         owner = [i for i, texts in enumerate(descriptions.texts.values()) for _ in texts]
         texts = tuple(t for texts in descriptions.texts.values() for t in texts)
         return cls(tuple(descriptions.texts), texts, torch.tensor(owner), vectors)
@@ -162,11 +158,11 @@ class WordBank:
 
     @cached_property
     def measured(self) -> WordBank:
-        """The descriptions as they are measured: without names, if that was requested."""
+        """The bank with the vectors ``nameless``, if there are any."""
         return self if self.nameless is None else replace(self, vectors=self.nameless, nameless=None)
 
     def class_weight(self) -> Float[Tensor, "k d"]:
-        """One row per class; times a picture it is the mean cosine over the class's texts (paper, equation 1)."""
+        """Return the mean vector of each class's texts, which scores pictures by inner product (paper, eq. 1)."""
         return self._class_weight
 
     @cached_property
@@ -182,7 +178,7 @@ class WordBank:
 
 
 def naming(name: str) -> re.Pattern[str] | None:
-    """A pattern that finds a name as whole words, in any case, singular or plural; ``None`` for no name.
+    """Return a pattern that finds a name as whole words, in any case, singular or plural; ``None`` for an empty name.
 
     Example:
         >>> finder = naming("red_cherry")
@@ -198,7 +194,7 @@ def naming(name: str) -> re.Pattern[str] | None:
 
 
 def without_names(descriptions: Descriptions) -> tuple[Descriptions, int]:
-    """The texts with the class's own name replaced by *it*, in any case, spelling or number; and how many were changed.
+    """Replace each class's name by *it* in its texts; also return the number of changed texts.
 
     Single words of a longer name stay, because they may describe the class (*orange* in *orange bell pepper*).
 
@@ -220,10 +216,9 @@ def name_only(descriptions: Descriptions) -> dict[str, tuple[str, ...]]:
 
 
 def random_words(descriptions: Descriptions, seed: int) -> Mapping[str, tuple[str, ...]]:
-    """The control of WaffleCLIP (arXiv 2306.07282): the same number of sentences, each with the class's name and a
-    random word.
+    """Return the random sentences of WaffleCLIP (arXiv 2306.07282): a class's name with random words.
 
-    The words are the same for all classes, and have the average length of the descriptions' words.
+    All classes share the same random words, with the mean length of the descriptions' words.
     """
     texts = [t for lines in descriptions.texts.values() for t in lines]
     n_words = max(1, round(sum(len(t.split()) for t in texts) / len(texts)))
@@ -252,7 +247,7 @@ class Caption:
     prompt: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that are not empty."""
+        """Return the fields that are not empty as JSON."""
         found = {**vars(self), "texts": list(self.texts), "scores": [round(s, 6) for s in self.scores]}
         return {name: value for name, value in found.items() if value not in (None, "", [])}
 
@@ -280,8 +275,7 @@ def check_pairs(pairs: Sequence[Pair], classes: Sequence[str]) -> list[Pair]:
     if not kept:
         named = sorted({n for p in pairs for n in p.classes})
         raise DataError(
-            f"None of the {len(pairs)} pairs of classes ({', '.join(map(repr, named[:3]))}, …) is among the "
-            f"{len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …). Expected the same names. Name them "
-            "alike."
+            f"The pairs must have the names of the {len(classes)} classes ({', '.join(map(repr, classes[:3]))}, …), "
+            f"but none of the {len(pairs)} pairs does ({', '.join(map(repr, named[:3]))}, …)."
         )
     return kept

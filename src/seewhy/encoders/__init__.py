@@ -1,4 +1,4 @@
-"""Encoders: a picture becomes a feature map once; everything after is small."""
+"""Encoders, which map pictures to feature maps and vectors."""
 
 from .base import Encoder, EncoderOutput, GlobalAverage, Layout, TextTower, TrainableText
 

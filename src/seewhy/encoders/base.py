@@ -1,4 +1,4 @@
-"""Encoder = trunk (pixels → features, 99 % of the cost, any engine) + head (features → pooled vector, torch)."""
+"""Encoders, which consist of a trunk (pixels to features) and a head (features to a pooled vector)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
 
 
 STEP = 32
-"""Sides of a larger input are whole multiples of this, the stride of most convolutional trunks."""
+"""Input sides are rounded to a multiple of this number of pixels, the stride of most convolutional networks."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a trunk arranges its features.
+    """The memory layout of a trunk's features.
 
     Attributes:
         kind: ``"nchw"`` ``(b, c, h, w)``, ``"nhwc"`` ``(b, h, w, c)`` or ``"tokens"`` ``(b, t, d)``.
-        grid: for tokens: ``(h, w)``, the grid of the patch tokens.
+        grid: for tokens: size ``(h, w)`` of the patch grid.
         prefix: for tokens: number of class and register tokens before the patch tokens.
-        finer: for ``"nchw"``: channels of finer maps that are packed after the map's own, and how many times finer each
-            is.
+        finer: for ``"nchw"``: number of channels and scale factor of each finer map, stored as further channels.
     """
 
     kind: Literal["nchw", "nhwc", "tokens"] = "nchw"
@@ -48,7 +47,7 @@ class Layout:
     finer: tuple[tuple[int, int], ...] = ()
 
     def to_grid(self, features: Tensor) -> Float[Tensor, "b c h w"]:
-        """The spatial part of the features, with the channels as the second axis."""
+        """Return the spatial features as ``(b, c, h, w)``."""
         if self.kind == "nchw":
             behind = sum(c * t * t for c, t in self.finer)
             return features[:, :-behind] if behind else features
@@ -60,14 +59,14 @@ class Layout:
 
 
 class GlobalAverage(nn.Module):
-    """Pooling by the mean over space; with this head, explanations have a closed form."""
+    """Global average pooling."""
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c"]:
         return features.mean((2, 3))
 
 
 class TextTower(Protocol):
-    """The text half of an encoder: it puts sentences into one space with pictures, as unit vectors."""
+    """The text encoder of an image-text model, which maps sentences to unit vectors in the shared space."""
 
     fingerprint: str
     logit_scale: float
@@ -76,13 +75,13 @@ class TextTower(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]: ...
 
     def project(self, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-        """Map pooled picture features to the sentences' space; affine, differentiable, not yet of unit length."""
+        """Map pooled picture features to the shared space by a differentiable affine function."""
         ...
 
 
 @runtime_checkable
 class SentenceText(TextTower, Protocol):
-    """A text half in two steps: sentences get vectors of their own, and from these vectors among the pictures."""
+    """A text encoder in two steps: ``sentences`` gives sentence vectors, ``place`` maps them to the shared space."""
 
     sentence_fingerprint: str
 
@@ -93,10 +92,10 @@ class SentenceText(TextTower, Protocol):
 
 @runtime_checkable
 class RefittedText(SentenceText, Protocol):
-    """A text half whose second step is a regression on the texts of classes, which can be fitted again."""
+    """A text encoder whose map to the shared space is a regression that can be refitted."""
 
     def refit(self) -> Mapping[str, Tensor]:
-        """Other ``coefficients`` for :meth:`place_by`, and ``centres``, ``left``, ``right`` if something is added."""
+        """Return ``coefficients`` for :meth:`place_by`, and optionally ``centres``, ``left`` and ``right``."""
         ...
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]: ...
@@ -104,7 +103,7 @@ class RefittedText(SentenceText, Protocol):
 
 @runtime_checkable
 class TrainableText(TextTower, Protocol):
-    """A text half that can be trained: ``encode_text`` is ``module(*tokens(texts))``, ``project`` is ``projection``."""
+    """A trainable text encoder: ``encode_text`` is ``module(*tokens(texts))``, ``project`` is ``projection``."""
 
     tuning_lr: float
 
@@ -117,21 +116,21 @@ class TrainableText(TextTower, Protocol):
     def tokens(self, texts: Sequence[str]) -> Tokenised: ...
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """The number of sentences longer than the network reads; their ends are ignored."""
+        """Return the number of texts that are longer than the network's context and would be truncated."""
         ...
 
     def embed(self, tokens: Tokenised) -> TokenEmbeddings:
-        """Map tokens to the network's input before positions, so that other vectors can be inserted. Differentiable."""
+        """Compute differentiable token embeddings, without positions."""
         ...
 
     def encode_tokens(self, tokens: Tokenised | TokenEmbeddings) -> TokenVectors:
-        """Map tokens, or their embeddings, to one vector per token and one per sentence. Differentiable."""
+        """Compute one differentiable vector per token and one per text, from tokens or their embeddings."""
         ...
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """The result of one pass: features as the trunk arranges them, pooled vector and, unless it was stored, pixels."""
+    """The output of one forward pass: features, pooled vectors and, if available, pixels."""
 
     features: Tensor
     pooled: Float[Tensor, "b d"]
@@ -146,26 +145,26 @@ class EncoderOutput:
 
 
 class Encoder:
-    """A pretrained network, split into trunk and head, with its own transform.
+    """A pretrained network, split into a trunk and a head, with its preprocessing.
 
     Args:
-        name: its name, for example ``"lite0"`` or ``"timm:resnet18"``.
-        transform: the model's own preprocessing.
-        trunk: returns the plain trunk module; called only when an engine needs it.
-        head: features → pooled vector, differentiable.
-        layout: how the features are arranged.
+        name: name, for example ``"lite0"`` or ``"timm:resnet18"``.
+        transform: the model's preprocessing.
+        trunk: function that returns the trunk module; called only when needed.
+        head: differentiable module from features to the pooled vector.
+        layout: layout of the features.
         fingerprint: digest of weights and transform; equal fingerprints give equal features.
-        classifier: the network's own last layer on pooled features, if it has one; ``classes`` names its rows.
-        text: loads the text encoder, if there is one; called only when words are needed.
-        module: the whole network, for methods that need gradients inside the trunk.
+        classifier: the network's last linear layer on pooled features, if it has one.
+        classes: names of the classifier's outputs.
+        text: function that loads the text encoder, if there is one; called only when needed.
+        module: function that returns the whole network, for methods that need gradients inside the trunk.
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``; or a function that returns a running
             engine.
-        conditioned: maps an instruction in words to the encoder under it, if the encoder was trained with instructions.
-        looks: fingerprint of the encoder that gives features and pooled vectors, if this one differs only in its text
-            half.
-        base: the encoder that this one was adapted from.
-        rest: maps the base's pooled vectors to this encoder's features, if it runs the base first.
-        region_heads: heads of a detector that were trained with the encoder on pictures with texts.
+        conditioned: function from an instruction in words to the encoder conditioned on it.
+        looks: fingerprint of the features; default: ``fingerprint``.
+        base: encoder from which this one was adapted.
+        rest: module from the base's pooled vectors to this encoder's features.
+        region_heads: detection heads that were trained with the encoder on pictures with texts.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class Encoder:
 
     @property
     def engine_asked(self) -> str:
-        """The requested engine; ``"auto"`` for an encoder that uses the trunk of another one."""
+        """The requested engine; ``"auto"`` if a running engine was passed."""
         return self._engine if isinstance(self._engine, str) else "auto"
 
     @cached_property
@@ -222,18 +221,18 @@ class Encoder:
     def text(self) -> TextTower:
         if self._text is None:
             raise ModelError(
-                f"The encoder {self.name!r} has no text half. Words need an image-text model: "
+                f"The encoder {self.name!r} has no text encoder. Use an image-text model: "
                 "the embedded 'lite0', 'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP under 'hf:'."
             )
         return self._text()
 
     @property
     def is_average(self) -> bool:
-        """Whether the head is a plain mean over space, so that Grad-CAM is one einsum."""
+        """Whether the head is global average pooling."""
         return isinstance(self.head, GlobalAverage)
 
     def pixels(self, pictures: Sequence[np.ndarray]) -> Float[Tensor, "b 3 h w"]:
-        """Turn uint8 views ``(h, w, 3)`` into the network's normalised input."""
+        """Normalise uint8 pictures ``(h, w, 3)``."""
         height, width, n_channels = pictures[0].shape
         mean = np.tile(np.array(self.transform.mean, np.float32) * np.float32(255), width)
         std = np.tile(np.array(self.transform.std, np.float32) * np.float32(255), width)
@@ -246,7 +245,7 @@ class Encoder:
         return torch.from_numpy(rows).unflatten(2, (width, n_channels)).permute(0, 3, 1, 2)
 
     def forward_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """Compute features from pixels in the chosen engine, without gradients."""
+        """Compute features from pixels without gradients."""
         return self.engine(pixels)
 
     @property
@@ -255,25 +254,23 @@ class Encoder:
         return self._conditioned is not None
 
     def under(self, condition: str) -> Encoder:
-        """The encoder under one instruction, which it applies to every picture; it is used like any other encoder."""
+        """Return the encoder conditioned on an instruction."""
         if self._conditioned is None:
             raise InputError(
-                f"The instruction {condition!r} was given to {self.name!r}, which takes none. Expected an encoder that "
-                "was trained with instructions. Leave the instruction out."
+                f"The encoder {self.name!r} takes no instruction, got {condition!r}. Remove it, or use an encoder "
+                "that was trained with instructions."
             )
         if not condition.strip():
-            raise InputError(
-                "The instruction is empty. Expected words such as 'the colour'. Write some, or leave it out."
-            )
+            raise InputError("The instruction must be words such as 'the colour', got an empty text.")
         return self._conditioned(condition)
 
     @undisturbed
     def encode(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> EncoderOutput:
-        """Run the one pass from which the prediction and all evidence come.
+        """Encode pictures.
 
         Args:
-            pixels: normalised, as :meth:`pixels` gives them.
-            condition: an instruction in words, such as ``"the colour"``; the features are then those under it.
+            pixels: normalised pictures, from :meth:`pixels`.
+            condition: instruction in words, such as ``"the colour"``, for an encoder trained with instructions.
         """
         if condition is not None:
             return self.under(condition).encode(pixels)
@@ -287,19 +284,19 @@ class Encoder:
 
     @undisturbed
     def pooled(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """The pooled vectors of :meth:`encode`, bit for bit, without maps, so that none has to leave the engine."""
+        """Compute the pooled vectors without the features, which is faster than :meth:`encode`."""
         engine = self._averaging
         return self.encode(pixels).pooled if engine is None else engine.mean(pixels)
 
     @property
     def _averaging(self) -> PictureEngine | None:
-        """The engine, where it gives what the head does: the mean over space."""
+        """The engine if it can compute global average pooling, otherwise ``None``."""
         engine = self.engine
         return engine if self.is_average and isinstance(engine, PictureEngine) and engine.averages else None
 
     @torch.no_grad()
     def beyond(self, pooled: Float[Tensor, "b p"]) -> EncoderOutput:
-        """Vectors of pictures that the base has pooled already; an encoder without a base computes its own."""
+        """Compute features and pooled vectors from the base encoder's pooled vectors."""
         if self.rest is None:
             return EncoderOutput(pooled, pooled)
         with for_torch():
@@ -308,25 +305,22 @@ class Encoder:
 
     @undisturbed
     def encode_image(self, pixels: Float[Tensor, "b 3 h w"], condition: str | None = None) -> Float[Tensor, "b d"]:
-        """Map pixels to unit vectors in the space shared with text, under an instruction if one is given."""
+        """Map pixels to unit vectors in the space shared with text."""
         with torch.no_grad():
             return normalize(self.text.project(self.encode(pixels, condition).pooled), dim=1)
 
     @undisturbed
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Map sentences to unit vectors in the space shared with pictures."""
+        """Map texts to unit vectors in the space shared with pictures."""
         try:
             "\n".join(texts).encode()
         except UnicodeEncodeError as error:  # bytes that are not UTF-8 on a command line are read as half characters
-            raise InputError(
-                f"A sentence holds {error.object[error.start]!r}, which is not a character. Expected text in UTF-8. "
-                "Write it again."
-            ) from error
+            raise InputError(f"Texts must be valid UTF-8, got the character {error.object[error.start]!r}.") from error
         with for_torch():
             return self.text.encode_text(list(texts))
 
     def but(self, **changes: Any) -> Encoder:
-        """The same encoder with these parts replaced, in an engine of its own."""
+        """Return a copy of the encoder with some arguments replaced."""
         same = ("name", "transform", "head", "layout", "fingerprint", "classifier", "classes")
         parts: dict[str, Any] = {part: getattr(self, part) for part in same}
         parts |= {"trunk": lambda: self.trunk, "module": lambda: self.module, "engine": self.engine_asked}
@@ -334,7 +328,7 @@ class Encoder:
         return Encoder(**{**parts, **changes})
 
     def __deepcopy__(self, _memo: object) -> Encoder:
-        """It never changes, so what copies settings, as scikit-learn does, gets the same."""
+        """Return the encoder itself, which is immutable."""
         return self
 
     def __repr__(self) -> str:
@@ -342,23 +336,23 @@ class Encoder:
         return f"Encoder({self.name!r}, {self.transform.input_size[1]} px, {len(self.classes)} own classes, {words})"
 
     def describe(self) -> dict[str, Any]:
-        """The encoder's origin, for cards and saved models."""
+        """Return the encoder's name, fingerprint and transform as JSON."""
         return {"encoder": self.name, "fingerprint": self.fingerprint, "transform": self.transform.to_json()}
 
 
 def can_grow(encoder: Encoder) -> bool:
-    """Whether an encoder takes inputs of another size: maps can, but tokens have positions for one grid only."""
+    """Check whether an encoder accepts other input sizes."""
     return encoder.layout.kind == "nchw"
 
 
 def larger(encoder: Encoder, times: float) -> Encoder:
-    """The encoder for inputs larger by a factor, stretched to that size, in an engine of its own."""
+    """Return the encoder with its input size multiplied by a factor."""
     if times == 1:
         return encoder
     if not can_grow(encoder) or times <= 0:
         raise InputError(
-            f"The encoder {encoder.name!r} cannot read inputs {times:g} times as large. Expected a number above 0, and "
-            "an encoder with a map of features, not tokens. Cut the picture into tiles."
+            f"The encoder {encoder.name!r} cannot be enlarged {times:g} times. The factor must be greater than 0, and "
+            "the encoder must return a feature map, not tokens. Cut the picture into tiles instead."
         )
     height, width = (max(STEP, round(times * side / STEP) * STEP) for side in encoder.transform.input_size)
     transform = replace(encoder.transform, input_size=(height, width), resize=(height, width))

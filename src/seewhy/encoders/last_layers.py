@@ -1,4 +1,4 @@
-"""The last layers of a trunk as a network of their own, behind an encoder that looks below them."""
+"""Separate the last layers of a trunk, so that they can be trained."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .split import UntilLayer, cut_by_graph, example_pixels, freeze, hooked, sam
 
 @dataclass(frozen=True, eq=False)
 class LastLayers:
-    """An encoder cut in two at an inner layer.
+    """An encoder cut at an inner layer.
 
     Attributes:
-        below: the encoder up to the layer; its pooled vector is the layer's whole output.
-        rest: a frozen copy of what follows; it maps those vectors to the encoder's features.
+        below: the encoder up to the layer; its pooled vector is the flattened output of the layer.
+        rest: a frozen copy of the later layers, from the pooled vectors of ``below`` to the encoder's features.
     """
 
     below: Encoder
@@ -33,9 +33,7 @@ class LastLayers:
 
 
 class Arranged(nn.Module):
-    """Restore the arrangement of a layer's output; maps have their channels last in memory, which torch does
-    fastest.
-    """
+    """A layer that restores the shape of flattened features."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -47,7 +45,7 @@ class Arranged(nn.Module):
 
 
 class Onwards:
-    """The engine of the encoder below, followed by the rest in torch."""
+    """An engine that runs ``below`` and then the remaining layers in torch."""
 
     def __init__(self, below: Engine, rest: nn.Module) -> None:
         self.below, self.rest, self.name, self.precision = below, rest, below.name, below.precision
@@ -60,9 +58,7 @@ class Onwards:
 
 
 class _Run(NamedTuple):
-    """One run of a layer: from when to when, what it took, and what it gave; each as a tensor and which state of it, as
-    what follows may work in place.
-    """
+    """A call of a layer: its start and end, and the id and version of its input and output tensors."""
 
     name: str
     start: int
@@ -72,7 +68,7 @@ class _Run(NamedTuple):
 
 
 def last_layers(on: Encoder, n: int) -> LastLayers:
-    """At least the last ``n`` convolutions of a trunk with the layers between them, or as many as can be cut off."""
+    """Separate at least the last ``n`` convolutions of a trunk, or as many as possible."""
     pixels = example_pixels(on.transform.input_size)
     trunk = freeze(copy.deepcopy(on.trunk)).cpu()
     runs = _runs(trunk, pixels)
@@ -80,8 +76,8 @@ def last_layers(on: Encoder, n: int) -> LastLayers:
     found = next((cut for cut in cuts if cut is not None and _is_whole(trunk, *cut, pixels)), None)
     if found is None:
         raise ModelError(
-            f"The last convolutions of {on.name!r} cannot be separated: they do not follow one layer alone. Expected a "
-            "convolutional network, or a transformer with a class token. Choose another encoder."
+            f"The last convolutions of {on.name!r} cannot be separated, because they do not depend on a single layer. "
+            "Choose a convolutional network, or a transformer with a class token."
         )
     layer, tail = found
     with torch.no_grad():
@@ -102,7 +98,6 @@ def last_layers(on: Encoder, n: int) -> LastLayers:
 
 @torch.no_grad()
 def _is_whole(trunk: nn.Module, layer: str, tail: nn.Module, pixels: Tensor) -> bool:
-    """Whether both parts are the trunk."""
     return same(tail(UntilLayer(trunk, layer)(pixels)), trunk(pixels))
 
 
@@ -111,7 +106,7 @@ def _convolutions(module: nn.Module) -> int:
 
 
 def _runs(trunk: nn.Module, pixels: Tensor) -> list[_Run]:
-    """Every layer that runs once on a picture, and at last the trunk itself."""
+    """Return the calls of all layers that run once, the trunk last."""
     runs: list[_Run] = []
     begun: list[tuple[int, tuple[int, int] | None]] = []
     ticks, alive = count(), []
@@ -139,7 +134,7 @@ def _runs(trunk: nn.Module, pixels: Tensor) -> list[_Run]:
 
 
 def _chained(trunk: nn.Module, runs: Sequence[_Run], n: int) -> tuple[str, nn.Module] | None:
-    """A layer, and those that run one after another behind it, each given what the one before gave and nothing else."""
+    """Return a layer and the sequence of layers after it, if they form a chain."""
     *inner, whole = runs
     found = _behind(trunk, inner, whole.given, whole.end, n)
     if found is None:
@@ -151,7 +146,7 @@ def _chained(trunk: nn.Module, runs: Sequence[_Run], n: int) -> tuple[str, nn.Mo
 def _behind(
     trunk: nn.Module, runs: Sequence[_Run], wanted: tuple[int, int] | None, before: int, n: int
 ) -> list[str] | None:
-    """The names of a chain that gives what is wanted, with so many convolutions behind its first; finest first."""
+    """Return the names of a chain of layers that ends at ``wanted`` and has ``n`` convolutions after its first."""
     makers = [run for run in runs if run.given == wanted and run.end < before and wanted is not None]
     if n <= 0:
         return [max(makers, key=lambda run: run.end).name] if makers else None
@@ -164,7 +159,7 @@ def _behind(
 
 
 def _graphed(trunk: nn.Module, n: int) -> tuple[str, nn.Module] | None:
-    """The latest layer with so many convolutions behind it through which a traced network's whole information goes."""
+    """Return the last layer at which a traced network can be cut with ``n`` convolutions after it."""
     if not isinstance(trunk, fx.GraphModule):
         return None
     for name in reversed([str(node.target) for node in trunk.graph.nodes if node.op == "call_module"]):

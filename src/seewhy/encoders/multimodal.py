@@ -1,4 +1,4 @@
-"""Multimodal language models as encoders that take instructions: ``mllm:/folder``, with a LLaVA in it."""
+"""Load multimodal language models as encoders that take instructions: ``mllm:/folder`` with a LLaVA model."""
 
 from __future__ import annotations
 
@@ -18,34 +18,32 @@ from .split import Part, Split, example_pixels, fingerprint, freeze, in_single, 
 from .weights import local_folder
 
 PROMPT = "USER: {picture}\n{instruction} ASSISTANT:"
-"""LLaVA-1.5's. A template in the model's folder is a program, and is not run."""
+"""The prompt of LLaVA-1.5; a template in the model's folder is never run."""
 
 
 def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: Any) -> Encoder:
-    """A language model that reads pictures; a picture under an instruction is the state of the last token
-    (FocalLens-MLLM).
+    """Load a multimodal language model; the pooled vector is the last token's state (FocalLens-MLLM).
 
-    The trunk is the picture's half, pixels → tokens among those of words; the head reads them between the words of the
-    prompt. So each picture is encoded once, and each instruction costs one pass of the language model.
+    The trunk is the image encoder. The head is the language model, which reads the picture's tokens inside the prompt.
 
-    FocalLens (Zhang et al. 2025, arXiv:2504.08368) maps this state into the space of a text encoder and tunes all of it
-    by contrastive learning; the authors published neither code nor weights. Here the model is used as it was saved,
-    without a text half, from a folder written by ``save_pretrained`` with processor and tokenizer. SeeWhy has run it
-    only with tiny random weights.
+    Differs from FocalLens (Zhang et al. 2025, arXiv:2504.08368), whose code and weights are not published: the model is
+    used without their contrastive fine-tuning and without a text encoder. SeeWhy has tested it only with tiny random
+    weights.
+
+    Args:
+        name: folder written by ``save_pretrained`` with processor and tokenizer.
+        engine: engine of the image encoder; ``"auto"`` means torch.
+        prompt: template with ``{picture}`` and ``{instruction}``.
+        **options: keyword arguments of ``from_pretrained``.
     """
     with needs("huggingface", "transformers"):
         import transformers
     if prompt.count("{picture}") != 1 or prompt.count("{instruction}") != 1:
-        raise InputError(
-            f"The prompt {prompt!r} was given. Expected {{picture}} and {{instruction}}, once each. Add them."
-        )
+        raise InputError(f"prompt must have {{picture}} and {{instruction}} once each, got {prompt!r}.")
     whole = f"mllm:{name}"
     check_saved(whole, folder := local_folder(whole, Path(name).expanduser()))
     with loading(
-        lambda why: ModelError(
-            f"{whole!r} cannot be loaded: {why} Expected a LLaVA, or a model that reads pictures of one size as LLaVA "
-            "does. SeeWhy never runs code from a repository. Choose another model."
-        )
+        lambda why: ModelError(f"{whole!r} cannot be loaded: {why} Choose a LLaVA model without code of its own.")
     ):
         auto = transformers.AutoModelForImageTextToText
         model, missing = from_saved(auto, whole, folder, **{"dtype": torch.float32, **options})
@@ -57,13 +55,13 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
 
 
 def _pictures(core: Any, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b t d"]:
-    """Pixels → the picture's tokens, as wide as those of words."""
+    """Compute the picture's tokens in the space of word embeddings."""
     found = core.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
     return found if isinstance(found, Tensor) else torch.stack(list(found))
 
 
 class LastToken(nn.Module):
-    """Put the picture's tokens between the vectors of words, and return the last layer's state of the last token."""
+    """A language model with a fixed prompt that returns the last token's state."""
 
     before: Tensor
     behind: Tensor
@@ -82,7 +80,7 @@ class LastToken(nn.Module):
 
 
 class Reader:
-    """A frozen model with its tokenizer and prompt; it makes one head per instruction."""
+    """A frozen model with its tokenizer and prompt, which makes a head for each instruction."""
 
     def __init__(self, model: Any, tokenizer: Any, prompt: str) -> None:
         self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
@@ -90,32 +88,29 @@ class Reader:
         self.longest = int(getattr(model.config.text_config, "max_position_embeddings", 1 << 30))
 
     def ids(self, instruction: str) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
-        """Ids of the tokens before the picture and after it."""
+        """Return the token ids before and after the picture."""
         mark = str(self.tokenizer.convert_ids_to_tokens(self.mark))
         if mark in instruction:
-            raise InputError(
-                f"The instruction {instruction!r} holds {mark}, which stands for the picture. Expected only words. "
-                "Leave it out."
-            )
+            raise InputError(f"The instruction must not contain {mark}, the token of the picture, got {instruction!r}.")
         said = self.prompt.replace("{picture}", mark).replace("{instruction}", instruction)
         found = list(self.tokenizer(said)["input_ids"])
         if found.count(self.mark) != 1:
             raise ModelError(
-                f"The tokenizer reads {mark!r} as {found.count(self.mark)} marks of a picture's place. Expected one. "
-                "Save the model's processor into its folder."
+                f"The tokenizer must read {mark!r} as one picture token, got {found.count(self.mark)}. Save the "
+                "model's processor into its folder."
             )
         place = found.index(self.mark)
         return torch.tensor(found[:place], dtype=torch.long), torch.tensor(found[place + 1 :], dtype=torch.long)
 
     @torch.no_grad()
     def head(self, instruction: str, n_tokens: int) -> tuple[LastToken, Tensor]:
-        """The head that reads pictures of this many tokens under an instruction, and the ids of all its words."""
+        """Return the head for an instruction and ``n_tokens`` picture tokens, and the prompt's token ids."""
         before, behind = self.ids(instruction)
         n = len(before) + n_tokens + len(behind)
         if n > self.longest:
             raise InputError(
-                f"The instruction makes {n:,} tokens with the prompt and the picture, and the model reads "
-                f"{self.longest:,}. Expected a shorter one. Cut it."
+                f"Instruction, prompt and picture must have at most {self.longest:,} tokens, got {n:,}. Shorten the "
+                "instruction."
             )
         words = self.core.get_input_embeddings()
         head = LastToken(self.core.language_model, words(before), words(behind))

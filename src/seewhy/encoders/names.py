@@ -1,4 +1,4 @@
-"""Names of classes: in sentences, distinct, those of ImageNet-1k, and how far a sentence is from a network's own."""
+"""Class names: templates, unique names, the names of ImageNet-1k, and their sentence vectors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .base import Encoder, SentenceText, TextTower
 ARTICLE = re.compile(r"\b(a|an|the) $", re.IGNORECASE)
 NAMED = re.compile(r"(a|an|the) ", re.IGNORECASE)
 N_HEARD = 256
-"""Centres that stand for all sentences adapted to."""
+"""Number of centres that represent the sentences of an adaptation."""
 SOFTNESS = 0.05
-"""Of the change from one space to the other, in cosines."""
+"""Width of the transition between the original and the adapted space, in cosine similarity."""
 
 
 def filled(template: str, name: str) -> str:
-    """A template with a name in place of ``{}``; a name's own article replaces that of the template.
+    """Insert a name into a template in place of ``{}``.
 
     Example:
         >>> filled("a photo of a {}.", "dog"), filled("a photo of a {}.", "a dog"), filled("a photo of a {}.", "an owl")
@@ -44,7 +44,7 @@ def filled(template: str, name: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """The names in their order; a name that several classes share gets the class's row added.
+    """Return unique names, in order; repeated names get their index.
 
     >>> distinct(["crane", "cat", "crane"])
     ('crane (0)', 'cat', 'crane (2)')
@@ -57,7 +57,7 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def named(on: Encoder) -> bool:
-    """Whether an encoder has named classes of its own, and a text half."""
+    """Check whether an encoder has named classes and a text encoder."""
     return on.classifier is not None and on.has_text and len(on.classes) == on.classifier.out_features
 
 
@@ -66,23 +66,23 @@ def names_of(on: Encoder) -> list[str]:
 
 
 def sentence_fingerprint(tower: TextTower) -> str:
-    """Fingerprint of the network behind :func:`own_vectors`."""
+    """Return the fingerprint of the network behind :func:`own_vectors`."""
     return tower.sentence_fingerprint if isinstance(tower, SentenceText) else tower.fingerprint
 
 
 def own_vectors(tower: TextTower, texts: Sequence[str]) -> Float[Tensor, "n e"]:
-    """The sentences' own vectors, or vectors in the space of the pictures if the text half has no others."""
+    """Return sentence vectors, or vectors in the shared space if the text encoder has no separate sentence vectors."""
     return tower.sentences(texts) if isinstance(tower, SentenceText) else tower.encode_text(texts)
 
 
 def own_sentences(tower: TextTower, names: Sequence[str]) -> Float[Tensor, "k e"]:
-    """The own vectors of class names. They are many and every run needs them, so the cache keeps them."""
+    """Return the sentence vectors of class names, cached on disk."""
     key = hashlib.sha256(repr((sentence_fingerprint(tower), names)).encode()).hexdigest()[:16]
     return cached_tensors("names", key, lambda: {"sentences": own_vectors(tower, names).clone()})["sentences"]
 
 
 def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0, n_rounds: int = 8) -> Tensor:
-    """At most ``n`` unit vectors ``(n, e)`` near which others lie: spherical k-means (Dhillon & Modha 2001)."""
+    """Compute up to ``n`` cluster centres of unit vectors by spherical k-means (Dhillon & Modha 2001)."""
     generator = torch.Generator().manual_seed(seed)
     centres = vectors[torch.randperm(len(vectors), generator=generator)[:n]]
     for _ in range(n_rounds if len(vectors) > n else 0):
@@ -93,24 +93,29 @@ def centres_of(vectors: Float[Tensor, "n e"], n: int = N_HEARD, *, seed: int = 0
 
 
 def whole_numbers(vectors: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
-    """Nearly the same directions, as whole numbers from -127 to 127."""
+    """Quantise vectors to whole numbers from -127 to 127."""
     return (vectors / vectors.abs().amax(1, keepdim=True) * 127).round()
 
 
 def likest(vectors: Float[Tensor, "n e"], among: Float[Tensor, "m e"]) -> Float[Tensor, " n"]:
-    """The highest cosine of each vector with any of the others."""
+    """Compute the highest cosine similarity of each vector with any of the others."""
     return torch.cat([(part @ among.T).amax(1) for part in vectors.split(4096)])
 
 
 def likest_other(names: Float[Tensor, "k e"]) -> Float[Tensor, " k"]:
-    """The highest cosine of each name with another name: how near it would be if it were no class."""
+    """Compute the highest cosine similarity of each name with another name."""
     return (names @ names.T).fill_diagonal_(-1.0).amax(1)
 
 
 def openness(
     vectors: Float[Tensor, "n e"], heard: Float[Tensor, "m e"], near_names: Float[Tensor, " n"]
 ) -> Float[Tensor, "n 1"]:
-    """``σ((max_j s·u_j - max_c s·n_c) / softness)``: near 1 for sentences like the adapted ones, 0 for own names."""
+    """Compute the weight of the adapted space for each sentence ``s``:
+
+        σ((max_j s·u_j - max_c s·n_c) / softness)
+
+    where ``u_j`` are the centres of the sentences of the adaptation and ``n_c`` the vectors of the class names.
+    """
     return torch.sigmoid((likest(vectors, heard) - near_names) / SOFTNESS)[:, None]
 
 
@@ -127,13 +132,15 @@ def _folder() -> Path:
     spec = find_spec("timm")
     folder = Path(spec.origin).parent / "data" / "_info" if spec and spec.origin else None
     if folder is None or not (folder / "imagenet_synsets.txt").is_file():
-        raise ModelError("The names of the ImageNet classes are missing. They come with timm. Run: pip install timm")
+        raise ModelError(
+            "The names of the ImageNet classes come with timm, which is not installed. Run: pip install timm"
+        )
     return folder
 
 
 @lru_cache(maxsize=1)
 def wordnet() -> dict[str, tuple[tuple[str, ...], str]]:
-    """For each of the 21,844 synsets that ImageNet was drawn from, its names and its gloss."""
+    """Return the names and the definition of each of ImageNet's 21,844 synsets."""
     folder = _folder()
     glosses = _table(folder / "imagenet_synset_to_definition.txt")
     lemmas = _table(folder / "imagenet_synset_to_lemma.txt")
@@ -142,7 +149,7 @@ def wordnet() -> dict[str, tuple[tuple[str, ...], str]]:
 
 @lru_cache(maxsize=1)
 def imagenet_classes() -> tuple[ImageNetClass, ...]:
-    """The 1,000 classes in the order every ImageNet-1k classifier uses."""
+    """Return the 1,000 classes of ImageNet-1k in standard order."""
     synsets = (_folder() / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
     found = [wordnet()[synset] for synset in synsets]
     labels = _unique_labels([names for names, _ in found], [gloss for _, gloss in found])
@@ -151,12 +158,12 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
 @lru_cache(maxsize=1)
 def imagenet_descriptions() -> dict[str, list[str]]:
-    """For each label, short phrases from its gloss that say what the object is or looks like."""
+    """Return short phrases from the definition of each ImageNet class."""
     return {c.label: split_gloss(c.gloss) for c in imagenet_classes()}
 
 
 def imagenet_texts() -> list[list[str]]:
-    """For each class its name, a caption with the name, all its names with the definition, and the definition alone."""
+    """Return four texts per ImageNet class: name, caption, names with definition, and definition."""
     return [
         [c.names[0], f"a photo of a {c.names[0]}", f"{', '.join(c.names)}: {c.gloss}", c.gloss]
         for c in imagenet_classes()
@@ -164,7 +171,7 @@ def imagenet_texts() -> list[list[str]]:
 
 
 def split_gloss(gloss: str) -> list[str]:
-    """The phrases of a WordNet gloss, without asides: cut at semicolons, and at commas with three words on both sides.
+    """Split a WordNet definition at semicolons, and at commas with at least three words on both sides; remove asides.
 
     >>> split_gloss('a cat with a short tail; used in "the cat sat"; (informal) a small, grey, quiet animal')
     ['a cat with a short tail', 'a small, grey, quiet animal']
@@ -187,7 +194,7 @@ def split_gloss(gloss: str) -> list[str]:
 
 
 def _unique_labels(names: list[tuple[str, ...]], glosses: list[str]) -> list[str]:
-    """The usual name; where classes share it, with the first synonym of its own, else the start of its gloss."""
+    """Return the usual names, followed by a synonym or a definition if classes share a name."""
     first = Counter(own[0] for own in names)
     anywhere = Counter(name for own in names for name in set(own))
     labels = []

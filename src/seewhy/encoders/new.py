@@ -1,6 +1,4 @@
-"""Small encoders with words and without any training: ``new:resnet``, ``new:vit``, ``new:vit_swl``, of 96 pixels or as
-in ``new:resnet/32``. First weights follow from a seed and this machine's torch; what is trained of them is kept whole.
-"""
+"""Small image-text encoders with random weights, to be trained: ``new:resnet``, ``new:vit`` and ``new:vit_swl``."""
 
 from __future__ import annotations
 
@@ -23,26 +21,25 @@ from .split import freeze
 from .text_tokens import ClipText
 
 SIDE = 96
-"""Of the pictures, in pixels."""
+"""Default side of the pictures in pixels."""
 WIDTH = 256
-"""Of the space of pictures and texts, and of the networks' last maps."""
+"""Number of channels of the last map, and dimension of the shared space."""
 TUNING_LR = 5e-4
-"""CLIP's, for its smaller networks (Radford et al. 2021)."""
+"""CLIP's learning rate for its smaller networks (Radford et al. 2021)."""
 SMALL_SIDE = 64
-"""Pictures below it are made coarser by half as much."""
+"""Side in pixels below which pictures are downsampled half as much."""
 SIDES = range(16, 513, 16)
-"""That pictures may have."""
+"""Allowed sides of pictures in pixels."""
 WINDOWS = 2
-"""Windows along the map of ``new:vit_swl``, either way; the authors have 4 on maps of 64 cells."""
+"""Number of windows per side of the map in ``new:vit_swl``; the authors have 4 on maps of 64 x 64."""
 GLOBAL_EVERY = 3
-"""Of this many layers one sees the whole map, as in the authors' smallest network."""
+"""Every third layer attends to the whole map, as in the authors' smallest network."""
 
 
 class Residual(nn.Module):
     """Two convolutions with a skip connection (He et al. 2015).
 
-    The skip connection has a ``norm`` too; without one, maps are normalised independently of the other pictures of a
-    batch.
+    ``norm`` makes the normalisation layers. By default, ``norm`` is group norm, and the skip connection has no norm.
     """
 
     def __init__(self, n_in: int, n_out: int, stride: int, norm: Callable[[int], nn.Module] | None = None) -> None:
@@ -58,13 +55,16 @@ class Residual(nn.Module):
 
 
 class Patches(nn.Module):
-    """A small transformer on patches of 8 pixels, of small pictures 4 (Dosovitskiy et al. 2021, arXiv:2010.11929).
+    """A small vision transformer with patches of 8 or 4 pixels (Dosovitskiy et al. 2021, arXiv:2010.11929).
 
-    With windows, two of three layers attend within a window, so a map depends on where the windows' edges are;
-    shifted-window learning takes that out (DITO, Kim et al. 2023, arXiv:2310.00161): ``norm((f_0(x) + f_s(x)) / 2)``,
-    where ``f_s`` rolls the patches by ``-s`` down and ``s`` across before places are added, and back after the layers;
-    patches rolled over the edge are not masked, as in the authors' code. Costs twice the layers. On a larger picture
-    places are stretched, there are as many windows, and shifts grow with them.
+    With ``windows``, two of three layers attend within windows. Shifted-window learning (DITO, Kim et al. 2023,
+    arXiv:2310.00161) reduces the effect of window edges by averaging two passes:
+
+        norm((f_0(x) + f_s(x)) / 2)
+
+    where ``f_s`` rolls the patches by ``-s`` down and ``s`` across, adds positions, applies the layers and rolls back.
+    As in the authors' code, patches that wrap around are not masked. On larger pictures, positions are interpolated and
+    shifts grow in proportion.
     """
 
     def __init__(
@@ -81,8 +81,7 @@ class Patches(nn.Module):
         patch = 4 if side < SMALL_SIDE else 8
         if (side // patch) % windows:
             raise InputError(
-                f"A map of {side // patch} x {side // patch} cells cannot be cut into {windows} x {windows} windows. "
-                f"Expected a side that is a multiple of {patch * windows} pixels. Give another side."
+                f"side must be a multiple of {patch * windows} pixels for {windows} x {windows} windows, got {side}."
             )
         self.windows, self.shifts, self.side = windows, shifts, side // patch
         self.patches = nn.Conv2d(3, width, patch, patch)
@@ -118,7 +117,7 @@ class Patches(nn.Module):
 
 
 def _in_windows(layer: nn.Module, tokens: Float[Tensor, "b t c"], size: tuple[int, int], n: int) -> Tensor:
-    """A layer on ``n x n`` windows of each map, as if they were maps of their own."""
+    """Apply a layer to ``n x n`` windows of each map."""
     high, wide, c = size[0] // n, size[1] // n, tokens.shape[2]
     cut = tokens.reshape(-1, n, high, n, wide, c).transpose(2, 3).reshape(-1, high * wide, c)
     return layer(cut).reshape(-1, n, n, high, wide, c).transpose(2, 3).reshape(-1, size[0] * size[1], c)
@@ -145,9 +144,12 @@ def names() -> list[str]:
 
 
 def load(name: str, *, engine: str = "auto") -> Encoder:
-    """Make an encoder with random weights: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or
-    ``"vit_swl"``, the same with shifted windows. Its text half is a transformer of two layers. A side may follow:
-    ``"resnet/32"``.
+    """Make an encoder with random weights and a text encoder of two layers.
+
+    Args:
+        name: ``"resnet"`` (1.2 million weights), ``"vit"`` (4.8 million) or ``"vit_swl"`` (``"vit"`` with shifted
+            windows); a side in pixels may follow, as in ``"resnet/32"``.
+        engine: engine that runs the trunk.
     """
     kind, slash, said = name.partition("/")
     if kind not in TRUNKS:
@@ -155,8 +157,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     side = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else SIDE * (not slash)
     if side not in SIDES:
         raise InputError(
-            f"The encoder new:{name} was given the side {said!r}. Expected a multiple of 16 from {SIDES[0]} to "
-            f"{SIDES[-1]} pixels. For example: new:{kind}/32"
+            f"The side of new:{name} must be a multiple of 16 from {SIDES[0]} to {SIDES[-1]} pixels, got {said!r}. For "
+            f"example: new:{kind}/32"
         )
     name = kind if side == SIDE else f"{kind}/{side}"
     half, pool = (0.5, 0.5, 0.5), GlobalAverage()
@@ -180,7 +182,6 @@ def _made(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def _words(fingerprint: str) -> ClipText:
-    """Two layers on the vocabulary of the embedded sentence encoder."""
 
     def projection() -> nn.Module:
         layer = nn.Linear(WIDTH, WIDTH, bias=False)

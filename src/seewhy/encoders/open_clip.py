@@ -1,4 +1,4 @@
-"""Encoders of open_clip: ``open_clip:MODEL/PRETRAINED`` (a tag or a file) and ``open_clip:local-dir:/folder``."""
+"""Load encoders of open_clip: ``open_clip:MODEL/PRETRAINED`` (a tag or a file) or ``open_clip:local-dir:/folder``."""
 
 from __future__ import annotations
 
@@ -43,15 +43,20 @@ EXAMPLE = (
 KEYS = ("mean", "std", "interpolation", "resize_mode")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.txt")
 TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
-"""What a configuration may tell open_clip's tokenizer; anything else would be handed on to transformers."""
+"""Tokenizer options that a configuration file may set."""
 REPO = r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*"
 BESIDE = ("*.json", "*.txt", "*.model")
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A network of open_clip: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``,
-    ``"local-dir:/folder"`` or ``"hf-hub:ORG/NAME"``; options go to ``open_clip.create_model``.
+    """Load an encoder of open_clip.
+
+    Args:
+        name: ``"ViT-B-32/laion2b_s34b_b79k"``, ``"ViT-B-32//path/to/weights.safetensors"``, ``"local-dir:/folder"`` or
+            ``"hf-hub:ORG/NAME"``.
+        engine: engine that runs the trunk.
+        **options: keyword arguments of ``open_clip.create_model``.
     """
     with needs("open-clip", "open_clip"):
         import open_clip
@@ -61,10 +66,7 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         fetch(whole, repo, files, BESIDE)
 
     def refusal(why: str) -> WeightsError:
-        return WeightsError(
-            f"'{whole}' cannot be loaded: {why}. Expected weights that fit the model. Check the model name, and that "
-            "the file is complete."
-        )
+        return WeightsError(f"'{whole}' cannot be loaded: {why}. Check the model name, and that the file is complete.")
 
     with silent(), loading(refusal, online=source.online):
         if source.files:
@@ -96,15 +98,15 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
         resize = height
     else:
         raise ModelError(
-            f"{name} prepares pictures with resize mode {mode!r} to {height} x {width} pixels. Expected 'squash', or "
-            "'shortest' with a square input. Choose another model."
+            f"resize_mode of {name} must be 'squash', or 'shortest' with a square input, got {mode!r} with "
+            f"{height} x {width} pixels. Choose another model."
         )
     mean, std = tuple(map(float, preprocess["mean"])), tuple(map(float, preprocess["std"]))
     return Transform((height, width), resize, preprocess["interpolation"], mean, std)  # type: ignore[arg-type]
 
 
 def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Module | None]:
-    """Cut a picture network; returns the halves, and the projection into the space shared with text."""
+    """Split an image network into trunk and head; return the split and the projection into the shared space."""
     pixels = example_pixels(size)
     kind = type(visual).__name__
     if kind == "TimmModel":
@@ -129,8 +131,8 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
         projection = Projection(visual.proj) if visual.proj is not None else None
     else:
         raise ModelError(
-            f"The image encoder of {name} is a {kind}, which SeeWhy cannot split. Expected VisionTransformer, "
-            "ModifiedResNet or TimmModel. Use seewhy.encoders.module.from_module with a target_layer."
+            f"The image encoder of {name} must be a VisionTransformer, ModifiedResNet or TimmModel, got {kind}. Use "
+            "seewhy.encoders.module.from_module with a target_layer."
         )
     out, _ = run_and_record(lambda: visual(pixels), visual)
     whole = Split(split.trunk, nn.Sequential(split.head, projection or nn.Identity()), split.layout)
@@ -140,31 +142,31 @@ def split_visual(visual: Any, size: tuple[int, int], name: str) -> tuple[Split, 
 
 
 def _pooled(visual: Any, tokens: Float[Tensor, "b t d"]) -> Float[Tensor, "b p"]:
-    """What follows the last block: norm and pooling, without the projection."""
+    """Apply the final norm and the pooling, without the projection."""
     pooled: Tensor = visual._pool(tokens)[0]
     return pooled[:, 0] if pooled.ndim == 3 else pooled  # a contrastive pooler keeps the axis of its one query
 
 
 @dataclass
 class Source:
-    """Where a model comes from: open_clip's name with its scheme, a tag or a file, and further options."""
+    """The location of a model's weights and configuration, with loading options."""
 
     model: str
     pretrained: str | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
     quick_gelu: bool | None = None
     fetched: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Repositories that open_clip itself names, each with files of which one is needed."""
+    """Hub repositories and, for each, alternative file names."""
     hf_tokenizer: bool = False
     online: bool = False
-    """Whether open_clip itself fetches the weights, from an address in its own list."""
+    """Whether open_clip downloads the weights from its own list of addresses."""
     files: tuple[Path, ...] = ()
-    """Of weights, and ``config`` of the network, where they are a person's own."""
+    """Local weight files, if the user gave any."""
     config: Any = None
 
 
 def find_source(name: str) -> Source:
-    """Resolve the user's name to all that must be known before weights are loaded."""
+    """Resolve a model name to its :class:`Source`."""
     import open_clip
 
     schema, _, rest = name.partition(":")
@@ -192,7 +194,7 @@ def find_source(name: str) -> Source:
         source = _from_file(name, model, Path(pretrained).expanduser(), tags, config)
     elif "/" in pretrained or not tags:
         raise WeightsError(
-            f"'open_clip:{name}' was given {pretrained!r}, which does not exist. Expected a tag or a weights file. "
+            f"'open_clip:{name}' must name a tag or a weights file, but {pretrained!r} does not exist. "
             f"Tags of {model}: {', '.join(tags) or 'none'}."
         )
     else:
@@ -218,7 +220,7 @@ def _read(name: str, path: Path) -> dict[str, Any]:
 
 
 def check_config(name: str, config: Any) -> bool:
-    """Whether transformers reads the tokenizer; a folder's configuration may name only installed libraries."""
+    """Check a configuration and return whether transformers reads its tokenizer."""
     import timm
 
     text, vision = (config.get(key) if isinstance(config, dict) else None for key in ("text_cfg", "vision_cfg"))
@@ -237,13 +239,16 @@ def check_config(name: str, config: Any) -> bool:
             return bool(text.get("hf_tokenizer_name"))
     known = ", ".join(sorted(TOKENIZER_OPTIONS))
     raise ModelError(
-        f"'open_clip:{name}' has {wrong[:200]} in its open_clip_config.json. Expected the name of a timm network, the "
-        f"hub name of a text network, and only {known} in tokenizer_kwargs. Correct it."
+        f"open_clip_config.json of 'open_clip:{name}' has {wrong[:200]}. timm_model_name must be a timm network, "
+        f"hf_model_name a hub name, and tokenizer_kwargs may have only {known}."
     )
 
 
 def _from_file(name: str, model: str, path: Path, tags: list[str], config: dict[str, Any]) -> Source:
-    """A bare weights file: its preprocessing from a side-car, or from tags that all agree."""
+    """Return the source of a weights file.
+
+    Its preprocessing comes from a JSON file beside it, or from the model's tags if they agree.
+    """
     import open_clip
 
     sidecar, own = path.with_name(path.name + ".json"), bool(config.get("quick_gelu"))
@@ -268,8 +273,8 @@ def _require_preprocessing(name: str, preprocess: Any, where: str) -> None:
     said = preprocess if isinstance(preprocess, dict) else {}
     if missing := [key for key in KEYS if said.get(key) is None]:
         raise ModelError(
-            f"'open_clip:{name}' does not say its preprocessing: {', '.join(missing)} is missing in {where}. SeeWhy "
-            f"never guesses it. Add the model's own numbers, for example: {EXAMPLE}"
+            f"The preprocessing of 'open_clip:{name}' is unknown: {where} must have {', '.join(missing)}. Add the "
+            f"model's values, for example: {EXAMPLE}"
         )
 
 
@@ -302,7 +307,7 @@ def text_tower(model: Any, tokenizer: Any, digest: str, projection: nn.Module | 
 
 
 class TextHalf(nn.Module):
-    """open_clip's network without its picture half: it maps tokens to vectors."""
+    """The text encoder of an open_clip model."""
 
     def __init__(self, model: nn.Module, sentence: Sentence) -> None:
         super().__init__()
@@ -323,7 +328,7 @@ class TextHalf(nn.Module):
         return TokenEmbeddings.of(tower.get_submodule(_words(tower))(tokens), tokens, lengths, self.sentence)
 
     def read(self, embeddings: TokenEmbeddings) -> TokenVectors:
-        """Pass every token through the norm and the projection of the pooled token."""
+        """Compute one vector per token with the final norm and projection of the pooled token."""
         model, tower = self.model, _tower(self.model)
         if _is_plain(tower):
             states, pooled = _read_plain(model, tower, embeddings.vectors, embeddings.ids)
@@ -344,7 +349,7 @@ def _tower(model: Any) -> Any:
 
 
 def _words(tower: nn.Module) -> str:
-    """Where a tower looks up its vocabulary."""
+    """Return the name of the token embedding layer."""
     if hasattr(tower, "token_embedding"):
         return "token_embedding"
     words = tower.transformer.get_input_embeddings()  # type: ignore[union-attr,operator]
@@ -352,7 +357,7 @@ def _words(tower: nn.Module) -> str:
 
 
 def _is_plain(tower: Any) -> bool:
-    """Whether words, positions and blocks are all there is."""
+    """Check that the text encoder has no class token and no padding mask."""
     own = hasattr(tower, "token_embedding") and getattr(tower, "cls_emb", None) is None
     return own and not getattr(tower, "use_pad_mask", False)
 
@@ -362,7 +367,7 @@ def _pool(model: Any, tower: Any) -> str:
 
 
 def _without_padding(model: Any, tower: Any, tokens: Int[Tensor, "n t"]) -> Int[Tensor, "n s"]:
-    """Padding is cut where causal attention and end-token pooling make it irrelevant."""
+    """Remove trailing padding if it cannot change the pooled vector."""
     causal = getattr(tower, "attn_mask", None) is not None
     if not (causal and _is_plain(tower) and _pool(model, tower) in ("argmax", "eos")):
         return tokens
@@ -373,7 +378,7 @@ def _without_padding(model: Any, tower: Any, tokens: Int[Tensor, "n t"]) -> Int[
 def _read_plain(
     model: Any, tower: Any, words: Float[Tensor, "n t w"], ids: Int[Tensor, "n t"]
 ) -> tuple[Float[Tensor, "n t w"], Float[Tensor, "n d"]]:
-    """States behind the last norm, and the pooled one projected."""
+    """Compute the normalised token states and the projected pooled vector."""
     from open_clip.transformer import text_global_pool
 
     n, mask = ids.shape[1], tower.attn_mask
@@ -391,7 +396,7 @@ def _projected(tower: Any, states: Tensor) -> Tensor:
 
 
 def names() -> list[str]:
-    """All models for which open_clip has weights, as names after ``open_clip:``; empty if it is not installed."""
+    """List all pretrained models as ``MODEL/PRETRAINED``."""
     try:
         import open_clip
     except ImportError:

@@ -1,4 +1,4 @@
-"""A detector's heads on a trunk's last map: a simple feature pyramid, and what makes a vector of each box."""
+"""The heads of a detector: a simple feature pyramid and RoI features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from .split import freeze
 
 SCALES = (2.0, 1.0, 0.5)
-"""Of the levels, finest first, in cells of the trunk's map."""
+"""Scales of the pyramid's levels, relative to the trunk's map, finest first."""
 LARGE = (0.22, 0.44)
-"""Root of a box's part of the picture from which it is read off the next coarser level (FPN's 224 pixels of 1024)."""
+"""Relative box sizes (square root of area) at which the next coarser level is used (FPN: 224 of 1024 pixels)."""
 GROUPS = 8
 MOST = 65536
-"""Channels at most, in a card that is read from a file."""
+"""Largest number of channels in a saved file."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,11 @@ class HeadSizes:
         each = (self.channels, self.out, self.width, self.side, self.hidden)
         whole = all(type(n) is int and 0 < n <= MOST for n in (*each, 1 + self.n_convolutions))
         if not whole or self.width % GROUPS or self.side > 14 or self.n_convolutions > 8:
-            raise ValueError(f"its heads are {asdict(self)}")
+            raise ValueError(f"the sizes of its heads are invalid: {asdict(self)}")
 
 
 class RegionHeads(nn.Module):
-    """Maps of three scales from one (ViTDet, Li et al. 2022, arXiv:2203.16527), and boxes cut out of them by RoIAlign.
-    Convolutions and one hidden layer turn the boxes into vectors in the space of the texts.
-    """
+    """A feature pyramid of three scales (ViTDet, Li et al. 2022, arXiv:2203.16527) and an RoIAlign box head."""
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
@@ -72,7 +70,7 @@ class RegionHeads(nn.Module):
         return asdict(self.sizes)
 
     def levels(self, grid: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b d _h _w"], ...]:
-        """The maps, finest first; mixing channels before cells gives the same result with less work."""
+        """Return the maps of all levels, finest first."""
         high, wide = grid.shape[2:]
         found = []
         for (mix, *smooth), scale in zip(cast("list[list[nn.Module]]", self.across), SCALES, strict=True):
@@ -89,7 +87,7 @@ class RegionHeads(nn.Module):
     def on_level(
         self, level: Float[Tensor, "b d h w"], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """The features of one level's boxes before they become vectors."""
+        """Compute the hidden features of boxes on one level."""
         from torchvision.ops import roi_align
 
         high, wide = level.shape[2:]
@@ -101,7 +99,7 @@ class RegionHeads(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> Float[Tensor, "n _hidden"]:
-        """The same, with each box read from the level that fits its size."""
+        """Compute the hidden features of boxes, each on the level that fits its size."""
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1).sqrt()
         which = torch.bucketize(side, side.new_tensor(LARGE), right=True)
         found = boxes.new_zeros(len(boxes), self.sizes.hidden)

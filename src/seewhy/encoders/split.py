@@ -1,4 +1,4 @@
-"""Where a network is cut in two, and how the cut is proven: trunk then head must equal the network itself."""
+"""Split a network into trunk and head, and check that both together equal the network."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
 
 
 class NotFiniteError(WeightsError):
-    """A network's output is not finite."""
+    """A network's output is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A network in two halves: the trunk maps pixels to features, the head maps features to a pooled vector."""
+    """A network split into a trunk, from pixels to features, and a head, from features to a pooled vector."""
 
     trunk: nn.Module
     head: nn.Module
     layout: Layout
 
     def encoder(self, network: nn.Module, name: str, transform: Transform, **facts: Any) -> Encoder:
-        """An encoder of these halves; its classes are those of the classifier, if there is one."""
+        """Make an encoder from the trunk and the head."""
         if facts.get("classifier") is None:
             facts["classes"] = ()
         if "fingerprint" not in facts:
@@ -52,23 +52,23 @@ class Split:
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Put a module that SeeWhy owns into evaluation mode without parameter gradients."""
+    """Set a module to evaluation mode and disable its parameter gradients, in place."""
     return module.eval().requires_grad_(False)
 
 
 def in_single(module: nn.Module) -> nn.Module:
-    """Convert a module that SeeWhy owns to float32, because features are kept, compared and differentiated in it."""
+    """Convert a module to float32 in place."""
     return module.float()
 
 
 def fingerprint(module: nn.Module, transform: Transform) -> str:
-    """Digest of every weight (name, type, shape, bytes) and of the transform; 16 hexadecimal digits."""
+    """Compute a digest of all weights and the transform, as 16 hexadecimal digits."""
     tensors = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return weights_digest(tensors, transform.fingerprint)
 
 
 def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
-    """Digest of weights (name, type, shape, bytes) and of ``more``; 16 hexadecimal digits."""
+    """Compute a digest of weights (name, type, shape, bytes) and ``more``, as 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -78,7 +78,7 @@ def weights_digest(tensors: Mapping[str, Tensor], more: str = "") -> str:
 
 
 def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
-    """A second view of a network that shares every weight and exchanges some submodules; the original is unchanged."""
+    """Return a view of a network that shares all weights and replaces some submodules."""
     twin = copy.copy(module)
     twin.__dict__["_modules"] = dict(module._modules)
     below: dict[str, dict[str, nn.Module]] = {}
@@ -94,12 +94,12 @@ def replaced(module: nn.Module, changes: Mapping[str, nn.Module]) -> nn.Module:
 
 
 def example_pixels(size: tuple[int, int], batch: int = 1, seed: int = 0) -> Float[Tensor, "b 3 h w"]:
-    """Noise on which a cut is checked; the global random state stays the same."""
+    """Return random pixels without changing the global random state."""
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 class Part(nn.Module):
-    """A piece of a network as a module; its weights keep the names that saved encoders have for them."""
+    """A part of a network as a module with stable parameter names."""
 
     def __init__(self, module: nn.Module, run: Callable[[Any, Tensor], Tensor], name: str = "module") -> None:
         super().__init__()
@@ -111,8 +111,10 @@ class Part(nn.Module):
 
 
 class LastBlock(nn.Module):
-    """The last transformer block and all that follows. The cut lies before this block: behind it, with class-token
-    pooling, no patch token has a gradient (pytorch-grad-cam #513: an all-zero map without a warning).
+    """The last transformer block and all layers after it.
+
+    With class-token pooling, patch tokens have no gradient after this block (pytorch-grad-cam #513), so that a network
+    is cut before it.
     """
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:
@@ -132,7 +134,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 
 def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[str, Any]]:
-    """Run a network once, and record the arguments of one of its blocks besides the first."""
+    """Run a network and record the arguments of a block except the first."""
     seen: dict[str, Any] = {}
 
     def look(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -145,7 +147,7 @@ def run_and_record(run: Callable[[], Any], block: nn.Module) -> tuple[Any, dict[
 
 
 def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool:
-    """Whether the second module takes exactly the output of the first one, whatever the weights are."""
+    """Check whether the second module's input is the first module's output."""
     given: list[Any] = []
     taken: list[Any] = []
     hears = first.register_forward_hook(lambda _m, _a, out: given.append(out))
@@ -155,7 +157,7 @@ def follows(run: Callable[[], Any], first: nn.Module, second: nn.Module) -> bool
 
 
 def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Module:
-    """``GlobalAverage()`` if the head equals it on random features, otherwise the head itself."""
+    """Return ``GlobalAverage()`` if the head equals it on random features, otherwise the head."""
     if layout.kind != "nchw" or features.ndim != 4:
         return head
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
@@ -166,30 +168,29 @@ def average_if_equal(head: nn.Module, features: Tensor, layout: Layout) -> nn.Mo
 
 
 def prove(split: Split, pixels: Float[Tensor, "b 3 h w"], expected: Float[Tensor, "b p"], name: str) -> Tensor:
-    """Check on noise that trunk and head together equal the network, and that the features fill the grid."""
+    """Check that trunk and head together equal the network on random pixels; return the pooled vector."""
     with torch.no_grad():
         features = split.trunk(pixels)
         pooled = split.head(features)
     if not same(pooled, expected):
         raise ModelError(
-            f"{name} cannot be split here: the two parts give other numbers than the whole network. All information "
-            "must pass through one tensor. Use seewhy.encoders.module.from_module with another target_layer."
+            f"{name} cannot be split here, because information bypasses the target layer. Use "
+            "seewhy.encoders.module.from_module with another target_layer."
         )
     grid, prefix = split.layout.grid, split.layout.prefix
     if split.layout.kind == "tokens" and (grid is None or features.shape[1] != grid[0] * grid[1] + prefix):
         raise ModelError(
-            f"{name} returns {features.shape[1]} tokens. Expected a grid of {grid} after {prefix} other tokens. Use "
-            "seewhy.encoders.module.from_module and give it the layout."
+            f"{name} must return {prefix} prefix tokens and a grid of {grid}, got {features.shape[1]} tokens. Use "
+            "seewhy.encoders.module.from_module with the correct layout."
         )
     return pooled
 
 
 def same(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether two outputs are equal apart from float32 rounding; both come from the same operations."""
+    """Check whether two outputs are equal up to float32 rounding."""
     if not theirs.isfinite().all():
         raise NotFiniteError(
-            "The network gives NaN or infinity for a picture of noise. Expected finite numbers. Check its weights, and "
-            "whether its training broke off."
+            "The output of the network must be finite, got NaN or infinity for a picture of noise. Check its weights."
         )
     if ours.shape != theirs.shape:
         return False
@@ -197,7 +198,7 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Module, nn.Module] | None:
-    """Two graphs: up to the layer, and from it to the input of ``end``; ``None`` if the network cannot be traced."""
+    """Split a traced graph at a layer and at the input of ``end``, if tracing succeeds."""
     leaves = {id(module.get_submodule(name)) for name in (layer, end) if name}
 
     class Tracer(fx.Tracer):
@@ -226,7 +227,7 @@ def cut_by_graph(module: nn.Module, layer: str, end: str | None) -> tuple[nn.Mod
 
 
 def _needed(node: fx.Node, stop: fx.Node | None) -> set[fx.Node]:
-    """The nodes a node depends on, itself included, not going behind ``stop``."""
+    """Return the nodes on which a node depends, up to ``stop``."""
     found: set[fx.Node] = set()
     todo = [node]
     while todo:
@@ -239,7 +240,7 @@ def _needed(node: fx.Node, stop: fx.Node | None) -> set[fx.Node]:
 
 
 def _copy(graph: fx.Graph, nodes: set[fx.Node], result: fx.Node, source: fx.Node | None) -> fx.Graph:
-    """A graph of some nodes of another one; ``source`` becomes its input."""
+    """Copy some nodes to a new graph with ``source`` as its input."""
     new = fx.Graph()
     twins: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
@@ -253,7 +254,7 @@ def _copy(graph: fx.Graph, nodes: set[fx.Node], result: fx.Node, source: fx.Node
 
 
 class _Reached(Exception):
-    """Ends a forward pass."""
+    """Raised to end a forward pass."""
 
 
 class UntilLayer(nn.Module):
@@ -279,13 +280,12 @@ class UntilLayer(nn.Module):
         if given:
             return given[0]
         raise ModelError(
-            f"The layer {self.layer!r} does not run for this picture. Expected a layer that always runs. Choose "
-            "another target_layer."
+            f"The layer {self.layer!r} does not run for this picture. Choose a target_layer that always runs."
         )
 
 
 class FromLayer(nn.Module):
-    """A network from a layer to its end: it repeats the forward pass on an empty picture and inserts the features."""
+    """The layers after ``layer``, run in a pass of the whole network with the output of ``layer`` replaced."""
 
     def __init__(self, module: nn.Module, layer: str, end: str | None, size: tuple[int, int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Looking at pictures: files in, features out, each picture encoded once and then remembered."""
+"""Encode a stream of pictures, with a cache of features."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..types import Crop, Failure
 from .base import Encoder
 
 Views = Callable[[int], Sequence[Crop | None]]
-"""Index of a picture → its views; ``None`` stands for the transform's own crop."""
+"""Function from the index of a picture to its crops; ``None`` is the default crop of the transform."""
 
 
 _TOO_LARGE = 65520
-"""From here on 16 bits hold infinity."""
+"""Smallest value that float16 rounds to infinity."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class EncodeRequest:
 
 @dataclass(frozen=True)
 class _Read:
-    """A picture before the trunk: decoded, or found in the store, or both."""
+    """A decoded picture, or its cached features, or both."""
 
     name: str
     digest: str
@@ -68,7 +68,7 @@ class _Read:
 
     @property
     def views(self) -> list[Picture]:
-        """What the trunk has to look at: nothing, all views, or the first where only its map was not kept."""
+        """The views that must be encoded."""
         if self.known is None:
             return self.pictures
         return self.pictures[:1] if self.wants_features and self.known.features is None else []
@@ -83,17 +83,17 @@ def encode_stream(
     batch_size: int = 32,
     workers: int | None = None,
 ) -> Iterator[Encoded | Failure]:
-    """Encode pictures as a stream, in order, with one result per source; memory does not grow with their number.
+    """Encode pictures as a stream, in order and with bounded memory.
 
-    Decoding runs ahead in threads while the engine works. A picture that cannot be read, or whose features are
-    not finite, becomes a :class:`Failure` under its own name.
+    Yields one result per source. A picture that cannot be read or whose features are not finite yields a
+    :class:`Failure`.
 
     Args:
-        encoder: turns pictures into features.
-        sources: file names or pixels; a :class:`Picture` is one view that was read already.
-        store: where features are kept between runs; ``None`` keeps nothing.
+        encoder: encoder of the pictures.
+        sources: file names, pixels, or single views as :class:`Picture`.
+        store: cache of features; ``None`` caches nothing.
         request: what to compute for each picture.
-        batch_size: pictures per pass of the engine; limits memory.
+        batch_size: pictures per forward pass.
         workers: decoding threads; default: one per core, at most 8.
     """
     request = request or EncodeRequest()
@@ -104,8 +104,8 @@ def encode_stream(
         return
     numbered = enumerate(sources)
     if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
-        given = f"{article(type(first).__name__)} was given as the views of a picture"
-        raise InputError(f"{given}. Expected a list of crops, or of None. Correct the function.")
+        given = article(type(first).__name__)
+        raise InputError(f"views must return a list of crops or None for each picture, got {given}.")
     chunk = max(1, batch_size // len(first))
     pool = ThreadPoolExecutor(workers or min(8, n_threads()))
     ahead: list[list[Future[_Read | Failure]]] = []
@@ -135,7 +135,7 @@ def encode_stream(
 def _beyond(
     encoder: Encoder, below: Iterable[Encoded | Failure], request: EncodeRequest
 ) -> Iterator[Encoded | Failure]:
-    """What the encoder makes of each look of its base."""
+    """Apply the encoder's remaining layers to the results of its base encoder."""
     for index, one in enumerate(below):
         if isinstance(one, Failure):
             yield one
@@ -146,7 +146,7 @@ def _beyond(
 
 
 def file_digest(source: Any) -> str | None:
-    """SHA-256 of a picture's file; ``None`` for any other source, which the reader then checks."""
+    """Return the SHA-256 of a picture's file, or ``None`` if the source is not a readable file."""
     try:
         return file_sha256(source, MAX_BYTES) if isinstance(source, str | Path) else None
     except OSError:
@@ -184,7 +184,7 @@ def _read(
 
 
 def _recall(store: FeatureStore, name: str, digest: str, keys: Sequence[bytes], wants: bool) -> Encoded | None:
-    """What the store knows, if it knows every vector; the map may be missing."""
+    """Return the cached vectors of a picture, or ``None`` if one is missing."""
     rows = store.get(keys[:1], features=True) if wants else {}
     rows = {**store.get([k for k in keys if k not in rows]), **rows}
     if any(k not in rows for k in keys):
@@ -199,7 +199,7 @@ def _encode(
     request: EncodeRequest,
     batch_size: int,
 ) -> Generator[Encoded | Failure, None, None]:
-    """Run the trunk over what is not known yet, keep it, and hand everything on in order."""
+    """Encode and cache the pictures that are not cached, and yield all results in order."""
     todo = [r for r in reads if isinstance(r, _Read) and r.views]
     fresh = dict(zip(map(id, todo), _look(encoder, todo, batch_size), strict=True))
     if store is not None:
@@ -228,7 +228,6 @@ def _encode(
 
 
 def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator[Encoded]:
-    """Encode what is to be looked at of all reads in full batches."""
     pixels = [p.pixels for r in reads for p in r.views]
     first = {sum(len(r.views) for r in reads[:i]) for i, r in enumerate(reads) if r.wants_features}
     pooled: list[Tensor] = []
@@ -251,7 +250,7 @@ def _look(encoder: Encoder, reads: Sequence[_Read], batch_size: int) -> Iterator
 
 
 def _as_stored(features: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
-    """Maps at the precision in which maps are kept, so that evidence does not hang on where a map came from."""
+    """Yield the features of some rows at the precision of the cache: float16 if they are in its range."""
     low, high = features.aminmax()
     fit = bool(low > -_TOO_LARGE and high < _TOO_LARGE)  # not so where one is no number
     for row in rows:
@@ -260,7 +259,7 @@ def _as_stored(features: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str], store: FeatureStore | None = None) -> Float[Tensor, "n d"]:
-    """Unit vectors of sentences; each sentence is encoded once and then remembered."""
+    """Return unit vectors of texts, with a cache."""
     if store is None:
         return encoder.encode_text(texts)
     keys = [text_key(t, encoder.text.fingerprint) for t in texts]

@@ -1,4 +1,4 @@
-"""The words half of an encoder, sentence by sentence and token by token."""
+"""Text encoders that give access to their tokens."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from torch.nn.functional import normalize
 from ..errors import InputError, ModelError
 
 LONGEST_TEXT = 10_000
-"""Signs of a sentence that are given to a tokenizer; networks read some hundred tokens."""
+"""Largest number of characters of a text that is tokenised."""
 
 
 def legible(texts: Sequence[str]) -> list[str]:
-    """Sentences up to the length that any network reads; the tokens of the rest would cost memory and be cut off."""
+    """Truncate texts to ``LONGEST_TEXT`` characters."""
     return [text[:LONGEST_TEXT] for text in texts]
 
 
 Tokenised = tuple[Tensor, ...]
-"""A batch of sentences as their numbers in a vocabulary, one row each, with whatever mask the network wants."""
+"""A batch of token ids, optionally with an attention mask."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """How a tokenizer lays out a sentence: marks before it, the words, marks after it, padding on the right."""
+    """The layout of a tokenised text: opening tokens, words, closing tokens, padding on the right."""
 
     longest: int
-    """Tokens that are read, marks included."""
+    """Context length in tokens."""
     opening: int = 1
     closing: int = 1
     pad: int = 0
     end: int | None = None
-    """Number of the mark that ends a sentence, where padding is also a word (CLIP's "!")."""
+    """Id of the end token, if padding is also a word (CLIP's "!")."""
     pads_with_end: bool = False
-    """The mark at the end is the padding too (SigLIP's)."""
+    """Whether the end token is also the padding token (SigLIP)."""
 
     @classmethod
     def of(cls, tokenizer: Any, longest: int, *, closed: bool = True) -> Sentence:
-        """The layout of a transformers tokenizer; ``closed`` if the network gets the marks after the words."""
+        """Infer the layout from a transformers tokenizer."""
         whole = list(tokenizer("a")["input_ids"])
         words = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         opening = next(i for i in range(len(whole) + 1) if whole[i : i + len(words)] == words)
@@ -62,9 +62,9 @@ class Sentence:
 
 @dataclass(frozen=True, eq=False)
 class TokenEmbeddings:
-    """Sentences as a text network reads them before it adds positions; learnt vectors can be inserted.
+    """Token embeddings without positions, into which learnt vectors can be inserted.
 
-    ``lengths`` count the tokens without padding. ``words`` are the tokens that are not marks, padding or inserted.
+    ``lengths`` are the numbers of tokens without padding. ``words`` marks the tokens of words, without special tokens.
     """
 
     vectors: Float[Tensor, "n t w"]
@@ -83,25 +83,25 @@ class TokenEmbeddings:
 
     @property
     def mask(self) -> Bool[Tensor, "n t"]:
-        """A mask of the tokens that are not padding."""
+        """A mask of the tokens without padding."""
         return torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]
 
     def with_prefix(self, prefix: Float[Tensor, "... p w"]) -> TokenEmbeddings:
-        """The same sentences with differentiable vectors between the opening mark and the first word. If a sentence
-        gets too long it loses its last words, never its end mark.
+        """Insert differentiable vectors before the first word.
+
+        Text that exceeds the context length is truncated, but keeps its closing tokens.
         """
         n, _, width = self.vectors.shape
         p = prefix.shape[-2] if prefix.ndim in (2, 3) else -1
         marks = self.sentence.opening + self.sentence.closing
         if p < 0 or prefix.shape[-1] != width or prefix.shape[:-2] not in ((), (n,)):
             raise InputError(
-                f"A prefix of the shape {tuple(prefix.shape)} was given for {n} sentences of width {width}. Expected "
-                f"(p, {width}) or ({n}, p, {width}). Give one vector per token."
+                f"prefix must have the shape (p, {width}) or ({n}, p, {width}), got {tuple(prefix.shape)}."
             )
         if p + marks >= self.sentence.longest:
             raise InputError(
-                f"A prefix of {p} vectors was given to a network that reads {self.sentence.longest} tokens. Expected "
-                f"room for {marks} marks and a word. Give at most {self.sentence.longest - marks - 1}."
+                f"prefix must have at most {self.sentence.longest - marks - 1} vectors, got {p}: the network reads "
+                f"{self.sentence.longest} tokens, of which {marks} are special tokens and one is a word."
             )
         source, lengths = self._with_room(p)
         rows = torch.arange(n, device=self.ids.device)[:, None]
@@ -112,7 +112,7 @@ class TokenEmbeddings:
         return TokenEmbeddings(put, ids, lengths, words, self.sentence)
 
     def _with_room(self, p: int) -> tuple[Int[Tensor, "n s"], Int[Tensor, " n"]]:
-        """Where each place's token is found in the prefix followed by the sentence, and the new lengths."""
+        """Return the source position of each token in prefix and text, and the new lengths."""
         opening, closing = self.sentence.opening, self.sentence.closing
         t = self.ids.shape[1]
         room = min(t + p, self.sentence.longest)
@@ -126,7 +126,7 @@ class TokenEmbeddings:
 
 @dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """A text network's output: one vector per token, projected like the pooled one, and one per sentence."""
+    """The output of a text encoder: one projected vector per token, and one per text."""
 
     vectors: Float[Tensor, "n t d"]
     words: Bool[Tensor, "n t"]
@@ -135,7 +135,7 @@ class TokenVectors:
 
 @runtime_checkable
 class ReadsTokens(Protocol):
-    """A text network that can be split between its vocabulary and its first layer; ``forward`` runs both."""
+    """A text encoder in two steps: ``embed`` is its token embedding, ``read`` runs the other layers."""
 
     def embed(self, *tokens: Tensor) -> TokenEmbeddings: ...
 
@@ -143,12 +143,12 @@ class ReadsTokens(Protocol):
 
 
 def embed(module: nn.Module, tokens: Sequence[Tensor]) -> TokenEmbeddings:
-    """Map tokens to the vectors that the network reads; differentiable."""
+    """Compute differentiable token embeddings."""
     return _opened(module).embed(*tokens)
 
 
 def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings) -> TokenVectors:
-    """Map tokens, or the result of :func:`embed`, to one vector per token; differentiable."""
+    """Compute one differentiable vector per token, from tokens or the result of :func:`embed`."""
     opened = _opened(module)
     return opened.read(tokens if isinstance(tokens, TokenEmbeddings) else opened.embed(*tokens))
 
@@ -156,14 +156,14 @@ def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings)
 def _opened(module: nn.Module) -> ReadsTokens:
     if not isinstance(module, ReadsTokens):
         raise ModelError(
-            f"The text encoder {type(module).__name__} does not give access to its tokens. Expected the embedded "
-            "encoder, or one under 'open_clip:' or 'hf:'. Choose one of those."
+            f"The text encoder {type(module).__name__} does not give access to its tokens. Use an embedded encoder, or "
+            "one under 'open_clip:' or 'hf:'."
         )
     return module
 
 
 class Given(nn.Module):
-    """Replaces a network's vocabulary, and returns vectors that were computed before."""
+    """A token embedding layer that returns precomputed vectors."""
 
     def __init__(self, vectors: Float[Tensor, "n t w"]) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Given(nn.Module):
 
 
 class OpenedText:
-    """A text half that can be split between its vocabulary and its first layer."""
+    """A text encoder that gives access to its token embeddings."""
 
     module: nn.Module
 
@@ -186,7 +186,7 @@ class OpenedText:
 
 
 class ClipText(OpenedText):
-    """The text half of CLIP-like encoders, with sentences and pictures in one space."""
+    """The text encoder of a CLIP-like model."""
 
     tuning_lr = 1e-6  # Lewis et al. 2023 (arXiv:2307.11315), for CLIP ViT-L/14
     batch_size = 256
@@ -209,7 +209,7 @@ class ClipText(OpenedText):
         return self._tokens(legible(texts))
 
     def n_cut(self, texts: Sequence[str]) -> int:
-        """The number of sentences longer than the network reads; 0 if that is unknown."""
+        """Return the number of texts that exceed the context length."""
         return self._n_cut(legible(texts))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Encoders of timm: ``timm:NAME``, ``timm:/folder`` and ``timm:hf-hub:ORG/NAME``, 1,500 networks behind one split."""
+"""Load encoders of timm: ``timm:NAME``, ``timm:/folder`` and ``timm:hf-hub:ORG/NAME``."""
 
 from __future__ import annotations
 
@@ -38,8 +38,12 @@ WEIGHT_FILES = ("model.safetensors", "open_clip_model.safetensors", "pytorch_mod
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm network: by its name (``"resnet18.a1_in1k"``), from a folder written by ``timm.models.save_for_hf``, or
-    ``"hf-hub:ORG/NAME"``; options go to ``timm.create_model``.
+    """Load a timm network.
+
+    Args:
+        name: name (``"resnet18.a1_in1k"``), folder written by ``timm.models.save_for_hf``, or ``"hf-hub:ORG/NAME"``.
+        engine: engine that runs the trunk.
+        **options: keyword arguments of ``timm.create_model``.
     """
     model, missing = _create(name, options)
     in_single(freeze(model))
@@ -67,7 +71,7 @@ def encoder_of(
 
 
 def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
-    """The network with weights, from a folder, the hub's cache or the hub, and what they leave out."""
+    """Load a network from a folder, the cache or the hub; return it with its missing tensors."""
     import timm
 
     folder = Path(name).expanduser()
@@ -85,8 +89,8 @@ def _create(name: str, options: dict[str, Any]) -> tuple[nn.Module, Missing]:
     cfg = timm.models.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise WeightsError(
-            f"timm has no pretrained weights for {name!r}. Expected a trained network. Choose one of "
-            "timm.list_pretrained(), or save your own with timm.models.save_for_hf: 'timm:/folder'."
+            f"timm has no pretrained weights for {name!r}. Choose one of timm.list_pretrained(), or save your own with "
+            "timm.models.save_for_hf: 'timm:/folder'."
         )
     if cfg.hf_hub_id:
         files = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHT_FILES
@@ -108,8 +112,7 @@ def _filled(
     check_kinds(f"timm:{name}", weights)
     with loading(
         lambda why: WeightsError(
-            f"'timm:{name}' cannot be loaded: {why}. Expected weights that fit the architecture in config.json. Write "
-            "the folder again with timm.models.save_for_hf."
+            f"'timm:{name}' cannot be loaded: {why}. Write the folder again with timm.models.save_for_hf."
         )
     ):
         given = {"source": "", "state_dict": weights}
@@ -132,8 +135,8 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tup
     keys = ("input_size", "mean", "std", "interpolation")
     if unknown := [key for key in keys if not isinstance(known, dict) or key not in known]:
         raise ModelError(
-            f"'timm:{name}' does not say its preprocessing: {', '.join(unknown)} not in config.json. "
-            "SeeWhy never guesses it. Add the keys under 'pretrained_cfg', for example "
+            f"config.json of 'timm:{name}' must have {', '.join(unknown)}. Add the keys under 'pretrained_cfg', for "
+            "example "
             '"input_size": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], '
             '"interpolation": "bicubic", "crop_pct": 0.875.'
         )
@@ -143,12 +146,9 @@ def _create_from_folder(name: str, folder: Path, options: dict[str, Any]) -> tup
 
 
 def _configuration(name: str) -> AbstractContextManager[None]:
-    """What is read from a configuration may be anything; whatever that brings about is told."""
+    """Convert errors from an invalid configuration to ``ModelError``."""
     return loading(
-        lambda why: ModelError(
-            f"The configuration of {name} cannot be used: {why}. Expected what timm.models.save_for_hf writes. Correct "
-            "its pretrained_cfg."
-        )
+        lambda why: ModelError(f"The configuration of {name} is invalid: {why}. Correct its pretrained_cfg.")
     )
 
 
@@ -163,10 +163,10 @@ def transform_of(model: nn.Module, name: str) -> Transform:
 
 
 def transform_of_config(data: dict[str, Any], name: str) -> Transform:
-    """A Transform from timm's data configuration, as ``resolve_data_config`` returns it."""
+    """Convert timm's data configuration (``resolve_data_config``) to a :class:`Transform`."""
     channels, height, width = data["input_size"]
     if channels != 3:
-        raise ModelError(f"{name} takes {channels} channels. Expected RGB. Choose a network with 3 channels.")
+        raise ModelError(f"{name} must take 3 channels (RGB), got {channels}. Choose another network.")
     percent = data.get("crop_pct") or 1.0
     data = {"crop_mode": "center", **data}
     scaled = (math.floor(height / percent), math.floor(width / percent))
@@ -177,15 +177,15 @@ def transform_of_config(data: dict[str, Any], name: str) -> Transform:
         resize = scaled[0]
     else:
         raise ModelError(
-            f"{name} prepares pictures with crop mode {data['crop_mode']!r} to {height} x {width} pixels. Expected a "
-            "centre crop of a square or a stretch ('squash'). Set crop_mode to 'squash' in its config."
+            f"crop_mode of {name} must be 'squash', or 'center' with a square input, got {data['crop_mode']!r} with "
+            f"{height} x {width} pixels. Set crop_mode to 'squash' in its config."
         )
     mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
     return Transform((height, width), resize, data["interpolation"], mean, std)  # type: ignore[arg-type]
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the classifier's rows: the config's own, ImageNet's, or ``class 0`` …"""
+    """Return the class names: those of the configuration, those of ImageNet, or ``class 0``, ``class 1``, …."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     n = int(getattr(model, "num_classes", 0) or 0)
@@ -206,7 +206,7 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut a timm network before its pooling, or before the last block if the pooling may read a class token."""
+    """Split a timm network before its pooling, or before the last block if it has tokens."""
     if not hasattr(model, "forward_head") or not hasattr(model, "forward_features"):
         raise _no_cut(name)
     pixels = example_pixels(size)
@@ -245,7 +245,7 @@ def split_timm(model: Any, size: tuple[int, int], name: str) -> tuple[Split, nn.
 
 
 def _split_by_name(model: Any, last: list[str], size: tuple[int, int], name: str) -> tuple[Split, nn.Linear | None]:
-    """Cut any other network behind its last block, where a class token reads the patches later, or before."""
+    """Split a network after its last block or, if its last tokens have no gradient, earlier."""
     for layer in (*last, None):
         try:
             split, classifier, _ = split_module(model, layer, None, size, name)
@@ -275,13 +275,13 @@ def _features(model: Any, pixels: Tensor) -> Tensor:
 
 def _no_cut(name: str) -> ModelError:
     return ModelError(
-        f"{name} arranges its features in a way that SeeWhy cannot split. Expected a map (b, c, h, w) or one stack of "
-        "blocks over patch tokens. Use seewhy.encoders.module.from_module with a target_layer."
+        f"{name} must return a feature map (b, c, h, w) or the tokens of one stack of blocks. Use "
+        "seewhy.encoders.module.from_module with a target_layer."
     )
 
 
 def names() -> list[str]:
-    """All networks for which timm has weights, as names after ``timm:``."""
+    """List the names of all pretrained timm networks."""
     import timm
 
     return timm.list_pretrained()

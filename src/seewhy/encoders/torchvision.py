@@ -1,4 +1,4 @@
-"""Encoders of torchvision: ``torchvision:NAME``, or ``torchvision:NAME@FILE`` with weights from a file."""
+"""Load encoders of torchvision: ``torchvision:NAME``, or ``torchvision:NAME@FILE`` with weights from a file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from .weights import EXAMPLE, WeightsFile, fetch_url
 
 
 def load(name: str, *, engine: str = "auto", weights: str = "DEFAULT", **options: Any) -> Encoder:
-    """A classifier: ``"resnet50"``, with a member of its weights enum, or ``"resnet50@/path/weights.pth"`` (or
-    ``.safetensors``); options go to the network's builder.
+    """Load a torchvision classifier.
+
+    Args:
+        name: ``"resnet50"``, or ``"resnet50@/path/weights.pth"`` (or ``.safetensors``).
+        engine: engine that runs the trunk.
+        weights: member of the network's weights enum.
+        **options: keyword arguments of the network's builder.
     """
     from torchvision import models
 
@@ -56,7 +61,7 @@ def transform_of(preset: Any) -> Transform:
 
 
 def _names(entry: Any) -> tuple[str, ...]:
-    """The entry's categories; ImageNet's with our labels, because torchvision has two cranes and two maillots."""
+    """Return unique class names of a weights entry."""
     categories = tuple(entry.meta["categories"])
     if len(categories) != 1000:
         return categories
@@ -68,7 +73,7 @@ def _names(entry: Any) -> tuple[str, ...]:
 def _from_file(
     architecture: str, entries: dict[str, Any], file: WeightsFile, options: dict[str, Any]
 ) -> tuple[nn.Module, Transform, tuple[str, ...]]:
-    """Preprocessing from the side-car, from the file's own published name, or refused."""
+    """Load a network, its preprocessing and its class names from a weights file."""
     from torchvision import models
 
     match = [w for w in entries.values() if w.url.rsplit("/", 1)[-1] == file.path.name]
@@ -80,9 +85,9 @@ def _from_file(
         classes = classes or _names(match[0])
     else:
         raise ModelError(
-            f"{str(file.path)!r} does not say its transform, and its name is not that of a published file of "
-            f"{architecture} ({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). SeeWhy never guesses "
-            f"it. Write it into {file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
+            f"The metadata of {str(file.path)!r} must have a transform, unless the file has a published name of "
+            f"{architecture} ({', '.join(w.url.rsplit('/', 1)[-1] for w in entries.values())}). Write it into "
+            f"{file.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
         )
     n = len(classes) or (file.num_classes if file.said.get("num_classes") else 1000)
     # Two networks draw slow random weights and carry training-only heads.
@@ -93,7 +98,7 @@ def _from_file(
 
 
 def names() -> list[str]:
-    """All of torchvision's classifiers, as names after ``torchvision:``."""
+    """List all classifiers of torchvision."""
     from torchvision import models
 
     return models.list_models(module=models)

@@ -1,7 +1,6 @@
-"""Weights and what is said of them: one file with its side-car, and what the hub or a web address publishes.
+"""Find, download and read weights and their metadata.
 
-What is not here is fetched from the repository that a person named, and from no other; from the cache without a network
-call, else by one quick try, never a hang. It is then loaded as a folder is: without network, without its code.
+Missing files are downloaded only from the repository that the user named.
 """
 
 from __future__ import annotations
@@ -35,12 +34,17 @@ EXAMPLE = (
 )
 CURE = f"For example: {EXAMPLE}"
 LARGEST = 4096
-"""Side in pixels above which a file is not believed: one picture would take hundreds of megabytes."""
+"""Largest input side in pixels that a file's metadata may state."""
 
 
 def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
-    """A timm architecture filled from a file, whose metadata or ``FILE.json`` beside it has ``architecture`` (a timm
-    name), ``num_classes`` or ``classes``, and ``transform``; options go to ``timm.create_model``.
+    """Load a timm network from a weights file.
+
+    Args:
+        name: path of the file. Its metadata, or ``FILE.json`` beside it, must have ``architecture`` (a timm name),
+            ``transform``, and ``num_classes`` or ``classes``.
+        engine: engine that runs the trunk.
+        **options: keyword arguments of ``timm.create_model``.
     """
     import timm
 
@@ -65,28 +69,28 @@ def load(name: str, *, engine: str = "auto", **options: Any) -> Encoder:
         why = str(error).partition("\n")[0] or type(error).__name__
     if why:
         raise ModelError(
-            f"{name!r} says an input_size of {size[0]} × {size[1]}, which its {architecture} does not take ({why}). "
-            "Expected the size it was trained with. Correct the transform."
+            f"input_size in the transform of {name!r} does not fit {architecture}: {size[0]} × {size[1]} ({why}). Use "
+            "the size of the training."
         )
     return encoder_of(frozen, f"file:{name}", engine=engine, transform=transform, classes=file.classes)
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file with its metadata, which the JSON file beside it overrides."""
+    """A weights file with its metadata; a JSON file beside it takes precedence."""
 
     path: Path
     said: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | Path) -> WeightsFile:
-        """Read the metadata, but not yet the weights."""
+        """Read the metadata without the weights."""
         path = Path(path).expanduser()
         try:
             check_regular(path)
         except FileNotFoundError as error:
             raise WeightsError(
-                f"There is no file {str(path)!r}. Expected a .safetensors or .pth file. Check the path."
+                f"There is no file {str(path)!r}. Give the path of a .safetensors or .pth file."
             ) from error
         except OSError as error:
             raise _damaged(path, error) from error
@@ -100,7 +104,7 @@ class WeightsFile:
         missing = [key for key in keys if self.said.get(key) is None]
         if missing:
             raise ModelError(
-                f"{str(self.path)!r} does not say its {', '.join(missing)}. SeeWhy never guesses it. "
+                f"The metadata of {str(self.path)!r} must have {', '.join(missing)}. "
                 f"Write it into {self.path.name + '.json'!r} beside the file, for example: {EXAMPLE}"
             )
 
@@ -111,34 +115,33 @@ class WeightsFile:
         try:
             return Transform.from_json(self.said["transform"])
         except KeyError as error:
-            raise ModelError(f"{its} is not complete: {error} is missing. SeeWhy never guesses it. {CURE}") from error
+            raise ModelError(f"{its} must have {error}. {CURE}") from error
         except (InputError, TypeError) as error:
-            raise ModelError(f"{its} cannot be used: {error} {CURE}") from error
+            raise ModelError(f"{its} is invalid: {error} {CURE}") from error
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the last layer's rows; empty if they are not stated."""
+        """The class names of the last layer, or an empty tuple."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
-            raise ModelError(f"{str(self.path)!r} says its classes are {names!r}. Expected a list of names. {CURE}")
+            raise ModelError(f"classes of {str(self.path)!r} must be a list of names, got {names!r}. {CURE}")
         return tuple(map(str, names))
 
     @property
     def num_classes(self) -> int:
-        """The number of rows of the last layer; 0 for a network without a last layer."""
+        """The number of outputs of the last layer; 0 if the network has no last layer."""
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ModelError(f"{str(self.path)!r} says num_classes {n!r}. Expected a whole number. {CURE}")
+            raise ModelError(f"num_classes of {str(self.path)!r} must be a whole number, got {n!r}. {CURE}")
         if self.classes and n != len(self.classes):
             raise ModelError(
-                f"{str(self.path)!r} says num_classes {n}, but names {len(self.classes)} classes. Expected equal "
-                "numbers. Correct one of them."
+                f"num_classes of {str(self.path)!r} must equal the number of classes, got {n} and {len(self.classes)}."
             )
         return n
 
     def weights(self) -> dict[str, Tensor]:
-        """The tensors. No code in the file is run."""
+        """Read the tensors without running code in the file."""
         try:
             check_regular(self.path)
             with fenced():
@@ -149,8 +152,8 @@ class WeightsFile:
                 found = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, FenceError) as error:
             raise WeightsError(
-                f"{str(self.path)!r} holds more than tensors, and loading it could run code. Expected a state dict. If "
-                "you trust it, save it again with torch.save(model.state_dict(), path) or, better, as safetensors."
+                f"{str(self.path)!r} must contain only tensors, because other pickled objects can run code. If you "
+                "trust it, save it again with torch.save(model.state_dict(), path) or, better, as safetensors."
             ) from error
         except Exception as error:
             raise _damaged(self.path, error) from error
@@ -159,15 +162,14 @@ class WeightsFile:
                 found = found[key]
         if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
             raise WeightsError(
-                f"{str(self.path)!r} holds no state dict. Expected names and tensors. Write it with "
-                "torch.save(model.state_dict(), path)."
+                f"{str(self.path)!r} must contain a state dict. Write it with torch.save(model.state_dict(), path)."
             )
         tensors = OrderedDict((name.removeprefix("module."), tensor) for name, tensor in found.items())
         tensors._metadata = getattr(found, "_metadata", {})  # type: ignore[attr-defined]  # layer versions
         return tensors
 
     def fill(self, make: Callable[[], Any], architecture: str) -> Any:
-        """Make the network and fill it with all tensors, after a check that it is no larger than they are."""
+        """Create the network and load all weights, after checking that the network is not larger than the weights."""
         weights = self.weights()
         check_kinds(str(self.path), weights)
         try:
@@ -179,15 +181,15 @@ class WeightsFile:
         except (RuntimeError, ValueError) as error:
             lines = [line.strip() for line in str(error).splitlines()][-3:]
             raise WeightsError(
-                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} Expected weights of exactly this "
-                "architecture and number of classes. Correct 'architecture' or 'num_classes'."
+                f"{str(self.path)!r} does not fit {architecture}: {' '.join(lines)} Correct 'architecture' or "
+                "'num_classes'."
             ) from error
         check_numbers(str(self.path), module)
         return module
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """safetensors keeps strings only; lists and objects are JSON in them."""
+    """Read safetensors metadata, with JSON values decoded."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -202,20 +204,18 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(
-        f"{str(path)!r} cannot be read: {reason(error)}. Expected a complete weights file. Copy it again."
-    )
+    return WeightsError(f"The weights file {str(path)!r} cannot be read: {reason(error)}. Copy it again.")
 
 
 def is_offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids the network, even if it was set after the hub's library was imported."""
+    """Check whether ``HF_HUB_OFFLINE`` forbids network access."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def unreachable() -> str:
-    """Why the hub cannot be asked, or an empty string if it can. The hub's own retries would take minutes."""
+    """Return the reason why the hub is unreachable, or an empty string."""
     from huggingface_hub import constants, get_session
 
     if is_offline():
@@ -228,8 +228,9 @@ def unreachable() -> str:
 
 
 def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -> Path:
-    """The folder of a repository in the cache, with one of its ``weights`` (the same under several names) and the files
-    of these patterns. Missing files are downloaded from the hub.
+    """Download a repository to the cache, if necessary, and return its folder.
+
+    ``weights`` are alternative file names of the weights, ``others`` patterns of further files.
     """
     from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -266,7 +267,7 @@ def fetch(name: str, repo: str, weights: Sequence[str], others: Sequence[str]) -
 
 
 def fetch_url(name: str, url: str, instead: str) -> Path:
-    """A published file in torch's cache, downloaded if it is missing and checked by the digits in its name."""
+    """Download a published file to torch's cache, if necessary, check its hash, and return its path."""
     file = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / file
     said = re.search(r"-([0-9a-f]{8,64})\.", file)
@@ -300,45 +301,43 @@ def fetch_url(name: str, url: str, instead: str) -> Path:
 def local_folder(name: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise WeightsError(
-            f"{name!r} was given, but there is no such folder. Expected a folder written by save_pretrained. Download "
-            "the model there first."
+            f"There is no folder {str(folder)!r} for {name!r}. Download the model there, or save it with "
+            "save_pretrained."
         )
     return folder
 
 
 def read_config(name: str, file: Path, cure: str) -> dict[str, Any]:
-    """The configuration beside a model's weights."""
+    """Read the JSON configuration of a model."""
     try:
         data = read_json(file)
         if not isinstance(data, dict):
-            raise ValueError(f"it holds a {type(data).__name__}")
+            raise ValueError(f"it must be a JSON object, got {type(data).__name__}")
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The {file.name} of {name!r} cannot be read: {reason(error)}. Expected a JSON object. {cure}"
-        ) from error
+        raise ModelError(f"The {file.name} of {name!r} cannot be read: {reason(error)}. {cure}") from error
     return data
 
 
 def weights_in(name: str, folder: Path, config: str, cure: str) -> list[Path]:
-    """The weights in a model's folder, which must also hold a configuration."""
+    """Return the weight files in a model's folder, after checking that it has a configuration."""
     check_folder(name, folder)
     files = [f for f in sorted(folder.iterdir()) if f.suffix in (".safetensors", ".bin", ".pth")]
     has_config = (folder / config).is_file()
     if not has_config or not files:
         raise WeightsError(
-            f"{name!r} has no {'weights' if has_config else config}. Expected a folder with {config} and weights "
-            f"beside it. {cure}"
+            f"The folder of {name!r} must have {config} and weights, but {'weights are' if has_config else 'it is'} "
+            f"missing. {cure}"
         )
     return files
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Refuse a model's folder with a file whose reading would wait, such as a pipe."""
+    """Check that a model's folder has only regular files and folders."""
     try:
         files = sorted(folder.iterdir())
     except OSError as error:
         raise WeightsError(
-            f"{name!r} cannot be read: {error.strerror or error}. Expected a folder with a model. Check the path."
+            f"The folder of {name!r} cannot be read: {error.strerror or error}. Check the path."
         ) from error
     for file in files:
         if not file.is_dir():
@@ -346,11 +345,8 @@ def check_folder(name: str, folder: Path) -> None:
 
 
 def check_file(name: str, file: Path) -> None:
-    """Refuse a model's file whose reading would wait, such as a pipe."""
+    """Check that a model's file is a regular file."""
     try:
         check_regular(file)
     except OSError as error:
-        raise WeightsError(
-            f"The file {file.name!r} of {name!r} cannot be read: {error}. Expected a file as the model's library "
-            "writes it. Copy it again."
-        ) from error
+        raise WeightsError(f"The file {file.name!r} of {name!r} cannot be read: {error}. Copy it again.") from error

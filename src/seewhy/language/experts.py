@@ -1,7 +1,7 @@
-"""Experts that describe a picture's content: protocols for any detector, and SeeWhy's own experts.
+"""Vision experts that describe a picture's content: protocols for any detector, and built-in experts.
 
-Image Textualization (arXiv 2406.07502) takes GRiT, Grounding DINO, SAM and a depth network: any can be plugged in here.
-Offline, a classifier's own cells stand in, for its own classes and as coarsely as its map; there is no depth.
+Image Textualization (arXiv 2406.07502) uses GRiT, Grounding DINO, SAM and a depth network. The built-in experts use the
+feature map of a classifier instead, so that they find only its classes; there is no depth estimator.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SIDE = 448
 WHOLE = Transform((SIDE, SIDE), (SIDE, SIDE), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""The whole picture, stretched to a square: fractions on it are fractions of the picture."""
+"""The transform that stretches the whole picture to a square."""
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (20, 20, 20),
@@ -46,7 +46,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "brown": (110, 70, 40),
     "beige": (215, 190, 150),
 }
-"""Colour names in common use, each with an sRGB colour; the nearest in CIELAB wins."""
+"""Colour names with sRGB colours."""
 
 _EVERYDAY = """
 airplane bag ball bench bicycle bird boat book bottle bridge building bus camera car cat chair clock cloud coat
@@ -59,7 +59,7 @@ CONTROLS = tuple(_EVERYDAY.split())
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture, prepared for the experts."""
+    """A picture, prepared for the experts."""
 
     name: str
     digest: str
@@ -69,14 +69,13 @@ class Scene:
 
     @classmethod
     def read(cls, name: str) -> Scene:
-        """Read a file."""
         picture = read_picture(name, WHOLE)
         return cls(name, picture.digest, picture.pixels, *picture.original_size)
 
 
 @dataclass(frozen=True)
 class FoundObject:
-    """One object that an expert found."""
+    """An object that an expert found."""
 
     label: str
     box: FractionBox
@@ -87,31 +86,31 @@ class FoundObject:
 
 
 class Detector(Protocol):
-    """Finds objects in a picture, highest score first."""
+    """An expert that finds objects, highest score first."""
 
     def detect(self, scene: Scene) -> Sequence[FoundObject]: ...
 
 
 class Segmenter(Protocol):
-    """Cuts the object in a box out of ``scene.pixels`` (paper: SAM)."""
+    """An expert that segments the object in a box of ``scene.pixels`` (paper: SAM)."""
 
     def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]: ...
 
 
 class DepthEstimator(Protocol):
-    """Estimates how near every pixel of ``scene.pixels`` is, in any unit (paper: 255 minus GLPN's depth)."""
+    """An expert that estimates the nearness of every pixel in any unit (paper: 255 minus GLPN's depth)."""
 
     def nearness(self, scene: Scene) -> Float[np.ndarray, "h w"]: ...
 
 
 class Verifier(Protocol):
-    """Checks whether the picture shows the content of a phrase (paper: Grounding DINO finds a box, or none)."""
+    """An expert that checks whether a picture shows a phrase (paper: Grounding DINO)."""
 
     def supports(self, scene: Scene, phrase: str) -> bool: ...
 
 
 class BoxSegmenter:
-    """Uses the ellipse in a box as the object, if there is no segmenter."""
+    """A segmenter that returns the ellipse in a box."""
 
     def segment(self, scene: Scene, box: FractionBox) -> Bool[np.ndarray, "h w"]:
         height, width = scene.pixels.shape[:2]
@@ -124,7 +123,7 @@ class BoxSegmenter:
 
 
 def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
-    """Return the most frequent colour name of the pixels."""
+    """Return the most frequent colour name of pixels."""
     flat = pixels.reshape(-1, 3)
     if not len(flat):
         return ""
@@ -136,7 +135,7 @@ def colour_name(pixels: UInt8[np.ndarray, "*shape 3"]) -> str:
 
 
 def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """sRGB → CIELAB under D65 (IEC 61966-2-1, CIE 15)."""
+    """Convert sRGB to CIELAB under D65 (IEC 61966-2-1, CIE 15)."""
     v = rgb.astype(np.float64) / 255
     v = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -146,7 +145,7 @@ def _lab(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.ndarray, "y x 3"]:
-    """Return the middle half of a box, which shows the object more often than its corners do."""
+    """Return the middle half of a box."""
 
     def middle(low: float, high: float, n: int) -> slice:
         inset = (high - low) / 4
@@ -159,9 +158,9 @@ def covered(pixels: UInt8[np.ndarray, "h w 3"], box: FractionBox) -> UInt8[np.nd
 
 @dataclass(frozen=True)
 class CellDetector:
-    """Finds objects of a classifier's own classes: connected cells in which one class has at least ``threshold``.
+    """A detector that finds connected patches in which one class has a probability of at least ``threshold``.
 
-    Every cell, averaged with its neighbours, goes through the head as if it were the pooled picture.
+    The classifier's head is applied to every patch of the feature map, averaged with its neighbours.
     """
 
     classifier: Deciding
@@ -191,7 +190,11 @@ class CellDetector:
 
 @dataclass(frozen=True)
 class CellVerifier:
-    """Checks whether a phrase's cosine at its best cell is ``margin`` deviations above that of :data:`CONTROLS`."""
+    """A verifier that compares a phrase with the everyday objects of :data:`CONTROLS`.
+
+    The phrase is supported if its highest cosine similarity with a patch is at least ``margin`` standard deviations
+    above the mean of these objects.
+    """
 
     classifier: Deciding
     margin: float = 1.0
@@ -199,8 +202,8 @@ class CellVerifier:
     def __post_init__(self) -> None:
         if not self.classifier.encoder.has_text:
             raise DataError(
-                f"The encoder {self.classifier.encoder.name} cannot read words. Expected an image-text encoder. "
-                "Use lite0 or an open_clip model, or leave --check out."
+                f"The encoder {self.classifier.encoder.name} has no text encoder. Use lite0 or an open_clip model, or "
+                "remove --check."
             )
 
     @cached_property
@@ -221,7 +224,7 @@ class CellVerifier:
 
 
 def look_at(classifier: Deciding, name: str) -> Encoded:
-    """Encode one picture by the trunk, and return its map and pixels."""
+    """Encode one picture and return its feature map and pixels."""
     seen = next(
         encode_stream(classifier.encoder, [name], request=EncodeRequest(features=lambda _index: True, pictures=True))
     )
@@ -231,12 +234,12 @@ def look_at(classifier: Deciding, name: str) -> Encoded:
 
 
 def _cells(classifier: Deciding, features: Tensor) -> Float[Tensor, "c h w"]:
-    """The map as a grid, each cell averaged with its neighbours."""
+    """Return the feature map with each patch averaged with its neighbours."""
     return avg_pool2d(classifier.encoder.layout.to_grid(features[None]), 3, 1, 1, count_include_pad=False)[0]
 
 
 def _patches(mask: Bool[Tensor, "h w"], label: Int[Tensor, "h w"]) -> list[list[tuple[int, int]]]:
-    """Connected cells of one label, each patch once, in reading order."""
+    """Return the connected regions of equal labels."""
     from scipy.ndimage import label as connected
 
     found = []

@@ -1,4 +1,4 @@
-"""Texts of single pictures, chosen among those of the class (GIST), in files that identify pictures by their bytes."""
+"""Choose texts for pictures among the texts of their class (GIST), and read and write captions."""
 
 from __future__ import annotations
 
@@ -34,12 +34,10 @@ def read_captions(path: str | Path) -> tuple[Caption, ...]:
     try:
         lines = read_text(path).split("\n")
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {reason(error)}. Expected one object per line: {FORM}. Give another file."
-        ) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. It must have one object per line: {FORM}.") from error
     found = tuple(_caption(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     if not found:
-        raise DataError(f"{path} holds no texts. Expected one object per line: {FORM}. Write some.")
+        raise DataError(f"{path} must have at least one line: {FORM}.")
     return found
 
 
@@ -48,33 +46,27 @@ def _caption(line: str, where: str) -> Caption:
         row = json_value(line)
     except ValueError as error:
         said = getattr(error, "msg", str(error))
-        raise DataError(
-            f"{where}, is not JSON: {said}. Expected one object per line: {FORM}. Correct the line."
-        ) from error
+        raise DataError(f"{where}, must be a JSON object: {said}. For example: {FORM}.") from error
     texts = row.get("texts", row.get("text")) if isinstance(row, dict) else None
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise DataError(f"{where}, holds no texts. Expected a list of texts: {FORM}. Write some, or drop the line.")
+        raise DataError(f"{where}, must have a list of texts: {FORM}. Write some, or delete the line.")
     if not (row.get("digest") or row.get("image")):
-        raise DataError(f"{where}, names no picture. Expected a digest or an image: {FORM}. Add one.")
+        raise DataError(f"{where}, must have a digest or an image: {FORM}.")
     scores = row.get("scores", [])
     if not isinstance(scores, list) or not all(type(s) in (int, float) and math.isfinite(s) for s in scores):
-        raise DataError(
-            f"{where}, has scores that are not numbers. Expected a list with one score per text. Correct it."
-        )
+        raise DataError(f"{where}, must have a list of finite numbers as scores.")
     if scores and len(scores) != len(texts):
-        raise DataError(
-            f"{where}, has {len(scores)} scores for {len(texts)} texts. Expected one score per text. Correct it."
-        )
+        raise DataError(f"{where}, must have one score per text, got {len(scores)} scores for {len(texts)} texts.")
     label = row.get("label")
     if not isinstance(label, str | None):
-        raise DataError(f"{where}, has a label that is not text. Expected the name of a class. Correct it.")
+        raise DataError(f"{where}, must have the name of a class as label, got {label!r:.80}.")
     names = {name: str(row.get(name) or "") for name in ("image", "digest", "model", "prompt")}
     return Caption(texts=tuple(t.strip() for t in texts), label=label, scores=tuple(map(float, scores)), **names)
 
 
 def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequence[str]) -> tuple[Caption, ...]:
-    """Return the captions of these pictures, in order, found by digest or by a unique file name."""
+    """Return the captions of pictures in order, matched by digest or by unique file name."""
     by_digest = _index((c for c in captions if c.digest), lambda c: c.digest)
     by_name = _index((c for c in captions if not c.digest), lambda c: Path(c.image).name)
     files = Counter(Path(name).name for name in names)
@@ -83,17 +75,17 @@ def of_pictures(captions: Sequence[Caption], digests: Sequence[str], names: Sequ
         caption = by_digest.get(digest)
         if caption is None and (caption := by_name.get(Path(name).name)) is not None and files[Path(name).name] > 1:
             raise DataError(
-                f"{files[Path(name).name]} pictures are called {Path(name).name}, and their texts have no digest. "
-                'Expected one picture of that name. Write "digest", the SHA-256 of the file, into each line.'
+                f"{files[Path(name).name]} pictures are called {Path(name).name}, so their texts need a digest. "
+                'Write "digest", the SHA-256 of the file, into each line.'
             )
         missing += [name] if caption is None else []
         found += [] if caption is None else [caption]
     if missing:
         first = captions[0].image or captions[0].digest
         raise DataError(
-            f"{len(missing)} of {len(names)} pictures have no text, the first {missing[0]!r}. Expected a text for "
-            f"each, matched by the file's digest or name; the first text is of {first!r}. Write the missing texts, or "
-            "leave these pictures out."
+            f"{len(missing)} of {len(names)} pictures have no text, for example {missing[0]!r}. Texts are matched by "
+            f"the file's digest or name; the first text is of {first!r}. Write the missing texts, or remove these "
+            "pictures."
         )
     return tuple(found)
 
@@ -104,8 +96,7 @@ def _index(captions: Iterable[Caption], key: Callable[[Caption], str]) -> Mappin
         known = found.setdefault(key(caption), caption)
         if known.texts != caption.texts:
             raise DataError(
-                f"{caption.image or caption.digest!r} has two lines with different texts. Expected one line per "
-                "picture. Put its texts into one list."
+                f"{caption.image or caption.digest!r} has two lines with different texts. Put its texts into one list."
             )
     return found
 
@@ -115,8 +106,8 @@ class Match:
     """Settings for choosing texts; the defaults are the authors'.
 
     Attributes:
-        top: most texts per picture.
-        scale: factor on the cosines before the softmax over the class's texts.
+        top: largest number of texts per picture.
+        scale: factor of the cosine similarities before the softmax over the class's texts.
     """
 
     top: Count = 5
@@ -126,14 +117,14 @@ class Match:
         check_fields(self, "Matching")
 
     def of(self, joint: Float[Tensor, " d"], vectors: Float[Tensor, "n d"]) -> tuple[list[int], list[float]]:
-        """Return the positions of the best texts, best first, and the probability of each among all texts."""
+        """Return the indices and probabilities of the best texts in descending order."""
         fit = (self.scale * vectors @ joint).softmax(0)
         values, order = fit.sort(descending=True, stable=True)
         return order[: self.top].tolist(), values[: self.top].tolist()
 
 
 class Matcher:
-    """Texts of classes, encoded once."""
+    """A matcher that finds the best texts of a class for a picture."""
 
     def __init__(
         self, encoder: Encoder, descriptions: Descriptions, how: Match, store: FeatureStore | None = None
@@ -146,7 +137,7 @@ class Matcher:
         self.vectors = dict(zip(self.texts, parts, strict=True))
 
     def match(self, sample: Sample, seen: Encoded) -> Caption:
-        """Return the texts of one picture, from its own crop."""
+        """Return the best texts of a picture."""
         with torch.no_grad():
             joint = normalize(self.encoder.text.project(seen.pooled[:1]), dim=1)[0]
         order, scores = self.how.of(joint, self.vectors[sample.label])
@@ -162,7 +153,7 @@ def match_pictures(
     *,
     store: FeatureStore | None = None,
 ) -> Iterator[Caption | Failure]:
-    """Yield the texts of each picture, in order; an unreadable picture becomes a failure."""
+    """Yield the best texts of each picture, in order; an unreadable picture yields a failure."""
     matcher = Matcher(encoder, descriptions.limited_to(samples.classes), how or Match(), store)
     for sample, seen in zip(
         samples.items, encode_stream(encoder, [s.source for s in samples.items], store=store), strict=True
@@ -171,7 +162,7 @@ def match_pictures(
 
 
 def short_prompt(text: str) -> Prompt:
-    """Return a prompt for the traits alone, as in GIST's third step; the authors' wording is not public."""
+    """Return the prompt that shortens a text to its traits (GIST, step 3; the authors' wording is not public)."""
     system = (
         "You shorten a description of what a thing looks like to a comma-separated list of its visible traits, at most "
         "20 words. You add nothing, name nothing that is not in the text, and answer with the list alone."
@@ -180,30 +171,30 @@ def short_prompt(text: str) -> Prompt:
 
 
 def read_short(answer: str) -> str:
-    """Read a list of traits as one line.
+    r"""Read a list of traits as one line.
 
     >>> read_short(" red beak,\\n black cap. ")
     'red beak, black cap'
     """
     text = " ".join(answer.split()).strip(" .\"'")
     if not 1 <= len(text.split()) <= 60:
-        raise ValueError(f"it has {len(text.split())} words; expected 1 to 60")
+        raise ValueError(f"it must have 1 to 60 words, got {len(text.split())}")
     return text
 
 
 def shortened(caption: Caption, desk: WriterSession) -> Caption:
-    """Return the descriptions with every text shortened; a text shared by classes is sent only once."""
+    """Return the caption with its texts shortened by a writer."""
     texts = tuple(desk.ask(short_prompt(text), read_short) for text in caption.texts)
     return replace(caption, texts=texts, model=f"{caption.model}, shortened by {desk.writer.model}")
 
 
 def specificity(captions: Iterable[Caption]) -> dict[str, float]:
-    """Measure how much the texts say about the picture, and not only about its class."""
+    """Compute how much the best texts differ between pictures of the same class."""
     best: dict[str | None, Counter[str]] = defaultdict(Counter)
     for caption in captions:
         best[caption.label][caption.texts[0]] += 1
     if not best:
-        raise DataError("No picture has a text. Expected at least one. Run seewhy describe match first.")
+        raise DataError("No picture has a text. Run seewhy describe match first.")
     shares = [[n / sum(counts.values()) for n in counts.values()] for counts in best.values()]
     found = {
         "distinct": sum(map(len, shares)) / len(shares),
@@ -215,7 +206,7 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
 
 
 def say(found: Mapping[str, float]) -> str:
-    """State the result of :func:`specificity` in a sentence."""
+    """Describe the result of :func:`specificity` in a sentence."""
     return (
         f"{found['distinct']:.1f} different best texts per class; the commonest is best for "
         f"{found['commonest']:.0%} of a class's pictures; entropy {found['entropy']:.1f} bits (0 if one text is best "
@@ -234,7 +225,7 @@ def match_to_file(
     store: FeatureStore | None = None,
     force: bool = False,
 ) -> Iterator[Caption | Failure]:
-    """Write the texts of :func:`match_pictures` to a file at the end; until then the stores hold them."""
+    """Yield the texts of :func:`match_pictures` and finally write them to a file."""
     check_file(path, force=force)
     lines = []
     for found in match_pictures(encoder, samples, descriptions, how, store=store):

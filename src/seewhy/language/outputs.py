@@ -1,4 +1,4 @@
-"""Types of the JSON that language commands print."""
+"""Types of the JSON output of language commands."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ DescribeMatchOutput = DryRunOutput | DescribeMatchOutput2
 
 
 class Judgement(TypedDict):
-    author: Annotated[str, Doc("who judged")]
-    first: Annotated[str, Doc("one text")]
-    second: Annotated[str, Doc("the other")]
+    author: Annotated[str, Doc("name of the person who judged")]
+    first: Annotated[str, Doc("name of one text")]
+    second: Annotated[str, Doc("name of the other text")]
     swapped: Annotated[bool, Doc("whether the second text was on the left")]
     answers: Annotated[dict[str, int], Doc("for each question, from 2 to −2 for the first text")]
     seconds: Annotated[float, Doc("active time in seconds")]
@@ -73,13 +73,13 @@ class AnnotationOutput(TypedDict):
     objects: Annotated[list[BoxedObject], Doc("objects of the last version")]
     text: Annotated[str, Doc("text on the whole picture, from the last version")]
     left_out: Annotated[list[str], Doc("objects that the text does not name")]
-    finished: Annotated[str | None, Doc("why it counts as finished")]
+    finished: Annotated[str | None, Doc("reason why the text is finished, or `null`")]
     versions: Annotated[list[Version], Doc("all versions")]
     judgements: Annotated[list[Judgement], Doc("the last judgement of each person on each pair of texts")]
 
 
 class AnnotateOutput(TypedDict):
-    """The JSON object that ``seewhy app --annotate --json`` prints: exported or imported data, or the page."""
+    """The JSON object that ``seewhy app --annotate --json`` prints."""
 
     file: NotRequired[Annotated[str, Doc("with `--export`: the file")]]
     address: NotRequired[Annotated[str, Doc("address of the page, without `--export`")]]
@@ -91,10 +91,10 @@ class DescribeImagesOutput2(TypedDict):
     digest: Annotated[str, Doc("SHA-256 of the file")]
     width: Annotated[Count, Doc("width of the upright picture in pixels")]
     height: Annotated[Count, Doc("height of the upright picture in pixels")]
-    draft: Annotated[str, Doc("the text before")]
-    description: Annotated[str, Doc("the text after")]
+    draft: Annotated[str, Doc("text before the correction")]
+    description: Annotated[str, Doc("text after the correction")]
     obj_from_desc: Annotated[list[str], Doc("objects that the draft names")]
-    del_obj_from_desc: Annotated[list[str], Doc("those of them that the picture does not confirm")]
+    del_obj_from_desc: Annotated[list[str], Doc("objects of the draft that the picture does not confirm")]
     extr_obj_from_img: Annotated[list[str], Doc("objects found with their colours, highest score first")]
     bounding_boxes: list[tuple[float, float, float, float]]
     size: Annotated[list[Count | None], Doc("size of each object in pixels")]
@@ -103,7 +103,7 @@ class DescribeImagesOutput2(TypedDict):
     added: Annotated[list[str], Doc("objects that the draft did not name")]
     kept: Annotated[str, Doc("why the draft was not changed, or empty")]
     made_by: Annotated[str, Doc("the model, the drafts and the settings")]
-    known: NotRequired[Annotated[bool, Doc("whether the line existed already")]]
+    known: NotRequired[Annotated[bool, Doc("whether the file had the picture already")]]
 
 
 DescribeImagesOutput = DryRunOutput | DescribeImagesOutput2

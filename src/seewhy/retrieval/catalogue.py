@@ -1,9 +1,7 @@
-"""What an index knows beside its vectors: names, digests, classes, thumbnails, settings. SQLite, write-ahead.
+"""The SQLite database of an index: names, digests, classes, thumbnails and settings.
 
-One transaction is one step: readers see the last finished one, while one writer works. What is read is checked, by its
-types and by sums: every item and every small picture has a CRC-32, row and class of all items have one together, and
-what the index says of itself ends in a line of 32 blanks and tabs, the bits of its CRC-32, which no reader of JSON
-sees. Catalogues of earlier versions have none of these until something is added.
+Every item, thumbnail and setting has a CRC-32 checksum. The checksum of a setting is stored as 32 blanks and tabs after
+its JSON text.
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ _FACTS: dict[str, Any] = {
     "whitening": _Whitening | None,
     "approximate": Any,  # of an earlier version, which is not read
 }
-"""What an index says of itself; what is not checked here would show later as a wrong answer, or as a file elsewhere."""
+"""Types of the settings in the catalogue."""
 
 
 @cache
@@ -89,21 +87,19 @@ def _adapter(key: str) -> TypeAdapter[Any]:
 
 
 def check(key: str, value: Any) -> None:
-    """Check a setting that an index stores about itself, and raise ``ValueError`` if it is not valid."""
+    """Check a setting of the index; raise ``ValueError`` if it is not valid."""
     try:
         _adapter(key).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = " ".join(map(str, (key, *first["loc"])))
-        raise ValueError(
-            f"its {place} is {str(first['input'])[:60]!r}, which SeeWhy does not write: {first['msg']}"
-        ) from None
+        raise ValueError(f"its {place} has the invalid value {str(first['input'])[:60]!r}: {first['msg']}") from None
     if key == "settings":
         kinds = {f.name: type(f.default) for f in fields(Settings)}
         for name, setting in value.items():
             allowed = (float, int) if kinds.get(name) is float else (kinds.get(name),)
             if name not in GONE and type(setting) not in allowed:
-                raise ValueError(f"its setting {name} is {setting!r}")
+                raise ValueError(f"its setting {name} has the invalid value {setting!r}")
         Settings.kept(value)
 
 
@@ -116,18 +112,18 @@ def _pair_sum(row: int, label: str) -> int:
 
 
 def _totals(pairs: Sequence[tuple[int, str]]) -> dict[str, int]:
-    """Of all items: how many, and the sum of the CRC-32 of each one's row and class, modulo 2³²."""
+    """Compute the number of items and the sum of the CRC-32 of their rows and classes, modulo 2³²."""
     return {"n": len(pairs), "sum": sum(_pair_sum(*pair) for pair in pairs) % 2**32}
 
 
 def _sealed(text: str) -> str:
-    """A text of JSON with its sum behind it, which readers of JSON pass over."""
+    """Append a checksum to a JSON text, as white space that JSON parsers ignore."""
     return f"{text}\n{format(zlib.crc32(text.encode()), '032b').translate(_BITS)}"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of the index: a number that is never reused, the row of its vectors, name, SHA-256 and class."""
+    """A picture of the index: its permanent number, the row of its vectors, its name, SHA-256 and class."""
 
     id: int
     row: int
@@ -141,7 +137,7 @@ class Item:
 
 
 class Catalogue:
-    """The database of an index. A writer waits a limited number of seconds for another writer to finish."""
+    """The database of an index; ``wait`` is the longest time in seconds to wait for another writer."""
 
     def __init__(self, folder: Path, wait: float = 60.0) -> None:
         self.folder = folder
@@ -161,13 +157,13 @@ class Catalogue:
                 "s. You can search meanwhile. Add the pictures when it has finished."
             )
         return DataError(
-            f"The index {self.folder} cannot be used: {error}. Free some disk space, or make it again from the "
+            f"The index {self.folder} cannot be used: {error}. Free some disk space, or rebuild it from the "
             f"pictures: seewhy index PHOTOS -o {self.folder}"
         )
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction: either all of it is kept, or nothing."""
+        """Open a write transaction."""
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -187,7 +183,7 @@ class Catalogue:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Open a read transaction: everything read inside it belongs to the same step."""
+        """Open a read transaction."""
         with self._lock:
             self._run("BEGIN")
             try:
@@ -203,7 +199,7 @@ class Catalogue:
             raise self._problem(error) from error
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return one setting that the index stores about itself, after checking it."""
+        """Return a setting of the index after checking it."""
         rows = self._run("SELECT value FROM meta WHERE key = ?", (key,))
         if not rows:
             return default
@@ -211,7 +207,7 @@ class Catalogue:
             text = rows[0][0]
             if _SEAL.search(text) is not None:  # an earlier version wrote none
                 if _sealed(text[:-33]) != text:
-                    raise ValueError("its contents are not what SeeWhy wrote")
+                    raise ValueError("its settings do not match their checksum")
                 text = text[:-33]
             value = parse_json(text)
             check(key, value)
@@ -220,13 +216,12 @@ class Catalogue:
         return value
 
     def need(self, key: str) -> Any:
-        """Return a setting that every index stores, and fail if it is missing."""
+        """Return a required setting; raise ``DataError`` if it is missing."""
         if (value := self.get(key)) is None:
             raise self._problem(f"it has no entry {key}")
         return value
 
     def set(self, **facts: Any) -> None:
-        """Store a setting of the index."""
         for key, value in facts.items():
             self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _sealed(json.dumps(value))))
 
@@ -236,7 +231,7 @@ class Catalogue:
 
     @property
     def has_sums(self) -> bool:
-        """Whether the index has checksums; an earlier version of SeeWhy stored none."""
+        """Whether the index has checksums."""
         return self.get("totals") is not None
 
     def known(self, column: str, values: Sequence[str]) -> dict[str, Item]:
@@ -244,14 +239,14 @@ class Catalogue:
         return {getattr(item, column): item for item in self._items(column, values)}
 
     def at_rows(self, rows: Sequence[int]) -> dict[int, Item]:
-        """Find items by their rows, among the rows in use."""
+        """Find items by their rows; raise ``DataError`` if a row has no item."""
         items = {item.row: item for item in self._items("row", rows)}
         if missing := set(rows) - items.keys():
             raise self._problem(f"the picture of row {min(missing)} is missing")
         return items
 
     def items(self) -> Iterator[Item]:
-        """Yield every item, in the order in which it was added."""
+        """Yield all items in the order in which they were added."""
         yield from map(self._item, self._run(f"{_ITEMS} ORDER BY i.id"))
 
     def _items(self, column: str, values: Sequence[Any]) -> Iterator[Item]:
@@ -261,17 +256,17 @@ class Catalogue:
             yield from map(self._item, self._run(f"{_ITEMS} {where}", part))
 
     def _item(self, row: tuple) -> Item:
-        """SQLite keeps any kind of value in any column."""
+        """Convert a database row to an :class:`Item` after checking its types and checksum."""
         *values, kept = row
         if [type(value) for value in values] != [int, int, str, str, str]:
-            raise self._problem(f"a picture is kept as {str(values)[:60]}")
+            raise self._problem(f"an entry has the wrong types: {str(values)[:60]}")
         item = Item(*values)
         if kept != item.sum and self.has_sums:
-            raise self._problem(f"the entry of {item.name!r:.80} is not what SeeWhy wrote")
+            raise self._problem(f"the entry of {item.name!r:.80} does not match its checksum")
         return item
 
     def _scan(self) -> tuple[np.ndarray, list[str]]:
-        """Row and class of every item, by row, once for each step; that none is missing or changed is known of all."""
+        """Return the rows and classes of all items, sorted by row, after checking them against the checksum."""
         if not self._db.in_transaction:
             with self.reading():
                 return self._scan()
@@ -279,15 +274,15 @@ class Catalogue:
         if self._scanned is None or self._scanned[0] != version:
             pairs, n = self._run("SELECT row, label FROM items NOT INDEXED"), self.get("n_rows", 0)
             if not all(type(row) is int and 0 <= row < n and isinstance(label, str) for row, label in pairs):
-                raise self._problem(f"a picture has no row from 0 to {n - 1}, or its class is not text")
+                raise self._problem(f"the row of a picture is not from 0 to {n - 1}, or its class is not text")
             if (totals := self.get("totals")) is not None and totals != _totals(pairs):
-                raise self._problem("pictures are missing, or are not what SeeWhy wrote")
+                raise self._problem("its pictures do not match their checksum")
             pairs.sort()
             self._scanned = version, np.array([row for row, _ in pairs], np.int64), [label for _, label in pairs]
         return self._scanned[1:]
 
     def rows(self, labels: Sequence[str] | None = None) -> np.ndarray:
-        """Return the rows in use in rising order, as int64; with ``labels``, only those of these classes."""
+        """Return the rows in use as int64 in ascending order, or only those of the classes in ``labels``."""
         rows, every = self._scan()
         if labels is None:
             return rows
@@ -295,20 +290,19 @@ class Catalogue:
         return rows[np.fromiter((label in wanted for label in every), bool, len(every))]
 
     def labels(self) -> dict[str, int]:
-        """Return the classes and the number of pictures in each."""
+        """Return the number of pictures in each class."""
         return dict(sorted(Counter(self._scan()[1]).items()))
 
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
-        """Return the thumbnails of these items, as JPEG."""
         query = "SELECT i.id, t.jpeg, s.jpeg FROM items i LEFT JOIN thumbnails t USING (id) LEFT JOIN sums s USING (id)"
         rows = self._run(f"{query} WHERE i.id IN ({','.join('?' * len(ids))})", ids)
         for item, jpeg, kept in rows:
             if not isinstance(jpeg, bytes | None) or (kept != _jpeg_sum(jpeg) and self.has_sums):
-                raise self._problem(f"the thumbnail {item} is not what SeeWhy wrote")
+                raise self._problem(f"the thumbnail {item} does not match its checksum")
         return {item: jpeg for item, jpeg, _ in rows if jpeg is not None}
 
     def put(self, rows: Iterable[tuple[int, str, str, str, bytes | None]]) -> None:
-        """Store row, name, digest, class and thumbnail of pictures; a known name gets the new values."""
+        """Insert or replace pictures, given as row, name, digest, class and thumbnail."""
         gone: list[Item] = []
         added: list[Item] = []
         for row, name, digest, label, jpeg in rows:
@@ -328,7 +322,7 @@ class Catalogue:
         self._count(gone, added)
 
     def change(self, item: int, *, name: str, label: str) -> None:
-        """Change the name or class of a picture whose content stays the same."""
+        """Change the name and class of a picture."""
         (before,) = self._items("id", [item])
         now = replace(before, name=name, label=label)
         self._run("UPDATE items SET name = ?, label = ? WHERE id = ?", (name, label, item))
@@ -336,7 +330,6 @@ class Catalogue:
         self._count([before], [now])
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Remove pictures."""
         gone = list(self._items("id", ids))
         for item in gone:
             for table in ("items", "thumbnails", "sums"):
@@ -363,7 +356,7 @@ class Catalogue:
         self._scanned = None
 
     def add_sums(self) -> None:
-        """Add checksums of the present content, where an earlier version of SeeWhy stored none."""
+        """Add checksums to an index of an earlier version."""
         items = list(self.items())
         for item in items:
             ((jpeg,),) = self._run("SELECT jpeg FROM thumbnails WHERE id = ?", (item.id,)) or ((None,),)
@@ -371,7 +364,7 @@ class Catalogue:
         self.set(totals=_totals([(item.row, item.label) for item in items]))
 
     def damage(self) -> str:
-        """Read the whole catalogue and name what differs from what was written; empty if it is intact."""
+        """Check the whole catalogue and describe the damage, if any."""
         try:
             wrong = [text for (text,) in self._run("PRAGMA integrity_check(3)") if text != "ok"]
             if wrong:

@@ -1,4 +1,4 @@
-"""Index: a folder of pictures that can be searched by picture, by words, or by both."""
+"""Search a folder of pictures by picture, by words, or by both."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from .vectors import Column, Nearest, Snapshot, Whitening, check_names, columns_
 from .writing import Adding, Change, Entry, append, tidy
 
 SHOWN = 5
-"""How many damaged rows of a column an error names."""
+"""Largest number of damaged rows that an error lists."""
 
 
 def _files(catalogue: Catalogue) -> Iterator[Checked]:
-    """What of an index is not as it was written, after reading every byte that an answer can hang on."""
+    """Check all files of an index and yield one result per file."""
     if damage := catalogue.damage():
         yield Checked(FILE, damage)
         return
@@ -58,11 +58,11 @@ def _check_rows(column: Column, catalogue: Catalogue) -> None:
     if wrong:
         more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         named = ", ".join(str(row + 1) for row in wrong[:SHOWN])
-        raise DataError(f"row {named}{more} is not what SeeWhy wrote, or its checksum in {column.sums.name} is not")
+        raise DataError(f"row {named}{more} does not match its checksum in {column.sums.name}")
 
 
 def _reason(read: Callable[[], object]) -> str:
-    """Why something cannot be read; empty where it can."""
+    """Return the reason why a file cannot be read, or an empty string."""
     try:
         read()
     except (DataError, OSError) as error:
@@ -71,11 +71,11 @@ def _reason(read: Callable[[], object]) -> str:
 
 
 def check_place(folder: str | Path) -> Path:
-    """Return the folder if it holds an index or can hold one; checked before the work begins."""
+    """Check that a folder has an index or is free for a new one, and return its path."""
     folder = check_folder(Path(folder))
     if folder.exists() and any(folder.iterdir()) and not check(folder / FILE, CATALOGUE):
         raise ForeignFileError(
-            f"{folder} exists and is not a SeeWhy index. Expected an index or a new name. Give another name."
+            f"{folder} must be a SeeWhy index or a new folder, but it has other files. Give another name."
         )
     return folder
 
@@ -83,9 +83,7 @@ def check_place(folder: str | Path) -> Path:
 class Index:
     """An index of pictures that can be searched by picture and by words.
 
-    A search compares all pictures. One process may write while others search; when :meth:`add` returns, its pictures
-    are on disk.
-
+    One process may write while others search. When :meth:`add` returns, its pictures are on disk.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue, encoder: Encoder | str | None, engine: str) -> None:
@@ -108,19 +106,18 @@ class Index:
         width: int = 0,
         fingerprint: str = "",
     ) -> Index:
-        """Make an empty index, or open an existing one with the same settings.
+        """Create an index, or open an existing one with the same settings.
 
         Args:
-            folder: its folder, made if missing.
-            encoder: the encoder of the pictures; left out, the index takes vectors made elsewhere.
-            settings: what is kept of each picture.
-            width: numbers per vector, if there is no encoder.
-            fingerprint: fingerprint of the model that made the vectors, if there is no encoder.
-
+            folder: folder of the index.
+            encoder: encoder of the pictures; ``None`` makes an index for precomputed vectors.
+            settings: what the index stores per picture.
+            width: dimension of the precomputed vectors.
+            fingerprint: fingerprint of the model that computed the vectors.
         """
         folder, settings = check_place(folder), settings or Settings()
         if encoder is None and width < 1:
-            raise InputError("Neither an encoder nor a width was given. Expected one of them. Pass encoder=….")
+            raise InputError("Pass encoder=…, or width=… for precomputed vectors.")
         catalogue = Catalogue(make_folder(folder))
         with catalogue.writing():
             if catalogue.get("format") is None:
@@ -135,9 +132,9 @@ class Index:
         there, asked = asdict(Settings.kept(catalogue.need("settings"))), asdict(settings)
         if other := [k for k in asked if there[k] != asked[k]]:
             raise DataError(
-                f"{folder} was made with {', '.join(f'{k}={there[k]!r}' for k in other)}, not "
-                f"{', '.join(f'{k}={asked[k]!r}' for k in other)}. Expected the index's own settings. Use those, "
-                "or make another index with -o."
+                f"The settings of {folder} must be {', '.join(f'{k}={there[k]!r}' for k in other)}, got "
+                f"{', '.join(f'{k}={asked[k]!r}' for k in other)}. Use the index's settings, or make another index "
+                "with -o."
             )
         catalogue.close()
         return cls.open(folder, encoder)
@@ -147,29 +144,26 @@ class Index:
         """Open an index.
 
         Args:
-            folder: a folder that :meth:`create` made.
-            encoder: the encoder or its name; by default the embedded one that the index names, opened when needed.
-            engine: the engine that runs it; without a precision, an index made in float32 stays in float32.
+            folder: folder of an existing index.
+            encoder: encoder or its name; default: the embedded encoder that the index names, loaded when needed.
+            engine: engine of the encoder; without a precision, a float32 index stays in float32.
         """
         folder = Path(folder)
         if not (folder / FILE).is_file():
-            raise DataError(
-                f"{folder} is not a SeeWhy index. Expected a folder made by seewhy index. Make one: seewhy index "
-                f"PHOTOS -o {folder}"
-            )
+            raise DataError(f"{folder} is not a SeeWhy index. Make one: seewhy index PHOTOS -o {folder}")
         catalogue = Catalogue(folder)
         written = catalogue.get("format")
         if written != FORMAT:
             raise DataError(
-                f"{folder} has the index format {written!r}, and this SeeWhy reads {FORMAT}. Update SeeWhy (pip "
-                "install -U seewhy), or make the index again."
+                f"The index format of {folder} must be {FORMAT}, got {written!r}. Update SeeWhy (pip install -U "
+                "seewhy), or make the index again."
             )
         check_names(catalogue)
         return cls(folder, catalogue, encoder, engine)
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of the pictures."""
+        """The encoder of the pictures, loaded when first used."""
         if self._encoder is None:
             self._encoder = self._find_encoder()
         return self._encoder
@@ -178,8 +172,7 @@ class Index:
         about = self._catalogue.need("encoder")
         if about["encoder"] is None and not isinstance(self._named, Encoder):
             raise ModelError(
-                f"{self.folder} holds vectors that were made elsewhere, so SeeWhy cannot encode a picture for it. "
-                "Expected vectors. Search with a vector instead."
+                f"The index {self.folder} has precomputed vectors and no encoder. Search with a vector instead."
             )
         exact = ":f32" if about.get("precision") == "float32" and ":" not in self._engine else ""
         return saved_encoder(
@@ -199,14 +192,14 @@ class Index:
         progress: Progress | None = None,
         total: int | None = None,
     ) -> Change:
-        """Add pictures; those already in the index are not encoded again.
+        """Add pictures that are not in the index yet.
 
-        A picture is identified by the bytes of its file. The same bytes under another name are a copy, which changes
-        nothing, or a renamed file if the first one is gone. Other bytes under a known name replace the old ones.
+        A picture is identified by its file's bytes. A copy under another name is skipped, and a renamed file gets its
+        new name. A changed file under a known name replaces the old picture.
 
         Args:
             entries: pictures, or entries with classes.
-            store: where encoded pictures are kept and found.
+            store: cache of encoded pictures.
             progress: callback for progress and unreadable pictures.
             total: number of pictures, for the progress bar.
         """
@@ -216,18 +209,18 @@ class Index:
         return done
 
     def add_seen(self, seen: Iterable[Encoded], *, progress: Progress | None = None) -> Change:
-        """Add pictures that this index's encoder has already encoded; existing ones stay."""
+        """Add pictures that the index's encoder has already encoded."""
         done = Adding(self._catalogue, self.encoder, self.settings, None, progress or Progress()).add_seen(seen)
         tidy(self._catalogue, self.settings)
         return done
 
     def add_vectors(self, vectors: Float[Tensor, "n d"], names: Sequence[str], labels: Sequence[str] = ()) -> None:
-        """Add vectors made elsewhere to an index without an encoder; known names get the new vectors."""
+        """Add precomputed vectors to an index without an encoder; vectors with known names are replaced."""
         width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
             raise InputError(
-                f"{tuple(vectors.shape)} vectors and {len(set(names))} different names were given. Expected one "
-                f"different name per vector, and {width} numbers per vector. Correct them."
+                f"vectors must have the shape (n, {width}) and names must be n different names, got "
+                f"{tuple(vectors.shape)} and {len(set(names))} different names."
             )
         labels = labels or [""] * len(names)
         with self._catalogue.writing():
@@ -239,7 +232,7 @@ class Index:
         tidy(self._catalogue, self.settings)
 
     def remove(self, names: Iterable[str | Path]) -> int:
-        """Remove pictures, by file name or by folder."""
+        """Remove pictures by file name or folder; return their number."""
         asked = {one for n in names for one in (str(n), os.path.abspath(n))}
         below = tuple(n.rstrip(os.sep) + os.sep for n in asked if os.path.isabs(n))
         with self._catalogue.writing():
@@ -249,16 +242,16 @@ class Index:
         return len(found)
 
     def remove_missing(self) -> int:
-        """Remove pictures whose files are gone."""
+        """Remove pictures whose files no longer exist; return their number."""
         gone = [i.name for i in self._catalogue.items() if os.path.isabs(i.name) and not os.path.exists(i.name)]
         return self.remove(gone) if gone else 0
 
     def rebuild(self) -> None:
-        """Reclaim the space of removed pictures, and fit whitening again."""
+        """Free the space of removed pictures and refit the whitening."""
         tidy(self._catalogue, self.settings, rebuild=True)
 
     def verify(self) -> Verification:
-        """Check every byte that an answer can depend on; a search checks only what it reads, once per process."""
+        """Check every file of the index."""
         with self._catalogue.reading():
             return Verification(str(self.folder), tuple(_files(self._catalogue)))
 
@@ -271,19 +264,20 @@ class Index:
         collapse: float | None = 0.97,
         levels: int = 3,
     ) -> Results:
-        """Find pictures.
+        """Find similar pictures.
 
         Args:
-            query: a picture, or a question with words and several pictures.
-            k: number of results.
-            labels: search only pictures of these classes.
-            collapse: cosine above which a picture counts as a copy of a result and is listed under it; ``None`` shows
-                all. The query's own file is never shown.
-            levels: levels of the query's spatial parts, in an index with parts; the paper uses 3, and 4 in the index.
+            query: picture, or a :class:`Query` of words and pictures.
+            k: number of results, at least 1.
+            labels: classes to search in; default: all.
+            collapse: cosine similarity, -1 to 1, above which a picture counts as a copy of a result and is listed under
+                it; ``None`` lists all results. The query's own file is never a result.
+            levels: levels of spatial parts of the query, in an index with parts; the paper uses 3 for queries and 4 for
+                the index.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(
-                f"k is {k} and collapse is {collapse}. Expected k from 1, and a cosine for collapse. Change them."
+                f"k must be at least 1 and collapse from -1 to 1 or None, got k={k} and collapse={collapse}."
             )
         asked = query if isinstance(query, Query) else Query(query)
         with self._reading() as snapshot:
@@ -293,7 +287,7 @@ class Index:
     def nearest(
         self, vector: Float[Tensor, " d"], k: int = 10, *, labels: Sequence[str] | None = None
     ) -> tuple[list[str], Nearest]:
-        """Return the names nearest to a vector made elsewhere, without thumbnails or collapsing."""
+        """Return the names of the ``k`` nearest pictures to a precomputed vector, and their scores and rows."""
         with self._reading() as snapshot:
             rows = None if labels is None else self._catalogue.rows(labels)
             found = snapshot.top("look", normalize(vector, dim=0), k, rows=rows)
@@ -302,7 +296,7 @@ class Index:
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
-        """One finished step, and no other one until the end of the block."""
+        """Yield a snapshot of the index."""
         for _ in range(10):
             with self._catalogue.reading():
                 version = self._catalogue.get("version", 0)
@@ -322,23 +316,21 @@ class Index:
         """Return the vectors of a column, in the order of :meth:`names`."""
         with self._reading() as snapshot:
             if column not in snapshot.matrices:
-                raise InputError(
-                    f"There is no column {column!r}. Expected one of {', '.join(snapshot.matrices)}. Name one of them."
-                )
+                raise InputError(f"column must be one of {', '.join(snapshot.matrices)}, got {column!r}.")
             return torch.from_numpy(np.array(snapshot.matrices[column][snapshot.rows]))
 
     def names(self) -> list[str]:
-        """Return the file names, in the order of their vectors."""
+        """Return the file names of all pictures, in the order of :meth:`vectors`."""
         with self._reading() as snapshot:
             items = self._catalogue.at_rows(snapshot.rows.tolist())
             return [items[r].name for r in snapshot.rows.tolist()]
 
     def labels(self) -> dict[str, int]:
-        """Return the classes with their numbers of pictures; pictures without a class count under the empty name."""
+        """Return the number of pictures per class; pictures without a class have the empty name."""
         return self._catalogue.labels()
 
     def describe(self) -> dict[str, Any]:
-        """Return size, settings and origin of the index."""
+        """Return the size, settings and encoder of the index."""
         about = self._catalogue.need("encoder")
         return {
             "n": len(self),
@@ -357,13 +349,12 @@ class Index:
         return f"Index({str(self.folder)!r}, {len(self)} pictures, {self._catalogue.need('encoder')['encoder']!r})"
 
     def close(self) -> None:
-        """Close the files."""
         self._snapshot = None
         self._catalogue.close()
 
 
 def _widths(encoder: Encoder | None, settings: Settings, width: int) -> dict[str, int]:
-    """Columns and their widths; whitening adds its own when it is fitted."""
+    """Return the names and dimensions of the columns to store."""
     if encoder is None:
         return {"look": width}
     height, wide = encoder.transform.input_size

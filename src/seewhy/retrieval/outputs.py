@@ -1,4 +1,4 @@
-"""Types of the JSON that search commands print."""
+"""Types of the JSON output of search commands."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class IndexOutput(TypedDict):
     n: Annotated[Count, Doc("pictures in the index")]
     labels: Annotated[Count, Doc("number of classes")]
     version: Annotated[Count, Doc("version of the index; grows with every change")]
-    encoder: Annotated[str | None, Doc("the encoder; `null` for vectors made elsewhere")]
+    encoder: Annotated[str | None, Doc("name of the encoder; `null` for precomputed vectors")]
     fingerprint: Annotated[str, Doc("fingerprint of its weights and preprocessing")]
-    columns: Annotated[dict[str, Count], Doc("for each column kept, the numbers per picture")]
-    settings: Annotated[dict[str, Any], Doc("what the index was made with")]
-    notes: Annotated[list[str], Doc("what the user should know")]
+    columns: Annotated[dict[str, Count], Doc("dimension of each stored column")]
+    settings: Annotated[dict[str, Any], Doc("settings of the index")]
+    notes: Annotated[list[str], Doc("notes for the user")]
     failures: Annotated[Failures, Doc("pictures that could not be read")]
 
 
@@ -35,9 +35,9 @@ class Query(TypedDict):
     like: Annotated[list[str], Doc("pictures that results should resemble")]
     text: Annotated[str, Doc("words that results should match; may be empty")]
     unlike: Annotated[list[str], Doc("pictures that results should not resemble")]
-    unlike_weight: Annotated[float, Doc("weight of these")]
+    unlike_weight: Annotated[float, Doc("weight of `unlike` and `without`")]
     without: Annotated[str, Doc("words that results should not match; may be empty")]
-    weight: Annotated[float, Doc("weight of the words, the pictures' being 1")]
+    weight: Annotated[float, Doc("weight of the words, relative to 1 for the pictures")]
 
 
 class SearchOutput(TypedDict):
@@ -45,8 +45,8 @@ class SearchOutput(TypedDict):
 
     query: Annotated[Query, Doc("the query")]
     n: Annotated[Count, Doc("pictures in the index")]
-    n_searched: Annotated[Count, Doc("pictures of the classes searched")]
-    column: Annotated[Literal["look", "whitened", "words"], Doc("the column compared")]
+    n_searched: Annotated[Count, Doc("number of pictures searched")]
+    column: Annotated[Literal["look", "whitened", "words"], Doc("column in which pictures are compared")]
     version: Annotated[Count, Doc("version of the index; grows with every change")]
     encoder: Annotated[str, Doc("the encoder")]
     fingerprint: Annotated[str, Doc("fingerprint of its weights and preprocessing")]

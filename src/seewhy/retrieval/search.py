@@ -1,4 +1,4 @@
-"""From a query to results: its vector, the nearest rows, grouped copies, and compared parts."""
+"""Search an index: compute the query vector, find the nearest rows, compare spatial parts and group copies."""
 
 from __future__ import annotations
 
@@ -31,29 +31,35 @@ if TYPE_CHECKING:
     from ..encoders.base import Encoder
 
 One = str | Path | Image.Image | np.ndarray
-"""One picture: a file name, or pixels in memory."""
+"""A picture: a file name or pixels in memory."""
 N_SPATIAL = 500
-"""Number of pictures whose parts are compared: those that are nearest as whole pictures."""
+"""Number of nearest pictures whose spatial parts are compared."""
 
 
 @dataclass(frozen=True)
 class Query:
     """A query to an index.
 
-    With pictures alone, ``q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))`` with ``u`` for unit length. If the
-    query has pictures to avoid, the index's mean picture is first subtracted from both sides (Rocchio's formula).
-    With words, ``q = u(u(x) + weight · u(y))`` in the space shared with text (ALIGN, Jia et al. 2021, arXiv
-    2102.05918, section 5.4), and words and pictures to avoid are subtracted.
+    With pictures only, the query vector is
+
+        q = u(mean_i u(x_i) − unlike_weight · mean_j u(z_j))
+
+    where ``u`` scales to unit length, ``x_i`` are the vectors of ``like`` and ``z_j`` those of ``unlike``. If there are
+    pictures in ``unlike``, the mean vector of the index is first subtracted from all vectors (Rocchio's formula). With
+    words, it is
+
+        q = u(u(x) + weight · u(y))
+
+    in the space shared with text (ALIGN, Jia et al. 2021, arXiv 2102.05918, section 5.4). The vectors of ``unlike`` and
+    ``without`` are subtracted from the sum.
 
     Attributes:
-        like: pictures that results should resemble: file names or pixels, one or several.
-        text: words that results should match; empty for none.
+        like: picture or pictures that results should resemble, as file names or pixels.
+        text: words that results should match; may be empty.
         unlike: pictures that results should not resemble.
         without: words that results should not match.
-        weight: weight of the words; the pictures have weight 1. The paper found 2 best and 1 good; on groceries with
-            the embedded encoder 1 was better than 2 (docs/search.md).
-        unlike_weight: weight of the pictures and words that results should not resemble.
-
+        weight: weight of the words, at least 0, relative to 1 for the pictures (paper: 2); see docs/search.md.
+        unlike_weight: weight of ``unlike`` and ``without``, at least 0.
     """
 
     like: One | Sequence[One] = ()
@@ -65,12 +71,10 @@ class Query:
 
     def __post_init__(self) -> None:
         if not self.pictures and not self.text.strip():
-            raise InputError(
-                "Nothing to search for was given. Expected a picture, words, or both. Give --image or --text."
-            )
+            raise InputError("A query needs a picture, words, or both. Give --image or --text.")
         if self.weight < 0 or self.unlike_weight < 0:
             raise InputError(
-                f"A weight is negative ({self.weight}, {self.unlike_weight}). Expected numbers from 0. Change it."
+                f"weight and unlike_weight must be at least 0, got {self.weight} and {self.unlike_weight}."
             )
 
     @property
@@ -86,7 +90,7 @@ class Query:
         return bool(self.text.strip() or self.without.strip())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the query, for pages and JSON; pictures in memory are given by their position."""
+        """Return the query as JSON."""
         return {**vars(self), "like": _names(self.pictures), "unlike": _names(self.unlike_pictures)}
 
 
@@ -101,7 +105,7 @@ def _names(pictures: Sequence[One]) -> list[str]:
 def by_pictures(
     like: Float[Tensor, "a d"], unlike: Float[Tensor, "b d"], weight: float, mean: Float[Tensor, " d"]
 ) -> Float[Tensor, " d"]:
-    """Return the query vector from pictures alone; the index's mean is used only with ``unlike``."""
+    """Compute the query vector from pictures."""
     if not len(unlike):
         return normalize(like.mean(0), dim=0)
     wanted, unwanted = (like - mean).mean(0), (unlike - mean).mean(0)
@@ -113,7 +117,7 @@ def composed(
     words: tuple[Float[Tensor, " d"] | None, Float[Tensor, " d"] | None],
     query: Query,
 ) -> Float[Tensor, " d"]:
-    """Return the query vectors from words, or from words and pictures: unit vectors to resemble, and to avoid."""
+    """Compute the query vector from words, or from words and pictures."""
     nothing = torch.zeros(len(words[0] if words[0] is not None else pictures[0][0]))
     like, unlike = (normalize(p.mean(0), dim=0) if len(p) else nothing for p in pictures)
     text, without = (normalize(w, dim=0) if w is not None else nothing for w in words)
@@ -122,22 +126,22 @@ def composed(
 
 @dataclass(frozen=True)
 class Hit(Result):
-    """One result, with its thumbnail as JPEG if the index keeps one."""
+    """A search result with its JPEG thumbnail, if the index has thumbnails."""
 
     id: Annotated[Count, Doc("number in the index")]
     image: Annotated[str, Doc("file name")]
     label: Annotated[str, Doc("its class; may be empty")]
     cosine: Annotated[float, Doc("cosine with the query"), Json(digits=6)]
     distance: Annotated[
-        float | None, Doc("with parts: distance 0…2, which decides the order"), Json(digits=6, optional=True)
+        float | None, Doc("distance of spatial parts, 0…2, by which results are sorted"), Json(digits=6, optional=True)
     ] = None
-    copies: Annotated[tuple[str, ...], Doc("near-duplicates that are not listed")] = ()
+    copies: Annotated[tuple[str, ...], Doc("near-duplicates, which are listed only here")] = ()
     thumbnail: Annotated[bytes, HIDDEN] = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, repr=False)
 class Results(Page):
-    """The pictures found, nearest first; ``data`` is the documented JSON (docs/search.md), ``hits`` have thumbnails."""
+    """The results of a search, nearest first; docs/search.md describes ``data``."""
 
     hits: tuple[Hit, ...] = ()
 
@@ -149,7 +153,7 @@ class Results(Page):
 
 @dataclass(frozen=True)
 class Searching:
-    """One search in one finished step of an index, inside :meth:`Catalogue.reading`."""
+    """A search in a snapshot of an index, inside :meth:`Catalogue.reading`."""
 
     catalogue: Catalogue
     snapshot: Snapshot
@@ -181,7 +185,7 @@ class Searching:
 
     def _rows(self, labels: Sequence[str] | None) -> Int[np.ndarray, " m"] | None:
         if not len(self.snapshot.rows):
-            raise DataError("The index has no pictures. Expected at least one. Add some: seewhy index PHOTOS -o IDX")
+            raise DataError("The index has no pictures. Add some: seewhy index PHOTOS -o IDX")
         if labels is None:
             return None
         known = self.catalogue.labels()
@@ -193,7 +197,7 @@ class Searching:
         return self.catalogue.rows(labels)
 
     def _encoded(self, pictures: Sequence[Any], levels: int) -> list[Encoded]:
-        """The query's pictures, with their parts where parts will be compared."""
+        """Encode the pictures of a query; ``levels`` above 0 adds their spatial parts."""
         views = self.settings.views(levels) if levels > 0 else (None,)
         encoded = []
         for one in encode_stream(self.encoder, pictures, request=EncodeRequest(views=lambda _index: views)):
@@ -206,7 +210,7 @@ class Searching:
     def _vector(
         self, query: Query, like: Sequence[Encoded], unlike: Sequence[Encoded]
     ) -> tuple[str, Float[Tensor, " d"]]:
-        """The column to search, and the query in it."""
+        """Return the name of the column to search and the query vector."""
         if not query.has_words:
             column, white = self.snapshot.main, self.snapshot.whitening
             ours, others = (self._unit(s, column, white or (lambda pooled: pooled)) for s in (like, unlike))
@@ -214,9 +218,8 @@ class Searching:
             return column, by_pictures(ours, others, query.unlike_weight, mean)
         if "words" not in self.snapshot.matrices:
             raise ModelError(
-                f"The index was made with {self.encoder.name!r}, which cannot read words. Expected an image-text "
-                "encoder: lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:. Search with a picture, or index "
-                "the pictures again with one of these."
+                f"The index was made with {self.encoder.name!r}, which has no text encoder. Search with a picture, or "
+                "index the pictures again with lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:."
             )
         text = self.encoder.text
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))
@@ -226,14 +229,13 @@ class Searching:
             return "words", composed((ours, others), (words[0], words[1]), query)
 
     def _unit(self, encoded: Sequence[Encoded], column: str, made: Callable[[Tensor], Tensor]) -> Float[Tensor, "n d"]:
-        """Unit vectors of pictures in a column; there may be none."""
         if not encoded:
             return torch.empty(0, self.snapshot.matrices[column].shape[1])
         with torch.no_grad():
             return normalize(made(torch.cat([s.pooled[:1] for s in encoded])), dim=1)
 
     def _hits(self, matches: Nearest, own: set[str], distances: dict[int, float]) -> list[tuple[Hit, Item]]:
-        """Hits in order: of distance where parts were compared, else as found; without the query's own file."""
+        """Return the results without the query's own files, sorted by distance if parts were compared."""
         items = self.catalogue.at_rows(matches.rows.tolist())
         hits = [
             (Hit(items[r].id, items[r].name, items[r].label, score, distances.get(r)), items[r])
@@ -245,7 +247,6 @@ class Searching:
         return hits
 
     def _distances(self, query: Encoded, rows: Int[Tensor, " j"], levels: int) -> dict[int, float]:
-        """Distances between parts, by row."""
         width = query.pooled.shape[1]
         self.snapshot.check_width("parts", (len(self.settings.views()) - 1) * width)
         white = self.snapshot.whitening or (lambda parts: parts)
@@ -278,7 +279,7 @@ class Searching:
 def _collapsed(
     hits: Sequence[tuple[Hit, Item]], vectors: Float[Tensor, "n d"], above: float | None, k: int
 ) -> list[Hit]:
-    """Near-duplicates of a hit listed under it instead of beside it."""
+    """Return up to ``k`` results, with near-duplicates grouped under the first one."""
     if above is None:
         return [hit for hit, _ in hits]
     shown: list[int] = []

@@ -1,4 +1,4 @@
-"""The settings of an index, stored with it, so that every later addition uses the same ones."""
+"""The settings of an index, which are stored with it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..types import Crop
 
 
 def sub_patches(levels: int) -> list[Crop]:
-    """Divide a picture into ``i²`` equal, overlapping parts at each level ``i = 1 … levels``; together they cover it.
+    """Return the crops of overlapping sub-patches: ``i²`` crops at each level ``i = 1 … levels``.
 
-    The paper gives no size; here the side of a part at level ``i`` is ``2 / (i + 1)``, so that neighbours overlap by
-    half. Level 1 is the whole picture. Four levels give 30 parts; three levels give the first 14 of them.
+    The side of a crop at level ``i`` is ``2 / (i + 1)`` of the picture, so that neighbours overlap by half; the paper
+    gives no size. Level 1 is the whole picture.
 
     Example:
         >>> [tuple(round(v, 2) for v in crop.box) for crop in sub_patches(2)][1:3]
@@ -28,8 +28,7 @@ def sub_patches(levels: int) -> list[Crop]:
     """
     if levels < 1:
         raise InputError(
-            f"levels is {levels}. Expected a number from 1; the paper takes 4 for the pictures and 3 for the "
-            "query. Change it."
+            f"levels must be at least 1, got {levels}. The paper uses 4 for the pictures and 3 for the query."
         )
     crops = []
     for level in range(1, levels + 1):
@@ -40,12 +39,16 @@ def sub_patches(levels: int) -> list[Crop]:
 
 
 def n_patches(levels: int) -> int:
-    """Return the number of parts at this many levels: 1, 5, 14, 30, …"""
+    """Return the number of sub-patches for a number of levels: 1, 5, 14, 30, …"""
     return levels * (levels + 1) * (2 * levels + 1) // 6
 
 
 def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b d"]) -> Float[Tensor, " n"]:
-    """Return ``D(q, r) = 1/A Σ_a min_b ‖f_a(q) − f_b(r)‖`` of unit vectors, from 0 to 2.
+    """Compute the spatial distance of unit vectors, from 0 to 2.
+
+        D(q, r) = 1/A Σ_a min_b ‖f_a(q) − f_b(r)‖
+
+    where ``f_a(q)`` are the ``A`` parts of the query and ``f_b(r)`` those of a reference picture.
 
     Example:
         >>> spatial_distance(torch.eye(2), torch.eye(2)[None]).tolist()
@@ -57,7 +60,7 @@ def spatial_distance(query: Float[Tensor, "a d"], references: Float[Tensor, "n b
 
 Parts = Literal["none", "spatial", "jitter"]
 GONE = ("approximate_from", "recall")
-"""Settings of earlier versions, whose search of large indexes was approximate."""
+"""Settings of earlier versions that are ignored."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,16 @@ class Settings:
     """What an index stores for each picture.
 
     Attributes:
-        parts: ``"spatial"`` keeps overlapping sub-patches of each picture; ``"jitter"`` keeps its crops and mirror
-            images, for the distance of Razavian et al. (2014); ``"none"`` keeps the whole picture only.
-        levels: levels of spatial parts: 1, 2, 3 or 4 make 1, 5, 14 or 30 parts. Each part costs a forward pass, and 30
-            parts of 1,280 numbers take 150 kB.
-        whiten: components of PCA whitening, fitted on the index's pictures; 0 for none.
-        floor: share of the largest variance that is added to each variance; see
+        parts: ``"spatial"`` stores overlapping sub-patches; ``"jitter"`` stores crops and mirror images, for the
+            distance of Razavian et al. (2014); ``"none"`` stores only the whole picture.
+        levels: number of levels of sub-patches: 1, 2, 3 or 4 make 1, 5, 14 or 30 of them. Each costs a forward pass,
+            and 30 vectors of 1,280 numbers take 150 kB.
+        whiten: number of components of PCA whitening, fitted to the index's pictures; 0 disables it.
+        floor: fraction of the largest variance that is added to each variance; see
             :class:`~seewhy.retrieval.vectors.Whitening`.
         power: exponent of the signed power after whitening; the paper uses 2.
-        words: also keep vectors in the space shared with text, if the encoder has one.
-        thumbnail: longest side of kept thumbnails in pixels; 0 keeps none.
+        words: whether to store vectors in the space shared with text, if the encoder has a text encoder.
+        thumbnail: longest side of stored thumbnails in pixels; 0 stores none.
     """
 
     parts: Parts = "none"
@@ -90,11 +93,11 @@ class Settings:
 
     @classmethod
     def kept(cls, facts: dict[str, Any]) -> Settings:
-        """Read settings as a catalogue stores them, also one from an earlier version."""
+        """Read stored settings, also those of earlier versions."""
         return cls(**{name: value for name, value in facts.items() if name not in GONE})
 
     def views(self, levels: int | None = None) -> Sequence[Crop | None]:
-        """Return the views of a picture that the encoder gets: the picture, then its parts."""
+        """Return the crops of a picture to encode; ``None`` is the whole picture."""
         if self.parts == "spatial":
             return [None, *sub_patches(self.levels if levels is None else levels)]
         return [None, *paper_twelve()] if self.parts == "jitter" else [None]

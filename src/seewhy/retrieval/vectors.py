@@ -1,4 +1,4 @@
-"""Vectors of an index on disk, each row checked when it is first read; their whitening; and one step of all of them."""
+"""The vectors of an index: files with checksums, whitening, and consistent snapshots."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..undisturbed import undisturbed
 from .catalogue import Catalogue
 
 BLOCK = 16_384
-"""Rows multiplied at once: enough for a fast product, few enough to fit in memory."""
+"""Number of rows per matrix product."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of vector, for every picture of the index."""
+    """A file of vectors with one row per picture."""
 
     folder: Path
     name: str
@@ -46,13 +46,13 @@ class Column:
         return inside(self.folder, self.path.with_suffix(".crc").name, r"[a-z0-9_]+-[0-9]{6,}\.crc")
 
     def append(self, first: int, vectors: Float[Tensor, "n d"]) -> None:
-        """Write rows from row ``first`` on; they are on disk when this returns."""
+        """Write rows to disk from row ``first`` on."""
         data = np.ascontiguousarray(vectors.detach().cpu().numpy().astype("<f4", copy=False))
         self._write(self.path, first * self.width * 4, data)
         self._write(self.sums, first * 4, sums_of(data))
 
     def add_sums(self, n: int) -> None:
-        """Store checksums of the first ``n`` rows as they are, where an earlier version of SeeWhy stored none."""
+        """Store checksums of the first ``n`` rows of a file from an earlier version."""
         for start in range(0, n, BLOCK):
             self._write(self.sums, start * 4, sums_of(np.array(self._mapped(self.path, n)[start : start + BLOCK])))
 
@@ -74,26 +74,26 @@ class Column:
         try:
             with open_regular(path) as (_, size):
                 if size < n * width * 4:
-                    raise UnreadableError(f"it is cut short: it should have {n} rows")
+                    raise UnreadableError(f"it is truncated: it must have {n} rows")
         except UnreadableError as error:
             raise DataError(f"{path} is damaged ({error}). Make the index again from the pictures.") from error
         # A reader who meant to write would be a mistake; mode "c" lets torch wrap the pages without a warning.
         return np.memmap(path, "<f4", "c", shape=(n, width))
 
     def drop(self) -> None:
-        """Delete the files; if the system refuses because a reader has one open, the next clean-up deletes it."""
+        """Delete the files, unless the system forbids it because a reader has one open."""
         for path in (self.path, self.sums):
             with contextlib.suppress(DataError):
                 remove_inside(path)
 
 
 def sums_of(rows: Float32[np.ndarray, "n d"]) -> np.ndarray:
-    """Return the CRC-32 of each row."""
+    """Compute the CRC-32 of each row."""
     return np.fromiter(map(zlib.crc32, rows), "<u4", len(rows))
 
 
 class Rows:
-    """Rows of a column; each row is checked when it is first read."""
+    """Rows of a memory map, each of which is checked when it is first read."""
 
     def __init__(self, path: Path, vectors: Float32[np.ndarray, "n d"], sums: np.ndarray | None) -> None:
         self.path, self._vectors, self._sums = path, vectors, sums
@@ -104,25 +104,25 @@ class Rows:
         return len(self._vectors)
 
     def trust(self, before: Rows | None) -> Rows:
-        """Skip the check of rows that an earlier reader of the same file has checked."""
+        """Mark rows as checked that ``before`` has already checked."""
         if before is not None and before.path == self.path:
             n = min(len(before), len(self))
             self._unchecked[:n] &= before._unchecked[:n]
         return self
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "*m d"]:
-        """Rows by any index that numpy takes."""
+        """Return rows by a numpy index, after checking new ones."""
         if self._unchecked[rows].any():
             wanted = np.unique(np.arange(len(self))[rows])
             if len(wrong := self.check(wanted[self._unchecked[wanted]])):
                 raise DataError(
-                    f"{self.path} is damaged: row {wrong[0] + 1} is not what SeeWhy wrote. Make the index again "
+                    f"{self.path} is damaged: row {wrong[0] + 1} does not match its checksum. Make the index again "
                     "from the pictures."
                 )
         return self._vectors[rows]
 
     def check(self, rows: Int[np.ndarray, " m"]) -> Int[np.ndarray, " w"]:
-        """Return those of the rows that differ from what was written."""
+        """Return the rows that do not match their checksums."""
         if self._sums is None:
             return rows[:0]
         whole = np.fromiter(map(zlib.crc32, self._each(rows)), np.uint32, len(rows)) == self._sums[rows]
@@ -140,7 +140,7 @@ def exact_top(
     k: int,
     rows: Int[np.ndarray, " m"] | None = None,
 ) -> tuple[Float[Tensor, "q j"], Int[Tensor, "q j"]]:
-    """Return the ``k`` largest inner products over all rows, block by block, so that memory does not grow with ``n``.
+    """Return the ``k`` largest inner products of each query and their rows, in blocks of bounded memory.
 
     Example:
         >>> score, row = exact_top(np.eye(3, dtype=np.float32), torch.tensor([[0.1, 0.9, 0.0]]), 2)
@@ -167,17 +167,19 @@ def exact_top(
 
 
 N_MOST = 20_000
-"""Largest number of vectors to fit on: enough to know their covariance, and the fit takes seconds."""
+"""Largest number of vectors to which whitening is fitted."""
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """``x → x / |x| → PCA → whiten → unit length → signed power → unit length`` (paper, section 4).
+    """A whitening of unit vectors by PCA (paper, section 4).
 
-    Each component is multiplied by ``1 / sqrt(λ + floor · λ_1)``, where ``λ`` is its variance. The paper has no floor
-    and squares afterwards (``power=2``). On 486 photographs of groceries against 972 others, with the embedded
-    encoder, mean average precision was 0.385 without whitening and 0.409 with 256 components and a floor of 0.1;
-    squaring lowered it.
+    The steps are: unit length, PCA, whitening, unit length, signed power, unit length. Each component is multiplied by
+
+        1 / sqrt(λ + floor · λ_1)
+
+    where ``λ`` is its variance and ``λ_1`` the largest variance. Differs from the paper, which has ``floor=0`` and
+    ``power=2``; docs/search.md has measurements.
     """
 
     mean: Float[Tensor, " d"]
@@ -188,15 +190,11 @@ class Whitening:
     def fit(
         cls, vectors: Float[Tensor, "m d"], n_components: int = 256, floor: float = 0.1, power: float = 1.0
     ) -> Whitening:
-        """Fit on unit vectors of the reference pictures."""
+        """Fit the whitening to unit vectors of reference pictures."""
         if len(vectors) < 3:
-            raise InputError(
-                f"Only {len(vectors)} vectors were given. Expected at least 3 for whitening. Add pictures first."
-            )
+            raise InputError(f"Whitening needs at least 3 vectors, got {len(vectors)}. Add pictures first.")
         if floor < 0 or power <= 0:
-            raise InputError(
-                f"The floor is {floor} and the power {power}. Expected a floor from 0 and a power above 0. Change them."
-            )
+            raise InputError(f"floor must be at least 0 and power greater than 0, got floor={floor} and power={power}.")
         mean = vectors.mean(0)
         centred = vectors - mean
         variance, axes = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))
@@ -206,18 +204,17 @@ class Whitening:
         return cls(mean, axes * scale, power)
 
     def __call__(self, vectors: Float[Tensor, "*m d"]) -> Float[Tensor, "*m n"]:
-        """Whitened vectors of unit length."""
+        """Whiten vectors and scale them to unit length."""
         white = normalize((normalize(vectors, dim=-1) - self.mean) @ self.matrix, dim=-1)
         return white if self.power == 1 else normalize(signed_power(white, self.power), dim=-1)
 
     def save(self, path: Path, *, force: bool = False) -> Path:
-        """Write to a file, completely or not at all; ``force`` overwrites a file that SeeWhy did not make."""
+        """Save to a file; ``force`` overwrites a file that SeeWhy did not make."""
         tensors = {"mean": self.mean, "matrix": self.matrix, "power": torch.tensor(self.power)}
         return ARCHIVE.save(path, tensors, force=force)
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
-        """Read from a file."""
         return ARCHIVE.load(path, _assemble)
 
 
@@ -229,18 +226,18 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
     check_kinds(found, {"mean": "float1", "matrix": "float2"})
     check_finite(found)
     if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or power.numel() != 1 or not power > 0:
-        raise ValueError(f"its shapes are {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
+        raise ValueError(f"its shapes are invalid: {', '.join(str(tuple(t.shape)) for t in (mean, matrix, power))}")
     return Whitening(mean.float(), matrix.float(), float(power))
 
 
 WHITENING = r"whitening-[0-9a-f]+\.safetensors"
 N_MEAN = 20_000
-"""Largest number of vectors in a column's mean."""
+"""Largest number of vectors in the mean of a column."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The result of a search: inner products in falling order, and their rows."""
+    """The result of a search: inner products in descending order, and their rows."""
 
     scores: Float[Tensor, " j"]
     rows: Int[Tensor, " j"]
@@ -248,10 +245,15 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One finished step of the index, as a search sees it; a writer does not change it.
+    """A consistent view of the index that later writes do not change.
 
-    ``rows`` lists the rows in use, rising, among ``n_rows`` written rows; ``matrices`` has the vectors of each
-    column. ``whitening`` computes ``"whitened"`` from ``"look"``.
+    Attributes:
+        version: number of the last write.
+        n_rows: number of written rows.
+        rows: rows in use, in ascending order.
+        columns: the columns by name.
+        matrices: the vectors of each column.
+        whitening: whitening that computes ``"whitened"`` from ``"look"``, if any.
     """
 
     version: int
@@ -264,9 +266,10 @@ class Snapshot:
     @classmethod
     @undisturbed
     def of(cls, catalogue: Catalogue, before: Snapshot | None = None) -> Snapshot:
-        """Return the last finished step, inside :meth:`Catalogue.reading`; rows that were checked before stay checked.
+        """Take a snapshot inside :meth:`Catalogue.reading`.
 
-        Raises ``FileNotFoundError`` if a file is missing, for example because a writer has just replaced it.
+        Raises:
+            FileNotFoundError: a file is missing, for example because a writer has just replaced it.
         """
         whitening = catalogue.get("whitening")
         n_rows, folder, columns, matrices = catalogue.get("n_rows", 0), catalogue.folder, columns_of(catalogue), {}
@@ -279,32 +282,32 @@ class Snapshot:
             white = Whitening.load(path)
             if "whitened" not in columns or white.matrix.shape != (columns["look"].width, columns["whitened"].width):
                 raise DataError(
-                    f"{path} does not fit the vectors of the index: its shape is {tuple(white.matrix.shape)}. "
+                    f"The shape of the matrix in {path} does not fit the index: {tuple(white.matrix.shape)}. "
                     "Make the index again from the pictures."
                 )
         return cls(catalogue.get("version", 0), n_rows, catalogue.rows(), columns, matrices, white)
 
     def check_width(self, column: str, width: int) -> None:
-        """Check that vectors have the width of the column."""
+        """Check that vectors have the dimension of the column."""
         own = self.columns[column].width if column in self.columns else 0
         if own != width:
             folder = self.columns["look"].folder
             raise DataError(
-                f"The index {folder} is damaged: its rows have {own} numbers in {column!r}, and its encoder makes "
-                f"{width}. Make it again from the pictures."
+                f"The index {folder} is damaged: its vectors in {column!r} must have the dimension {width}, got {own}. "
+                "Make it again from the pictures."
             )
 
     @property
     def main(self) -> str:
-        """The name of the column in which pictures are searched."""
+        """The name of the column for searches."""
         return "look" if self.whitening is None else "whitened"
 
     def mean(self, column: str) -> Float[Tensor, " d"]:
-        """Return the mean vector of a column, over pictures spread through the index."""
+        """Compute the mean vector of a column from a sample of pictures."""
         return self.spread(column, N_MEAN).mean(0)
 
     def spread(self, column: str, most: int) -> Float[Tensor, "n d"]:
-        """Return at most this many vectors, evenly spread through the index."""
+        """Return up to ``most`` vectors, evenly spread over the index."""
         some = self.rows[np.linspace(0, len(self.rows) - 1, min(len(self.rows), most)).astype(np.int64)]
         return torch.from_numpy(np.array(self.matrices[column][some]))
 
@@ -312,25 +315,21 @@ class Snapshot:
     def top(
         self, column: str, query: Float[Tensor, " d"], k: int, *, rows: Int[np.ndarray, " m"] | None = None
     ) -> Nearest:
-        """Return the ``k`` nearest rows among the given rows (rising), or all in use; fewer if there are fewer."""
+        """Return up to ``k`` nearest rows; ``rows`` restricts the search and must be in ascending order."""
         wanted = self.rows if rows is None else rows
         every = len(wanted) == self.n_rows
         scores, at = exact_top(self.matrices[column], query[None], k, None if every else wanted)
         if not bool(scores.isfinite().all()):
-            raise DataError(
-                f"{self.columns[column].path} holds numbers that are not finite. Make the index again from the "
-                "pictures."
-            )
+            raise DataError(f"{self.columns[column].path} has NaN or infinity. Make the index again from the pictures.")
         return Nearest(scores[0], at[0])
 
 
 def columns_of(catalogue: Catalogue) -> dict[str, Column]:
-    """Return the columns that a catalogue names."""
     return {name: Column(catalogue.folder, name, *shape) for name, shape in catalogue.need("columns").items()}
 
 
 def check_names(catalogue: Catalogue) -> None:
-    """Check that the file names in an index are names of files in its folder."""
+    """Check that the file names in a catalogue are inside the index's folder."""
     for column in columns_of(catalogue).values() if catalogue.get("columns") else ():
         _ = column.path
     if (entry := catalogue.get("whitening")) is not None:

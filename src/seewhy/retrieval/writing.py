@@ -1,7 +1,4 @@
-"""Pictures into an index, a step at a time: each is whole or nothing, and what is there is not looked at again.
-
-Beside it what makes a much-changed index good again: whitening, and clearing deleted rows away.
-"""
+"""Add pictures to an index in transactions, and maintain its whitening and its files."""
 
 from __future__ import annotations
 
@@ -39,14 +36,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK = 128
-"""Pictures per step: a kill loses at most one step."""
+"""Pictures per transaction."""
 DEAD = 0.25
-"""Share of deleted rows above which the columns are rewritten."""
+"""Fraction of deleted rows above which the columns are rewritten."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture to add: a file name or pixels. The index knows it by its name, or by the absolute file name."""
+    """A picture to add: a file name or pixels, with an optional class and name."""
 
     source: One
     label: str = ""
@@ -54,14 +51,12 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The picture's name in the index."""
+        """The picture's name in the index: ``name`` or the absolute file name."""
         if self.name:
             return self.name
         if isinstance(self.source, str | Path):
             return os.path.abspath(self.source)
-        raise InputError(
-            "Pixels in memory were given without a name. Expected a name for each entry. Pass Entry(pixels, name=…)."
-        )
+        raise InputError("Pixels in memory need a name. Pass Entry(pixels, name=…).")
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Fresh:
-    """A picture that was looked at, ready to be written."""
+    """An encoded picture that is ready to be written."""
 
     name: str
     digest: str
@@ -90,7 +85,7 @@ class _Fresh:
 
 @dataclass(frozen=True)
 class Adding:
-    """Adds pictures to one index."""
+    """An addition of pictures to an index."""
 
     catalogue: Catalogue
     encoder: Encoder
@@ -100,12 +95,12 @@ class Adding:
 
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
-        """Add pictures step by step; pictures of a reported step are on disk."""
+        """Add pictures and return the numbers of changes."""
         return _in_steps(self.progress.track(entries, "Indexing pictures", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:
-        """Add pictures that were already encoded, step by step, without thumbnails."""
+        """Add encoded pictures without thumbnails and return the numbers of changes."""
         fresh = (_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in encoded)
         return _in_steps(fresh, self._write)
 
@@ -127,7 +122,7 @@ class Adding:
         return self._write(fresh) + Change(0, n_changed, n_same, len(todo) - len(fresh) + len(odd))
 
     def _settle(self, there: Item, name: str, entry: Entry) -> str:
-        """A picture known by its bytes, maybe under another name or class: the same, changed, or not there any more."""
+        """Update the name or class of a picture with known bytes; return ``"same"``, ``"changed"`` or ``"fresh"``."""
         if (there.name, there.label) == (name, entry.label):
             return "same"
         with self.catalogue.writing():
@@ -160,7 +155,7 @@ class Adding:
             yield _Fresh(entry.key, one.digest, entry.label, self.vectors(one), thumbnail)
 
     def vectors(self, encoded: Encoded) -> dict[str, Float[Tensor, " d"]]:
-        """Return a picture's row in each column, except in columns derived from others."""
+        """Return a picture's vector for each column that is not derived."""
         rows = {"look": normalize(encoded.pooled[0], dim=0)}
         if self.settings.words and self.encoder.has_text:
             rows["words"] = normalize(self.encoder.text.project(encoded.pooled[:1]), dim=1)[0].detach()
@@ -169,7 +164,7 @@ class Adding:
         return rows
 
     def _write(self, fresh: Sequence[_Fresh]) -> Change:
-        """One step: the vectors first, then the catalogue that makes them count."""
+        """Write vectors and catalogue entries in one transaction."""
         if not fresh:
             return Change()
         with self.catalogue.writing():
@@ -192,7 +187,7 @@ def _in_steps(stream: Iterable[T], step: Callable[[list[T]], Change]) -> Change:
 
 @undisturbed
 def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> None:
-    """Append rows to every column and to the derived columns, inside :meth:`Catalogue.writing`."""
+    """Append rows to every column, inside :meth:`Catalogue.writing`."""
     if not vectors:
         return
     first, whitening, rows = catalogue.get("n_rows", 0), catalogue.get("whitening"), dict(vectors)
@@ -203,8 +198,8 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
     for name, column in columns.items():
         if name not in rows or rows[name].shape[1] != column.width:
             raise DataError(
-                f"The index {catalogue.folder} is damaged: its rows have {column.width} numbers in {name!r}, and "
-                "its encoder makes another number. Make it again from the pictures."
+                f"The index {catalogue.folder} is damaged: its vectors in {name!r} have the dimension {column.width}, "
+                "but those of its encoder do not. Make it again from the pictures."
             )
     if not catalogue.has_sums:
         for column in columns.values():
@@ -217,7 +212,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
 
 @undisturbed
 def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> None:
-    """Do the maintenance that is due, or with ``rebuild`` all of it; after a kill, the next call finishes it."""
+    """Remove deleted rows and refit the whitening if necessary, or always with ``rebuild``."""
     n_rows, n = catalogue.get("n_rows", 0), len(catalogue)
     if n_rows > n and (rebuild or n_rows - n > DEAD * n_rows):
         clear(catalogue)
@@ -227,7 +222,7 @@ def tidy(catalogue: Catalogue, settings: Settings, *, rebuild: bool = False) -> 
 
 
 def whiten(catalogue: Catalogue, settings: Settings) -> None:
-    """Fit whitening on the present pictures, and rewrite the whitened column."""
+    """Fit whitening to the present pictures and rewrite the whitened column."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
         white = Whitening.fit(now.spread("look", N_MOST), settings.whiten, settings.floor, settings.power)
@@ -247,7 +242,7 @@ def whiten(catalogue: Catalogue, settings: Settings) -> None:
 
 
 def clear(catalogue: Catalogue) -> None:
-    """Rewrite every column without the deleted rows; readers keep the old files until they look again."""
+    """Rewrite every column without the deleted rows."""
     with catalogue.writing():
         now = Snapshot.of(catalogue)
         shapes = catalogue.need("columns")

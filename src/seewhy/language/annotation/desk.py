@@ -1,4 +1,4 @@
-"""What the annotation page needs: pictures, a model's proposals, the next task, and the export as JSONL."""
+"""The operations of the annotation page: pictures, proposals, the next task, comparisons and the JSONL export."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _HEADER = Transform((8, 8), (8, 8), "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 LEAST = 1e-5
-"""Least width and height of a box, as a fraction of the picture."""
+"""Smallest width and height of a box, as a fraction of the picture."""
 Text = tuple[str, str]
-"""A text for a comparison, with its name."""
+"""The name and content of a text in a comparison."""
 
 
 def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
-    """Yield the pictures to annotate, without exact copies; an unreadable picture becomes a failure."""
+    """Yield the pictures to annotate, without exact copies; an unreadable picture yields a failure."""
     seen = set()
     for name in names:
         if not is_unicode(name):
@@ -53,7 +53,7 @@ def find_pictures(names: Iterable[str]) -> Iterator[Picture | Failure]:
 
 @dataclass(frozen=True)
 class Seed:
-    """A model's proposal for a picture that nobody has described."""
+    """A model's proposal for a picture."""
 
     author: str
     objects: tuple[BoxedObject, ...]
@@ -62,7 +62,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class ClassifierSeeder:
-    """Proposes the objects that a classifier finds in its feature map."""
+    """A model that proposes the objects in a classifier's feature map."""
 
     classifier: Classifier
     threshold: float = 0.5
@@ -79,7 +79,7 @@ class ClassifierSeeder:
 
 
 def _inside(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """The box, rounded and clipped to the picture."""
+    """Round a box and clip it to the picture."""
     left, top, right, bottom = (round(min(max(v, 0.0), 1.0), 5) for v in box)
     left, top = min(left, 1 - LEAST), min(top, 1 - LEAST)
     return left, top, max(right, round(left + LEAST, 5)), max(bottom, round(top + LEAST, 5))
@@ -97,7 +97,7 @@ class AnnotationDesk:
         self._seeding = threading.Lock()
 
     def jpeg(self, key: str, longest: int = 1600) -> bytes:
-        """Return the upright picture for the page, encoded again: the file itself is never sent."""
+        """Return the upright picture as JPEG, with its longest side at most ``longest`` pixels."""
         picture = self.store.known(key)
         if file_digest(picture.name) != picture.digest:
             raise ImageError(
@@ -106,7 +106,7 @@ class AnnotationDesk:
         return jpeg(picture.name, (picture.width, picture.height), longest, 88)
 
     def seed(self, key: str) -> None:
-        """Ask the model for a proposal, once per picture, if nobody has started on it."""
+        """Store a model's proposal for a picture that nobody has annotated."""
         if self.seeder is None:
             return
         with self._seeding:
@@ -117,7 +117,7 @@ class AnnotationDesk:
             self.store.seed(key, "caption", proposal.author, {"text": proposal.text})
 
     def state(self, key: str, task: str, author: str) -> dict[str, Any]:
-        """Return everything that a person needs for a task: the last version, their draft, and their earlier drafts."""
+        """Return the latest version, a person's draft and their earlier drafts."""
         versions = self.store.versions(key, task)
         latest = versions[-1] if versions else None
         draft = self.store.draft(key, task, author)
@@ -139,7 +139,7 @@ class AnnotationDesk:
         }
 
     def overview(self) -> list[dict[str, Any]]:
-        """Return every picture with its progress."""
+        """Return the annotation progress of every picture."""
         histories = self.store.histories()
         rows = []
         for picture in self.store.pictures():
@@ -162,7 +162,7 @@ class AnnotationDesk:
         return rows
 
     def next_for(self, author: str) -> tuple[str, str] | None:
-        """Return the key of a person's next picture, and its task; ``None`` if nothing is left."""
+        """Return the key and task of a person's next picture, or ``None``."""
         rows, begun = self.overview(), self.store.drafted(author)
         for row in rows:
             for task in TASKS:
@@ -176,12 +176,12 @@ class AnnotationDesk:
         return None
 
     def covered(self, key: str, text: str) -> list[dict[str, Any]]:
-        """Return which of the objects, in their last version, a text leaves out."""
+        """Compute how well a text covers the latest objects of a picture."""
         latest = self.store.latest(key, "objects")
         return [vars(c) for c in coverage(objects_of(latest.content), text)] if latest else []
 
     def pair(self, key: str) -> tuple[Text, Text] | None:
-        """Return two texts to compare: the last round, and a text from elsewhere or an earlier round."""
+        """Return two texts to compare: the last round, and a text from another source or an earlier round."""
         texts = [(_name(v), text_of(v.content)) for v in self.store.versions(key, "caption")]
         texts = [text for text in texts if text[1].strip()]
         if not texts:
@@ -191,7 +191,7 @@ class AnnotationDesk:
         return next(((last, other) for other in others if other[1].strip() and other[1] != last[1]), None)
 
     def comparison(self, key: str, author: str) -> dict[str, Any] | None:
-        """Return a pair as one person sees it: without names, in an order drawn once for this person."""
+        """Return the texts of a pair, without names and in an order that is random but fixed per person."""
         pair = self.pair(key)
         if pair is None:
             return None
@@ -200,7 +200,7 @@ class AnnotationDesk:
         return {"a": texts[0], "b": texts[1], "token": _token(pair, turned)}
 
     def next_comparison(self, author: str) -> str | None:
-        """Return the first picture with two texts that a person has not compared yet."""
+        """Return the first picture whose pair of texts a person has not compared."""
         rows = self.store.judgements()
         done = {(row["picture"], row["first"], row["second"]) for row in rows if row["author"] == author}
         for picture in self.store.pictures():
@@ -210,20 +210,20 @@ class AnnotationDesk:
         return None
 
     def judge(self, key: str, author: str, answers: object, token: str, seconds: float) -> None:
-        """Save a comparison, with scores from the side of the last round."""
+        """Save a person's comparison of two texts."""
         pair = self.pair(key)
         turned = pair is not None and swapped(key, author, pair[0][0], pair[1][0])
         if pair is None or token != _token(pair, turned):
             raise DataError(
-                "Somebody changed the texts while you compared them. Your answers were not saved. Reload the "
-                "page and compare again."
+                "Your answers were not saved, because somebody changed the texts meanwhile. Reload the page and "
+                "compare again."
             )
         row = {"author": author, "first": pair[0][0], "second": pair[1][0], "swapped": turned}
         row |= {"answers": check_answers(answers, turned), "seconds": round(seconds, 1)}
         self.store.put_judgement(key, row)
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures of rounds, preferences and agreement, as JSON (docs/json.md)."""
+        """Return statistics on rounds, preferences and agreement as JSON (docs/json.md)."""
         judged, histories = self.store.judgements(), self.store.histories().values()
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in judged:
@@ -242,7 +242,7 @@ class AnnotationDesk:
 
 
 def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record per picture: objects, text, all versions, all comparisons."""
+    """Yield one record per picture: objects, text, all versions and all comparisons."""
     rule = rule or StopRule()
     judged: dict[str, list[dict[str, Any]]] = {}
     for row in store.judgements():
@@ -267,26 +267,25 @@ def records(store: AnnotationStore, rule: StopRule | None = None) -> Iterator[di
 
 
 def lines(store: AnnotationStore, rule: StopRule | None = None) -> str:
-    """Yield all records, one JSON object per line."""
+    """Return all records as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(store, rule))
 
 
 def check_export(path: str | Path, *, force: bool = False) -> Path:
-    """Return the path, if annotations can be written there; checked before the work begins."""
+    """Check that annotations can be written to a path, and return the path."""
     path = Path(path)
     if path.suffix != ".jsonl":
-        raise DataError(f"{path} ends in {path.suffix!r}. Expected .jsonl for annotations. Change the ending.")
+        raise DataError(f"The name of an annotation file must end in .jsonl, got {path}.")
     return check_file(path, force=force)
 
 
 def export(store: AnnotationStore, path: str | Path, rule: StopRule | None = None, *, force: bool = False) -> int:
-    """Write all annotations; returns the number of pictures."""
+    """Write all annotations and return the number of pictures."""
     write(check_export(path, force=force), lines(store, rule), force=force)
     return len(store.pictures())
 
 
 def _name(version: Version) -> str:
-    """The name of a version in a comparison."""
     return f"{'seed' if version.kind == 'seed' else f'round {version.number}'} by {version.author}"
 
 
@@ -295,6 +294,6 @@ def _token(pair: tuple[Text, Text], turned: bool) -> str:
 
 
 def swapped(key: str, author: str, first: str, second: str) -> bool:
-    """Whether the second text comes first: at random, but always the same for one person and pair."""
+    """Return whether the second text is shown first, a random choice that is fixed per person and pair."""
     digest = hashlib.sha256("\x00".join((key, author, first, second)).encode("utf-8", "surrogatepass")).digest()
     return digest[0] % 2 == 1

@@ -1,4 +1,4 @@
-"""Decisions on labels by several people, with undo, and the corrected table of the data."""
+"""Decisions of several people on labels, with undo, and the corrected table."""
 
 from __future__ import annotations
 
@@ -26,43 +26,41 @@ from .records import DECISIONS, LABEL, OPEN, Content, Picture, Version
 from .store import AnnotationStore, Conflict, Saved
 
 KEY = 16
-"""Digits of the SHA-256 in a picture's key."""
+"""Number of SHA-256 digits in a picture's key."""
 FILE, NAME = "decisions.sqlite", "corrected.csv"
-"""Names of the file of decisions and of the corrected table."""
+"""File names of the decisions and of the corrected table."""
 ADDED = ("label_before", "decision", "decided_by", "decided_at")
 MENDING = ("corrected", "confirmed")
-"""Decisions whose label counts, also for copies of the picture."""
+"""Decisions that set the label of a picture and of its copies."""
 OUTDATED = "outdated"
-"""A decision on a label that the data no longer contain: it is reported, not applied."""
+"""A decision on a label that the data no longer have; it is reported but not applied."""
 
 
 def known_picture(name: str, key: str | None = None) -> Picture:
-    """Return the picture in a file, in the form of the store."""
+    """Return the picture of a file for the store; raise ``DataError`` if it has changed."""
     digest, short = file_digest(name), Path(name).name
     try:
         size = upright_size(name)
     except ImageError as error:
-        raise DataError(f"{short} {error.reason}. Expected a picture. Mend the file, then decide again.") from error
+        raise DataError(f"{short} {error.reason}. Repair the file, then decide again.") from error
     if digest is None or (key is not None and digest[:KEY] != key):
         raise DataError(
-            f"{short} has changed since the page was started. Expected the same picture. Start the page again; "
-            "decisions on other pictures are kept."
+            f"{short} has changed since the page was started. Start the page again; decisions on other pictures are "
+            "kept."
         )
     return Picture(digest[:KEY], digest, name, *size)
 
 
 def open_decisions(folder: Path, classes: Sequence[str], *, new: bool = True) -> LabelDecisions:
-    """Open the decisions in a folder; several processes may do so."""
+    """Open the decisions in a folder."""
     path = folder / FILE
     if not new and not path.is_file():
-        raise DataError(
-            f"{folder} has no {FILE}. Expected a folder with decisions. Give the folder of --decisions, or of a check."
-        )
+        raise DataError(f"{folder} has no {FILE}. Give the folder of --decisions or of a check.")
     return LabelDecisions(AnnotationStore(path), classes)
 
 
 class LabelDecisions:
-    """People's decisions on the labels of pictures."""
+    """A store of decisions on the labels of pictures."""
 
     def __init__(self, store: AnnotationStore, classes: Sequence[str]) -> None:
         self.store = store
@@ -71,23 +69,19 @@ class LabelDecisions:
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
     ) -> Saved | Conflict:
-        """Add a decision after the last one that the person saw."""
+        """Save a decision that is based on decision number ``base``."""
         if decision not in DECISIONS:
-            raise InputError(
-                f"The decision {decision!r:.40} was given. Expected one of {', '.join(DECISIONS)}. Choose one."
-            )
+            raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
         if decision == "corrected" and label not in self.classes:
             near = nearest(label, self.classes)
             meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
-            raise InputError(
-                f"The label {label!r:.80} is not a class. Expected one of {len(self.classes)} classes. {meant}"
-            )
+            raise InputError(f"The label must be one of {len(self.classes)} classes, got {label!r:.80}. {meant}")
         content: Content = {"decision": decision, "label": label if decision == "corrected" else given, "given": given}
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
 
     def undo(self, key: str, author: str, base: int) -> Saved | Conflict:
-        """Return to the decision before the current one; called again, to the one before that."""
+        """Restore the decision before the current one."""
         versions = {v.number: v for v in self.store.versions(key, LABEL)}
         latest = versions.get(max(versions, default=0))
         if latest is None or shown(latest) == 0:
@@ -98,7 +92,7 @@ class LabelDecisions:
         return self.store.save(key, LABEL, author, {**was, "restores": back}, base, 0.0)
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """Return picture → its current decision with author and number; ``open`` if it was undone."""
+        """Return the current decision by picture."""
         return {key: as_row(tasks[LABEL][-1]) for key, tasks in self.store.histories().items() if tasks.get(LABEL)}
 
     def history(self, key: str) -> list[dict[str, Any]]:
@@ -107,13 +101,13 @@ class LabelDecisions:
 
 
 def shown(version: Version) -> int:
-    """Return the number of the version that this one restores, or its own number; 0 for no decision."""
+    """Return the number of the version that this one restores, or its own number."""
     back = version.content.get("restores")
     return version.number if back is None else int(back)
 
 
 def as_row(version: Version) -> dict[str, Any]:
-    """Return a decision for pages and tables."""
+    """Return a decision as a dictionary for pages and tables."""
     own = {name: version.content[name] for name in ("decision", "label", "given")}
     about = {"author": version.author, "number": version.number, "made": version.made}
     return {**own, **about, "undone": "restores" in version.content}
@@ -121,7 +115,7 @@ def as_row(version: Version) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Labelled pictures on disk, as they were read."""
+    """Labelled pictures and the folder or table they were read from."""
 
     path: Path
     items: tuple[Sample, ...]
@@ -131,13 +125,13 @@ class LabelledData:
 
 @dataclass(frozen=True)
 class Corrections:
-    """Labelled data and the decisions on their labels, for the pages."""
+    """Labelled data and the decisions on their labels."""
 
     data: LabelledData
     decisions: LabelDecisions
 
     def table(self) -> str:
-        """Return the corrected table as CSV, for the folder of the data, which must be unchanged."""
+        """Return the corrected table as CSV; raise ``DataError`` if the data have changed."""
         data = self.data
         try:
             now = load_samples(data.path, image=data.image, label=data.label).items
@@ -145,18 +139,17 @@ class Corrections:
             now = ()
         if digest_of(now) != digest_of(data.items):
             raise DataError(
-                f"Pictures or labels of {data.path.name} have changed since this page was started. Expected the "
-                f"same names "
-                "and labels. Start the page again; all decisions are kept."
+                f"Pictures or labels of {data.path.name} have changed since this page was started. Start the page "
+                "again; all decisions are kept."
             )
         beside = Path(os.path.abspath(data.path)).parent
         return corrected_table(replace(data, items=now), self.decisions.standing(), beside)[0]
 
 
 def check_corrected(path: Path, data: Path, force: bool) -> Path:
-    """Return the path, if a corrected table can be written there."""
+    """Check that a corrected table can be written to a path, and return the path."""
     if path.suffix.lower() != ".csv":
-        raise DataError(f"{path} ends in {path.suffix!r}. Expected .csv for a corrected table. Change the ending.")
+        raise DataError(f"The name of a corrected table must end in .csv, got {path}.")
     check_apart(path, [data])
     return check_file(path, force=force)
 
@@ -164,7 +157,7 @@ def check_corrected(path: Path, data: Path, force: bool) -> Path:
 def write_corrected(
     path: Path, data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], *, force: bool = False
 ) -> dict[str, int]:
-    """Write the data with all decisions as a table; file names are relative to its folder."""
+    """Write the corrected table, with file names relative to its folder, and return its counts."""
     check_corrected(path, data.path, force)
     text, counts = corrected_table(data, decisions, path.parent)
     write(path, text, force=force)
@@ -174,7 +167,7 @@ def write_corrected(
 def corrected_table(
     data: LabelledData, decisions: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[str, dict[str, int]]:
-    """Return the corrected table as CSV with its counts; file names are relative to ``folder``."""
+    """Return the corrected table as CSV, with file names relative to ``folder``, and its counts."""
     counts = dict.fromkeys((*DECISIONS, OUTDATED, "n"), 0)
     is_table = data.path.is_file() and data.path.suffix.lower() in TABLES
     rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]

@@ -1,7 +1,7 @@
-"""The records of annotation, all checked: pictures, objects in boxes, texts, versions and comparisons.
+"""Checked records of annotation: pictures, objects in boxes, texts, versions and comparisons.
 
 The tasks are those of ImageInWords (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture.
-The *content* is what a person writes, as JSON. Two texts are compared on the paper's dimensions and points (section 4).
+Two texts are compared on the paper's dimensions and scale (section 4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...types import FractionBox
 
 TASKS = ("objects", "caption")
 LABEL = "label"
-"""The task of ``seewhy check``; the annotation pages do not have it."""
+"""The task of ``seewhy check``, which is not on the annotation pages."""
 OPEN = "open"
 DECISIONS = ("corrected", "confirmed", "later", "dropped")
 ATTRIBUTES: dict[str, str] = {
@@ -47,7 +47,7 @@ POINTS: dict[int, str] = {
     -1: "B is slightly better",
     -2: "B is much better",
 }
-"""Scores of an answer, from the first text's side."""
+"""Scores of an answer; positive scores prefer the first text."""
 
 MAX_OBJECTS = 200
 MAX_LABEL = 200
@@ -62,7 +62,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to annotate. Its key is the start of the file's SHA-256; its size is that of the upright picture."""
+    """A picture to annotate; the key is the start of its SHA-256, the size that of the upright picture."""
 
     key: str
     digest: str
@@ -73,13 +73,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class BoxedObject:
-    """One object on a picture."""
+    """An object in a picture."""
 
-    id: Annotated[str, Doc("the same in all versions")]
-    label: Annotated[str, Doc("what it is")]
-    box: Annotated[FractionBox, Doc("on the upright picture, as fractions")]
-    description: Annotated[str, Doc("how it looks in the picture")] = ""
-    attributes: Annotated[tuple[str, ...], Doc("that the annotator ticked")] = ()
+    id: Annotated[str, Doc("identifier, the same in all versions")]
+    label: Annotated[str, Doc("name of the object")]
+    box: Annotated[FractionBox, Doc("box in fractions of the upright picture")]
+    description: Annotated[str, Doc("description of its appearance")] = ""
+    attributes: Annotated[tuple[str, ...], Doc("attributes that the annotator ticked")] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "box": [round(v, 5) for v in self.box], "attributes": list(self.attributes)}
@@ -87,20 +87,19 @@ class BoxedObject:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of one task of one picture; versions never change."""
+    """An immutable version of one task of one picture."""
 
-    task: Annotated[str, Doc("what was annotated")]
-    number: Annotated[Count, Doc("0 is a model's proposal")]
-    author: Annotated[str, Doc("who made it")]
+    task: Annotated[str, Doc("task of the annotation")]
+    number: Annotated[Count, Doc("number of the version; 0 is a model's proposal")]
+    author: Annotated[str, Doc("author of the version")]
     kind: Annotated[Literal["seed", "round", "merge"], Doc("`merge` if two people began from the same version")]
     content: Annotated[Content, Doc("all `objects`, or the `text`")]
-    seconds: Annotated[float, Doc("active time")]
-    base: Annotated[Count | None, Doc("number of the version it began from")]
-    made: Annotated[str, Doc("UTC, ISO 8601")]
+    seconds: Annotated[float, Doc("active time in seconds")]
+    base: Annotated[Count | None, Doc("number of the version on which it is based")]
+    made: Annotated[str, Doc("time in UTC, ISO 8601")]
 
 
 def objects_of(content: Content) -> tuple[BoxedObject, ...]:
-    """Return the objects in checked content."""
     return tuple(
         BoxedObject(o["id"], o["label"], tuple(o["box"]), o["description"], tuple(o["attributes"]))
         for o in content.get("objects", ())
@@ -108,64 +107,59 @@ def objects_of(content: Content) -> tuple[BoxedObject, ...]:
 
 
 def check_author(name: object) -> str:
-    """Return a person's name, checked and without outer spaces."""
+    """Check a person's name and return it without extra spaces."""
     text = " ".join(_text(name, "The annotator's name", 1000).split())
     if not 0 < len(text) <= 80:
-        raise InputError(f"The annotator's name has {len(text)} characters. Expected 1 to 80. Type a name.")
+        raise InputError(f"The annotator's name must have 1 to 80 characters, got {len(text)}.")
     return text
 
 
 def check_content(task: str, content: object) -> Content:
-    """Return checked content: a known task and keys, plain text, boxes inside the picture."""
+    """Check the content of a task and return it."""
     if task not in (*TASKS, LABEL):
-        raise InputError(f"The task {task!r} was given. Expected one of {', '.join(TASKS)}.")
+        raise InputError(f"The task must be one of {', '.join(TASKS)}, got {task!r}.")
     if not isinstance(content, dict):
-        raise InputError(f"The content of {task} is a {type(content).__name__}. Expected a JSON object.")
+        raise InputError(f"The content of {task} must be a JSON object, got {type(content).__name__}.")
     if task == LABEL:
         return _decision(content)
     if task == "caption":
         return {"text": _text(content.get("text", ""), "The text", MAX_TEXT)}
     given = content.get("objects", [])
     if not isinstance(given, list) or len(given) > MAX_OBJECTS:
-        raise InputError(
-            f"The objects are not a list, or more than {MAX_OBJECTS}. Expected a list of at most {MAX_OBJECTS}."
-        )
+        raise InputError(f"The objects must be a list of at most {MAX_OBJECTS}.")
     objects = [_object(row) for row in given]
     if len({o.id for o in objects}) < len(objects):
-        raise InputError("Two objects have the same id. Expected a different id for each.")
+        raise InputError("The objects must have different ids.")
     return {"objects": [o.to_json() for o in objects]}
 
 
 def _decision(content: Content) -> Content:
-    """A decision on a label: the new label, the old one, and the version that an undo restores."""
     decision, restores = content.get("decision"), content.get("restores")
     if decision not in (*DECISIONS, OPEN) or not (restores is None or _is_count(restores)):
-        raise InputError(
-            f"The decision {decision!r:.40} was given. Expected one of {', '.join(DECISIONS)}. Choose one."
-        )
+        raise InputError(f"The decision must be one of {', '.join(DECISIONS)}, got {decision!r:.40}.")
     kept = {"decision": decision, **{k: _text(content.get(k), "A label", MAX_LABEL) for k in ("label", "given")}}
     return kept if restores is None else {**kept, "restores": restores}
 
 
 def _object(given: object) -> BoxedObject:
     if not isinstance(given, dict) or not isinstance(given.get("id"), str) or not _ID.fullmatch(given["id"]):
-        raise InputError("An object has no valid id. Expected 1 to 40 letters, digits, - or _.")
+        raise InputError("The id of an object must have 1 to 40 letters, digits, - or _.")
     ticked = given.get("attributes", [])
     if not isinstance(ticked, list) or not all(isinstance(a, str) and a in ATTRIBUTES for a in ticked):
-        raise InputError(f"The attributes {ticked!r:.80} were given. Expected some of {', '.join(ATTRIBUTES)}.")
+        raise InputError(f"The attributes must be from {', '.join(ATTRIBUTES)}, got {ticked!r:.80}.")
     label, box = _text(given.get("label", ""), "A label", MAX_LABEL), check_box(given.get("box"))
     description = _text(given.get("description", ""), "A description", MAX_TEXT)
     return BoxedObject(given["id"], label, box, description, tuple(a for a in ATTRIBUTES if a in ticked))
 
 
 def check_version(row: dict[str, Any]) -> Version:
-    """Return a version from its fields by name."""
+    """Check the fields of a version and return the version."""
     number, base, kind, made = (row.get(name) for name in ("number", "base", "kind", "made"))
     whole = _is_count(number) and (base is None or _is_count(base))
     if not whole or kind not in KINDS or not isinstance(made, str):
         raise InputError(
-            f"A version has the number {number!r:.20}, the base {base!r:.20}, the kind {kind!r:.20} and the time "
-            f"{made!r:.40}. Expected whole numbers from 0, one of {', '.join(KINDS)}, and a time as text."
+            f"A version must have whole numbers as number and base, one of {', '.join(KINDS)} as kind, and a text as "
+            f"time, got {number!r:.20}, {base!r:.20}, {kind!r:.20} and {made!r:.40}."
         )
     task = str(row.get("task"))
     content, seconds = check_content(task, row.get("content")), check_seconds(row.get("seconds"))
@@ -181,47 +175,47 @@ def _is_number(value: object) -> bool:
 
 
 def check_seconds(seconds: Any) -> float:
-    """Return a number of seconds, checked to be at least 0."""
+    """Check a number of seconds and return it."""
     if _is_number(seconds) and 0 <= seconds <= MAX_SECONDS:
         return float(seconds)
-    raise InputError(f"The time {seconds!r:.40} was given. Expected seconds from 0 to {MAX_SECONDS:.0e}.")
+    raise InputError(f"The time must be from 0 to {MAX_SECONDS:.0e} seconds, got {seconds!r:.40}.")
 
 
 def check_box(box: object) -> FractionBox:
-    """Return a box in fractions of the picture, checked."""
+    """Check a box in fractions of the picture and return it."""
     if isinstance(box, list | tuple) and len(box) == 4 and all(map(_is_number, box)):
         left, top, right, bottom = (round(float(v), 5) for v in box)
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
             return left, top, right, bottom
     raise InputError(
-        f"The box {box!r:.80} was given. Expected [left, top, right, bottom] with 0 ≤ left < right ≤ 1 and "
-        "0 ≤ top < bottom ≤ 1. Draw it again."
+        "The box must be [left, top, right, bottom] with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1, got "
+        f"{box!r:.80}. Draw it again."
     )
 
 
 def _text(given: object, what: str, most: int) -> str:
-    """Plain text that SQLite and JSON can both store."""
+    """Check a text and return it in a form that SQLite and JSON can store."""
     if not isinstance(given, str):
-        raise InputError(f"{what} is a {type(given).__name__}. Expected text.")
+        raise InputError(f"{what} must be text, got {type(given).__name__}.")
     if len(given) > most:
-        raise InputError(f"{what} has {len(given):,} characters. Expected at most {most:,}. Shorten it.")
+        raise InputError(f"{what} must have at most {most:,} characters, got {len(given):,}.")
     return given.encode("utf-8", "replace").decode().replace("\x00", "").replace("\r\n", "\n")
 
 
 def check_answers(answers: object, turned: bool = False) -> dict[str, int]:
-    """Return one score per dimension, from the first text's side; ``turned`` if the second text was shown first."""
+    """Check the scores per dimension; ``turned`` inverts them, because the second text was shown first."""
     if not isinstance(answers, Mapping) or set(answers) != set(DIMENSIONS):
-        raise InputError(f"The answers {answers!r:.120} were given. Expected one each for {', '.join(DIMENSIONS)}.")
+        raise InputError(f"The answers must have one score each for {', '.join(DIMENSIONS)}, got {answers!r:.120}.")
     for name, score in answers.items():
         if isinstance(score, bool) or not isinstance(score, int) or score not in POINTS:
-            raise InputError(f"The answer {score!r:.40} to {name} was given. Expected one of 2, 1, 0, -1, -2.")
+            raise InputError(f"The answer to {name} must be 2, 1, 0, -1 or -2, got {score!r:.40}.")
     return {name: -answers[name] if turned else answers[name] for name in DIMENSIONS}
 
 
 def check_judgement(row: object) -> dict[str, Any]:
-    """Return a checked comparison, in the form of the export."""
+    """Check a comparison in the form of the export and return it."""
     if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("first", "second")):
-        raise InputError("A comparison does not name two texts. Expected one in the form of the export.")
+        raise InputError("A comparison must name two texts, as in the export.")
     made = row.get("made")
     return {
         "author": check_author(row.get("author")),

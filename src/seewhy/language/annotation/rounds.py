@@ -1,6 +1,7 @@
-"""Rounds: the changes from one annotator to the next, when to stop, and the merging of two texts.
+"""Rounds of annotation: changes between versions, the rule for stopping, and merging.
 
-Annotators work one after another for a set number of rounds (section 3.2 of the paper). Here they may stop earlier.
+Annotators edit a text one after another for a fixed number of rounds (section 3.2 of the paper). Differs from the
+paper: a text may be finished earlier.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ _WORDS = re.compile(r"\S+\s*|\s+")
 _SENTENCES = re.compile(r".+?(?:[.!?][\"')\]]*\s+|\n\s*|$)", re.DOTALL)
 
 MOST_PAIRS = 250_000
-"""Most pairs of parts of two texts; beyond it, frequent parts match only next to other matches."""
+"""Largest product of text lengths that is compared without difflib's ``autojunk`` heuristic."""
 
 
 class Change(NamedTuple):
-    """A run of words; ``kind`` is ``"same"``, ``"removed"`` or ``"added"``."""
+    """Consecutive words that are ``"same"``, ``"removed"`` or ``"added"``."""
 
     kind: str
     text: str
 
 
 def changes(before: str, after: str) -> tuple[Change, ...]:
-    """Return the changes from one text to the other, word by word."""
+    """Compute the word-level changes from one text to another."""
     a, b = _WORDS.findall(before), _WORDS.findall(after)
     found: list[Change] = []
     for kind, i1, i2, j1, j2 in _opcodes(_keys(a), _keys(b)):
@@ -53,7 +54,7 @@ def changes(before: str, after: str) -> tuple[Change, ...]:
 
 
 def edited(before: str, after: str) -> float:
-    """Return the share of words that changed, from 0 to 1."""
+    """Compute the fraction of words that changed, 0 to 1."""
     a, b = before.split(), after.split()
     if not a and not b:
         return 0.0
@@ -63,7 +64,7 @@ def edited(before: str, after: str) -> float:
 
 
 def text_of(content: Content) -> str:
-    """Return a task's content as text: the text, or one line per object."""
+    """Return a task's content as text, with one line per object."""
     if "text" in content:
         return str(content["text"])
     return "\n".join(f"{o['label']}: {o['description']}" for o in content.get("objects", ()))
@@ -74,15 +75,15 @@ class StopRule:
     """The rule that decides when a text is finished.
 
     Args:
-        n_rounds: a text is finished after this many rounds, from 1.
-        min_edits: also when another person changes a smaller share of its words, 0 to 1; raise it to stop earlier.
+        n_rounds: number of rounds, at least 1.
+        min_edits: a text is also finished when a second annotator changes a smaller fraction of its words, 0 to 1.
     """
 
     n_rounds: int = 3
     min_edits: float = 0.05
 
     def finished(self, versions: Sequence[Version]) -> str | None:
-        """Return why the text is finished, or ``None`` if another round is needed."""
+        """Return the reason why the text is finished, or ``None`` if it needs another round."""
         people = [v for v in versions if v.kind != "seed"]
         if len(people) >= self.n_rounds:
             return f"{len(people)} rounds are done."
@@ -94,7 +95,7 @@ class StopRule:
 
 
 def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
-    """Return every version with its changes from the version on which it is based."""
+    """Return all versions, each with its changes from the version on which it is based."""
     by_number = {v.number: text_of(v.content) for v in versions}
     rows = []
     for version in versions:
@@ -106,7 +107,7 @@ def history(versions: Sequence[Version]) -> list[dict[str, Any]]:
 
 
 def merged(task: str, base: Content, theirs: Content, mine: Content) -> tuple[Content, bool]:
-    """Return the merged content of two versions of the same base, and whether a person must check it."""
+    """Merge two versions with the same base, and return whether they conflict."""
     if task == "objects":
         return _merged_objects(base, theirs, mine)
     text, clash = _merged_text(base.get("text", ""), theirs.get("text", ""), mine.get("text", ""))
@@ -131,7 +132,7 @@ def _merged_objects(base: Content, theirs: Content, mine: Content) -> tuple[Cont
 
 
 def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
-    """Both texts' changes between sentences that both kept; where both changed a place, one after the other."""
+    """Merge the changes of two texts by sentence."""
     if theirs == mine or base == mine:
         return theirs, False
     if base == theirs:
@@ -160,7 +161,7 @@ def _merged_text(base: str, theirs: str, mine: str) -> tuple[str, bool]:
 
 
 def _kept(old: list[str], new: list[str]) -> dict[int, int]:
-    """Positions of unchanged sentences: in the old text → in the new one."""
+    """Map the positions of unchanged sentences from the old text to the new text."""
     codes = _opcodes(_keys(old), _keys(new))
     return {i: i - i1 + j1 for kind, i1, i2, j1, _ in codes if kind == "equal" for i in range(i1, i2)}
 
@@ -174,7 +175,6 @@ def _sentences(text: str) -> list[str]:
 
 
 def _keys(parts: list[str]) -> list[str]:
-    """Words or sentences without trailing space, which does not count as a change."""
     return [part.rstrip() for part in parts]
 
 
@@ -190,7 +190,7 @@ _SMALL_WORDS = frozenset(_SMALL.split())
 
 
 def stem(word: str) -> str:
-    """Return a word without its plural ending, so that *berries* matches *berry*.
+    """Return a word without its plural ending.
 
     >>> [stem(w) for w in ("Berries", "boxes", "leaves", "cups", "glass", "bus")]
     ['berry', 'box', 'leaf', 'cup', 'glass', 'bus']
@@ -206,12 +206,12 @@ def stem(word: str) -> str:
 
 
 def naming_words(text: str) -> list[str]:
-    """Return the content words of a text, stemmed, each once, in order."""
+    """Return the unique stemmed content words of a text, in order."""
     return list(dict.fromkeys(stem(w) for w in _WORD.findall(text) if w.casefold() not in _SMALL_WORDS and len(w) > 1))
 
 
 def head_of(label: str) -> str:
-    """Return the noun of a label: its last word before *of*, *with*, *in* and the like."""
+    """Return the head noun of a label: the last word before *of*, *with*, *in* and the like."""
     words = _WORD.findall(label)
     for i, word in enumerate(words):
         if i and word.casefold() in _SMALL_WORDS and word.casefold() not in ("a", "an", "and", "the"):
@@ -222,7 +222,7 @@ def head_of(label: str) -> str:
 
 @dataclass(frozen=True)
 class Covered:
-    """The coverage of an object by a text: whether its head noun is there, the missing words, and the share present."""
+    """The coverage of an object by a text: head noun named or not, missing words, fraction of words present."""
 
     id: str
     label: str
@@ -232,7 +232,7 @@ class Covered:
 
 
 def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
-    """Return the coverage of every object by the text, in the objects' order."""
+    """Compute how well a text covers each object."""
     there, rows = set(naming_words(text)), []
     for o in objects:
         words = naming_words(f"{o.label} {o.description}")
@@ -244,12 +244,12 @@ def coverage(objects: Sequence[BoxedObject], text: str) -> tuple[Covered, ...]:
 
 
 def left_out(objects: Sequence[BoxedObject], text: str) -> tuple[str, ...]:
-    """Labels of the objects that the text does not name."""
+    """Return the labels of the objects that the text does not name."""
     return tuple(c.label or "(no label)" for c in coverage(objects, text) if not c.named)
 
 
 def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
-    """Means by round, over the pictures that have it: words, active seconds, share of words changed."""
+    """Compute the mean words, active seconds and fraction of changed words per round."""
     rounds: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
     for versions in histories:
         by_number = {v.number: text_of(v.content) for v in versions}
@@ -266,10 +266,16 @@ def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
 
 
 def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
-    """Krippendorff's alpha for intervals (Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*, part D).
+    """Compute Krippendorff's alpha for interval data.
 
-    ``α = 1 − D_o / D_e`` with ``D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)`` over units ``u`` of ``m_u ≥ 2``
-    values, and ``D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))`` over all ``n`` of their values; ``None`` if ``D_e`` is 0.
+    The formula is that of Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*, part D:
+
+        α = 1 − D_o / D_e
+        D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)
+        D_e = Σ_{i≠j} (v_i − v_j)² / (n (n − 1))
+
+    A unit ``u`` has ``m_u ≥ 2`` values; ``n`` is the number of values in all units. The result is ``None`` if ``D_e``
+    is 0.
     """
     usable = [list(unit) for unit in units if len(unit) >= 2]
     everything = [v for unit in usable for v in unit]
@@ -281,12 +287,12 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
 
 
 def _squares(values: Sequence[float]) -> float:
-    """The sum of squared differences of all ordered pairs: 2 n Σ v² − 2 (Σ v)²."""
+    """Compute the sum of squared differences over all ordered pairs."""
     return 2 * (len(values) * sum(v * v for v in values) - sum(values) ** 2)
 
 
 def agreement(judgements: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return people's agreement on each dimension, over pairs of texts that several compared; empty without any."""
+    """Compute the agreement of annotators per dimension, over pairs of texts that several of them compared."""
     pairs: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
     for row in judgements:
         pairs[row["picture"], row["first"], row["second"]].append(row["answers"])
@@ -305,13 +311,13 @@ def _sign(score: int) -> int:
 
 
 def by_authors_of_a_text(judgements: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many comparisons were made by an author of one of the two texts."""
+    """Count the comparisons that an author of one of the two texts made."""
     return sum(any(row[side].endswith(f" by {row['author']}") for side in ("first", "second")) for row in judgements)
 
 
 @dataclass(frozen=True)
 class Net:
-    """A net preference for the first text, −1…1, with its 95 % bootstrap interval over pictures."""
+    """The net preference for the first text, −1 to 1, with a 95 % bootstrap interval over pictures."""
 
     value: float
     low: float
@@ -322,9 +328,9 @@ class Net:
 def net_preference(
     judgements: Sequence[Mapping[str, int]], pictures: Sequence[str] | None = None, *, n_draws: int = 2000
 ) -> dict[str, Net]:
-    """Net preference for the first text, by dimension and as ``mean``; the bootstrap resamples whole pictures."""
+    """Compute the net preference for the first text, per dimension and as ``mean``, with bootstrap intervals."""
     if not judgements:
-        raise InputError("There are no comparisons yet. Expected at least one. Compare some texts first.")
+        raise InputError("There are no comparisons yet. Compare some texts first.")
     owners = list(pictures) if pictures is not None else [str(i) for i in range(len(judgements))]
     place = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     sums = torch.zeros(len(place), len(DIMENSIONS) + 1, 2, dtype=torch.double)

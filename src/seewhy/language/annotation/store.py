@@ -1,7 +1,7 @@
-"""The annotations in one SQLite file, safe against crashes and against two people at once.
+"""A store of annotations in one SQLite file that several people can edit at once.
 
-Every change is one transaction with ``synchronous=FULL``. No typed text is lost. A version is added only after the one
-that it began from; otherwise the newer one is returned. A draft is replaced only by somebody who has seen it.
+A version is saved only if it is based on the latest one. A draft that would be overwritten is moved to the table
+``shelved``.
 """
 
 from __future__ import annotations
@@ -64,21 +64,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Saved:
-    """A draft that became a version."""
+    """A saved version."""
 
     version: Version
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """A conflict: somebody else saved first, so ``latest`` is not the version on which the draft is based."""
+    """A failed save: ``latest`` is newer than the version on which the draft is based."""
 
     latest: Version
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A person's unsaved text in one window, based on the version ``base``."""
+    """A person's unsaved text in one browser tab, based on the version ``base``."""
 
     revision: int
     base: int
@@ -90,7 +90,7 @@ class Draft:
 
 
 class AnnotationStore:
-    """Pictures, versions, drafts and comparisons in one file, which is created if needed."""
+    """Pictures, versions, drafts and comparisons in one file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -106,33 +106,33 @@ class AnnotationStore:
     # pictures
 
     def add_pictures(self, pictures: Iterable[Picture]) -> None:
-        """Add pictures; a known one gets the new file name."""
+        """Add pictures; a known picture gets the new file name."""
         values = "(:key, :digest, :name, :width, :height) ON CONFLICT (key) DO UPDATE SET name = excluded.name"
         with self._writing():
             self._db.executemany(f"INSERT INTO pictures VALUES {values}", [vars(p) for p in pictures])
 
     def pictures(self) -> tuple[Picture, ...]:
-        """Return all pictures, in the order they were added."""
+        """Return all pictures in the order in which they were added."""
         return tuple(self._checked(_picture, "SELECT * FROM pictures ORDER BY rowid"))
 
     def picture(self, key: str) -> Picture | None:
         return next(iter(self._checked(_picture, "SELECT * FROM pictures WHERE key = ?", key)), None)
 
     def known(self, key: str) -> Picture:
-        """Return the picture; an unknown one raises an error."""
+        """Return a picture; raise ``DataError`` if it is unknown."""
         if (picture := self.picture(key)) is None:
-            raise DataError(f"There is no picture {key!r}. Expected one of the list. Reload the list.")
+            raise DataError(f"There is no picture {key!r}. Reload the list.")
         return picture
 
     # versions
 
     def versions(self, key: str, task: str) -> tuple[Version, ...]:
-        """Return all versions, oldest first; a seed comes first."""
+        """Return all versions of a text, oldest first."""
         query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 
     def histories(self) -> dict[str, dict[str, list[Version]]]:
-        """Return picture → task → versions, for all pictures with versions."""
+        """Return the versions by picture and task."""
         histories: dict[str, dict[str, list[Version]]] = {}
         query = "SELECT * FROM versions ORDER BY picture, task, number"
         for key, version in self._checked(lambda row: (row["picture"], _version(row)), query):
@@ -144,7 +144,7 @@ class AnnotationStore:
         return versions[-1] if versions else None
 
     def seed(self, key: str, task: str, author: str, content: Content) -> bool:
-        """Save a model's proposal as version 0, unless a version or a draft exists."""
+        """Save a model's proposal as version 0, unless a version or a draft exists; return whether it was saved."""
         content = check_content(task, content)
         with self._writing():
             for table in ("versions", "drafts"):
@@ -156,9 +156,9 @@ class AnnotationStore:
     def save(
         self, key: str, task: str, author: str, content: object, base: int, seconds: float, *, merges: bool = False
     ) -> Saved | Conflict:
-        """Add a version after ``base`` (0: none), and delete the author's draft.
+        """Add a version based on version ``base`` (0: none), and delete the author's draft.
 
-        If a version newer than ``base`` exists, it is returned and nothing changes.
+        If a version newer than ``base`` exists, nothing is saved and the result is a :class:`Conflict`.
         """
         author, kept = check_author(author), check_content(task, content)
         with self._writing():
@@ -196,7 +196,10 @@ class AnnotationStore:
         tab: str = "",
         sequence: int = 0,
     ) -> tuple[int, bool]:
-        """Save a draft after the revision ``seen`` (0: none)."""
+        """Save a draft that replaces revision ``seen`` (0: none).
+
+        Returns the new revision, and whether a different draft was moved to the table ``shelved``.
+        """
         author, kept = check_author(author), check_content(task, content)
         with self._writing():
             self.known(key)
@@ -214,14 +217,14 @@ class AnnotationStore:
         return revision, shelves
 
     def drafted(self, author: str) -> set[tuple[str, str]]:
-        """Pictures and tasks for which a person has a draft."""
+        """Return the pictures and tasks for which a person has a draft."""
         return {(row[0], row[1]) for row in self._rows("SELECT picture, task FROM drafts WHERE author = ?", author)}
 
     def draft(self, key: str, task: str, author: str) -> Draft | None:
         return next(iter(self.drafts(key, task, author)), None)
 
     def drafts(self, key: str, task: str, author: str, table: str = "drafts") -> list[Draft]:
-        """Return a person's draft, or with ``shelved`` their earlier ones, oldest first."""
+        """Return a person's drafts, oldest first; ``table`` is ``"drafts"`` or ``"shelved"``."""
 
         def read(row: sqlite3.Row) -> Draft:
             _, _, _, revision, base, content, seconds, made, tab, sequence = row
@@ -232,7 +235,7 @@ class AnnotationStore:
         return self._checked(read, f"SELECT * FROM {table} WHERE {_OWN} ORDER BY rowid", key, task, author)
 
     def put_aside(self, key: str, task: str, author: str, *, stays: bool = False) -> None:
-        """Copy a draft to the shelf; unless it ``stays``, delete it."""
+        """Move a draft to the table ``shelved``, or copy it if ``stays`` is true."""
         with self._writing():
             self._shelve(key, task, author)
             if not stays:
@@ -244,25 +247,25 @@ class AnnotationStore:
     # texts from elsewhere, and judgements
 
     def put_texts(self, source: str, texts: Iterable[tuple[str, str]]) -> None:
-        """Save texts from elsewhere for comparison: pairs of a picture's key and a text."""
+        """Save texts from another source for comparison, as pairs of a picture's key and a text."""
         rows = [(key, source, check_content("caption", {"text": text})["text"]) for key, text in texts]
         with self._writing():
             self._db.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
 
     def texts(self, key: str) -> dict[str, str]:
-        """Return source → text."""
+        """Return the texts of a picture by source."""
         rows = self._rows("SELECT source, text FROM texts WHERE picture = ? ORDER BY source", key)
         return {row[0]: row[1] for row in rows}
 
     def put_judgement(self, key: str, row: dict[str, Any]) -> None:
-        """Save a comparison. All are kept; a person's last one on a pair counts."""
+        """Save a comparison; the last one of a person on a pair counts."""
         with self._writing():
             self.known(key)
             row = {"picture": key, **check_judgement(row)}
             self._add("judgements", {**row, "answers": json.dumps(row["answers"]), "made": row["made"] or _now()})
 
     def judgements(self) -> list[dict[str, Any]]:
-        """Return every person's last comparison of every pair, oldest first."""
+        """Return each person's last comparison of every pair, oldest first."""
 
         def read(row: sqlite3.Row) -> dict[str, Any]:
             values = {**row, "swapped": bool(row["swapped"]), "answers": json_value(row["answers"])}
@@ -274,7 +277,6 @@ class AnnotationStore:
     # the database
 
     def _add(self, table: str, row: dict[str, Any], how: str = "INSERT") -> None:
-        """Insert a row, with values in the order of the columns."""
         self._db.execute(f"{how} INTO {table} VALUES ({', '.join(f':{name}' for name in row)})", row)
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
@@ -282,19 +284,17 @@ class AnnotationStore:
             return self._db.execute(query, values).fetchall()
 
     def _checked(self, read: Callable[[sqlite3.Row], T], query: str, *values: Any) -> list[T]:
-        """Checked rows: the file may be damaged or written by another program."""
+        """Return the rows of a query, parsed by ``read``; raise ``DataError`` if a row is invalid."""
         rows = self._rows(query, *values)
         try:
             return [read(row) for row in rows]
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"{self.path} holds a row that cannot be read: {str(error).rstrip('.')}. "
-                "Use an earlier copy of the file."
+                f"{self.path} has an invalid row: {str(error).rstrip('.')}. Use an earlier copy of the file."
             ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction: done completely or not at all."""
         with self._lock, self._disk_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -310,8 +310,7 @@ class AnnotationStore:
             yield
         except (sqlite3.Error, OSError) as error:
             raise DataError(
-                f"Annotations cannot be saved in {self.path}: {error}. Expected a writable file. "
-                "Free some space, or give another file."
+                f"Annotations cannot be saved in {self.path}: {error}. Free some space, or give another file."
             ) from error
 
 
@@ -321,7 +320,7 @@ def _now() -> str:
 
 def _check_kinds(values: Iterable[Any], *kinds: type) -> None:
     if not all(isinstance(value, kind) for value, kind in zip(values, kinds, strict=True)):
-        raise ValueError(f"Expected {', '.join(k.__name__ for k in kinds)}.")
+        raise ValueError(f"The values must have the types {', '.join(k.__name__ for k in kinds)}.")
 
 
 def _picture(row: sqlite3.Row) -> Picture:

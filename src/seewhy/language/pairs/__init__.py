@@ -1,4 +1,4 @@
-"""Rules that decide which pictures with texts are worth learning from; each can be chosen by name."""
+"""Rules that filter image-text pairs."""
 
 from .checking import Checked, Cleaned, check, clean
 from .filters import Rule, rules

@@ -1,4 +1,4 @@
-"""Applying the rules: the findings of each, and a cleaned set on disk."""
+"""Apply rules to image-text pairs, and write a cleaned set."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from .filters import Corpus, Rule, rules
 
 
 def beside(path: Path) -> Path:
-    """Return the file for the removed pairs of a cleaned set."""
+    """Return the path of the file with the removed pairs."""
     return path.with_name(f"{path.stem}.removed.jsonl")
 
 
 def check_place(path: Path, *, force: bool = False) -> None:
-    """Check that both files can be written, before the work begins."""
+    """Check that both files of a cleaned set can be written."""
     if path.suffix.lower() != ".jsonl":
-        raise DataError(
-            f"Cleaned pairs cannot be written to {path}. Expected a name ending in .jsonl. Add that ending."
-        )
+        raise DataError(f"The name of a file of cleaned pairs must end in .jsonl, got {path}.")
     check_file(path, force=force)
     check_file(beside(path), force=force)
 
@@ -46,19 +44,19 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found."""
+    """The result of one rule."""
 
     rule: Annotated[str, Doc("name of the rule")]
     settings: Annotated[dict[str, float | str], Doc("parameters of the rule")]
     n_pairs: Annotated[Count, Doc("pairs that break it")]
     n_pictures: Annotated[Count, Doc("pictures of these pairs")]
     examples: Annotated[tuple[Example, ...], Doc("the first `--set n_examples` of them")] = ()
-    missing: Annotated[str, Doc("what the rule needs and did not get; empty if it was applied")] = ""
+    missing: Annotated[str, Doc("what the rule needs but was not given; empty if it was applied")] = ""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Findings of all rules: the JSON object of ``seewhy check --texts --json``."""
+    """The results of all rules: the JSON object of ``seewhy check --texts --json``."""
 
     n_pictures: Annotated[Count, Doc("pictures of the set")]
     n_pairs: Annotated[Count, Doc("pairs of a picture and a text")]
@@ -83,7 +81,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Removed:
-    """A pair that was taken out."""
+    """A removed pair."""
 
     image: str
     text: str
@@ -100,19 +98,17 @@ class Cleaned:
     removed: tuple[Removed, ...]
 
     def save(self, path: str | Path, *, force: bool = False) -> tuple[Path, Path]:
-        """Write the kept pairs as JSONL, and beside them ``NAME.removed.jsonl`` with the others."""
+        """Write the kept pairs as JSONL, and the removed pairs to ``NAME.removed.jsonl``."""
         path = Path(path)
         if not self.kept.items:
             raise DataError(
-                "Every pair breaks a rule, so there is nothing to write. Expected some pairs that break none. "
-                "Leave a rule out, or change its setting."
+                "Every pair breaks a rule, so there is nothing to write. Remove a rule, or change its setting."
             )
         check_place(path, force=force)
         for s in self.kept.items:
             if s.pixels is not None and ".tar" not in s.image:
                 raise DataError(
-                    f"{s.image} is not a file, and a table can only name files. Expected pictures in files or "
-                    "shards. Save them first."
+                    f"{s.image} must be in a file or shard, because a table can only name files. Save it first."
                 )
         rows = [{"image": s.image, "texts": list(s.texts), "label": s.label, "group": s.group} for s in self.kept.items]
         write(beside(path), _lines(map(asdict, self.removed), path.parent), force=force)
@@ -121,7 +117,7 @@ class Cleaned:
 
 
 def _lines(rows: Iterable[dict[str, Any]], folder: Path) -> str:
-    """Pictures named relative to the file, and neither an empty label nor an empty group."""
+    """Return JSON lines with file names relative to ``folder``, without empty labels and groups."""
     kept = ("text", "texts", "reasons", "label", "group")
     lines = []
     for row in rows:
@@ -140,15 +136,13 @@ def check(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Checked:
-    """Apply rules to pictures with texts, and report what each finds; nothing is changed.
-
-    Cost: each picture is read once, for the rules about pictures; with an encoder, one pass per picture.
+    """Count the image-text pairs that break a rule, without changing them.
 
     Args:
         source: pictures with texts, as for :func:`seewhy.load_pairs`.
-        with_rules: the rules to apply; default: all, with their default settings.
-        encoder: scores how well text and picture fit.
-        store: where encoded pictures are kept between runs.
+        with_rules: rules to apply; default: all, with their default settings.
+        encoder: encoder for rules on the match of text and picture; it runs once per picture.
+        store: cache of encoded pictures.
         n_examples: number of examples per rule.
         progress: callback for progress.
         columns: ``image``, ``text``, ``label`` and ``group``, as for :func:`seewhy.load_pairs`.
@@ -182,7 +176,7 @@ def clean(
     progress: Progress | None = None,
     **columns: Any,
 ) -> Cleaned:
-    """Separate the pairs that break no rule from the others, with reasons; arguments as for :func:`check`."""
+    """Separate the pairs that break a rule from the others; arguments as for :func:`check`."""
     corpus = Corpus(read_pairs(source, **columns), encoder, store, progress or Progress())
     _, reasons = _apply(corpus, with_rules)
     kept: dict[int, list[str]] = {}
@@ -199,10 +193,10 @@ def clean(
 
 
 def _apply(corpus: Corpus, given: Sequence[Rule] | None) -> tuple[list[Rule], dict[str, dict[int, str]]]:
-    """The rules, and by name what those say whose needs are met."""
+    """Return all rules, and the pairs that break each applicable rule."""
     chosen = [rules[name]() for name in rules] if given is None else list(given)
     twice = [rule.name for i, rule in enumerate(chosen) if rule.name in [r.name for r in chosen[:i]]]
     if twice:
-        raise InputError(f"The rule {twice[0]!r} was given twice. Expected each rule once. Keep one of them.")
+        raise InputError(f"with_rules must have each rule once, got {twice[0]!r} twice.")
     able = [rule for rule in chosen if rule.needs != "an encoder" or corpus.encoder is not None]
     return chosen, {rule.name: dict(rule.broken(corpus)) for rule in able}

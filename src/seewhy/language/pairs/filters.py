@@ -1,4 +1,4 @@
-"""The rules: those of ALIGN (Jia et al. 2021, arXiv:2102.05918, section 3.1), and a few that any set needs."""
+"""Rules that filter image-text pairs: those of ALIGN (Jia et al. 2021, arXiv:2102.05918, section 3.1) and others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GLANCE = Transform((32, 32), (32, 32), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 
 
 @dataclass(frozen=True)
 class Glance:
-    """Facts from a picture's file."""
+    """The size and digest of a picture's file, or the reason why it cannot be read."""
 
     size: tuple[int, int] | None
     digest: str
@@ -44,7 +44,7 @@ class Glance:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """All pairs of a set; costly values are computed once, when a rule asks for them."""
+    """Image-text pairs with properties that are computed when first used."""
 
     samples: Samples
     encoder: Encoder | None = None
@@ -53,19 +53,19 @@ class Corpus:
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, str], ...]:
-        """The picture and the text of each pair."""
+        """The index of the picture and the text of each pair."""
         return tuple((i, text) for i, sample in enumerate(self.samples.items) for text in sample.texts)
 
     @cached_property
     def glances(self) -> tuple[Glance, ...]:
-        """Facts about every picture, each read once."""
+        """The file properties of every picture."""
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             seen = pool.map(_glance, self.samples.items)
             return tuple(self.progress.track(seen, "Reading pictures", len(self.samples)))
 
     @cached_property
     def vectors(self) -> tuple[Float[Tensor, "p d"], Float[Tensor, "n d"]]:
-        """Return unit vectors of every picture and of every pair's text; zeros for an unreadable picture."""
+        """Unit vectors of every picture and of every pair's text; zeros for an unreadable picture."""
         encoder = self.encoder
         assert isinstance(encoder, Encoder)
         stream = encode_stream(encoder, [s.source for s in self.samples.items], store=self.store)
@@ -89,28 +89,28 @@ def _glance(sample: Sample) -> Glance:
 
 
 class Rule(ABC):
-    """Finds pairs that are not worth learning from: a frozen dataclass of the paper's parameters."""
+    """A rule that removes pairs."""
 
     name: ClassVar[str]
     paper: ClassVar[str] = OURS
     needs: ClassVar[str] = "texts"
-    """``texts``, ``pictures`` (their files are read) or ``an encoder``."""
+    """What the rule reads: ``texts``, ``pictures`` (files) or ``an encoder``."""
 
     @abstractmethod
     def broken(self, corpus: Corpus) -> Iterator[tuple[int, str]]:
-        """Yield the positions in ``corpus.pairs`` of pairs that break the rule, with the reason; in order."""
+        """Yield the indices in ``corpus.pairs`` that break the rule, in order, with reasons."""
 
 
 rules: Registry[Rule] = Registry("rule", __name__, ())
 
 
 def folded(text: str) -> str:
-    """Return a text for comparison: without case, width and extra blanks."""
+    """Normalise the case, width and spaces of a text."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 class _OfPictures(Rule):
-    """A rule that a picture breaks with all of its texts."""
+    """A rule that depends on the picture only."""
 
     needs = "pictures"
 
@@ -120,18 +120,18 @@ class _OfPictures(Rule):
 
     @abstractmethod
     def reason(self, glance: Glance) -> str:
-        """Why the picture breaks it; empty where it does not."""
+        """Return the reason why a picture breaks the rule, or an empty text."""
 
 
 def words_of(text: str) -> list[str]:
-    """Return the unigrams: runs of letters, digits and apostrophes, case folded."""
+    """Return the case-folded words of a text."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
 @rules.register
 @dataclass(frozen=True)
 class Unreadable(_OfPictures):
-    """The picture is missing or broken."""
+    """Remove pairs whose picture is missing or unreadable."""
 
     name = "unreadable"
 
@@ -142,7 +142,7 @@ class Unreadable(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class SmallPicture(_OfPictures):
-    """The shorter side has ``more_than`` pixels or fewer."""
+    """Remove pairs whose picture has a shorter side of at most ``more_than`` pixels."""
 
     more_than: int = 200
     name = "small_picture"
@@ -156,7 +156,7 @@ class SmallPicture(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class Elongated(_OfPictures):
-    """The longer side is ``less_than`` times the shorter, or more."""
+    """Remove pairs whose picture has an aspect ratio of ``less_than`` or more."""
 
     less_than: float = 3.0
     name = "elongated"
@@ -170,7 +170,7 @@ class Elongated(_OfPictures):
 @rules.register
 @dataclass(frozen=True)
 class Copy(Rule):
-    """The picture is a byte-for-byte copy of an earlier one: each would be a wrong answer for the other."""
+    """Remove pairs whose picture is an exact copy of an earlier one."""
 
     name = "copy"
     needs = "pictures"
@@ -189,7 +189,7 @@ class Copy(Rule):
 @rules.register
 @dataclass(frozen=True)
 class ManyTexts(Rule):
-    """The picture has more than ``most`` texts, for example a logo that is on every page."""
+    """Remove pairs whose picture has more than ``most`` texts."""
 
     most: int = 1000
     name = "many_texts"
@@ -204,7 +204,7 @@ class ManyTexts(Rule):
 @rules.register
 @dataclass(frozen=True)
 class SharedText(Rule):
-    """The text belongs to more than ``most`` pictures, so it describes none of them ("img 1920x1080")."""
+    """Remove pairs whose text belongs to more than ``most`` pictures, such as "img 1920x1080"."""
 
     most: int = 10
     name = "shared_text"
@@ -222,7 +222,7 @@ class SharedText(Rule):
 @rules.register
 @dataclass(frozen=True)
 class RepeatedText(Rule):
-    """The same picture already has this text."""
+    """Remove pairs that repeat a text of the same picture."""
 
     name = "repeated_text"
 
@@ -237,7 +237,7 @@ class RepeatedText(Rule):
 @rules.register
 @dataclass(frozen=True)
 class TooShort(Rule):
-    """The text has fewer than ``least`` words."""
+    """Remove pairs whose text has fewer than ``least`` words."""
 
     least: int = 3
     name = "too_short"
@@ -251,7 +251,7 @@ class TooShort(Rule):
 @rules.register
 @dataclass(frozen=True)
 class TooLong(Rule):
-    """The text has more than ``most`` words."""
+    """Remove pairs whose text has more than ``most`` words."""
 
     most: int = 20
     name = "too_long"
@@ -265,7 +265,7 @@ class TooLong(Rule):
 @rules.register
 @dataclass(frozen=True)
 class WrongScript(Rule):
-    """Less than ``part`` of the letters belong to the ``script`` (a Unicode name; default: that of most texts)."""
+    """Remove pairs with less than ``part`` of their letters in ``script``, a Unicode name (default: the commonest)."""
 
     script: str = ""
     part: float = 0.5
@@ -287,10 +287,15 @@ class WrongScript(Rule):
 @rules.register
 @dataclass(frozen=True)
 class PoorMatch(Rule):
-    """The text fits its picture worse than others' texts do.
+    """Remove pairs whose text matches the picture worse than other texts do.
 
-    ``z = (s_ij - mean_k s_ik) / std_k s_ik``, with cosines ``s`` and ``k`` over texts of other pictures, drawn once.
-    A text of another picture has a z of about 0 ± 1. The default removes texts that fit worse than two thirds of these.
+    The score of picture ``i`` and text ``j`` is
+
+        z = (s_ij - mean_k s_ik) / std_k s_ik
+
+    where ``s`` are cosine similarities and ``k`` runs over a fixed random sample of texts of other pictures. For such
+    texts, ``z`` has mean 0 and standard deviation 1. The default removes texts that match worse than about two thirds
+    of them.
     """
 
     least: float = -0.5
