@@ -71,12 +71,12 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         evaluate_boxes(data, scored(data, cat="a", dog="b", hen="c"))
     assert str(caught.value) == (
-        "The data has the classes cat, dog, hen, and the predicted boxes have a, b, c. Expected the same "
-        "names in both. Name the classes alike."
+        "The predicted boxes and the data must share class names. The data has cat, dog, hen; the predicted boxes have "
+        "a, b, c."
     )
-    with pytest.raises(DataError, match="A predicted box has no score"):
+    with pytest.raises(DataError, match="Each predicted box must have a score"):
         evaluate_boxes(data, data)
-    with pytest.raises(DataError, match="The data has no class 'owl'"):
+    with pytest.raises(DataError, match="novel must be classes of the data, got 'owl'"):
         evaluate_boxes(data, scored(data), novel=["owl"])
     part = BoxData(scored(data, hen="owl").pictures[1:], ("cat", "dog", "owl"))
     d = evaluate_boxes(data, part, n_draws=10).data

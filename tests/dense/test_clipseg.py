@@ -115,20 +115,28 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "says"),
     [
-        ({"name": "clipseg"}, InputError, "The segmenter clipseg was named without its weights. Expected a folder"),
-        ({"name": "clipseg"}, InputError, "Write --method clipseg:/path/to/folder."),
+        ({"name": "clipseg"}, InputError, "clipseg needs a folder of weights written by save_pretrained"),
+        ({"name": "clipseg"}, InputError, "--method clipseg:/path/to/folder."),
         ({"name": "clipsag:/x"}, UnknownNameError, "Did you mean 'clipseg'"),
         (
             {"name": "maskclip:/x"},
             InputError,
-            "The segmenter maskclip has no weights of its own, and the folder /x was",
+            "The segmenter maskclip takes no folder of weights, got '/x'",
         ),
-        ({"name": "linear"}, InputError, "The segmenter linear learns from pictures, and only names were given."),
+        ({"name": "linear"}, InputError, "The segmenter linear must be trained on pictures"),
         ({"name": "maskclip", "tiles": 2}, InputError, "The segmenter maskclip has no parameter 'tiles'."),
-        ({"name": "clipseg:/x", "labels": ["a"]}, DataError, "A segmenter was given 1 name."),
+        (
+            {"name": "clipseg:/x", "labels": ["a"]},
+            DataError,
+            "Segmentation needs 2 to 255 different names, got 1 name.",
+        ),
         ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given zoom="),
-        ({"name": "clipseg:/x", "templates": ("a",)}, InputError, "clipseg was given templates=('a',)"),
-        ({"name": "clipseg:/x", "templates": ()}, InputError, "clipseg was given templates=()"),
+        (
+            {"name": "clipseg:/x", "templates": ("a",)},
+            InputError,
+            "templates of clipseg must be sentences with {} in place of the name, got ('a',)",
+        ),
+        ({"name": "clipseg:/x", "templates": ()}, InputError, "place of the name, got ()"),
         ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. Expected a number from 0 to below 1"),
     ],
 )

@@ -98,7 +98,7 @@ def test_cells_that_attend_are_denseclips() -> None:
     cells, whole = attended_cells(tiny, features)
     assert torch.equal(cells, joint_cells(tiny, features))
     torch.testing.assert_close(whole, tiny.text.project(tiny.head(features)))
-    with pytest.raises(ModelError, match="The head of 'tiny' cannot let cells attend to one another"):
+    with pytest.raises(ModelError, match="The head of 'tiny' has no attention between grid cells"):
         attended_cells(tiny_tokens(), tiny_tokens().forward_features(example_pixels((32, 32))))
 
 
@@ -131,7 +131,10 @@ def test_tokens_with_a_mark_before_them_and_channels_last() -> None:
     ("head", "says"),
     [
         (nn.Flatten(), "cannot be"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64 * 8, 8)), "The head of 'tiny' cannot take a single cell (mat1"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64 * 8, 8)),
+            "The head of 'tiny' cannot process a single grid cell (mat1",
+        ),
     ],
 )
 def test_a_head_that_knows_places_is_refused(head: nn.Module, says: str) -> None:
@@ -145,7 +148,7 @@ def test_a_head_that_knows_places_is_refused(head: nn.Module, says: str) -> None
         joint_cells(encoder, features)
     assert says in str(caught.value)
     encoder.head = nn.Threshold(9.0, float("nan"))
-    with pytest.raises(ModelError, match="no finite vector"):
+    with pytest.raises(ModelError, match="non-finite vector"):
         joint_cells(encoder, features)
 
 

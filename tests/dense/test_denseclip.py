@@ -35,12 +35,18 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "denseclip.json").re
 SMALL: dict[str, Any] = {"n_steps": 60, "batch_size": 4, "width": 16, "lr": 5e-3}
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"width": 9}, "width=9. Expected a multiple of 8."),
-    ({"tau": 0.0}, "tau=0"),
-    ({"levels": 5}, "levels=5. Expected a whole number from 1 to 4."),
-    ({"prompting": "both"}, "prompting='both'. Expected 'post', 'pre' or 'none'."),
-    ({"prompting": "pre"}, "prompting='pre', n_contexts=0, texts='names'. Expected names as texts"),
-    ({"n_contexts": 1, "texts": "random"}, "prompting='post', n_contexts=1, texts='random'"),
+    ({"width": 9}, "width of denseclip must be a multiple of 8, got 9."),
+    ({"tau": 0.0}, "denseclip was given tau=0"),
+    ({"levels": 5}, "denseclip was given levels=5. Expected a whole number from 1 to 4."),
+    ({"prompting": "both"}, "denseclip was given prompting='both'. Expected 'post', 'pre' or 'none'."),
+    (
+        {"prompting": "pre"},
+        "The settings of denseclip contradict each other: prompting='pre', n_contexts=0, texts='names'.",
+    ),
+    (
+        {"n_contexts": 1, "texts": "random"},
+        "The settings of denseclip contradict each other: prompting='post', n_contexts=1, texts='random'",
+    ),
 ]
 
 
@@ -167,7 +173,7 @@ def test_cells_that_attend_are_asked_for() -> None:
     (cells, whole), (other, mean) = (DenseCLIP(attended=a).cells(on, x) for a in (False, True))
     assert torch.equal(cells, other)
     torch.testing.assert_close(whole, mean)
-    with pytest.raises(ModelError, match="cannot let cells attend"):
+    with pytest.raises(ModelError, match="has no attention between grid cells"):
         DenseCLIP(attended=True).cells(tiny_tokens(), torch.rand(1, 17, 8))
 
 
@@ -222,10 +228,10 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     for given, says in WRONG:
         with pytest.raises(InputError) as caught:
             DenseCLIP(**given)
-        assert str(caught.value).startswith(f"denseclip was given {says}")
+        assert str(caught.value).startswith(says)
     with pytest.raises(ModelError, match="does not accept learnt prompts"):
         DenseCLIP(**SMALL, n_contexts=2).fit(colours(), load_masks(masked(tmp_path / "two", 2)))
-    with pytest.raises(DataError, match=r"Only 1 picture\(s\) with masks can be learnt from"):
+    with pytest.raises(DataError, match=r"At least 2 pictures with masks are needed for training, got 1"):
         DenseCLIP(**SMALL).fit(colours(), load_masks(masked(tmp_path / "one", 1)))
 
 

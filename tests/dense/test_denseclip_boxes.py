@@ -145,5 +145,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"denseclip_boxes was given prompting='pre'\. Expected 'post' or 'none'"):
         DenseCLIPBoxes(prompting="pre")  # type: ignore[arg-type]
     empty = BoxData((BoxedPicture(str(tmp_path / "none.png"), (8, 8), ()),), ("red",))
-    with pytest.raises(DataError, match=r"None of the 1 picture\(s\) could be used with its boxes"):
+    with pytest.raises(
+        DataError, match=r"At least one readable picture with a box is needed for training, got none among 1"
+    ):
         DenseCLIPBoxes(**SHORT).fit(Reader(colours(), 1.0), empty)

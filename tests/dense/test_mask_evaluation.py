@@ -115,14 +115,14 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     assert [c["iou"] is None for c in report.data["classes"]] == [False, False, False, True]
     for name in ("0", "3"):
         (root / "images" / f"{name}.png").write_bytes(b"")
-    with pytest.raises(DataError, match="None of the 4 pictures could be used with its mask"):
+    with pytest.raises(DataError, match="None of the 4 pictures could be read together with its mask"):
         evaluate_segmenter(segmenter, load_masks(root))
 
 
 def test_other_classes_are_refused(data: Path) -> None:
     with pytest.raises(InputError) as caught:
         evaluate_segmenter(MaskCLIP().build(colours(), ["red", "green", "violet"]), load_masks(data))
-    assert "The masks have 'blue' that the segmenter lacks, and lack 'violet' that it has." in str(caught.value)
+    assert "The masks also have 'blue', and the segmenter also has 'violet'." in str(caught.value)
     # The order is no matter.
     same = evaluate_segmenter(MaskCLIP().build(colours(), ["blue", "red", "green"]), load_masks(data))
     assert same.data["miou"] > 0.85
@@ -158,7 +158,7 @@ def test_a_card_that_somebody_changed_is_told(data: Path, tmp_path: Path, change
 
 
 def test_too_little_to_learn_from(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Only 1 picture\(s\) with 3 class\(es\) can be learnt from"):
+    with pytest.raises(DataError, match=r"are needed for training, got 1 picture\(s\) with 3 class\(es\)"):
         Linear().fit(colours(), load_masks(masked(tmp_path / "one", 1)))
     with pytest.raises(InputError, match="linear was given held_out=1"):
         Linear(held_out=1.0)

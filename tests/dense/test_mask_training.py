@@ -66,8 +66,8 @@ def test_pictures_without_a_class_are_left_out(tmp_path: Path) -> None:
     Image.fromarray(np.full((48, 64), LEFT_OUT, np.uint8)).save(root / "labels" / "1.png")
     (root / "images" / "2.png").write_bytes(b"no picture")
     progress, data = Progress(), load_masks(root)
-    with pytest.raises(DataError, match=r"Only 1 picture\(s\) with masks can be learnt from"):
+    with pytest.raises(DataError, match=r"At least 2 pictures with masks are needed for training, got 1"):
         Crops.of(Reader(colours(), 1.0), data, progress)
     assert [Path(one.image).name for one in progress.failures] == ["2.png"]
-    with pytest.raises(DataError, match=r"Only 1 picture\(s\) with masks can be learnt from"):
+    with pytest.raises(DataError, match=r"At least 2 pictures with masks are needed for training, got 1"):
         Maps.of(Reader(colours(), 1.0), data, lambda e, x: (x, x.mean((2, 3))), Progress())

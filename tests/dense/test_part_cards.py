@@ -273,7 +273,7 @@ def test_parts_are_likened_to_known_parts_and_never_to_themselves(tmp_path: Path
     assert isinstance(why.like, Like)
     assert {one.label for one in why.like.neighbours} == {why.prediction.label}
     assert file not in {one.image for one in why.like.neighbours}
-    with pytest.raises(DataError, match="has no example of blue"):
+    with pytest.raises(DataError, match="shows one of blue"):
         with_examples(
             PartExplainer.of(WordRegions(least_presence=0.0).build(["blue"], colours())), tmp_path / "boxes.json"
         )
@@ -318,7 +318,7 @@ class Elsewhere(Detector):
 
 
 def test_what_cannot_be_explained_is_named() -> None:
-    with pytest.raises(InputError, match="does not score a part by the cells under it"):
+    with pytest.raises(InputError, match="not computed from the grid cells"):
         Elsewhere().explain(painted({}))
     detector = WordRegions(least_presence=0.0).build(NAMES, colours())
     pixels = painted({(16, 16, 48, 48): RED})
@@ -326,7 +326,7 @@ def test_what_cannot_be_explained_is_named() -> None:
         ({"layer": "0"}, "an inner layer"),
         ({"neurons": 3}, "neurons"),
         ({"where": "attention_rollout"}, "attention_rollout"),
-        ({"where": "integrated_gradients"}, "inside of the network"),
+        ({"where": "integrated_gradients"}, "map that reads inner layers"),
     ):
         with pytest.raises(InputError, match=named):
             detector.explain(pixels, most=1, measure=False, **options)
@@ -381,11 +381,11 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
     for words, said in (
         (("-m", folder, "--labels", "red"), "--model and --labels were both given"),
         (("--detector", "word_regions"), "was given without names"),
-        (("--labels", "red", "--detector", "owlv2"), "without its weights"),
-        (("--labels", "red, green", "--segmenter", "linear"), "learns from pictures"),
+        (("--labels", "red", "--detector", "owlv2"), "needs a folder of weights"),
+        (("--labels", "red, green", "--segmenter", "linear"), "must be trained on pictures"),
         (("-m", folder, "--neurons", "3"), "The map neurons cannot explain"),
         (("-m", folder, "--validation", picture.parent), "--validation was given"),
-        (("-m", folder, "-o", tmp_path / "a.html"), "which is one file"),
+        (("-m", folder, "-o", tmp_path / "a.html"), "must be a folder, got the file"),
     ):
         wrong = run(picture, *words)
         assert isinstance(wrong.exception, InputError), wrong.output

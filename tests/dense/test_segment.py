@@ -83,7 +83,7 @@ def test_a_result_says_what_it_holds(tmp_path: Path) -> None:
         found.save(tmp_path / "mine.png")
     with pytest.raises(DataError) as caught:
         found.save(tmp_path / "seg.tif")
-    assert str(caught.value).startswith("Segments cannot be written as '.tif'. Expected one of")
+    assert str(caught.value).startswith("Segments must be written as .png, .html, .json, got")
 
 
 def test_options_change_what_they_say() -> None:
@@ -126,10 +126,10 @@ def test_pictures_that_cannot_be_read_stop_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([], "A segmenter was given 0 names. Expected 2 to 255 different names."),
-        ("road", "A segmenter was given 1 name."),
-        (["a", " a "], "A segmenter was given 'a' twice."),
-        (map(str, range(256)), "A segmenter was given 256 names."),
+        ([], "Segmentation needs 2 to 255 different names, got 0 names."),
+        ("road", "Segmentation needs 2 to 255 different names, got 1 name."),
+        (["a", " a "], "Segmentation needs 2 to 255 different names, got 'a' twice."),
+        (map(str, range(256)), "Segmentation needs 2 to 255 different names, got 256 names."),
     ],
 )
 def test_names_that_make_no_classes(labels: Any, says: str) -> None:
@@ -143,8 +143,8 @@ def test_names_that_make_no_classes(labels: Any, says: str) -> None:
     [
         ({"denoised": 1.5}, "maskclip was given denoised=1.5. Expected a number from 0 to 1"),
         ({"normalised": "cells"}, "maskclip was given normalised='cells'"),
-        ({"templates": ("a photo",)}, "The template 'a photo' has no {} where"),
-        ({"templates": ()}, "The template '' has no {} where"),
+        ({"templates": ("a photo",)}, "Each template must have {} in place of the class name, got 'a photo'."),
+        ({"templates": ()}, "Each template must have {} in place of the class name, got ''."),
     ],
 )
 def test_parameters_out_of_range(given: dict[str, Any], says: str) -> None:

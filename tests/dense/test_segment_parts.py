@@ -177,5 +177,5 @@ def test_cells_that_are_learnt_from(data: Path, tmp_path: Path, monkeypatch: pyt
     assert half.picture.bincount().tolist() == [128] * 3
     for i in range(3):
         Image.fromarray(np.zeros((48, 64), np.uint8)).save(root / "labels" / f"{i}.png")
-    with pytest.raises(DataError, match=r"Only 3 picture\(s\) with 1 class\(es\) can be learnt from"):
+    with pytest.raises(DataError, match=r"are needed for training, got 3 picture\(s\) with 1 class\(es\)"):
         gathered(bare, load_masks(root), 0, Progress())

@@ -121,8 +121,8 @@ def test_a_head_that_epic_cannot_use_is_refused_in_one_line(run: Run, place: Pat
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == (
-        "seewhy: 'lite0' does not pool its cells by a mean, with or without a layer norm, but by NearestSimilarity. "
-        "EPIC needs such a mean. Use --like nearest, which works with any head."
+        "seewhy: EPIC needs an encoder that pools by the mean, with or without a layer norm, got NearestSimilarity of "
+        "'lite0'. Use --like nearest."
     )
     assert not (place / "parts" / "prototypes").exists()
 

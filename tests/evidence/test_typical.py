@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
         "The judge is 'str'. Expected a classifier, or an encoder with words. Load one with seewhy.load or "
         "seewhy.encoder."
     )
-    with pytest.raises(InputError, match="the network whose score was raised"):
+    with pytest.raises(InputError, match="The judge must use another network than"):
         model.explain(picture("moss", 0), typical=kept, judge=model)
     with pytest.raises(ModelError, match="There is no generator"):
         model.explain(picture("moss", 0), typical=tmp_path)

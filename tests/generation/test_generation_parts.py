@@ -68,9 +68,9 @@ def test_what_conditions_say() -> None:
     torch.testing.assert_close(like.scores(pictures)[:, 0], 20 * like.value(pictures))
     torch.testing.assert_close(of_class(model, "sky").value(pictures), model.head(pooled).softmax(1)[:, 2])
     torch.testing.assert_close(of_neuron(on, 7, 8).value(pictures), pooled[:, 7])
-    with pytest.raises(InputError, match=r"The neuron 8 was given\. Expected a number from 0 to 7"):
+    with pytest.raises(InputError, match=r"neuron must be from 0 to 7, a unit of .*, got 8"):
         of_neuron(on, 8, 8)
-    with pytest.raises(InputError, match="The text is empty"):
+    with pytest.raises(InputError, match="text must not be empty"):
         of_text(on, "  ")
 
 
@@ -120,7 +120,10 @@ def test_the_judge_looks_at_the_last_pictures(made: tuple[Generator, Made]) -> N
 
 def test_a_generator_that_hardly_draws_makes_nothing() -> None:
     facts = {"side": 16, "held_out_error": 0.19, "mean_picture_error": 0.2}
-    with pytest.raises(ModelError, match=r"^The decoder the generator of tiny's codes cannot draw .* is 0\.190"):
+    with pytest.raises(
+        ModelError,
+        match=r"^The reconstruction error of the generator of tiny's codes on held-out pictures must be .* got 0\.190",
+    ):
         make(replace(world(), facts=facts), of_class(seewhy.pretrained(tiny_cnn()), 1))
 
 
@@ -136,7 +139,7 @@ def test_a_judge_without_the_class_is_told_of_the_pictures_alone() -> None:
 
 def test_a_judge_by_its_closed_forms() -> None:
     on, model = tiny_cnn(seed=1), seewhy.pretrained(tiny_cnn())
-    with pytest.raises(InputError, match="the network whose score was raised"):
+    with pytest.raises(InputError, match="The judge must use another network than"):
         Judge.of(tiny_cnn(), of_class(model, 0), model.classes)
     other, pictures = seewhy.pretrained(on), 3 * torch.rand(8, 3, 32, 32) - 1
     p = other.head.probabilities(Reader(on)(pictures.clamp(0, 1)))
@@ -192,7 +195,7 @@ def test_a_reader_brings_pictures_to_its_side_smoothly() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x / 0 * 0
 
-    with pytest.raises(ModelError, match="numbers that are not finite at 16 pixels"):
+    with pytest.raises(ModelError, match="non-finite features at a side of 16 pixels"):
         Reader(build(Lost(), GlobalAverage(), Layout(), 3), 16)
 
 

@@ -59,6 +59,6 @@ def test_a_layer_that_bends_behind_the_mean_is_refused_in_one_sentence() -> None
     with pytest.raises(InputError) as caught:
         unpooled(encoder, features)
     assert str(caught.value) == (
-        "'module' does not pool its cells by a mean, with or without a layer norm, but by GraphModule. EPIC needs such "
-        "a mean. Use --like nearest, which works with any head."
+        "EPIC needs an encoder that pools by the mean, with or without a layer norm, got GraphModule of 'module'. "
+        "Use --like nearest."
     )

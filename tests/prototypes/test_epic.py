@@ -170,12 +170,12 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("owner", lambda t: t + 1000, "the patches' pictures: expected whole numbers below"),
-        ("channels", lambda t: t + 8, "the prototypes' channels: expected whole numbers below 8"),
-        ("purity", lambda t: t * torch.nan, "purity has numbers that are not finite"),
-        ("boxes", lambda t: t * 9, "boxes beyond the view"),
+        ("owner", lambda t: t + 1000, "the patches' pictures must be integers from 0 to"),
+        ("channels", lambda t: t + 8, "the prototypes' channels must be integers from 0 to 7"),
+        ("purity", lambda t: t * torch.nan, "purity must be finite"),
+        ("boxes", lambda t: t * 9, "boxes must lie within the view"),
         ("pooled", lambda t: t[1:], "pooled is"),
-        ("thumbnails", lambda t: t[1:], "is not one of the bank"),
+        ("thumbnails", lambda t: t[1:], "in the bank is invalid"),
     ],
 )
 def test_a_bank_that_points_beyond_itself_is_refused(
@@ -198,7 +198,7 @@ def test_a_bank_of_more_classes_is_refused(fitted: Classifier, tmp_path: Path) -
     assert bank is not None
     path = replace(bank, pictures=tuple(replace(p, label=99) for p in bank.pictures)).save(tmp_path)
     assert EPICBank.load(path).pictures[0].label == 99
-    with pytest.raises(WeightsError, match=r"a picture of the bank is of none of the \d classes"):
+    with pytest.raises(WeightsError, match=r"the class of each picture in the bank must be an index below \d"):
         EPICBank.of(fitted, path)
 
 
@@ -226,7 +226,7 @@ def test_an_invertible_bank_of_an_earlier_version_keeps_its_inverse(fitted: Clas
 
 def test_prototypes_of_another_classifier_are_refused(fitted: Classifier) -> None:
     other = replace(fitted, head=Head(fitted.head.feature, fitted.head.weight * 2, fitted.head.bias))
-    with pytest.raises(InputError, match="was made for another classifier"):
+    with pytest.raises(InputError, match="was fitted for another classifier"):
         other.explain(picture("moss", 0), measure=False)
 
 
@@ -307,7 +307,7 @@ def test_asking_for_what_is_not_there_says_how_to_get_it(fitted: Classifier, tmp
     )
     with pytest.raises(InputError, match="There are no prototypes at"):
         bare.explain(picture("moss", 0), prototypes=str(tmp_path))
-    with pytest.raises(InputError, match="nearest needs no prototypes"):
+    with pytest.raises(InputError, match="nearest takes no file of prototypes"):
         bare.explain(picture("moss", 0), like="nearest", prototypes=str(tmp_path))
     with pytest.raises(KeyError, match=r"no prototype called 'epik'\. Did you mean 'epic'"):
         bare.explain(picture("moss", 0), like="epik")
@@ -333,7 +333,7 @@ def test_prototypes_can_lie_elsewhere(fitted: Classifier, tmp_path: Path) -> Non
 def test_what_cannot_be_fitted_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="Use --like nearest"):
         FitEPIC().fit(Pretrained().build(tiny_tokens()), pictures_in(folder))
-    with pytest.raises(DataError, match=r"5 distinct pictures can be read\. Expected at least 12"):
+    with pytest.raises(DataError, match=r"At least 12 distinct pictures are needed, .*, got 5\."):
         FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder)[:5])
     with pytest.raises(InputError, match="held_out"):
         FitEPIC(held_out=0.0)
@@ -351,7 +351,7 @@ def test_a_picture_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch
         return known(*args)
 
     monkeypatch.setattr(epic_training, "collect", late)
-    with pytest.raises(DataError, match="changed while prototypes were fitted"):
+    with pytest.raises(DataError, match="changed during the fit of the prototypes"):
         FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(data))
 
 
@@ -362,8 +362,8 @@ def test_too_few_pictures_a_channel_are_noted(folder: Path, monkeypatch: pytest.
     progress = Progress()
     FitEPIC().fit(Pretrained().build(tiny_cnn()), pictures_in(folder), progress=progress)
     assert (
-        "20 pictures for 8 channels are 2.50 per channel; below 10 a gain in purity may be chance. "
-        "Give 107 pictures or more" in progress.notes
+        "20 pictures for 8 channels are 2.50 per channel; below 10, a gain in purity may be due to chance. "
+        "Give at least 107 pictures" in progress.notes
     )
 
 

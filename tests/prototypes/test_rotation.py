@@ -122,8 +122,8 @@ def test_a_head_that_is_no_mean_is_refused_and_says_so() -> None:
     with pytest.raises(InputError) as caught:
         cells_of(model, model.encoder.encode(noise(2)).features)
     assert str(caught.value) == (
-        "'tiny' does not pool its cells by a mean, with or without a layer norm, but by Mixing. EPIC needs such a "
-        "mean. Use --like nearest, which works with any head."
+        "EPIC needs an encoder that pools by the mean, with or without a layer norm, got Mixing of 'tiny'. Use --like "
+        "nearest."
     )
 
 
@@ -132,7 +132,7 @@ def test_a_head_that_cannot_be_folded_is_refused() -> None:
     look = model.encoder.encode(noise(2))
     cells = cells_of(model, look.features).flatten(2).transpose(1, 2)
     broken = Rotation(torch.eye(8), 1.1 * torch.eye(8), "invertible")
-    with pytest.raises(ModelError, match="The folded head differs from the model by"):
+    with pytest.raises(ModelError, match="The rotated logits must be within"):
         check_fold(model.head, broken, look.pooled, cells)
 
 

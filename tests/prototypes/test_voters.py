@@ -313,7 +313,7 @@ def test_a_classifier_whose_pictures_do_not_vote_says_how_to_get_one(folder: Pat
     with pytest.raises(InputError) as caught:
         made.explain(picture("rust", 77), like="voters", measure=False)
     assert str(caught.value) == (
-        "voters shows the pictures that voted, and this classifier has none. Make one with: "
+        "voters needs the pictures that voted, and this classifier has none. Train one with: "
         "seewhy fit DATA --method neighbours"
     )
 

@@ -1,4 +1,4 @@
-"""Segments and boxes by words: the objects in a picture and their places."""
+"""Segmentation and detection of objects by class names."""
 
 from typing import Any
 

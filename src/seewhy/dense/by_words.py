@@ -47,19 +47,19 @@ def segment(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Segmentation | list[Segmentation | Failure]:
-    """Name every pixel of a picture, or of several, by words (:class:`seewhy.dense.maskclip.MaskCLIP`).
+    """Assign one of the given names to every pixel of a picture or of several pictures.
 
     Args:
-        picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`); unreadable ones among
-            several come back as failures.
-        labels: names that the picture may show, at least two.
+        picture: a file name, an array of pixels, or several of them (:mod:`seewhy.pictures.sources`). If there are
+            several, an unreadable picture returns a failure.
+        labels: at least two names that may be in the picture.
         encoder: an image-text encoder, or its name.
         segmenter: a registered name, or ``"clipseg:/folder"`` for a network with its own weights.
-        store: where encoded sentences are kept between runs; default: nothing is kept.
+        store: cache of encoded sentences; default: no cache.
         **parameters: settings of the method, for example ``zoom=4``.
 
     Returns:
-        The mask and its segments. It displays itself in a notebook; ``save("seg.html")`` writes it.
+        The mask and its segments. They display themselves in a notebook; ``save("seg.html")`` writes a page.
     """
     return _found(segmenter_for(segmenter, labels, encoder, store=store, **parameters), picture)
 
@@ -80,14 +80,16 @@ def detect(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Detections | list[Detections | Failure]:
-    """Find objects in a picture, or in several, by words; other arguments as for :func:`segment`.
+    """Draw boxes around named objects in a picture or in several pictures.
+
+    The other arguments are those of :func:`segment`.
 
     Args:
-        labels: names of the objects to find, at least one.
-        detector: a registered name, or ``"owlv2:/folder"`` for a network with its own weights, which takes no encoder.
+        labels: at least one name of an object to find.
+        detector: a registered name, or ``"owlv2:/folder"`` for a network with its own weights, which needs no encoder.
 
     Returns:
-        Boxes with names and scores. They display themselves in a notebook; ``save("det.html")`` writes them.
+        Boxes with names and scores. They display themselves in a notebook; ``save("det.html")`` writes a page.
     """
     return _found(detector_for(detector, labels, encoder, store=store, **parameters), picture)
 
@@ -98,12 +100,10 @@ def _found(finder: Any, picture: Any) -> Any:
 
 
 def segmenter_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> NamesPixels:
-    """Return a segmenter that needs no training, by its name."""
     return _finder_for(segmenters, name, labels, encoder, **how)
 
 
 def detector_for(name: str, labels: Iterable[str], encoder: Encoder | str = "lite0", **how: Any) -> Detector:
-    """Return a detector that needs no training, by its name."""
     return _finder_for(detectors, name, labels, encoder, **how)
 
 
@@ -117,40 +117,36 @@ def _finder_for(
     store: FeatureStore | None = None,
     **parameters: Any,
 ) -> Any:
-    """``"name"`` or ``"name:folder"``; a method without its own weights uses the encoder."""
+    """Build a zero-shot method from ``"name"`` or ``"name:folder"``."""
     (name, _, folder), kind = name.partition(":"), registry.kind
     method = registry[name]
     if not hasattr(method, "build"):
         raise InputError(
-            f"The {kind} {name} learns from pictures, and only names were given. Expected one of "
-            f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))}. To use it, fit it first: seewhy "
-            f"fit --task {'masks' if kind == 'segmenter' else 'boxes'} DATA -o FOLDER --method {name}."
+            f"The {kind} {name} must be trained on pictures before it can be used. Choose one of "
+            f"{', '.join(n for n in registry if hasattr(registry[n], 'build'))}, or train it: seewhy fit --task "
+            f"{'masks' if kind == 'segmenter' else 'boxes'} DATA -o FOLDER --method {name}."
         )
     names = [f.name for f in fields(method)]
     if unknown := [p for p in parameters if p not in names]:
-        raise InputError(
-            f"The {kind} {name} has no parameter {unknown[0]!r}. Expected one of {', '.join(names)}. Leave it out."
-        )
+        raise InputError(f"The {kind} {name} has no parameter {unknown[0]!r}. Its parameters are {', '.join(names)}.")
     how = method(**parameters)
     if getattr(method, "takes_folder", False):
         return how.build(labels, folder=folder or None)
     if folder:
-        raise InputError(
-            f"The {kind} {name} has no weights of its own, and the folder {folder} was given. Leave the folder out."
-        )
+        raise InputError(f"The {kind} {name} takes no folder of weights, got {folder!r}.")
     looks = encoder if isinstance(encoder, Encoder) else find(encoder, engine=engine)
     return how.build(labels=labels, encoder=looks, store=store)
 
 
 REST = ("background", "ground", "sky", "plants", "water", "wall")
-"""Words for the rest of a picture: a place that fits one of these better is not the object."""
+"""Names of common backgrounds, which compete with the name of the object."""
 GROWN = 0.05
-"""Share of the view's side by which generated masks are widened: cells are coarse, and the rest is background."""
+"""Distance by which generated masks are widened, as a share of the picture's side."""
 
 
 @dataclass(frozen=True, eq=False)
 class SegmenterMasks:
-    """Masks of the pixels to which a segmenter gives one of the names."""
+    """Object masks predicted by a segmenter."""
 
     segmenter: Segmenter
     objects: tuple[str, ...] = ()
@@ -160,10 +156,7 @@ class SegmenterMasks:
     def __post_init__(self) -> None:
         strange = [name for name in self.objects if name not in self.segmenter.classes]
         if strange:
-            raise DataError(
-                f"The segmenter has no class {strange[0]!r}. Expected one of its classes: "
-                f"{some(self.segmenter.classes)}. Name one of them."
-            )
+            raise DataError(f"The segmenter has no class {strange[0]!r}. Choose one of {some(self.segmenter.classes)}.")
 
     @property
     def told(self) -> str:
@@ -196,7 +189,7 @@ class SegmenterMasks:
 
 @dataclass(frozen=True, eq=False)
 class WordMasks:
-    """Masks without a trained segmenter: MaskCLIP compares words for the object with words for the rest."""
+    """Object masks predicted by MaskCLIP, without training."""
 
     encoder: Encoder
     objects: tuple[str, ...] = ()

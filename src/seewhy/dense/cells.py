@@ -1,4 +1,4 @@
-"""Vectors of an encoder's cells in the space of the words, and finer maps of its trunk from the same pass."""
+"""Image-text embeddings of single grid cells, and feature maps from several stages of an encoder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from ..errors import ModelError
 from ..learning.encoders.pyramid import Stage, listen, stages_of
 
 PLACES = "positional_embedding"
-"""Name of the position vectors in a pooling by attention, as in CLIP's residual networks."""
+"""Name of the position embeddings in CLIP's attention pooling."""
 
 
 def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """Return each cell's vector in the space of the words, from the head on that cell alone; not of unit length.
+    """Return the image-text embedding of each grid cell, not normalised.
 
-    MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) takes the last attention's value path, so that a cell
-    describes itself alone. Attention over copies of one token is that token's value path. So a head with only one
-    cell gives MaskCLIP's form if it pools by attention, and the linear head if it pools by the mean.
+    MaskCLIP (Zhou et al. 2022, arXiv:2112.01071, section 3.2) uses the value path of the last attention layer. The same
+    embedding results from applying the head to one grid cell at a time. This also works for a head that averages.
 
-    Cost: no pass of the trunk; one pass of the head per cell.
+    Cost: one pass of the head per grid cell, and no pass of the trunk.
     """
     grid = encoder.layout.to_grid(features)
     b, _, h, w = grid.shape
@@ -40,10 +39,10 @@ def joint_cells(encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
 
 
 def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-    """Return each cell and the whole picture in the space of the words, by attention pooling from every cell.
+    """Return the image-text embeddings of each grid cell and of the picture, by attention pooling.
 
-    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518), with its positions interpolated to
-    the map. If the encoder pools by the mean, cells are those of :func:`joint_cells`, and the whole is their mean.
+    Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518) with interpolated position embeddings.
+    For an encoder that pools by the mean, the result is that of :func:`joint_cells` with its mean.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:
@@ -52,8 +51,8 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
     pool: Any = encoder.head
     if not all(hasattr(pool, name) for name in (PLACES, "q_proj", "k_proj", "v_proj", "c_proj", "num_heads")):
         raise ModelError(
-            f"The head of {encoder.name!r} cannot let cells attend to one another. Expected a head that pools by "
-            "the mean or as CLIP's residual networks do. Leave attended out."
+            f"The head of {encoder.name!r} has no attention between grid cells. Choose an encoder that pools by the "
+            "mean or by CLIP's attention pooling, or set attended=false."
         )
     x = grid.flatten(2).transpose(1, 2)
     places = getattr(pool, PLACES)
@@ -69,7 +68,7 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
 
 
 def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"]:
-    """Every cell through the head, with no other beside it."""
+    """Apply the head to each grid cell separately."""
     kind, prefix = encoder.layout.kind, encoder.layout.prefix
     try:
         if kind == "nchw":
@@ -87,23 +86,23 @@ def _alone(encoder: Encoder, cells: Float[Tensor, "n c"]) -> Float[Tensor, "n p"
             pooled = encoder.head(cells[:, None].expand(-1, prefix + 1, -1))
     except (RuntimeError, IndexError, AssertionError, ValueError) as error:
         raise ModelError(
-            f"The head of {encoder.name!r} cannot take a single cell ({' '.join(str(error).split())[:120]}). "
-            "Expected a head that does not depend on the cells' places. Choose another encoder."
+            f"The head of {encoder.name!r} cannot process a single grid cell ({' '.join(str(error).split())[:120]}). "
+            "Choose another encoder."
         ) from error
     if pooled.shape[:1] != cells.shape[:1] or not bool(pooled.isfinite().all()):
         raise ModelError(
-            f"The head of {encoder.name!r} returns no finite vector for a single cell. Expected a head that takes "
-            "any number of cells. Choose another encoder."
+            f"The head of {encoder.name!r} returned a non-finite vector or a wrong shape for a single grid cell. "
+            "Choose another encoder."
         )
     return pooled
 
 
 MOST = 4
-"""Most maps, including the trunk's last."""
+"""Largest number of feature maps, including the last."""
 
 
 class Packed(nn.Module):
-    """Pixels → the trunk's map, with the finer maps of each cell in further channels."""
+    """A trunk whose output also contains feature maps of earlier stages, packed into channels."""
 
     def __init__(self, trunk: nn.Module, stages: Sequence[Stage], times: Sequence[int]) -> None:
         super().__init__()
@@ -121,7 +120,7 @@ class Packed(nn.Module):
 
 
 def with_levels(encoder: Encoder, n: int) -> Encoder:
-    """Return the encoder with finer maps of its trunk added: the last map of each size (FPN's C3 and C4).
+    """Return the encoder with ``n`` feature maps, the last of each resolution (C3 and C4 of FPN).
 
     >>> import seewhy
     >>> with_levels(seewhy.encoder("lite0"), 2).layout.finer
@@ -150,11 +149,11 @@ def with_levels(encoder: Encoder, n: int) -> Encoder:
 
 
 CHANNELS = {"nchw": 1, "nhwc": 3, "tokens": 2}
-"""The channel axis, by the layout of features."""
+"""Channel axis of each feature layout."""
 
 
 class Both(nn.Module):
-    """Pixels → the features of two trunks with the same layout, the second's channels after the first's."""
+    """A module that concatenates the features of two trunks along the channel axis."""
 
     def __init__(self, first: nn.Module, second: nn.Module, axis: int) -> None:
         super().__init__()
@@ -165,7 +164,7 @@ class Both(nn.Module):
 
 
 def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
-    """Return the encoder with another trunk of the same layout beside its own, in one engine; every pass costs two."""
+    """Return the encoder with a second trunk, whose features are concatenated to its own."""
     return encoder.but(
         trunk=lambda: Both(encoder.trunk, trunk, CHANNELS[encoder.layout.kind]).eval(),
         fingerprint=weights_digest(trunk.state_dict(), f"{encoder.fingerprint}|beside"),
@@ -173,7 +172,7 @@ def with_beside(encoder: Encoder, trunk: nn.Module) -> Encoder:
 
 
 def unpacked(layout: Layout, features: Tensor) -> list[Float[Tensor, "b _c _h _w"]]:
-    """Return the maps: the trunk's last first, then finer and finer."""
+    """Return the feature maps, from the coarsest to the finest."""
     maps = [layout.to_grid(features)]
     if layout.finer:
         behind = features[:, maps[0].shape[1] :].split([c * t * t for c, t in layout.finer], 1)

@@ -1,4 +1,4 @@
-"""Claims of papers that pictures with masks can test."""
+"""Claims of papers that can be tested on pictures with masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from .maskclip import MaskCLIP
 def _over(
     m: ClaimMaterial, segmenter: Segmenter, control: str, test: MaskedPictures, train: MaskedPictures | None = None
 ) -> Compared:
-    """Mean intersection over union, and how far it is above a control's."""
     found = evaluate_segmenter(segmenter, test, train=train, seed=m.study.seed, progress=m.progress).data
     rows = {row["name"]: row for row in found["rows"]}
     row = rows[control]
@@ -31,7 +30,7 @@ def _maskclip(m: ClaimMaterial) -> Compared:
 
 
 def halves(masks: MaskedPictures) -> tuple[MaskedPictures, MaskedPictures]:
-    """Return the first and the second half, in order, so that neighbouring frames of a video stay on one side."""
+    """Split the pictures into a first and a second half, so that neighbouring video frames stay together."""
     middle = (len(masks) + 1) // 2
     return replace(masks, items=masks.items[:middle]), replace(masks, items=masks.items[middle:])
 

@@ -1,4 +1,4 @@
-"""CLIPSeg (Lüddecke & Ecker 2022, CVPR): a pretrained segmenter that finds the objects that words name."""
+"""CLIPSeg (Lüddecke & Ecker 2022, CVPR), a pretrained zero-shot segmenter."""
 
 from __future__ import annotations
 
@@ -27,20 +27,28 @@ from .regions import NOTHING, Segmentation, class_names, segments_of
 @segmenters.register
 @dataclass(frozen=True)
 class CLIPSeg:
-    """A network trained to find the objects that words name: one map per name, and the largest takes the pixel.
+    """Zero-shot segmentation with a pretrained CLIPSeg network.
 
-    ``s_k = decoder(activations(x), mean_p g(template_p(k)))`` and ``p_k = sigmoid(s_k)``, separately for each name
-    (section 3). Weights and processor are transformers' own, from a folder in safetensors; no code of the repository
-    runs. The maps equal transformers' on the same pixels. Here the picture network runs once for all names, and maps
-    are bilinear between their pixels. Like its processor, this method stretches pictures to a square.
+    Each name has its own probability map (section 3):
 
-    Cost: one pass of the picture network per tile, and one of the small decoder per name.
+        s_k = decoder(activations(x), mean_p g(template_p(k)))
+        p_k = sigmoid(s_k)
+
+    - ``x``: the picture.
+    - ``g``: the text encoder.
+    - ``k``: a name; each pixel takes the name with the largest ``p_k``.
+
+    Weights and processor are read from a transformers folder in safetensors. No code in the folder is executed. As in
+    the transformers library, pictures are stretched to a square. The maps are interpolated bilinearly to pixels.
+
+    Cost: one pass of the picture network per tile, and one pass of the small decoder per name.
 
     Args:
-        templates: sentences with ``{}`` for the name, whose vectors are averaged; default: the paper's.
-        zoom: short side of the picture, as a multiple of the network's input; larger finds smaller objects and takes
-            longer. From 1.5 on the method works in tiles.
-        least: lowest probability for naming a pixel, 0 to 1; names are independent, so .5 decides about each alone.
+        templates: sentences with ``{}`` for the name, whose embeddings are averaged; default: the paper's.
+        zoom: short side of the picture, as a multiple of the network's input size; a larger value finds smaller
+            objects and takes longer. From 1.5, the picture is cut into tiles.
+        least: lowest probability at which a pixel gets a name, 0 to 1; probabilities of different names are
+            independent.
     """
 
     name: ClassVar[str] = "clipseg"
@@ -58,13 +66,11 @@ class CLIPSeg:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
             raise InputError(
-                f"clipseg was given templates={self.templates!r}. Expected sentences with {{}} where the name "
-                "goes. Change them."
+                f"templates of clipseg must be sentences with {{}} in place of the name, got {self.templates!r}."
             )
 
     @torch.no_grad()
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedSegmenter:
-        """Return a segmenter for these classes; names are encoded once."""
         classes = class_names(labels)
         network, processor, digest = open_network(self.name, folder, "CLIPSegForImageSegmentation", "segmenter")
         sentences = [filled(t, c) for c in classes for t in self.templates]
@@ -77,7 +83,7 @@ class CLIPSeg:
 
 @dataclass(frozen=True, eq=False)
 class PretrainedSegmenter(NamesPixels):
-    """A network trained to find the objects that words name, with its names."""
+    """A CLIPSeg segmenter for a fixed list of names."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -91,7 +97,7 @@ class PretrainedSegmenter(NamesPixels):
 
     @torch.no_grad()
     def logits(self, pixels: np.ndarray) -> Float[Tensor, "k h w"]:
-        """Return logits of every name at every place, as transformers computes them."""
+        """Compute the logit of each name at each position, as the transformers library does."""
         given = self.processor.image_processor(Image.fromarray(pixels), return_tensors="pt")
         states = self.network.clip.vision_model(
             given["pixel_values"], output_hidden_states=True, interpolate_pos_encoding=True

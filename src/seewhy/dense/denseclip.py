@@ -1,4 +1,4 @@
-"""DenseCLIP (Rao et al. 2022, CVPR): texts that adapt to the picture, and a decoder that reads their map of scores."""
+"""DenseCLIP (Rao et al. 2022, CVPR): segmentation with picture-dependent text embeddings."""
 
 from __future__ import annotations
 
@@ -36,50 +36,58 @@ from .tuned import SLOWER, Learns, halves_to_train, looking_through, said_cost, 
 @segmenters.register
 @dataclass(frozen=True)
 class DenseCLIP:
-    """A small decoder that reads the encoder's maps and the scores of texts that adapt to the picture.
+    """A segmentation decoder that reads feature maps and picture-dependent text scores.
 
-    ``t' = t + γ · decoder(t, [z̄; z])``, ``s = cos(z, t')`` (post-model prompting, section 3.3). The decoder reads
-    the map ``[features; s]``, and the loss is ``CE(decoder) + .4 CE(s / τ)`` on pixels with a class. With
-    ``n_contexts``, ``t`` are names behind learnt vectors, one set for all classes (section 3.2), which the frozen
-    text encoder encodes at every step. Pre-model prompting computes them from the picture instead: ``decoder(q, [z̄;
-    z])`` with learnt queries ``q``.
+    Post-model prompting (section 3.3):
 
-    By default the encoder stays frozen, and every window is encoded once. With ``train`` a copy of its trunk and
-    pooling learns through both losses at a tenth of the rate, as in the authors' code. Windows are then cropped and
-    mirrored at random at every step. The copy is saved with the decoder.
+        t' = t + γ · decoder(t, [z̄; z])
+        s = cos(z, t')
+        loss = CE(decoder([features; s])) + .4 CE(s / τ)
 
-    Differences: the decoder is a pyramid of one convolution per level and one 3 by 3 on the finest map. Texts have
-    their mean subtracted, and without contexts they are the sentences of :class:`~seewhy.dense.maskclip.MaskCLIP`.
-    Cells are encoded one by one unless ``attended``. Batch normalisations keep their statistics. Pixels without a
-    class do not count; in the authors' mean they count as zeros. Context decoder, attention pooling, texts behind
-    contexts, the map and its loss match the authors' code.
+    - ``t``: the text embeddings of the classes.
+    - ``z``: the image-text embeddings of the grid cells; ``z̄`` is the embedding of the picture.
+    - ``s``: the score map, which the segmentation decoder reads together with the features.
+    - ``γ``: a learnt weight.
+    - ``τ``: the temperature of the auxiliary loss.
 
-    Cost: one pass of the trunk per window. Training: the decoder and a small transformer per step, with contexts also
-    the text encoder. If the encoder learns, its forward and backward passes; SeeWhy first prints the minutes.
-    Memory: the maps of all windows in half precision, .5 to 3 MB each for the embedded encoder; if the encoder
-    learns, that of one step, which SeeWhy also prints.
+    With ``n_contexts``, learnt context vectors precede the class names (section 3.2). The frozen text encoder encodes
+    them at every step. Pre-model prompting replaces these vectors by ``decoder(q, [z̄; z])`` with learnt queries ``q``.
+
+    By default the encoder is frozen. With ``train``, a copy of its trunk and pooling is also trained, at a tenth of the
+    learning rate, as in the authors' code. Every step then crops and mirrors windows at random.
+
+    Differences from the authors' code: The decoder is a feature pyramid with one convolution per level and one 3 x 3
+    convolution on the finest map. The mean text embedding is subtracted. Without contexts, texts are the sentences of
+    :class:`~seewhy.dense.maskclip.MaskCLIP`. Grid cells are encoded one by one unless ``attended``. Batch normalisation
+    keeps its statistics. Pixels without a class are excluded from the mean loss; the authors count them as zeros.
+
+    Cost: one pass of the trunk per window. A training step runs the decoder, and with contexts the text encoder. If the
+    encoder is trained, each step also runs its forward and backward pass; SeeWhy first estimates the minutes.
+
+    Memory: the feature maps of all windows in half precision, .5 to 3 MB each for the embedded encoder. If the encoder
+    is trained, only the memory of one step.
 
     Args:
-        n_steps: number of training steps; more take longer.
+        n_steps: number of training steps.
         batch_size: windows per step; lower it if memory runs out.
         lr: highest learning rate.
         width: channels of the decoder.
-        levels: most maps of the trunk to read, the last and finer ones (convolutional trunks only).
-        prompting: where texts adapt to the picture: ``"post"`` behind their network, ``"pre"`` before it, or
+        levels: largest number of feature maps to read; convolutional trunks only.
+        prompting: where the picture changes the texts: ``"post"`` after the text encoder, ``"pre"`` before it, or
             ``"none"``.
-        n_contexts: learnt vectors before each name (authors: 8); 0 uses sentences.
-        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the decoder alone.
-        attended: whether cells come from attention pooling, as in DenseCLIP.
-        gamma: weight of post-model prompting at the start (authors: 1e-4).
+        n_contexts: number of learnt vectors before each name (authors: 8); 0 uses sentences.
+        texts: ``"names"``; as a control, ``"shuffled"`` or ``"random"``; or ``"none"`` for the decoder without texts.
+        attended: whether grid cells come from attention pooling, as in DenseCLIP.
+        gamma: initial weight of post-model prompting (authors: 1e-4).
         tau: temperature of the auxiliary loss (authors: .07).
         auxiliary: weight of the auxiliary loss (authors: .4).
-        train: encoder weights to train at a tenth of the rate: ``"none"``, ``"last_stage"`` (behind the last
-            finer map, or the last quarter of a transformer), or ``"all"``.
-        crops: whether to crop new windows at every step, half of them mirrored; always so if the encoder trains.
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
-        seed: seed for weights, order, mirroring and drawn texts.
+        train: encoder weights to train at a tenth of the learning rate: ``"none"``, ``"last_stage"`` (after the
+            last finer feature map, or the last quarter of a transformer), or ``"all"``.
+        crops: whether to crop and mirror windows at random at every step; always true if the encoder is trained.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        least: lowest probability at which a pixel gets a name, 0 to 1; raise it to leave uncertain pixels unnamed.
+        seed: seed for weights, order, mirroring and random texts.
     """
 
     name: ClassVar[str] = "denseclip"
@@ -110,13 +118,13 @@ class DenseCLIP:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.width < GROUPS or self.width % GROUPS:
-            raise InputError(f"denseclip was given width={self.width}. Expected a multiple of {GROUPS}. Change it.")
+            raise InputError(f"width of denseclip must be a multiple of {GROUPS}, got {self.width}.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(
-                f"denseclip was given prompting={self.prompting!r}, n_contexts={self.n_contexts}, "
-                f"texts={self.texts!r}. Expected names as texts where n_contexts is above 0, and n_contexts above "
-                "0 for pre-model prompting. Change one of them."
+                f"The settings of denseclip contradict each other: prompting={self.prompting!r}, "
+                f"n_contexts={self.n_contexts}, texts={self.texts!r}. Pre-model prompting needs n_contexts above 0, "
+                "and n_contexts above 0 needs the texts 'names' or 'shuffled'."
             )
 
     def fit(
@@ -127,7 +135,7 @@ class DenseCLIP:
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Segmenter:
-        """Train the decoder, and the encoder if it learns."""
+        """Train the decoder and, if requested, the encoder."""
         progress = progress or Progress()
         what = json.dumps([asdict(self), encoder.fingerprint, data.classes, [i.image for i in data.items]])
         kept = None if checkpoint is None else (checkpoint, what)
@@ -138,7 +146,7 @@ class DenseCLIP:
         return self.learn_encoder(encoder, data.classes, crops, checkpoint=kept, progress=progress)
 
     def look(self, encoder: Encoder, data: MaskedPictures, progress: Progress | None = None) -> Maps:
-        """Encode the windows of all pictures once, for any later training."""
+        """Encode all training windows."""
         return Maps.of(self.segmenter_before(encoder, data.classes).reader, data, self.cells, progress or Progress())
 
     def learn(
@@ -150,7 +158,6 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder on encoded windows."""
         network = self._network(encoder, classes, maps)
         task = FromMaps(network, self.tau, self.auxiliary, maps.layout)
         train(task, maps.data(), self.training, checkpoint=checkpoint, progress=progress)
@@ -166,7 +173,7 @@ class DenseCLIP:
         checkpoint: tuple[Path, str] | None = None,
         progress: Progress | None = None,
     ) -> Segmenter:
-        """Train the decoder and, if wanted, a copy of the encoder, on new windows at every step."""
+        """Train the decoder, and the encoder if requested, on random crops."""
         network, halves = self._network(encoder, classes, crops), halves_to_train(encoder, self.train)
         looks = Reader(looking_through(encoder, halves), self.zoom, self.levels).encoder
         task, data = FromPixels(network, self.tau, self.auxiliary, halves, looks, self.cells), crops.data()
@@ -183,14 +190,12 @@ class DenseCLIP:
 
     @property
     def training(self) -> Training:
-        """Return the number of steps and the learning rate."""
         return Training(
             self.n_steps, self.batch_size, lr=self.lr, weight_decay=1e-4, schedule="cosine",
             warmup=min(20, self.n_steps), seed=self.seed, part_lr=(("halves.", SLOWER),),
         )  # fmt: skip
 
     def _network(self, encoder: Encoder, classes: tuple[str, ...], looked: Maps | Crops) -> TextDecoder:
-        """Before it has learnt."""
         said, texts = texts_for(encoder, classes, self.texts, self.seed)
         names = Names(opened(encoder), said) if self.n_contexts else None
         with seeded(self.seed):
@@ -203,17 +208,15 @@ class DenseCLIP:
         return TextDecoder(channels, self.width, *given, shows=self.texts != "none")
 
     def _made(self, encoder: Encoder, classes: tuple[str, ...], network: TextDecoder, trained_on: str) -> Segmenter:
-        """What has learnt."""
         network.settle()
         made = self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
         return replace(made, trained_on=trained_on)
 
     def segmenter_before(self, encoder: Encoder, classes: tuple[str, ...]) -> Segmenter:
-        """Return the segmenter that encodes pictures before any training."""
+        """Return an untrained segmenter, which encodes the training pictures."""
         return self.segmenter(encoder, classes, Affine.empty(len(classes)))
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """Return the saved segmenter."""
         layout = self.segmenter_before(encoder, classes).encoder.layout
         names = (
             Names(opened(encoder), texts_for(encoder, classes, self.texts, self.seed)[0])
@@ -228,11 +231,10 @@ class DenseCLIP:
         return self.segmenter(encoder, classes, Decoded(network.eval().requires_grad_(False), self))
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Scorer) -> Segmenter:
-        """Return a segmenter with these scores."""
         return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least, levels=self.levels)
 
     def cells(self, encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]:
-        """Return the cells and the whole picture in the space of the words."""
+        """Return the image-text embeddings of the grid cells and of the picture."""
         if self.texts == "none":
             return features.new_zeros(len(features), 1, 1, 1), features.new_zeros(len(features), 1)
         if self.attended:
@@ -243,7 +245,7 @@ class DenseCLIP:
 
 @dataclass(frozen=True, eq=False)
 class Decoded(Scorer):
-    """Scores of cells by a trained decoder."""
+    """The class scores of a trained decoder."""
 
     network: TextDecoder
     how: DenseCLIP

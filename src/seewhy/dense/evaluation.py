@@ -1,4 +1,4 @@
-"""Quality of masks and boxes, with intervals over pictures, beside controls with less knowledge."""
+"""Evaluation of segmenters and detectors, with confidence intervals and controls."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ WHAT = {
     PROBE: "trained on the training pictures, without words",
     GRID: "every cell knows its true classes, so all errors come from the coarse grid",
 }
-"""The rows of the table of masks, with their meanings."""
+"""Meaning of each row in the table of masks."""
 LEAST, MIDDLE = 0.5, 0.8
-"""Score from which a box counts in the table of confusions, and the share of the sides that a central box covers."""
+"""Lowest score of a box in the confusion table, and side of the central control box as a share of the picture's."""
 
 
 class SegmentationReport(Page):
-    """The result of :func:`evaluate_segmenter`; displays itself in a notebook; ``data`` is its JSON (docs/json.md)."""
+    """The result of :func:`evaluate_segmenter`, displayed in a notebook; ``data`` is its JSON (docs/json.md)."""
 
     def document(self) -> Document:
         return mask_document(self.data)
 
 
 class BoxReport(Page):
-    """The result of :func:`evaluate_boxes`; displays itself in a notebook, and ``save("report.html")`` writes it."""
+    """The result of :func:`evaluate_boxes`, displayed in a notebook; ``save("report.html")`` writes a page."""
 
     def document(self) -> Document:
         return box_document(self.data)
@@ -65,10 +65,14 @@ def evaluate_segmenter(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SegmentationReport:
-    """Measure a segmenter on pictures with masks: mean intersection over union, per class, with intervals and controls.
+    """Compute the mean intersection over union of a segmenter, with confidence intervals and controls.
 
-    Each picture is encoded once. ``train`` holds other pictures, on which the linear probe is trained. ``seed`` sets
-    the resampling, the shuffled names and the random texts.
+    Args:
+        segmenter: the segmenter to evaluate.
+        data: pictures with masks.
+        train: other pictures with masks, on which a linear probe is trained for comparison.
+        seed: seed for resampling, shuffled names and random texts.
+        progress: progress callback.
     """
     progress = progress or Progress()
     data = in_order(data, segmenter.classes)
@@ -99,20 +103,19 @@ def evaluate_segmenter(
 
 
 def in_order(data: MaskedPictures, classes: tuple[str, ...]) -> MaskedPictures:
-    """Return the same pictures with their classes in this order."""
     if set(data.classes) != set(classes):
         more, fewer = sorted(set(data.classes) - set(classes)), sorted(set(classes) - set(data.classes))
         raise InputError(
-            f"The masks have {', '.join(map(repr, more)) or 'no class'} that the segmenter lacks, and lack "
-            f"{', '.join(map(repr, fewer)) or 'none'} that it has. Expected the same classes in both. Give "
-            "--labels in the words of the masks' classes."
+            "The segmenter and the masks must have the same classes. The masks also have "
+            f"{', '.join(map(repr, more)) or 'no class'}, and the segmenter also has "
+            f"{', '.join(map(repr, fewer)) or 'none'}. Give --labels as the masks name their classes."
         )
     values = {value: classes.index(data.classes[place]) for value, place in data.values.items()}
     return replace(data, classes=classes, values=values)
 
 
 def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progress: Progress) -> dict[str, Segmenter]:
-    """The segmenter and what is compared with it on the very same cells."""
+    """Return the segmenter and its controls by name."""
     arms = {OWN: segmenter}
     for i in range(miou.N_RANDOM):
         if (other := segmenter.scorer.random(seed + i)) is not None:
@@ -127,7 +130,7 @@ def _arms(segmenter: Segmenter, train: MaskedPictures | None, seed: int, progres
 def _mask_tables(
     segmenter: Segmenter, arms: Mapping[str, Segmenter], data: MaskedPictures, progress: Progress
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Confusions of every picture under every arm and without any, and what of the masks has no name."""
+    """Compute the confusion matrices of each method, and notes on unnamed mask values."""
     k = len(segmenter.classes)
     tables: dict[str, list[Tensor]] = defaultdict(list)
     unnamed, n_pixels = Counter[int](), 0
@@ -143,8 +146,7 @@ def _mask_tables(
                 tables[GRID].append(miou.pixel_confusion(truth, best, k))
     if not tables:
         raise DataError(
-            f"None of the {len(data)} pictures could be used with its mask. Expected at least one. The lines "
-            "above say why."
+            f"None of the {len(data)} pictures could be read together with its mask. The messages above say why."
         )
     values = ", ".join(f"{value} ({n / n_pixels:.1%} of the pixels)" for value, n in unnamed.most_common(5))
     note = f"{len(unnamed)} value(s) of the masks have no name and are not counted: {values}"
@@ -154,7 +156,6 @@ def _mask_tables(
 
 
 def _mask_rows(tables: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
-    """The table: the model, then its controls, then what could be had."""
     lines = [(OWN, tables[OWN], WHAT[OWN])]
     drawn = [tables[name] for name in tables if name.startswith(RANDOM)]
     for name, several in ((SHUFFLED, miou.shuffled(tables[OWN], seed)), (RANDOM, drawn)):
@@ -182,20 +183,24 @@ def evaluate_boxes(
     n_draws: int = miou.N_DRAWS,
     seed: int = 0,
 ) -> BoxReport:
-    """Measure boxes: average precision, per class, with bootstrap intervals over pictures and with controls.
+    """Compute the average precision of predicted boxes, with bootstrap intervals and controls.
 
-    AP is COCO's: the mean over ten overlaps and over classes; AP50 requires an overlap of half. A control shows how
-    far a method with less knowledge gets on the same pictures. A difference is real if its interval, over the same
-    resamples of pictures, excludes 0. Resamples are centred on the figure, because their mean is too high.
+    AP is COCO's mean over ten overlap thresholds and over classes. AP50 uses an overlap threshold of 0.5. A control is
+    a method that knows less, for example that draws every box in the centre. A difference from a control is real if its
+    paired bootstrap interval excludes 0. Intervals are centred on the estimate, because bootstrap means are biased
+    upwards.
 
-    ``novel`` names classes that the detector was not trained on; ``least`` is the lowest score that counts in the
-    confusion table. Cost: no forward pass, because no picture is read.
+    Args:
+        data: true boxes.
+        found: predicted boxes with scores.
+        novel: classes on which the detector was not trained.
+        least: lowest score of a box in the confusion table.
+        n_draws: number of bootstrap resamples.
+        seed: seed for resampling and random boxes.
     """
     classes = data.classes
     if unknown := [n for n in novel if n not in set(classes)]:
-        raise DataError(
-            f"The data has no class {unknown[0]!r}. Expected one of {', '.join(classes)}. Correct the name."
-        )
+        raise DataError(f"novel must be classes of the data, got {unknown[0]!r}. The data has {', '.join(classes)}.")
     there = [boxes_of(p, classes) for p in data.pictures]
     matched, notes = _matched(data, found)
     own, any_name = average_precision(there, matched, classes), _nameless(there, matched)
@@ -234,17 +239,16 @@ def evaluate_boxes(
 
 
 def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[str]]:
-    """What was found in each picture of the data, and what the user should know of it."""
+    """Return the predicted boxes of each picture, and notes for the user."""
     known = set(data.classes)
     if not known & set(found.classes):
         raise DataError(
-            f"The data has the classes {some(data.classes)}, and the predicted boxes have {some(found.classes)}. "
-            "Expected the same names in both. Name the classes alike."
+            f"The predicted boxes and the data must share class names. The data has {some(data.classes)}; the "
+            f"predicted boxes have {some(found.classes)}."
         )
     if any(b.score is None for p in found.pictures for b in p.boxes):
         raise DataError(
-            "A predicted box has no score. Expected a score for each box, because boxes are counted from the "
-            "highest score down. Give what seewhy detect or another detector wrote."
+            "Each predicted box must have a score. Give a file that seewhy detect or another detector wrote."
         )
     whole = {os.path.realpath(p.image): p for p in found.pictures}
     named = {os.path.basename(p.image): p for p in found.pictures}
@@ -266,13 +270,12 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
 
 
 def _nameless(there: Sequence[PictureBoxes], found: Sequence[PictureBoxes]) -> AveragePrecision:
-    """The same where any name is right: whether things are found at all."""
+    """Compute average precision without regard to class names."""
     given, boxes = ([replace(p, labels=np.zeros_like(p.labels)) for p in side] for side in (there, found))
     return average_precision(given, boxes, ("any",))
 
 
 def _figures(measured: AveragePrecision, draws: np.ndarray, which: Sequence[int]) -> dict[str, Any]:
-    """AP and AP50 of some classes, with their intervals."""
     values, drawn = measured.per_class()[0, list(which)], draws[:, list(which)]
     figures: dict[str, Any] = {}
     for name, at in (("ap", slice(None)), ("ap50", 0)):
@@ -289,7 +292,7 @@ def _beside(
     draws: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
-    """A control's numbers, and how far the detector is above its best drawing."""
+    """Compute a control's AP and its difference from the detector's."""
     measured = [average_precision(there, drawn, own.classes) for drawn in boxes]
     reached = np.array([m.ap50 for m in measured])
     best = measured[0] if np.isnan(reached).all() else measured[int(np.nanargmax(reached))]
@@ -310,7 +313,7 @@ def _beside(
 
 
 def _interval(values: Sequence[float], about: float, least: float = 0.0) -> list[float] | None:
-    """95 % of the drawings, about the figure of the pictures: AP of a drawing that has some twice is too large."""
+    """Return the 95 % bootstrap interval, centred on the estimate."""
     known = np.array([v for v in values if not np.isnan(v)])
     if not len(known):
         return None
@@ -329,7 +332,7 @@ def box_controls(
     n_classes: int,
     seed: int,
 ) -> Iterator[tuple[str, list[list[PictureBoxes]]]]:
-    """Yield the controls: boxes made with less knowledge, each with its resamples of all pictures."""
+    """Yield the name and the random draws of each control."""
     counts = Counter(int(k) for p in there for k in p.labels).most_common(1)
     label = counts[0][0] if counts else 0
     if n_classes > 1:

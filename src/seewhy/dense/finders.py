@@ -1,4 +1,4 @@
-"""Base classes that find objects in pictures: detectors give boxes, segmenters name every pixel; both explain them."""
+"""Base classes of detectors and segmenters."""
 
 from __future__ import annotations
 
@@ -36,31 +36,34 @@ from .reader import ABSENT, LARGEST, Looked, Reader, Zoom, best_classes, bilinea
 from .regions import NOTHING, Detections, Segmentation, segments_of
 
 N_OTHERS, RELATIVES = 250, 0.1
-"""Names for comparison, every fourth of ImageNet's, and the share left out because it resembles a name most."""
+"""Number of ImageNet names for comparison, and share of them that is excluded as too similar to the name."""
 LEAST, PLACE = 3.3, 0.6
-"""Presence below which a name is absent; share of it by which a name must stand out at a place to count there."""
+"""Default threshold of the presence, and factor on this threshold for single grid cells."""
 FLAT = 1e-6
-"""Least standard deviation of cosines: below it, a place has no features."""
+"""Smallest standard deviation of cosines to divide by."""
 
 
 def other_names() -> list[str]:
-    """Return the names with which every name is compared."""
+    """Return the ImageNet names with which every name is compared."""
     classes = imagenet_classes()
     return [one.names[0] for one in classes[:: len(classes) // N_OTHERS]]
 
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """How far names stand out in a picture, compared with :data:`N_OTHERS` other names.
+    """A score of how strongly each name is present in a picture, relative to other names.
 
-    ``z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)`` over the other names ``o``, without the tenth
-    that is most similar to the name itself. A name's presence is the larger of two figures: ``z`` on the whole
-    picture, and ``z`` of the cosines of each name at its own best place. So one limit suits every name and encoder.
+    The cosine of a vector ``v`` with a name is standardised by its cosines with the other names:
 
-    Form and limit were chosen with lite0 on photographs of Flickr8k and ImageNet. On other pictures of these sets, it
-    finds .68 (Flickr8k) and .61 (ImageNet) of 40 absent names per picture, and .48 and .96 of the present ones.
+        z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)
 
-    Cost: no forward pass; the other names are encoded once and cached.
+    - ``t_k``: the text embedding of the name ``k``.
+    - ``o``: the other names, without the tenth that is most similar to ``k``.
+
+    The presence of a name is the larger of two values: ``z`` of the whole picture, and ``z`` of the maximum of each
+    name's cosines over the grid cells. The same threshold can be used for every name and encoder.
+
+    Cost: no pass of the trunk. The other names are encoded once and cached.
     """
 
     encoder: Encoder
@@ -71,24 +74,22 @@ class Presence:
 
     @cached_property
     def texts(self) -> Float[Tensor, "k d"]:
-        """Return the texts of the names."""
         return encode_texts(self.encoder, [filled(self.template, name) for name in self.names], self.store)
 
     @cached_property
     def others(self) -> Float[Tensor, "o d"]:
-        """Return the texts of the names for comparison."""
         text = self.encoder.text
         return place(text, own_sentences(text, [filled(self.template, name) for name in other_names()]))
 
     @cached_property
     def compared(self) -> Bool[Tensor, "k o"]:
-        """Return which names each name is compared with; the most similar ones are left out."""
+        """Return which other names each name is compared with."""
         likeness = self.texts @ self.others.T
         return likeness <= likeness.quantile(1 - RELATIVES, dim=1, keepdim=True)
 
     @torch.no_grad()
     def of(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> Float[Tensor, " k"]:
-        """Return the presence of each name in a picture."""
+        """Compute the presence of each name."""
         windows = normalize(encoder.text.project(encoder.head(looked.features)), dim=1)
         whole, places = normalize(windows.mean(0), dim=0)[:, None], normalize(cells.flatten(1), dim=0)
         best = [(texts @ places).amax(1, keepdim=True) for texts in (self.texts, self.others)]
@@ -97,30 +98,28 @@ class Presence:
 
     @torch.no_grad()
     def there(self, encoder: Encoder, looked: Looked, cells: Float[Tensor, "d h w"]) -> NamesThere:
-        """Return the presence of each name, and where it stands out."""
+        """Compute the presence of each name in a picture and in each grid cell."""
         presence, places = self.of(encoder, looked, cells), normalize(cells.flatten(1), dim=0)
         z = standing_out(self.texts @ places, self.others @ places, self.compared)
         return NamesThere(presence, self.found(presence), z.unflatten(1, cells.shape[1:]) - PLACE * self.least)
 
     def found(self, presence: Float[Tensor, " k"]) -> Bool[Tensor, " k"]:
-        """Return which names are present."""
         return presence >= self.least if self.least > 0 else torch.ones_like(presence, dtype=torch.bool)
 
     def to_json(self, presence: Float[Tensor, " k"]) -> dict[str, float]:
-        """Return the presence by name."""
         return {name: round(float(v), 3) for name, v in zip(self.names, presence, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
 class NamesThere:
-    """The names present in a picture, and their places."""
+    """The names present in a picture, with their positions."""
 
     of_picture: Float[Tensor, " k"]
     found: Bool[Tensor, " k"]
     margin: Float[Tensor, "k h w"]
 
     def without_others(self, mask: np.ndarray) -> np.ndarray:
-        """Return a mask without pixels whose name is absent from the picture, or does not stand out there; bilinear."""
+        """Return the mask without pixels of absent names."""
         down, across = (bilinear(n, m) for n, m in zip(self.margin.shape[1:], mask.shape, strict=True))
         kept = np.full_like(mask, NOTHING)
         for k in np.flatnonzero(self.found.numpy()):
@@ -132,7 +131,7 @@ class NamesThere:
 def standing_out(
     own: Float[Tensor, "k n"], others: Float[Tensor, "o n"], compared: Bool[Tensor, "k o"]
 ) -> Float[Tensor, "k n"]:
-    """Return cosines of names with vectors, in standard deviations above the mean of other names."""
+    """Standardise the cosines of names by the cosines of the other names."""
     weights = compared.to(others) / compared.sum(1, keepdim=True)
     mean = weights @ others
     variance = torch.stack([weights[k] @ (others - mean[k]) ** 2 for k in range(len(own))])
@@ -140,26 +139,25 @@ def standing_out(
 
 
 class Finder(ABC):
-    """Finds the objects with its names, and explains them."""
+    """A detector or segmenter for a fixed list of names."""
 
     classes: tuple[str, ...]
 
     @abstractmethod
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Any]:
-        """Find the objects in each picture, in order; an unreadable picture does not stop the others."""
+        """Find the objects in each picture, in order; an unreadable picture yields a failure."""
 
     def find(self, picture: One) -> Any:
-        """Find the objects in a picture."""
         result = next(iter(self.find_all([picture])))
         if isinstance(result, Failure):
             raise ImageError(result.image, result.error)
         return result
 
     def pooled(self) -> PooledScore:
-        """Return how its score of a part is computed from the cells under it."""
+        """Return the score of a box or segment as a function of its grid cells."""
         raise InputError(
-            f"Scores of a {type(self).__name__} cannot be explained: it does not score a part by the cells under "
-            "it. Expected a method that reads its encoder's map. Choose word_regions, maskclip, or a fitted one."
+            f"Scores of a {type(self).__name__} cannot be explained, because they are not computed from the grid cells "
+            "of a feature map. Choose word_regions, maskclip or a trained method."
         )
 
     @checked
@@ -173,18 +171,18 @@ class Finder(ABC):
         store: FeatureStore | None = None,
         **options: Unpack[ExplainKeywords],
     ) -> list[Explanation]:
-        """Explain boxes or segments: where, like what, in words, and influence from outside; each kind is measured.
+        """Explain the boxes or segments found in a picture.
 
         Args:
-            picture: a file name, pixels, or any other form of picture (:mod:`seewhy.pictures.sources`).
-            most: how many to explain: the boxes with the highest scores, or the largest segments.
+            picture: a file name, an array of pixels, or any other form of picture (:mod:`seewhy.pictures.sources`).
+            most: largest number of explanations: the boxes with the highest scores, or the largest segments.
             descriptions: sentences about the classes.
-            known: pictures to compare with, in boxes, masks or class folders.
-            store: where encoded sentences are kept between runs.
+            known: pictures to compare with, with boxes or masks, or in one folder per class.
+            store: cache of encoded sentences.
             **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Returns:
-            One explanation per part, with its ``box`` or a segment's ``mask``. They display themselves in a notebook.
+            One explanation per box or segment, which displays itself in a notebook.
         """
         from ..evidence.explain import ExplainOptions
         from .part_evidence import PartExplainer, with_examples
@@ -198,71 +196,71 @@ class Finder(ABC):
 
 
 class Detector(Finder):
-    """Draws boxes around the objects that it finds."""
+    """A detector, which draws boxes around objects."""
 
     @checked
     def detect(self, picture: One) -> Detections:
-        """Find objects in a picture; an unreadable one raises an ``ImageError``."""
+        """Find the objects in a picture; raise ``ImageError`` if it cannot be read."""
         return self.find(picture)
 
     @abstractmethod
     def detect_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
-        """Find objects in many pictures, in order; an unreadable one does not stop the others."""
+        """Find the objects in many pictures, in order; an unreadable picture yields a failure."""
 
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Detections | Failure]:
         return self.detect_all(pictures)
 
 
 class NamesPixels(Finder):
-    """Names every pixel of a picture."""
+    """A segmenter, which names every pixel of a picture."""
 
     @checked
     def segment(self, picture: One) -> Segmentation:
-        """Name every pixel of a picture; an unreadable one raises an ``ImageError``."""
+        """Name every pixel of a picture; raise ``ImageError`` if it cannot be read."""
         return self.find(picture)
 
     @abstractmethod
     def segment_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
-        """Name the pixels of many pictures, in order; an unreadable one does not stop the others."""
+        """Name the pixels of many pictures, in order; an unreadable picture yields a failure."""
 
     def find_all(self, pictures: Iterable[Any]) -> Iterator[Segmentation | Failure]:
         return self.segment_all(pictures)
 
 
 class Scorer(ABC):
-    """Computes class scores from an encoder's cells."""
+    """Base class of functions from an encoder's features to class scores."""
 
     scale: float
 
     @property
     def compares(self) -> bool:
-        """Whether :meth:`finish` needs the cells' features."""
+        """Whether :meth:`finish` needs the features."""
         return False
 
     @abstractmethod
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
-        """Return the scores of each window separately."""
+        """Compute the class scores of each window."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors from which its method can rebuild it."""
+        """Return the tensors to save."""
 
     @abstractmethod
     def pooled(self, looks: Segmenter) -> PooledScore:
-        """Return the same scores as a layer on the mean of cells, so that a segment's score can be explained."""
+        """Return the class scores of a segment as a function of its mean embedding."""
 
     def random(self, seed: int) -> Scorer | None:
-        """Return the same scorer with other texts, drawn at random; ``None`` if it uses no texts."""
+        """Return the same scorer with random text embeddings, or ``None`` without texts."""
         return None
 
     def finish(self, scores: Float[Tensor, "k h w"], keys: Float[Tensor, "c h w"] | None) -> Float[Tensor, "k h w"]:
-        """Finish the scores of the whole picture, merged from its windows."""
+        """Post-process the scores of the whole picture, merged from its windows."""
         return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Segmenter(NamesPixels):
-    """An encoder at a larger input, with a scorer of its cells; ``halves`` are its parts that were trained too."""
+    """A segmenter from an encoder and a scorer of its grid cells."""
 
     method: str
     parameters: dict[str, Any]
@@ -281,31 +279,28 @@ class Segmenter(NamesPixels):
 
     @cached_property
     def reader(self) -> Reader:
-        """Return the reader of pictures."""
         return Reader(self.base, self.zoom, self.levels)
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder, at the size of a window."""
+        """The encoder at the size of a window."""
         return self.reader.encoder
 
     def pooled(self) -> PooledScore:
         return self.scorer.pooled(self)
 
     def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
-        """Return a layer on the mean of cells, by which its scorer names a segment."""
+        """Return the score of a segment as a linear layer on its mean embedding."""
         return PooledScore(
             self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
         )
 
     def check(self) -> None:
-        """Check that the scorer fits the encoder's features and the number of classes; ``ValueError`` otherwise."""
+        """Check that the scorer fits the encoder and the classes; raise ``ValueError`` otherwise."""
         features = self.encoder.forward_features(torch.zeros(1, 3, *self.encoder.transform.input_size))
         scores = self.scorer.scores(self.encoder, features)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all()):
-            raise ValueError(
-                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or some are not finite"
-            )
+            raise ValueError(f"it must give {len(self.classes)} finite scores, one per class, got {scores.shape[1]}")
 
     def segment_all(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Segmentation | Failure]:
         for looked in self.reader.looked(pictures, batch_size=batch_size):
@@ -313,7 +308,7 @@ class Segmenter(NamesPixels):
 
     @torch.no_grad()
     def scores(self, looked: Looked) -> Float[Tensor, "k h w"]:
-        """Return the score of each class at each cell of the whole picture."""
+        """Compute the score of each class at each grid cell."""
         grid = looked.windows.merged
         keys = grid(self.encoder.layout.to_grid(looked.features)) if self.scorer.compares else None
         return self.scorer.finish(grid(self.scorer.scores(self.encoder, looked.features)), keys)
@@ -335,7 +330,7 @@ class Segmenter(NamesPixels):
         return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)
 
     def named_in(self, looked: Looked) -> NamesThere | None:
-        """Return the names present in a picture, and where; ``None`` if every pixel gets a name."""
+        """Return the names present in a picture, or ``None`` if presence is not computed."""
         if self.presence is None:
             return None
         cells = looked.windows.merged(joint_cells(self.encoder, looked.features))
@@ -344,7 +339,6 @@ class Segmenter(NamesPixels):
     def pixels(
         self, scores: Float[Tensor, "k h w"], looked: Looked, there: NamesThere | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return class and probability of each pixel, at no more than the resolution of the network's input."""
         size, (height, width) = looked.size[::-1], self.reader.resolution(looked)
         if there is not None:
             scores = scores.masked_fill(~there.found[:, None, None], ABSENT)

@@ -1,4 +1,4 @@
-"""Grounding DINO (Liu et al. 2023): a pretrained detector that finds the phrases of a sentence."""
+"""Grounding DINO (Liu et al. 2023), a pretrained zero-shot detector."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class GroundingDino(PretrainedMethod):
-    """Finds boxes for your names with Grounding DINO; the score of a name is that of its best word.
+    """Zero-shot detection with a pretrained Grounding DINO network.
 
-    The names are one sentence, "a cat. a dog.". A name scores ``max over the words of a name of sigmoid(logit)``. The
-    transformers library writes out the words above a limit, which can mix names; here each box has one name.
+    The names are given as one sentence, for example "a cat. a dog.". The score of a name is:
+
+        score = max_w sigmoid(logit_w)
+
+    - ``w``: the tokens of the name.
+
+    The transformers library instead returns all tokens above a threshold, which can mix two names in one box.
 
     Cost: one pass per tile.
 
@@ -38,14 +43,12 @@ class GroundingDino(PretrainedMethod):
     least: float = 0.25
 
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """Return the function that asks the network for all names in one sentence."""
         sentence = " ".join(f"{' '.join(c.lower().replace('.', ' ').split())}." for c in classes)
         owner = words_of_names(processor.tokenizer(sentence)["input_ids"], processor.tokenizer, len(classes))
         if owner.shape[1] > model.config.max_text_len or not bool(owner.any(1).all()):
             raise InputError(
-                f"The {len(classes)} names are {owner.shape[1]} tokens to Grounding DINO, or one of them is none. "
-                f"Expected at most {model.config.max_text_len} tokens, and at least one per name. Give fewer or "
-                "shorter names at once."
+                f"The {len(classes)} names must have at most {model.config.max_text_len} tokens together and at least "
+                f"one each, got {owner.shape[1]} tokens. Give fewer or shorter names."
             )
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:
@@ -59,7 +62,7 @@ class GroundingDino(PretrainedMethod):
 
 
 def words_of_names(ids: list[int], tokenizer: Any, n: int) -> Bool[Tensor, "k t"]:
-    """Return which tokens belong to which name; full stops separate names."""
+    """Return which tokens belong to which name."""
     stop, special = tokenizer.convert_tokens_to_ids("."), set(tokenizer.all_special_ids)
     owner, k = torch.zeros(n, len(ids), dtype=torch.bool), 0
     for t, token in enumerate(ids):

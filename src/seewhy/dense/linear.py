@@ -1,4 +1,4 @@
-"""A linear probe of cells: measures what the encoder's map alone says about classes, without words."""
+"""A linear segmentation probe on an encoder's features."""
 
 from __future__ import annotations
 
@@ -26,30 +26,36 @@ from .parts import PooledScore
 from .reader import LARGEST
 
 CS = (1e-3, 1e-2, 1e-1)
-"""Weights of the losses to try on held-out pictures; features are standardised."""
+"""Values of the regularisation parameter ``C`` to try."""
 MOST_CELLS = 20_000
-"""Most cells to fit on; from more, this many are drawn."""
+"""Largest number of grid cells to fit on; a larger set is subsampled."""
 LEAST = 0.05
-"""Least share of a cell's pixels for a class to be learnt from it."""
+"""Smallest share of a grid cell's pixels at which the cell is a training example of a class."""
 
 
 @segmenters.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a cell's features to the classes of its pixels: the baseline.
+    """Multinomial logistic regression on grid cells, as a baseline segmenter.
 
-    Each cell counts for a class by the share of its pixels that have it: ``1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i +
-    b)``, on standardised features. ``C`` is chosen on held-out pictures by the mean over classes of the intersection
-    over union, counted in cells. An advantage of another segmenter over this one does not come from the encoder.
+    The loss on standardised features:
+
+        1/2 |W|² + C Σ_i Σ_k s_ik loss(k, W x_i + b)
+
+    - ``x_i``: the features of grid cell ``i``.
+    - ``s_ik``: the share of its pixels that have class ``k``.
+
+    ``C`` is chosen on held-out pictures by the mean intersection over union, computed on grid cells. This probe is the
+    baseline for the encoder: a better result of another segmenter comes from that segmenter's layers.
 
     Cost: one pass of the trunk per window of a picture, in training and in use.
 
     Args:
-        held_out: share of the pictures on which to choose ``C``, 0 to 1.
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
-        seed: seed for held-out pictures and drawn cells.
+        held_out: share of the pictures on which ``C`` is chosen, 0 to 1.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        least: lowest probability at which a pixel gets a name, 0 to 1; raise it to leave uncertain pixels unnamed.
+        seed: seed for held-out pictures and sampled grid cells.
     """
 
     name: ClassVar[str] = "linear"
@@ -66,7 +72,6 @@ class Linear:
         check_fields(self)
 
     def fit(self, encoder: Encoder, data: MaskedPictures, *, progress: Progress | None = None) -> Segmenter:
-        """Train the probe."""
         progress = progress or Progress()
         bare = self.segmenter(encoder, data.classes, Affine.empty(len(data.classes)))
         cells = gathered(bare, data, self.seed, progress)
@@ -83,17 +88,15 @@ class Linear:
         return replace(made, trained_on=f"{len(x)} cells of {len(pictures)} pictures with masks")
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """Return the saved segmenter."""
         return self.segmenter(encoder, classes, Affine(tensors["weight"], tensors["bias"]))
 
     def segmenter(self, encoder: Encoder, classes: tuple[str, ...], scorer: Affine) -> Segmenter:
-        """Return a segmenter with these scores."""
         return Segmenter(self.name, asdict(self), encoder, classes, scorer, self.zoom, self.least)
 
 
 @dataclass(frozen=True, eq=False)
 class Affine(Scorer):
-    """Scores of cells from a linear layer."""
+    """The class scores of a linear layer."""
 
     weight: Float[Tensor, "k c"]
     bias: Float[Tensor, " k"]
@@ -101,7 +104,6 @@ class Affine(Scorer):
 
     @classmethod
     def empty(cls, k: int) -> Affine:
-        """Return an untrained layer."""
         return cls(torch.zeros(k, 1), torch.zeros(k))
 
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
@@ -117,7 +119,7 @@ class Affine(Scorer):
 
 
 class Cells(NamedTuple):
-    """Training cells: features, the share of its pixels that each class has, and the number of its picture."""
+    """Grid cells for training, with the share of each class in their pixels."""
 
     features: Float[Tensor, "n c"]
     shares: Float[Tensor, "n k"]
@@ -125,13 +127,13 @@ class Cells(NamedTuple):
 
 
 def shares_of(truth: np.ndarray, k: int, grid: tuple[int, int]) -> Float[Tensor, "h w k"]:
-    """Return the share of each cell's pixels that every class has; unnamed pixels count for none."""
+    """Return the share of each class in the pixels of each grid cell."""
     counts, total = cell_counts(truth, k, grid)
     return torch.from_numpy(counts / np.maximum(total, 1)).float()
 
 
 def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Progress) -> Cells:
-    """Return the cells of all usable pictures."""
+    """Return the grid cells of all usable pictures."""
     k, most = len(data.classes), max(1, MOST_CELLS // max(len(data), 1))
     generator = torch.Generator().manual_seed(seed)
     found: list[Cells] = []
@@ -145,19 +147,19 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
     classes = int((torch.stack([one.shares.sum(0) for one in found]).sum(0) > 0).sum()) if found else 0
     if seen < 2 or classes < 2:
         raise DataError(
-            f"Only {seen} picture(s) with {classes} class(es) can be learnt from. Expected at least 2 of each. "
-            "Give more pictures with masks."
+            f"At least 2 pictures and 2 classes are needed for training, got {seen} picture(s) with {classes} "
+            "class(es). Give more pictures with masks."
         )
     return Cells(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> LinearFit:
-    """A row for each class of a cell, weighed by its part."""
+    """Fit a classifier on pairs of a grid cell and a class, weighted by share."""
     row, label = (shares > LEAST).nonzero().unbind(1)
     return fit_logistic(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-3)
 
 
 def _overlap(fitted: LinearFit, x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"]) -> float:
-    """Mean intersection over union of the cells' likeliest classes."""
+    """Compute the mean intersection over union of the most probable classes of grid cells."""
     truth, found = (one.argmax(1).numpy() for one in (shares, fitted.logits(x)))
     return float(mean_iou(sums(pixel_confusion(truth, found, shares.shape[1])[None]))[0])

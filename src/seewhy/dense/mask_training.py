@@ -1,4 +1,4 @@
-"""Training data of mask decoders: windows of pictures with masks, encoded once or cut again at every step."""
+"""Training data of segmentation decoders."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from .pixel_text import TextDecoder
 from .reader import Reader, Windows
 
 FINER = 4
-"""Training pixels of a mask along a cell."""
+"""Label pixels along each side of a grid cell."""
 SMALLEST = 0.5
-"""Least share of a window's area that a crop keeps."""
+"""Smallest area of a random crop, as a share of the window's area."""
 KEPT = 4
-"""Factor of the resolution stored of a mask from which windows are cut."""
+"""Resolution of stored masks, as a multiple of the training labels' resolution."""
 MEASURED = 64
-"""Windows whose maps give the mean and the spread of channels, if windows are cut again at every step."""
+"""Windows from which the mean and deviation of the channels are computed before training on random crops."""
 WHOLE_BOX, NOT_FLIPPED = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([False])
 Cells = Callable[[Encoder, Tensor], tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d"]]]
-"""An encoder and its features → cells in the space of the words, and the whole picture."""
+"""A function from an encoder and its features to the embeddings of grid cells and of the whole picture."""
 
 
 class Maps(NamedTuple):
-    """Encoded training windows; each is encoded once."""
+    """Feature maps of training windows, each encoded once."""
 
     maps: Float[Tensor, "n c h w"]
     joint: Float[Tensor, "n d h w"]
@@ -48,7 +48,6 @@ class Maps(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, data: MaskedPictures, cells: Cells, progress: Progress) -> Maps:
-        """Encode the windows of all pictures."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         labels: list[Tensor] = []
         layout = reader.encoder.layout
@@ -68,7 +67,7 @@ class Maps(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """Pictures and masks from which every step crops windows, with statistics of their maps."""
+    """Pictures and masks for random crops, with some feature maps for standardisation."""
 
     pictures: TrainingPictures
     masks: UInt8[Tensor, "n _y _x"]
@@ -77,7 +76,6 @@ class Crops(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, data: MaskedPictures, progress: Progress) -> Crops:
-        """Read all usable pictures, each encoded once."""
         layout, n = reader.encoder.layout, 0
         kept: list[Tensor] = []
         images: list[str] = []
@@ -105,18 +103,16 @@ class Crops(NamedTuple):
 
 def _check(n: int) -> None:
     if n < 2:
-        raise DataError(
-            f"Only {n} picture(s) with masks can be learnt from. Expected at least 2. Give more pictures with masks."
-        )
+        raise DataError(f"At least 2 pictures with masks are needed for training, got {n}.")
 
 
 def channels_of(maps: Float[Tensor, "n c h w"], layout: Layout) -> list[int]:
-    """Return the channels of every level, the trunk's last map first."""
+    """Return the number of channels of each feature map, coarsest first."""
     return [maps.shape[1] - sum(c * t * t for c, t in layout.finer), *(c for c, _ in layout.finer)]
 
 
 class MaskTask(Task):
-    """The loss of a network's classes, plus that of the map of scores."""
+    """The segmentation loss plus the auxiliary loss of the score map."""
 
     def __init__(self, network: TextDecoder, tau: float, auxiliary: float) -> None:
         super().__init__()
@@ -130,7 +126,7 @@ class MaskTask(Task):
 
 
 class FromMaps(MaskTask):
-    """Trains on stored maps of windows; half of the batches are mirrored."""
+    """Training on stored feature maps with random mirroring."""
 
     needs: ClassVar = ("maps", "joint", "whole", "labels")
 
@@ -147,7 +143,7 @@ class FromMaps(MaskTask):
 
 
 class FromPixels(MaskTask):
-    """Trains the encoder's halves with the decoder; their normalisations and dropout stay in evaluation mode."""
+    """Joint training of encoder and decoder."""
 
     needs: ClassVar = ("pixels", "boxes", "flipped", "masks")
 
@@ -168,14 +164,14 @@ class FromPixels(MaskTask):
 
 
 def pixel_loss(scores: Float[Tensor, "b k h w"], labels: Tensor) -> Float[Tensor, ""]:
-    """Return the loss over pixels with a class; 0 if there are none."""
+    """Return the mean cross-entropy over labelled pixels, or 0 without any."""
     finer = interpolate(scores, size=labels.shape[1:], mode="bilinear", align_corners=False)
     total = cross_entropy(finer, labels, ignore_index=LEFT_OUT, reduction="sum")
     return total / (labels != LEFT_OUT).sum().clamp(min=1)
 
 
 def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]:
-    """Return the mask in each window, at a number of pixels per cell."""
+    """Return the labels of each window at the training resolution."""
     boxes = torch.tensor([crop.box for crop in windows.crops()], dtype=torch.float64)
     down, across = (FINER * c for c in windows.cells)
     masks = torch.from_numpy(truth).expand(len(boxes), *truth.shape)
@@ -185,7 +181,7 @@ def labels_of(windows: Windows, truth: np.ndarray) -> list[UInt8[Tensor, "y x"]]
 def labels_in(
     masks: UInt8[Tensor, "b _h _w"], boxes: Float[Tensor, "b 4"], flipped: Bool[Tensor, " b"], size: tuple[int, int]
 ) -> UInt8[Tensor, "b y x"]:
-    """Return the mask values at a grid of places in each box; some boxes are mirrored."""
+    """Sample the masks on a regular grid in each box, mirrored where ``flipped``."""
     boxes, (height, width) = boxes.double(), masks.shape[1:]
     rows = _places(boxes[:, 1], boxes[:, 3], size[0], height)
     columns = _places(boxes[:, 0], boxes[:, 2], size[1], width)
@@ -200,7 +196,7 @@ def _places(start: Float[Tensor, " b"], stop: Float[Tensor, " b"], n: int, of: i
 
 
 def moments(maps: Float[Tensor, "n c h w"], layout: Layout) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Return mean and spread of every channel of every level, computed a few windows at a time."""
+    """Compute the mean and the standard deviation of each channel in batches of windows."""
     total = square = torch.zeros(())
     parts = maps.split(16)
     for part in parts:

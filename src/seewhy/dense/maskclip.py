@@ -1,4 +1,4 @@
-"""MaskCLIP (Zhou et al. 2022, ECCV): names every pixel by its nearest words, without training."""
+"""MaskCLIP (Zhou et al. 2022, ECCV): zero-shot segmentation with a frozen image-text encoder."""
 
 from __future__ import annotations
 
@@ -34,38 +34,49 @@ TEMPLATES = (
     "this is the {} in the scene.",
     "this is one {} in the scene.",
 )
-"""CLIP's template, and the five that MaskCLIP adds to CLIP's 80 for scenes."""
+"""CLIP's template and the five templates that MaskCLIP adds for scenes."""
 
 
 @segmenters.register
 @dataclass(frozen=True)
 class MaskCLIP:
-    """Gives each cell the class whose sentences are nearest to the encoder's features of that cell.
+    """Zero-shot segmentation by the cosine of each grid cell with the class names.
 
-    ``s_k(i) = cos(z_i, t_k)`` with ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k = normalise(mean_p
-    normalise(g(template_p(k))))``, bilinear to pixels; the best class wins (paper, section 3.2; equal to the released
-    code's value path if the encoder pools by attention). Some names are nearer to every picture than others. So unless
-    ``centred`` is 0, the mean text is subtracted from the texts, and from each class's score that share of its mean
-    over the picture. One half raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
+    Section 3.2 of the paper:
 
-    Differences from the released code: key smoothing compares the cells' features before the head, which every
-    encoder has, instead of the last block's keys. The paper's 85 templates are not included; give your own.
+        s_k(i) = cos(z_i, t_k)
+        t_k = normalise(mean_p normalise(g(template_p(k))))
 
-    Cost: one pass of the trunk per window, and one of the head per cell.
+    - ``z_i``: the embedding of grid cell ``i`` (:func:`seewhy.dense.cells.joint_cells`).
+    - ``t_k``: the mean text embedding of class ``k``.
+    - ``g``: the text encoder.
+
+    Scores are interpolated bilinearly to pixels, and each pixel takes the class with the highest score. For an encoder
+    with attention pooling, the result equals the released code's.
+
+    Some names are close to every picture. Unless ``centred`` is 0, two means are therefore subtracted: the mean text
+    embedding from each text embedding, and ``centred`` times a class's mean score over the picture from its scores. The
+    default raised mIoU by .4 to 1 points on 80 street scenes and by .1 to .9 on 40 others.
+
+    Differences from the released code: Key smoothing compares the input features of the head instead of the last
+    attention block's keys. The paper's 85 templates are not included; set ``templates`` to use them.
+
+    Cost: one pass of the trunk per window, and one pass of the head per grid cell.
 
     Args:
-        templates: sentences with ``{}`` for the class name; their vectors are averaged.
-        centred: share of each class's mean score over the picture to subtract, 0 to 1; 0 is the paper's form.
-        denoised: drop a class if no cell gives it at least this probability, 0 to 1; 0 keeps all. Raise it if
-            classes appear that are not there.
-        smoothed: cells with a lower probability take the answer of similar cells, 0 to 1; 0 changes none.
+        templates: sentences with ``{}`` for the class name; their embeddings are averaged.
+        centred: share of each class's mean score over the picture to subtract, 0 to 1 (paper: 0).
+        denoised: probability that a class must reach in at least one grid cell, 0 to 1; raise it if absent classes
+            appear. 0 keeps all classes.
+        smoothed: probability below which a grid cell takes the average of similar grid cells, 0 to 1; 0 turns smoothing
+            off.
         normalised: axis over which keys have unit length: ``channels`` (paper) or ``positions`` (released code).
         scale: factor on the cosines before the softmax; default: the encoder's own (MaskCLIP: 100).
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        least: lowest probability for naming a pixel, 0 to 1; raise it to leave doubtful pixels without a name.
-        least_presence: how far a name must stand out in the picture, and in each pixel, to be used; 0 names
-            every pixel, as the paper does. See :class:`seewhy.dense.finders.Presence`.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        least: lowest probability at which a pixel gets a name, 0 to 1; raise it to leave uncertain pixels unnamed.
+        least_presence: smallest presence of a name in the picture and in the pixel
+            (:class:`seewhy.dense.finders.Presence`), in standard deviations; 0 names every pixel, as in the paper.
     """
 
     name: ClassVar[str] = "maskclip"
@@ -89,12 +100,11 @@ class MaskCLIP:
         for template in self.templates or ("",):
             if "{}" not in template:
                 raise InputError(
-                    f"The template {template!r} has no {{}} where the class's name goes. Expected a sentence such "
-                    f"as 'a photo of a {{}}'. Add it."
+                    f"Each template must have {{}} in place of the class name, got {template!r}. Write for example 'a "
+                    f"photo of a {{}}'."
                 )
 
     def build(self, encoder: Encoder, labels: Iterable[str], store: FeatureStore | None = None) -> Segmenter:
-        """Return a segmenter for these classes; nothing is trained."""
         classes = class_names(labels)
         texts = texts_of(encoder, classes, self.templates, store)
         if self.centred:
@@ -102,13 +112,11 @@ class MaskCLIP:
         return self.segmenter(encoder, classes, Words(texts, self.scale or encoder.text.logit_scale, self), store)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Segmenter:
-        """Return the saved segmenter."""
         return self.segmenter(encoder, classes, Words(tensors["texts"], self.scale or encoder.text.logit_scale, self))
 
     def segmenter(
         self, encoder: Encoder, classes: tuple[str, ...], scorer: Words, store: FeatureStore | None = None
     ) -> Segmenter:
-        """Return a segmenter with these scores."""
         given: dict[str, Any] = {**asdict(self), "templates": list(self.templates)}
         presence = Presence(encoder, classes, self.templates[0], self.least_presence, store)
         return Segmenter(
@@ -119,7 +127,7 @@ class MaskCLIP:
 
 @dataclass(frozen=True, eq=False)
 class Words(Scorer):
-    """Scores of cells from the texts of classes."""
+    """The cosines of grid cells with the text embeddings of classes."""
 
     texts: Float[Tensor, "k d"]
     scale: float
@@ -139,7 +147,7 @@ class Words(Scorer):
         return {"texts": self.texts}
 
     def cells(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b d h w"]:
-        """Return each cell in the space of the words, at unit length."""
+        """Return the normalised image-text embedding of each grid cell."""
         return normalize(joint_cells(encoder, features), dim=1)
 
     def scores(self, encoder: Encoder, features: Tensor) -> Float[Tensor, "b k h w"]:
@@ -160,11 +168,11 @@ class Words(Scorer):
 
 
 Normalised = Literal["channels", "positions"]
-"""Axis over which keys have unit length: each cell's channels (paper), or each channel's cells (code)."""
+"""Axis over which keys have unit length: the channels (paper) or the grid cells (released code)."""
 
 
 def denoise(scores: Float[Tensor, "b k h w"], threshold: float, scale: float = 100.0) -> Float[Tensor, "b k h w"]:
-    """Prompt denoising: drop a class if no cell of the picture gives it a high probability."""
+    """Prompt denoising: remove each class that reaches the probability ``threshold`` in no grid cell."""
     if threshold <= 0:
         return scores
     surest = (scale * scores).softmax(1).amax((2, 3), keepdim=True)
@@ -178,10 +186,16 @@ def smooth(
     normalised: Normalised = "channels",
     scale: float = 100.0,
 ) -> Float[Tensor, "b k h w"]:
-    """Key smoothing: give a cell without a probable class the answers of cells with similar keys.
+    """Key smoothing: replace uncertain grid cells by the average of similar grid cells.
 
-    ``p_i ← Σ_j cos(k_i, k_j) p_j`` if ``max p_i < threshold`` (paper, equation 3). The released code calls
-    ``normalize(k, p=2)`` on ``(b, cells, channels)``, which divides over the cells: ``normalised="positions"``.
+    Equation 3 of the paper, for each grid cell ``i`` with ``max p_i < threshold``:
+
+        p_i ← Σ_j cos(k_i, k_j) p_j
+
+    - ``p_i``: the class scores of grid cell ``i``.
+    - ``k_i``: the key of grid cell ``i``.
+
+    The released code normalises keys over the grid cells instead of the channels: ``normalised="positions"``.
     """
     if threshold <= 0:
         return scores
@@ -197,6 +211,6 @@ def smooth(
 def texts_of(
     encoder: Encoder, names: Sequence[str], templates: Sequence[str], store: FeatureStore | None = None
 ) -> Float[Tensor, "k d"]:
-    """Return the mean of each name's sentences, at unit length."""
+    """Return the normalised mean text embedding of each name over the templates."""
     sentences = [filled(template, name) for name in names for template in templates]
     return normalize(encode_texts(encoder, sentences, store).unflatten(0, (-1, len(templates))).mean(1), dim=1)

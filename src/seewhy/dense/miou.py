@@ -1,4 +1,4 @@
-"""Intersection over union of classes, with intervals over pictures and with controls that use no words."""
+"""Mean intersection over union with bootstrap intervals and controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N_RANDOM = 5
 
 
 def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, "k k1"]:
-    """Return counts of pixels by true and predicted class among ``k``; the last column counts those without a name."""
+    """Return the confusion matrix of a picture, with a last column for unnamed pixels."""
     counts = truth < k
     named = np.minimum(mask[counts], k).astype(np.int64)
     flat = np.bincount(truth[counts].astype(np.int64) * (k + 1) + named, minlength=k * (k + 1))
@@ -27,7 +27,7 @@ def pixel_confusion(truth: np.ndarray, mask: np.ndarray, k: int) -> Int[Tensor, 
 
 
 def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
-    """Return for each picture intersections, unions and true pixels, class after class."""
+    """Return the intersection, union and true pixels of each class in each picture."""
     k = confusions.shape[1]
     own, table = confusions[:, :, :k].diagonal(dim1=1, dim2=2), confusions.double()
     true, named = table.sum(2), table[:, :, :k].sum(1)
@@ -35,19 +35,19 @@ def sums(confusions: Int[Tensor, "n k k1"]) -> Float[Tensor, "n m"]:
 
 
 def mean_iou(summed: Float[Tensor, "*n m"]) -> Float[Tensor, "*n"]:
-    """Return the mean over classes with a true pixel, from the layout of :func:`sums`."""
+    """Compute the mean intersection over union of the classes that occur, from :func:`sums`."""
     own, union, true = summed.unflatten(-1, (3, -1)).unbind(-2)
     is_there = true > 0
     return (own / union.clamp(min=1e-12) * is_there).sum(-1) / is_there.sum(-1).clamp(min=1)
 
 
 def compared(arms: Sequence[Int[Tensor, "n k k1"]], seed: int) -> Paired:
-    """Return the mean intersection over union of several methods on the same pictures, resampled together."""
+    """Compare the mean intersection over union of methods by a paired bootstrap."""
     return paired(torch.stack([sums(one) for one in arms], 1), mean_iou, n_draws=N_DRAWS, seed=seed)
 
 
 def per_class(confusions: Int[Tensor, "n k k1"], classes: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Return each class's intersection over union with its interval; ``None`` if no picture has a pixel of it."""
+    """Return the intersection over union of each class with its interval."""
     each = sums(confusions).unflatten(1, (3, -1)).transpose(1, 2)
     drawn = paired(each, lambda s: s[..., 0] / s[..., 1].clamp(min=1e-12), n_draws=N_DRAWS, seed=seed)
     true, rows = each[:, :, 2], []
@@ -61,13 +61,12 @@ def per_class(confusions: Int[Tensor, "n k k1"], classes: Sequence[str], seed: i
 
 
 def accuracy(confusions: Int[Tensor, "n k k1"]) -> float:
-    """Return the share of pixels that are right."""
     table = confusions.sum(0).double()
     return float(table.diagonal().sum() / table.sum().clamp(min=1))
 
 
 def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) -> list[Int[Tensor, "n k k1"]]:
-    """Return the same masks with permuted names, none of which stays; permuting texts permutes columns."""
+    """Return ``n`` controls in which each class name is exchanged for another."""
     generator, k = torch.Generator().manual_seed(seed), confusions.shape[1]
     found = []
     for _ in range(n):
@@ -77,7 +76,7 @@ def shuffled(confusions: Int[Tensor, "n k k1"], seed: int, n: int = N_SHUFFLES) 
 
 
 def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
-    """Return a permutation of ``k`` places without a fixed point."""
+    """Draw a permutation of ``k`` positions without a fixed point."""
     order = torch.randperm(k, generator=generator)
     while bool((order == torch.arange(k)).any()):
         order = torch.randperm(k, generator=generator)
@@ -85,14 +84,14 @@ def exchanged(k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
 
 
 def commonest(confusions: Int[Tensor, "n k k1"]) -> Int[Tensor, "n k k1"]:
-    """Give every pixel the most frequent true class."""
+    """Return the confusion matrices of a control that predicts the most frequent class everywhere."""
     always = torch.zeros_like(confusions)
     always[:, :, int(confusions.sum((0, 2)).argmax())] = confusions.sum(2)
     return always
 
 
 def cell_counts(truth: np.ndarray, k: int, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels of every class in each cell, ``(h, w, k)``, and of all pixels, ``(h, w, 1)``."""
+    """Return the pixel counts of each grid cell, ``(h, w, k)`` per class and ``(h, w, 1)`` in all."""
     (high, wide), (h, w) = truth.shape, grid
     cell = (np.arange(high) * h // high)[:, None] * w + np.arange(wide) * w // wide
     counts = truth < k
@@ -101,7 +100,7 @@ def cell_counts(truth: np.ndarray, k: int, grid: tuple[int, int]) -> tuple[np.nd
 
 
 def ceiling(truth: np.ndarray, k: int, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Return the best possible masks: the true class shares of every cell, interpolated to pixels as here."""
+    """Return the best possible mask at the resolution of the grid."""
     high, wide = truth.shape
     parts = torch.from_numpy(cell_counts(truth, k, grid)[0]).float()
     shares = (parts / parts.sum(2, keepdim=True).clamp(min=1)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""OWLv2 (Minderer et al. 2023): a pretrained detector that finds the objects that words name."""
+"""OWLv2 (Minderer et al. 2023), a pretrained zero-shot detector."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from .pretrained import Found, Look, PretrainedMethod, corners
 @detectors.register
 @dataclass(frozen=True)
 class Owlv2(PretrainedMethod):
-    """Finds boxes for your names with OWLv2: every patch proposes one box, which is compared with the names.
+    """Zero-shot detection with a pretrained OWLv2 network.
 
-    The score is ``sigmoid(scale * cos + shift)``. Weights and processor are transformers' own, from a folder in
-    safetensors; no code of the repository runs. Boxes are relative to the picture's longer side, because the picture
-    is padded to a square.
+    Each patch proposes one box, with the score:
+
+        score = sigmoid(scale * cos + shift)
+
+    - ``cos``: the cosine of the patch with the name.
+    - ``scale``, ``shift``: predicted by the network.
+
+    Weights and processor are read from a transformers folder in safetensors. No code in the folder is executed.
 
     Cost: one pass per tile.
 
@@ -38,7 +43,6 @@ class Owlv2(PretrainedMethod):
     template: str = "a photo of a {}."
 
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """Return the function that asks the network for all names at once."""
         queries = [filled(self.template, c) for c in classes]
 
         def look(pixels: UInt8[np.ndarray, "h w 3"]) -> Found:

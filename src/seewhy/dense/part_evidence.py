@@ -1,4 +1,4 @@
-"""Explanations of boxes and segments: where, like what, in words, and the influence from outside, from one pass."""
+"""Explanations of single boxes and segments."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .parts import PartEngine, PartPlace, PooledScore, WholePicture, part_encode
 from .regions import Detections, Segmentation
 
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
-"""Other places where the same shape is hidden; candidates from which those with least overlap are chosen; limits."""
+"""Number of control positions, number of candidates for them, and thresholds of the inner share for the verdict."""
 RULE = (
     "SeeWhy hides the part, then everything else, then both, and measures the odds of its name. Shapley values of the "
     f"two halves give the share that comes from inside. Believable from {MOSTLY:.2f}, if hiding the part lowers the "
@@ -59,7 +59,7 @@ UNJUDGED = Verdict("not measured", "", RULE)
 def measure_outside(
     watched: Watched, pixels: Float[Tensor, "3 h w"], inside: Bool[Tensor, "h w"], kind: str, seed: int
 ) -> Outside:
-    """Score the picture whole, without the part, with only the part, empty, and with an equal area hidden elsewhere."""
+    """Compute how much of a score comes from pixels outside a box or segment."""
     nothing = torch.zeros_like(inside)
     hidden = torch.stack([nothing, inside, ~inside, ~nothing, *elsewhere(inside, seed)])
     found = watched.read(torch.where(hidden[:, None], 0.0, pixels))
@@ -75,7 +75,7 @@ def measure_outside(
 
 
 def elsewhere(inside: Bool[Tensor, "h w"], seed: int) -> Bool[Tensor, "n h w"]:
-    """Return the same shape moved to where it overlaps the part least; it wraps around the picture's edges."""
+    """Return copies of the mask, shifted cyclically to positions with the least overlap."""
     generator = torch.Generator().manual_seed(seed)
     moves = torch.stack([torch.randint(side, (N_TRIED,), generator=generator) for side in inside.shape], 1).tolist()
     moved = torch.stack([inside.roll(move, (0, 1)) for move in moves])
@@ -104,7 +104,7 @@ def _judge(found: Outside, kind: str, still: bool) -> Verdict:
 T = TypeVar("T", Where | Missing, Like | Missing)
 HIDING = "occlusion"
 MOST = 20
-"""Default number of parts explained per picture."""
+"""Default number of explanations per picture."""
 Found = Detections | Segmentation
 NO_WORDS = Missing(
     "The features that this method reads for the part cannot be compared with words.",
@@ -118,7 +118,7 @@ NO_PICTURES = Missing(
 
 @dataclass(frozen=True, eq=False)
 class PartExplainer:
-    """Explains the objects found by a detector or a segmenter."""
+    """An explainer of single boxes or segments."""
 
     finder: Finder
     score: PooledScore = field(repr=False)
@@ -126,14 +126,13 @@ class PartExplainer:
 
     @classmethod
     def of(cls, finder: Finder, descriptions: Words | None = None, store: FeatureStore | None = None) -> PartExplainer:
-        """Build an explainer for a detector or a segmenter."""
         score = finder.pooled()
         model = Classifier(score.method, score.parameters, score.reader.encoder, score.classes, score.head)
         if descriptions is not None:
             if score.text(lambda: torch.zeros(1)) is None:
                 raise InputError(
-                    f"Descriptions were given, and {score.method} cannot compare its cells with words. Expected a "
-                    "method that can, such as maskclip or word_regions. Leave the descriptions out."
+                    f"{score.method} cannot compare objects with descriptions. Leave the descriptions out, or choose "
+                    "maskclip or word_regions."
                 )
             own = Descriptions.given(descriptions).texts
             # What is no object has no words of the user's; its name stands for it.
@@ -142,7 +141,6 @@ class PartExplainer:
         return cls(finder, score, replace(model, trained_on=score.trained_on))
 
     def options(self, options: ExplainOptions) -> ExplainOptions:
-        """Return the same options with the default map for parts, if they name none."""
         if self.score.reads is not None and options.where is None:
             options = replace(options, where=HIDING)
         method = options.method(self.model.where)
@@ -152,21 +150,16 @@ class PartExplainer:
             method.name: method.needs_attention or method.needs_training or method.needs_words or method.recipe,
         }  # fmt: skip
         if wrong := [name for name, value in asked.items() if value]:
-            raise InputError(
-                f"The map {wrong[0]} cannot explain a box or segment, whose score is read from the last feature map. "
-                "Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
-            )
+            raise InputError(f"The map {wrong[0]} cannot explain a box or segment. Choose grad_cam, occlusion or rise.")
         if self.score.reads is not None and not method.needs_pixels:
             raise InputError(
-                f"The map {method.name} cannot explain a box of {self.score.method}, whose score is not a layer "
-                "on its cells. Expected a map that changes the picture. Choose occlusion or rise."
+                f"The map {method.name} cannot explain a box of {self.score.method}. Choose occlusion or rise."
             )
         return options
 
     def explain(
         self, picture: Any, found: Found, options: ExplainOptions, numbers: Iterable[int] | None = None
     ) -> Iterator[Explanation]:
-        """Explain parts of a picture."""
         options = self.options(options)
         parts = parts_of(found)
         chosen = range(1, min(len(parts), MOST) + 1) if numbers is None else sorted(numbers)
@@ -202,7 +195,7 @@ class PartExplainer:
         return replace(made, prediction=decided, view=view, subject=subject, part=part)
 
     def look(self, whole: WholePicture, place: PartPlace) -> tuple[Classifier, Encoded, np.ndarray, PartBox]:
-        """Return the part as a classifier sees it, as it is shown, and its place in the picture."""
+        """Return a classifier of the box or segment, its encoding, its displayed crop and its position."""
         model = replace(self.model, encoder=part_encoder(PartEngine(whole, place)), head=place.head)
         features, (picture, view, frame) = place.cut(whole.own_cells), part_picture(whole, place)
         seen = Encoded(picture.name, picture.digest, model.encoder.head(features), features[0], picture)
@@ -210,7 +203,7 @@ class PartExplainer:
 
 
 def _of_parts(evidence: T, part: Part) -> T:
-    """The same, its verdict being said of the part and of parts held out, not of pictures."""
+    """Adapt the texts of a verdict to a box or segment."""
     if isinstance(evidence, Missing):
         return evidence
     texts = {}
@@ -221,7 +214,7 @@ def _of_parts(evidence: T, part: Part) -> T:
 
 
 def parts_of(found: Found) -> list[Part]:
-    """Return everything found, as parts: highest score or largest segment first."""
+    """Return all boxes, highest score first, or all segments, largest first."""
     nothing, frame = np.zeros((1, 1, 3), np.uint8), (0.0, 0.0, 1.0, 1.0)
     kind: Literal["box", "segment"] = "segment" if isinstance(found, Segmentation) else "box"
     n, parts = len(found.regions), []
@@ -235,15 +228,15 @@ def parts_of(found: Found) -> list[Part]:
 
 
 MOST_PICTURES, MOST_PARTS = 120, 6
-"""Most pictures that are encoded, and most parts per picture, evenly over the classes."""
+"""Largest number of pictures to encode, and of examples per picture."""
 
 
 Given = BoxedPicture | tuple[MaskedPictures, MaskedPicture] | str
-"""A picture's boxes, its mask, or its class."""
+"""The boxes, the mask or the class of a picture."""
 
 
 class Example(NamedTuple):
-    """One known object in a picture; the whole picture if it has neither box nor mask."""
+    """A known object in a picture; without box and mask, the whole picture."""
 
     label: str
     box: PartBox
@@ -251,7 +244,7 @@ class Example(NamedTuple):
 
 
 def with_examples(explainer: PartExplainer, source: str | Path, progress: Progress | None = None) -> PartExplainer:
-    """Return the explainer with patches of known objects to compare with, and how far to trust such similarity."""
+    """Return the explainer with known objects to compare with."""
     progress, classes = progress or Progress(), explainer.finder.classes
     given = list(_given(Path(source), isinstance(explainer.finder, Detector)))
     chosen = given[:: max(1, -(-len(given) // MOST_PICTURES))]
@@ -270,8 +263,8 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
         )
     if not seen:
         raise DataError(
-            f"{source} has no example of {', '.join(classes[:5])}. Expected pictures with boxes, masks or folders "
-            "of these names. Name the classes alike."
+            f"No picture in {source} shows one of {', '.join(classes[:5])}. Give pictures with boxes, masks or class "
+            "folders of these names."
         )
     half, held = ([one for one in seen if one.number % 2 == odd] for odd in (0, 1))
     model = replace(explainer.model, bank=_bank(seen), likeness=_measured(half, held, len(classes)))
@@ -279,7 +272,7 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
 
 
 class Known(NamedTuple):
-    """An encoded example, its class, its picture, and the part as a classifier sees it."""
+    """An encoded example with its class and the number of its picture."""
 
     seen: Encoded
     label: int
@@ -303,7 +296,7 @@ def _bank(known: list[Known]) -> PatchBank:
 
 
 def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessMeasure | None:
-    """How often neighbours carry the predicted class; no neighbour can of a part that is taken for nothing."""
+    """Measure how often the most similar examples have the predicted class."""
     if not half:
         return None
     bank = _bank(half)
@@ -313,7 +306,7 @@ def _measured(half: list[Known], held: list[Known], n_classes: int) -> LikenessM
 
 
 def _given(source: Path, boxes_first: bool) -> Iterator[tuple[str, Given]]:
-    """Pictures, and what is known of each."""
+    """Yield pictures with their boxes, mask or class."""
     if has_boxes(source) and (boxes_first or not is_masked(source)):
         yield from ((picture.image, picture) for picture in load_boxes(source).present().pictures)
     elif is_masked(source):
@@ -334,7 +327,7 @@ def _things(known: Given, size: tuple[int, int]) -> list[Example]:
 
 
 def _spread(examples: list[Example]) -> list[Example]:
-    """At most :data:`MOST_PARTS`, one of each class before two of any."""
+    """Return up to :data:`MOST_PARTS` examples, spread evenly over the classes."""
     turn: Counter[str] = Counter()
     ordered = []
     for example in examples:
@@ -345,7 +338,7 @@ def _spread(examples: list[Example]) -> list[Example]:
 
 @dataclass
 class PartBatch:
-    """Explains everything found in pictures, and writes one card each into a folder with an index; resumable."""
+    """A resumable job that explains boxes or segments and writes a folder of cards."""
 
     explainer: PartExplainer
     options: ExplainOptions
@@ -359,15 +352,12 @@ class PartBatch:
 
     def __post_init__(self) -> None:
         if self.output is not None and check_output(self.output, force=self.force):
-            raise InputError(
-                f"Cards of boxes or segments cannot go to {self.output}, which is one file. Expected a folder, "
-                "because one picture may have many. Give a folder with -o."
-            )
+            raise InputError(f"The output for boxes or segments must be a folder, got the file {self.output}.")
         self.options = self.explainer.options(self.options)
         self.endings = tuple(FORMS) if self.png else (".html",)
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
-        """Explain as a stream, in order; cards are written as they are made, the index at the end."""
+        """Explain the pictures in order, and write each card at once."""
         if self.output is None:
             yield from self._explained(names, None)
             return
@@ -381,7 +371,7 @@ class PartBatch:
         return render_index(entries, failures, nouns[1].capitalize(), nouns)
 
     def _explained(self, names: Iterable[str], folder: CardFolder | None) -> Iterator[Any]:
-        """Results with their index entries; without a folder, results alone."""
+        """Yield the results with their index entries."""
         fingerprint = self._fingerprint()
         for name in names:
             try:
@@ -417,7 +407,7 @@ class PartBatch:
         return write_card(result, folder, key, name, self.endings)
 
     def _fingerprint(self) -> str:
-        """What decides an explanation beside the picture and the part."""
+        """Return a digest of the settings."""
         model, engine = self.explainer.model, self.explainer.score.reader.encoder.engine
         told = (version("seewhy"), model.provenance(), model.parameters, engine.name, self.options, self.endings)
         digest = hashlib.sha256(repr(told).encode())

@@ -1,4 +1,4 @@
-"""The score of a part of a picture from its cells, and the part as a picture that can be explained."""
+"""The score of a box or segment as a classifier of the grid cells inside it."""
 
 from __future__ import annotations
 
@@ -23,20 +23,25 @@ from ..types import Transform
 from .reader import LONGEST, WHOLE, Reader, Windows, shares
 
 NOTHING = "nothing"
-"""Name of a box that has no class."""
+"""Class name of a box that contains no object."""
 FINEST, SHOWN, AT_ONCE = 2048, 224, 8
-"""Pixels of the longer side at which a picture is read for display; least pixels of a part on its card; and windows per
-pass of the engine."""
+"""Longest side of a picture read for display, smallest side of a displayed crop, both in pixels, and batch size in
+windows.
+"""
 Boxes = Float[Tensor, "n 4"]
 Logits = Float[Tensor, "b k"]
 
 
 @dataclass(frozen=True, eq=False)
 class PooledScore:
-    """The score ``logits = head(mean over the part of (cells - centred * their mean over the picture))``.
+    """The score of a box or segment, computed from the grid cells inside it.
 
-    The means over ``pieces`` of a box may replace this mean. If a network ``reads`` the mean, the logits come from
-    that network, and only maps that change pixels explain them.
+        logits = head(mean_region(z) - centred * mean_picture(z))
+
+    - ``z``: the embeddings of the grid cells.
+
+    With ``pieces``, the means over pieces of a box replace the mean over the box. With ``reads``, a network computes
+    the logits, and only attribution methods that change pixels can explain them.
     """
 
     reader: Reader
@@ -53,7 +58,7 @@ class PooledScore:
     trained_on: str = "nothing but the names of the classes"
 
     def text(self, shift: Callable[[], Tensor]) -> Callable[[], TextTower] | None:
-        """Return the text half that fits the mean; ``None`` without one."""
+        """Return a text encoder for the pooled embedding, or ``None``."""
         base = self.reader.base
         if not base.has_text or self.words is None or (self.words == "own" and not base.is_average):
             return None
@@ -61,7 +66,7 @@ class PooledScore:
 
 
 class AmongWords:
-    """The text encoder for pooled vectors that are already in the space of the words, minus what centring subtracts."""
+    """A text encoder for pooled vectors that are already image-text embeddings."""
 
     def __init__(self, of: TextTower, shift: Float[Tensor, " d"] | float = 0.0) -> None:
         self.of, self.shift = of, shift
@@ -75,7 +80,7 @@ class AmongWords:
 
 
 def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
-    """Return names for everything that is not an object, distinct from the names searched for.
+    """Return names for the background, changed if they are also names to find.
 
     >>> rest_names(("stamp", "background"), ("background", "table"))
     ('background (the rest)', 'table')
@@ -84,7 +89,7 @@ def rest_names(names: Sequence[str], rest: Sequence[str]) -> tuple[str, ...]:
 
 
 class WholePicture:
-    """A picture as its detector or segmenter gets it, with the cells of changed copies."""
+    """A picture, and the grid cells of changed copies of it."""
 
     def __init__(self, score: PooledScore, source: Any) -> None:
         looks, encoder = score.reader, score.reader.encoder
@@ -108,18 +113,16 @@ class WholePicture:
         self.shown = read_views(source, Transform(shown, shown, "bicubic", (0.5,) * 3, (0.5,) * 3), [WHOLE])[0].pixels
 
     def cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """Return the cells behind the score, for copies of the picture."""
+        """Return the centred grid cells of copies of the picture."""
         found = self._cells(pixels)
         return found - self.score.centred * found.mean((2, 3), keepdim=True)
 
     def _cells(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """Before anything is taken off."""
         cells = self._parts(pixels).unflatten(0, (len(pixels), -1))
         return torch.stack([self.windows.merged(one) for one in cells])
 
     @torch.no_grad()
     def _parts(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n d gh gw"]:
-        """Window by window."""
         encoder = self.score.reader.encoder
         (high, wide), (height, width) = self.looked.cells, encoder.transform.input_size
         corners = [(round(y * height / high), round(x * width / wide)) for y, x in self.looked.corners()]
@@ -128,16 +131,14 @@ class WholePicture:
 
     @cached_property
     def own_cells(self) -> Float[Tensor, "1 d gh gw"]:
-        """Return the cells of the unchanged picture."""
         return self.cells(self.pixels[None])
 
     @cached_property
     def taken_off(self) -> Float[Tensor, " d"]:
-        """Return the vector that centring subtracts from each of its cells."""
+        """The vector that is subtracted from each grid cell."""
         return self.score.centred * self._cells(self.pixels[None]).mean((0, 2, 3))
 
     def small(self, side: int = 448) -> np.ndarray:
-        """Return a small copy of the unchanged picture."""
         image = Image.fromarray(self.shown)
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return np.asarray(image)
@@ -145,7 +146,7 @@ class WholePicture:
 
 @dataclass(frozen=True, eq=False)
 class PartPlace:
-    """The place of a part."""
+    """The position of a box or segment in pixels and grid cells."""
 
     cells: tuple[int, int, int, int]
     pixels: tuple[int, int, int, int]
@@ -156,7 +157,7 @@ class PartPlace:
 
     @torch.no_grad()
     def cut(self, cells: Float[Tensor, "b d H W"]) -> Float[Tensor, "b pd gh gw"]:
-        """Return the cells under the part; their mean is that of the part, or of its pieces in a row."""
+        """Return the weighted grid cells of the box or segment."""
         if self.reads is not None:
             return self.reads(cells)[:, :, None, None]
         top, bottom, left, right = self.cells
@@ -164,7 +165,6 @@ class PartPlace:
 
 
 def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> PartPlace:
-    """Return the place of a box, or of a mask's pixels."""
     grid, size, score = whole.windows.whole, (whole.pixels.shape[1], whole.pixels.shape[2]), whole.score
     head, reads = score.head, None
     if mask is None:
@@ -192,7 +192,7 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
 
 
 def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
-    """Which of ``n`` pixels lie between two fractions, one at least."""
+    """Return which of ``n`` pixels lie between two fractions; at least one does."""
     middle = (torch.arange(n) + 0.5) / n
     found = (middle >= start) & (middle < stop)
     found[min(int((start + stop) / 2 * n), n - 1)] = True
@@ -200,7 +200,7 @@ def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
 
 
 class PartEngine:
-    """Runs the trunk on the whole picture after replacing the pixels of a part, or pixels ``anywhere``."""
+    """An engine that pastes a crop into the picture and returns the grid cells inside it."""
 
     def __init__(self, whole: WholePicture, place: PartPlace, *, anywhere: bool = False) -> None:
         own = whole.score.reader.encoder.engine
@@ -208,7 +208,7 @@ class PartEngine:
         self.name, self.precision = own.name, own.precision
 
     def __call__(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d gh gw"]:
-        """The part's cells, when it shows these pixels and all else is as it was."""
+        """Return the grid cells of the box or segment after its pixels are replaced."""
         if self.anywhere:
             return self.place.cut(self.whole.cells(pixels))
         top, bottom, left, right = self.place.pixels
@@ -219,7 +219,7 @@ class PartEngine:
 
 
 def part_encoder(engine: PartEngine) -> Encoder:
-    """Return an encoder whose picture is the part, so that maps, measures, similar pictures and words work as usual."""
+    """Return an encoder whose input is the crop of a box or segment."""
     score, base = engine.whole.score, engine.whole.score.reader.encoder
     top, bottom, left, right = engine.place.pixels
     size = (bottom - top, right - left)
@@ -237,13 +237,12 @@ def part_encoder(engine: PartEngine) -> Encoder:
 
 def _no_trunk() -> NoReturn:
     raise InputError(
-        "The map given reads the inside of the network, and a box or segment is explained from the last feature map "
-        "alone. Expected a map of that layer, or one that changes the picture. Choose grad_cam, occlusion or rise."
+        "A box or segment cannot be explained by a map that reads inner layers. Choose grad_cam, occlusion or rise."
     )
 
 
 def part_picture(whole: WholePicture, place: PartPlace) -> tuple[Picture, np.ndarray, PartBox]:
-    """Return a part as the network sees it, as it is shown, and its place in the picture."""
+    """Return the input crop, the displayed crop, and the position of the box or segment."""
     top, bottom, left, right = place.pixels
     (height, width), (wide, high) = whole.pixels.shape[1:], whole.size
     frame = (left / width * wide, top / height * high, right / width * wide, bottom / height * high)

@@ -1,4 +1,4 @@
-"""Texts that adapt to a picture, and the map of how well they fit each of its cells (DenseCLIP, section 3)."""
+"""Picture-dependent text embeddings and their score map (DenseCLIP, section 3)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .maskclip import MaskCLIP, Words
 from .miou import exchanged
 
 GROUPS = 8
-"""Number of groups for the normalisation of channels."""
+"""Number of groups of the group normalisation."""
 Prompting = Literal["post", "pre", "none"]
-"""Where the picture changes the texts: behind the text network, before it, or nowhere."""
+"""Where the picture changes the texts: after the text encoder, before it, or nowhere."""
 Texts = Literal["names", "shuffled", "random", "none"]
-"""The texts of the classes: their names; as controls, another class's name or a random direction; or none."""
+"""Text embeddings of the classes: their names, names of other classes, random directions, or none."""
 
 
 class Attention(nn.Module):
-    """Attention of vectors to others; queries, keys and values without bias."""
+    """Multi-head cross-attention without bias in queries, keys and values."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A decoder layer: texts attend to one another, then to the picture, then pass a feed-forward layer (pre-norm)."""
+    """A pre-norm transformer decoder layer."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Layer(nn.Module):
 
 
 class ContextDecoder(nn.Module):
-    """Texts and a picture's vectors → the change to the texts."""
+    """A transformer decoder that computes changes of text embeddings from a picture."""
 
     def __init__(
         self, visual_dim: int, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1, out: int = 0
@@ -85,14 +85,14 @@ class ContextDecoder(nn.Module):
 
 
 class PixelText(nn.Module):
-    """Cells in the space of the words → their cosines with the texts of the classes; subclasses add what reads these.
+    """A module that computes the cosines of grid cells with picture-dependent text embeddings.
 
     Args:
-        channels: channels of the maps, which are standardised.
-        texts: texts of the classes, before training.
+        channels: channels of the feature maps.
+        texts: text embeddings of the classes before training.
         gamma: initial weight of post-model prompting.
-        n_contexts: number of vectors before each of the ``names``.
-        shows: whether there are texts; without texts, all cosines are 0.
+        n_contexts: number of learnt vectors before each of the ``names``.
+        shows: whether texts are used; otherwise all cosines are 0.
     """
 
     fixed: Tensor
@@ -126,12 +126,11 @@ class PixelText(nn.Module):
             self.contexts = nn.Parameter(STD * torch.randn(n_contexts, names.width))
 
     def scale_to(self, mean: Float[Tensor, " m"], spread: Float[Tensor, " m"]) -> None:
-        """Set the scaling that standardises such maps."""
+        """Set the mean and deviation by which feature maps are standardised."""
         self.mean.copy_(mean)
         self.spread.copy_(spread.clamp(min=1e-6))
 
     def texts(self, joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b k d"]:
-        """Return the texts of the classes, for each picture."""
         visual = torch.cat([whole[:, None], joint.flatten(2).transpose(1, 2)], 1)  # the whole picture, then its cells
         if self.prompting == "pre":
             assert self.names is not None
@@ -141,20 +140,19 @@ class PixelText(nn.Module):
         return text + self.gamma * self.context(text, visual) if self.prompting == "post" else text
 
     def cosines(self, joint: Float[Tensor, "b d h w"], whole: Float[Tensor, "b d"]) -> Float[Tensor, "b k h w"]:
-        """Return the map of scores."""
         text = normalize(self.texts(joint, whole), dim=2)
         return torch.einsum("bdhw,bkd->bkhw", normalize(joint, dim=1), text)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Encode the names behind the learnt vectors once, if pictures do not change these."""
+        """Cache the text embeddings if they do not depend on the picture."""
         if self.names is not None and self.prompting != "pre":
             self.fixed.copy_(centred(self.names.read(self.contexts)))
             self.names = None
 
 
 class TextDecoder(PixelText):
-    """Maps, and cells in the space of the words → class scores on the finest map, text cosines on the coarsest."""
+    """A feature pyramid that returns class scores and text cosines."""
 
     def __init__(
         self, channels: Sequence[int], width: int, texts: Float[Tensor, "k d"], *given: Any, shows: bool = True
@@ -186,14 +184,14 @@ class TextDecoder(PixelText):
 
 
 def centred(texts: Float[Tensor, "*b k d"]) -> Float[Tensor, "*b k d"]:
-    """Subtract the mean of all classes and normalise: a component common to all names distinguishes none."""
+    """Subtract the mean over the classes and normalise."""
     return normalize(texts - texts.mean(-2, keepdim=True), dim=-1)
 
 
 def texts_for(
     encoder: Encoder, classes: tuple[str, ...], kind: Texts, seed: int
 ) -> tuple[tuple[str, ...], Float[Tensor, "k d"]]:
-    """Return the name of each class, and its vector before training."""
+    """Return the name of each class and its text embedding before training."""
     generator, k = torch.Generator().manual_seed(seed), len(classes)
     if kind == "none":
         return classes, torch.zeros(k, 1)

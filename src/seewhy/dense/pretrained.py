@@ -1,4 +1,4 @@
-"""Pretrained networks of the transformers library, read safely from a folder; they can work in tiles."""
+"""Base classes of pretrained zero-shot detectors of the transformers library."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ from .regions import Detections, Keep, class_names
 
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 READ, SHOWN, FINE = 4096, 448, 64
-"""Longest side in pixels of a tile for a processor, which may pad it to a square in floats; pixels of a picture's side
-on the page; and the step between tiles, as a share of their side."""
+"""Longest side of a tile in pixels, side of a displayed picture in pixels, and number of steps per side of a tile."""
 
 Found = tuple[Float[Tensor, "n 4"], Float[Tensor, "n k"]]
 """Boxes in pixels of the processed picture, and the score of each name for each box."""
@@ -39,14 +38,13 @@ Look = Callable[[UInt8[np.ndarray, "h w 3"]], Found]
 
 @dataclass(frozen=True)
 class PretrainedMethod(ABC):
-    """A detector of the transformers library, without its weights; each method defines only its query.
+    """Base class of pretrained zero-shot detectors of the transformers library.
 
     Args:
-        tiles: windows along the picture's short side, from 1; more find smaller objects and take longer.
-        least: lowest score of a box, 0 to 1; raise it for fewer boxes with higher scores.
-        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep only the
-            one with the higher score.
-        most: most boxes per picture.
+        tiles: number of tiles along the picture's short side, from 1; more tiles find smaller objects and take longer.
+        least: lowest score of a box, 0 to 1.
+        overlap: intersection over union, 0 to 1, above which the lower-scoring of two boxes of a class is removed.
+        most: largest number of boxes per picture.
     """
 
     name: ClassVar[str]
@@ -64,11 +62,9 @@ class PretrainedMethod(ABC):
 
     @staticmethod
     def tiled(n: int) -> dict[str, Any]:
-        """Return the parameters for this many tiles along the short side."""
         return {"tiles": n}
 
     def build(self, labels: Iterable[str], folder: str | None) -> PretrainedDetector:
-        """Return a detector for these names."""
         classes = class_names(labels, boxes=True)
         model, processor, digest = open_network(self.name, folder)
         look = self.look(classes, model, processor)
@@ -78,12 +74,12 @@ class PretrainedMethod(ABC):
 
     @abstractmethod
     def look(self, classes: tuple[str, ...], model: Any, processor: Any) -> Look:
-        """Return the function that shows a picture to the network and reads its answer."""
+        """Return a function that runs the network on a picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainedDetector(Detector):
-    """A network trained to find the objects that words name."""
+    """A pretrained detector for a fixed list of names."""
 
     classes: tuple[str, ...]
     about: dict[str, Any] = field(repr=False)
@@ -118,7 +114,7 @@ class PretrainedDetector(Detector):
 
 
 def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterator[T | Failure]:
-    """Yield the result for each picture, in order; an unreadable one does not stop the others."""
+    """Yield the result of each picture, in order; an unreadable picture yields a failure."""
     for number, source in enumerate(pictures, 1):
         name = name_of(source, number)
         try:
@@ -128,12 +124,12 @@ def one_by_one(pictures: Iterable[Any], look: Callable[[str, Any], T]) -> Iterat
 
 
 def stretched(height: int, width: int) -> Transform:
-    """Return a picture stretched to this size, whatever its shape."""
+    """Return a transform that resizes to this size, regardless of the aspect ratio."""
     return Transform((height, width), (height, width), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a part of a picture at its own size, or smaller if its long side exceeds :data:`READ`."""
+    """Return a crop of a picture, with at most :data:`READ` pixels on its long side."""
     left, top, right, bottom = crop.box
     width, height = (right - left) * size[0], (bottom - top) * size[1]
     scale = min(1.0, READ / max(width, height))
@@ -144,11 +140,10 @@ def part_of(source: One, size: tuple[int, int], crop: Crop) -> UInt8[np.ndarray,
 def open_network(
     method: str, folder: str | None, network: str = "AutoModelForZeroShotObjectDetection", kind: str = "detector"
 ) -> tuple[Any, Any, str]:
-    """Return the network, its processor, and a digest of its weights."""
+    """Load a network, its processor, and a digest of its weights from a folder."""
     if folder is None:
         raise InputError(
-            f"The {kind} {method} was named without its weights. Expected a folder written by save_pretrained. "
-            f"Write --method {method}:/path/to/folder."
+            f"{method} needs a folder of weights written by save_pretrained: --method {method}:/path/to/folder."
         )
     try:
         import transformers
@@ -160,7 +155,7 @@ def open_network(
         config = transformers.AutoConfig.from_pretrained(place, **OWN)
         if config.model_type.replace("-", "_") != method:
             raise ModelError(
-                f"{name!r} holds a {config.model_type!r} network. Expected {method!r}. Name another {kind}, or "
+                f"{name!r} must contain a {method!r} network, got {config.model_type!r}. Choose another {kind} or "
                 "another folder."
             )
         model, missing = from_saved(getattr(transformers, network), name, place, dtype=torch.float32)
@@ -174,7 +169,7 @@ def open_network(
 
 
 def corners(centres: Float[Tensor, "n 4"], width: float, height: float) -> Float[Tensor, "n 4"]:
-    """Centre and size as fractions → corners in pixels."""
+    """Convert boxes from centre and size, as fractions, to corners in pixels."""
     from torchvision.ops import box_convert
 
     return box_convert(centres, "cxcywh", "xyxy") * torch.tensor([width, height] * 2, dtype=centres.dtype)

@@ -1,4 +1,4 @@
-"""The reader of pictures: an encoder at a larger input, with overlapping windows where needed."""
+"""Encoding of pictures at a larger input size, with overlapping windows where needed."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from .cells import with_beside, with_levels
 
 Zoom = Annotated[float, Bound(0.25, 32)]
 LARGEST = 2.0
-"""Inputs larger than this many times the encoder's own are cut into tiles."""
+"""Largest input, as a multiple of the encoder's input size, that is not cut into windows."""
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 MOST_KEPT = 2**30
-"""Most numbers stored of pictures, 2 GB; further pictures are encoded again."""
+"""Largest number of cached values (2 GB)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Encodes pictures once, at any size; the channels of a second trunk, ``beside``, follow the first's."""
+    """An encoder of pictures of any size, optionally with a second trunk."""
 
     base: Encoder
     zoom: Zoom = LARGEST
@@ -50,7 +50,7 @@ class Reader:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder, at the size of a window."""
+        """The encoder at the size of a window."""
         grown = larger(self.base, min(self.zoom, LARGEST)) if can_grow(self.base) else self.base
         looks = with_levels(grown, self.levels)
         return looks if self.beside is None else with_beside(looks, self.beside)
@@ -62,27 +62,26 @@ class Reader:
 
     @cached_property
     def map_shape(self) -> tuple[int, int, int]:
-        """Return ``(c, h, w)`` of a window's map, from one pass over an empty window."""
+        """Return the shape ``(c, h, w)`` of a window's feature map."""
         empty = torch.zeros(1, 3, *self.encoder.transform.input_size)
         _, c, h, w = self.encoder.layout.to_grid(self.encoder.forward_features(empty)).shape
         return c, h, w
 
     @property
     def cells(self) -> tuple[int, int]:
-        """Return ``(h, w)`` of a window's map."""
+        """Return the height and width of a window's feature map."""
         return self.encoder.layout.grid or self.map_shape[1:]
 
     def windows(self, size: tuple[int, int]) -> Windows:
-        """Return the windows of a picture of this width and height."""
         one = Windows.over(size, (1, 1), self.along)
         return one if one.n == (1, 1) else Windows(self.cells, one.n)
 
     def keeping(self) -> Reader:
-        """Return the same reader, which encodes each file once and stores the result."""
+        """Return the same reader with a cache of encoded pictures."""
         return replace(self, kept={})
 
     def looked(self, pictures: Iterable[Any], *, batch_size: int = 8) -> Iterator[Looked | Failure]:
-        """Encode many pictures, in order; decoding runs ahead in threads."""
+        """Encode many pictures, in order."""
         if self.kept is None:
             yield from self._look(pictures, batch_size)
             return
@@ -116,7 +115,7 @@ class Reader:
                 yield from each_beside(self.encoder.engine.name, self._looked(reads, batch_size))
 
     def cut(self, number: int, source: Any) -> CutPicture | Failure:
-        """Cut a picture into its windows, before encoding."""
+        """Read a picture and cut it into windows."""
         name = name_of(source, number)
         try:
             size = upright_size(source, longest=LONGEST)
@@ -148,7 +147,7 @@ class Reader:
     def with_masks(
         self, data: MaskedPictures, progress: Progress, what: str
     ) -> Iterator[tuple[Looked, np.ndarray, dict[int, int]]]:
-        """Yield the usable pictures, each with its mask and its counts of unnamed pixel values."""
+        """Yield each usable picture with its mask and the counts of unnamed pixel values."""
         looked = self.looked([item.image for item in data.items])
         for item, one in progress.results(data.items, looked, what):
             try:
@@ -159,7 +158,7 @@ class Reader:
             yield one, mask, unnamed
 
     def resolution(self, looked: Looked) -> tuple[int, int]:
-        """Return ``(height, width)`` at which pixels are named: the picture's, or the network's input if smaller."""
+        """Return the height and width of the output mask."""
         inputs, windows = self.encoder.transform.input_size, looked.windows
         most = (i * g // c for i, g, c in zip(inputs, windows.whole, windows.cells, strict=True))
         height, width = (min(n, m) for n, m in zip(looked.size[::-1], most, strict=True))
@@ -167,7 +166,7 @@ class Reader:
 
 
 class CutPicture(NamedTuple):
-    """A picture before the trunk: its windows, and the whole picture."""
+    """A picture and its windows before encoding."""
 
     name: str
     size: tuple[int, int]
@@ -188,23 +187,23 @@ class Looked:
 
 
 ABSENT = -100.0
-"""The cosine of a class that counts as absent, as in MaskCLIP's released code."""
+"""The cosine assigned to absent classes, as in MaskCLIP's released code."""
 OVERLAP, STRETCH = 0.25, 1.5
-"""Share of a window that the next one repeats, and how far its shape may differ from the network's input."""
+"""Overlap of neighbouring windows, as a share of a window, and largest change of a window's aspect ratio."""
 LONGEST, MOST, STRIP = 64, 512, 64
-"""Largest ratio of a picture's sides, most windows per picture, and rows at once."""
+"""Largest aspect ratio of a picture, largest number of windows per picture, and rows per processing strip."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The places of a picture's windows, in cells of the whole."""
+    """The grid of overlapping windows of a picture."""
 
     cells: tuple[int, int]
     n: tuple[int, int]
 
     @classmethod
     def over(cls, size: tuple[int, int], cells: tuple[int, int], along: int) -> Windows:
-        """Return the windows of a picture of this width and height, with this many along its short side.
+        """Return the windows of a picture, with ``along`` windows on its short side.
 
         >>> Windows.over((640, 480), (14, 14), 1).n, Windows.over((1920, 1080), (14, 14), 1).n
         ((1, 1), (1, 2))
@@ -221,28 +220,28 @@ class Windows:
 
     @property
     def strides(self) -> tuple[int, int]:
-        """Cells between one window and the next."""
+        """The distance between neighbouring windows, in grid cells."""
         down, across = (max(1, round(c * (1 - OVERLAP))) for c in self.cells)
         return down, across
 
     @property
     def whole(self) -> tuple[int, int]:
-        """``(h, w)`` of the whole picture in cells."""
+        """The height and width of the whole picture in grid cells."""
         h, w = (c + (n - 1) * s for c, n, s in zip(self.cells, self.n, self.strides, strict=True))
         return h, w
 
     def corners(self) -> list[tuple[int, int]]:
-        """Top and left of each window in cells, row by row."""
+        """Return the top and left of each window in grid cells, row by row."""
         down, across = self.strides
         return [(i * down, j * across) for i in range(self.n[0]) for j in range(self.n[1])]
 
     def crops(self) -> list[Crop]:
-        """The windows as fractions of the picture."""
+        """Return the windows as fractions of the picture."""
         (high, wide), (h, w) = self.whole, self.cells
         return [Crop((x / wide, y / high, (x + w) / wide, (y + h) / high)) for y, x in self.corners()]
 
     def merged(self, maps: Float[Tensor, "n k h w"]) -> Float[Tensor, "k H W"]:
-        """Merge the maps of the windows into one of the picture; overlaps are averaged."""
+        """Merge the maps of the windows into one map of the picture, averaging overlaps."""
         if len(maps) == 1:
             return maps[0]
         times = maps.shape[2] // self.cells[0]
@@ -256,7 +255,7 @@ class Windows:
 
 
 def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
-    """Return the matrix that interpolates ``n`` values to ``m`` places, like ``interpolate(align_corners=False)``."""
+    """Return the matrix that resizes ``n`` values to ``m``, like ``interpolate(align_corners=False)``."""
     place = ((torch.arange(m, dtype=torch.float64) + 0.5) * n / m - 0.5).clamp(0, n - 1)
     below = place.floor().long()
     share = place - below
@@ -270,7 +269,7 @@ def bilinear(n: int, m: int) -> Float[Tensor, "m n"]:
 def best_classes(
     scores: Float[Tensor, "k h w"], size: tuple[int, int], scale: float = 1.0, *, alone: bool = False
 ) -> tuple[UInt8[Tensor, "y x"], Float[Tensor, "y x"]]:
-    """Return the best class at every pixel, its score, bilinear between cells, and its probability; in strips."""
+    """Return the class of each pixel and its probability, from bilinearly interpolated scores."""
     height, width = size
     across = torch.einsum("khw,xw->khx", scores, bilinear(scores.shape[2], width).to(scores))
     down = bilinear(scores.shape[1], height).to(scores)
@@ -284,13 +283,13 @@ def best_classes(
 
 
 def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
-    """Return the mean of a map over each box, with each cell weighted by its covered share."""
+    """Return the area-weighted mean of a map over each box."""
     d, h, w = grid.shape
     table = grid.new_zeros(d, h + 1, w + 1, dtype=torch.float64)
     table[:, 1:, 1:] = grid.double().cumsum(1).cumsum(2)
 
     def up_to(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "d n"]:
-        """The sum of all that is above and left of a place: bilinear between the corners of cells."""
+        """Interpolate the integral image."""
         col, row = x.floor().clamp(0, w - 1).long(), y.floor().clamp(0, h - 1).long()
         a, b = x - col, y - row
         upper = table[:, row, col] * (1 - a) + table[:, row, col + 1] * a
@@ -303,13 +302,13 @@ def box_means(grid: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]) -> Floa
 
 
 def shares(spans: Float[Tensor, "*i 2"], n: int) -> Float[Tensor, "*i n"]:
-    """Return the share of each span in each of ``n`` cells, so that means over boxes are two products."""
+    """Return the share of each span that lies in each of ``n`` grid cells."""
     first = torch.arange(n)
     inside = torch.minimum(spans[..., 1:], first + 1.0) - torch.maximum(spans[..., :1], first.float())
     return inside.clamp(min=0) / (spans[..., 1:] - spans[..., :1])
 
 
 def span_means(grid: Float[Tensor, "d h w"], x: Float[Tensor, "n 2"], y: Float[Tensor, "n 2"]) -> Float[Tensor, "n d"]:
-    """Return the means of :func:`box_means`, for boxes as spans: two products, cheaper on small maps."""
+    """Return the same means as :func:`box_means` by matrix products."""
     rows = torch.tensordot(shares(y, grid.shape[1]), grid, ([1], [1]))
     return torch.einsum("ndw,nw->nd", rows, shares(x, grid.shape[2]))

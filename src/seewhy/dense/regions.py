@@ -1,4 +1,4 @@
-"""Boxes and masks found in one picture: results with their files and page, and the choice of boxes to keep."""
+"""Boxes and masks found in a picture, and the files written from them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ from ..spelling import first_repeated
 from ..storage.output import check_file, make_folder, write
 
 NOTHING = 255
-"""Value of an unnamed pixel in a mask."""
+"""Mask value of an unnamed pixel."""
 COCO, INDEX = "segments.json", "index.html"
 
 
 @dataclass(frozen=True)
 class Region:
-    """One object found in a picture: a box, or all pixels of a class with the smallest box around them.
+    """A box, or all pixels of a class with their bounding box.
 
     Attributes:
-        score: the method's own score, not calibrated; for a segment, the mean over its pixels.
+        score: uncalibrated score of the method; for a segment, the mean over its pixels.
         box: left, top, right, bottom in pixels of the upright picture.
-        area: number of pixels of a mask; ``share`` is its share of the picture; ``None`` for a box.
+        area: number of pixels of a mask; ``None`` for a box.
+        share: ``area`` as a share of the picture; ``None`` for a box.
         made_of: named components of the score, if the method reports them.
     """
 
@@ -60,7 +61,7 @@ class Region:
 
 
 class FoundRegions(ABC):
-    """The common part of a picture's boxes and masks; displays itself in a notebook."""
+    """Base class of the boxes or masks of a picture."""
 
     kind: ClassVar[str]
     files: ClassVar[tuple[str, ...]]
@@ -74,7 +75,6 @@ class FoundRegions(ABC):
 
     @property
     def not_found(self) -> tuple[str, ...]:
-        """Return the names that were not found."""
         labels = {region.label for region in self.regions}
         return tuple(name for name in self.classes if name not in labels)
 
@@ -88,18 +88,15 @@ class FoundRegions(ABC):
     def _own_json(self) -> dict[str, Any]: ...
 
     def to_html(self) -> str:
-        """Return one self-contained page: the picture with the found objects drawn over it."""
+        """Return a self-contained page that shows the objects on the picture."""
         return render_regions([self])
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write as ``.json`` or ``.html``, a mask also as ``.png``; ``force`` overwrites others' files."""
+        """Write a ``.json`` or ``.html`` file, or a mask as ``.png``; ``force`` overwrites foreign files."""
         path = Path(path)
         if path.suffix not in self.files:
-            raise DataError(
-                f"{self.kind.capitalize()} cannot be written as {path.suffix!r}. Expected one of "
-                f"{', '.join(self.files)}. Change the ending of {path}."
-            )
+            raise DataError(f"{self.kind.capitalize()} must be written as {', '.join(self.files)}, got {path}.")
         check_file(path, force=force)
         return write(path, self._written(path.suffix), force=force)
 
@@ -115,16 +112,16 @@ class FoundRegions(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections(FoundRegions):
-    """The boxes found in one picture; displays itself in a notebook.
+    """The boxes found in one picture.
 
     Attributes:
         size: width and height of the upright picture.
-        classes: the names searched for.
-        found: the boxes, highest score first.
+        classes: names to find.
+        found: boxes, highest score first.
         about: method and its parameters, as JSON.
-        pixels: a small copy of the picture, stretched to a square, for the page.
-        presence: how far each name stands out among other names in the picture, in standard deviations; empty if the
-            detector does not measure it.
+        pixels: thumbnail of the picture, resized to a square.
+        presence: presence of each name in the picture, in standard deviations above other names; empty if the detector
+            does not compute it.
     """
 
     kind = "detections"
@@ -146,7 +143,7 @@ class Detections(FoundRegions):
         return len(self.found)
 
     def record(self) -> BoxedPicture:
-        """Return the boxes in the form of a file of boxes."""
+        """Return the boxes in the form of a box file."""
         return BoxedPicture(self.image, self.size, tuple(BoxRecord(d.box, d.label, d.score) for d in self.found))
 
     def _own_json(self) -> dict[str, Any]:
@@ -159,13 +156,13 @@ class Detections(FoundRegions):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation(FoundRegions):
-    """One picture with a class for each pixel; displays itself in a notebook.
+    """One picture with a class for each pixel.
 
     Attributes:
-        classes: the names; a pixel's value is an index into them, or 255 if it has no name.
+        classes: names; a pixel's value is an index into them, or 255 if it has no name.
         mask: array ``(height, width)`` of the upright picture.
-        scores: array ``(k, h, w)`` of every class on the grid of cells.
-        segments: one per class in the mask, largest first.
+        scores: array ``(k, h, w)`` of the class scores of each grid cell.
+        segments: one segment per class found, largest first.
         presence: see :class:`Detections`, also for ``about`` and ``pixels``.
     """
 
@@ -187,7 +184,7 @@ class Segmentation(FoundRegions):
 
     @property
     def unnamed(self) -> float:
-        """Share of the picture's pixels without a name."""
+        """The share of the picture's pixels without a name."""
         return float((self.mask >= len(self.classes)).mean())
 
     @property
@@ -197,14 +194,14 @@ class Segmentation(FoundRegions):
 
     @checked
     def mask_of(self, label: str) -> np.ndarray:
-        """Return the pixels of one class, as ``(height, width)`` booleans."""
+        """Return the pixels of one class as a boolean array ``(height, width)``."""
         if label not in self.classes:
             raise UnknownNameError("class", label, self.classes)
         return self.mask == self.classes.index(label)
 
     @cached_property
     def coded(self) -> dict[str, dict[str, Any]]:
-        """Return the mask of each class found, as COCO encodes it."""
+        """Return the mask of each class found, as COCO run-length encoding."""
         return {s.label: encode(self.mask_of(s.label)) for s in self.segments}
 
     def _own_json(self) -> dict[str, Any]:
@@ -212,7 +209,7 @@ class Segmentation(FoundRegions):
         return {"segments": segments, "unnamed": round(self.unnamed, 6)}
 
     def to_png(self) -> bytes:
-        """Return the mask as a PNG whose palette has the colours of the page."""
+        """Return the mask as a PNG with a colour palette."""
         buffer, palette = io.BytesIO(), np.zeros((256, 3), np.uint8)
         palette[: len(self.classes)] = class_colours(len(self.classes))
         indexed = Image.fromarray(self.mask)
@@ -229,7 +226,6 @@ class Segmentation(FoundRegions):
 
 
 def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndarray) -> tuple[Region, ...]:
-    """Return the classes in a mask, largest first."""
     counts = np.bincount(mask.ravel(), minlength=256)
     segments = []
     for index in np.argsort(-counts[: len(classes)], kind="stable"):
@@ -244,26 +240,24 @@ def segments_of(classes: tuple[str, ...], mask: np.ndarray, probability: np.ndar
 
 
 def class_names(labels: Iterable[str], *, boxes: bool = False) -> tuple[str, ...]:
-    """Return the names, each once, without outer blanks; for masks, from two to as many as a byte has values."""
+    """Return the class names after checking their number and uniqueness."""
     names = tuple(" ".join(str(name).split()) for name in ([labels] if isinstance(labels, str) else labels))
     names = tuple(name for name in names if name)
     twice = first_repeated(names)
     if twice or not names or (not boxes and not 2 <= len(names) <= NOTHING):
         given = f"{twice!r} twice" if twice else f"{len(names)} name{'' if len(names) == 1 else 's'}"
         if boxes:
-            raise DataError(
-                f"A detector was given {given}. Expected at least one name, and all different. Change them."
-            )
+            raise DataError(f"Detection needs at least one name, and all names must be different, got {given}.")
         raise DataError(
-            f"A segmenter was given {given}. Expected 2 to {NOTHING} different names. Add one for everything "
-            "else, such as 'background'."
+            f"Segmentation needs 2 to {NOTHING} different names, got {given}. A name for everything else, such as "
+            "'background', may be one of them."
         )
     return names
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Which boxes a detector keeps: lowest score, largest overlap of two boxes of a class, most boxes."""
+    """The selection of boxes: lowest score, largest overlap within a class, and largest number."""
 
     least: float = 0.0
     overlap: float = 0.5
@@ -278,7 +272,7 @@ class Keep:
         size: tuple[int, int],
         made_of: Mapping[str, Float[Tensor, " n"]] | None = None,
     ) -> tuple[Region, ...]:
-        """Return the boxes to keep, highest score first, clipped to the picture; boxes without an area are dropped."""
+        """Return the selected boxes, highest score first, clipped to the picture."""
         from torchvision.ops import batched_nms
 
         limit = torch.tensor([*size, *size], dtype=torch.float64)
@@ -296,7 +290,7 @@ class Keep:
 
 
 class SegmentFolder:
-    """The output folder of segmented pictures: a mask each, and at the end one COCO document and one page."""
+    """An output folder of segmented pictures, with masks, a COCO file and a page."""
 
     def __init__(self, path: Path, classes: tuple[str, ...], *, force: bool = False) -> None:
         self.path, self.force = make_folder(path), force
@@ -309,7 +303,7 @@ class SegmentFolder:
         self._names: set[str] = set()
 
     def add(self, result: Segmentation) -> Path:
-        """Write a picture's mask, and return its path."""
+        """Write the mask of a picture and return its path."""
         (width, height), picture = result.size, len(self._images) + 1
         self._images.append({"id": picture, "file_name": result.image, "width": width, "height": height})
         for s in result.segments:
@@ -326,12 +320,12 @@ class SegmentFolder:
                 self._names.add(name.casefold())
                 return write(self.path / f"{name}.png", result.to_png(), force=self.force)
         raise ForeignFileError(
-            f"{self.path} has masks under every name that {result.image} could have. Expected a folder with free "
-            "names. Give another folder with -o."
+            f"{self.path} already has masks under all possible file names of {result.image}. Give another folder with "
+            "-o."
         )
 
     def finish(self) -> Path:
-        """Write the COCO document and the page, and return the path of the page."""
+        """Write the COCO file and the page, and return the path of the page."""
         categories = [{"id": i, "name": name} for name, i in self._number.items()]
         coco = {"images": self._images, "categories": categories, "annotations": self._annotations}
         write(self.path / COCO, json.dumps(coco, ensure_ascii=False), force=self.force)
@@ -339,7 +333,7 @@ class SegmentFolder:
 
 
 class BoxFolder:
-    """The output folder of detections, written at the end: the boxes in one format, and a page."""
+    """An output folder of detections, with a file of boxes and a page."""
 
     def __init__(self, path: Path, classes: tuple[str, ...], format: str = "coco", *, force: bool = False) -> None:
         check_boxes(BoxData((), classes), path, format=format, force=force)
@@ -349,7 +343,6 @@ class BoxFolder:
         self._records: list[BoxedPicture] = []
 
     def add(self, result: Detections) -> None:
-        """Add a picture's boxes."""
         self._records.append(result.record())
         self._shown += [result] if len(self._shown) < MOST_SHOWN else []
 

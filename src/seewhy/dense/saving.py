@@ -1,4 +1,4 @@
-"""Saved segmenters and detectors: folders of safetensors and JSON. Loading one runs no code."""
+"""Saved segmenters and detectors in folders of safetensors and JSON, which are loaded without executing code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DenseArchive:
-    """The file format of saved segmenters and detectors: a card beside the tensors."""
+    """The file format of saved segmenters and detectors."""
 
     what: str
     task: str
@@ -40,7 +40,6 @@ class DenseArchive:
 
     @property
     def archive(self) -> FolderArchive:
-        """Return the archive: where its card lies, and how errors name it."""
         return FolderArchive(
             f"{self.what}.json",
             Facts(("format", "seewhy", "method", "encoder", "classes")),
@@ -51,10 +50,7 @@ class DenseArchive:
         )
 
     def save(self, made: Any, tensors: Mapping[str, Tensor], folder: Path, **more: Any) -> Path:
-        """Write the card, and beside it the tensors under a name made of their SHA-256.
-
-        If the encoder was trained too, the card names the original one; its changed tensors lie with the others.
-        """
+        """Write the JSON card and the tensors, including a trained encoder's changed weights."""
         on = made.base if made.halves is None else made.base.base
         card = {
             "format": FORMAT,
@@ -74,12 +70,12 @@ class DenseArchive:
     def opened(
         self, folder: Path, encoder: Encoder | str | None, engine: str
     ) -> Iterator[tuple[Any, Encoder, TunedPictures | None, dict[str, Any], dict[str, Tensor]]]:
-        """Return method, encoder, its trained halves if any, card and tensors; anything else is reported as damage."""
+        """Load method, encoder, trained encoder modules, card and tensors, and report damaged files."""
         archive, other = self.archive, DETECTORS if self is SEGMENTERS else SEGMENTERS
         if (folder / other.archive.card).is_file() and not (folder / archive.card).is_file():
             raise ModelError(
-                f"{folder} holds a saved {other.what}. Expected a saved {self.what}. Use it with: seewhy {other.verb} "
-                f"PICTURE --model {folder}"
+                f"{folder} must contain a saved {self.what}, got a saved {other.what}. To use that: seewhy "
+                f"{other.verb} PICTURE --model {folder}"
             )
         card = archive.load_card(folder)
         tensors = archive.checked_tensors(folder, card)
@@ -106,7 +102,6 @@ DETECTORS = DenseArchive("detector", "boxes", "detect", detectors)
 
 
 def save_segmenter(segmenter: Segmenter, folder: Path) -> Path:
-    """Write a segmenter."""
     return SEGMENTERS.save(segmenter, segmenter.scorer.tensors(), folder)
 
 
@@ -121,7 +116,7 @@ def load_segmenter(folder: str | Path, *, encoder: Encoder | str | None = None, 
 
 @checked
 def save_detector(detector: TrainedDetector, folder: str | Path) -> Path:
-    """Write a detector with its thresholds."""
+    """Save a detector with its thresholds."""
     more = {
         "thresholds": list(detector.thresholds), "overlap": detector.overlap, "most": detector.most,
         "calibration": detector.calibration, "pictures": list(detector.pictures),
@@ -135,8 +130,8 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
 
     Args:
         folder: a folder that ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
-        encoder: its encoder; needed if that is not the embedded one.
-        engine: the engine that runs the trunk, if it is loaded here.
+        encoder: its encoder, unless that is the embedded one.
+        engine: engine of the trunk, if the encoder is loaded here.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):
         classes = class_names(card["classes"], boxes=True)
@@ -151,10 +146,8 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
 
 
 def is_segmenter(folder: str | Path) -> bool:
-    """Whether a folder is a saved segmenter."""
     return (Path(folder) / SEGMENTERS.archive.card).is_file()
 
 
 def is_detector(folder: str | Path) -> bool:
-    """Whether a folder is a saved detector."""
     return (Path(folder) / DETECTORS.archive.card).is_file()

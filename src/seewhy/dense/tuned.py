@@ -1,4 +1,4 @@
-"""An encoder that is trained with the layers on it: which of its weights learn, the cost, and how they are saved."""
+"""Fine-tuning of an encoder together with layers on top of it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from ..training.memory import N_MEASURED, gigabytes, measure
 from ..training.task import Task
 
 Learns = Literal["none", "last_stage", "all"]
-"""Which of an encoder's weights learn: none; those behind its last finer map, or its last quarter of blocks; or all."""
+"""Encoder weights to train: none, the last stage, or all."""
 SLOWER = 0.1
-"""Learning rate of the encoder's weights, as a share of that of the layers on it (authors)."""
+"""Learning rate of the encoder, as a share of the layers' learning rate."""
 SAVED = "encoder."
-"""Prefix of the names of an encoder's tensors, if they are stored with those of the layers on it."""
+"""Prefix of the encoder's tensor names in a saved file."""
 ALL_BLOCKS = 1000
 
 
 def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
-    """Return copies of an encoder's trunk and pooling, in evaluation mode; only the weights to train may change."""
+    """Return copies of an encoder's trunk and pooling with gradients for the weights to train."""
     halves = TunedPictures.before(on)
     if which == "none":
         return halves
@@ -46,14 +46,13 @@ def halves_to_train(on: Encoder, which: Learns) -> TunedPictures:
 
 @torch.enable_grad()
 def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer: str) -> tuple[Tensor | None, ...]:
-    """Of the pooled vector by each weight behind a layer, which may run more than once; ``""`` is before them all."""
+    """Return the gradient of the pooled vector for each weight after a layer."""
     places = {layer: find_place(halves.trunk, layer, on.name)} if layer else {}
     cut: Any = SimpleNamespace(take=lambda _name, out: out.detach())
     pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
     if not pooled.requires_grad and not layer:
         raise ModelError(
-            f"The encoder {on.name!r} cannot be trained, because it shows no weights. Expected an encoder with "
-            "weights. Leave train out."
+            f"The encoder {on.name!r} has no trainable weights. Choose another encoder or leave train out."
         )
     if not pooled.requires_grad:  # none stands behind the layer
         return _gradients(halves, on, own, "")
@@ -61,7 +60,7 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
 
 
 def _last_stage(on: Encoder) -> str:
-    """The layer before it; ``""`` where none lies before it."""
+    """Return the name of the layer before the last stage."""
     try:
         return stages_of(on.trunk, on.layout, on.transform.input_size, 2)[0].layer
     except ModelError:  # maps of one size
@@ -70,30 +69,29 @@ def _last_stage(on: Encoder) -> str:
 
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
-    """Return the encoder with these halves during training; it runs only in torch."""
+    """Return the encoder with these modules for training in torch."""
     return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch")
 
 
 def tuned(on: Encoder, halves: TunedPictures) -> Encoder:
-    """Return the encoder with trained halves, in its own engine; its map from cells to words stays the same."""
+    """Return the encoder with trained modules, in its own engine."""
     text = {"text": lambda: on.text} if on.has_text else {}
     return halves.grown(on, on.name, 1.0).but(base=on, **text)
 
 
 def saved_tensors(halves: TunedPictures | None, on: Encoder) -> dict[str, Tensor]:
-    """Return the changed tensors of an encoder, to be saved with the method that uses it."""
     return {} if halves is None else {f"{SAVED}{name}": t for name, t in halves.delta(on).items()}
 
 
 def restored(on: Encoder, tensors: Mapping[str, Tensor]) -> tuple[TunedPictures | None, dict[str, Tensor]]:
-    """Return the saved halves, if any, and the other tensors."""
+    """Split saved tensors into the encoder's modules, if any, and the others."""
     rest = {name: t for name, t in tensors.items() if not name.startswith(SAVED)}
     own = {name.removeprefix(SAVED): t for name, t in tensors.items() if name.startswith(SAVED)}
     return (TunedPictures.restored(on, {}, own) if own else None), rest
 
 
 def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 1) -> str:
-    """Say what trainings will take, estimated from one discarded step on a few samples."""
+    """Estimate the time and memory of training from one step."""
     home = next(task.parameters()).device
     device = torch.device("cuda" if task.moves and torch.cuda.is_available() else home)
     task.to(device)

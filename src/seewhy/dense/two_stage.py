@@ -1,4 +1,4 @@
-"""A two-stage detector on one map: first where an object may be, then its name, by the cosine with texts."""
+"""A two-stage detector: class-agnostic proposals, then classification by the cosine with text embeddings."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from ..training.batches import Batch
 from ..training.task import Task
 
 IOU_WEIGHT, BACKGROUND_WEIGHT = 8.0, 0.9
-"""The authors' weights of the overlap loss and of the background."""
+"""The authors' weights of the overlap loss and of the background class."""
 CENTRAL, REACH = 0.6, 2.0
-"""Share of a box's sides within which cells propose it; initial cells from a place to each side of its box."""
+"""Central share of a box in which grid cells propose it, and initial distance to the sides of a box in grid cells."""
 LEAST = 1e-3
-"""Share of the picture below which a box has no area, and two boxes are the same."""
+"""Smallest side of a box, as a fraction of the picture."""
 N_TAUGHT, N_RIGHT, SUPPRESSED = 32, 12, 0.7
-"""Boxes of a picture in a training step, most of them that show objects, and the overlap above which a proposal is
-dropped in training; in detection none is dropped, as in the authors' code."""
+"""Boxes per picture in a training step, largest number of positive ones, and overlap for non-maximum suppression in
+training. As in the authors' code, detection suppresses no proposals.
+"""
 
 
 @cache
 def box_coder(weights: tuple[float, ...] = (10.0, 10.0, 5.0, 5.0)) -> Any:
-    """Return the encoding of box shifts, and its weights in the loss (Faster R-CNN's)."""
+    """Return the box regression coder of Faster R-CNN."""
     from torchvision.models.detection._utils import BoxCoder
 
     return BoxCoder(weights)
 
 
 class Proposed(NamedTuple):
-    """The proposals of one batch: boxes as fractions of the picture, and the objectness of each."""
+    """The proposals of a batch: boxes as fractions of the picture, and objectness."""
 
     boxes: Float[Tensor, "b n 4"]
     objectness: Float[Tensor, "b n"]
 
 
 class Found(NamedTuple):
-    """The proposals of one batch with their moved boxes and logits."""
+    """The proposals of a batch, with their refined boxes and class logits."""
 
     proposals: Float[Tensor, "b n 4"]
     boxes: Float[Tensor, "b n 4"]
@@ -52,19 +53,19 @@ class Found(NamedTuple):
     logits: Float[Tensor, "b n k"]
 
     def real(self) -> Found:
-        """Return the boxes of a single picture that have an area and some objectness."""
+        """Return the boxes of a picture with a positive area and objectness."""
         own = Found(*(one[0] for one in self))
         keep = ((own.boxes[:, 2:] - own.boxes[:, :2]) > LEAST).all(1) & (own.objectness > 0)
         return Found(*(one[keep] for one in own))
 
     def proposal_of(self, box: Float[Tensor, "1 4"]) -> Float[Tensor, "1 4"] | None:
-        """Return the proposal that was moved to a box, in a single picture."""
+        """Return the proposal of a refined box in a picture."""
         off, which = (self.boxes[0] - box).abs().amax(1).min(0)
         return self.proposals[0, which][None] if off <= LEAST else None
 
 
 class TwoStage(nn.Module):
-    """Proposes one box per cell, its centredness as objectness (OLN, Kim et al. 2021); heads then name the boxes."""
+    """A detector with one proposal per grid cell, scored by centredness (OLN, Kim et al. 2021)."""
 
     texts: Tensor
 
@@ -81,7 +82,7 @@ class TwoStage(nn.Module):
             nn.init.zeros_(p) if name == "bias" else nn.init.normal_(p, std=0.01)
 
     def proposals(self, levels: tuple[Tensor, ...]) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
-        """Return the box of every cell of every level, and the logit of its objectness."""
+        """Return the box and the objectness logit of each grid cell of each level."""
         boxes, centred = [], []
         for level in levels:
             out = self.place(self.near(level)).flatten(2).transpose(1, 2)
@@ -94,7 +95,7 @@ class TwoStage(nn.Module):
         return torch.cat(boxes, 1), torch.cat(centred, 1)
 
     def proposed(self, levels: tuple[Tensor, ...], n: int, overlap: float | None = None) -> Proposed:
-        """Return the best proposals within the picture, padded to ``n`` by the whole picture with no objectness."""
+        """Return the ``n`` best proposals of each picture, padded with objectness 0."""
         boxes, logits = self.proposals(levels)
         boxes, sure = boxes.detach().clamp(0, 1), logits.detach().sigmoid()
         found = Proposed(boxes.new_tensor([0.0, 0, 1, 1]).repeat(len(boxes), n, 1), sure.new_zeros(len(sure), n))
@@ -113,14 +114,14 @@ class TwoStage(nn.Module):
     def read(
         self, levels: tuple[Tensor, ...], boxes: Float[Tensor, "n 4"], owner: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n 4"]]:
-        """Return logits of the background and the names, and the shift of each box."""
+        """Return the logits of the background and the names, and the box refinements."""
         hidden = self.heads.read(levels, boxes, owner)
         cosine = normalize(self.heads.embed(hidden), dim=1) @ self.texts.T
         return cosine / (self.temperature * self.scalar.clamp(0.1, 10)), self.move(hidden)
 
     @torch.no_grad()
     def found(self, grid: Float[Tensor, "b c h w"], n: int) -> Found:
-        """Return the boxes of pictures, and their logits."""
+        """Return the proposals, refined boxes and logits of pictures."""
         levels = self.heads.levels(grid)
         places = self.proposed(levels, n)
         b = len(grid)
@@ -131,14 +132,14 @@ class TwoStage(nn.Module):
 
 
 def centres(high: int, wide: int) -> Float[Tensor, "n 2"]:
-    """Return the centres of cells, row by row, as fractions of the picture: across, down."""
+    """Return the centres of grid cells as fractions ``(x, y)``, row by row."""
     y, x = torch.meshgrid((torch.arange(high) + 0.5) / high, (torch.arange(wide) + 0.5) / wide, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The boxes that the cells of one picture should propose."""
+    """The training targets of the proposals of a picture."""
 
     own: Int[Tensor, " m"]
     boxes: Float[Tensor, "m 4"]
@@ -147,10 +148,7 @@ class Targets:
 
     @classmethod
     def of(cls, sizes: list[tuple[int, int]], boxes: Float[Tensor, "g 4"]) -> Targets:
-        """Return the targets.
-
-        Each box is proposed by cells of the level that fits its size; a cell in several boxes takes the smallest.
-        """
+        """Assign boxes to levels by size, and grid cells to the smallest box around them."""
         middle = torch.cat([centres(*size) for size in sizes]).to(boxes)
         of_level = torch.cat([torch.full((h * w,), i) for i, (h, w) in enumerate(sizes)]).to(boxes.device)
         if not len(boxes):
@@ -171,10 +169,7 @@ class Targets:
 
 
 class TwoStageLearning(Task):
-    """Trains both stages, on stored maps, or on the maps of a ``trunk`` that also learns.
-
-    The log has the four terms. Maps of a batch may be computed in parts, with the gradient of the whole.
-    """
+    """The training loss of both stages."""
 
     def __init__(self, network: TwoStage, trunk: nn.Module | None = None) -> None:
         super().__init__()
@@ -207,7 +202,6 @@ class TwoStageLearning(Task):
         return {**first, "name": named_loss, "move": move}
 
     def _first(self, levels: tuple[Tensor, ...], there: list[Tensor]) -> dict[str, Tensor]:
-        """Centredness by its distance, boxes by their overlap."""
         boxes, logits = self.network.proposals(levels)
         sizes = [(level.shape[2], level.shape[3]) for level in levels]
         centred, empty, overlap = [], [], []
@@ -222,7 +216,6 @@ class TwoStageLearning(Task):
 
 
 def _iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Pair by pair."""
     both = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     areas = [(x[:, 2:] - x[:, :2]).prod(1) for x in (a, b)]
     return both / (areas[0] + areas[1] - both).clamp(min=1e-9)
@@ -231,7 +224,7 @@ def _iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"
 def _taught(
     proposed: Float[Tensor, "n 4"], there: Float[Tensor, "g 4"], named: Int[Tensor, " g"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes to learn from: what is there, and proposals of things and of nothing; labels, 0 for nothing; offsets."""
+    """Sample training boxes with their labels and box targets; label 0 is the background."""
     from torchvision.ops import box_iou
 
     boxes = torch.cat([there, proposed])
@@ -252,11 +245,16 @@ def _taught(
 
 @dataclass(frozen=True)
 class Blend:
-    """The geometric mean of two probabilities, with more weight on the frozen words for untrained classes.
+    """The weighted geometric mean of the detector's and the frozen encoder's class probabilities.
 
-    ``s_k = p_k^(1 - w_k) z_k^(w_k)``, where ``w`` is ``alpha`` for base classes and ``beta`` for all others, or for
-    all classes if none is a base class. The background's score is ``p`` alone; then each row is normalised to 1, and
-    multiplied by a power of the objectness. Equal to the authors' ``ensemble_class_outputs``.
+        s_k = p_k^(1 - w_k) z_k^(w_k)
+
+    - ``p_k``: the detector's probability of class ``k``.
+    - ``z_k``: the frozen encoder's probability of class ``k``.
+    - ``w_k``: ``alpha`` for base classes and ``beta`` for novel classes; ``beta`` for all if there are no base classes.
+
+    The background's score is ``p``. Scores are normalised to sum to 1 and multiplied by a power of the objectness, as
+    in the authors' ``ensemble_class_outputs``.
     """
 
     alpha: Part = 0.35
@@ -273,7 +271,7 @@ class Blend:
         is_base: Bool[Tensor, " names"] | None = None,
         objectness: Float[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n k"]:
-        """Scores of boxes; the first column is the background."""
+        """Return the scores of boxes; the first column is the background."""
         p, z = detector.log_softmax(1), words.log_softmax(1)
         names = torch.zeros(p.shape[1] - 1, dtype=torch.bool, device=p.device) if is_base is None else is_base
         w = torch.where(names, self.alpha, self.beta).to(p)
@@ -283,6 +281,6 @@ class Blend:
 
 
 def shrunk(boxes: Float[Tensor, "n 4"], part: float) -> Float[Tensor, "n 4"]:
-    """Return boxes with the same centre and scaled sides."""
+    """Scale the sides of boxes around their centres."""
     middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (part / 2)
     return torch.cat([middle - half, middle + half], 1)

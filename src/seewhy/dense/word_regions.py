@@ -1,4 +1,4 @@
-"""Boxes by words, without training: regions where a name fits the cells, from one pass."""
+"""Zero-shot detection from the feature map of an image-text encoder."""
 
 from __future__ import annotations
 
@@ -27,40 +27,51 @@ from .reader import LARGEST, Looked, Reader, bilinear, box_means
 from .regions import Detections, Keep, class_names
 
 FINER = 8
-"""Places per cell of the bilinear map on which its regions are cut out."""
+"""Upsampling factor of the map from which boxes are cut."""
 WITHIN = 0.7
-"""If two boxes of a name share more than this of the smaller one, the one with the higher score stays."""
+"""Share of the smaller of two boxes of a name above which only the box with the higher score is kept."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class WordRegions:
-    """Draws boxes around connected regions where a name fits better than elsewhere. It needs no training.
+    """Zero-shot detection of connected regions in which a name fits better than background words.
 
-    With ``z_i`` of :func:`seewhy.dense.cells.joint_cells` and ``t_k`` the mean of a name's sentences, a name's margin
-    is ``l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)`` over the words for the rest, minus its mean over the picture.
-    Boxes surround the connected parts of ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). A box scores
-    ``p (1 + p - q) / 2`` with ``p = softmax_k(scale * cos(mean of z in the box, t))``, as DITO scores regions by text
-    (arXiv:2310.00161), and ``q`` the same in the ring around the box.
+    The map of each name is its margin over the background, minus the mean of this margin over the picture:
 
-    A name has no box if its presence in the picture (:class:`seewhy.dense.finders.Presence`) is too small. Otherwise
-    it keeps the boxes that score nearly as high as its best, and the better of two nested boxes.
+        l_k(i) = cos(z_i, t_k) - max_b cos(z_i, t_b)
 
-    Cost: as for ``segment``: one pass of the trunk per window, one of the head per cell.
+    - ``z_i``: the embedding of grid cell ``i`` (:func:`seewhy.dense.cells.joint_cells`).
+    - ``t_k``: the mean text embedding of name ``k``.
+    - ``b``: the background words, ``rest``.
+
+    Boxes surround the connected regions with ``l_k > level * max l_k`` (Zhou et al. 2016, arXiv:1512.04150). The score
+    of a box is:
+
+        score = p (1 + p - q) / 2
+        p = softmax_k(scale * cos(mean of z in the box, t))
+
+    - ``q``: the same probability in a ring around the box.
+
+    DITO scores regions by text in the same way (arXiv:2310.00161). A name has no boxes if its presence in the picture
+    (:class:`seewhy.dense.finders.Presence`) is below ``least_presence``. Of two nested boxes, the one with the higher
+    score is kept.
+
+    Cost: one pass of the trunk per window, and one pass of the head per grid cell.
 
     Args:
-        templates: sentences with ``{}`` for the class name; their vectors are averaged.
-        rest: words for the rest of a picture; the detector never reports them.
-        levels: shares of the map's maximum at which to cut boxes, 0 to 1.
-        around: how much wider than a box its ring of surroundings is, as a share of the box.
-        size: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer. Above 2 it works in tiles.
-        least: lowest score of a box, 0 to 1; raise it for fewer boxes with higher scores.
-        least_presence: how far a name must stand out in the picture to be found; 0 draws boxes for every name.
-        part: lowest score of a further box, as a share of the name's best box, 0 to 1; 0 keeps all.
-        overlap: of two boxes of a class that overlap more than this (intersection over union, 0 to 1), keep only the
-            one with the higher score.
-        most: most boxes per picture.
+        templates: sentences with ``{}`` for the class name; their embeddings are averaged.
+        rest: background words, which are never reported.
+        levels: thresholds at which boxes are cut, as shares of the map's maximum, 0 to 1.
+        around: width of the ring around a box, as a share of the box.
+        size: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer. Above 2, the picture is cut into tiles.
+        least: lowest score of a box, 0 to 1.
+        least_presence: smallest presence of a name in the picture, in standard deviations; 0 draws boxes for every
+            name.
+        part: lowest score of a box, as a share of the name's best score, 0 to 1; 0 keeps all boxes.
+        overlap: intersection over union, 0 to 1, above which the lower-scoring of two boxes of a class is removed.
+        most: largest number of boxes per picture.
     """
 
     name: ClassVar[str] = "word_regions"
@@ -88,22 +99,20 @@ class WordRegions:
         check_fields(self)
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                f"word_regions was given the levels {self.levels} and {len(self.rest)} word(s) for the rest. "
-                "Expected levels between 0 and 1, and at least one word. Change them."
+                f"levels of word_regions must lie between 0 and 1 and rest must not be empty, got levels={self.levels} "
+                f"and {len(self.rest)} word(s) in rest."
             )
 
     @staticmethod
     def ranked() -> dict[str, Any]:
-        """Return the parameters that keep boxes of every name and score, as average precision needs them."""
+        """Return the parameters that keep all boxes, for average precision."""
         return {"least": 0.0, "least_presence": 0.0, "part": 0.0}
 
     @staticmethod
     def tiled(n: int) -> dict[str, Any]:
-        """Return the parameters for this many tiles along the short side."""
         return {"size": n * LARGEST}
 
     def build(self, labels: Iterable[str], encoder: Encoder, store: FeatureStore | None = None) -> RegionDetector:
-        """Return a detector for these names; nothing is trained."""
         classes = class_names(labels, boxes=True)
         texts = texts_of(encoder, (*classes, *self.rest), self.templates, store)
         words = Words(texts, encoder.text.logit_scale, MaskCLIP(self.templates))
@@ -126,7 +135,7 @@ class RegionDetector(Detector):
             yield looked if isinstance(looked, Failure) else self._found(looked)
 
     def pooled(self) -> PooledScore:
-        """Return the probability of a name in a box, before the ring around it counts."""
+        """Return the class probabilities of a box without the contrast to its ring."""
         names = (*self.classes, *rest_names(self.classes, self.how.rest))
         among = AmongWords(self.reader.base.text)
         head = Head(Projected(among), self.words.texts, scale=self.words.scale)
@@ -159,7 +168,7 @@ class RegionDetector(Detector):
         return Detections(looked.name, looked.size, self.classes, found, about, looked.pixels, by_name)
 
     def regions(self, cells: Float[Tensor, "d h w"]) -> tuple[Float[Tensor, "n 4"], Int[Tensor, " n"]]:
-        """Return boxes around the pieces of each name's map, in cells, and the positions of the names."""
+        """Return boxes around the regions of each name's map, with the indices of the names."""
         n = len(self.classes)
         cosines = torch.einsum("dhw,kd->khw", normalize(cells, dim=0), self.words.texts)
         lead = cosines[:n] - cosines[n:].amax(0)
@@ -169,7 +178,6 @@ class RegionDetector(Detector):
     def scores(
         self, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
-        """Return the probability of the name in each box, and its difference from the ring around it."""
         if not len(boxes):
             return boxes.new_zeros(0)
         h, w = cells.shape[1:]
@@ -188,7 +196,7 @@ class RegionDetector(Detector):
 def few_of_each(
     boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], part: float
 ) -> Int[Tensor, " m"]:
-    """Return the positions of boxes that score nearly as high as their name's best, none of them inside another."""
+    """Return the indices of the best boxes of each name, without nested boxes."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():
@@ -205,7 +213,7 @@ def few_of_each(
 def cut_regions(
     maps: Float[Tensor, "k h w"], levels: tuple[float, ...]
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 4"]]:
-    """Return boxes around the regions that stand out in each map: the number of the map, and the corners in cells."""
+    """Return the map index and the corners, in grid cells, of each connected region."""
     lead = maps - maps.mean((1, 2), keepdim=True)
     h, w = lead.shape[1:]
     fine = torch.einsum("yh,khw,xw->kyx", bilinear(h, h * FINER), lead, bilinear(w, w * FINER))

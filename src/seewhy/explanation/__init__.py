@@ -1,1 +1,1 @@
-"""Results: what is shown on a card, in JSON and in a notebook. Nothing here computes evidence."""
+"""Results of explanations, for cards, JSON and notebooks."""

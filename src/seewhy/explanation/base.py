@@ -1,4 +1,4 @@
-"""Explanation = decision + where + like what + in words, each with its measure or :class:`Missing`. Pure data."""
+"""The explanation of a picture, a result with several kinds of evidence."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Subject(Result):
-    """What a statement on a card is about, so that no reader can take it for another."""
+    """The class or difference that an explanation is about."""
 
     computed: ClassVar = ("is_decision", "said")
 
     decision: Annotated[str, Json(hidden=True)]
-    label: Annotated[str, Doc("the class whose similar parts and descriptions are shown: `--target`, or the decision")]
-    contrast: Annotated[str | None, Doc("the class it is compared with")] = None
+    label: Annotated[str, Doc("the class that similar parts and descriptions are about: `--target`, or the decision")]
+    contrast: Annotated[str | None, Doc("the class with which it is compared")] = None
     asked_contrast: Annotated[str | None, Json(hidden=True)] = None
-    """The contrast that was asked for, another where that is the decision itself."""
-    sentence: Annotated[str | None, Doc("the sentence explained instead of a class, quoted")] = None
-    contrast_sentence: Annotated[str | None, Doc("the sentence it speaks against")] = None
-    against: Annotated[bool, Doc("whether the map shows what speaks against all this")] = False
+    """The requested contrast class; ``contrast`` differs if this is the decision."""
+    sentence: Annotated[str | None, Doc("the explained sentence, if any, in quotation marks")] = None
+    contrast_sentence: Annotated[str | None, Doc("the sentence with which it is compared")] = None
+    against: Annotated[bool, Doc("whether the map shows evidence against the target")] = False
     unknown: Annotated[bool, Json(hidden=True)] = False
-    """Whether the decision calls the picture unlike anything the classifier knows."""
+    """Whether the picture is rejected as unknown."""
 
     @property
-    def is_decision(self) -> Annotated[bool, Doc("true where all of the evidence is about the decision")]:
+    def is_decision(self) -> Annotated[bool, Doc("whether all evidence is about the decision")]:
         return self.label == self.decision and not (self.contrast or self.sentence or self.against)
 
     @property
@@ -50,7 +50,7 @@ class Subject(Result):
 
     @property
     def of_goal(self) -> str:
-        """What was explained, whether the map shows what speaks for it or against it."""
+        """The explained class or difference, in words."""
         if self.sentence is None:
             return self.of_class
         return (
@@ -59,16 +59,16 @@ class Subject(Result):
 
     @property
     def of_regions(self) -> str:
-        """What the map and its lettered regions speak for."""
+        """The class or difference that the lettered regions support, in words."""
         return f"anything but {self.of_goal}" if self.against else self.of_goal
 
     @property
     def regions_are_of_class(self) -> bool:
-        """Whether the lettered regions speak for the class, so that similar patches should have that class."""
+        """Whether the lettered regions support the explained class."""
         return self.sentence is None and not self.against
 
     @property
-    def said(self) -> Annotated[str, Doc("the card's line on what the evidence is about; empty for the decision")]:
+    def said(self) -> Annotated[str, Doc("the subject of the evidence in words; empty if it is the decision")]:
         if self.is_decision:
             return ""
         decided = f"the decision is {self.decision}"
@@ -93,14 +93,14 @@ TOO_LITTLE = "There is too little evidence of different kinds to compare."
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether the kinds of evidence agree: the mean of the measured terms, ``None`` with fewer than two."""
+    """The mean agreement between kinds of evidence, or ``None`` for fewer than two terms."""
 
     score: float | None
     parts: dict[str, float]
     sentence: str
     about: str | None = None
     notes: str = ""
-    """What else bears on it; a page shows that behind a click."""
+    """Further remarks, which a page hides behind a click."""
 
     @property
     def level(self) -> Level:
@@ -109,12 +109,12 @@ class Agreement:
         return "believable" if self.score >= AGREE else "partly" if self.score >= IN_PART else "do not rely"
 
     def headline(self, percent: str) -> str:
-        """The score in words, with what it is about: ``100 % agreement about dog``."""
+        """Return the score in words, for example ``100 % agreement about dog``."""
         return f"{percent} agreement" + ("" if self.about is None else f" about {self.about}")
 
 
 class Answer(NamedTuple):
-    """One kind of evidence, with its key and its title."""
+    """A kind of evidence with its key and title."""
 
     key: str
     title: str
@@ -127,16 +127,16 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A prediction with three kinds of evidence (where, like what, in words), each with how far to trust it.
+    """A prediction with three kinds of evidence and their reliability.
 
     Attributes:
         prediction: the decision.
-        view: the picture as the network saw it, uint8 ``(h, w, 3)``.
+        view: the network's input picture, uint8 ``(h, w, 3)``.
         model: provenance, for example ``{"classifier": "linear", "encoder": "lite0", "trained_on": "970 pictures"}``.
-        seen: the redrawn picture that a perceiver classified instead.
-        subject: what the evidence is about; ``None`` means the decision.
-        typical: a generated typical picture of the class, if requested.
-        part: the box or segment that is explained; ``None`` for the whole picture.
+        seen: the reconstructed picture that was classified instead, if any.
+        subject: the class or difference that the evidence is about; ``None`` means the decision.
+        typical: generated typical pictures of the class, if requested.
+        part: the explained box or segment; ``None`` for the whole picture.
     """
 
     prediction: Prediction
@@ -172,11 +172,11 @@ class Explanation:
 
     @property
     def aside(self) -> str:
-        """The card's line on what the evidence is about, if that is not simply the decision; otherwise empty."""
+        """What the evidence is about, in words; empty if it is the decision."""
         return "" if self.subject is None else self.subject.said
 
     def to_json(self) -> dict[str, Any]:
-        """The documented, stable JSON of ``explain --json`` (docs/json.md)."""
+        """Return the JSON of ``explain --json`` (docs/json.md)."""
         like, words, agreement = self.like, self.words, self.agreement
         data = self.prediction.to_json() | {"where": self.where.to_json()}
         if isinstance(like, Missing):
@@ -194,7 +194,7 @@ class Explanation:
         return {**data, "model": dict(self.model), **present}
 
     def without_folders(self) -> Explanation:
-        """The same explanation with the names of the user's pictures, but not their folders on this machine."""
+        """Return the explanation without the folders in file names."""
         if isinstance(self.like, Missing):
             return self
         near = tuple(replace(one, image=Path(one.image).name) for one in self.like.neighbours)
@@ -212,13 +212,13 @@ class Explanation:
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the card as ``.html``, ``.png`` or ``.json``; only ``force`` overwrites files of others."""
+        """Write the card as ``.html``, ``.png`` or ``.json``; ``force`` overwrites files of other programs."""
         from ..report import save
 
         return save(self, Path(path), force=force)
 
     def show(self) -> None:
-        """Open the card in the web browser (in a notebook, the object displays itself)."""
+        """Open the card in the web browser."""
         from ..report import open_in_browser
 
         open_in_browser(self)

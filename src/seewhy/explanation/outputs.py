@@ -1,4 +1,4 @@
-"""Parts that several outputs share, and the JSON of decisions and explanations."""
+"""JSON types of decisions and explanations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .similar import Like, Likeness
 
 class ClassScore(TypedDict):
     label: Annotated[str, Doc("class")]
-    score: Annotated[Share, Doc("the classifier's own score; over all classes it adds up to 1")]
+    score: Annotated[Share, Doc("score of the classifier; scores of all classes sum to 1")]
 
 
 PartBox = Annotated[tuple[Share, Share, Share, Share], Doc("[left, top, right, bottom]")]
@@ -27,10 +27,10 @@ Range = Annotated[tuple[float, float], Doc("[low, high]")]
 
 
 class FailureOutput(TypedDict):
-    """A picture that failed."""
+    """A picture that could not be processed."""
 
     image: Annotated[str, Doc("file name as given")]
-    error: Annotated[str, Doc("why it could not be read, and what to do")]
+    error: Annotated[str, Doc("the reason, and the cure")]
 
 
 Failures = Annotated[list[FailureOutput], Doc("pictures that could not be read")]
@@ -43,93 +43,97 @@ class Difference(TypedDict):
 
 
 Model = dict[str, str]
-"""What decides, in words: classifier, encoder, engine, trained on, classes, fingerprint."""
+"""Provenance in words: classifier, encoder, engine, training pictures, classes, fingerprint."""
 
 
 class PredictionOutput(TypedDict):
-    """The decision on one picture."""
+    """The decision on a picture."""
 
     image: Annotated[str, Doc("file name as given")]
     label: Annotated[str, Doc("the decision")]
-    score: Annotated[Share, Doc("the classifier's own score of the decision, not measured on pictures")]
+    score: Annotated[Share, Doc("score of the classifier for the decision, not calibrated")]
     top: Annotated[list[ClassScore], Doc("the `--top` most probable classes")]
-    decision: NotRequired[Annotated[Decision, Doc("how far to trust it ([concepts](concepts.md#the-decision))")]]
+    decision: NotRequired[
+        Annotated[Decision, Doc("reliability of the decision ([concepts](concepts.md#the-decision))")]
+    ]
 
 
 class Measure(TypedDict):
-    measure: Annotated[str, Doc("what is measured: R@1, R@5, R@10 either way, classes by name, calibration error")]
+    measure: Annotated[
+        str, Doc("name of the metric: R@1, R@5, R@10 in both directions, classes by name, calibration error")
+    ]
     n: Annotated[Count, Doc("number of pictures")]
-    after: Annotated[Share, Doc("figure now")]
-    after_interval: Annotated[Interval, Doc("95 % interval over pictures, or over groups if they were named")]
-    before: NotRequired[Annotated[Share, Doc("figure of the encoder it was adapted from")]]
+    after: Annotated[Share, Doc("value of the metric")]
+    after_interval: Annotated[Interval, Doc("95 % interval over pictures, or over groups if they were given")]
+    before: NotRequired[Annotated[Share, Doc("value for the original encoder")]]
     before_interval: NotRequired[Annotated[Interval, Doc("its interval")]]
-    difference: NotRequired[Annotated[float, Doc("after minus before, on the same pictures")]]
+    difference: NotRequired[Annotated[float, Doc("difference from the original encoder, on the same pictures")]]
     difference_interval: NotRequired[Annotated[tuple[float, float], Doc("its 95 % interval")]]
     real: NotRequired[Annotated[bool, Doc("whether that interval excludes 0")]]
 
 
 class Run(TypedDict):
-    """The result of a run into a folder of Parquet files."""
+    """The result of a run that writes Parquet files to a folder."""
 
     output: Annotated[str, Doc("the run's folder")]
-    n_shards: Annotated[Count, Doc("shards of the whole input")]
-    n_part: Annotated[Count, Doc("shards of the part that `--shard` names")]
-    done: Annotated[Count, Doc("shards written now")]
-    there: Annotated[Count, Doc("shards of this part that existed already")]
-    changed: Annotated[Count, Doc("existing shards with pictures that have changed since")]
-    rows: Annotated[Count, Doc("rows written now")]
-    failed: Annotated[Count, Doc("pictures among them that could not be read; the column `error` says why")]
-    unread: Annotated[list[dict[str, str]], Doc("each `shard` that could not be read completely, and its `error`")]
+    n_shards: Annotated[Count, Doc("number of shards of the whole input")]
+    n_part: Annotated[Count, Doc("number of shards of the part that `--shard` names")]
+    done: Annotated[Count, Doc("number of shards written")]
+    there: Annotated[Count, Doc("number of shards of this part that already existed")]
+    changed: Annotated[Count, Doc("number of existing shards whose pictures have changed")]
+    rows: Annotated[Count, Doc("number of rows written")]
+    failed: Annotated[Count, Doc("number of rows with an unreadable picture; the column `error` has the reason")]
+    unread: Annotated[list[dict[str, str]], Doc("each `shard` with read errors, and its `error`")]
 
 
 class Finding(TypedDict):
-    finding: Annotated[str, Doc("the finding searched for")]
-    probability: Annotated[Share, Doc("probability that it is present")]
-    margin: Annotated[float, Doc("cosine with affirming sentences minus that with denying ones")]
+    finding: Annotated[str, Doc("the finding")]
+    probability: Annotated[Share, Doc("probability that the finding is present")]
+    margin: Annotated[float, Doc("cosine with affirming sentences minus cosine with denying sentences")]
 
 
 class FindingsOutput(TypedDict):
-    """A line that ``seewhy predict --finding --json`` prints."""
+    """One line of ``seewhy predict --finding --json``."""
 
     image: Annotated[str, Doc("file name as given")]
     findings: Annotated[list[Finding], Doc("each finding, in the order given")]
 
 
 class DryRunOutput(TypedDict):
-    """What a run with --dry-run would ask a writer; without a writer, only n_prompts."""
+    """The estimated work of a run with --dry-run."""
 
     n_prompts: Annotated[Count, Doc("number of questions")]
-    n_known: NotRequired[Annotated[Count, Doc("questions answered by an earlier run")]]
-    tokens_in: NotRequired[Annotated[Count, Doc("estimated tokens of the remaining questions")]]
-    tokens_out: NotRequired[Annotated[Count, Doc("tokens of their answers, at most")]]
-    cost: NotRequired[Annotated[float, Doc("highest cost, in the unit of `--set price_in` and `--set price_out`")]]
+    n_known: NotRequired[Annotated[Count, Doc("number of questions already answered")]]
+    tokens_in: NotRequired[Annotated[Count, Doc("estimated number of input tokens of the remaining questions")]]
+    tokens_out: NotRequired[Annotated[Count, Doc("largest number of output tokens")]]
+    cost: NotRequired[Annotated[float, Doc("largest cost, in the unit of `--set price_in` and `--set price_out`")]]
 
 
 PredictOutput = Run | FailureOutput | FindingsOutput | PredictionOutput
-"""A line that ``seewhy predict --json`` prints."""
+"""One line of ``seewhy predict --json``."""
 
 
 class ExplanationOutput(PredictionOutput):
-    """One picture explained, as a saved card's .json."""
+    """The explanation of a picture, as in a saved card's .json."""
 
     where: Annotated[Where, Doc("the heat map and its figures")]
     like: Annotated[list[Likeness], Doc("similar parts of your pictures; empty without pictures")]
     like_measured: NotRequired[Annotated[Like, Doc("figures of `like`")]]
     like_missing: NotRequired[
-        Annotated[dict[str, str], Doc("instead of `like_measured`: why it is `missing`, and the `cure`")]
+        Annotated[dict[str, str], Doc("instead of `like_measured`: the reason (`missing`) and the `cure`")]
     ]
-    words: Annotated[list[Word], Doc("descriptions of the class explained, then of the other one")]
+    words: Annotated[list[Word], Doc("descriptions of the explained class, then of the other class")]
     words_measured: NotRequired[Annotated[Words, Doc("figures of `words`")]]
     words_missing: NotRequired[
-        Annotated[dict[str, str], Doc("instead of `words_measured`: why they are missing, and the cure")]
+        Annotated[dict[str, str], Doc("instead of `words_measured`: the reason (`missing`) and the `cure`")]
     ]
-    agreement: Annotated[Share | None, Doc("mean of the parts below")]
-    agreement_parts: Annotated[dict[str, float], Doc("the parts measured: `neighbours`, `words` and `place`")]
-    agreement_about: Annotated[str, Doc("the class of the agreement")]
-    subject: NotRequired[Annotated[Subject, Doc("what the evidence is about")]]
-    part: NotRequired[Annotated[Part, Doc("the box or segment explained")]]
-    model: Annotated[Model, Doc("what made the decision")]
-    seen: NotRequired[Annotated[Perceived, Doc("what a [perceiver](methods/perceptual.md) saw")]]
+    agreement: Annotated[Share | None, Doc("mean of `agreement_parts`")]
+    agreement_parts: Annotated[dict[str, float], Doc("agreement of `neighbours`, `words` and `place`, where measured")]
+    agreement_about: Annotated[str, Doc("the class to which the agreement refers")]
+    subject: NotRequired[Annotated[Subject, Doc("the subject of the evidence")]]
+    part: NotRequired[Annotated[Part, Doc("the explained box or segment")]]
+    model: Annotated[Model, Doc("provenance of the decision")]
+    seen: NotRequired[Annotated[Perceived, Doc("result of a [perceiver](methods/perceptual.md)")]]
     typical: NotRequired[Annotated[Typical, Doc("with `--typical`; generated pictures of the class")]]
 
 
@@ -138,4 +142,4 @@ class ExplainedPicture(ExplanationOutput):
 
 
 ExplainOutput = Run | FailureOutput | ExplainedPicture
-"""A line that ``seewhy explain --json`` prints."""
+"""One line of ``seewhy explain --json``."""

@@ -1,4 +1,4 @@
-"""A box or a segment of a picture that is explained by itself, and how much of its score comes from outside it."""
+"""A box or segment to explain, and the influence of the pixels outside it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ PartBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Outside(Result):
-    """The effects on a score of hiding its object, everything else, and the same shape elsewhere."""
+    """The effect on a score of hiding the object, its surroundings, or the same shape elsewhere."""
 
     probability: Annotated[Share, Doc("probability of its name on the whole picture"), Json(digits=6)]
-    without_inside: Annotated[Share, Doc("the same with the part hidden"), Json(digits=6)]
-    without_outside: Annotated[Share, Doc("the same with everything else hidden"), Json(digits=6)]
-    fall_inside: Annotated[float, Doc("fall of the log-odds when the part is hidden")]
-    fall_outside: Annotated[float, Doc("fall when everything else is hidden")]
-    falls_elsewhere: Annotated[tuple[float, ...], Doc("falls when the same shape is hidden in other places")]
+    without_inside: Annotated[Share, Doc("probability with the box or segment hidden"), Json(digits=6)]
+    without_outside: Annotated[Share, Doc("probability with everything else hidden"), Json(digits=6)]
+    fall_inside: Annotated[float, Doc("decrease of the log-odds when the box or segment is hidden")]
+    fall_outside: Annotated[float, Doc("decrease of the log-odds when everything else is hidden")]
+    falls_elsewhere: Annotated[
+        tuple[float, ...], Doc("decreases of the log-odds when the same shape is hidden elsewhere")
+    ]
     share_inside: Annotated[
         float,
-        Doc("share of the picture's effect on the log-odds that comes from inside (Shapley values of the two halves)"),
+        Doc("share of the effect on the log-odds that comes from inside (Shapley values)"),
     ]
     verdict: Annotated[Verdict, Doc("believable, partly, do not rely or not measured")]
 
@@ -41,20 +43,22 @@ class Part(Result):
     computed: ClassVar = ("width", "height")
 
     kind: Annotated[Literal["box", "segment"], Doc("box or segment")]
-    number: Annotated[int, Doc("its position on the picture, by score for boxes and by size for segments")]
+    number: Annotated[int, Doc("rank in the picture, by score for boxes and by size for segments")]
     n: Annotated[int, Doc("number of boxes or segments on the picture")]
-    label: Annotated[str, Doc("its name")]
-    score: Annotated[float, Doc("the method's own score; not calibrated"), Json(digits=6)]
+    label: Annotated[str, Doc("name of the object")]
+    score: Annotated[float, Doc("the method's score, not calibrated"), Json(digits=6)]
     box: Annotated[PartBox, Doc("left, top, right, bottom in pixels"), Json(digits=2)]
     size: Annotated[tuple[int, int], HIDDEN]
     """Width and height of the upright picture."""
     picture: Annotated[np.ndarray, HIDDEN] = field(repr=False)
-    """The whole picture, small, uint8 ``(h, w, 3)``."""
+    """Thumbnail of the whole picture, uint8 ``(h, w, 3)``."""
     frame: Annotated[PartBox, HIDDEN]
-    """What the card's view shows of the picture, in its pixels."""
+    """Displayed crop, in pixels of the upright picture."""
     mask: Annotated[np.ndarray | None, HIDDEN] = field(default=None, repr=False)
-    rle: Annotated[dict[str, Any] | None, Doc("the mask in COCO's form"), OPTIONAL] = field(default=None, repr=False)
-    outside: Annotated[Outside | None, Doc("what hiding the inside and the outside does; `null` if not measured")] = (
+    rle: Annotated[dict[str, Any] | None, Doc("COCO run-length encoding of the mask"), OPTIONAL] = field(
+        default=None, repr=False
+    )
+    outside: Annotated[Outside | None, Doc("effect of hiding the inside and the outside; `null` if not measured")] = (
         None
     )
 
@@ -75,7 +79,7 @@ class Part(Result):
         return f"{self.name}, found as {self.label} with a score of {self.score:.2f}"
 
     def inside(self, height: int, width: int, frame: PartBox) -> np.ndarray:
-        """A mask of the object's pixels in a view of this size that shows the frame."""
+        """Return the mask of the object's pixels in a view of this size."""
         left, top, right, bottom = frame
         x = left + (np.arange(width) + 0.5) / width * (right - left)
         y = top + (np.arange(height) + 0.5) / height * (bottom - top)

@@ -1,4 +1,4 @@
-"""The classes of one picture, by falling probability, and the decision judged: is it right, and what else may it be?"""
+"""The prediction for a picture, with its reliability."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .result import HIDDEN, OPTIONAL, Json, Result, plain
 
 Certainty = Literal["sure", "one of few", "unlike anything it knows", "not measured"]
 UNKNOWN = "unknown"
-"""What rejected pictures are called."""
+"""Label of rejected pictures."""
 Interval = tuple[Share, Share]
 
 RULE = (
@@ -26,25 +26,21 @@ RULE = (
 
 @dataclass(frozen=True)
 class Unknowns(Result):
-    """How often pictures of no known class are noticed, on these data; ``None`` for what was not measured."""
+    """How well pictures of unknown classes are detected; ``None`` if not measured."""
 
-    near: Annotated[
-        Share | None, Doc("area under the ROC curve of known pictures against those of classes left out of the fit")
-    ] = None
-    near_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
-    near_interval: Annotated[Interval | None, Doc("95 % interval of that, over classes")] = None
-    near_sure: Annotated[Share | None, Doc("share of those that are called sure")] = None
-    near_sure_interval: Annotated[Interval | None, Doc("95 % interval of that, over classes")] = None
-    near_kept: Annotated[
-        Share | None, Doc("share of known pictures in those fits that are not called unlike anything it knows")
-    ] = None
-    n_near: Annotated[Count, Doc("pictures of classes left out")] = 0
-    far: Annotated[Share | None, Doc("the same area against noise and patterns")] = None
-    far_found: Annotated[Share | None, Doc("share of those that are called unlike anything it knows")] = None
-    far_sure: Annotated[Share | None, Doc("share of those that are called sure")] = None
-    kept: Annotated[
-        Share, Doc("share of held-out pictures of its classes that are not called unlike anything it knows")
-    ] = 1.0
+    near: Annotated[Share | None, Doc("area under the ROC curve of known classes against held-out classes")] = None
+    near_found: Annotated[Share | None, Doc("share of pictures of held-out classes that are rejected")] = None
+    near_interval: Annotated[Interval | None, Doc("95 % interval of `near_found`, over classes")] = None
+    near_sure: Annotated[Share | None, Doc("share of pictures of held-out classes that are called sure")] = None
+    near_sure_interval: Annotated[Interval | None, Doc("95 % interval of `near_sure`, over classes")] = None
+    near_kept: Annotated[Share | None, Doc("share of pictures of known classes that are accepted by the same fits")] = (
+        None
+    )
+    n_near: Annotated[Count, Doc("number of pictures of held-out classes")] = 0
+    far: Annotated[Share | None, Doc("area under the ROC curve of known classes against noise and patterns")] = None
+    far_found: Annotated[Share | None, Doc("share of noise and patterns that are rejected")] = None
+    far_sure: Annotated[Share | None, Doc("share of noise and patterns that are called sure")] = None
+    kept: Annotated[Share, Doc("share of held-out pictures of known classes that are accepted")] = 1.0
 
     @classmethod
     def restore(cls, facts: dict[str, Any]) -> Unknowns:
@@ -72,30 +68,30 @@ def _share(value: float | None, interval: tuple[float, float] | None) -> str:
 
 @dataclass(frozen=True)
 class Decision(Result):
-    verdict: Annotated[Certainty, Doc("how far to trust the decision")]
-    sentence: Annotated[str, Doc("how far to trust it and why, in one sentence")]
+    verdict: Annotated[Certainty, Doc("reliability of the decision")]
+    sentence: Annotated[str, Doc("reliability and its reason in one sentence")]
     classes: Annotated[
         tuple[str, ...],
-        Doc("the conformal set; if not measured, the best classes by score"),
+        Doc("the conformal set; if not measured, the classes with the highest scores"),
         Json("set"),
     ]
-    level: Annotated[Share, Doc("how often the set is promised to contain the true class"), Json(digits=17)]
-    probability: Annotated[Share | None, Doc("measured chance that the decision is right")] = None
-    interval: Annotated[Interval | None, Doc("its 95 % interval, with the effect of another day")] = None
-    fit: Annotated[Share | None, Doc("share of held-out pictures that are as strange as this one, or stranger")] = None
-    n: Annotated[Count, Doc("number of held-out pictures measured on")] = 0
-    n_sure: Annotated[Count, Doc("held-out pictures called sure")] = 0
-    sure_right: Annotated[Share | None, Doc("share of those that were right")] = None
-    unknowns: Annotated[Unknowns | None, Doc("how well pictures of no known class are noticed")] = None
-    another_day: Annotated[Share | None, Doc("least chance that the set is right on another day")] = None
-    missing: Annotated[str, Doc("what is needed to measure more"), OPTIONAL] = ""
+    level: Annotated[Share, Doc("guaranteed coverage of the set"), Json(digits=17)]
+    probability: Annotated[Share | None, Doc("calibrated probability that the decision is right")] = None
+    interval: Annotated[Interval | None, Doc("95 % interval of the probability, which includes other days")] = None
+    fit: Annotated[Share | None, Doc("share of held-out pictures that are at least as strange")] = None
+    n: Annotated[Count, Doc("number of held-out pictures")] = 0
+    n_sure: Annotated[Count, Doc("number of held-out pictures called sure")] = 0
+    sure_right: Annotated[Share | None, Doc("accuracy of sure decisions on held-out pictures")] = None
+    unknowns: Annotated[Unknowns | None, Doc("detection of pictures of unknown classes")] = None
+    another_day: Annotated[Share | None, Doc("lower bound of the coverage of the set on another day")] = None
+    missing: Annotated[str, Doc("pictures needed for more measurements"), OPTIONAL] = ""
     rule: Annotated[str, HIDDEN] = RULE
     figures: Annotated[str, HIDDEN] = ""
-    """What the sentence rests on, in words."""
+    """Figures behind the sentence, in words."""
     cure: Annotated[str, HIDDEN] = ""
-    """What to do next, where it is not sure."""
+    """Advice for an uncertain decision."""
     fits_poorly: Annotated[bool, HIDDEN] = False
-    """Whether names alone decided, and none has half of the score."""
+    """Whether a zero-shot decision has no class with at least half of the score."""
 
     @property
     def label(self) -> str:
@@ -113,14 +109,14 @@ class Decision(Result):
 
     @property
     def doubt(self) -> float | None:
-        """A number to sort by, the most doubtful last: the probability of being wrong, above 1 for unknown pictures."""
+        """The probability that the decision is wrong, or a number above 1 for unknown pictures."""
         if self.probability is None:
             return None
         return 2 - (self.fit or 0.0) if self.is_unknown else 1 - self.probability
 
 
 class Ranked(NamedTuple):
-    """A class with the classifier's own score, 0…1; the scores of all classes add up to 1."""
+    """A class with its score, 0 to 1."""
 
     label: str
     score: float
@@ -128,7 +124,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The decision on one picture: classes by falling probability and, if requested, how far to trust it."""
+    """The classes of a picture, most probable first, and the reliability of the decision."""
 
     image: str
     top: tuple[Ranked, ...]
@@ -149,14 +145,14 @@ class Prediction:
 
     @property
     def is_measured(self) -> bool:
-        """Whether held-out pictures show how often such decisions are right."""
+        """Whether the reliability was measured on held-out pictures."""
         return self.decision is not None and self.decision.probability is not None
 
     @property
     def probability(self) -> float | None:
-        """The probability that the decision is right: the one percentage of a picture on card, tile and terminal.
+        """The probability that the decision is right, or ``None`` if no class is predicted.
 
-        It is calibrated on held-out pictures, otherwise the classifier's own score; ``None`` if no class is predicted.
+        It is calibrated on held-out pictures; without them, it is the classifier's own score.
         """
         d = self.decision
         if self.n_classes == 1 or (d is not None and d.is_unknown):

@@ -1,4 +1,4 @@
-"""Results whose JSON, and the type of that JSON, follow from their fields."""
+"""Base class of results that are written as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdict import Level, Verdict
 
 @dataclass(frozen=True)
 class Json:
-    """How to write a field: under another key, with this many digits, optional, never, or with its own keys inline."""
+    """Options for writing a field as JSON."""
 
     key: str = ""
     digits: int = 4
@@ -29,7 +29,7 @@ EXACT, INLINE = Json(digits=17), Json(inline=True)
 
 
 class Result:
-    """A frozen dataclass that is written as JSON field by field; ``computed`` names properties written after them."""
+    """A frozen dataclass that is written as JSON, with the properties named in ``computed``."""
 
     computed: ClassVar[tuple[str, ...]] = ()
 
@@ -55,7 +55,6 @@ class Result:
 
 
 def plain(value: Any, digits: int = 4) -> Any:
-    """A value in a form that JSON can hold."""
     if isinstance(value, Result):
         return value.to_json()
     if isinstance(value, Verdict):
@@ -71,7 +70,7 @@ def plain(value: Any, digits: int = 4) -> Any:
 
 @cache
 def _written(cls: Any) -> tuple[tuple[str, Json, Any], ...]:
-    """Names, how they are written, and their annotations."""
+    """Return the name, the JSON options and the annotation of each field."""
     hints = get_type_hints(cls, include_extras=True)
     rows = [(f.name, hints[f.name]) for f in fields(cls)]
     of = {name: get_type_hints(getattr(cls, name).fget, include_extras=True)["return"] for name in cls.computed}

@@ -1,4 +1,4 @@
-"""How far to believe one kind of evidence, or what it would take to have it."""
+"""Verdicts on evidence, and missing evidence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Level = Literal["believable", "partly", "do not rely", "not measured"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement in one sentence, the rule behind its level, and the figures that it rests on."""
+    """A verdict on the reliability of evidence, with its rule and figures."""
 
     level: Level
     sentence: str
     rule: str
     figures: str = ""
-    """In words; a page shows them behind a click."""
+    """Figures in words, which a page hides behind a click."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A kind of evidence that cannot be given, and what it would need."""
+    """A kind of evidence that is not available, with the reason and the cure."""
 
     reason: str
     cure: str

@@ -1,1 +1,1 @@
-"""Pictures made so that a given network recognises them: what it takes a class, a sentence or a neuron to look like."""
+"""Generation of pictures that a network assigns to a class, a sentence or a neuron."""

@@ -1,4 +1,4 @@
-"""What is climbed: the network that a picture is made for; and a second one, which says what is on it."""
+"""Targets of generation, and the judge of generated pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OfPictures = Callable[[Float[Tensor, "b 3 h w"]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """``log p(c | x)`` of a picture, differentiable.
+    """A differentiable target ``log p(c | x)`` of pictures ``x``.
 
     Attributes:
-        scores: maps pictures to one number for the target, in the column ``index``, and one for each alternative.
-        value: maps pictures to the ``measure`` that people see.
+        scores: maps pictures to scores of the target, in the column ``index``, and of its alternatives.
+        value: maps pictures to the displayed ``measure``.
         alone: whether the target has no alternatives.
         in_words: whether the target is a name or a sentence, which a judge can compare.
     """
@@ -42,10 +42,10 @@ class Condition:
     in_words: bool = True
 
     def objective(self, pictures: Float[Tensor, "b 3 h w"], gradient: Gradient) -> Float[Tensor, " b"]:
-        """The quantity to raise.
+        """Return the objective to maximise.
 
-        ``"log_softmax"`` has the gradient of ``log p``. ``"own_logit"`` has ``1 - p`` at the target's own logit and 0
-        at all others, as the released sampler, which leaves out ``-p_k`` there.
+        ``"log_softmax"`` has the gradient of ``log p``. ``"own_logit"`` is the released sampler's gradient: ``1 - p``
+        at the target's own logit and 0 at all others.
         """
         scores = self.scores(pictures)
         own = scores[:, self.index]
@@ -56,7 +56,6 @@ class Condition:
 
 
 def of_class(classifier: Classifier, label: str | int) -> Condition:
-    """The condition of a class of any classifier."""
     index, read = classifier.index_of(label), Reader(classifier.encoder)
 
     def scores(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -69,9 +68,9 @@ def of_class(classifier: Classifier, label: str | int) -> Condition:
 
 
 def of_text(on: Encoder, text: str) -> Condition:
-    """The condition of a sentence: how close the encoder puts the picture to it."""
+    """Return the target of a sentence, by its cosine with the picture."""
     if not text.strip():
-        raise InputError("The text is empty. Expected a phrase such as 'a photo of a wren'. Write one.")
+        raise InputError("text must not be empty. Write a phrase such as 'a photo of a wren'.")
     vector, read = on.encode_text([text])[0], Reader(on)
 
     def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -83,12 +82,9 @@ def of_text(on: Encoder, text: str) -> Condition:
 
 
 def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
-    """The condition of a unit of an encoder's pooled features, with a softmax over all units as the authors do."""
+    """Return the target of a unit of the pooled features, by a softmax over all units."""
     if not 0 <= number < n_units:
-        raise InputError(
-            f"The neuron {number} was given. Expected a number from 0 to {n_units - 1}, the units of {on.name!r}. "
-            "Give one of them."
-        )
+        raise InputError(f"neuron must be from 0 to {n_units - 1}, a unit of {on.name!r}, got {number}.")
     read = Reader(on)
     return Condition(
         "neuron", "activation", on, f"neuron {number}", read, lambda x: read(x)[:, number], index=number, in_words=False
@@ -96,7 +92,7 @@ def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
 
 
 def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale: float = 20.0) -> Condition:
-    """The condition of a picture: how close the encoder puts another to it, as far as it can distinguish them."""
+    """Return the target of resembling a picture, by the cosine of the features."""
     read = Reader(on)
     vector = normalize(read(picture).detach(), dim=1)[0]
 
@@ -110,7 +106,7 @@ def of_picture(on: Encoder, picture: Float[Tensor, "1 3 h w"], name: str, scale:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the judge sees in a picture, whether that is the target, and the target's probability."""
+    """The judge's prediction for a picture, and its agreement with the target."""
 
     label: str
     probability: float
@@ -119,40 +115,37 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A classifier on another network than the one whose score was raised."""
+    """A classifier on another network, which judges generated pictures."""
 
     classifier: Classifier
     asked: str
 
     @property
     def name(self) -> str:
-        """The judge's name for people."""
         return f"{self.classifier.recipe} on {self.classifier.encoder.name}"
 
     @classmethod
     def of(cls, given: Classifier | Encoder, condition: Condition, classes: tuple[str, ...]) -> Judge:
-        """A judge of the network whose score was raised; an encoder with a text half judges by that one's class
-        names.
-        """
+        """Return a judge for a target; an encoder becomes a zero-shot classifier of ``classes``."""
         encoder = given if isinstance(given, Encoder) else given.encoder
         if encoder.looks == condition.encoder.looks:
             raise InputError(
-                f"The judge uses {encoder.name!r}, the network whose score was raised, so it would agree with any "
-                "picture made for it. Expected another network. Name one with --judge, or leave it out."
+                f"The judge must use another network than {encoder.name!r}, for which the pictures are generated. Give "
+                "another --judge, or leave it out."
             )
         if isinstance(given, Encoder):
             own = () if condition.asked in classes or not condition.in_words else (condition.asked,)
             names = (*classes, *own)
             if len(names) < 2:
                 raise InputError(
-                    f"{encoder.name!r} was to judge by names, and the model has no classes to choose from. Expected "
-                    "names, or a classifier as judge. Give --labels, or a classifier's folder with --judge."
+                    f"{encoder.name!r} needs class names to be the judge. Give --labels, or a classifier's folder with "
+                    "--judge."
                 )
             given = ZeroShot().build(given, names)
         return cls(given, condition.asked)
 
     def look(self, pictures: Float[Tensor, "n 3 s s"]) -> tuple[list[Verdict], Float[Tensor, "n d"]]:
-        """The judge's verdict on each picture, and the pictures' features at unit length."""
+        """Return the verdict on each picture, and the normalised features of the pictures."""
         pooled = batched(Reader(self.classifier.encoder), pictures.clamp(0, 1))
         classes = self.classifier.classes
         index = classes.index(self.asked) if self.asked in classes else None
@@ -165,7 +158,7 @@ class Judge:
 
 
 def diversity(features: Float[Tensor, "n d"]) -> float | None:
-    """The mean distance ``1 - cosine`` over pairs of pictures, in the judge's features; ``None`` for one picture."""
+    """Return the mean distance ``1 - cosine`` between pictures."""
     n = len(features)
     if n < 2:
         return None

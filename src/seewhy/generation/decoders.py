@@ -1,4 +1,4 @@
-"""A decoder that a user brings in the place of a trained generator: any module, or a folder of diffusers."""
+"""Use of a pretrained decoder as a generator: any module, or a diffusers folder."""
 
 from __future__ import annotations
 
@@ -32,27 +32,26 @@ from .priors import Autoencoder, Predicts, Score, autoencoder, check_noise, nois
 
 VAES = ("AutoencoderKL", "AutoencoderTiny")
 LEAST = 16
-"""Pictures by which a decoder can be measured."""
+"""Smallest number of pictures on which a decoder is evaluated."""
 KEPT = 512
-"""Codes that are kept to start from, at most."""
+"""Largest number of stored codes as starting points."""
 CLIPPED = 0.999
-"""Quantile of all units of all codes that a code may reach."""
+"""Quantile of the training codes' values to which codes are clipped."""
 SEARCHED, RATE = 200, 0.1
-"""Steps of Adam, and its rate, in which the code of a picture is searched where a decoder has no encoder."""
+"""Number of steps and learning rate of Adam in the search for a picture's code, for decoders without an encoder."""
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A network that turns codes into pictures, optionally with one that turns pictures into codes.
+    """A network from codes to pictures, optionally with an encoder from pictures to codes.
 
     Args:
-        decode: maps codes ``(b, *shape)`` to pictures ``(b, 3, s, s)``, differentiable; values are clipped to 0…1.
+        decode: differentiable map from codes ``(b, *shape)`` to pictures ``(b, 3, s, s)``, which are clipped to 0…1.
         shape: shape of one code.
-        encode: maps such pictures to codes; without it, the code of a picture is searched by gradient descent on its
-            pixels.
-        score: the score of a diffusion model on the same codes.
-        name: its name for people.
-        digest: digest of all weights; with it, measurements and trained networks stay in the cache.
+        encode: map from pictures to codes; default: search by gradient descent.
+        score: score function of a diffusion model on the same codes.
+        name: displayed name.
+        digest: digest of all weights; if given, evaluations and trained networks are cached.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -65,29 +64,26 @@ class Decoder:
     def __post_init__(self) -> None:
         for one in (self.decode, self.encode):
             if isinstance(one, nn.Module) and one.training:
-                raise InputError(
-                    f"A network of {self.name} is in training mode. Expected evaluation mode. Call .eval() on it."
-                )
+                raise InputError(f"{self.name} must be in evaluation mode. Call .eval() on its networks.")
         self.side  # noqa: B018  # what does not draw is refused here
 
     @cached_property
     def side(self) -> int:
-        """The side of its pictures in pixels."""
+        """The side of the decoded pictures in pixels."""
         with torch.no_grad():
             made = self.decode(torch.zeros(2, *self.shape))
         if made.ndim != 4 or made.shape[:2] != (2, 3) or made.shape[2] != made.shape[3] or not made.isfinite().all():
             raise InputError(
-                f"From two codes of zeros of shape {self.shape}, {self.name} made the shape {tuple(made.shape)}. "
-                "Expected two square pictures in 3 channels, all finite. Correct shape or decode."
+                f"{self.name} must decode two codes of shape {self.shape} to two square, finite RGB pictures, got the "
+                f"shape {tuple(made.shape)}. Correct shape or decode."
             )
         return int(made.shape[3])
 
     def __call__(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 s s"]:
-        """Pictures of flat codes."""
         return self.decode(codes.unflatten(1, self.shape)).clamp(0, 1)
 
     def searched(self, pictures: Float[Tensor, "b 3 s s"]) -> Tensor:
-        """Search codes whose pictures come close to these, starting from zeros."""
+        """Search the codes of pictures by gradient descent, starting from zeros."""
         with torch.enable_grad():
             codes = torch.zeros(len(pictures), *self.shape, requires_grad=True)
             adam = torch.optim.Adam([codes], lr=RATE)
@@ -100,7 +96,7 @@ class Decoder:
 
 @dataclass(frozen=True, eq=False)
 class CodesOf:
-    """Maps pictures of 0…1, of the decoder's size, to its flat codes; takes the place of a generator's encoder."""
+    """An encoder from pictures of 0…1 to a decoder's flat codes."""
 
     decoder: Decoder
     looks: None = None
@@ -110,7 +106,7 @@ class CodesOf:
         return self.decoder.name
 
     def cut(self, side: int) -> Transform:
-        """Resize the short side, then cut out the middle."""
+        """Return the transform that resizes the short side and crops the centre."""
         return Transform((side, side), side, "bicubic", (0.5,) * 3, (0.5,) * 3)
 
     def __call__(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
@@ -118,15 +114,14 @@ class CodesOf:
 
 
 def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
-    """Load what ``save_pretrained`` of diffusers wrote: an autoencoder, a U-Net of pictures, or a pipeline of both.
+    """Load a diffusers autoencoder, a U-Net of pictures, or a pipeline of both.
 
-    An autoencoder's codes are its latent pictures times its ``scaling_factor``, as its diffusion model reads them.
-    The codes of a U-Net alone are the pictures themselves, from -1 to 1. No code in the folder is run; weights must be
-    safetensors.
+    The codes of an autoencoder are its latents times ``scaling_factor``. The codes of a U-Net are pictures from -1 to
+    1. Weights must be safetensors, and no code in the folder is executed.
 
     Args:
-        folder: the folder of the autoencoder or U-Net, or the one that holds ``vae/``, ``unet/`` and ``scheduler/``.
-        side: side of its pictures in pixels; default: as in its training.
+        folder: folder of the autoencoder or U-Net, or of a pipeline with ``vae/``, ``unet/`` and ``scheduler/``.
+        side: side of the pictures in pixels; default: as in its training.
     """
     name = str(folder)
     root = local_folder(name, Path(folder).expanduser())
@@ -135,8 +130,8 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
     unet = next((place for place, kind in kinds.items() if kind == KIND), None)
     if vae is None and unet is None:
         raise ModelError(
-            f"{name!r} holds {', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}. Expected an "
-            f"autoencoder ({' or '.join(VAES)}) or a {KIND}, as diffusers saves them. Give the folder of one."
+            f"{name!r} must be a diffusers folder with an autoencoder ({' or '.join(VAES)}) or a {KIND}, got "
+            f"{', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}."
         )
     with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Expected a complete folder. Save it again.")):
         decode, encode, shape = (
@@ -171,8 +166,7 @@ def _latent(network: Any, side: int | None) -> Parts:
     side = side or config.get("sample_size")
     if side is None:
         raise InputError(
-            "This autoencoder does not say for which side it was trained. Expected a number of pixels. Give it, "
-            "for example --set side=64."
+            "The autoencoder's configuration has no sample_size. Give the side in pixels, for example --set side=64."
         )
 
     def encode(pictures: Tensor) -> Tensor:
@@ -198,30 +192,29 @@ def _score(network: Any, root: Path, name: str, shape: tuple[int, ...]) -> Score
     predicts = said.get("prediction_type", "epsilon")
     if config.in_channels != shape[0] or config.get("num_class_embeds") or config.get("class_embed_type"):
         raise ModelError(
-            f"The U-Net of {name!r} reads {config.in_channels} channels, or also reads classes. Expected a U-Net "
-            f"that reads the {shape[0]} channels of the codes alone. Choose another one."
+            f"The U-Net of {name!r} must read the {shape[0]} channels of the codes and no classes, got "
+            f"{config.in_channels} channels. Choose another one."
         )
     if not {"num_train_timesteps", "beta_schedule"} <= said.keys() or predicts not in get_args(Predicts):
         raise ModelError(
-            f"The scheduler of {name!r} does not say what its U-Net learnt. Expected a beta_schedule of "
-            f"num_train_timesteps, and a prediction_type of {', '.join(get_args(Predicts))}. Save the U-Net's own "
-            "scheduler beside it."
+            f"The scheduler of {name!r} must have a beta_schedule, num_train_timesteps and a prediction_type of "
+            f"{', '.join(get_args(Predicts))}. Save the U-Net with its own scheduler."
         )
     return Score(lambda noisy, t: network(noisy, t).sample, alphas_of(root, name).float(), predicts)
 
 
 @dataclass(frozen=True)
 class Bring:
-    """Prepares a decoder: measures it on pictures, reads their codes, and finds a prior over them.
+    """Settings for turning a decoder into a generator.
 
     Args:
-        prior: what keeps codes realistic: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained
-            here), ``joint`` (decoded and encoded again), or ``auto`` (the first available).
-        noise: noise that the prior removes, in standard deviations of the codes, above 0.
-        prior_steps: most training steps of the autoencoder, with 64 codes each.
-        side: side of the folder's pictures in pixels; default: as it was trained.
-        most: most pictures to read from the folder.
-        held_out: share of these pictures that measures the decoder, 0 to 1.
+        prior: prior over codes: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained here), ``joint``
+            (decoding and encoding), or ``auto`` (the first available).
+        noise: standard deviation of the noise that the prior removes, relative to the codes', above 0.
+        prior_steps: largest number of training steps of the autoencoder, with 64 codes each.
+        side: side of the pictures in pixels; default: as in the decoder's training.
+        most: largest number of pictures to read from the folder.
+        held_out: share of these pictures on which the decoder is evaluated, 0 to 1.
     """
 
     prior: Literal["auto", "score", "autoencoder", "joint"] = "auto"
@@ -237,17 +230,17 @@ class Bring:
     def ready(
         self, decoder: Decoder, items: Sequence[Sample], *, seed: int = 0, progress: Progress | None = None
     ) -> Generator:
-        """The prepared generator that the sampler uses.
+        """Return the generator.
 
         Raises:
-            ModelError: its pictures are hardly better than the mean picture, or its prior removes no noise.
+            ModelError: if decoded pictures are hardly better than the mean picture, or the prior removes no noise.
         """
         progress = progress or Progress()
         prior = self.prior if self.prior != "auto" else "autoencoder" if decoder.score is None else "score"
         if prior == "score" and decoder.score is None:
             raise InputError(
-                f"The score of {decoder.name} was requested, and it has no diffusion model. Expected a folder "
-                "with a U-Net and its scheduler. Take prior=autoencoder."
+                f"prior='score' needs a diffusion model, but {decoder.name} has none. Give a folder with a U-Net and "
+                "its scheduler, or set prior=autoencoder."
             )
         kept, digests, pictures = _read(items[:: -(-len(items) // self.most) or 1], decoder, progress)
         own, held = parted(kept, digests, self.held_out, seed)
@@ -286,7 +279,7 @@ class Bring:
     def _denoiser(
         self, decoder: Decoder, prior: str, codes: Float[Tensor, "n d"], weights: dict[str, Tensor]
     ) -> Callable[[Tensor], Tensor] | None:
-        """``R``; none is the decoder's own, with which codes are decoded and encoded again."""
+        """Return the denoiser ``R``, or ``None`` for the joint prior."""
         if prior == "autoencoder":
             network = Autoencoder(codes.shape[1], self.noise)
             network.load_state_dict(weights)
@@ -300,7 +293,7 @@ class Bring:
 def _read(
     items: Sequence[Sample], decoder: Decoder, progress: Progress
 ) -> tuple[list[Sample], list[str], UInt8[Tensor, "n h w 3"]]:
-    """Pictures as the decoder would have to make them."""
+    """Read pictures at the decoder's size."""
     kept, digests, pictures = [], [], []
     for item in progress.track(items, "Reading pictures", len(items)):
         try:
@@ -313,7 +306,7 @@ def _read(
         pictures.append(torch.from_numpy(picture.pixels.copy()))
     if len(set(digests)) < LEAST:
         raise DataError(
-            f"Only {len(set(digests))} different picture(s) can be read. Expected at least {LEAST}, of the kind "
-            "that the decoder draws: SeeWhy measures it on them and starts from them. Give more pictures."
+            f"At least {LEAST} different pictures are needed to evaluate the decoder, got {len(set(digests))}. Give "
+            "more pictures."
         )
     return kept, digests, torch.stack(pictures)

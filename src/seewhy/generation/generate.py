@@ -1,4 +1,4 @@
-"""From a question to pictures: walks in codes, beside them the two controls, and a second network's judgement."""
+"""Generation of pictures for a target, with two controls and a judge."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from .generator import Generator, Reader, as_read, bytes_of, check_errors, load_
 from .sampler import PPGN, STARTS, Chains, PixelAscent, at_picture, facets, noise
 
 WAYS = {"ppgn": "with the prior", "no_prior": "without the prior (ε1 = 0)", "pixels": "in pixels"}
-"""What is made, and the two controls, as people read it."""
+"""Displayed names of the method and its two controls."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the pictures should show: one of the first three fields, or none if a picture is given.
+    """The target of generation: a class, a text, a neuron, or a picture to resemble.
 
     Args:
-        label: a class of the model, by name or number.
+        label: class of the model, by name or index.
         text: a sentence.
-        neuron: a unit of the model's pooled features.
-        like: a picture. With one of the first three, chains start from it; alone, it is the target.
+        neuron: index of a unit of the model's pooled features.
+        like: picture to resemble; together with another target, the picture to start from.
     """
 
     label: str | int | None = None
@@ -55,24 +55,19 @@ class Question:
         named = {"class": self.label, "text": self.text, "neuron": self.neuron}
         given = [name for name, value in named.items() if value is not None]
         if len(given) > 1:
-            raise InputError(
-                f"{len(given)} targets were given at once: {', '.join(given)}. Expected one class, one text or "
-                "one neuron. Drop the others."
-            )
+            raise InputError(f"Only one target may be given, got {', '.join(given)}.")
         if not given and self.like is None:
             raise InputError(
-                "No target was given. Expected a class, a text, a neuron or a picture to resemble. Name one, for "
-                "example: --class wren"
+                "A target must be given: a class, a text, a neuron or a picture to resemble. Example: --class wren"
             )
 
     def condition(self, model: Classifier | Encoder) -> Condition:
-        """The condition whose score is raised."""
         on = model if isinstance(model, Encoder) else model.encoder
         if self.label is not None:
             if isinstance(model, Encoder):
                 raise InputError(
-                    f"The class {self.label!r} was given with the encoder {model.name!r}, which has no classes. "
-                    "Expected a classifier. Give one, or seewhy.pretrained(encoder)."
+                    f"The class {self.label!r} needs a classifier, got the encoder {model.name!r}. Use "
+                    "seewhy.pretrained(encoder) for the encoder's own classes."
                 )
             return of_class(model, self.label)
         if self.text is not None:
@@ -85,7 +80,7 @@ class Question:
         return of_picture(on, as_read(self.like, shown_at(on, min(on.transform.input_size))), name_of(self.like, 1))
 
     def start(self, generator: Generator) -> Float[Tensor, "1 3 s s"] | None:
-        """The picture to start from, if one is given beside another target."""
+        """Return the picture to start from, or ``None``."""
         if self.like is None or (self.label is None and self.text is None and self.neuron is None):
             return None
         return as_read(self.like, generator.read.cut(generator.side))
@@ -93,7 +88,7 @@ class Question:
 
 @dataclass(frozen=True, repr=False)
 class Made(Page):
-    """Pictures that a network takes for the target, and the strips of each way's chains, uint8 ``(t, h, w, 3)``."""
+    """The generated pictures of each method, with intermediate steps, uint8 ``(t, h, w, 3)``."""
 
     strips: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
@@ -104,12 +99,12 @@ class Made(Page):
 
     @property
     def pictures(self) -> list[np.ndarray]:
-        """The last pictures made with the prior, uint8 ``(h, w, 3)``."""
+        """The final pictures with the prior, uint8 ``(h, w, 3)``."""
         return [strip[-1] for strip in self.strips["ppgn"]]
 
     @property
     def files(self) -> dict[str, np.ndarray]:
-        """The last pictures of every way, by file name."""
+        """The final pictures of all methods, by file name."""
         return {_file(way, i): strip[-1] for way, strips in self.strips.items() for i, strip in enumerate(strips)}
 
 
@@ -119,14 +114,14 @@ def _file(way: str, i: int) -> str:
 
 @dataclass(frozen=True)
 class Asking:
-    """How many pictures to generate, and where to start.
+    """The number of pictures to generate, and their starting points.
 
     Args:
-        n: number of pictures to generate; more take longer.
-        start: where chains start: ``facets`` (different kinds of the class), ``noise`` or ``picture`` (given
+        n: number of pictures to generate.
+        start: starting points: ``facets`` (clusters of fitting training pictures), ``noise``, or ``picture`` (given
             with --like).
-        controls: whether to also generate without the prior and in pixels, to compare with.
-        seed: seed for starts and noise.
+        controls: whether to also generate without the prior and in pixel space, for comparison.
+        seed: seed for starting points and noise.
     """
 
     n: int = 4
@@ -146,7 +141,7 @@ def make(
     picture: Float[Tensor, "1 3 s s"] | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Generate pictures, let the judge see them, and add the controls."""
+    """Generate pictures and controls for a target, and judge them."""
     facts = generator.facts
     check_errors(facts.get("decoder", f"the generator of {generator.read.name}'s codes"), facts)
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
@@ -213,7 +208,6 @@ def _chain(way: str, i: int, walk: Chains, verdicts: list[Verdict]) -> dict[str,
 
 
 def sentence(data: dict[str, Any]) -> str:
-    """The result in a sentence, for the page and the command line."""
     by = {row["way"]: row for row in data["ways"]}
     own = by["ppgn"]
     message = f"{data['climbed']}, which guided them, gives them an average {data['measure']} of {own['value']:.2f}"
@@ -228,7 +222,7 @@ def sentence(data: dict[str, Any]) -> str:
 
 
 def check_place(folder: Path) -> None:
-    """Check that pages, JSON and pictures can be written into a folder; called before the work begins."""
+    """Check that pages, JSON and pictures can be written to a folder."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.output import check_folder
 
@@ -239,7 +233,7 @@ def check_place(folder: Path) -> None:
 
 
 def save(made: Made, folder: Path) -> Path:
-    """Write the page, its JSON and the last pictures; returns the page's path."""
+    """Write the page, its JSON and the final pictures, and return the page's path."""
     from ..report.page import png_of
     from ..storage.output import make_folder, write
 
@@ -260,13 +254,13 @@ def prepared(
     progress: Progress | None = None,
     **trained: Any,
 ) -> Generator:
-    """The generator of a folder, or one from a decoder and the user's pictures; ``trained`` is for the first."""
+    """Load a generator from a folder, or build one from a decoder and pictures."""
     if (generator is None) == (decoder is None) or (decoder is None) != (pictures is None):
         given = {"a generator": generator, "a decoder": decoder, "pictures": pictures}
         names = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
         raise InputError(
-            f"The source of the pictures was given as {names}. Expected a generator's folder alone, or a decoder "
-            "with pictures of the kind that it draws. Give --decoder vae/ --pictures photos/, for example."
+            f"Either a generator, or a decoder with pictures, must be given, got {names}. Example: --decoder vae/ "
+            "--pictures photos/"
         )
     if generator is not None:
         return load_generator(generator, **trained)
@@ -297,34 +291,33 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Generate pictures that a model takes for a class, a text, a neuron or a given picture (``seewhy study
-    generate``).
+    """Generate pictures that a model assigns to a target (``seewhy study generate``).
 
     Args:
-        generator: the folder of a generator, written by reproductions/train_generator.py.
-        model: the model whose score is raised: a classifier, or an encoder (or its name) with classes of its own.
+        generator: folder of a generator, written by reproductions/train_generator.py.
+        model: the model whose score is maximised: a classifier, or an encoder (or its name) with its own classes.
         target: a class of the model.
-        text: a sentence, if the model reads words.
-        neuron: a unit of the model's pooled features.
-        like: a picture to start from; without another target, the picture to resemble.
+        text: a sentence, if the model has a text encoder.
+        neuron: index of a unit of the model's pooled features.
+        like: picture to start from; without another target, the picture to resemble.
         decoder: instead of a generator, a :class:`seewhy.generation.decoders.Decoder`, or a diffusers folder with an
             autoencoder or a U-Net.
-        pictures: with a decoder: a folder or a table of pictures like those that it draws.
-        bring: with a decoder: how to measure it, and which prior to use.
-        judge: a second network that says what is on the pictures; never the model whose score is raised.
-        n: number of different pictures.
-        start: where to start: near training pictures that fit, or anywhere.
-        controls: whether to also generate without the prior and in pixels.
+        pictures: with a decoder, a folder or table of pictures from its domain.
+        bring: with a decoder, how to evaluate it, and which prior to use.
+        judge: a second network that classifies the pictures; must differ from the network of ``model``.
+        n: number of pictures.
+        start: starting points: clusters of fitting training pictures (``facets``) or ``noise``.
+        controls: whether to also generate without the prior and in pixel space.
         sampler: the sampler; default: :class:`seewhy.generation.sampler.PPGN` with its default settings.
-        encoder: encoder whose codes the generator inverts; default: the one that the generator names.
-        seed: seed of starts and noise.
-        progress: callback for progress.
+        encoder: encoder whose codes the generator inverts; default: the encoder named by the generator.
+        seed: seed of starting points and noise.
+        progress: progress callback.
 
     Raises:
-        InputError: no target or several were given, or the judge is the model whose score is raised.
-        DataError: there is no such class.
-        ModelError: there is no generator, it was made for another encoder or hardly draws, or the model cannot read
-            words.
+        InputError: if there is no target or more than one, or if the judge uses the network of ``model``.
+        DataError: if the model has no such class.
+        ModelError: if there is no generator, if it belongs to another encoder or has a high error, or if the model has
+            no text encoder.
     """
     question = Question(target, text, neuron, like)
     climbed = find(model) if isinstance(model, str) else model
@@ -349,40 +342,40 @@ def generate(
 class JudgeOutput(TypedDict):
     name: Annotated[str, Doc("recipe and encoder")]
     n_classes: Annotated[int, Doc("number of its classes")]
-    is_the_prior: Annotated[bool, Doc("whether the generator uses the same network")]
+    is_the_prior: Annotated[bool, Doc("whether the judge's network is also the generator's")]
 
 
 class Way(TypedDict):
-    way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("`ppgn`; `no_prior`: the same with ε1 = 0; `pixels`")]
-    start: Annotated[float, Doc("mean measure at the start")]
-    value: Annotated[float, Doc("mean measure at the end")]
-    judged: Annotated[Share | None, Doc("share of the pictures on which the judge sees what was requested")]
+    way: Annotated[Literal["ppgn", "no_prior", "pixels"], Doc("method: `ppgn`, `no_prior` (with ε1 = 0) or `pixels`")]
+    start: Annotated[float, Doc("mean value of the measure at the start")]
+    value: Annotated[float, Doc("mean value of the measure at the end")]
+    judged: Annotated[Share | None, Doc("share of the pictures that the judge assigns to the target")]
     interval: Annotated[list[float] | None, Doc("95 % interval (Wilson)")]
     diversity: Annotated[float | None, Doc("mean of 1 − cosine over pairs of pictures, in the judge's features")]
-    prior_error: Annotated[float | None, Doc("distance of the last pictures' codes from the codes they were made from")]
-    sizes: Annotated[list[list[float]], Doc("mean size of the steps by the prior and by the condition, per unit")]
+    prior_error: Annotated[float | None, Doc("distance of the last codes from the codes of their pictures")]
+    sizes: Annotated[list[list[float]], Doc("mean size of the steps of the prior and of the target, per unit")]
 
 
 class Chain(TypedDict):
     way: Annotated[str, Doc("as above")]
     file: Annotated[str, Doc("file of the last picture, in the output folder")]
     steps: Annotated[list[int], Doc("steps of the pictures on the page")]
-    values: Annotated[list[float], Doc("measure on these pictures")]
-    judged: Annotated[Verdict | None, Doc("what the judge sees on the last picture")]
+    values: Annotated[list[float], Doc("value of the measure on these pictures")]
+    judged: Annotated[Verdict | None, Doc("prediction of the judge for the last picture")]
 
 
 class GenerateOutput(TypedDict):
-    """The JSON object that ``seewhy study generate --json`` prints."""
+    """The JSON object of ``seewhy study generate --json``."""
 
     sentence: Annotated[str, Doc("the result")]
-    asked: Annotated[str, Doc("what the pictures should show")]
+    asked: Annotated[str, Doc("the target")]
     kind: Annotated[Literal["class", "text", "neuron", "like"], Doc("`class`, `text`, `neuron`, `like`")]
     measure: Annotated[str, Doc("what `values` are: `probability`, `similarity` or `activation`")]
-    climbed: Annotated[str, Doc("the network that guided the pictures")]
+    climbed: Annotated[str, Doc("the network that guided the generation")]
     generator: Annotated[dict[str, Any], Doc("the generator: its encoder, sizes, training and errors")]
     sampler: Annotated[PPGN, Doc("settings of the sampler")]
-    start: Annotated[str, Doc("where the chains begin")]
+    start: Annotated[str, Doc("starting points")]
     seed: Annotated[int, Doc("seed of starts and noise")]
-    judge: Annotated[JudgeOutput | None, Doc("the second network; `null` without one")]
+    judge: Annotated[JudgeOutput | None, Doc("the judge; `null` without one")]
     ways: Annotated[list[Way], Doc("results with the prior, then of the controls")]
-    chains: Annotated[list[Chain], Doc("each chain, those with the prior first")]
+    chains: Annotated[list[Chain], Doc("each chain, starting with those with the prior")]

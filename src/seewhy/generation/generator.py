@@ -1,4 +1,4 @@
-"""A generator with what it needs to be used: how a network of ours reads its pictures, bounds of its codes, starts."""
+"""Generators, which map an encoder's codes to pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..types import Transform
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Maps pictures of 0…1 of any size to an encoder's features, with gradients back to the pictures."""
+    """A differentiable map from pictures of 0…1 of any size to an encoder's features."""
 
     encoder: Encoder
     side: int | None = None
@@ -37,11 +37,11 @@ class Reader:
 
     @property
     def looks(self) -> str | None:
-        """The fingerprint that a judge's network must not share."""
+        """The fingerprint of the encoder, from which the judge's must differ."""
         return self.encoder.looks
 
     def cut(self, side: int) -> Transform:
-        """A person's picture, cut as a generator would have to produce it."""
+        """Return the transform that crops a picture to the generator's size."""
         return shown_at(self.encoder, side)
 
     def __post_init__(self) -> None:
@@ -52,17 +52,17 @@ class Reader:
                 found = self(torch.zeros(1, 3, self.side, self.side))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise ModelError(
-                f"The encoder {self.encoder.name!r} cannot read pictures of {self.side} pixels. Expected its own "
-                f"side {self.encoder.transform.input_size[1]}, or one that it takes. Leave the side out."
+                f"The encoder {self.encoder.name!r} cannot read pictures with a side of {self.side} pixels. Leave the "
+                f"side out to use {self.encoder.transform.input_size[1]}."
             ) from error
         if not found.isfinite().all():
             raise ModelError(
-                f"The encoder {self.encoder.name!r} returns numbers that are not finite at {self.side} pixels. "
-                "Expected a side that it takes. Leave the side out."
+                f"The encoder {self.encoder.name!r} returns non-finite features at a side of {self.side} pixels. Leave "
+                "the side out."
             )
 
     def pixels(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Pictures at the encoder's input size, normalised as in its training."""
+        """Resize and normalise pictures for the encoder."""
         own = self.encoder.transform
         size = own.input_size if self.side is None else (self.side, self.side)
         if pictures.shape[2:] != size:
@@ -71,89 +71,87 @@ class Reader:
         return (pictures - mean) / std
 
     def features(self, pictures: Float[Tensor, "b 3 h w"]) -> Tensor:
-        """The features as the trunk arranges them."""
+        """Return the features in the trunk's layout."""
         found: Tensor = self.encoder.trunk(self.pixels(pictures))
         return found
 
     def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """What is pooled."""
         pooled: Tensor = self.encoder.head(self.features(pictures))
         return pooled
 
 
 def shown_at(encoder: Encoder, side: int) -> Transform:
-    """Cuts pictures as the encoder does, at another size."""
+    """Return the encoder's transform at another size."""
     own = encoder.transform
     resize = round(own.resize * side / min(own.input_size)) if isinstance(own.resize, int) else (side, side)
     return replace(own, input_size=(side, side), resize=resize)
 
 
 def as_read(picture: One, cut: Transform) -> Float[Tensor, "1 3 s s"]:
-    """A person's picture as the encoder reads it."""
+    """Read a picture with a transform."""
     return unit(torch.from_numpy(read_picture(picture, cut).pixels.copy())[None])
 
 
 def unit(pictures: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    """Bytes to numbers of 0…1, channels second."""
+    """Convert bytes to floats of 0…1, channels second."""
     return pictures.permute(0, 3, 1, 2).float() / 255
 
 
 def bytes_of(pictures: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
-    """Numbers of 0…1 to the bytes that a person sees."""
+    """Convert floats of 0…1 to bytes, channels last."""
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def batched(network: Callable[[Tensor], Tensor], many: Tensor, size: int = 64) -> Tensor:
-    """Apply a function to many pictures or codes in batches, without gradients."""
+    """Apply a function in batches, without gradients."""
     with torch.no_grad():
         return torch.cat([network(part) for part in many.split(size)])
 
 
 POOR = 0.9
-"""Part of the mean picture's error from which nothing that is asked for is drawn."""
+"""Error, as a share of the mean picture's, above which a generator is rejected."""
 
 
 def errors(
     made: Float[Tensor, "n 3 s s"], real: Float[Tensor, "n 3 s s"], others: UInt8[Tensor, "m s s 3"]
 ) -> dict[str, float]:
-    """The error of decoded pictures against the held-out ones, and the error of the mean picture."""
+    """Return the error of decoded held-out pictures and the error of the mean picture."""
     mean = sum(unit(part).sum(0) for part in others.split(64)) / len(others)
     pairs = {"held_out_error": made, "mean_picture_error": mean}
     return {name: round(float((one - real).square().mean().sqrt()), 5) for name, one in pairs.items()}
 
 
 def is_poor(facts: Mapping[str, Any]) -> bool:
-    """Whether pictures are hardly better than the mean picture; false if this was not measured."""
+    """Return whether the error exceeds :data:`POOR` times the mean picture's."""
     return bool(facts.get("held_out_error", 0) > POOR * facts.get("mean_picture_error", 1))
 
 
 def check_errors(name: str, facts: Mapping[str, Any]) -> None:
-    """Refuse a generator whose pictures are hardly better than the mean picture."""
+    """Check that decoded pictures are better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
-            f"The decoder {name} cannot draw your pictures: its error on held-out ones is "
-            f"{facts['held_out_error']:.3f}, and that of the mean picture {facts['mean_picture_error']:.3f} (root "
-            f"mean square, from black 0 to white 1). Expected at most {POOR:.0%} of the mean picture's error. "
-            "Give a decoder of such pictures, give the pictures that it was trained on, or train it longer."
+            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean picture's "
+            f"error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean square, "
+            "values 0 to 1). Give pictures from its domain, or another decoder."
         )
 
 
 def some(codes: Float[Tensor, "n d"]) -> Float[Tensor, " m"]:
-    """Enough numbers for a quantile, evenly spaced, because torch sorts at most 16 million."""
+    """Return evenly spaced values for a quantile, because torch sorts at most 16 million."""
     flat = codes.flatten()
     return flat[:: max(1, len(flat) // 2**23)]
 
 
 LEAK = 0.3
-"""Of the released generator, everywhere but behind the last layer."""
+"""Negative slope of the leaky ReLUs, as in the released generator."""
 SIDES = (16, 32, 64, 128)
-"""Of the pictures, in pixels."""
+"""Possible sides of generated pictures in pixels."""
 LEAST_SPREAD = 0.05
-"""Of a unit of the code, as a part of the mean over units: what hardly ever fires is not blown up."""
+"""Smallest standard deviation of a unit, relative to the mean over units."""
 
 
 class GeneratorNetwork(nn.Module):
-    """Three dense layers, a grid of 4 × 4 cells, transposed convolutions that each double the side, and a sigmoid."""
+    """A decoder of dense layers, transposed convolutions, and a sigmoid."""
 
     centre: Tensor
     spread: Tensor
@@ -162,8 +160,8 @@ class GeneratorNetwork(nn.Module):
         super().__init__()
         if side not in SIDES or min(n_code, width, hidden) < 1:
             raise InputError(
-                f"The generator was given side={side}, width={width}, hidden={hidden}. Expected a side of "
-                f"{', '.join(map(str, SIDES))} pixels, and numbers above 0. Change them."
+                f"side must be one of {', '.join(map(str, SIDES))}, and width, hidden and n_code at least 1, got "
+                f"side={side}, width={width}, hidden={hidden}, n_code={n_code}."
             )
         self.side = side
         n_up = SIDES.index(side) + 2
@@ -177,7 +175,7 @@ class GeneratorNetwork(nn.Module):
         self.register_buffer("spread", torch.ones(n_code))
 
     def scale_to(self, codes: Float[Tensor, "n d"]) -> None:
-        """Centre and scale codes like these."""
+        """Set the mean and deviation by which codes are standardised."""
         spread = codes.std(0)
         self.centre.copy_(codes.mean(0))
         self.spread.copy_(spread.clamp_min(LEAST_SPREAD * float(spread.mean()) + 1e-6))
@@ -199,16 +197,17 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """``G`` maps a code to a picture, and ``E`` maps the picture to a code. :class:`seewhy.generation.decoders.Bring`
-    makes a generator from a decoder of your own.
+    """A generator ``G`` from codes to pictures, with an encoder ``E`` from pictures to codes.
+
+    :class:`seewhy.generation.decoders.Bring` builds a generator from a pretrained decoder.
 
     Attributes:
-        network: maps codes to pictures of 0…1, in evaluation mode.
-        read: maps pictures to codes.
-        bounds: lowest and highest value of each unit of a code: quantiles of the training codes.
-        codes: codes of training pictures, to start from.
-        facts: its training and its errors on held-out pictures, as JSON; at least the ``side`` of its pictures.
-        denoise: maps codes to codes that pictures have; default: ``E(G(h))``.
+        network: map from codes to pictures of 0…1, in evaluation mode.
+        read: map from pictures to codes.
+        bounds: lowest and highest value of each unit of a code.
+        codes: codes of training pictures, as starting points.
+        facts: training settings and held-out errors, as JSON; at least the ``side`` of the pictures.
+        denoise: denoiser of codes; default: ``E(G(h))``.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -219,17 +218,16 @@ class Generator:
     denoise: Callable[[Tensor], Tensor] | None = None
 
     def pull(self, codes: Float[Tensor, "b d"], made: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b d"]:
-        """``R(h) - h``; ``made`` are the pictures of the codes."""
+        """Return ``R(h) - h``, where ``made`` are the decoded pictures."""
         return (self.read(made) if self.denoise is None else self.denoise(codes)) - codes
 
     @property
     def side(self) -> int:
-        """The side of its pictures in pixels."""
         return int(self.facts["side"])
 
     @property
     def recipe(self) -> str:
-        """The origin of the generator and its error, in a sentence."""
+        """The origin and the error of the generator, in words."""
         facts = self.facts
         if "n_pictures" not in facts:
             return "a decoder of your own that was not measured"
@@ -241,12 +239,11 @@ class Generator:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``folder/generator.safetensors``, which holds everything, and its facts as readable JSON."""
+        """Write ``folder/generator.safetensors`` and a JSON file."""
         if not isinstance(self.network, GeneratorNetwork):
             raise InputError(
-                f"{self.read.name} cannot be saved as a generator. Expected one that train_generator.py made; a "
-                "decoder of your own stays in its own folder. Give that folder again: the cache keeps what was "
-                "measured of it."
+                f"Only generators of train_generator.py can be saved, got {self.read.name}. Load your decoder from its "
+                "own folder; its evaluation is cached."
             )
         path = ARCHIVE.check(make_folder(folder) / FILE)
         card = {
@@ -265,7 +262,7 @@ class Generator:
 def load_generator(
     folder: str | Path, encoder: Encoder | str | None = None, *, own: Encoder | None = None, engine: str = "auto"
 ) -> Generator:
-    """Load the result of :meth:`Generator.save`. No code in the file is run."""
+    """Load a generator saved by :meth:`Generator.save`, without executing code from the file."""
     path = Path(folder)
     path = path / FILE if path.is_dir() else path
 

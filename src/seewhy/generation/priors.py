@@ -1,4 +1,4 @@
-"""What draws a code back to those that pictures have: an autoencoder of noisy codes, or a diffusion model's score."""
+"""Priors over codes: a denoising autoencoder, or the score of a diffusion model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,26 @@ from ..training.loop import Training, train
 from ..training.task import Task
 
 MOST_EPOCHS = 100
-"""Times that the autoencoder sees a code: after 1,000 it knew thirty by heart, and took no noise out of others."""
+"""Largest number of training epochs, against overfitting."""
 Predicts = Literal["epsilon", "v_prediction", "sample"]
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """A diffusion model's own prior: ``R(h) = h + σ² ∇log p_σ(h) = h - σ ε(√a h, t)``, where ``σ² = (1 - a) / a``.
+    """The denoiser of a diffusion model:
 
-    At step ``t`` the model knows ``x_t = √a (h + σ n)``; its noise is ``ε = -σ ∇log p_σ`` (Vincent 2011), so that
-    ``R`` is the mean of the codes that ``h`` may be a noisy copy of, as of a denoising autoencoder.
+        R(h) = h + σ² ∇log p_σ(h) = h - σ ε(√a h, t)
+
+    - ``h``: a noisy code.
+    - ``ε``: the predicted noise at step ``t`` (Vincent 2011).
+    - ``a``: the fraction of the signal's power at step ``t``; ``σ² = (1 - a) / a``.
+
+    ``R(h)`` is the posterior mean of the clean code, as for a denoising autoencoder.
 
     Attributes:
-        network: maps ``(x_t, t)`` to its prediction; further channels, a learnt variance, are ignored.
-        alphas: fraction ``a`` of the power that is left at each step.
-        predicts: type of the prediction, as diffusers names it.
+        network: map from ``(x_t, t)`` to its prediction; channels of a learnt variance are ignored.
+        alphas: fraction ``a`` of the power at each step.
+        predicts: type of the prediction, as in diffusers.
     """
 
     network: Callable[[Tensor, int], Tensor]
@@ -41,7 +46,7 @@ class Score:
     predicts: Predicts = "epsilon"
 
     def step(self, sigma: float) -> int:
-        """The step whose noise comes closest."""
+        """Return the step with the closest noise level."""
         sigmas = ((1 - self.alphas) / self.alphas).sqrt()
         return int((sigmas.clamp_min(1e-12).log() - torch.tensor(sigma).log()).abs().argmin())
 
@@ -58,10 +63,10 @@ class Score:
 
 
 class Autoencoder(nn.Module):
-    """``R`` as a small network on whole codes; PPGN-h has seven layers with a bottleneck instead.
+    """A small denoising network on codes; PPGN-h uses seven layers with a bottleneck.
 
-    Before training it is exact for independent units with one spread: ``h / (1 + σ²)`` around their mean. The network
-    adds what it learns to that (Karras et al. 2022, arXiv:2206.00364, table 1).
+    The network adds a learnt correction to the optimal linear denoiser ``h / (1 + σ²)`` (Karras et al. 2022,
+    arXiv:2206.00364, table 1).
     """
 
     centre: Tensor
@@ -85,7 +90,7 @@ class Autoencoder(nn.Module):
 
 
 class Denoise(Task):
-    """Learns codes from their noisy copies; the loss is the mean squared error in units of the spread."""
+    """Denoising of codes; the loss is the standardised mean squared error."""
 
     needs: ClassVar[tuple[str, ...]] = ("codes", "noise")
     moves: ClassVar[bool] = False
@@ -104,14 +109,14 @@ class Denoise(Task):
 
 
 def spread_of(codes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """The common spread of all units around their means."""
+    """Return the standard deviation of all units around their means."""
     return (codes - codes.mean(0)).square().mean().sqrt().clamp_min(1e-6)
 
 
 def autoencoder(
     codes: Float[Tensor, "n d"], noise: float, n_steps: int, *, seed: int = 0, progress: Progress | None = None
 ) -> Autoencoder:
-    """An autoencoder trained on codes of pictures; ``noise`` is in units of their spread."""
+    """Train a denoising autoencoder on codes; ``noise`` is relative to their standard deviation."""
     with seeded(seed):
         network = Autoencoder(codes.shape[1], noise)
     network.centre.copy_(codes.mean(0))
@@ -128,16 +133,15 @@ def autoencoder(
 
 @torch.no_grad()
 def noise_left(denoise: Callable[[Tensor], Tensor], codes: Float[Tensor, "n d"], sigma: float) -> float:
-    """The fraction of the noise that a prior leaves on codes that it was not trained on; 1 if it removes none."""
+    """Return the fraction of noise that remains on held-out codes."""
     noise = sigma * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
     return round(float((denoise(codes + noise) - codes).norm() / noise.norm()), 5)
 
 
 def check_noise(name: str, facts: dict[str, Any]) -> None:
-    """Refuse a prior that removes no noise, for example one for another model's codes."""
     if facts["noise_left"] >= 1:
         raise ModelError(
-            f"The prior of {name} ({facts['prior']}) leaves {facts['noise_left']:.0%} of the noise on codes of "
-            "held-out pictures. Expected less than 100 %, which doing nothing leaves. Give the diffusion model "
-            "of these codes with its own scheduler, give more pictures, or change prior or noise."
+            f"The prior of {name} ({facts['prior']}) must remove noise from held-out codes, but "
+            f"{facts['noise_left']:.0%} of the noise remains. Give the diffusion model of these codes with its own "
+            "scheduler, give more pictures, or change prior or noise."
         )

@@ -1,4 +1,4 @@
-"""Plug & Play Generative Networks (Nguyen et al. 2017, arXiv:1612.00005): a walk in the codes of a generator."""
+"""Plug & Play Generative Networks (Nguyen et al. 2017, arXiv:1612.00005): sampling of a generator's codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .generator import Generator
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """The terms of one step, each with the codes' shape; terms that were not requested are zero."""
+    """The terms of a step; unused terms are zero."""
 
     prior: Float[Tensor, "b d"]
     condition: Float[Tensor, "b d"]
@@ -27,7 +27,7 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Chains that run side by side."""
+    """The results of parallel sampling chains."""
 
     steps: tuple[int, ...]
     pictures: Float[Tensor, "t b 3 s s"]
@@ -39,28 +39,30 @@ class Chains:
 
 @dataclass(frozen=True)
 class PPGN:
-    """``h' = h + ε1 (R(h) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)``, one step of a chain (paper, equation 11).
+    """Markov chain sampling of codes with a prior and a target (paper, equation 11).
 
-    ``R`` is ``E(G(h))``; for a decoder of your own, :class:`seewhy.generation.decoders.Bring` finds it.
+        h' = h + ε1 (R(h) - h) + ε2 ∂log p(c | G(h))/∂h + N(0, ε3²)
 
-    As in the released sampler, each step is divided by its mean size and multiplied by a rate that changes linearly,
-    so only the ratios of the ``ε`` matter. Codes are clipped, here to bounds of the training codes. Without
-    ``normalise``, the step is the equation itself. With ``calibrate``, 1 means that prior and score are equally strong
-    at the start.
+    - ``h``: the code.
+    - ``G``: the generator.
+    - ``R``: the denoiser of codes, by default ``E(G(h))`` (:class:`seewhy.generation.decoders.Bring`).
+    - ``c``: the target.
+
+    As in the released sampler, each step is divided by its mean size and multiplied by a linearly decaying rate, so
+    only the ratios of the ``ε`` matter. Codes are clipped to the range of the training codes.
 
     Args:
-        eps1: strength of the prior, which keeps pictures realistic, from 0; 0 leaves it out (DGN-AM).
-        eps2: strength of the class, text or neuron, from 0.
-        eps3: strength of random noise, from 0; raise it for more varied pictures.
+        eps1: strength ``ε1`` of the prior, from 0; 0 gives DGN-AM.
+        eps2: strength ``ε2`` of the target, from 0.
+        eps3: strength ``ε3`` of the noise, from 0; raise it for more varied pictures.
         lr: length of the first step, as a share of the codes' range.
-        lr_end: length of the last step; steps shrink evenly to it, so that chains settle. ``None``: all steps
-            are equal.
-        n_steps: number of steps of a chain; more take longer.
-        gradient: gradient to follow: that of ``log p``, or the released code's.
-        normalise: whether all steps have the same length; if not, the paper's equation holds as it is.
-        calibrate: whether ``eps1`` = 1 makes prior and class pull equally at the start.
-        clip: whether to keep codes within the range of the training codes.
-        n_shown: number of pictures to show per chain, besides the start.
+        lr_end: length of the last step, with linear decay; ``None`` for constant steps.
+        n_steps: number of steps per chain.
+        gradient: gradient of ``log p``, or the released code's.
+        normalise: whether all steps are scaled to the same length; ``False`` uses the equation without scaling.
+        calibrate: whether to scale ``eps1`` so that 1 gives prior and target equal strength at the start.
+        clip: whether to clip codes to the range of the training codes.
+        n_shown: number of displayed pictures per chain, besides the start.
     """
 
     eps1: NotNegative = 0.1
@@ -79,7 +81,7 @@ class PPGN:
         check_fields(self, "The sampler")
 
     def terms(self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"]) -> Terms:
-        """The terms that move each code; a term whose ``ε`` is 0 is not computed."""
+        """Compute the terms of a step; terms with ``ε = 0`` are zero."""
         prior = climbed = torch.zeros_like(codes)
         with torch.enable_grad():
             leaf = codes.detach().requires_grad_()
@@ -99,7 +101,7 @@ class PPGN:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Chains:
-        """Run a chain from every start; a chain does not depend on the others beside it."""
+        """Run an independent chain from each start."""
         low, high = generator.bounds
         codes = starts.clamp(low, high) if self.clip else starts.clone()
         eps1 = self.eps1 * self._scale(generator, condition, codes)
@@ -120,14 +122,14 @@ class PPGN:
         return told.chains(codes, error, (sizes[0], sizes[-1]))
 
     def rate(self, step: int) -> float:
-        """The length of a step, as a fraction of the range."""
+        """Return the length of a step, as a fraction of the codes' range."""
         end = self.lr if self.lr_end is None else self.lr_end
         return self.lr + (end - self.lr) * step / max(1, self.n_steps - 1)
 
     def _scale(
         self, generator: Generator, condition: Condition | None, codes: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b 1"]:
-        """Size of the gradient of the target's own score over that of the prior's pull, at each start."""
+        """Return the ratio of the target's gradient to the prior's step at each start."""
         if condition is None or not (self.calibrate and self.normalise and self.eps1 and self.eps2):
             return torch.ones(len(codes), 1, dtype=codes.dtype)
         with torch.enable_grad():
@@ -140,13 +142,12 @@ class PPGN:
 
 @dataclass(frozen=True)
 class PixelAscent:
-    """The control: gradient ascent on the pixels, ``x' = clip(x + lr · d / mean |d|)``, without a prior."""
+    """Gradient ascent on pixels without a prior, as a control: ``x' = clip(x + lr · d / mean |d|)``."""
 
     like: PPGN = PPGN()
     lr: float = 1 / 30
 
     def sample(self, condition: Condition, starts: Float[Tensor, "b 3 s s"]) -> Chains:
-        """Run gradient ascent from every picture; the final codes are the pixels."""
         pictures, told, sizes = starts.clone(), _Told(self.like, condition), []
         for step in range(self.like.n_steps):
             with torch.enable_grad():
@@ -162,7 +163,7 @@ class PixelAscent:
 
 
 class _Told:
-    """The pictures of a walk that are kept, evenly, with the start and the end."""
+    """Evenly spaced pictures of a chain, with its start and end."""
 
     def __init__(self, how: PPGN, condition: Condition | None) -> None:
         n = min(how.n_shown, how.n_steps)
@@ -188,13 +189,13 @@ class _Told:
 
 
 PART = 8
-"""One in so many of the kept codes is a candidate for a facet."""
+"""Ratio of stored codes to candidates for a facet."""
 JITTER = 0.5
-"""Of chains that start at one picture, as a part of the spread of codes."""
+"""Standard deviation of starting points around a picture, relative to that of codes."""
 
 
 def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Means of clusters of codes whose pictures come nearest (Nguyen, Yosinski & Clune 2016, arXiv:1602.03616)."""
+    """Return the centres of clusters of fitting codes (Nguyen, Yosinski & Clune 2016, arXiv:1602.03616)."""
     codes = generator.codes
     with torch.no_grad():
         found = [condition.objective(generator.network(part), "log_softmax") for part in codes.split(32)]
@@ -202,7 +203,7 @@ def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Flo
 
 
 def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """The means of ``n`` clusters among the best-fitting codes."""
+    """Return the centres of ``n`` clusters of the best-fitting codes."""
     most = max(n, min(len(codes), max(4 * n, len(codes) // PART)))
     best = codes[fits.topk(min(most, len(codes))).indices]
     if len(best) <= n:
@@ -211,14 +212,14 @@ def facets_among(codes: Float[Tensor, "m d"], fits: Float[Tensor, " m"], n: int,
 
 
 def noise(generator: Generator, n: int, seed: int) -> Float[Tensor, "n d"]:
-    """Codes of independent units, each with its mean and spread on training pictures."""
+    """Sample codes with independent units of the training codes' mean and standard deviation."""
     codes = generator.codes
     draws = torch.Generator().manual_seed(seed)
     return codes.mean(0) + codes.std(0) * torch.randn(n, codes.shape[1], generator=draws)
 
 
 def at_picture(generator: Generator, picture: Float[Tensor, "1 3 s s"], n: int, seed: int) -> Float[Tensor, "n d"]:
-    """The picture's own code, and others around it."""
+    """Return the code of a picture and random codes around it."""
     with torch.no_grad():
         own = generator.read(picture)
     around = noise(generator, n, seed) - generator.codes.mean(0)
@@ -231,4 +232,4 @@ STARTS: Mapping[str, str] = {
     "noise": "noise with the mean and spread of training codes",
     "picture": "the picture given, and codes around it",
 }
-"""How each is told."""
+"""Descriptions of the starting points."""

@@ -1,4 +1,4 @@
-"""What would be a typical picture of a class: made once for a class, judged by a second network, kept in the cache."""
+"""Typical pictures of a class, generated once per class and cached."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .generator import FILE, Generator, Reader, batched, bytes_of, is_poor, load
 from .sampler import PPGN, facets_among
 
 FOLDER = "typical"
-"""Under the cache's root."""
+"""Folder name in the cache."""
 FORMAT = 1
 WALK = PPGN(n_steps=60, n_shown=1)
-"""Shorter than the walks of ``seewhy study generate``: it is walked for every class that is shown."""
+"""Sampler settings for typical pictures."""
 RULE = (
     "Believable when a second network, which did not guide the generator, recognises the class in every picture. "
     "Partly believable when it does so in some. Otherwise do not rely on them. Do not rely on them either when the "
@@ -36,7 +36,7 @@ RULE = (
 
 
 class Typicals:
-    """Typical pictures of each class of a classifier; each class is generated once."""
+    """Generated typical pictures of each class of a classifier."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Typicals:
 
     @classmethod
     def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
-        """Typical pictures from the generator in a folder."""
+        """Load the generator of a folder for a classifier."""
         generator = load_generator(folder, own=classifier.encoder)
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))
@@ -67,7 +67,6 @@ class Typicals:
         return f"Typicals({self.digest})"
 
     def of(self, label: int) -> Typical:
-        """The typical pictures of a class, kept so that a thousand cards generate each class once."""
         if label not in self._known:
             found = cached_tensors(FOLDER, f"{self.digest[:40]}-{label}", lambda: self._made(label))
             self._known[label] = self._told(label, found)
@@ -75,7 +74,7 @@ class Typicals:
 
     @cached_property
     def _fits(self) -> Float[Tensor, "n k"]:
-        """``log p`` of every class for the generator's kept codes: looked at once for all classes."""
+        """Return ``log p`` of every class for the generator's codes."""
         read, network = Reader(self.classifier.encoder), self.generator.network
         with torch.no_grad():
             parts = [network(part) for part in self.generator.codes.split(32)]
@@ -107,7 +106,6 @@ class Typicals:
 
 
 def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePicture, ...], poor: bool) -> Believed:
-    """The verdict on how far the pictures can be trusted."""
     told = [one.agrees for one in pictures if one.agrees is not None]
     level: Level = "not measured"
     figures = f"{climbed} guided the generator, and agrees with any picture made for it."

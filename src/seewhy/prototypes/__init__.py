@@ -1,4 +1,4 @@
-"""Like what: patches of the user's own pictures that a region of this picture resembles."""
+"""Prototypes: patches of the user's pictures that are similar to a region of a picture."""
 
 from __future__ import annotations
 

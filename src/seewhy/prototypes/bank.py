@@ -1,4 +1,4 @@
-"""A bank of patches: the cells of the user's pictures that speak most for their class."""
+"""Banks of patches from the user's pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..types import FractionBox, PixelBox
 
 @dataclass(frozen=True)
 class BankPicture:
-    """One of the user's pictures, as a bank keeps it."""
+    """A picture of a bank."""
 
     name: str
     digest: str
@@ -34,10 +34,13 @@ class BankPicture:
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """Patches of the user's pictures: the base of every bank.
+    """Patches of the user's pictures.
 
-    ``pooled`` has one unit row per picture, to find near-duplicates. ``owner`` is the index of each patch's picture.
-    ``boxes`` are the patches on their views, as fractions, and ``pixel_boxes`` those on the upright originals.
+    Attributes:
+        pooled: normalised pooled features of each picture, to find near-duplicates.
+        owner: index of each patch's picture.
+        boxes: patches in the network's input, as fractions.
+        pixel_boxes: patches in the upright original, in pixels.
     """
 
     pictures: tuple[BankPicture, ...]
@@ -48,25 +51,24 @@ class Patches:
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
-        """The class of each patch."""
         return torch.tensor([p.label for p in self.pictures])[self.owner]
 
     def view(self, patch: int) -> np.ndarray:
-        """The patch's picture as the network saw it, uint8 ``(h, w, 3)``."""
+        """Return the network's input picture of a patch, uint8 ``(h, w, 3)``."""
         picture = self.pictures[int(self.owner[patch])]
         return decode_thumbnail(picture.thumbnail, picture.name)
 
     def thumbnail(self, patch: int) -> np.ndarray:
-        """The patch's pixels, uint8 ``(h, w, 3)``."""
+        """Return the pixels of a patch, uint8 ``(h, w, 3)``."""
         return cut(self.view(patch), tuple(self.boxes[patch].tolist()))
 
     def copies(self, pooled: Float[Tensor, " d"], digest: str, duplicate: float) -> set[int]:
-        """The pictures that copy this one: the same bytes, or a pooled cosine of ``duplicate`` or more."""
+        """Return the pictures with the same bytes or a cosine of at least ``duplicate``."""
         close = (self.pooled @ (pooled / pooled.norm().clamp(min=1e-12)) >= duplicate).nonzero()[:, 0].tolist()
         return {*close, *(i for i, picture in enumerate(self.pictures) if digest and picture.digest == digest)}
 
     def distinct(self, candidates: Iterable[int], banned: set[int], n: int, duplicate: float) -> list[int]:
-        """The first ``n`` patches of different pictures that are not banned and are not copies of each other."""
+        """Return the first ``n`` patches of different pictures, without copies or banned pictures."""
         found: dict[int, int] = {}
         for patch in candidates:
             if len(found) == n:
@@ -88,7 +90,7 @@ class PatchBank(Patches):
     def build(
         cls, model: Explainable, seen: Sequence[Encoded], labels: Sequence[int], *, per_picture: int = 5
     ) -> PatchBank:
-        """Take from each picture the ``per_picture`` cells that most support its own class."""
+        """Build a bank of the ``per_picture`` patches that most support each picture's class."""
         pictures, vectors, owner, boxes, pixel_boxes = [], [], [], [], []
         for i, (one, label) in enumerate(zip(seen, labels, strict=True)):
             if one.features is None or one.picture is None:
@@ -115,7 +117,6 @@ class PatchBank(Patches):
         )
 
     def without(self, out: Bool[Tensor, " m"]) -> PatchBank:
-        """The bank without these pictures."""
         kept, rows = (~out).nonzero()[:, 0], ~out[self.owner]
         return PatchBank(
             tuple(self.pictures[i] for i in kept.tolist()),
@@ -128,63 +129,63 @@ class PatchBank(Patches):
 
 
 def listed(pictures: Sequence[BankPicture]) -> list[list[Any]]:
-    """What :func:`pictures_of` needs besides the thumbnails, as JSON."""
+    """Return the pictures as JSON, without thumbnails."""
     return [[p.name, p.digest, p.label, len(p.thumbnail)] for p in pictures]
 
 
 def joined_thumbnails(pictures: Sequence[BankPicture]) -> UInt8[Tensor, " bytes"]:
-    """All thumbnails in one array, one after the other."""
     return torch.from_numpy(np.frombuffer(b"".join(p.thumbnail for p in pictures), np.uint8).copy())
 
 
 def pictures_of(entries: list[list[Any]], thumbnails: UInt8[Tensor, " bytes"]) -> tuple[BankPicture, ...]:
-    """The pictures from the results of :func:`listed` and :func:`joined_thumbnails`."""
+    """Rebuild the pictures from :func:`listed` and :func:`joined_thumbnails`."""
     check_axes("thumbnails", thumbnails, UInt8[Tensor, " bytes"], {})
     data, found, start = thumbnails.numpy().tobytes(), [], 0
     for name, digest, label, size in entries:
         if not isinstance(name, str) or not isinstance(digest, str) or not 0 <= size <= len(data) - start:
-            raise ValueError(f"the picture {name!r} is not one of the bank")
+            raise ValueError(f"the entry of picture {name!r} in the bank is invalid")
         found.append(BankPicture(name, digest, label, data[start : start + size]))
         start += size
     return tuple(found)
 
 
 def check_patches(bank: Patches, n_classes: int | None) -> None:
-    """Refuse a bank from a file if one of its indices points outside its data."""
+    """Check that all indices and boxes of a loaded bank are in range."""
     n, m = len(bank.owner), len(bank.pictures)
     check_index("the patches' pictures", bank.owner, m)
     labels = [p.label for p in bank.pictures]
     if not all(isinstance(label, int) for label in labels):
-        raise ValueError("a picture of the bank is of a class without a number")
+        raise ValueError("the class of each picture in the bank must be an integer")
     if m and not 0 <= min(labels) <= max(labels) < (n_classes or max(labels) + 1):
-        raise ValueError(f"a picture of the bank is of none of the {n_classes} classes")
+        raise ValueError(f"the class of each picture in the bank must be an index below {n_classes}")
     if bank.pooled.ndim != 2 or len(bank.pooled) != m:
-        raise ValueError(f"pooled features {tuple(bank.pooled.shape)} for {m} pictures of the bank")
+        raise ValueError(
+            f"pooled must have one row for each of the {m} pictures in the bank, got {tuple(bank.pooled.shape)}"
+        )
     for name, boxes in (("boxes", bank.boxes), ("boxes in pixels", bank.pixel_boxes)):
         if boxes.shape != (n, 4) or not bool(((boxes[:, :2] < boxes[:, 2:]) & (boxes[:, :2] >= 0)).all()):
-            raise ValueError(f"{name} that are none, of {n} patches")
+            raise ValueError(f"{name} must be {n} boxes with left < right and top < bottom")
     if n and bank.boxes.max() > 1:
-        raise ValueError("boxes beyond the view")
+        raise ValueError("boxes must lie within the view")
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse numbers that are not finite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name} has numbers that are not finite")
+            raise ValueError(f"{name} must be finite")
 
 
 def check_index(name: str, index: Tensor, n: int) -> None:
-    """Refuse an index that is not one axis of whole numbers from 0 to ``n - 1``."""
+    """Check that an index is one-dimensional, with integers from 0 to ``n - 1``."""
     if index.ndim != 1 or index.is_floating_point() or not bool(((index >= 0) & (index < n)).all()):
-        raise ValueError(f"{name}: expected whole numbers below {n}")
+        raise ValueError(f"{name} must be integers from 0 to {n - 1}")
 
 
 def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[Tensor, " c"]:
-    """Mean features of a cell and its neighbours, signed square root and unit length.
+    """Return the normalised mean features of a grid cell and its neighbours, after a signed square root.
 
-    The root keeps large channels from dominating. The neighbours raised the share of nearest patches with the predicted
-    class from 65 to 69 % on held-out pictures of 81 groceries.
+    The neighbours raised the share of nearest patches with the predicted class from 65 to 69 % on held-out pictures of
+    81 groceries.
     """
     row, column = cell
     values = grid[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].mean((1, 2))
@@ -192,13 +193,13 @@ def patch_vector(grid: Float[Tensor, "c h w"], cell: tuple[int, int]) -> Float[T
 
 
 def patch_vectors(grid: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """:func:`patch_vector` of every cell."""
+    """Return :func:`patch_vector` for every grid cell."""
     values = avg_pool2d(grid, 3, 1, 1, count_include_pad=False)
     return normalize(values.sign() * values.abs().sqrt(), dim=1)
 
 
 def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:
-    """The cell extended by half a cell on each side: the area that its features mostly come from."""
+    """Return the box of a grid cell, extended by half a cell on each side."""
     (row, column), (height, width) = cell, grid
     return (
         max(0.0, (column - 0.5) / width),
@@ -209,7 +210,6 @@ def cell_box(cell: tuple[int, int], grid: tuple[int, int]) -> FractionBox:
 
 
 def cut(view: np.ndarray, box: FractionBox) -> np.ndarray:
-    """The area of a view under a box."""
     height, width = view.shape[:2]
     left, top, right, bottom = box
     return view[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
@@ -229,12 +229,15 @@ def redundant(
     overlap: float = 0.5,
     difference: float = 0.1,
 ) -> list[tuple[int, ...]]:
-    """Groups of prototypes that repeat each other, in order; the first of each is its leader. Most groups have one
-    member.
+    """Return groups of redundant prototypes in order, with the leader of each group first.
 
-    A prototype joins the first group whose leader it repeats. Their vectors' cosine is at least ``cosine``. Their most
-    similar pictures overlap by at least ``overlap`` (Jaccard's index). No relative influence differs by more than
-    ``difference``. The rule is SeeWhy's; the paper has none.
+    A prototype joins the first group whose leader meets three conditions:
+
+    - the cosine of their vectors is at least ``cosine``;
+    - the Jaccard index of their most similar pictures is at least ``overlap``;
+    - each relative influence differs by at most ``difference``.
+
+    This rule is not part of the paper.
 
     Example:
         >>> redundant(torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1]]), [{1, 2}, {1, 2}, {2, 1}])

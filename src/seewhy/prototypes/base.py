@@ -1,4 +1,4 @@
-"""What every way of finding likenesses answers: patches of a bank for places of a picture."""
+"""Base class of prototype methods."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ RULE = (
 
 @dataclass(frozen=True)
 class Query:
-    """A picture for which similar parts are searched, and the class to explain.
+    """A picture for which similar patches are searched, and the class to explain.
 
-    ``cells`` are its strongest cells, as (row, column), for methods that start from places. ``digest`` is that of its
-    file, so that its own copy in the bank is never shown. ``share`` is each cell's share of what speaks for the target.
+    Attributes:
+        cells: strongest grid cells ``(row, column)``, for methods that start from regions.
+        digest: digest of the picture's file, so that its copy in the bank is excluded.
+        share: share of each grid cell in the evidence for the target.
     """
 
     look: EncoderOutput
@@ -51,7 +53,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of the bank, its similarity, -1…1, and the picture's share of the vote, if it voted."""
+    """A patch of the bank, its similarity (-1 to 1), and its share of the vote."""
 
     patch: int
     similarity: float
@@ -60,10 +62,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Group:
-    """A place on the query, as (row, column), and the patches similar to it, the best first.
+    """A grid cell ``(row, column)`` of the query, and similar patches, most similar first.
 
-    ``share`` is its share of what speaks for the target, or of the vote. ``channel`` is the channel that the patches
-    have in common, and ``contribution`` is its contribution to the target's logit minus the mean over classes.
+    Attributes:
+        share: share of the evidence for the target, or of the vote.
+        channel: channel that the patches have in common.
+        contribution: contribution of the channel to the target's logit minus the mean over classes.
     """
 
     cell: tuple[int, int]
@@ -74,35 +78,33 @@ class Group:
 
     @property
     def voted(self) -> bool:
-        """Whether its patches stand for whole pictures that voted."""
+        """Whether the patches represent whole pictures that voted."""
         return any(m.share is not None for m in self.matches)
 
     @property
     def whole(self) -> bool:
-        """Whether the card shows whole pictures, not patches that resemble one of the lettered regions."""
+        """Whether the card shows whole pictures instead of patches."""
         return self.channel is not None or self.voted
 
 
 class Prototypes(ABC):
-    """A frozen dataclass whose fields are the method's parameters.
+    """Base class of prototype methods, frozen dataclasses whose fields are the parameters.
 
     Class attributes:
-        name: registered name, the file's stem.
-        spelt: the name as its paper spells it; empty if that is the same.
-        paper: the paper it comes from.
-        needs: what it needs of the classifier.
-        cost: forward passes, besides the prediction's.
-        display: how a card shows what it finds.
-        rule: how the verdict on what it finds follows from the figures.
-        priority: if no method is named, SeeWhy uses the one of highest priority that has a bank; 0 is used only by
-            name.
-        of_places: whether it can explain a single place of a picture.
-        shows: what it shows, for the error if a classifier has no bank for it.
-        recipe: the recipe whose classifiers come with its bank; empty for any recipe that keeps patches.
-        fitted_by: full name of the class that fits its bank (:class:`~seewhy.prototypes.fitted.Fitting`), if it has its
-            own bank instead of plain patches.
-        kept_as: class of that bank; ``None`` for methods that search plain patches.
-        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
+        name: registered name, equal to the file's stem.
+        spelt: displayed name, if it differs.
+        paper: reference of the paper.
+        needs: requirements on the classifier.
+        cost: forward passes in addition to the prediction's.
+        display: how a card shows the results.
+        rule: rule of the verdict.
+        priority: order in which methods are tried if none is named; 0 for methods that must be named.
+        of_places: whether the method can explain a single region.
+        shows: what the method shows, for error messages.
+        recipe: recipe whose classifiers include the bank; empty for any recipe that stores patches.
+        fitted_by: full name of the class that fits the bank (:class:`~seewhy.prototypes.fitted.Fitting`), if any.
+        kept_as: class of the fitted bank; ``None`` for plain patches.
+        small: fast settings for tests: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -126,28 +128,28 @@ class Prototypes(ABC):
 
     @abstractmethod
     def __call__(self, model: Explainable, bank: Patches, query: Query) -> list[Group]:
-        """Places and what they are like, the largest share first."""
+        """Return regions with similar patches, largest share first."""
 
     @abstractmethod
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """How strongly patches of the bank, or the channels they stand for, respond in every cell of pictures."""
+        """Return the activation of patches or their channels in every grid cell."""
 
     @classmethod
     def bank_for(cls, model: Any, place: str | Path | None = None) -> Patches | None:
-        """The bank to search for one classifier; ``None`` if there is none."""
+        """Return the bank of a classifier, or ``None``."""
         if cls.kept_as is not None:
             return cls.kept_as.of(model, place)
         return None if cls.recipe not in ("", model.recipe) else model.bank
 
     @classmethod
     def file_for(cls, model: Any, place: str | Path | None = None) -> Path | None:
-        """The file that holds its bank, if it has a separate one."""
+        """Return the separate file of a classifier's bank, or ``None``."""
         return None if cls.kept_as is None else find_file(cls.name, model, place)
 
     def judge(self, showing: Showing) -> Like:
-        """The evidence for a card, with how far to trust it."""
+        """Return the evidence for a card with its verdict."""
         from .measure import judge_neighbours
 
         return judge_neighbours(self, showing)

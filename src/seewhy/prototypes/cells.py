@@ -1,4 +1,4 @@
-"""Cells whose mean is the pooled vector: what a matrix may be put behind without changing a logit."""
+"""Grid cells whose mean is the pooled feature vector."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from ..storage.cache import cache_dir
 from ..storage.folders import remove_inside
 
 Unpooled = Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b d h w"]]
-"""Feature maps → maps whose mean over space is the pooled vector."""
+"""A function from feature maps to maps whose spatial mean is the pooled vector."""
 
 TOLERANCE = 1e-4
-"""Largest difference between the mean of the cells and the pooled vector, as a part of the vector's largest entry."""
+"""Largest relative difference between the mean of the grid cells and the pooled vector."""
 
 
 def _pooled_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
-    """A layer norm behind the pooling, put before it: every cell is normalised by the pooled vector's statistics.
+    """Apply a layer norm that follows pooling to each grid cell instead.
 
-    ``x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta`` with ``p = mean(z)``; the mean over cells of ``x`` is then
-    the norm of ``p``.
+        x = (z - mean(p)) / sqrt(var(p) + eps) * gamma + beta
+
+    - ``z``: the features of a grid cell.
+    - ``p``: the pooled vector ``mean(z)``; the mean of ``x`` is the layer norm of ``p``.
     """
     pooled = grid.mean((2, 3), keepdim=True)
     centre = pooled.mean(1, keepdim=True)
@@ -39,12 +41,12 @@ def _pooled_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
 
 
 def _cell_norm(norm: nn.LayerNorm, grid: Tensor) -> Tensor:
-    """A layer norm before the pooling: every cell by its own statistics."""
+    """Apply a layer norm that precedes pooling."""
     return _affine(layer_norm(grid.movedim(1, -1), (grid.shape[1],), eps=norm.eps).movedim(-1, 1), norm)
 
 
 def _each_cell(encoder: Encoder, grid: Tensor) -> Tensor:
-    """A head that changes every cell by itself before the pooling: what it pools of that cell alone (DenseNet)."""
+    """Apply a head that transforms each grid cell before pooling (DenseNet)."""
     cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)
     alone = cells[:, None, None] if encoder.layout.kind == "nhwc" else cells[:, :, None, None]
     return encoder.head(alone).unflatten(0, (len(grid), -1)).transpose(1, 2).unflatten(2, grid.shape[2:])
@@ -57,7 +59,7 @@ def _affine(cells: Float[Tensor, "b c h w"], norm: nn.LayerNorm) -> Float[Tensor
 
 
 def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
-    """How an encoder's features become cells whose mean is its pooled vector; checked on the features given."""
+    """Return the function from an encoder's features to grid cells, checked on ``features``."""
     with torch.no_grad():
         grid, pooled = encoder.layout.to_grid(features), encoder.head(features)
         for candidate in _candidates(encoder, grid.shape[1]):
@@ -69,8 +71,8 @@ def unpooled(encoder: Encoder, features: Tensor) -> Unpooled:
             if ours.shape == pooled.shape and bool((ours - pooled).abs().max() <= least):
                 return candidate
     raise InputError(
-        f"{encoder.name!r} does not pool its cells by a mean, with or without a layer norm, but by "
-        f"{type(encoder.head).__name__}. EPIC needs such a mean. Use --like nearest, which works with any head."
+        "EPIC needs an encoder that pools by the mean, with or without a layer norm, got "
+        f"{type(encoder.head).__name__} of {encoder.name!r}. Use --like nearest."
     )
 
 
@@ -85,13 +87,12 @@ def _candidates(encoder: Encoder, width: int) -> Iterator[Unpooled]:
 
 
 def cells_of(model: Explainable, features: Tensor) -> Float[Tensor, "b d h w"]:
-    """The cells of pictures; their mean is the pooled vector."""
     with torch.no_grad():
         return unpooled(model.encoder, features)(model.encoder.layout.to_grid(features))
 
 
 class CellMaps:
-    """Cells ``(n, s, d)`` of many pictures in a file in half precision, mapped into memory; deleted with the object."""
+    """Grid cells ``(n, s, d)`` of many pictures in a temporary memory-mapped file."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         path = cache_dir("cells") / f"{secrets.token_hex(8)}.f16"
@@ -104,8 +105,8 @@ class CellMaps:
     def __setitem__(self, index: int, cells: Float[Tensor, "s d"]) -> None:
         if not bool(cells.abs().max() < torch.finfo(torch.float16).max):
             raise InputError(
-                f"Picture {index + 1} has features beyond half precision (65,504). Expected smaller features. Divide "
-                "the last features by a constant."
+                f"Features must be below 65,504 (half precision), but picture {index + 1} exceeds this. Scale the "
+                "features down."
             )
         half = cells.half()
         self._cells[index] = half.numpy()
@@ -118,12 +119,12 @@ class CellMaps:
         return len(self._cells)
 
     def part(self, indices: Sequence[int]) -> CellPart:
-        """Some of the pictures, without a copy."""
+        """Return a view of some of the pictures."""
         return CellPart(self, list(indices))
 
 
 class CellPart:
-    """Some pictures of :class:`CellMaps`, with the same methods."""
+    """A subset of :class:`CellMaps` with the same methods."""
 
     def __init__(self, whole: CellMaps, indices: list[int]) -> None:
         self._whole = whole

@@ -1,4 +1,4 @@
-"""This looks like that, because …: which property of a picture a prototype's activation rests on."""
+"""The influence of picture properties, such as hue or texture, on the similarity to prototypes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from . import reasons
 from .perturbations import PROPERTIES, Changes, EqualChanges, Pixels, picture_change
 
 Maps = Callable[[EncoderOutput], Float[Tensor, "b p h w"]]
-"""What a method of prototypes must offer: the similarity of each prototype to each cell of each picture, larger when
-more alike; a cosine, a channel's activation, a logarithm of a distance. It runs no trunk and no gradient."""
+"""A function from an encoder's output to the similarity of each prototype to each grid cell; larger is more similar."""
 
 View = Picture | One
-"""A picture as the network saw it (a ``Picture``), or a file or pixels still to be read."""
+"""A network input (``Picture``), a file, or an array of pixels."""
 
 
 @dataclass(frozen=True)
 class Influences:
-    """One picture's similarities to ``p`` prototypes, before and after each of ``m`` changes, in the same ``cells``.
+    """The similarities of a picture to ``p`` prototypes, before and after each of ``m`` changes.
 
-    ``change`` is the difference between each copy and the picture, as root mean square over the view, 0…255.
+    Attributes:
+        change: root mean square difference of each changed copy from the picture, 0 to 255.
     """
 
     similarity: Float[Tensor, " p"]
@@ -50,14 +50,14 @@ class Influences:
         cells: Int[Tensor, "p 2"] | None = None,
         follow: bool = False,
     ) -> Influences:
-        """Read the maps of a picture and of its changed copies in one cell per prototype."""
+        """Read the similarities of a picture and its changed copies in one grid cell per prototype."""
         height, width = maps.shape[2:]
         flat = maps.flatten(2)
         if cells is None:
             at = flat[0].argmax(1)
         else:
             if len(cells) and bool(((cells < 0) | (cells >= torch.tensor([height, width]))).any()):
-                raise InputError(f"A cell is outside of {height} × {width}. Give (row, column) counted from 0.")
+                raise InputError(f"cells must be (row, column) within {height} × {width}, counted from 0.")
             at = cells[:, 0] * width + cells[:, 1]
         read = flat.gather(2, at[None, :, None].expand(len(flat), -1, 1))[..., 0]
         after = flat[1:].amax(2) if follow else read[1:]
@@ -65,23 +65,26 @@ class Influences:
 
     @property
     def phi(self) -> Float[Tensor, "p m"]:
-        """The paper's local influence: the similarity lost by the change; negative if the change raised it."""
+        """The local influence of the paper: the similarity lost by the change."""
         return self.similarity[:, None] - self.changed
 
     @property
     def relative(self) -> Float[Tensor, "p m"]:
-        """The same as a fraction of the similarity on the picture; 0 if that is not positive."""
+        """The local influence divided by the similarity, or 0."""
         positive = self.similarity[:, None] > 0
         return torch.where(positive, self.phi / self.similarity[:, None].clamp(min=1e-12), torch.zeros(()))
 
 
 @dataclass(frozen=True)
 class GlobalInfluences:
-    """Similarity-weighted means over ``n_pictures``: the paper's global influence ``phi``, and the same of relative
-    influences.
+    """The similarity-weighted means of local influences over ``n_pictures``.
 
-    ``positive`` is the share of the weight with a positive local influence; a property without influence is near one
-    half. ``similarity`` is the mean of its positive part, and ``change`` that of the pictures' changes.
+    Attributes:
+        phi: the global influence of the paper.
+        relative: the same mean of relative influences.
+        positive: weighted share of pictures with a positive local influence; near 0.5 for a property without influence.
+        similarity: mean similarity, with negative values set to 0.
+        change: mean change of the pictures.
     """
 
     phi: Float[Tensor, "p m"]
@@ -94,14 +97,13 @@ class GlobalInfluences:
 
 
 class Sums:
-    """Running sums for the means, so that nothing of a single picture is kept."""
+    """Running sums of influences."""
 
     def __init__(self) -> None:
         self.n = 0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, one: Influences) -> None:
-        """Add a picture."""
         weight = one.similarity.double().clamp(min=0)
         of_property = {"phi": one.phi, "relative": one.relative, "positive": one.phi > 0}
         parts = {name: weight[:, None] * part for name, part in of_property.items()}
@@ -110,11 +112,8 @@ class Sums:
         self._sums = {k: v + self._sums[k] if k in self._sums else v for k, v in parts.items()}
 
     def means(self, strengths: str) -> GlobalInfluences:
-        """The means from the sums."""
         if not self.n:
-            raise InputError(
-                "No picture was given. Expected at least one. Give the pictures that the prototypes come from."
-            )
+            raise InputError("pictures must contain at least one picture.")
         weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
         total = weight[:, None].clamp(min=1e-12)
@@ -125,7 +124,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Changed:
-    """A picture and its copy for each property, as the network will see them, and how far each copy differs."""
+    """A picture and its changed copies, with the size of each change."""
 
     views: tuple[Pixels, ...]
     change: Float[Tensor, " m"]
@@ -134,23 +133,27 @@ class Changed:
 @reasons.register
 @dataclass(frozen=True)
 class Characteristics:
-    """Measures how much hue, saturation, contrast, brightness, texture and shape matter to prototypes.
+    """The influence of hue, saturation, contrast, brightness, texture and shape on prototypes.
 
-    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863). It changes one property ``m`` of a picture ``x`` and reads
-    the similarity ``g`` to a prototype ``p`` again, in the cell where it was highest before::
+    Nauta, Jutte, Provoost & Seifert 2020 (arXiv 2011.02863):
 
-        local    φ(m, p, x) = g(p, x) − g(p, x_m)                     positive: m matters
-        global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)       over the training pictures
+        local    φ(m, p, x) = g(p, x) − g(p, x_m)
+        global   φ(m, p) = Σ_x g(p, x) φ(m, p, x) / Σ_x g(p, x)
 
-    It follows the authors' code, with their strengths as :class:`~seewhy.prototypes.perturbations.PaperChanges`.
-    It saves no JPEG in between, and negative similarities have no weight in the global mean. The default,
-    :class:`~seewhy.prototypes.perturbations.EqualChanges`, is SeeWhy's: with it properties can be compared.
+    - ``x``: a picture; ``x_m`` is the picture with a changed property ``m``.
+    - ``p``: a prototype.
+    - ``g``: the similarity, read in the grid cell where it is highest on ``x``.
+
+    A positive value means that the property matters. The authors' strengths are
+    :class:`~seewhy.prototypes.perturbations.PaperChanges`; the default is
+    :class:`~seewhy.prototypes.perturbations.EqualChanges`, which makes properties comparable. Differences from the
+    authors' code: no intermediate JPEG, and negative similarities have no weight in the global mean.
 
     Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.
     Range: that of the similarity.
 
     Args:
-        changes: which properties to change, and how strongly.
+        changes: the properties to change and their strengths.
 
     Example:
         >>> Characteristics().changes.name, len(PROPERTIES)
@@ -175,15 +178,16 @@ class Characteristics:
         follow: bool = False,
         batch_size: int = 32,
     ) -> Iterator[Influences]:
-        """The influences on each picture's similarities, in order, with one result per picture.
+        """Yield the influences on each picture's similarities, in order.
 
         Args:
-            encoder: turns pictures into features.
-            maps: the similarity of each prototype in each cell.
+            encoder: the encoder.
+            maps: function to the similarity of each prototype to each grid cell.
             pictures: files, pixels, or views.
-            cells: where to read each prototype, as (row, column); default: the cell where it is highest.
+            cells: grid cell ``(row, column)`` in which each prototype is read; default: where its similarity is
+                highest.
             box: area of the view to change; default: the whole picture, as in the paper.
-            follow: read the changed copies where *they* are highest; the paper does not.
+            follow: whether changed copies are read where their own similarity is highest (paper: ``False``).
             batch_size: pictures per batch.
         """
         per = max(1, batch_size // (len(PROPERTIES) + 1))
@@ -193,7 +197,7 @@ class Characteristics:
                 look = encoder.encode(encoder.pixels([view for one in group for view in one.views]))
                 similarity = maps(look)
             if not similarity.isfinite().all():
-                raise InputError("Similarities to prototypes are not finite on these pictures. Try --engine torch.")
+                raise InputError("The similarities to prototypes are not finite on these pictures. Try --engine torch.")
             for one, read in zip(group, similarity.unflatten(0, (len(group), -1)), strict=True):
                 yield Influences.read(read, one.change, cells, follow)
 
@@ -206,7 +210,7 @@ class Characteristics:
         progress: Progress | None = None,
         batch_size: int = 32,
     ) -> GlobalInfluences:
-        """The similarity-weighted means over pictures, usually the training pictures."""
+        """Return the global influences over pictures, usually those of the training set."""
         sums = Sums()
         total = len(pictures) if isinstance(pictures, Sized) else None
         stream = self.local(encoder, maps, pictures, batch_size=batch_size)
@@ -217,7 +221,7 @@ class Characteristics:
     def _changed(
         self, encoder: Encoder, pictures: Iterable[View], box: FractionBox | None, ahead: int
     ) -> Iterator[Changed]:
-        """Changed copies, made ahead in threads while the engine works."""
+        """Yield changed copies, computed in background threads."""
         source = iter(pictures)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             waiting: list[Future[Changed]] = []
@@ -233,7 +237,6 @@ class Characteristics:
 
 
 def changed(transform: Transform, picture: View, changes: Changes, box: FractionBox | None = None) -> Changed:
-    """The views of a picture and its changed copies. A view has no original any more, so the view itself is changed."""
     if not isinstance(picture, Picture) and not changes.on_view:
         width, height = read_picture(picture, transform).original_size
         longest = getattr(changes, "longest", None)

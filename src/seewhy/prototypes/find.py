@@ -1,4 +1,4 @@
-"""Which way of finding likenesses a classifier offers, and the bank it searches."""
+"""Selection of the prototype method and the bank of a classifier."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .base import Prototypes
 def find_prototypes(
     model: Any, name: str | None = None, place: str | Path | None = None, *, of_place: bool = False
 ) -> tuple[Prototypes, Patches] | None:
-    """The method and its bank; ``None`` if the classifier has neither."""
+    """Return the prototype method and its bank, or ``None`` if the classifier has neither."""
     fitted = by_priority(fitted=True)
     methods = [prototypes[name]] if name is not None else by_priority() if place is None else fitted
     method = methods[0]
     if name is not None and place is not None and not method.fitted_by:
         able = " or ".join(f"--like {known}" for known in prototypes if prototypes[known].fitted_by)
-        raise InputError(f"{name} needs no prototypes, but {str(place)!r} was given. Use {able}, or leave it out.")
+        raise InputError(f"{name} takes no file of prototypes, got {str(place)!r}. Use {able}, or leave it out.")
     for one in methods:
         if (name is not None or one.of_places or not of_place) and (bank := one.bank_for(model, place)) is not None:
             return one(), bank
@@ -34,20 +34,20 @@ def find_prototypes(
         raise InputError(f"{needs} {make}{where}".rstrip())
     if name is not None and method.recipe not in ("", model.recipe):
         raise InputError(
-            f"{name} shows {method.shows}, and this classifier has none. Make one with: seewhy fit DATA --method "
+            f"{name} needs {method.shows}, and this classifier has none. Train one with: seewhy fit DATA --method "
             f"{method.recipe}"
         )
     return None
 
 
 def by_priority(fitted: bool = False) -> list[type[Prototypes]]:
-    """The methods that SeeWhy uses without being named, or only those that are fitted if this is requested."""
+    """Return the methods that need not be named, or only the fitted ones."""
     taken = [m for m in map(prototypes.__getitem__, prototypes) if m.priority and (m.fitted_by or not fitted)]
     return sorted(taken, key=lambda method: -method.priority)
 
 
 def files_of(model: Any, name: str | None = None, place: str | Path | None = None) -> list[Path]:
-    """The files that the evidence is read from, for one method or for all that might be used."""
+    """Return the files from which one method, or all methods, read their evidence."""
     asked = by_priority() if name is None else [prototypes[name]]
     found = (method.file_for(model, place) for method in asked if method.fitted_by)
     return [path for path in found if path is not None]

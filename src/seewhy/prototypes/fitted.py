@@ -1,4 +1,4 @@
-"""Prototypes that are fitted for a classifier: what makes them, and how they are kept."""
+"""Prototypes that are fitted for a classifier, and their files."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ ARCHIVE = TensorArchive(
 
 @dataclass(frozen=True, eq=False)
 class FittedBank(Patches, ABC):
-    """Prototypes that were found in the user's pictures for one classifier, and are kept in a file.
+    """Prototypes that were fitted for a classifier and can be saved.
 
     Class attributes:
-        method: registered name of the method that shows them; the file is named after it.
+        method: registered name of the method, and stem of the file.
 
     Attributes:
-        classifier: digest of the classifier it was made for.
-        measures: the figures of the fit, as JSON.
-        made_from: seal of the pictures and settings of the fit.
+        classifier: digest of the classifier.
+        measures: evaluation of the fit, as JSON.
+        made_from: digest of the pictures and settings of the fit.
     """
 
     method: ClassVar[str]
@@ -54,26 +54,26 @@ class FittedBank(Patches, ABC):
 
     @abstractmethod
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and facts of the subclass, as they are saved."""
+        """Return the tensors and facts of the subclass to save."""
 
     @classmethod
     def given(cls, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The other fields, from the result of :meth:`own`."""
+        """Return the fields of the subclass from the result of :meth:`own`."""
         return {}
 
     @abstractmethod
     def lines(self) -> list[str]:
-        """The results as lines for people; the first one follows the name of the file."""
+        """Return the results as lines of text."""
 
     def spoken(self) -> dict[str, Any]:
-        """The prototypes for people, in the JSON file beside the bank."""
+        """Return the prototypes as readable JSON."""
         return {}
 
     def check(self, model: Explainable) -> None:
-        """Refuse a classifier that the bank does not fit."""
+        """Check that the bank fits a classifier."""
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``METHOD.safetensors``, which holds everything, and ``METHOD.json``, for people."""
+        """Write ``METHOD.safetensors`` and a readable ``METHOD.json``."""
         path = ARCHIVE.check(make_folder(folder) / file_name(self.method))
         own, facts = self.own()
         kept = {name: getattr(self, name) for name in ("owner", "boxes", "pixel_boxes")}
@@ -85,12 +85,12 @@ class FittedBank(Patches, ABC):
 
     @classmethod
     def load(cls, path: str | Path, n_classes: int | None = None) -> Self:
-        """Read the result of :meth:`save`. No code in the file is run."""
+        """Load a bank saved by :meth:`save`, without executing code from the file."""
 
         def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
             if card.get("method", cls.method) != cls.method:
-                raise ValueError(f"they are of {card['method']}, not of {cls.method}")
+                raise ValueError(f"method must be {cls.method}, got {card['method']}")
             wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
             pictures = pictures_of(card["pictures"], tensors["thumbnails"])
             about = {name: card[name] for name in ("classifier", "measures")}
@@ -104,7 +104,7 @@ class FittedBank(Patches, ABC):
 
     @classmethod
     def of(cls, model: Explainable, place: str | Path | None = None) -> Self | None:
-        """The bank that was fitted for a classifier; ``None`` if there is none."""
+        """Load the bank that was fitted for a classifier, or return ``None``."""
         path = find_file(cls.method, model, place)
         if path is None:
             return None
@@ -112,13 +112,13 @@ class FittedBank(Patches, ABC):
         bank: Self = _loaded(cls, path, status.st_mtime_ns, status.st_size, len(model.head.bias))
         if bank.classifier != classifier_digest(model):
             raise InputError(
-                f"{path} was made for another classifier. Make it again with: seewhy fit --task prototypes DATA. Or "
+                f"{path} was fitted for another classifier. Fit it again with: seewhy fit --task prototypes DATA. Or "
                 "use --like nearest."
             )
         try:
             bank.check(model)
         except ValueError as error:
-            raise WeightsError(f"{path} is damaged ({error}). Fit them again.") from error
+            raise WeightsError(f"{path} is damaged ({error}). Fit the prototypes again.") from error
         return bank
 
 
@@ -128,10 +128,10 @@ def _loaded(kind: type[FittedBank], path: Path, _changed: int, _size: int, n_cla
 
 
 class Fitting(ABC):
-    """Makes the bank of one method: a frozen dataclass whose fields ``seewhy fit --task prototypes`` takes."""
+    """Base class of fitting procedures; their fields are options of ``seewhy fit --task prototypes``."""
 
     def seal(self, model: Explainable, pictures: Sequence[tuple[str, int | None]]) -> str:
-        """Seal of all that decides the bank: classifier, settings, and the pictures' bytes and classes."""
+        """Return the digest of classifier, settings, and the pictures' bytes and classes."""
         seal = hashlib.sha256(f"{classifier_digest(model)}|{self}".encode())
         for name, label in pictures:
             seal.update(f"|{file_digest(name)} {label}".encode())
@@ -147,24 +147,22 @@ class Fitting(ABC):
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> FittedBank:
-        """Find the prototypes; The caller sets the bank's ``classifier`` and ``made_from`` if they are empty.
+        """Fit the prototypes.
 
         Args:
             model: the classifier.
-            pictures: file name and class index of each; without a class, SeeWhy uses the classifier's decision.
-            store: where features are kept.
-            checkpoint: where unfinished work is kept, for methods that can continue a stopped run.
+            pictures: file name and class index of each picture; without a class, the classifier's decision is used.
+            store: cache of features.
+            checkpoint: file from which a stopped fit continues, for methods that support it.
             progress: callback for progress, notes and failures.
         """
 
 
 def file_name(method: str) -> str:
-    """The name of the file that holds a method's prototypes."""
     return f"{method}.safetensors"
 
 
 def find_file(method: str, model: Explainable, place: str | Path | None = None) -> Path | None:
-    """The file with a classifier's prototypes; ``None`` if there is none."""
     from . import prototypes
 
     root, name = Path(place) if place is not None else getattr(model, "folder", None), file_name(method)
@@ -178,5 +176,5 @@ def find_file(method: str, model: Explainable, place: str | Path | None = None) 
 
 
 def check_bank(folder: Path, file: str) -> Path:
-    """Return the folder if a bank and the file beside it can be saved there; called before the work begins."""
+    """Check that a bank can be saved in a folder, and return the folder."""
     return ARCHIVE.check(folder / file).parent

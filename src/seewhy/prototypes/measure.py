@@ -1,4 +1,4 @@
-"""How far neighbours can be trusted: by those of held-out pictures; and the verdict on those of a card."""
+"""Reliability of similar patches, measured on held-out pictures."""
 
 from __future__ import annotations
 
@@ -23,20 +23,24 @@ from .bank import Patches
 from .base import Group, Prototypes, Query
 
 WRONG = 0.05
-"""Part of held-out pictures on which a wrong class drawn at random may reach the limit, and"""
+"""Share of held-out pictures on which a wrong class may reach the limit."""
 FAR = 0.05
-"""part of them whose own nearest patches are too far to be like them."""
+"""Share of held-out pictures whose nearest patches count as too far."""
 N_DRAWN = 1000
-"""Wrong classes asked about in all, as far as there are so many; from two to five of each picture."""
+"""Largest number of wrong classes to test, with two to five per picture."""
 LEAST = 10
-"""Pictures of a band."""
+"""Smallest number of pictures in a band."""
 NEVER = 1.01
-"""A part of the neighbours that none has."""
+"""Limit that no share reaches."""
 
 
 class Band(NamedTuple):
-    """Held-out pictures by the share of their neighbours that have the predicted class: ``n`` pictures with a share
-    from ``least`` up to the next band, and how many of them were predicted correctly.
+    """Held-out pictures with a similar share of neighbours of the predicted class.
+
+    Attributes:
+        least: lowest share in the band.
+        n: number of pictures.
+        right: number of right predictions.
     """
 
     least: float
@@ -48,17 +52,19 @@ class Band(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """One-sided 95 % bound of the share decided rightly (Wilson)."""
+        """Wilson's one-sided 95 % lower bound of the accuracy."""
         z, p, n = 1.645, self.right / self.n, self.n
         return (p + z * z / 2 / n - z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)) / (1 + z * z / n)
 
 
 class Trial(NamedTuple):
-    """The neighbours of one held-out picture: the share of them that has the predicted class.
+    """The neighbours of a held-out picture.
 
-    ``similarity`` is that of the nearest neighbour, averaged over regions. ``wrong`` are the shares of the classes that
-    are neither the true nor the predicted one, each explained by its own regions. ``chance`` is the share among the
-    bank's patches.
+    Attributes:
+        share: share of the neighbours that have the predicted class.
+        similarity: similarity of the nearest neighbour, averaged over regions.
+        wrong: same share for random classes that are neither true nor predicted.
+        chance: share of the predicted class in the bank.
     """
 
     share: float
@@ -70,12 +76,14 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class LikenessMeasure:
-    """How far neighbours can be trusted, by ``n`` held-out pictures.
+    """The reliability of neighbours on ``n`` held-out pictures; ``None`` if not measured.
 
-    ``precision`` is the share of neighbours that carry the predicted class, ``chance`` the same for patches drawn at
-    random. A wrong class reaches the share ``limit`` of the neighbours on at most the fraction :data:`WRONG` of the
-    pictures. All pictures except the fraction :data:`FAR` have neighbours as ``near``. ``None`` if these and the bands
-    were not measured.
+    Attributes:
+        precision: share of neighbours that have the predicted class.
+        chance: same share for random patches.
+        limit: share that a wrong class reaches on at most the fraction :data:`WRONG` of the pictures.
+        near: similarity that all but the fraction :data:`FAR` of the pictures reach.
+        bands: accuracy by share of neighbours.
     """
 
     precision: float
@@ -87,7 +95,7 @@ class LikenessMeasure:
 
     @classmethod
     def of(cls, trials: Sequence[Trial]) -> LikenessMeasure | None:
-        """Combine trials into a measure; ``None`` without any."""
+        """Combine trials, or return ``None`` without any."""
         if not trials:
             return None
         part, right, similarity, wrong, chance = zip(*trials, strict=True)
@@ -97,7 +105,7 @@ class LikenessMeasure:
 
     @classmethod
     def restore(cls, facts: Mapping[str, Any] | None) -> LikenessMeasure | None:
-        """Read the result of :meth:`to_json`; raises ``ValueError`` or ``TypeError`` if it does not fit."""
+        """Rebuild a measure from :meth:`to_json`; raise ``ValueError`` or ``TypeError`` for invalid data."""
         if facts is None:
             return None
         found = cls(**{**facts, "bands": tuple(Band(*b) for b in facts.get("bands", ()))})
@@ -111,27 +119,25 @@ class LikenessMeasure:
             or any(not 0 < band.n >= band.right for band in found.bands)
             or (found.limit is not None and (not found.bands or found.near is None))
         ):
-            raise ValueError(f"a likeness that no pictures have, {vars(found)}")
+            raise ValueError(f"the likeness measures are invalid: {vars(found)}")
         return found
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "bands": [list(band) for band in self.bands]}
 
     def band(self, share: float) -> Band:
-        """The held-out pictures with about this share of neighbours of the predicted class."""
         return next((band for band in reversed(self.bands) if share >= band.least), self.bands[0])
 
     def rate(self, band: Band) -> float:
-        """The share of a band that is right, by Laplace's rule with two more pictures, at most half of them right."""
+        """Return the accuracy in a band, smoothed by Laplace's rule."""
         in_all = sum(b.right for b in self.bands) / sum(b.n for b in self.bands)
         return (band.right + 2 * min(0.5, in_all)) / (band.n + 2)
 
 
 def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float = WRONG) -> float:
-    """The smallest share of neighbours, among those of predicted classes, that few wrong classes reach.
+    """Return the smallest share of neighbours that wrong classes rarely reach.
 
-    Few means that the mean over pictures plus one standard error is at most ``part``, so a small number of pictures
-        gives a stricter limit.
+    The mean over pictures plus one standard error is at most ``part``.
 
     Example:
         >>> limit_of([[0.0], [0.25], [0.5], [0.0]], [1.0, 0.5, 0.25, 0.75], part=0.3)
@@ -150,8 +156,7 @@ def limit_of(wrong: Sequence[Sequence[float]], own: Sequence[float], part: float
 
 
 def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int = LEAST) -> tuple[Band, ...]:
-    """Isotonic regression: bands of at least this many pictures, in which more neighbours mean more correct
-    predictions.
+    """Return bands of increasing accuracy by isotonic regression, with at least ``least`` pictures each.
 
     Example:
         >>> [tuple(band) for band in bands_of([0, 0, 0.5, 0.5, 1, 1], [0, 0, 1, 0, 1, 1], least=2)]
@@ -171,20 +176,18 @@ def bands_of(shares_of_class: Sequence[float], right: Sequence[bool], least: int
 
 
 def predicted_share(bank: Patches, groups: Sequence[Group], predicted: int) -> float | None:
-    """The share of these patches that have the predicted class; ``None`` without any."""
+    """Return the share of patches that have the predicted class, or ``None`` without patches."""
     labels = [bank.pictures[int(bank.owner[m.patch])].label for group in groups for m in group.matches]
     return sum(label == predicted for label in labels) / len(labels) if labels else None
 
 
 def nearness(groups: Sequence[Group]) -> float:
-    """The similarity of the nearest neighbour, averaged over the places that have one."""
+    """Return the similarity of the nearest neighbour, averaged over regions."""
     best = [max(m.similarity for m in group.matches) for group in groups if group.matches]
     return sum(best) / len(best) if best else -1.0
 
 
 class Labelled(NamedTuple):
-    """A held-out picture."""
-
     seen: Encoded
     label: int
     decided: int | None = None
@@ -193,14 +196,14 @@ class Labelled(NamedTuple):
 def measure_likeness(
     model: Explainable, method: Prototypes, bank: Patches, held_out: Sequence[Labelled], n_regions: int = 3
 ) -> LikenessMeasure | None:
-    """Search the bank for the regions of each held-out picture, as for a card."""
+    """Measure the reliability of a method's neighbours on held-out pictures."""
     return LikenessMeasure.of(list(trials(model, method, bank, held_out, len(held_out), n_regions)))
 
 
 def trials(
     model: Explainable, method: Prototypes, bank: Patches, held_out: Iterable[Labelled], n: int, n_regions: int = 3
 ) -> Iterator[Trial]:
-    """One trial for each of these pictures that has neighbours; ``n`` is the total number of pictures."""
+    """Yield one trial per held-out picture with neighbours; ``n`` is the number of pictures."""
     n_classes = len(model.head.bias)
     frequency = torch.bincount(bank.labels, minlength=n_classes).float()
     frequency /= frequency.sum()
@@ -228,13 +231,13 @@ def trials(
 
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 BELIEVABLE, PARTLY = 0.9, 0.5
-"""Part of held-out pictures like this one that are right."""
+"""Smallest accuracies of the verdicts believable and partly believable."""
 UNKNOWN = "The picture is unlike anything it knows: these parts are the nearest there are, but not similar."
 
 
 @dataclass(frozen=True)
 class Showing:
-    """The prototypes on a card, before they are judged."""
+    """The prototypes on a card before the verdict."""
 
     model: Any
     bank: Patches
@@ -247,32 +250,32 @@ class Showing:
 
     @property
     def share(self) -> float:
-        """The share of the groups together in all that speaks for the class, 0…1."""
+        """The share of the displayed groups in the evidence, 0 to 1."""
         return sum(group.share for group in self.groups)
 
     @property
     def of_target(self) -> float | None:
-        """The share of the patches shown that have the class explained; ``None`` without any."""
+        """The share of displayed patches of the explained class, or ``None`` without patches."""
         return predicted_share(self.bank, self.groups, self.target)
 
     @property
     def logits(self) -> float:
-        """The contribution of the groups to the class's logit."""
+        """The contribution of the displayed groups to the class's logit."""
         return sum(group.contribution or 0.0 for group in self.groups)
 
     @property
     def logits_in_all(self) -> float:
-        """The sum of all contributions that speak for the class."""
+        """The sum of all positive contributions to the class's logit."""
         return self.logits / self.share if self.share else 0.0
 
     @property
     def matters(self) -> bool:
-        """Whether hiding the places costs more than hiding others; true if this was not measured."""
+        """Whether hiding the regions has more effect than hiding others; true if not measured."""
         return self.deletion is None or self.deletion.matters
 
     @property
     def hidden(self) -> str:
-        """The effect of hiding the places, as a sentence that begins with a space; empty if it was not measured."""
+        """The effect of hiding the regions, as a sentence; empty if not measured."""
         if self.deletion is None:
             return ""
         d = self.deletion
@@ -286,7 +289,7 @@ class Showing:
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:
-        """The evidence, with its verdict and the figure behind it; ``more`` are further fields of it."""
+        """Return the evidence with a verdict; ``more`` are further fields."""
         if self.subject.unknown:
             verdict = replace(verdict, level="do not rely", sentence=UNKNOWN)
         precision, chance = (None, None) if measure is None else (measure.precision, measure.chance)
@@ -304,7 +307,7 @@ class Showing:
 
 
 def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
-    """Judge by how many neighbours have the class explained, and how often held-out pictures with as many are right."""
+    """Return the evidence with a verdict based on held-out pictures with a similar share."""
     of_class = showing.subject.regions_are_of_class or all(g.whole for g in showing.groups)
     measure = showing.model.likeness
     here, found = showing.of_target, None
@@ -316,7 +319,6 @@ def judge_neighbours(method: Prototypes, showing: Showing) -> Like:
 
 
 def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None) -> Verdict:
-    """The verdict of :func:`judge_neighbours`, with its rule as a text."""
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
@@ -346,7 +348,7 @@ def _share_said(share: float, label: str) -> str:
 
 
 def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
-    """What speaks against, or how often such pictures are right."""
+    """Return a caveat, or the accuracy on similar held-out pictures."""
     if not found.reaches:
         return ", which a wrong class often reaches too"
     if showing.subject.label != showing.subject.decision:
@@ -358,7 +360,7 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
-    """Say how many of the ``"patches"``, say, have the class, how many a wrong one, and how often it is right."""
+    """Return the share of the class among the neighbours in words."""
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:

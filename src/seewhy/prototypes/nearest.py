@@ -1,4 +1,4 @@
-"""Nearest patches: the plainest *this looks like that*."""
+"""Nearest patches as prototypes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .bank import PatchBank, Patches, patch_vector, patch_vectors
 from .base import Group, Match, Prototypes, Query
 
 FIRST = 8
-"""Patches that are sorted first for each that is shown; pictures with several, and copies, are passed over."""
+"""Candidates to sort per displayed patch."""
 
 
 @prototypes.register
 @dataclass(frozen=True)
 class NearestPatches(Prototypes):
-    """For each region of a picture, the most similar patches of your pictures, of any class.
+    """The most similar patches of your pictures for each region of a picture.
 
-    Similarity is the cosine of the features around the cells (:func:`seewhy.prototypes.bank.patch_vector`).
+    The similarity is the cosine of :func:`seewhy.prototypes.bank.patch_vector`.
 
     Args:
-        n_neighbours: patches per region.
-        duplicate: pooled cosine from which two pictures count as one; near-copies of the query, or of a picture
-            already shown, are skipped.
+        n_neighbours: number of patches per region.
+        duplicate: pooled cosine above which pictures are duplicates; duplicates of the query or of displayed pictures
+            are skipped.
     """
 
     name = "nearest"
@@ -63,13 +63,13 @@ class NearestPatches(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """The cosine of each cell and its neighbours with each patch, -1…1."""
+        """Return the cosine of each grid cell with each patch, -1 to 1."""
         vectors = patch_vectors(model.encoder.layout.to_grid(look.features))
         return torch.einsum("pc,bchw->bphw", patches(bank).vectors[which], vectors)
 
 
 def _descending(values: Float[Tensor, " n"], first: int) -> Iterator[int]:
-    """Their places, the largest first, ties in order; no more than ``first`` are sorted unless more are asked for."""
+    """Yield indices in descending order of value, sorting only ``first`` of them at first."""
     if first < len(values):
         most = (values >= values.topk(first).values[-1]).nonzero()[:, 0]
         yield from most[values[most].argsort(descending=True, stable=True)].tolist()
@@ -79,7 +79,6 @@ def _descending(values: Float[Tensor, " n"], first: int) -> Iterator[int]:
 
 
 def patches(bank: Patches) -> PatchBank:
-    """The bank, if it holds patches; a bank of another method is a programming error."""
     if not isinstance(bank, PatchBank):
         raise TypeError(f"nearest needs a PatchBank, not {type(bank).__name__}")
     return bank

@@ -1,4 +1,4 @@
-"""Six changed copies of a picture, one property at a time: hue, saturation, contrast, brightness, texture, shape."""
+"""Changes of hue, saturation, contrast, brightness, texture and shape of a picture."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 from ..errors import InputError
 
 PROPERTIES = ("hue", "saturation", "contrast", "brightness", "texture", "shape")
-"""What can be changed, in the order of every result."""
+"""Names of the properties, in the order of all results."""
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
-    """Change hue, saturation, contrast or brightness as the authors' colour jitter does, on the same 8-bit picture.
+    """Change hue, saturation, contrast or brightness as the authors' colour jitter does.
 
-    The hue turns by ``amount`` of the colour circle, −0.5…0.5. For the other properties, ``amount`` is the weight of
-    the picture; the rest is its grey version, the mean of that, or black.
+    For hue, ``amount`` is the rotation as a fraction of the colour circle, −0.5 to 0.5. Otherwise it is the weight of
+    the picture in a blend with its grey version (saturation), its mean (contrast), or black (brightness).
     """
     from torchvision.transforms import functional
 
@@ -32,10 +32,7 @@ def coloured(picture: Pixels, name: str, amount: float) -> Pixels:
 
 
 def warp(picture: Pixels, amplitude: float = 4.0, frequency: float = 0.05) -> Pixels:
-    """Roll row ``i`` to the right, then column ``i`` downwards, by ``int(amplitude · sin(π · frequency · i))`` pixels.
-
-    No pixel is lost: what leaves on one side comes in on the other. The period is ``2 / frequency`` pixels.
-    """
+    """Roll row ``i`` right and then column ``i`` down by ``int(amplitude · sin(π · frequency · i))`` pixels."""
     (height, width), rows, columns = picture.shape[:2], *map(np.arange, picture.shape[:2])
     across, down = (np.trunc(amplitude * np.sin(np.pi * i * frequency)).astype(np.int64) for i in (rows, columns))
     rolled = picture[rows[:, None], (columns[None] - across[:, None]) % width]
@@ -43,7 +40,7 @@ def warp(picture: Pixels, amplitude: float = 4.0, frequency: float = 0.05) -> Pi
 
 
 def picture_change(before: Pixels, after: Pixels) -> float:
-    """The root mean squared difference over all pixels and channels, 0…255."""
+    """Return the root mean squared difference over all pixels and channels, 0 to 255."""
     return float(np.sqrt(np.square(before.astype(np.float32) - after).mean()))
 
 
@@ -54,12 +51,17 @@ _Channels = Float32[np.ndarray, "c h w"]
 
 
 def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: int = 21) -> Pixels:
-    """Remove texture by non-local means: each pixel becomes the mean of the surrounding pixels with similar patches.
+    """Remove texture by non-local means (Buades, Coll & Morel 2005).
 
-    Buades, Coll & Morel 2005. A pixel at distance ``d²``, the mean over the patch of the squared differences summed
-    over ``C`` channels, weighs ``exp(−d² / (C · strength²))``. As in OpenCV's ``fastNlMeansDenoisingColored``, which
-    the authors call, lightness and colour have separate weights, in CIE Lab of the pixel values taken as linear. Unlike
-    there, Lab is not rounded and no weight is dropped (``tests/golden/characteristics.json`` has the differences).
+    Each pixel becomes a weighted mean of the pixels around it:
+
+        weight = exp(−d² / (C · strength²))
+
+    - ``d²``: the squared difference of the two patches, summed over channels and averaged over the patch.
+    - ``C``: the number of channels.
+
+    As in OpenCV's ``fastNlMeansDenoisingColored``, lightness and colour have separate weights in CIE Lab. Unlike
+    OpenCV, Lab is not rounded and small weights are not dropped.
 
     Example:
         >>> flat = np.full((8, 8, 3), 90, np.uint8)
@@ -72,7 +74,7 @@ def denoise(picture: Pixels, strength: float = 4.0, *, patch: int = 7, search: i
 
 
 def non_local_mean(channels: _Channels, strength: float, patch: int = 7, search: int = 21) -> _Channels:
-    """The weighted means, with mirrored borders. Each pair of pixels is compared once for both."""
+    """Compute non-local means with mirrored borders."""
     n_channels, height, width = channels.shape
     reach, half = search // 2, patch // 2
     wide = np.pad(channels, ((0, 0), (reach + half,) * 2, (reach + half,) * 2), mode="reflect")
@@ -104,7 +106,6 @@ def non_local_mean(channels: _Channels, strength: float, patch: int = 7, search:
 
 
 def _box_sum(values: Float32[np.ndarray, "h w"], side: int) -> Float32[np.ndarray, "h w"]:
-    """Sums over ``side`` × ``side`` windows, adding runs of 1, 2, 4, … pixels to each other."""
     for _ in range(2):
         length = len(values) - side + 1
         run, size, at, left = values, 1, 0, side
@@ -121,7 +122,7 @@ def _box_sum(values: Float32[np.ndarray, "h w"], side: int) -> Float32[np.ndarra
 
 
 def _to_lab(picture: Pixels) -> _Channels:
-    """Lab in the units of 8 bits: L is 0…255; a and b are in CIE units."""
+    """Convert to CIE Lab with L scaled to 0…255."""
     x, y, z = (
         np.einsum("ij,hwj->ihw", _TO_XYZ.astype(np.float32), picture / np.float32(255))
         / _WHITE.astype(np.float32)[:, None, None]
@@ -141,12 +142,12 @@ def _from_lab(lab: _Channels) -> Pixels:
 
 
 class Changes(ABC):
-    """How strongly each property is changed.
+    """Base class of strengths of the changes.
 
     Class attributes:
-        name: its name on the command line.
-        commensurable: whether the influences of two properties may be compared.
-        on_view: whether to change the network's own view, or the picture before it is resized to it.
+        name: name on the command line.
+        commensurable: whether influences of different properties can be compared.
+        on_view: whether the network's input is changed, instead of the picture before resizing.
     """
 
     name: ClassVar[str]
@@ -154,29 +155,28 @@ class Changes(ABC):
     on_view: ClassVar[bool]
 
     def __call__(self, picture: Pixels) -> tuple[Pixels, ...]:
-        """One changed copy for each of :data:`PROPERTIES`, of the picture's size."""
+        """Return a changed copy for each of :data:`PROPERTIES`."""
         return tuple(self.change(picture, name) for name in PROPERTIES)
 
     @abstractmethod
     def change(self, picture: Pixels, name: str) -> Pixels:
-        """The picture with one property changed."""
+        """Return the picture with one property changed."""
 
 
 @dataclass(frozen=True)
 class PaperChanges(Changes):
-    """The authors' fixed strengths, on the picture before it is resized. They are not commensurable.
+    """The authors' fixed strengths on the picture before resizing.
 
     Args:
-        hue: turn of the colour circle, as a fraction.
-        saturation: factor.
-        contrast: factor.
-        brightness: factor; in the authors' code, not in the paper.
+        hue: rotation of the colour circle, as a fraction.
+        saturation: saturation factor.
+        contrast: contrast factor.
+        brightness: brightness factor; from the authors' code, not the paper.
         texture: ``h`` of the non-local means.
         amplitude: amplitude of the warp, in pixels of the picture.
         frequency: frequency of the warp, whose period is ``2 / frequency`` pixels.
-        longest: side in pixels to which a larger picture is reduced first; default: the side of the largest CUB
-            pictures, for which the strengths were chosen. On a photograph of 4,000 pixels a warp of 4 pixels is
-            invisible. ``None`` reduces no picture.
+        longest: side in pixels to which a larger picture is first reduced; default: the largest side in CUB, for which
+            the strengths were chosen. ``None`` reduces no picture.
     """
 
     name: ClassVar[str] = "paper"
@@ -202,17 +202,16 @@ class PaperChanges(Changes):
 
 @dataclass(frozen=True)
 class EqualChanges(Changes):
-    """Each property changed until the view differs by the same amount, so that influences may be compared. Ours.
+    """Strengths with which all properties change the view by the same amount.
 
-    The change is the root mean squared difference of the view (:func:`picture_change`). A property that the picture
-    hardly has is changed as far as possible: a grey picture has no hue to turn.
+    The amount is :func:`picture_change`. A property that cannot change the picture enough is changed as far as
+    possible.
 
     Args:
-        level: the change aimed at, 0…255. The paper's strengths change the views of grocery photographs by 4
-            (texture), 11 (saturation) and 24 to 35 (the others); nearly all have 8 of every property to lose.
-        texture: ``h`` of the non-local means; their result is blended in as far as needed.
-        search: side of their search window, smaller than the paper's 21 to take a third of the time.
-        period: period of the warp, in heights of the view; default: the paper's 40 pixels on a view of 224.
+        level: amount of change, 0 to 255.
+        texture: ``h`` of the non-local means, whose result is blended with the picture.
+        search: side of their search window; smaller than the paper's 21, for a third of the time.
+        period: period of the warp, as a fraction of the view's height; default: the paper's 40 pixels of 224.
     """
 
     name: ClassVar[str] = "calibrated"
@@ -236,14 +235,14 @@ class EqualChanges(Changes):
 
 
 def _blend(picture: Pixels, without: Pixels, level: float) -> Pixels:
-    """As far from the picture towards the one without the property as the level asks, at most all the way."""
+    """Blend a picture with its changed copy to reach the level, if possible."""
     whole = picture_change(picture, without)
     part = min(1.0, level / whole) if whole else 0.0
     return np.rint(picture + part * (without.astype(np.float32) - picture)).astype(np.uint8)
 
 
 def _search(picture: Pixels, change: Callable[[float], Pixels], most: float, level: float) -> Pixels:
-    """The strength up to ``most`` at which the change reaches the level, by halving."""
+    """Return the change at the smallest strength that reaches the level, by bisection."""
     low, high = 0.0, most
     if picture_change(picture, change(high)) <= level:
         return change(high)
@@ -254,8 +253,7 @@ def _search(picture: Pixels, change: Callable[[float], Pixels], most: float, lev
 
 
 def find_changes(name: str) -> Changes:
-    """Strengths by name."""
     known: dict[str, type[Changes]] = {kind.name: kind for kind in (EqualChanges, PaperChanges)}
     if name not in known:
-        raise InputError(f"The strengths are {name!r}. Expected calibrated or paper. Choose one of them.")
+        raise InputError(f"strengths must be 'calibrated' or 'paper', got {name!r}.")
     return known[name]()

@@ -1,4 +1,4 @@
-"""The pictures that voted: what a classifier of nearest neighbours really decides by."""
+"""Pictures that vote in a nearest-neighbour classifier."""
 
 from __future__ import annotations
 
@@ -32,28 +32,26 @@ RULE = (
     f"{STRANGER}"
 )
 EQUAL = 2e-3
-"""Cosines that differ by less are equal: a bank is kept in half precision."""
+"""Difference of cosines below which they are equal in half precision."""
 
 
 @prototypes.register
 @dataclass(frozen=True)
 class Voters(Prototypes):
-    """The pictures that voted, class by class, each with its similarity and its share of the vote.
+    """The pictures that vote in a nearest-neighbour classifier, with their share of the vote.
 
-    For a classifier whose decision *is* a vote of your pictures
-    (:class:`~seewhy.classifiers.neighbours.Neighbours`): nothing is searched, so a picture that is itself among those
-    fitted on is shown voting for itself. With ``s_i`` the cosine of two whole pictures divided by the temperature::
+        share_i = exp(s_i) / Σ_j exp(s_j)
 
-        share_i = exp(s_i) / Σ_j exp(s_j) over the pictures that vote; a picture's crops count with it
+    - ``s_i``: the cosine of the picture with voter ``i``, divided by the temperature; crops of a voter are added up.
 
-    The marked places are no part of the vote. On the picture it is the cell nearest to the patches of the class's
-    voters, each weighed by its share; on each voter, the patch nearest to that cell. A voter without patches cannot be
-    shown; its share is in the remainder. Range of a share: 0…1.
+    This method is for :class:`~seewhy.classifiers.neighbours.Neighbours`. A training picture votes for itself. The
+    marked regions, which are the most similar patches, do not influence the vote. Voters without patches are not
+    displayed.
 
     Args:
-        n_classes: classes to show, those with the largest shares; the explained class is always shown.
-        n_pictures: voters per class.
-        least: smallest share to show.
+        n_classes: number of displayed classes, largest share first; the explained class is always displayed.
+        n_pictures: number of voters per class.
+        least: smallest displayed share, 0 to 1.
     """
 
     name = "voters"
@@ -96,7 +94,7 @@ class Voters(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """The cosine between the picture and each patch's picture, -1…1: the vote, the same in every cell."""
+        """Return the cosine of the picture with each patch's picture, -1 to 1."""
         votes, height, width = _votes(model.head), *model.encoder.layout.to_grid(look.features).shape[2:]
         cosine = scores_of(model.head, look.pooled) / model.head.weight.norm(dim=1)
         names = [bank.pictures[owner].name for owner in bank.owner[which].tolist()]
@@ -107,7 +105,7 @@ class Voters(Prototypes):
         return likeness[:, :, None, None].expand(-1, -1, height, width)
 
     def judge(self, showing: Showing) -> Like:
-        """Judge with the decision that the classifier would make without the voters for the class."""
+        """Return the evidence with a verdict based on the decision without the voters of the class."""
         bank, model = showing.bank, showing.model
         names = {bank.pictures[int(bank.owner[m.patch])].name for g in showing.groups for m in g.matches}
         votes, scores = _votes(model.head), scores_of(model.head, showing.look.pooled)
@@ -123,14 +121,13 @@ class Voters(Prototypes):
 
 
 def _votes(head: Head) -> Votes:
-    """How a classifier's pictures vote; one whose pictures do not is a programming error."""
     if not isinstance(head.votes, Votes):
         raise TypeError("voters needs a classifier whose pictures vote")
     return head.votes
 
 
 def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_voters: int) -> Verdict:
-    """Judge by the share of the vote that the ``n`` pictures shown have, and by the effect of removing them."""
+    """Return the verdict from the share of the displayed pictures and the effect of removing them."""
     label, part = showing.model.classes[showing.target], showing.share
     shown = f"The {n} pictures shown have" if n > 1 else "This picture has"
     said = f"{shown} {percent(part, ' ')} of the vote"
@@ -155,12 +152,11 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
 
 
 def scores_of(head: Head, pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b n"]:
-    """The weight of each picture in the vote: its cosine with these pictures, divided by the temperature."""
+    """Return the cosine with each voter, divided by the temperature."""
     return head.feature(pooled) @ head.weight.T
 
 
 def _group(bank: PatchBank, cells: Float[Tensor, "c h w"], voters: Sequence[tuple[int, float, float]]) -> Group:
-    """One class: its voters as (picture, share, cosine)."""
     near, owned = [], []
     for picture, _, _ in voters:
         mine = (bank.owner == picture).nonzero()[:, 0]
@@ -176,20 +172,16 @@ def _group(bank: PatchBank, cells: Float[Tensor, "c h w"], voters: Sequence[tupl
 
 
 def _first_best(values: Float[Tensor, " n"]) -> int:
-    """The first of those that are as good as the best, which saving in half precision must not shuffle.
-
-    Patches of a picture come with those first that speak most for its class.
-    """
+    """Return the first index whose value equals the maximum in half precision."""
     return int((values >= values.max() - EQUAL).nonzero()[0])
 
 
 def measure_removal(
     head: Head, pooled: Float[Tensor, "n p"], n_pictures: int = Voters.n_pictures, seed: int = 0
 ) -> dict[str, float | int]:
-    """Count the held-out pictures whose decision depends on the voters that a card would show.
+    """Count the held-out decisions that change without the voters on the card.
 
-    Those that vote for the decision, ``n_pictures`` at most, lose their vote, and it is decided again; beside it, as
-    many drawn at random among all that voted lose theirs.
+    As a control, the same number of random voters is removed.
     """
     votes, draw = _votes(head), torch.Generator().manual_seed(seed)
     changed = {"changed": 0, "changed_random": 0}

@@ -1,1 +1,1 @@
-"""When to trust a decision: how probable it is, which classes are possible, and whether the picture shows any."""
+"""Reliability of decisions: calibrated probabilities, conformal sets and detection of unknown classes."""

@@ -1,4 +1,4 @@
-"""Trust: what held-out pictures say about decisions, applied to a new one."""
+"""Reliability of decisions, measured on held-out pictures."""
 
 from __future__ import annotations
 
@@ -17,29 +17,34 @@ from .strangeness import Gaussian, Inputs, Strangeness
 
 VERSION = 3
 KEPT = 0.95
-"""Part of held-out pictures of the classes that are not called unlike anything it knows."""
+"""Share of held-out pictures that are accepted as known."""
 FAMILIAR, TYPICAL = 0.8, 0.67
-"""Parts of held-out pictures that are familiar enough and, less a standard error, typical enough of their class to be
-called sure if all else allows."""
+"""Quantiles of strangeness and of atypicality among held-out pictures, above which no decision is called sure."""
 LEVEL = 0.9
-"""How often the true class is promised to be in the set, unless another is asked for."""
+"""Default coverage of conformal sets."""
 LEAST = 1e-6
 N_COUNTED = 10
-"""Held-out pictures that a probability's lower limit is counted on, at least."""
+"""Smallest number of held-out pictures behind a probability's lower bound."""
 MIN_PER_CLASS = 50
-"""Pictures a class needs for a line of its own: with fewer, that line is a draw of which pictures were held out (its
-coverage has a standard deviation of 4 points with 50, of 7 with 20)."""
+"""Smallest number of held-out pictures for a class's own threshold; with 50, the standard deviation of its coverage is
+4 percentage points.
+"""
 PRIOR = 1.0
-"""Of the squared slopes, in pictures: without it, signs that part right from wrong perfectly have no finite slope."""
+"""Weight of the prior on squared slopes, in pictures."""
 N_DRAWS = 200
 
 
 @dataclass(frozen=True)
 class ConformalLines:
-    """Split conformal prediction (Vovk, Gammerman & Shafer 2005; by class: section 4.5), from scores ``0…1`` of
-    held-out pictures: one minus the probability of the true class (LAC: Sadinle, Lei & Wasserman 2019,
-    arXiv:1609.00451), 0 if that is the predicted class. ``doubtful`` are decisions whose probability of being right is
-    below the level.
+    """Split conformal prediction sets (Vovk, Gammerman & Shafer 2005; per class: section 4.5).
+
+    Args:
+        scores: nonconformity scores of held-out pictures, 0 to 1: one minus the probability of the true class (LAC:
+            Sadinle, Lei & Wasserman 2019, arXiv:1609.00451), or 0 if the decision is right.
+        labels: true classes.
+        n_classes: number of classes.
+        doubtful: whether the probability of a right decision is below the level.
+        min_per_class: smallest number of held-out pictures for a class's own threshold.
     """
 
     scores: Float[Tensor, " n"]
@@ -49,10 +54,9 @@ class ConformalLines:
     min_per_class: int = MIN_PER_CLASS
 
     def lines(self, level: float) -> Float[Tensor, "2 k"]:
-        """The score up to which a class is in the set, separately for decisions that are not doubtful and for doubtful
-        ones: sets that keep the promise only on average would break it where it matters. Classes with enough pictures
-        have a line of their own. The others share a line from all of their pictures or, if these are too few, from all
-        pictures.
+        """Return the thresholds of each class, for confident and for doubtful decisions separately.
+
+        Classes with few pictures share a threshold.
         """
         if self.doubtful is None:
             return self._by_class(self.scores, self.labels, level).expand(2, -1)
@@ -73,25 +77,27 @@ class ConformalLines:
     def sets(
         self, probabilities: Float[Tensor, "b k"], decided: Int[Tensor, " b"], level: float, doubtful: Any = None
     ) -> Bool[Tensor, "b k"]:
-        """The classes in the set; the predicted class always is."""
+        """Return which classes are in the conformal set, always including the predicted class."""
         row = torch.zeros(len(decided), dtype=torch.long) if doubtful is None else doubtful.long()
         inside = 1 - probabilities <= self.lines(level)[row] + 1e-6
         return inside.scatter(1, decided[:, None], True)
 
 
 def quantile(scores: Float[Tensor, " n"], level: float) -> float:
-    """The ⌈(n + 1) level⌉-th smallest score. A new score of the same kind does not exceed it with that probability; 1
-    if there are too few scores for any promise.
-    """
+    """Return the ⌈(n + 1) level⌉-th smallest score, or 1 if there are too few scores."""
     rank = math.ceil((len(scores) + 1) * level - 1e-9)
     return 1.0 if rank > len(scores) else float(scores.sort().values[rank - 1])
 
 
 @dataclass(frozen=True)
 class Monotone:
-    """``sigmoid(slopes · (signs − mean) / deviation + level)``: a logistic model whose slopes are 0 or more.
+    """Logistic regression with slopes of at least 0.
 
-    The last of the ``slopes`` is the level; ``drawn`` are the slopes of fits to groups resampled with replacement.
+        p = sigmoid(slopes · (signs − mean) / deviation + level)
+
+    - ``signs``: the inputs; ``mean`` and ``deviation`` standardise them.
+    - ``level``: the intercept, which is the last of ``slopes``.
+    - ``drawn``: the slopes of bootstrap fits to resampled groups.
     """
 
     mean: Float[Tensor, " s"]
@@ -103,7 +109,7 @@ class Monotone:
     def fit(
         cls, signs: Float[Tensor, "n s"], true: Bool[Tensor, " n"], groups: Int[Tensor, " n"], seed: int = 0
     ) -> Monotone:
-        """Fit by maximum likelihood; signs that would count in the wrong direction are left out."""
+        """Fit by maximum likelihood, without inputs whose slope would be negative."""
         mean, deviation = signs.mean(0), signs.std(0, correction=0).clamp(min=1e-6)
         x = torch.cat([(signs - mean) / deviation, torch.ones(len(signs), 1)], 1).double()
         y = true.double()
@@ -124,18 +130,16 @@ class Monotone:
         return cls(mean, deviation, slopes.float(), drawn.float())
 
     def margin(self, signs: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
-        """The log odds of being true."""
         return ((signs - self.mean) / self.deviation) @ self.slopes[:-1] + self.slopes[-1]
 
     def interval(self, signs: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """The range of 95 % of the probabilities when the groups are resampled."""
         margins = ((signs - self.mean) / self.deviation) @ self.drawn[:, :-1].T + self.drawn[:, -1]
         low, high = margins.sigmoid().quantile(torch.tensor([0.025, 0.975]), dim=1)
         return low, high
 
 
 def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tensor, "r n"]) -> Float[Tensor, "r t"]:
-    """One fit a row of weights, all at once; the level has no prior but a faint one."""
+    """Fit one regression per row of weights by Newton's method."""
     t = x.shape[1]
     prior = torch.full((t,), PRIOR, dtype=torch.double)
     prior[-1] = 1e-3
@@ -154,9 +158,7 @@ def _newton(x: Float[Tensor, "n t"], y: Float[Tensor, " n"], weight: Float[Tenso
 
 @dataclass(frozen=True)
 class Signs:
-    """The predicted class, its log odds by the classifier and by the second opinion, and the probabilities of all
-    classes with equal weight for both opinions.
-    """
+    """The predicted class, its log odds by two classifiers, and their pooled probabilities."""
 
     decided: Int[Tensor, " b"]
     signs: Float[Tensor, "b 2"]
@@ -164,7 +166,7 @@ class Signs:
 
     @classmethod
     def of(cls, gaussian: Gaussian, inputs: Inputs, temperature: float, sharpness: float) -> Signs:
-        """Signs from a classifier's logits and a second opinion, whose logits are multiplied by ``temperature``."""
+        """Compute the log odds of the decision by a classifier and by a Gaussian classifier."""
         decided = inputs.logits.argmax(1)
         mine = inputs.logits.log_softmax(1)
         second = (gaussian.logits(inputs.features) * temperature).log_softmax(1)
@@ -176,9 +178,11 @@ class Signs:
 
 @dataclass(frozen=True)
 class HeldOutSigns:
-    """Measurements on held-out pictures. ``score`` is that of :class:`ConformalLines`. ``rivals`` are the pooled
-    probabilities of the most probable other classes. ``strangeness`` and ``unusual`` come from scores fitted without
-    the picture's fold.
+    """Measurements on held-out pictures, cross-fitted by fold.
+
+    Attributes:
+        score: the nonconformity score of :class:`ConformalLines`.
+        rivals: pooled probabilities of the most probable other classes.
     """
 
     labels: Int[Tensor, " n"]
@@ -193,11 +197,18 @@ class HeldOutSigns:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The judgement of a batch: conformal sets with the probabilities that order them, and the probability of being
-    right with its 95 % interval (also on another day).
+    """The reliability of a batch of decisions.
 
-    ``fit`` is the share of held-out pictures that are at least as strange, ``unusual`` how unusual the picture is for
-    its class. ``sure`` and ``unknown`` say whether decisions are sure and pictures are unknown.
+    Attributes:
+        sets: conformal sets.
+        order: probabilities by which the classes of a set are sorted.
+        probability: probability that the decision is right.
+        low: lower bound of the 95 % interval of the probability, also for another day.
+        high: upper bound of the same interval.
+        fit: share of held-out pictures that are at least as strange.
+        unusual: atypicality of the picture for its predicted class.
+        sure: whether the decision is sure.
+        unknown: whether the picture is rejected as unknown.
     """
 
     sets: Bool[Tensor, "b k"]
@@ -212,15 +223,20 @@ class Judgement:
 
     @property
     def doubt(self) -> Float[Tensor, " b"]:
-        """As :attr:`seewhy.explanation.prediction.Decision.doubt`."""
+        """The value of :attr:`seewhy.explanation.prediction.Decision.doubt`."""
         return torch.where(self.unknown, 2 - self.fit, 1 - self.probability)
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Results of :func:`~seewhy.trust.measure.measure_trust`. ``temperature`` multiplies the logits of the second
-    opinion, ``sharpness`` the pooled log probabilities. ``right`` turns log odds into the probability of being
-    right, which may shift by ``shift`` on another day."""
+    """The reliability model of a classifier, from :func:`~seewhy.trust.measure.measure_trust`.
+
+    Attributes:
+        temperature: factor on the logits of the Gaussian classifier.
+        sharpness: factor on the pooled log probabilities.
+        right: calibration from log odds to the probability of a right decision.
+        shift: lowest and highest shift of this probability on another day.
+    """
 
     strangeness: Strangeness
     temperature: float
@@ -232,7 +248,6 @@ class Trust:
 
     @property
     def gaussian(self) -> Gaussian:
-        """The second opinion (see :class:`~seewhy.trust.strangeness.Gaussian`)."""
         return self.strangeness.gaussian
 
     @cached_property
@@ -241,12 +256,12 @@ class Trust:
 
     @cached_property
     def line(self) -> float:
-        """The strangeness above which a picture is called unlike anything the classifier knows."""
+        """The strangeness above which a picture is rejected as unknown."""
         return float(self.held.strangeness.quantile(KEPT))
 
     @cached_property
     def _limits(self) -> tuple[float, float]:
-        """How strange a picture may be, and how unusual for its class, to be called sure."""
+        """The largest strangeness and atypicality of a sure decision."""
         error = math.sqrt(TYPICAL * (1 - TYPICAL) / len(self.held.unusual))
         strange, unusual = self.held.strangeness.quantile(FAMILIAR), self.held.unusual.quantile(TYPICAL - error)
         return float(strange), float(unusual)
@@ -272,10 +287,7 @@ class Trust:
         return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
 
     def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Wilson's lower limit (95 %) on the held-out pictures that are at least as sure, or on the ``N_COUNTED``
-        surest. A model fitted on few pictures, all of them right, would give narrower intervals than so few pictures
-        justify.
-        """
+        """Return Wilson's lower 95 % bound from held-out decisions with the same or a higher probability."""
         order = self.held.probability.argsort(descending=True)
         right = self.held.right[order].double().cumsum(0)
         surer = torch.searchsorted(-self.held.probability[order], -probability.contiguous(), right=True)
@@ -285,7 +297,7 @@ class Trust:
         return ((part + z * z / (2 * n) - spread) / (1 + z * z / n)).float()
 
     def sure_held_out(self, level: float = LEVEL) -> tuple[int, float | None]:
-        """The number of held-out pictures that would be called sure, and the share of them that were right."""
+        """Return the number and the accuracy of sure held-out decisions."""
         lines = self.conformal(level).lines(level)[0]  # those that can be sure are not doubtful
         alone = (1 - self.held.rivals > lines[self.held.rival_classes] + 1e-6).all(1)
         sure = alone & (self.held.probability >= level) & self._familiar(self.held.strangeness, self.held.unusual)
@@ -293,12 +305,11 @@ class Trust:
         return n, float(self.held.right[sure].float().mean()) if n else None
 
     def facts(self) -> dict[str, Any]:
-        """The values that are no tensors, for the card of a saved classifier."""
         plain = {"temperature": self.temperature, "sharpness": self.sharpness, "shift": list(self.shift)}
         return {"version": VERSION, **plain, "unknowns": vars(self.unknowns)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors except the features of the measured pictures, which a classifier keeps."""
+        """Return all tensors except the features of the measured pictures."""
         own = {"held": self.held, "gaussian": self.gaussian, "right": self.right, "strangeness": self.strangeness}
         found = {key: tensor for name, part in own.items() for key, tensor in tensors_of(part, f"{name}.").items()}
         del found["strangeness.bank"]
@@ -308,9 +319,9 @@ class Trust:
     def restore(
         cls, facts: dict[str, Any], tensors: dict[str, Tensor], bank: Float[Tensor, "n d"], n_classes: int
     ) -> Trust:
-        """Rebuild it from :meth:`facts`, :meth:`tensors`, and the features of the pictures it was measured on."""
+        """Rebuild the model from :meth:`facts`, :meth:`tensors` and the features of the measured pictures."""
         if facts["version"] != VERSION:
-            raise ValueError(f"its measures of trust have version {facts['version']!r}, and {VERSION} is read")
+            raise ValueError(f"version of the trust measures must be {VERSION}, got {facts['version']!r}")
         sizes = {"k": n_classes, "d": bank.shape[1]}
         gaussian = rebuilt(Gaussian, tensors, "gaussian.", sizes)
         scores = {**sizes, "s": 5 + (tensors["strangeness.posteriors"].shape[1] > 0)}
@@ -319,7 +330,7 @@ class Trust:
         for name in ("labels", "rival_classes"):
             values = getattr(held, name)
             if not len(values) or int(values.min()) < 0 or int(values.max()) >= n_classes:
-                raise ValueError(f"{name} of measures of trust that are none of {n_classes} classes")
+                raise ValueError(f"{name} of the trust measures must be class indices below {n_classes}")
         right = rebuilt(Monotone, tensors, "right.", {"s": 2, "t": 3})
         temperature, sharpness = float(facts["temperature"]), float(facts["sharpness"])
         down, up = (float(value) for value in facts["shift"])

@@ -1,4 +1,4 @@
-"""Which of the user's pictures show the same object, and splits that keep such pictures together."""
+"""Groups of pictures that show the same object, and splits that keep groups together."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from torch import Tensor
 from ..heads.normalise import Normalise
 
 CHANCE = 0.05
-"""Pictures of its class that chance makes a picture alike to, on average: one picture in twenty is joined by it."""
+"""Expected number of false matches per picture."""
 N_PAIRS = 40
-"""Pairs of classes that say what chance does,"""
+"""Pairs of classes from which the number of false matches is estimated."""
 N_DRAWN = 300
-"""by so many pictures of each."""
+"""Pictures of each class in such a pair."""
 MOST_LINKED = 4000
-"""Pictures of a class that are compared with one another; larger classes are cut into parts of it."""
+"""Largest number of pictures in a clustering; larger classes are split."""
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Pictures of the same object have the same number, by ``"looks"`` (from a cosine of ``threshold``), ``"given"`` or
-    ``"copies"``. Classes in ``one_thing`` may show only one object, judged by appearance."""
+    """The group of each picture; pictures of a group show the same object.
+
+    Attributes:
+        by: ``"looks"`` (similarity from ``threshold``), ``"given"`` (names) or ``"copies"`` (equal bytes).
+        one_thing: classes whose pictures may all show one object.
+    """
 
     groups: Int[Tensor, " n"]
     by: str
@@ -36,30 +40,30 @@ class Grouping:
 
     @property
     def joins(self) -> bool:
-        """Whether any two pictures show the same object."""
+        """Whether any group has two pictures."""
         return len(self.groups.unique()) < len(self.groups)
 
 
 def numbered(names: Sequence[Hashable]) -> Int[Tensor, " n"]:
-    """A number for each name, in the order in which names first occur."""
+    """Return an index for each name, in order of first occurrence."""
     number: dict[Hashable, int] = {}
     return torch.tensor([number.setdefault(name, len(number)) for name in names])
 
 
 def group_by_copies(digests: Sequence[str]) -> Grouping:
-    """Groups of pictures with the same bytes only."""
+    """Group pictures with equal bytes."""
     return Grouping(numbered(digests), "copies")
 
 
 def group_by_names(names: Sequence[str], digests: Sequence[str]) -> Grouping:
-    """Groups of pictures with the same name from the user, or with the same bytes."""
+    """Group pictures with equal names or equal bytes."""
     return Grouping(connected(len(names), links(numbered(names)), links(numbered(digests))), "given")
 
 
 def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], digests: Sequence[str]) -> Grouping:
-    """Groups of pictures in a class whose :class:`Individuality` is more alike than chance allows. Pictures of
-    different classes, which never show the same object, measure this chance. Average linkage joins them, because it
-    does not chain different objects.
+    """Group similar pictures of a class by average linkage of their :class:`Individuality`.
+
+    The threshold is estimated on pairs of different classes, which never show the same object.
     """
     copies = numbered(digests)
     own = Individuality(pooled, labels)
@@ -74,9 +78,9 @@ def group_by_looks(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], dige
 
 
 def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[int, ...]:
-    """Classes whose two least similar pictures are more alike than any of their pictures and one of another class.
-    Their pictures cannot distinguish shots of one object from objects that look alike. A class of one picture counts as
-    one object.
+    """Return the classes whose pictures are all more similar to each other than to any picture of another class.
+
+    Such a class may show only one object. A class with one picture is included.
     """
     x = Normalise(0.5, l2=True)(pooled)
     x = torch.nn.functional.normalize(x - x.mean(0), dim=1)
@@ -92,11 +96,16 @@ def one_thing(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[
 
 
 class Individuality:
-    """How each picture differs from its class, whitened by the differences within the other classes.
+    """Whitened differences of pictures from the mean of their class.
 
-    With ``r = x - m_c`` and ``W = Σ r rᵀ / n`` over the pictures of all classes but those compared, the cosine is by
-    ``(W + tr(W)/d I)⁻¹``: differences that many pictures have (pose, light) count little. The compared classes are left
-    out, because otherwise the whitening would remove an object in a small class by its own shots.
+        r = x - m_c
+        W = Σ r rᵀ / n
+        M = (W + tr(W)/d I)⁻¹
+
+    - ``x``: the features of a picture; ``m_c`` is the mean of its class.
+    - ``W``: the covariance within the classes that are not compared.
+    - ``M``: the metric of the cosine between pictures, which gives little weight to common differences such as pose or
+      light.
     """
 
     def __init__(self, pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
@@ -115,7 +124,7 @@ class Individuality:
             self.inverse = torch.linalg.inv(self.within)
 
     def cosines(self, of: Int[Tensor, " m"]) -> Float[Tensor, "m m"]:
-        """Cosines between these pictures, which must be all pictures of some classes."""
+        """Return the cosines between the pictures of one or more complete classes."""
         rest = self.rest[of]
         if len(of) < rest.shape[1]:
             # Woodbury: what W without these pictures would say, from what W with them says.
@@ -129,7 +138,7 @@ class Individuality:
         return product / length / length[:, None]
 
     def threshold(self) -> float | None:
-        """The cosine that, by chance, a picture reaches with :data:`CHANCE` others of its class on average."""
+        """Return the cosine at which a picture has :data:`CHANCE` false matches on average."""
         count = self.labels.bincount().double()
         present = count.nonzero()[:, 0].tolist()
         pairs = float((count * (count - 1)).sum())
@@ -146,7 +155,7 @@ class Individuality:
 
 
 def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tensor, " n"]:
-    """For each row, the first of its cluster; clusters are joined while their mean cosine reaches the threshold."""
+    """Cluster rows by average linkage and return the first member of each row's cluster."""
     from scipy.cluster.hierarchy import fcluster, linkage  # takes a tenth of a second to import
 
     if len(cosine) < 2:
@@ -158,13 +167,13 @@ def average_linkage(cosine: Float[Tensor, "n n"], threshold: float) -> Int[Tenso
 
 
 def links(numbers: Int[Tensor, " n"]) -> Int[Tensor, "n 2"]:
-    """Pairs of each position with the first one that has its number."""
+    """Return pairs of each position with the first position of its group."""
     places, name = torch.arange(len(numbers)), numbers.unique(return_inverse=True)[1]
     return torch.stack([places.scatter_reduce(0, name, places, "amin", include_self=False)[name], places], 1)
 
 
 def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
-    """The finest numbering of ``n`` positions that keeps every pair together, in order of the first of each."""
+    """Return the connected components of pairs, numbered by first member."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -174,7 +183,7 @@ def connected(n: int, *pairs: Int[Tensor, "_ 2"]) -> Int[Tensor, " n"]:
 
 
 def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fraction: float, seed: int) -> Tensor:
-    """Flags of about this share of every class, in whole groups: at least one group if there are two, never all."""
+    """Return a mask of held-out pictures: a share of each class, in whole groups."""
     held = torch.zeros(len(labels), dtype=torch.bool)
     if fraction <= 0:
         return held
@@ -196,8 +205,9 @@ def hold_out_groups(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], fracti
 
 
 def group_folds(labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], n_folds: int, seed: int) -> Int[Tensor, " n"]:
-    """The fold of every picture. Groups stay whole; the largest comes first, each into the fold with the fewest
-    pictures of its classes. A class whose pictures would all be in one fold is used for training only (fold -1).
+    """Return the fold of each picture, with whole groups in balanced folds.
+
+    A class whose pictures would all be in one fold is only used for training (fold -1).
     """
     order = torch.randperm(int(groups.max()) + 1, generator=torch.Generator().manual_seed(seed)).tolist()
     members: dict[int, list[int]] = defaultdict(list)

@@ -1,5 +1,4 @@
-"""Measuring trust: by held-out pictures, with parts of the classes left out in turn as unknown ones. Also how well a
-number separates right from wrong, or known from unknown."""
+"""Measurement of reliability on held-out pictures and on held-out classes."""
 
 from __future__ import annotations
 
@@ -19,22 +18,22 @@ from .base import HeldOutSigns, Judgement, Monotone, Signs, Trust
 from .strangeness import Gaussian, Inputs, Strangeness, narrowed
 
 MIN_PICTURES = 30
-"""Below, an interval of a probability is as wide as half of all there is."""
+"""Smallest number of held-out pictures for a calibrated probability."""
 N_FOLDS = 5
 N_PARTS = 8
-"""Parts of the classes that are left out in turn."""
+"""Number of class subsets that are held out in turn as unknown."""
 FEWEST_WITHOUT = 12
-"""Pictures of other classes that are needed for a fit without some."""
+"""Smallest number of pictures for a fit without a class subset."""
 MOST_WITHOUT = 1500
-"""Pictures that the fits without a part of the classes are made on, at most."""
+"""Largest number of pictures for a fit without a class subset."""
 N_RIVALS = 8
 
 Fit = Callable[[Float[Tensor, "n d"], Int[Tensor, " n"], int], Callable[[Float[Tensor, "b d"]], Float[Tensor, "b k"]]]
-"""Features, labels and the number of classes → a classifier of features, which gives logits."""
+"""A function from features, labels and the number of classes to a classifier, which maps features to logits."""
 
 
 def trust_features(pooled: Float[Tensor, "b p"]) -> Float[Tensor, "b d"]:
-    """Signed square root and unit length, which make one class's pooled features most like a Gaussian."""
+    """Return the normalised signed square root of features, which is closer to Gaussian."""
     return narrowed(normalize(pooled.sign() * pooled.abs().sqrt(), dim=1))
 
 
@@ -67,7 +66,7 @@ def _part(of: Bool[Tensor, " n"]) -> float:
 
 
 class _Seen(NamedTuple):
-    """Held-out pictures: with what, of which class, of which thing, in which fold."""
+    """Held-out pictures with their class, group and fold."""
 
     inputs: Inputs
     labels: Int[Tensor, " n"]
@@ -102,7 +101,7 @@ def _measured(seen: _Seen) -> Trust:
 
 
 def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
-    """A fold for each picture, with whole groups; the largest groups are placed first."""
+    """Return a fold for each picture, with whole groups in balanced folds."""
     sizes = torch.bincount(groups)
     order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))
     order = order[sizes[order].argsort(descending=True, stable=True)]
@@ -116,7 +115,7 @@ def drawn_folds(groups: Int[Tensor, " n"], seed: int = 0) -> Int[Tensor, " n"]:
 
 
 def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, fold: Tensor) -> tuple[float, float]:
-    """What the second opinion's logits, and then the pooled log probabilities, are multiplied by: the likeliest."""
+    """Fit the factors on the Gaussian classifier's logits and on the pooled log probabilities."""
     second, asked = torch.zeros_like(inputs.logits), torch.zeros(len(labels), dtype=torch.bool)
     for f, gaussian in without.items():
         mine = fold == f
@@ -130,7 +129,6 @@ def _temperatures(without: dict[int, Gaussian], inputs: Inputs, labels: Tensor, 
 
 
 def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
-    """By golden section over powers of ten; the likelihood has one peak."""
     low, high, ratio = -4.0, 2.0, (5**0.5 - 1) / 2
 
     def loss(power: float) -> float:
@@ -143,8 +141,7 @@ def _likeliest(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float
 
 
 def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> Unknowns:
-    """What becomes of pictures of classes left out of the whole fit: each part of the classes is left out with one of
-    the folds, whose pictures of the other classes are the known ones beside them. Pooled over the parts."""
+    """Measure the detection of classes that were excluded from a fit."""
     draw = torch.Generator().manual_seed(0)
     present = seen.labels.unique()
     if len(present) < 3:
@@ -176,7 +173,7 @@ def _near(found: Unknowns, fit: Fit | None, seen: _Seen, progress: Progress) -> 
 
 
 def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) -> Callable[[Tensor], Judgement] | None:
-    """What judges pictures when nothing is known but those trained on, of the other classes."""
+    """Fit a reliability model on some classes and return its judge."""
     inputs, labels = everything.inputs, everything.labels
     new = torch.full((int(labels.max()) + 1,), -1)
     new[rest] = torch.arange(len(rest))
@@ -195,7 +192,7 @@ def _without(fit: Fit | None, everything: _Seen, rest: Tensor, trained: Tensor) 
 
 
 def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | None:
-    """How often one of ``higher`` exceeds one of ``lower``, with ties as half; 0.5 is chance. ``None`` without both."""
+    """Return the area under the ROC curve, or ``None`` if a sample is empty."""
     if not len(higher) or not len(lower):
         return None
     _, place, count = torch.cat([higher, lower]).unique(return_inverse=True, return_counts=True)
@@ -206,9 +203,14 @@ def auroc(higher: Float[Tensor, " n"], lower: Float[Tensor, " m"]) -> float | No
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """The share of wrong decisions (``risk``) among those kept, while more and more are kept (``coverage``), the least
-    doubtful first (Geifman & El-Yaniv 2017, arXiv:1705.08500). ``area`` is the mean risk (AURC), ``best`` is that of a
-    perfect order.
+    """The risk-coverage curve of selective prediction (Geifman & El-Yaniv 2017, arXiv:1705.08500).
+
+    Attributes:
+        coverage: share of accepted decisions, least doubtful first.
+        risk: error rate of the accepted decisions.
+        area: mean risk (AURC).
+        best: AURC of a perfect order.
+        chance: AURC of a random order.
     """
 
     coverage: tuple[float, ...]
@@ -219,7 +221,6 @@ class RiskCoverage:
 
     @classmethod
     def of(cls, doubt: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> RiskCoverage:
-        """The curve; decisions with equal doubt count as if in random order."""
         wrong = ~right
         _, place, count = doubt.unique(return_inverse=True, return_counts=True)
         share = torch.zeros(len(count), dtype=torch.double).scatter_add(0, place, wrong.double()) / count
@@ -229,7 +230,7 @@ class RiskCoverage:
         return cls(coverage, tuple(risk.tolist()), float(risk.mean()), float(best.mean()), float(wrong.double().mean()))
 
     def at(self, n_points: int = 50) -> list[dict[str, float]]:
-        """At most this many points of the curve, spread evenly over coverage."""
+        """Return up to ``n_points`` points of the curve, evenly spaced over coverage."""
         n = len(self.coverage)
         chosen = sorted({round(i) for i in torch.linspace(0, n - 1, min(n, n_points)).tolist()})
         return [{"coverage": round(self.coverage[i], 4), "risk": round(self.risk[i], 4)} for i in chosen]

@@ -1,9 +1,4 @@
-"""How unlike its training pictures a picture is: means of published scores, each in its own deviations.
-
-No score is best everywhere: of pictures of another world distances tell most, of a class that was left out the place
-among the classes and what the encoder itself takes the picture for. Means need no pictures of no class to be fitted
-on, which few classes cannot give (benchmarks/strangers.py).
-"""
+"""Detection of out-of-distribution pictures by means of published scores, each standardised on held-out pictures."""
 
 from __future__ import annotations
 
@@ -18,26 +13,25 @@ from torch.nn.functional import normalize
 from ..storage.tensors import compact
 
 RIDGE = 0.3
-"""Added to the diagonal of covariances for decisions, as a part of their mean eigenvalue. Chosen among 0.03 to 10 on
-groups left out of one training list and on its validation list; 0.1 to 1 do about as well."""
+"""Ridge on covariances, as a share of their mean eigenvalue."""
 WIDEST = 2048
-"""Wider features are projected at random to this width: pairwise distances change by a few per cent (Johnson &
-Lindenstrauss 1984), and the covariance fits into memory."""
+"""Width to which wider features are projected at random (Johnson & Lindenstrauss 1984)."""
 ABSENT = -1e8
-"""Bias of a class without a picture: finite, so that what is saved is."""
+"""Bias of a class without pictures."""
 NEIGHBOUR = 3
-"""Which nearest training picture is measured to. Chosen with the other scores on training lists of groceries, clothes,
-CIFAR and blood cells (benchmarks/strangers.py)."""
+"""Rank of the nearest neighbour whose distance is used."""
 USUAL, SPREAD = 5.0, 20.0
-"""Pictures by which a class's mean of the unusual is drawn towards that of all; mean and deviation of the strange."""
+"""Pseudo-counts that shrink a class's mean atypicality, and its mean and deviation of strangeness, to those of all
+classes.
+"""
 N_DISTANCES = 2
-"""Scores whose mean tells other worlds; that of the others tells other classes."""
+"""Number of scores in the strangeness; the other scores form the atypicality."""
 KINDS = ("white noise", "pink noise", "brown noise", "stripes", "checks", "spots", "ramps", "flat")
-"""Of pictures that are of nothing."""
+"""Kinds of pictures without an object."""
 
 
 def narrowed(features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
-    """Features with at most :data:`WIDEST` numbers, always by the same projection."""
+    """Return features with at most :data:`WIDEST` dimensions, by a fixed random projection."""
     d = features.shape[1]
     if d <= WIDEST:
         return features
@@ -46,13 +40,22 @@ def narrowed(features: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A second opinion without further passes (linear discriminant analysis): classes are Gaussians of equal weight
-    with one covariance ``Σ``; ``m`` and ``S`` are mean and covariance of all pictures.
+    """Linear discriminant analysis, as a second classifier on the same features.
 
-    ``logit_k = μ_k Σ⁻¹ x − ½ μ_k Σ⁻¹ μ_k``, with ``m`` taken away from ``x`` and ``μ_k``, which changes no difference
-    and keeps numbers small. It says how far a picture is from a class, which weights that only separate classes cannot
-    (Lee et al. 2018, arXiv:1807.03888). ``weight`` is ``μ_k Σ⁻¹``; ``within`` and ``among`` are roots of ``Σ⁻¹`` and
-    ``S⁻¹``, with which goes ``flat`` (:func:`_root`); ``middle`` is ``m``.
+        logit_k = μ_k Σ⁻¹ x − ½ μ_k Σ⁻¹ μ_k
+
+    - ``μ_k``: the mean of class ``k``; ``x`` and ``μ_k`` are centred by the mean ``m`` of all pictures.
+    - ``Σ``: the common covariance within classes; ``S`` is the covariance of all pictures.
+
+    Unlike a discriminative classifier, it measures the distance of a picture from a class (Lee et al. 2018,
+    arXiv:1807.03888).
+
+    Attributes:
+        weight: ``μ_k Σ⁻¹``.
+        within: root of ``Σ⁻¹``.
+        among: root of ``S⁻¹``.
+        flat: scalar part of both inverses (:func:`_root`).
+        middle: ``m``.
     """
 
     weight: Float[Tensor, "k d"]
@@ -77,34 +80,33 @@ class Gaussian:
 
     @property
     def known(self) -> Bool[Tensor, " k"]:
-        """Whether a class has a picture; there is no opinion on other classes."""
+        """Whether each class has a picture."""
         return self.bias != ABSENT
 
     def logits(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         return (features - self.middle) @ self.weight.T + self.bias
 
     def from_all(self, features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``(x − m) S⁻¹ (x − m)``."""
+        """Return the squared Mahalanobis distance from the mean of all pictures."""
         return _square(features - self.middle, self.among, float(self.flat[1]))
 
     def relative(self, features: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``min_k (x − μ_k) Σ⁻¹ (x − μ_k) − (x − m) S⁻¹ (x − m)``."""
+        """Return the relative Mahalanobis distance from the nearest class."""
         nearest = self.logits(features).masked_fill(~self.known, -torch.inf).max(1).values
         own = _square(features - self.middle, self.within, float(self.flat[0]))
         return own - 2 * nearest - self.from_all(features)
 
 
 def _square(x: Float[Tensor, "b d"], root: Float[Tensor, "r d"], flat: float) -> Float[Tensor, " b"]:
-    """``x P x`` of what :func:`_root` gives."""
+    """Return ``x P x`` for the matrix ``P`` of :func:`_root`."""
     along = (x @ root.float().T).square().sum(1)
     return flat * x.square().sum(1) - along if flat else along
 
 
 def _root(centred: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "r d"], float]:
-    """``R`` and ``f`` of an inverse covariance ``P = Rᵀ R``, ``f = 0``, with a ridge: more where rounding differs.
+    """Return the root ``R`` and the scalar ``f`` of a regularised inverse covariance ``P``.
 
-    Of fewer pictures than features ``P = f I − Rᵀ R``, ``n × d``, by Woodbury's identity
-    ``(I − Xᵀ (X Xᵀ + n λ I)⁻¹ X) / λ``: nothing of ``d × d`` is made.
+    With more pictures than features, ``P = Rᵀ R`` and ``f = 0``. Otherwise ``P = f I − Rᵀ R``, by Woodbury's identity.
     """
     n, d = centred.shape
     small = n < d
@@ -121,9 +123,7 @@ def _root(centred: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "r d"], float]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of trust for some pictures: features by :func:`~seewhy.trust.measure.trust_features`, the classifier's
-    logits, and the probabilities of the encoder's own classes, if it has any.
-    """
+    """The features, logits and the encoder's own class probabilities of pictures."""
 
     features: Float[Tensor, "b d"]
     logits: Float[Tensor, "b k"]
@@ -133,32 +133,34 @@ class Inputs:
         return len(self.features)
 
     def rows(self, index: Tensor) -> Inputs:
-        """The inputs of some pictures, by their positions or flags."""
         return Inputs(self.features[index], self.logits[index], None if self.own is None else self.own[index])
 
 
 @dataclass(frozen=True)
 class Strangeness:
-    """The fitted scores, and their usual values on held-out pictures.
+    """Fitted out-of-distribution scores, standardised on held-out pictures.
 
-    The *strangeness* of a picture is the mean of the two distances from all training pictures, in standard deviations
-    of the predicted class. So a class of very different pictures does not raise the limit for the others. *Unusual* is
-    the mean of the other scores minus its usual value for that class.
+    The *strangeness* of a picture is the mean of two distances from all training pictures, standardised for the
+    predicted class:
 
-    - distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
-    - Mahalanobis distance from all training pictures (the marginal one of Kamoi & Kobayashi 2020, arXiv:2003.00402);
-    - the same from the nearest class, minus the former (relative; Ren et al. 2021, arXiv:2106.09022);
-    - how little the largest logit exceeds the mean of all logits, relative to the distance from the mean feature (fDBD;
-    Liu & Qin 2024,
-      arXiv:2312.11536, whose distances between the weights are left out: they need a linear classifier, and on one they
-      change nothing here);
+    - the distance to the third nearest training picture (Sun et al. 2022, arXiv:2204.06507);
+    - the Mahalanobis distance from all training pictures (Kamoi & Kobayashi 2020, arXiv:2003.00402).
+
+    Its *atypicality* (``unusual``) is the mean of the other scores minus its mean for the predicted class:
+
+    - the relative Mahalanobis distance from the nearest class (Ren et al. 2021, arXiv:2106.09022);
+    - the negative margin of the largest logit over the mean logit, divided by the distance from the mean feature (fDBD;
+      Liu & Qin 2024, arXiv:2312.11536, without the distances between the weights);
     - minus the probability of the predicted class (Hendrycks & Gimpel 2017, arXiv:1610.02136);
-    - ``−log Σ_j √(p_j q_j)``, where ``p`` are the encoder's probabilities of its own classes and ``q`` their mean over
-      the training pictures of the predicted class (Bhattacharyya 1943); left out if the encoder has no classes.
+    - the Bhattacharyya distance ``−log Σ_j √(p_j q_j)`` between the encoder's own class probabilities ``p`` and
+      their mean ``q`` over training pictures of the predicted class, if the encoder has classes.
 
-    ``posteriors`` is ``√q`` of each class; ``mean`` and ``deviation`` are those of each score on held-out pictures.
-    ``usual`` is the mean of *unusual* there for each class, shrunk towards 0. ``spread`` is the mean and deviation of
-    the strangeness, shrunk towards those of all classes.
+    Attributes:
+        posteriors: ``√q`` of each class.
+        mean: mean of each score on held-out pictures.
+        deviation: standard deviation of each score on held-out pictures.
+        usual: mean atypicality of each class, shrunk towards 0.
+        spread: mean and standard deviation of each class's strangeness, shrunk towards those of all classes.
     """
 
     gaussian: Gaussian
@@ -173,7 +175,7 @@ class Strangeness:
     def fit(
         cls, inputs: Inputs, labels: Tensor, fold: Tensor, gaussian: Gaussian, without: dict[int, Gaussian]
     ) -> tuple[Strangeness, Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Fit the scores; returns also the pictures' strangeness by scores that did not see their fold."""
+        """Fit the scores, and return them with cross-fitted strangeness and atypicality of the pictures."""
         raw = torch.zeros(len(labels), 5 + (inputs.own is not None))
         for f, others in without.items():
             rest, mine = fold != f, fold == f
@@ -189,7 +191,7 @@ class Strangeness:
 
     @classmethod
     def _of(cls, inputs: Inputs, labels: Int[Tensor, " n"], gaussian: Gaussian) -> Strangeness:
-        """Scores in no unit yet."""
+        """Return the scores before standardisation."""
         k, own = inputs.logits.shape[1], inputs.own
         posteriors = torch.zeros(k, 0)
         if own is not None:
@@ -200,7 +202,7 @@ class Strangeness:
         return cls(gaussian, inputs.features, posteriors, zeros, zeros + 1, torch.zeros(k), torch.zeros(k, 2))
 
     def scores(self, inputs: Inputs) -> Float[Tensor, "b s"]:
-        """Each score of each picture; a higher score is stranger."""
+        """Return each score of each picture; higher is stranger."""
         x, logits = inputs.features, inputs.logits
         lead = logits.max(1).values - logits.mean(1)
         found = [
@@ -216,7 +218,7 @@ class Strangeness:
         return torch.stack(found, 1)
 
     def __call__(self, inputs: Inputs) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """How strange pictures are, and how unusual for the class decided for, in deviations of held-out pictures."""
+        """Return the strangeness and the atypicality of pictures."""
         strange, unusual = _means((self.scores(inputs) - self.mean) / self.deviation)
         decided = inputs.logits.argmax(1)
         return _in_units(strange, self.spread[decided]), unusual - self.usual[decided]
@@ -227,7 +229,7 @@ def _means(scores: Float[Tensor, "b s"]) -> tuple[Float[Tensor, " b"], Float[Ten
 
 
 def _spread(strange: Float[Tensor, " n"], decided: Int[Tensor, " n"], count: Int[Tensor, " k"]) -> Float[Tensor, "k 2"]:
-    """Mean and deviation of each class, drawn towards those of all."""
+    """Return the shrunken mean and standard deviation of each class."""
     k, n = len(count), count + SPREAD
     mean = torch.zeros(k).index_add(0, decided, strange) / n + strange.mean() * SPREAD / n
     square = (strange - mean[decided]).square()
@@ -240,13 +242,13 @@ def _in_units(strange: Float[Tensor, " b"], spread: Float[Tensor, "b 2"]) -> Flo
 
 
 def neighbour_distance(features: Float[Tensor, "b d"], bank: Float[Tensor, "n d"], k: int) -> Float[Tensor, " b"]:
-    """The distance to the ``k``-th nearest of a bank, or to the last one; all have unit length."""
+    """Return the distance to the ``k``-th nearest row of ``bank``."""
     cosine = normalize(features, dim=1) @ normalize(bank, dim=1).T
     return (2 - 2 * cosine.topk(min(k, len(bank)), dim=1).values[:, -1]).clamp(min=0).sqrt()
 
 
 def strangers(n: int, side: int, seed: int = 0) -> list[np.ndarray]:
-    """``n`` pictures of no object, of each kind in turn, uint8 ``(side, side, 3)``, in random colours."""
+    """Return ``n`` synthetic pictures without an object, uint8 ``(side, side, 3)``."""
     random, found = np.random.default_rng(seed), []
     for i in range(n):
         values = _grey(KINDS[i % len(KINDS)], side, random)
@@ -257,7 +259,6 @@ def strangers(n: int, side: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def _grey(kind: str, side: int, random: np.random.Generator) -> np.ndarray:
-    """Values of 0…1, one plane or three."""
     y, x = np.mgrid[0:side, 0:side] / side
     if kind.endswith("noise"):
         power = {"white": 0.0, "pink": 1.0, "brown": 2.0}[kind.split()[0]]
@@ -276,7 +277,7 @@ def _grey(kind: str, side: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _noise(side: int, power: float, random: np.random.Generator) -> np.ndarray:
-    """Amplitudes that fall with frequency to this power."""
+    """Return noise whose amplitude is a power of the frequency."""
     f = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None])
     f[0, 0] = 1.0
     return np.fft.ifft2(np.fft.fft2(random.standard_normal((side, side))) / f**power).real

@@ -1,9 +1,12 @@
 """Detectors that are trained on pictures with boxes.
 
-A method is a frozen dataclass, registered with ``@detectors.register`` and named once in ``seewhy.dense.detectors``,
-with the field ``zoom`` and two calls: ``fit(reader, data, *, progress=None)`` → a
-:class:`~seewhy.dense.detection.trained.Finder` of a :class:`~seewhy.pictures.boxes.BoxData` whose pictures exist
-(with a parameter ``checkpoint: Path``, a stopped training continues from there), and ``restore(encoder, classes,
-tensors)`` from the result of its ``tensors()``. ``needs_words = True`` excludes encoders without words. A finder that
-scores by words accepts other names: ``named(encoder, classes)``.
+A method is a frozen dataclass, registered with ``@detectors.register`` and listed in ``seewhy.dense.detectors``. It has
+the field ``zoom`` and two methods:
+
+- ``fit(reader, data, *, progress=None)`` returns a :class:`~seewhy.dense.detection.trained.Finder`. An optional
+  argument ``checkpoint: Path`` makes training resumable.
+- ``restore(encoder, classes, tensors)`` rebuilds the finder from its ``tensors()``.
+
+``needs_words = True`` excludes encoders without a text encoder. A finder that accepts other names has the method
+``named(encoder, classes)``.
 """

@@ -1,4 +1,4 @@
-"""DenseCLIP's detector (Rao et al. 2022): two stages that read the map of scores together with the encoder's map."""
+"""DenseCLIP's detector (Rao et al. 2022): a two-stage detector on features and text score maps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .trained import Regions
 from .trunk import looked_once, training
 
 FINER = 8
-"""Places per cell at which the map of scores is compared with boxes: the authors' 4 pixels of 32."""
+"""Upsampling factor of the score map for its loss, as in the authors' code."""
 TEMPERATURE = 0.1
 """Initial temperature of the last layer's cosines."""
 
@@ -42,35 +42,39 @@ TEMPERATURE = 0.1
 @detectors.register
 @dataclass(frozen=True)
 class DenseCLIPBoxes:
-    """A two-stage detector that reads the scores of your names together with the encoder's map.
+    """A two-stage detector trained on feature maps and text score maps.
 
-    It reads ``[features; s / τ]``, where ``s`` is the map of cosines between cells and texts; the texts adapt to the
-    picture as in :class:`~seewhy.dense.denseclip.DenseCLIP`. Besides the losses of both stages, ``BCE(s / τ)``
-    compares ``s`` with maps filled from the boxes, inside the boxes, as the authors do for Mask R-CNN. That loss,
-    ``s`` and its place before the pyramid match the authors' code. The score of a box is its class's probability
-    times its objectness.
+    The detector reads the map ``[features; s / τ]`` and has one more loss than Faster R-CNN, ``BCE(s / τ)``:
 
-    Differences: the encoder is frozen, while the authors' learns; the two stages are
-    :class:`~seewhy.dense.two_stage.TwoStage` with an ordinary last layer, smaller than those of Mask R-CNN; texts are
-    sentences; instance masks are not learnt. On drawn objects the map cost 8 points of AP50
-    (docs/reproductions/denseclip_encoder.md): compare with ``texts=none``. ``auto`` does not try this detector.
+    - ``s``: the cosines of grid cells with text embeddings that depend on the picture, as in
+      :class:`~seewhy.dense.denseclip.DenseCLIP`.
+    - ``τ``: the temperature.
+    - ``BCE``: the binary cross-entropy with maps of the boxes' interiors, as in the authors' Mask R-CNN.
 
-    Cost: one pass of the trunk per window; the heads of ``n_proposed`` boxes. Training stores the maps of all
-    pictures in memory, in half precision.
+    The score of a box is its class probability times its objectness.
+
+    Differences from the authors' code: The encoder is frozen. The two stages are
+    :class:`~seewhy.dense.two_stage.TwoStage` with a linear classifier, smaller than Mask R-CNN's. Texts are sentences.
+    Instance masks are not trained. On drawn objects, the score map lowered AP50 by 8 points
+    (docs/reproductions/denseclip_encoder.md); compare with ``texts=none``. ``auto`` does not try this detector.
+
+    Cost: one pass of the trunk per window, and the heads for ``n_proposed`` boxes. Training stores the feature maps of
+    all pictures in memory, in half precision.
 
     Args:
-        texts: ``"names"``; the controls ``"shuffled"`` and ``"random"``; or ``"none"`` for the two stages alone.
-        prompting: ``"post"``: texts adapt to the picture; or ``"none"``.
-        gamma: weight of post-model prompting at the start (authors: 1e-4).
-        tau: temperature of the map (authors: .07).
-        auxiliary: weight of the map's own loss (authors: 1).
-        n_proposed: boxes per picture to name.
-        n_steps: number of training steps; more take longer.
+        texts: ``"names"``; as a control, ``"shuffled"`` or ``"random"``; or ``"none"`` for the two stages without
+            texts.
+        prompting: ``"post"`` for texts that depend on the picture, or ``"none"``.
+        gamma: initial weight of post-model prompting (authors: 1e-4).
+        tau: temperature of the score map (authors: .07).
+        auxiliary: weight of the score map's loss (authors: 1).
+        n_proposed: number of proposals per picture.
+        n_steps: number of training steps.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate.
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        seed: seed for weights, order, drawn boxes and drawn texts.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        seed: seed for weights, order, sampled boxes and random texts.
     """
 
     name: ClassVar[str] = "denseclip_boxes"
@@ -100,7 +104,6 @@ class DenseCLIPBoxes:
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> MappedBoxes:
-        """Train both stages, and the layers before them, on a frozen trunk."""
         columns, encoder = looked_once(reader, data, _grids, progress or Progress()), reader.base
         maps = columns["maps"].float()
         with seeded(self.seed):
@@ -113,14 +116,13 @@ class DenseCLIPBoxes:
         return MappedBoxes(self, network, data.classes)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> MappedBoxes:
-        """Return the saved detector."""
         network = BoxNetwork(len(tensors["mean"]), tensors["fixed"], self)
         network.load_state_dict(dict(tensors))
         return MappedBoxes(self, network.eval().requires_grad_(False), classes)
 
 
 class BoxNetwork(PixelText):
-    """Turns maps, and cells in the space of the words, into the input of a detector; holds its two stages."""
+    """The score map and the two stages of the detector."""
 
     def __init__(self, channels: int, texts: Float[Tensor, "k d"], how: DenseCLIPBoxes) -> None:
         super().__init__(channels, texts, how.prompting, how.gamma, shows=how.texts != "none")
@@ -129,7 +131,7 @@ class BoxNetwork(PixelText):
         self.stages = TwoStage(heads, torch.eye(k + 1), TEMPERATURE)
 
     def forward(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor]:
-        """Return the input of the stages, and the map of scores divided by its temperature."""
+        """Return the input of the two stages and the scaled score map."""
         maps = (maps - self.mean[:, None, None]) / self.spread[:, None, None]
         if not self.shows:
             return maps, maps.new_zeros(len(maps), len(self.fixed), *maps.shape[2:])
@@ -138,7 +140,7 @@ class BoxNetwork(PixelText):
 
 
 class BoxLearning(Task):
-    """The losses of both stages, plus that of the map of scores."""
+    """The losses of both stages plus the loss of the score map."""
 
     needs: ClassVar = ("maps", "joint", "boxes", "labels")
 
@@ -162,7 +164,7 @@ class BoxLearning(Task):
 def box_map_loss(
     scores: Float[Tensor, "b k h w"], boxes: Float[Tensor, "b n 4"], labels: Int[Tensor, "b n"]
 ) -> Float[Tensor, ""]:
-    """Return the loss of whether a place lies in a box of the class, over all boxes of the picture."""
+    """Return the binary cross-entropy of the score map with the interiors of the boxes."""
     finer = interpolate(scores, scale_factor=FINER, mode="bilinear", align_corners=False)
     high, wide = finer.shape[2:]
     wanted, inside = torch.zeros_like(finer), finer.new_zeros(len(finer), 1, high, wide)
@@ -189,18 +191,16 @@ class MappedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Return boxes, scores, and the components of the scores."""
         found = self.found(*(one[None].float() for one in _grids(encoder, looked).values())).real()
         named = found.logits.softmax(1)[:, 1:]
         sure = found.objectness[:, None].expand_as(named)
         return Regions(found.boxes, named * sure, {"class": named, "objectness": sure})
 
     def found(self, maps: Float[Tensor, "b c h w"], joint: Float[Tensor, "b d h w"]) -> Found:
-        """Return the outputs of both stages on pictures."""
         return self.network.stages.found(self.network(maps, joint)[0], self.how.n_proposed)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return a class's probability at the proposal that was moved to a box; its objectness is not explained."""
+        """Return the class probabilities of a box at its proposal, without the objectness."""
         channels = len(self.network.mean)
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class MappedBoxes:
 
 
 def _grids(encoder: Encoder, looked: Looked) -> dict[str, Float[Tensor, "_d h w"]]:
-    """The map of a picture, and its cells among the words."""
+    """Return the feature map of a picture and its image-text embeddings."""
     merged = looked.windows.merged
     return {
         "maps": merged(encoder.layout.to_grid(looked.features)),

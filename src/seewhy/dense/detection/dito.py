@@ -1,4 +1,4 @@
-"""DITO (Kim et al. 2023, arXiv 2310.00161): a detector by words whose scores are blended with the frozen encoder's."""
+"""DITO (Kim et al. 2023, arXiv 2310.00161): an open-vocabulary detector."""
 
 from __future__ import annotations
 
@@ -37,49 +37,54 @@ from .trunk import MergedMaps, cut, looked_once, training
 
 BACKGROUND = "background"
 FAINT = 1e-12
-"""Score below which no difference is computed."""
+"""Smallest score for which score differences are computed."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class DITO:
-    """Proposes boxes, scores them by texts, and blends these scores with the frozen encoder's own score of the box.
+    """An open-vocabulary detector whose class probabilities are blended with those of the frozen encoder.
 
-    ``p = softmax(cos(head(box), t) / temperature)``; ``z`` is the same for the mean of the encoder's own cells in the
-    box with its sides scaled by ``shrink``. Names with training boxes score ``p^(1-alpha) z^alpha``, all other
-    names given at detection ``p^(1-beta) z^beta``; both are multiplied by a power of the objectness
-    (:class:`~seewhy.dense.two_stage.Blend`). As in the authors' code, ``z`` is read at the proposed box, and the
-    result is the moved box. Training starts from the heads that ``seewhy pretrain --objective dito`` saved with the
-    encoder, if there are any.
+        p = softmax(cos(head(box), t) / temperature)
+        score = p^(1 - w) z^w
 
-    With ``trunk_lr`` a copy of the trunk learns with the heads (DITO: at .6 of their rate), and ``z`` still uses the
-    original encoder. At 0 the trunk is frozen, as in F-VLM, and one pass serves both.
+    - ``head(box)``: the embedding of the box; ``t``: the text embeddings.
+    - ``z``: the same softmax for the mean of the frozen encoder's grid cells in the box, scaled by ``shrink``.
+    - ``w``: ``alpha`` for names with training boxes, and ``beta`` for other names.
 
-    Differences: three levels on the last map; heads are smaller than the authors'; the background is a word; AdamW
-    instead of momentum; no scale jitter. ``z`` uses the mean of the cells in the box, weighted by their covered part;
-    the authors use 14 x 14 points between cells. The blend of ``p`` and ``z`` equals theirs to five digits.
+    The score is multiplied by a power of the objectness (:class:`~seewhy.dense.two_stage.Blend`). As in the authors'
+    code, ``z`` is read at the proposal, and the result is the refined box. Training starts from the heads that ``seewhy
+    pretrain --objective dito`` saved with the encoder, if any.
 
-    Cost: one pass of the trunk per window, two if it was trained; the heads of ``n_proposed`` boxes. Training stores
-    the maps of all pictures in memory, in half precision. If the trunk learns, it needs forward and backward passes
-    for each picture of each step; SeeWhy first prints the minutes.
+    With ``trunk_lr``, a copy of the trunk is also trained, and ``z`` still uses the original encoder. At 0 the trunk is
+    frozen, as in F-VLM, and one pass serves both.
+
+    Differences from the authors' code: Three levels are computed from the last feature map. The heads are smaller. The
+    background has a text embedding. The optimiser is AdamW instead of momentum. There is no scale jitter. ``z`` uses an
+    area-weighted mean of grid cells instead of 14 x 14 interpolated points. For equal ``p`` and ``z``, the blend
+    matches theirs to five digits.
+
+    Cost: one pass of the trunk per window, or two if it was trained, and the heads for ``n_proposed`` boxes. Training
+    stores the feature maps of all pictures in memory, in half precision. If the trunk is trained, each step runs its
+    forward and backward pass on each picture; SeeWhy first estimates the minutes.
 
     Args:
-        alpha: exponent of the frozen words for trained names, 0 to 1 (paper: .35).
-        beta: the same for all other names (paper: .65).
+        alpha: exponent of the frozen encoder for names with training boxes, 0 to 1 (paper: .35).
+        beta: exponent of the frozen encoder for other names, 0 to 1 (paper: .65).
         objectness: exponent of the objectness (authors: 3).
-        shrink: share of a box's sides that the frozen words read (authors: .7).
-        words_at: boxes that the frozen words read: ``"proposals"`` (authors) or ``"moved"``.
-        temperature: temperature of the detector's cosines at the start (authors: .01).
-        words_temperature: temperature of the frozen words; default: the encoder's own (.01 for CLIP, as the authors).
+        shrink: factor on the sides of the box that the frozen encoder reads (authors: .7).
+        words_at: boxes that the frozen encoder reads: ``"proposals"`` (authors) or ``"moved"`` (the refined boxes).
+        temperature: initial temperature of the detector's cosines (authors: .01).
+        words_temperature: temperature of the frozen encoder's cosines; default: its own (.01 for CLIP).
         template: a sentence with ``{}`` for a name; default: the mean over several.
-        n_proposed: boxes per picture to name.
-        n_steps: number of training steps; more take longer.
+        n_proposed: number of proposals per picture.
+        n_steps: number of training steps.
         batch_size: pictures per step; lower it if memory runs out.
         lr: highest learning rate.
         trunk_lr: learning rate of the trunk, as a share of ``lr`` (authors: .6); 0 freezes it (F-VLM).
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        seed: seed for weights, order and drawn boxes.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        seed: seed for weights, order and sampled boxes.
     """
 
     name: ClassVar[str] = "dito"
@@ -116,13 +121,13 @@ class DITO:
         return Blend(self.alpha, self.beta, self.objectness)
 
     def texts(self, encoder: Encoder, names: tuple[str, ...]) -> Float[Tensor, "k d"]:
-        """Return the texts of the background, then of the names."""
+        """Return the text embeddings of the background and the names."""
         return texts_of(encoder, (BACKGROUND, *names), (self.template,) if self.template else TEMPLATES)
 
     def fit(
         self, reader: Reader, data: BoxData, *, progress: Progress | None = None, checkpoint: Path | None = None
     ) -> WordedBoxes:
-        """Train both stages, on a frozen trunk or together with it."""
+        """Train both stages and, if requested, the trunk."""
         progress = progress or Progress()
         task, given = self._prepared(reader, data, progress)
         what = json.dumps([asdict(self), reader.base.fingerprint, data.classes, [p.image for p in data.pictures]])
@@ -132,7 +137,7 @@ class DITO:
         return WordedBoxes(self, task.network, data.classes, data.classes, trunk)
 
     def cost_of(self, reader: Reader, data: BoxData, n_trainings: int) -> str | None:
-        """Return the predicted cost of this many trainings; ``None`` if the trunk is frozen, because that is cheap."""
+        """Return the estimated cost of training the trunk, or ``None`` if it is frozen."""
         if not self.trunk_lr:
             return None
         task, given = self._prepared(reader, data, Progress())
@@ -140,7 +145,6 @@ class DITO:
         return f"the trunk is trained too: {said}; each picture then takes two passes, one of them for the frozen words"
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
-        """What is trained, and what it learns from."""
         encoder = reader.base
         texts = self.texts(encoder, data.classes)
         trunk: MergedMaps | None = None
@@ -162,7 +166,6 @@ class DITO:
         return TwoStageLearning(network, trunk), TrainingData(n, columns)
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> WordedBoxes:
-        """Return the saved detector."""
         across, hidden = tensors["heads.across.0.0.weight"], tensors["heads.hidden.weight"]
         width = across.shape[0]
         n = sum(name.startswith("heads.box.") and name.endswith(".0.weight") for name in tensors)
@@ -190,7 +193,7 @@ class WordedBoxes:
 
     @property
     def is_base(self) -> Bool[Tensor, " k"]:
-        """Return which names had training boxes."""
+        """Whether each name had training boxes."""
         return torch.tensor([name in self.trained for name in self.classes])
 
     def tensors(self) -> dict[str, Tensor]:
@@ -198,7 +201,7 @@ class WordedBoxes:
         return {**self.network.state_dict(), **own}
 
     def named(self, encoder: Encoder, classes: tuple[str, ...]) -> WordedBoxes:
-        """Return the detector for other names; trained names keep their weight."""
+        """Return the detector for other names; trained names still use ``alpha``."""
         network = TwoStage(self.network.heads, self.how.texts(encoder, classes), self.how.temperature)
         own = {name: value for name, value in self.network.state_dict().items() if name != "texts"}
         network.load_state_dict(own, strict=False)
@@ -206,7 +209,6 @@ class WordedBoxes:
 
     @torch.no_grad()
     def regions(self, encoder: Encoder, looked: Looked) -> Regions:
-        """Return boxes, scores, and their components: both probabilities, the words' exponent, and the objectness."""
         frozen, features = self._halves(encoder, looked.features)
         grid = looked.windows.merged(encoder.layout.to_grid(features)).float()
         first, boxes, objectness, own = self.network.found(grid[None], self.how.n_proposed).real()
@@ -223,7 +225,7 @@ class WordedBoxes:
         return Regions(boxes, scores, made_of)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return the score of a box as it is: for changed copies, both its proposal and its name are computed again."""
+        """Return the class scores of a box as a function of the picture."""
         encoder, n = reader.encoder, self.network.heads.sizes.channels
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
@@ -250,7 +252,7 @@ class WordedBoxes:
         return PooledScore(reader, DITO.name, names, cells, Head(Normalise(), torch.eye(len(names))), reads=reads)
 
     def _proposal(self, grid: Tensor, box: Float[Tensor, "1 4"]) -> tuple[Float[Tensor, "1 4"], int | None]:
-        """What was moved to a box, and its place among the proposals; of one that was not found, itself and none."""
+        """Return the proposal behind a box and its index, if any."""
         start = self.network.found(grid, self.how.n_proposed).proposal_of(box)
         if start is None:
             return box, None
@@ -258,20 +260,20 @@ class WordedBoxes:
         return start, int((every - start).abs().amax(1).argmin())
 
     def _halves(self, encoder: Encoder, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder made of a picture, and what the detector's own trunk did."""
+        """Return the features of the frozen encoder and of the detector's trunk."""
         if self.trunk is None:
             return features, features
         frozen, own = features.chunk(2, CHANNELS[encoder.layout.kind])
         return frozen, own
 
     def _read_at(self, proposals: Float[Tensor, "n 4"], moved: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-        """Where the frozen words are read."""
+        """Return the boxes that the frozen encoder reads."""
         return proposals if self.how.words_at == "proposals" else moved
 
     def _words(
         self, encoder: Encoder, cells: Float[Tensor, "d h w"], boxes: Float[Tensor, "n 4"]
     ) -> Float[Tensor, "n k"]:
-        """What the frozen encoder's texts say of the boxes, as logits."""
+        """Return the frozen encoder's logits of boxes."""
         high, wide = cells.shape[1:]
         smaller = shrunk(boxes, self.how.shrink) * torch.tensor([wide, high, wide, high])
         vectors = normalize(box_means(cells, smaller), dim=1)

@@ -1,4 +1,4 @@
-"""``seewhy.fit_detector``: trains a detector on pictures with boxes, and measures and calibrates it fold by fold."""
+"""``seewhy.fit_detector``: training of detectors with cross-validation."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from ..reader import Reader
 from .trained import TrainedDetector, digests
 
 AUTO = "auto"
-"""Every method that can be trained on the encoder; the one that is best out of fold is used."""
+"""Train all applicable methods and use the one with the best cross-validated result."""
 N_DRAWS, MOST, FEWEST = 400, 100, 10
-"""Resamples of the pictures for intervals; boxes kept per picture, unless a training picture has more; and the number
-of boxes below which a class gets no figures and the threshold of all classes together."""
+"""Number of bootstrap resamples, number of boxes per picture, and smallest number of boxes for a class's own threshold.
+"""
 FOLDS = Lines((Record(("key", "boxes")),))
 
 
@@ -54,28 +54,29 @@ def fit_detector(
     checkpoint: Path | None = None,
     **parameters: Any,
 ) -> TrainedDetector:
-    """Train a detector on pictures with boxes, and measure it on each picture by cross-validation.
+    """Train a detector on pictures with boxes and measure it by cross-validation.
 
-    The boxes predicted out of fold give the figures, each class's threshold and, for ``"auto"``, the method. Then the
-    detector is trained on all pictures. Cost: one pass per picture, and ``folds + 1`` trainings per method.
+    Cross-validated boxes determine the reported quality, the threshold of each class and, for ``"auto"``, the method.
+    The final detector is trained on all pictures.
+
+    Cost: one pass of the trunk per picture, and ``folds + 1`` trainings per method.
 
     Args:
-        data: loaded boxes, or the path of their file (:func:`seewhy.load_boxes`).
-        encoder: the frozen encoder, or its name.
-        method: a registered name; ``"auto"`` takes the one with the highest AP50 out of fold.
-        pictures: the folder of the pictures; by default, SeeWhy looks near the file of boxes.
-        folds: number of folds, at least 2; copies of a picture stay in one fold.
-        precision: wanted precision of each class on new pictures, between 0 and 1; by default, F1 is maximised.
+        data: loaded boxes, or the path of a box file (:func:`seewhy.load_boxes`).
+        encoder: the encoder, or its name.
+        method: a registered name; ``"auto"`` chooses the method with the highest cross-validated AP50.
+        pictures: folder of the pictures; default: SeeWhy searches near the box file.
+        folds: number of folds, at least 2; copies of a picture are in the same fold.
+        precision: precision of each class to reach on new pictures, between 0 and 1; default: maximise F1.
         seed: seed of the folds.
         progress: callback for progress, notes and failures.
-        checkpoint: file from which a stopped training continues; the boxes of finished folds are stored beside it.
+        checkpoint: file from which a stopped training continues.
         **parameters: settings of the method, for example ``zoom=4``.
     """
     progress = progress or Progress()
     if folds < 2 or (precision is not None and not 0 < precision < 1):
         raise InputError(
-            f"fit_detector was given folds={folds} and precision={precision}. Expected at least 2 folds and a "
-            "precision between 0 and 1. Change them."
+            f"folds must be at least 2 and precision between 0 and 1, got folds={folds} and precision={precision}."
         )
     every = methods_for(method, parameters)
     given = data if isinstance(data, BoxData) else load_boxes(data, pictures=pictures)
@@ -115,13 +116,12 @@ def fit_detector(
 
 
 def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
-    """Return the methods to train, with their parameters: one, or all if the best is wanted."""
     able = [n for n in detectors if hasattr(detectors[n], "fit")]
     if name != AUTO and name not in able:
         _ = detectors[name]
         raise InputError(
-            f"The detector {name} cannot be trained. Expected one of {AUTO}, {', '.join(able)}. Use {name} "
-            f"without training: seewhy detect --method {name}."
+            f"The detector {name} cannot be trained. Choose one of {AUTO}, {', '.join(able)}. To use {name} without "
+            f"training: seewhy detect --method {name}."
         )
     tried = [n for n in able if getattr(detectors[n], "in_auto", True)]
     classes: list[Any] = [detectors[n] for n in (tried if name == AUTO else [name])]
@@ -134,18 +134,16 @@ def methods_for(name: str, parameters: dict[str, Any]) -> list[Any]:
 
 
 def usable(data: BoxData) -> BoxData:
-    """Return the classes with at least one box."""
+    """Return the data without classes that have no box."""
     known = {b.label for p in data.pictures for b in p.boxes if not b.ignored}
     if not known:
-        raise DataError(
-            f"The {len(data)} readable picture(s) have no boxes. Expected at least one box. Give pictures with boxes."
-        )
+        raise DataError(f"At least one box is needed for training, got {len(data)} readable picture(s) without boxes.")
     return replace(data, classes=tuple(c for c in data.classes if c in known))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A method's boxes out of fold, and their quality."""
+    """The cross-validated boxes of a method and their average precision."""
 
     how: Any
     found: Sequence[BoxedPicture]
@@ -162,12 +160,11 @@ class Trial:
 
     @property
     def per_class(self) -> dict[str, float]:
-        """Return the figures of each class with enough boxes."""
+        """Return the AP50 of each class with enough boxes."""
         values = self.measured.per_class()[0, :, 0]
         return {c: round(float(v), 6) for c, v in zip(self.measured.classes, values, strict=True) if self.enough}
 
     def figures(self, data: BoxData, fold: Sequence[int]) -> dict[str, Any]:
-        """Return AP50 with its interval, and the controls that it exceeds; thresholds do not count here."""
         if not self.enough:
             return {"ap50": None, "ap50_interval": None, "controls": []}
         classes = self.measured.classes
@@ -179,7 +176,7 @@ class Trial:
 
 
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
-    """Return the range that contains the AP50 of another fit on as many new pictures in 19 of 20 cases."""
+    """Return the 95 % prediction interval of the AP50 on as many new pictures."""
     of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
@@ -190,7 +187,6 @@ def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: in
 
 
 def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]:
-    """What the user should know of the thresholds."""
     notes = []
     if few := [r["label"] for r in rows if not r["own"]]:
         notes.append(
@@ -206,7 +202,7 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
 
 
 def dealt(data: BoxData, n: int, seed: int) -> list[int]:
-    """Return the fold of each picture; copies stay together, and pictures with boxes are spread evenly."""
+    """Return a fold for each picture, stratified by boxes, with copies in one fold."""
     has = [any(not b.ignored for b in p.boxes) for p in data.pictures]
     fold = [0] * len(data)
     for which in (True, False):
@@ -216,8 +212,8 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
     n_boxed = len({f for f, one in zip(fold, has, strict=True) if one})
     if n_boxed < 2:
         raise DataError(
-            f"Only {sum(has)} picture(s) with boxes were given, or all are copies of one. Expected at least 2 "
-            "different pictures: each is measured by a detector that did not learn from it. Give more pictures."
+            f"At least 2 different pictures with boxes are needed for cross-validation, got {sum(has)} picture(s), "
+            "some of which may be copies. Give more pictures."
         )
     return [f % n_boxed for f in fold]
 
@@ -225,7 +221,7 @@ def dealt(data: BoxData, n: int, seed: int) -> list[int]:
 def out_of_fold(
     how: Any, reader: Reader, data: BoxData, fold: Sequence[int], progress: Progress, checkpoint: Path | None = None
 ) -> list[BoxedPicture]:
-    """Return a method's boxes in each picture, learnt from the other folds only; finished folds are stored."""
+    """Return the cross-validated boxes of each picture; finished folds are saved."""
     found: dict[str, tuple[BoxRecord, ...]] = {}
     with nullcontext() if checkpoint is None else Journal(beside(checkpoint), FOLDS, force=None) as journal:
         done = {} if journal is None else {row["key"]: row["boxes"] for row in journal.rows}
@@ -253,7 +249,7 @@ def out_of_fold(
 
 
 def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoint: Path | None) -> TrainedDetector:
-    """Return a detector that keeps every box."""
+    """Train a detector on all the given pictures."""
     keeps = {"checkpoint": checkpoint} if "checkpoint" in how.fit.__annotations__ else {}
     finder = how.fit(reader, data, progress=progress, **keeps)
     most = max(MOST, *(len(p.boxes) for p in data.pictures))
@@ -264,18 +260,18 @@ def fitted(how: Any, reader: Reader, data: BoxData, progress: Progress, checkpoi
 
 
 def beside(checkpoint: Path) -> Path:
-    """Return where boxes of finished folds are stored, so that a stopped fit continues with the next."""
+    """Return the file in which the boxes of finished folds are saved."""
     return checkpoint.with_name(f"{checkpoint.name}-folds.jsonl")
 
 
 SURE = 1.645
-"""Standard errors below the estimate; the true precision is lower in 1 of 20 cases."""
+"""Standard errors of a one-sided 95 % confidence bound."""
 NEW = 1.96 * 2**0.5
-"""Standard errors that contain the figure of as many new pictures in 19 of 20 cases; new pictures vary like these."""
+"""Standard errors of a 95 % prediction interval for as many new pictures."""
 
 
 class Point(NamedTuple):
-    """A threshold, its figures on the pictures that chose it, and whether it reaches the wanted precision."""
+    """A threshold with its precision and recall, and whether it reaches the requested precision."""
 
     least: float
     precision: float
@@ -284,7 +280,7 @@ class Point(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The boxes that count, highest score first."""
+    """The matched boxes that count, highest score first."""
 
     score: Float[np.ndarray, " d"]
     right: Bool[np.ndarray, " d"]
@@ -293,7 +289,7 @@ class Ranked(NamedTuple):
 
     @classmethod
     def of(cls, matched: Sequence[Matched]) -> Ranked:
-        """Return the boxes of one class, or of several together, matched at an overlap of one half."""
+        """Combine the boxes of one or more classes, matched at an overlap of 0.5."""
         score, picture = (np.concatenate([getattr(m, what) for m in matched]) for what in ("score", "picture"))
         right, counts = (np.concatenate([getattr(m, what)[0] for m in matched]) for what in ("right", "counts"))
         use = right | counts
@@ -301,7 +297,7 @@ class Ranked(NamedTuple):
         return cls(score[order], right[order], picture[order], sum(int(m.n_there.sum()) for m in matched))
 
     def lower(self, z: float) -> Float[np.ndarray, " d"]:
-        """Return Wilson's lower bound of the precision of the first 1, 2, … boxes; boxes of one picture are alike."""
+        """Return Wilson's lower bound of the precision at each rank, with clustering by picture."""
         order = np.argsort(self.picture, kind="stable")
         right, n, hits = self.right.astype(float), np.empty(len(order)), np.empty(len(order))
         first = np.searchsorted(self.picture[order], self.picture[order])
@@ -318,7 +314,6 @@ class Ranked(NamedTuple):
 
 
 def wilson(p: Any, n: Any, z: float) -> tuple[Any, Any]:
-    """Return Wilson's interval of a share."""
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
@@ -331,7 +326,7 @@ def calibrated(
     classes: Sequence[str],
     precision: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the threshold of each class, and the figures of such thresholds on pictures that did not choose them."""
+    """Return the threshold of each class, with cross-validated precision and recall."""
     given, boxes = ([boxes_of(p, classes) for p in side] for side in (there, found))
     matched = average_precision(given, boxes, classes).matched
     together = best_point(matched, precision) or Point(0.5, 0.0, 0.0)
@@ -352,7 +347,7 @@ FIGURES = ("precision", "precision_interval", "recall", "recall_interval")
 
 
 def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | None) -> dict[str, Any]:
-    """Precision and recall of thresholds that were chosen on the other folds."""
+    """Return the precision and recall of thresholds chosen on the other folds."""
     least = np.full(len(fold), np.inf)
     for one in np.unique(fold):
         which = fold != one
@@ -373,7 +368,7 @@ def _elsewhere(own: Matched, fold: Int[np.ndarray, " p"], precision: float | Non
 
 
 def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[float, float]:
-    """Return the share of right boxes over pictures, with the effective number of boxes; 0 for none."""
+    """Return a proportion over pictures and its effective sample size, or zeros."""
     total = int(all_.sum())
     if not total:
         return 0.0, 0.0
@@ -384,7 +379,7 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
-    """Return the variance between fits: the excess of the folds' differences over the variance of their pictures."""
+    """Return the variance of a proportion between trainings, beyond its sampling variance."""
     known = [(p, p * (1 - p) / n) for p, n in folds if n]
     if len(known) < 2:
         return 0.0
@@ -393,7 +388,7 @@ def between(folds: Sequence[tuple[float, float]]) -> float:
 
 
 def best_point(matched: Sequence[Matched], precision: float | None) -> Point | None:
-    """Return the threshold to use; ``None`` if no box was right."""
+    """Return the best threshold, or ``None`` if no box is right."""
     boxes = Ranked.of(matched)
     scores, n_there = boxes.score, boxes.n_there
     if not boxes.right.any() or not n_there:

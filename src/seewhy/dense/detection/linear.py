@@ -1,4 +1,4 @@
-"""A linear probe of regions: measures what the encoder's map alone says about objects and their places."""
+"""A linear detection probe on an encoder's features."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from ..two_stage import box_coder
 from .trained import Regions, boxes_on, check_usable
 
 STEP, FINEST = 0.25, 0.5
-"""Step between windows of one shape, as a share of their width and height; least step in cells."""
+"""Stride of sliding windows, as a share of their sides, and smallest stride in grid cells."""
 CHUNK, MOST, WIDEST = 1024, 300, 1.01
-"""Windows whose overlaps are in memory at once; windows that are moved and scored again; and the largest side."""
+"""Windows per chunk of overlap computations, windows to refine, and largest side of a window as a share of the
+picture's.
+"""
 MOST_ROWS, FEWEST, CLOSER = 15_000, 8, 4
-"""Training windows in all, least number of each kind in a picture, and slightly shifted boxes per object."""
+"""Training windows in all, smallest number of each kind per picture, and jittered boxes per object."""
 RIGHT, WRONG = 0.5, 0.4
-"""Overlap from which a window shows an object, and below which it shows none; others are not used in training."""
+"""Overlap from which a window is a positive example, and below which it is a negative example."""
 FIRST, RIDGE = 64, 1.0
-"""Pictures for the principal components, and the penalty on the box shifts."""
+"""Pictures for the principal components, and the ridge penalty of the box regression."""
 
 
 def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 25) -> Float[Tensor, "m 2"]:
-    """Return widths and heights that represent all: k-means on their logarithms (YOLOv2, by overlap)."""
+    """Cluster widths and heights by k-means on their logarithms."""
     points = sizes.double().log()
     distinct = points.unique(dim=0)
     order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:n]
@@ -51,7 +53,7 @@ def common_shapes(sizes: Float[Tensor, "n 2"], n: int, seed: int, steps: int = 2
 
 
 def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Return every position of every shape in cells, within the map: spans across and down."""
+    """Return the sliding windows of each shape as horizontal and vertical spans."""
 
     def places(side: int, own: float) -> Float[Tensor, "i 2"]:
         first = torch.linspace(0, side - own, max(1, round((side - own) / max(FINEST, STEP * own)) + 1))
@@ -63,7 +65,7 @@ def lattices(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> list[tuple[Te
 
 
 def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tensor, "n 4"]:
-    """Return the same positions as boxes, row by row: left, top, right, bottom in cells."""
+    """Return the sliding windows as boxes in grid cells, row by row."""
     boxes = []
     for x, y in lattices(shapes, grid):
         i, j = torch.arange(len(x)).repeat(len(y)), torch.arange(len(y)).repeat_interleave(len(x))
@@ -72,20 +74,19 @@ def windows_of(shapes: Float[Tensor, "m 2"], grid: Sequence[int]) -> Float[Tenso
 
 
 def pieces_of(spans: Float[Tensor, "i 2"], n: int) -> Float[Tensor, "n i 2"]:
-    """Return the ``n`` equal parts of each span."""
     step = (spans[:, 1] - spans[:, 0]) / n
     first = spans[:, 0] + step * torch.arange(n)[:, None]
     return torch.stack([first, first + step], 2)
 
 
 def wider(spans: Float[Tensor, "i 2"], around: float, n: int) -> Float[Tensor, "i 2"]:
-    """Return each span with its surroundings, within ``n`` cells."""
+    """Widen each span by a margin, within ``n`` grid cells."""
     margin = around * (spans[:, 1:] - spans[:, :1])
     return torch.cat([spans[:, :1] - margin, spans[:, 1:] + margin], 1).clamp(min=0, max=n)
 
 
 def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> tuple[Tensor, Tensor]:
-    """Return for each box its largest overlap with a true box, and that box's position; computed in parts."""
+    """Return the largest overlap of each box with a true box, and its index."""
     from torchvision.ops import box_iou
 
     if not len(there):
@@ -95,12 +96,12 @@ def best_overlaps(boxes: Float[Tensor, "n 4"], there: Float[Tensor, "m 4"]) -> t
 
 
 def offsets(boxes: Float[Tensor, "n 4"], targets: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Return the shift between boxes: ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
+    """Return the box regression targets ``(dx / w, dy / h, log w'/w, log h'/h)`` (R-CNN, Girshick et al. 2013)."""
     return box_coder((1.0, 1.0, 1.0, 1.0)).encode_single(targets, boxes)
 
 
 def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """Shift boxes by :func:`offsets`, with each component limited to 1.
+    """Apply :func:`offsets` to boxes, with each component limited to 1.
 
     >>> a, b = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[0.5, 0.0, 3.0, 1.0]])
     >>> moved(a, offsets(a, b)).tolist()
@@ -112,7 +113,7 @@ def moved(boxes: Float[Tensor, "n 4"], by: Float[Tensor, "n 4"]) -> Float[Tensor
 def parts_of(
     boxes: Float[Tensor, "n 4"], n: int, around: float, grid: Sequence[int]
 ) -> list[tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]]:
-    """Return the spans of each box's ``n`` by ``n`` parts, row by row, and of the box with its surroundings."""
+    """Return the spans of the ``n`` by ``n`` parts of each box and of its surroundings."""
     x, y = boxes[:, ::2], boxes[:, 1::2]
     found = [(column, row) for row in pieces_of(y, n) for column in pieces_of(x, n)]
     return [*found, (wider(x, around, grid[1]), wider(y, around, grid[0]))]
@@ -120,14 +121,13 @@ def parts_of(
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Principal components of an encoder's cells."""
+    """Principal components of an encoder's features."""
 
     mean: Float[Tensor, " c"]
     components: Float[Tensor, "m c"]
 
     @classmethod
     def of(cls, maps: list[Tensor], width: int) -> Axes:
-        """Compute the components of some maps."""
         cells = torch.cat([m.flatten(1).T for m in maps]).double()
         mean = cells.mean(0)
         centred = cells - mean
@@ -142,7 +142,7 @@ class Axes:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """A training picture: its map, and its objects as fractions of the picture."""
+    """A training picture: its feature map, and its objects as fractions of the picture."""
 
     grid: Float[Tensor, "m h w"]
     boxes: Float[Tensor, "g 4"]
@@ -161,13 +161,13 @@ class Taught:
 
 
 def corners_of(grid: Tensor) -> Float[Tensor, " 4"]:
-    """Return width, height, width, height in cells."""
+    """Return width, height, width, height in grid cells."""
     h, w = grid.shape[1:]
     return torch.tensor([w, h, w, h], dtype=torch.float32)
 
 
 class Examples(NamedTuple):
-    """Training regions: features, class (the last is no object), and the shift to the true box."""
+    """Training windows: features, class (the last is the background), and box regression targets."""
 
     x: Float[Tensor, "n d"]
     label: Int[Tensor, " n"]
@@ -175,33 +175,34 @@ class Examples(NamedTuple):
 
 
 Fit = tuple[LinearFit, Tensor]
-"""A function that fits classes to standardised features."""
+"""The fitted classifier and its standardisation."""
 
 
 @detectors.register
 @dataclass(frozen=True)
 class Linear:
-    """Multinomial logistic regression from a region's features to its class or to no object: the baseline.
+    """Multinomial logistic regression on sliding windows, as a baseline detector.
 
-    A region's features are the means of the map in its ``parts x parts`` equal parts and in the box with its
-    surroundings, and the logarithms of its sides. The map is first reduced to its ``width`` largest principal
-    components, each of spread 1. Scores are ``softmax(W x + b)`` over the classes and no object (R-CNN, with Fast
-    R-CNN's softmax; parts as in R-FCN). The mean of a linear map is linear, so *all* windows of the boxes' shapes are
-    scored and no proposal can miss an object. Hard negatives are added in rounds (Felzenszwalb et al. 2010). A ridge
-    regression on the same features moves the boxes, which are then scored again.
+    The features of a window are means of the feature map over its ``parts x parts`` parts and over its surroundings,
+    and the logarithms of its sides. The feature map is first reduced to ``width`` whitened principal components. Scores
+    are ``softmax(W x + b)`` over the classes and the background.
+
+    All windows of the ``n_shapes`` most common shapes are scored, so no proposals are needed. Hard negatives are added
+    in rounds (Felzenszwalb et al. 2010). A ridge regression on the same features refines the boxes, which are then
+    scored again. The classifier follows R-CNN with Fast R-CNN's softmax, and the parts follow R-FCN.
 
     Cost: one pass of the trunk per window of a picture, in training and in use.
 
     Args:
-        width: principal components of the map to keep.
-        parts: parts of a region along each side.
-        around: how much wider than a region its surroundings are, as a share of the region.
-        n_shapes: window shapes, by k-means over the boxes; more suit varied objects.
-        c: weight of the losses, above 0; lower it if it overfits.
-        rounds: rounds of training on earlier mistakes.
-        zoom: short side of the picture, as a multiple of the encoder's input; larger finds smaller objects and
-            takes longer.
-        seed: seed for shapes and drawn windows.
+        width: number of principal components.
+        parts: number of parts of a window along each side.
+        around: width of the surroundings of a window, as a share of the window.
+        n_shapes: number of window shapes, found by k-means over the boxes.
+        c: inverse regularisation strength, above 0; lower it against overfitting.
+        rounds: rounds of training on hard negatives.
+        zoom: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
+            and takes longer.
+        seed: seed for shapes and sampled windows.
     """
 
     name: ClassVar[str] = "linear"
@@ -223,7 +224,6 @@ class Linear:
         check_fields(self)
 
     def fit(self, reader: Reader, data: BoxData, *, progress: Progress | None = None) -> RegionProbe:
-        """Train the probe."""
         progress = progress or Progress()
         maps, axes = self._maps(reader, data, progress)
         sizes = torch.cat([m.boxes[:, 2:] - m.boxes[:, :2] for m in maps])
@@ -239,14 +239,13 @@ class Linear:
         return probe
 
     def restore(self, encoder: Encoder, classes: tuple[str, ...], tensors: Mapping[str, Tensor]) -> RegionProbe:
-        """Return the saved probe."""
         axes = Axes(tensors["mean"], tensors["components"])
         made = RegionProbe(axes, tensors["shapes"], tensors["weight"], tensors["bias"], self.parts, self.around)
         made.check(len(classes))
         return made
 
     def _maps(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[list[Taught], Axes]:
-        """Every picture's map in few directions, which those of the first pictures have."""
+        """Return the feature map of each picture in principal components."""
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed)).tolist()
         pictures = [data.pictures[i] for i in order]
         looked = reader.looked([p.image for p in pictures])
@@ -264,7 +263,7 @@ class Linear:
     def _fitted(
         self, empty: RegionProbe, taught: list[Examples], k: int, before: Fit | None = None
     ) -> tuple[RegionProbe, Fit]:
-        """The probe of these examples, begun where it ended before there were as many."""
+        """Fit the probe, starting from the weights of the previous round."""
         x, y = torch.cat([t.x for t in taught]), torch.cat([t.label for t in taught])
         spread = x.std(0).clamp(min=1e-4) if before is None else before[1]
         y = torch.where(y < 0, k, y)
@@ -297,21 +296,19 @@ class RegionProbe:
         }  # fmt: skip
 
     def check(self, k: int) -> None:
-        """Check that its tensors fit its classes, and that its windows lie within a picture."""
         wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
-            raise ValueError(f"its weights are {tuple(self.weight.shape)}, not {wanted}")
+            raise ValueError(f"weight must have the shape {wanted}, got {tuple(self.weight.shape)}")
         pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
         if not pairs or not bool(((self.shapes > 0) & (self.shapes <= WIDEST)).all()):
-            raise ValueError("the shapes of its windows are not parts of a picture")
+            raise ValueError(f"each window shape must be above 0 and at most {WIDEST} of the picture")
 
     def features(self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
-        """Return the training features: one row per box, in cells."""
         means = [span_means(grid.float(), x, y) for x, y in parts_of(boxes, self.parts, self.around, grid.shape[1:])]
         return torch.cat([*means, self._sizes(grid, boxes)], 1)
 
     def weighed(self, grid: Float[Tensor, "m h w"]) -> Float[Tensor, "p o h w"]:
-        """Return the map under the weights of each part, before any mean."""
+        """Return the feature map multiplied by the weights of each part."""
         m, (h, w) = len(grid), grid.shape[1:]
         found = self.weight[:, :-2].reshape(-1, m) @ grid.float().flatten(1)
         return found.reshape(len(self.weight), -1, h, w).transpose(0, 1)
@@ -319,14 +316,14 @@ class RegionProbe:
     def outputs(
         self, grid: Float[Tensor, "m h w"], boxes: Float[Tensor, "n 4"], weighed: Tensor | None = None
     ) -> Float[Tensor, "n o"]:
-        """Return ``features @ weight.T + bias``, with the weights applied to the map before its means are taken."""
+        """Return ``features @ weight.T + bias`` for each box."""
         weighed = self.weighed(grid) if weighed is None else weighed
         parts = parts_of(boxes, self.parts, self.around, grid.shape[1:])
         means = [span_means(one, x, y) for one, (x, y) in zip(weighed, parts, strict=True)]
         return torch.stack(means).sum(0) + self._sizes(grid, boxes) @ self.weight[:, -2:].T + self.bias
 
     def scan(self, grid: Float[Tensor, "m h w"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return all windows, their outputs, and the map under the weights of each part; two products per shape."""
+        """Return all windows, their outputs, and the weighted feature maps."""
         (h, w), n = grid.shape[1:], self.parts
         weighed = self.weighed(grid)
         inside, around = weighed[:-1].unflatten(0, (n, n)), weighed[-1]
@@ -346,7 +343,7 @@ class RegionProbe:
         return Regions(boxes / corners_of(grid), scores)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return the class scores of a box as a layer on the means of its parts and surroundings."""
+        """Return the class scores of a box as a linear layer on the means of its parts."""
         n = len(classes) + 1
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:
@@ -365,7 +362,7 @@ class RegionProbe:
         return PooledScore(reader, Linear.name, names, cells, head, pieces=pieces, head_of=head_of)
 
     def moved(self, grid: Float[Tensor, "m h w"]) -> Regions:
-        """Return the most probable windows, moved to the objects, in cells, with their scores there."""
+        """Return the best windows after refinement, in grid cells, with their new scores."""
         windows, first, weighed = self.scan(grid)
         # Behind the classes comes nothing, then what moves the window.
         top = first[:, :-4].softmax(1)[:, :-1].amax(1).topk(min(MOST, len(first))).indices
@@ -378,7 +375,7 @@ class RegionProbe:
 
 
 def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generator) -> Examples:
-    """Windows of a picture, drawn; each thing's own box, and boxes a little beside it."""
+    """Sample training windows of a picture, including jittered true boxes."""
 
     def drawn(rows: Tensor) -> Tensor:
         return rows[torch.randperm(len(rows), generator=generator)[:n]]
@@ -395,7 +392,7 @@ def _examples(probe: RegionProbe, one: Taught, n: int, generator: torch.Generato
 
 
 def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
-    """The surest boxes that are of nothing."""
+    """Return the windows without an object that have the highest scores."""
     boxes, scores, _ = probe.moved(one.grid)
     overlap, _ = best_overlaps(boxes, one.cells)
     top = scores.amax(1).masked_fill(overlap >= WRONG, -1).topk(min(n, len(boxes))).indices
@@ -403,7 +400,7 @@ def _mistakes(probe: RegionProbe, one: Taught, n: int) -> Examples:
 
 
 def _labelled(probe: RegionProbe, one: Taught, boxes: Float[Tensor, "n 4"]) -> Examples:
-    """Boxes with features and what they are; those between right and wrong, and on ignored places, are left out."""
+    """Return windows with features and labels, without ambiguous and ignored windows."""
     own = one.cells
     overlap, which = best_overlaps(boxes, own)
     on_ignored, _ = best_overlaps(boxes, one.ignored * corners_of(one.grid))

@@ -1,4 +1,4 @@
-"""A trained detector: an encoder, a finder of regions in its features, and thresholds."""
+"""Trained detectors with their thresholds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..reader import LARGEST, Looked, Reader
 from ..regions import Detections, Keep, class_names
 
 CANDIDATES = 1000
-"""Pairs of a region and a class, with the highest scores, that enter the suppression of overlaps."""
+"""Number of candidates, each a region with a class, that enter non-maximum suppression."""
 
 
 class Regions(NamedTuple):
-    """Places in one picture: corners as fractions of its width and height, and the score of each class, 0 to 1."""
+    """Candidate boxes as fractions of a picture, with class scores from 0 to 1."""
 
     boxes: Float[Tensor, "n 4"]
     scores: Float[Tensor, "n k"]
@@ -37,7 +37,7 @@ class Regions(NamedTuple):
 
 
 class Finder(Protocol):
-    """Finds regions in a picture's features, before any suppression; it can be rebuilt from its tensors."""
+    """The interface of a trained detector before non-maximum suppression."""
 
     def regions(self, encoder: Encoder, looked: Looked) -> Regions: ...
     def tensors(self) -> dict[str, Tensor]: ...
@@ -65,38 +65,36 @@ class TrainedDetector(Detector):
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
             raise InputError(
-                f"A detector of {len(self.classes)} classes was given the thresholds {self.thresholds}. Expected "
-                "one number from 0 to 1 per class. Change them."
+                f"thresholds must be {len(self.classes)} numbers from 0 to 1, one per class, got {self.thresholds}."
             )
 
     @cached_property
     def reader(self) -> Reader:
-        """Return the reader of pictures: the encoder, with the finder's own trunk if it has one."""
         looks, own = self.looks or Reader(self.base, self.zoom), getattr(self.finder, "trunk", None)
         return looks if own is None else replace(looks, beside=own, kept=None)
 
     @property
     def reads_words(self) -> bool:
-        """Whether it accepts other names."""
+        """Return whether the detector accepts other names."""
         return hasattr(self.finder, "named")
 
     def keeping(
         self, *, least: float | None = None, overlap: float | None = None, most: int | None = None
     ) -> TrainedDetector:
-        """Return the same detector with other limits on the boxes to keep."""
+        """Return the same detector with other thresholds and limits."""
         thresholds = None if least is None else (least,) * len(self.classes)
         given: dict[str, Any] = {"thresholds": thresholds, "overlap": overlap, "most": most}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def for_classes(self, labels: Iterable[str]) -> TrainedDetector:
-        """Return the detector for other names; their thresholds are those of the known names, or the mean of these."""
+        """Return the detector for other names; new names use the mean threshold."""
         names = class_names(labels, boxes=True)
         if names == self.classes:
             return self
         if not self.reads_words:
             raise InputError(
                 f"The detector {self.method} finds only the classes it was trained on: {', '.join(self.classes)}. "
-                "Other names were given. Leave the names out, or fit a detector that reads words."
+                "Leave other names out, or train a detector that accepts names."
             )
         known = dict(zip(self.classes, self.thresholds, strict=True))
         mean = sum(self.thresholds) / len(self.thresholds)
@@ -109,7 +107,6 @@ class TrainedDetector(Detector):
 
     @torch.no_grad()
     def found(self, looked: Looked) -> Detections:
-        """Return the objects in an encoded picture."""
         boxes, scores, made_of = self.finder.regions(self.reader.encoder, looked)
         least = torch.tensor(self.thresholds, dtype=scores.dtype)
         pairs = torch.nonzero(scores >= least)
@@ -124,23 +121,22 @@ class TrainedDetector(Detector):
 
     @property
     def measured(self) -> str:
-        """Return in words how well it does on pictures that it did not learn from."""
+        """The cross-validated quality of the detector, in words."""
         return expected(self.calibration) if "n_folds" in self.calibration else "Not measured."
 
     def known(self, images: Iterable[str]) -> list[str]:
-        """Return those files on which it was fitted, byte for byte."""
+        """Return the pictures that are byte-identical to a training picture."""
         own = set(self.pictures)
         return [image for image in images if set(digests([image])) & own]
 
     def pooled(self) -> PooledScore:
-        """Return how the score of a box is computed from the cells under it."""
+        """Return the score of a box as a function of the grid cells inside it."""
         if not hasattr(self.finder, "pooled"):
             return super().pooled()
         score: PooledScore = self.finder.pooled(self.reader, self.classes)
         return replace(score, parameters=self.parameters, trained_on=self.trained_on)
 
     def about(self) -> dict[str, Any]:
-        """Return method, parameters and encoder, as JSON."""
         thresholds = dict(zip(self.classes, self.thresholds, strict=True))
         return {
             "method": self.method,
@@ -151,31 +147,27 @@ class TrainedDetector(Detector):
         }
 
     def check(self) -> None:
-        """Check that it returns scores for its classes, and that its figures are complete."""
+        """Check that the detector returns finite scores and has calibration data."""
         seen = next(self.reader.looked([np.zeros((64, 64, 3), np.uint8)]))
         if isinstance(seen, Failure):
             raise ValueError(seen.error)
         boxes, scores, _ = self.finder.regions(self.reader.encoder, seen)
         if scores.shape[1] != len(self.classes) or not bool(scores.isfinite().all() and boxes.isfinite().all()):
-            raise ValueError(
-                f"it gives {scores.shape[1]} scores for {len(self.classes)} classes, or some are not finite"
-            )
+            raise ValueError(f"it must give {len(self.classes)} finite scores, one per class, got {scores.shape[1]}")
         _ = self.measured
 
 
 def boxes_on(picture: BoxedPicture, classes: Sequence[str]) -> tuple[Float[Tensor, "g 4"], Int[Tensor, " g"]]:
-    """Return a picture's boxes that count, as fractions of it, and the positions of their classes."""
+    """Return a picture's boxes as fractions, with the indices of their classes."""
     real = [b for b in picture.boxes if not b.ignored and b.label in classes]
     boxes = torch.tensor([b.box for b in real]).reshape(-1, 4) / torch.tensor((picture.size or (1, 1)) * 2)
     return boxes, torch.tensor([classes.index(b.label) for b in real], dtype=torch.long)
 
 
 def check_usable(n_boxes: int, n_pictures: int) -> None:
-    """Check that there are boxes to learn from."""
     if not n_boxes:
         raise DataError(
-            f"None of the {n_pictures} picture(s) could be used with its boxes. Expected at least one readable "
-            "picture with a box. Give other pictures."
+            f"At least one readable picture with a box is needed for training, got none among {n_pictures} picture(s)."
         )
 
 

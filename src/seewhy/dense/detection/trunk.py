@@ -1,4 +1,4 @@
-"""Training data of two-stage detectors: stored maps, or windows through a trainable copy of the trunk."""
+"""Training data of two-stage detectors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Grids = Mapping[str, Float[Tensor, "_c _h _w"]]
 
 
 class MergedMaps(nn.Module):
-    """Windows of pictures → a map of each picture at one size; batch normalisations keep their statistics."""
+    """A module from windows of pictures to one feature map per picture."""
 
     def __init__(self, trunk: nn.Module, layout: Layout, size: tuple[int, int]) -> None:
         super().__init__()
@@ -45,7 +45,6 @@ class MergedMaps(nn.Module):
 
 
 def at_size(grid: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c gh gw"]:
-    """Return a map, resized if it has another size."""
     if tuple(grid.shape[1:]) == size:
         return grid
     return interpolate(grid[None].float(), size=size, mode="bilinear", align_corners=False)[0]
@@ -53,7 +52,7 @@ def at_size(grid: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor
 
 @dataclass(frozen=True, eq=False)
 class Windowed:
-    """A column of pictures as windows, read at every step; pictures with fewer windows are padded with zeros."""
+    """A lazily read column of picture windows, padded with zeros."""
 
     reader: Reader
     images: tuple[str, ...]
@@ -74,8 +73,8 @@ class Windowed:
         found = self.reader.cut(i, self.images[i])
         if isinstance(found, Failure):
             raise DataError(
-                f"{found.image} could be read before the training, and now it cannot: {found.error}. Expected the "
-                "same file. Put it back, then run the same command to go on."
+                f"{found.image} was readable before the training, but no longer: {found.error}. Restore the file, then "
+                "run the same command to continue."
             )
         return found
 
@@ -83,7 +82,7 @@ class Windowed:
 def looked_once(
     reader: Reader, data: BoxData, grids: Callable[[Encoder, Looked], Grids], progress: Progress
 ) -> dict[str, Tensor]:
-    """Return the maps of all pictures at one size, encoded once, with their boxes."""
+    """Return the feature maps of all pictures at one size, with their boxes."""
     found: dict[str, list[Tensor]] = {}
     sized: list[BoxedPicture] = []
     looked = reader.looked([p.image for p in data.pictures])
@@ -97,7 +96,7 @@ def looked_once(
 
 
 def cut(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Any]:
-    """Return the pictures with their boxes; pictures are read at every step."""
+    """Return the pictures, read at each step, with their boxes."""
     sized: list[BoxedPicture] = []
     for picture in data.pictures:
         try:
@@ -110,7 +109,7 @@ def cut(reader: Reader, data: BoxData, progress: Progress) -> dict[str, Any]:
 
 
 def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
-    """Boxes as parts of the picture, and labels; -1 where there is none."""
+    """Return boxes as fractions of the picture and their labels, padded with -1."""
     most = max((len(p.boxes) for p in pictures), default=0)
     boxes, labels = [], []
     for picture in pictures:
@@ -122,7 +121,6 @@ def _on(pictures: Sequence[BoxedPicture], data: BoxData) -> dict[str, Any]:
 
 
 def training(how: Any, data: TrainingData, trunk_lr: float = 0.0) -> Training:
-    """Return the number of steps and the learning rate of both stages."""
     return Training(
         how.n_steps, min(how.batch_size, data.n_samples), lr=how.lr, weight_decay=1e-4, schedule="cosine",
         warmup=min(20, how.n_steps // 5), seed=how.seed, part_lr=(("trunk", trunk_lr),), part_decay=(("trunk", 0.0),),

@@ -1,1 +1,1 @@
-"""EPIC: prototypes of the channels of a rotated feature map."""
+"""EPIC: prototypes of rotated channels."""

@@ -1,4 +1,4 @@
-"""EPIC: prototypes for any pretrained classifier, without a changed logit (arXiv 2505.12897, AAAI 2026)."""
+"""EPIC: channel prototypes for pretrained classifiers (arXiv 2505.12897, AAAI 2026)."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ RULE = (
     f"{STRANGER}"
 )
 SPARE = 3
-"""Candidates a prototype: enough to replace those that are copies of stronger ones."""
+"""Candidates per prototype, to replace duplicates."""
 
 
 @dataclass(frozen=True, eq=False)
 class EPICBank(FittedBank):
-    """The rotation matrix, and the positive and negative prototypes of every channel without duplicates.
+    """The rotation and the positive and negative prototypes of every channel.
 
-    Each patch's box is the cell in which its channel is strongest, extended by half a cell. The patches of a channel
-    are in a row, strongest picture first. ``signs`` are 1 or −1, and ``purity`` is the cosine of the patch's features
-    with the channel's direction.
+    Attributes:
+        channels: channel of each patch; patches of a channel are consecutive, strongest first.
+        signs: 1 for positive prototypes, −1 for negative prototypes.
+        purity: cosine of the patch's features with the channel's direction.
     """
 
     method = "epic"
@@ -57,7 +58,6 @@ class EPICBank(FittedBank):
     rotation: Rotation
 
     def of_channel(self, channel: int, sign: int) -> list[int]:
-        """The patches of a channel, strongest picture first."""
         return ((self.channels == channel) & (self.signs == sign)).nonzero()[:, 0].tolist()
 
     def own(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -76,19 +76,22 @@ class EPICBank(FittedBank):
         matrix = tensors["matrix"]
         inverse = tensors.get("inverse", matrix.T)
         if matrix.ndim != 2 or len({*matrix.shape, *inverse.shape}) != 1 or not matrix.is_floating_point():
-            raise ValueError(f"its matrix is {matrix.dtype} {tuple(matrix.shape)}")
+            raise ValueError(
+                f"matrix and inverse must be square floating-point matrices of equal size, got {matrix.dtype} "
+                f"{tuple(matrix.shape)}"
+            )
         rotation = Rotation(matrix, inverse, facts["form"])
         if not rotation.error < TOLERANCE:
-            raise ValueError(f"its matrix times its inverse is off by {rotation.error:.1e}")
+            raise ValueError(f"the product of matrix and inverse differs from the identity by {rotation.error:.1e}")
         check_index("the prototypes' channels", tensors["channels"], len(matrix))
         return {"rotation": rotation}
 
     def check(self, model: Explainable) -> None:
         if len(self.rotation.matrix) != (width := model.head.weight.shape[1]):
-            raise ValueError(f"a matrix {tuple(self.rotation.matrix.shape)} for {width} channels")
+            raise ValueError(f"matrix must have {width} channels, got {tuple(self.rotation.matrix.shape)}")
 
     def spoken(self) -> dict[str, Any]:
-        """The prototypes of each channel, by file name, digest and box."""
+        """Return the prototypes of each channel: file name, digest and box."""
         pictures = [{"image": p.name, "sha256": p.digest, "class": p.label} for p in self.pictures]
         channels: dict[str, list[list[Any]]] = {}
         rows = zip(*(x.tolist() for x in (self.channels, self.signs, self.owner, self.pixel_boxes)), strict=True)
@@ -120,22 +123,29 @@ class EPICBank(FittedBank):
 @prototypes.register
 @dataclass(frozen=True)
 class EPIC(Prototypes):
-    """The channels that speak most for the decision, each shown by the pictures that activate it most.
+    """The channels that contribute most to the decision, with the pictures that activate them most.
 
-    EPIC (arXiv 2505.12897): a square matrix ``U`` behind the last feature map, with its inverse folded into the head,
-    so no logit changes. ``U`` is fitted so that each new channel is pure: alone where it is strongest
-    (:class:`seewhy.prototypes.epic.training.FitEPIC`). A channel's prototypes are the pictures with the largest sum of
-    activation; the box on them and on the query is the cell where it is strongest::
+    EPIC (arXiv 2505.12897) rotates the last feature map and applies the inverse rotation in the head, so no logit
+    changes:
 
-        Ẑ = U Z      A' = A U⁻¹      logit_t − mean over classes = Σ_k A'_tk v_k + const      v = mean(Ẑ)
+        Ẑ = U Z
+        A' = A U⁻¹
+        v = mean(Ẑ)
+        logit_t − mean over classes = Σ_k A'_tk v_k + const
 
-    Contributions are signed and exact, so they add up (the authors' code multiplies by ``max(v_k, 0)``). A channel that
-    speaks by being low shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
+    - ``Z``: the feature map.
+    - ``U``: a matrix fitted for pure channels (:class:`seewhy.prototypes.epic.training.FitEPIC`).
+    - ``A``: the weights of the head.
+    - ``t``: the explained class; ``k`` is a channel.
+
+    A channel's prototypes are the pictures with the largest sum of activations. The box marks the grid cell with the
+    largest activation. Contributions are signed, while the authors' code uses ``max(v_k, 0)``. A channel that
+    contributes by low activation shows its negative prototypes (docs/methods/epic.md). Range of a share: 0…1.
 
     Args:
-        n_channels: channels to show (authors: 4).
-        n_prototypes: pictures per channel (authors: 4).
-        duplicate: pooled cosine from which two pictures count as one.
+        n_channels: number of displayed channels (authors: 4).
+        n_prototypes: number of pictures per channel (authors: 4).
+        duplicate: pooled cosine above which pictures are duplicates.
     """
 
     name = "epic"
@@ -175,13 +185,13 @@ class EPIC(Prototypes):
     def activation(
         self, model: Explainable, bank: Patches, look: EncoderOutput, which: Int[Tensor, " p"]
     ) -> Float[Tensor, "b p h w"]:
-        """The channel of each patch, with its sign, in the units of the feature map; unbounded."""
+        """Return the signed activation of each patch's channel."""
         known = _fitted(bank)
         rows = known.rotation.matrix[known.channels[which]] * known.signs[which, None]
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
 
     def judge(self, showing: Showing) -> Like:
-        """Judge by how many prototypes are of the class explained, and by the effect of hiding their places."""
+        """Return the evidence with a verdict based on the prototypes' classes and on hiding their regions."""
         measures, deletion, subject = _fitted(showing.bank).measures, showing.deletion, showing.subject
         held, measure = measures["held_out"], LikenessMeasure.restore(measures["likeness"])
         purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])
@@ -208,25 +218,23 @@ class EPIC(Prototypes):
 
 
 def _fitted(bank: Patches) -> EPICBank:
-    """The bank, if it is EPIC's; that of another method is a programming error."""
     if not isinstance(bank, EPICBank):
         raise TypeError(f"epic needs an EPICBank, not {type(bank).__name__}")
     return bank
 
 
 def contributions(model: Explainable, rotation: Rotation, look: EncoderOutput, target: Target) -> Float[Tensor, "b d"]:
-    """Each channel's contribution to the target's logit minus the mean over classes; they add up to it, up to a
-    constant.
+    """Return the contribution ``A'_tk v_k`` of each channel to the target's logit minus the mean over classes.
 
-    ``A'_tk v_k``, with ``A`` the weights of the head on these very pictures
-    (:meth:`seewhy.heads.head.Head.slope`) and ``A' = A U⁻¹``.
+    Contributions sum to this value up to a constant. ``A`` is the head's slope on these pictures
+    (:meth:`seewhy.heads.head.Head.slope`), and ``A' = A U⁻¹``.
     """
     slope = model.head.slope(look.pooled, target)
     return (slope @ rotation.inverse) * (look.pooled @ rotation.matrix.T)
 
 
 class Entry(NamedTuple):
-    """A picture that may become a prototype: file name, SHA-256 of its bytes, index of its class."""
+    """A candidate picture: file name, SHA-256 of its bytes, and class index."""
 
     name: str
     digest: str
@@ -236,7 +244,7 @@ class Entry(NamedTuple):
 def without_copies(
     candidates: Int[Tensor, "k c"], unit: Float[Tensor, "n d"], m: int, duplicate: float
 ) -> Int[Tensor, "k m"]:
-    """The first ``m`` of each row whose unit vectors do not copy earlier ones; −1 if there are fewer."""
+    """Return the first ``m`` of each row that are not near-duplicates, padded with −1."""
     chosen = torch.full((len(candidates), m), -1)
     for k, row in enumerate(candidates):
         near = (unit[row] @ unit[row].T >= duplicate).tolist()
@@ -257,7 +265,7 @@ def collect(
     duplicate: float,
     store: FeatureStore | None,
 ) -> EPICBank:
-    """The bank of a rotation: ``n_kept`` prototypes for each channel and sign, from cells of these pictures."""
+    """Build the bank of a rotation with ``n_kept`` prototypes per channel and sign."""
     unit, rows = normalize(maps.pooled, dim=1), []
     for sign in (1, -1):
         of = without_copies(strongest(maps.pooled, rotation.matrix, SPARE * n_kept, sign), unit, n_kept, duplicate)
@@ -279,12 +287,14 @@ def collect(
 def _read(
     model: Explainable, entries: Sequence[Entry], boxes: Float[Tensor, "s 4"], store: FeatureStore | None
 ) -> tuple[tuple[BankPicture, ...], Int[Tensor, "p s 4"]]:
-    """Thumbnails, and every cell's box on the upright originals."""
+    """Return thumbnails, and the box of each grid cell in the upright originals."""
     pictures, originals = [], []
     stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=EncodeRequest(pictures=True))
     for entry, seen in zip(entries, stream, strict=True):
         if not isinstance(seen, Encoded) or seen.picture is None or seen.digest != entry.digest:
-            raise DataError(f"{entry.name} changed while prototypes were fitted. Leave it unchanged, and run again.")
+            raise DataError(
+                f"{entry.name} changed during the fit of the prototypes. Run the command again without changing it."
+            )
         pictures.append(BankPicture(entry.name, entry.digest, entry.label, encode_thumbnail(seen.picture.pixels)))
         originals.append([seen.picture.to_original(tuple(box)) for box in boxes.tolist()])
     return tuple(pictures), torch.tensor(originals)

@@ -1,7 +1,6 @@
-"""The rotation behind a feature map: purity, how it is maximised in closed form, and the head that it is folded into.
+"""Fit of EPIC's rotation in closed form, and its inverse in the head.
 
-Purity (EPIC, arXiv 2505.12897) is how alone a channel is at the place where it is strongest. The matrix that makes
-channels pure has its inverse folded into the head, so that no logit changes.
+The purity of a channel (arXiv 2505.12897) is the cosine of its direction with the features at its maximum.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from ...heads.head import Head, Target
 from ..cells import CellMaps, CellPart
 
 FLOOR = 1e-8
-"""Smallest length a vector is divided by, as in the paper's code."""
+"""Smallest vector length to divide by, as in the paper's code."""
 TOLERANCE = 1e-4
-"""Largest difference of a folded logit, as a part of the largest logit."""
+"""Largest relative difference of the logits after the rotation."""
 
 
 Maps = CellMaps | CellPart
-"""Cells of pictures; the mean over the cells of each is ``pooled``."""
+"""Grid cells of pictures; ``pooled`` is the mean over the grid cells of each picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """``U``, whose row ``k`` gives channel ``k`` of the new map, and its inverse; of an orthogonal ``U`` this is the
-    transpose.
+    """The matrix ``U`` from old to new channels, and its inverse.
 
     ``form`` is ``"orthogonal"``, or ``"invertible"`` in banks of earlier versions.
     """
@@ -51,24 +49,24 @@ class Rotation:
 
     @classmethod
     def random(cls, width: int, seed: int) -> Rotation:
-        """A random orthogonal matrix, uniform: the control."""
+        """Sample a uniform random orthogonal matrix, as a control."""
         noise = torch.randn(width, width, generator=torch.Generator().manual_seed(seed))
         matrix, upper = torch.linalg.qr(noise)
         return cls.orthogonal(matrix * upper.diagonal().sign())
 
     @property
     def error(self) -> float:
-        """Largest entry of ``U U⁻¹ − 1``."""
+        """The largest entry of ``U U⁻¹ − 1``."""
         return float((self.matrix @ self.inverse - torch.eye(len(self.matrix))).abs().max())
 
     def length(self, vectors: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
-        """The length of cells after the rotation; an orthogonal rotation does not change it."""
+        """Return the length of feature vectors after the rotation."""
         moved = vectors if self.form == "orthogonal" else vectors @ self.matrix.T
         return moved.norm(dim=1).clamp(min=FLOOR)
 
 
 def polar(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """The orthogonal matrix nearest to this one, which maximises ``<U, A>`` (Schönemann 1966): ``P Qᵀ`` of its SVD."""
+    """Return the orthogonal polar factor of a matrix, ``P Qᵀ`` of its SVD (Schönemann 1966)."""
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     return left @ right
 
@@ -76,17 +74,17 @@ def polar(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 def strongest(
     pooled: Float[Tensor, "n d"], rotation: Float[Tensor, "k d"], m: int, sign: int = 1
 ) -> Int[Tensor, "k m"]:
-    """The ``m`` pictures that activate each channel most, strongest first: its prototypes. ``-1`` takes the least.
-
-    ``act(I, k) = Σ_hw (U Z)_k`` is the mean times the number of cells, so the pooled vectors are enough.
-    """
+    """Return the ``m`` pictures with the largest activation of each channel, or the smallest for ``sign=-1``."""
     return (sign * pooled @ rotation.T).topk(min(m, len(pooled)), dim=0).indices.T
 
 
 class Peaks(NamedTuple):
-    """The peaks of channels on one picture, for the channels that have it as a prototype, with its rank for each.
+    """The maxima of channels on one of their prototypes.
 
-    ``cells`` are indices of the picture's cells, and ``vectors`` their features before the rotation.
+    Attributes:
+        ranks: rank of the picture among each channel's prototypes.
+        cells: index of the grid cell with the maximum.
+        vectors: features of that grid cell before the rotation.
     """
 
     picture: int
@@ -97,7 +95,7 @@ class Peaks(NamedTuple):
 
 
 def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], sign: int = 1) -> Iterator[Peaks]:
-    """For each picture, the cell in which each channel that has it as a prototype is strongest; ``-1``: lowest."""
+    """Yield the maxima of channels on their prototypes, or the minima for ``sign=-1``."""
     flat = of.reshape(-1)
     order = flat.argsort(stable=True)
     start = 0
@@ -115,9 +113,11 @@ def peaks(maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], si
 def pure_cells(
     maps: Maps, rotation: Rotation, of: Int[Tensor, "d m"], sign: int = 1
 ) -> tuple[Int[Tensor, "d m"], Float[Tensor, "d m"]]:
-    """The cell in which each channel is strongest on its prototypes, and how pure the channel is there.
+    """Return the grid cell of each channel's maximum on its prototypes, and the purity there.
 
-    ``p_k / ‖p‖`` with ``p = U Z[:, h*, w*]``, −1…1; 1: nothing but channel ``k`` is active there.
+        purity = p_k / ‖p‖
+
+    - ``p``: the rotated features of the grid cell. The purity is -1…1; at 1, only channel ``k`` is active.
     """
     cells, pure = torch.zeros_like(of), torch.zeros(of.shape)
     for at in peaks(maps, rotation.matrix, of, sign):
@@ -130,7 +130,7 @@ def pure_cells(
 def mean_unit_peaks(
     maps: Maps, rotation: Float[Tensor, "k d"], of: Int[Tensor, "k m"], weights: Float[Tensor, " m"] | None = None
 ) -> Float[Tensor, "k d"]:
-    """Row ``k`` of ``A``: the mean unit feature at the peaks of channel ``k``'s prototypes, weighted by rank."""
+    """Return the mean normalised features at each channel's maxima, weighted by rank."""
     by_rank = torch.full(of.shape[1:], 1 / of.shape[1]) if weights is None else weights
     mean = torch.zeros(rotation.shape)
     for at in peaks(maps, rotation, of):
@@ -141,19 +141,23 @@ def mean_unit_peaks(
 
 @dataclass(frozen=True)
 class Procrustes:
-    """Alternates between prototypes and the best orthogonal ``U`` for them (SeeWhy's method; the paper uses Adam).
+    """Alternating optimisation of the prototypes and of an orthogonal ``U``.
 
-    With fixed prototypes and peaks, the mean purity is ``<U, A> / d``, row ``k`` of ``A`` being the mean unit
-    feature at the peaks of channel ``k``'s prototypes. Its maximum over orthogonal matrices is the polar factor of
-    ``A``, one SVD a round; shrinkage takes that of ``A + λ 1``. ``A`` is averaged over several numbers of prototypes,
-    which is purer on held-out pictures than any single number (docs/methods/epic.md).
+    For fixed prototypes, the mean purity is ``<U, A> / d``:
+
+    - ``A``: row ``k`` is the mean normalised feature at the maxima of channel ``k``.
+    - ``d``: the number of channels.
+
+    The maximum over orthogonal matrices is the polar factor of ``A``, or of ``A + λ 1`` with shrinkage. ``A`` is
+    averaged over several numbers of prototypes, which gives purer channels on held-out pictures (docs/methods/epic.md).
+    The paper uses Adam instead.
 
     Args:
-        n_prototypes: pictures per channel.
-        scales: multiples of ``n_prototypes`` to average over; ``(1.0,)`` is the plain alternation.
-        shrinkage: ``λ``; 0 maximises purity on these pictures alone, infinity leaves the channels as they are.
-        n_rotated: channels that are rotated, those with the largest mean square activation; ``None`` for all.
-        n_rounds: number of alternations.
+        n_prototypes: number of pictures per channel.
+        scales: multiples of ``n_prototypes`` over which ``A`` is averaged.
+        shrinkage: ``λ``; 0 maximises purity on the training pictures, infinity gives no rotation.
+        n_rotated: number of rotated channels, those with the largest mean square activation; ``None`` for all.
+        n_rounds: number of iterations.
     """
 
     name = "procrustes"
@@ -168,7 +172,6 @@ class Procrustes:
         check_fields(self)
 
     def rounds(self, maps: Maps) -> Iterator[Rotation]:
-        """Yield the rotation after each round."""
         width = maps.pooled.shape[1]
         moved, matrix = self._moved(maps.pooled), torch.eye(width)
         counts = [max(1, round(scale * self.n_prototypes)) for scale in self.scales]
@@ -183,7 +186,6 @@ class Procrustes:
             yield Rotation.orthogonal(matrix)
 
     def fit(self, maps: Maps) -> Rotation:
-        """The rotation after the last round."""
         *_, last = self.rounds(maps)
         return last
 
@@ -197,10 +199,10 @@ class Procrustes:
 def folded_logits(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> Float[Tensor, "b k"]:
-    """Logits of the folded head, from the rotated cells: ``A' mean(U Z) + b'`` with ``A' = A U⁻¹``.
+    """Compute the logits ``A' mean(U Z) + b'`` from rotated grid cells, with ``A' = A U⁻¹``.
 
-    ``A`` are the head's weights on these pictures minus their mean over classes (:meth:`Head.slope`), and ``b'`` is
-    what a picture adds to every cell equally.
+    ``A`` is the head's slope minus its mean over classes (:meth:`Head.slope`), and ``b'`` is the intercept of a
+    picture.
     """
     logits, rotated, folded = head(pooled), (cells @ rotation.matrix.T).mean(1), []
     for k in range(logits.shape[1]):
@@ -210,7 +212,7 @@ def folded_logits(
 
 
 class FoldCheck(NamedTuple):
-    """How close folded logits are: largest difference over largest logit, and the share of equal decisions."""
+    """The largest relative difference of logits, and the share of equal decisions."""
 
     difference: float
     agreement: float
@@ -219,13 +221,13 @@ class FoldCheck(NamedTuple):
 def check_fold(
     head: Head, rotation: Rotation, pooled: Float[Tensor, "b d"], cells: Float[Tensor, "b s d"]
 ) -> FoldCheck:
-    """Compare folded logits with the model's own, from which only rounding may separate them."""
+    """Check that rotated logits equal the model's up to rounding."""
     with torch.no_grad():
         own, folded = head(pooled), folded_logits(head, rotation, pooled, cells)
     difference = float((own - folded).abs().max() / own.abs().max().clamp(min=1e-12))
     if not difference < TOLERANCE:
         raise ModelError(
-            f"The folded head differs from the model by {difference:.1e} of its largest logit. Expected less than "
-            f"{TOLERANCE:g}. Use --like nearest, which folds nothing."
+            f"The rotated logits must be within {TOLERANCE:g} of the model's largest logit, got a difference of "
+            f"{difference:.1e}. Use --like nearest."
         )
     return FoldCheck(difference, float((own.argmax(1) == folded.argmax(1)).float().mean()))

@@ -1,4 +1,4 @@
-"""Fitting EPIC: pictures are encoded once; the matrix is fitted, chosen and measured on cached cells."""
+"""Fit of EPIC on cached features."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from .method import EPIC, Entry, EPICBank, collect, contributions
 from .rotation import FLOOR, Maps, Procrustes, Rotation, check_fold, pure_cells, strongest
 
 ENOUGH = 0.25
-"""Pictures a channel; with 0.2 of ImageNet (one a class) nothing is gained, with 0.08 of groceries something."""
+"""Pictures per channel below which a gain in purity may be due to chance."""
 N_CHECKED = 256
 LEAST = 12
-"""Distinct pictures without which nothing can be fitted, chosen and measured."""
+"""Smallest number of distinct pictures."""
 SHRINKAGES, COUNTS, PARTS = (0.05, 0.1, 0.2), (20,), (0.5,)
 PARAMETERS = ("n_prototypes", "shrinkage", "n_rotated")
 FEW_ROUNDS, MOST_ROUNDS = 3, 8
-"""While settings are compared, and at most for the one that is best."""
+"""Number of iterations during model selection and in the final fit."""
 N_MEASURED = 5
-"""Prototypes a channel whose purity is measured, as in the paper."""
+"""Prototypes per channel in the mean purity, as in the paper."""
 N_DRAWS = 200
 
 
 @dataclass(frozen=True)
 class FitEPIC(Fitting):
-    """Makes an :class:`~seewhy.prototypes.epic.method.EPICBank` for a classifier.
+    """The fitting procedure of EPIC for a classifier.
 
-    SeeWhy fits the matrix on some of the pictures and chooses its setting on a second group. It then fits the chosen
-    setting on both, and measures all figures on a third. Like the paper, it fits without classes; the paper's own
-    optimiser is in ``reproductions/epic_adam.py``.
+    The pictures are split into three sets, for fitting, model selection and evaluation. The selected settings are
+    fitted again on the first two. As in the paper, classes are not used. The paper's optimiser is in
+    ``reproductions/epic_adam.py``.
 
     Args:
-        n_prototypes: pictures per channel to fit to; ``None`` chooses.
-        shrinkage: shrinkage towards the identity; ``None`` chooses.
-        n_rotated: channels that are rotated; ``None`` chooses.
-        n_kept: prototypes to keep for each channel and sign.
-        held_out: share of the pictures to hold out; half of them choose, half measure. Pictures that look like the same
+        n_prototypes: number of pictures per channel in the fit; ``None`` selects it.
+        shrinkage: shrinkage towards the identity; ``None`` selects it.
+        n_rotated: number of rotated channels; ``None`` selects it.
+        n_kept: number of stored prototypes per channel and sign.
+        held_out: share of held-out pictures, half for model selection and half for evaluation. Pictures of the same
             object stay together.
-        duplicate: pooled cosine at which two pictures count as one.
+        duplicate: pooled cosine above which pictures are duplicates.
         seed: seed of the split.
     """
 
@@ -128,7 +128,6 @@ class FitEPIC(Fitting):
         store: FeatureStore | None,
         progress: Progress,
     ) -> tuple[list[Entry], CellMaps]:
-        """Every distinct picture's cells, on disk."""
         request = EncodeRequest(features=lambda _i: True)
         stream = encode_stream(model.encoder, [p for p, _ in pictures], store=store, request=request)
         entries: dict[str, Entry] = {}
@@ -147,7 +146,7 @@ class FitEPIC(Fitting):
             entries[seen.digest] = Entry(seen.name, seen.digest, decided if label is None else label)
         if maps is None or len(entries) < LEAST:
             raise DataError(
-                f"{len(entries)} distinct pictures can be read. Expected at least {LEAST}, better several hundred. "
+                f"At least {LEAST} distinct pictures are needed, and several hundred are better, got {len(entries)}. "
                 "Give more pictures."
             )
         if len(entries) < len(pictures) - len(progress.failures):
@@ -158,16 +157,16 @@ class FitEPIC(Fitting):
         n = measures["n_fitted"]
         if n < ENOUGH * width:
             progress.note(
-                f"{n} pictures for {width} channels are {n / width:.2f} per channel; below {ENOUGH:g} a gain in purity "
-                f"may be chance. Give {round(ENOUGH * width / (1 - self.held_out))} pictures or more"
+                f"{n} pictures for {width} channels are {n / width:.2f} per channel; below {ENOUGH:g}, a gain in "
+                f"purity may be due to chance. Give at least {round(ENOUGH * width / (1 - self.held_out))} pictures"
             )
         if measures["held_out"]["gain_interval"][0] <= 0:
-            progress.note("the gain in purity is not real on pictures held out: its interval reaches 0 or below")
+            progress.note("the gain in purity on held-out pictures is not significant: its interval reaches 0 or below")
 
     def _likeness(
         self, model: Explainable, bank: EPICBank, entries: Sequence[Entry], store: FeatureStore | None
     ) -> dict[str, Any] | None:
-        """How often prototypes shown for held-out pictures carry the predicted class."""
+        """Measure how often the prototypes of held-out pictures have the predicted class."""
         request = EncodeRequest(features=lambda _i: True)
         stream = encode_stream(model.encoder, [e.name for e in entries], store=store, request=request)
         with torch.no_grad():
@@ -177,7 +176,7 @@ class FitEPIC(Fitting):
 
 
 def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Indices to fit, to choose and to measure on; pictures of the same thing are in one of them."""
+    """Split picture indices into fit, selection and evaluation, with whole groups."""
     anything = torch.zeros_like(groups)
     out = hold_out_groups(anything, groups, part, seed)
     chosen = torch.zeros_like(out)
@@ -188,22 +187,18 @@ def _thirds(groups: Int[Tensor, " n"], part: float, seed: int) -> tuple[list[int
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen settings; ``None`` stands for no rotation."""
+    """The selected settings; ``None`` means no rotation."""
 
     rotation: Rotation
     how: Procrustes | None
     tried: list[dict[str, Any]]
 
     def refitted(self, maps: Maps) -> Choice:
-        """The chosen setting, fitted to more pictures, including those on which it was chosen."""
         return self if self.how is None else replace(self, rotation=self.how.fit(maps))
 
 
 def choose(fit: Maps, held: Maps, fixed: dict[str, Any], progress: Progress) -> Choice:
-    """Choose settings one parameter after the other, each from the best so far, by purity on held-out pictures.
-
-    If all three are fixed there is nothing to choose, and these settings are used.
-    """
+    """Select settings by held-out purity, one parameter at a time."""
     width = fit.pooled.shape[1]
     start = Rotation.identity(width)
     highest = mean_purity(held, start)
@@ -246,13 +241,13 @@ def _named(setting: Procrustes, width: int) -> dict[str, Any]:
 
 
 def mean_purity(maps: Maps, rotation: Rotation, m: int = N_MEASURED) -> float:
-    """Mean purity of the ``m`` strongest pictures of every channel."""
+    """Return the mean purity over channels and their ``m`` strongest pictures."""
     return float(pure_cells(maps, rotation, strongest(maps.pooled, rotation.matrix, m))[1].mean())
 
 
 @dataclass(frozen=True)
 class PurityTable:
-    """For every picture and channel: the channel's mean over the picture, and its purity where it is strongest."""
+    """The mean activation and the purity of each channel on each picture."""
 
     activation: Float[Tensor, "n d"]
     purity: Float[Tensor, "n d"]
@@ -267,16 +262,16 @@ class PurityTable:
         return cls(maps.pooled @ rotation.matrix.T, torch.stack(rows))
 
     def by_channel(self, of: Tensor | slice = slice(None), m: int = N_MEASURED) -> Float[Tensor, " d"]:
-        """The mean purity of each channel's ``m`` strongest pictures among those given."""
+        """Return the mean purity of each channel's ``m`` strongest pictures."""
         activation = self.activation[of]
         top = activation.topk(min(m, len(activation)), dim=0).indices
         return self.purity[of].gather(0, top).mean(0)
 
 
 def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
-    """Purity with the rotation, without it, and with a random one; and the gain with its 95 % interval.
+    """Compare the purity with the rotation, without it, and with a random rotation.
 
-    The interval's width comes from the spread of the gain over random halves of the pictures.
+    The 95 % interval of the gain uses the deviation over random halves of the pictures.
     """
     n = len(maps)
     fitted, plain, random = (PurityTable.of(maps, kind) for kind in _controls(rotation, seed))
@@ -296,13 +291,12 @@ def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
 
 
 def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotation]:
-    """The rotation, none, and a random one."""
     width = len(rotation.matrix)
     return rotation, Rotation.identity(width), Rotation.random(width, seed)
 
 
 def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d"], n: int = 4) -> float:
-    """The mean share of the ``n`` strongest channels in everything that speaks for the decision, 0…1."""
+    """Return the mean share of the ``n`` strongest channels in the evidence, 0 to 1."""
     with torch.no_grad():
         target = Target(model.head(pooled).argmax(1))
         parts = contributions(model, rotation, EncoderOutput(pooled, pooled), target).clamp(min=0)
@@ -310,7 +304,7 @@ def top_share(model: Explainable, rotation: Rotation, pooled: Float[Tensor, "n d
 
 
 def coherence(pooled: Float[Tensor, "n d"], rotation: Rotation, labels: Tensor, m: int = N_MEASURED) -> float:
-    """The share of a channel's ``m`` prototypes that have their commonest class, mean over channels."""
+    """Return the mean share of a channel's ``m`` prototypes with their most frequent class."""
     top = (pooled @ rotation.matrix.T).topk(min(m, len(pooled)), dim=0).indices
     mine = labels[top]
     return float((mine == mine.mode(0).values).float().mean())
