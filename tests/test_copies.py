@@ -61,7 +61,7 @@ def test_byte_copies_are_counted_named_and_left_out(fitted: Classifier, folders:
     (note,) = [n for n in progress.notes if "fitted on" in n]
     assert "2 as the same file" in note
     assert note in report.data["notes"]
-    assert "(2 as the same file), so its figures are too good" in report.to_html()
+    assert "(2 as the same file), so its accuracy is too high" in report.to_html()
     json.dumps(report.data)
 
 

@@ -187,7 +187,7 @@ def test_the_bounds_of_agreement_are_those_of_concepts_md(same: int, says: str) 
     found = agree("a", torch.zeros(2, 2), None, like, Missing("", ""), False)
     assert says in found.sentence
     assert found.score == same / 10
-    assert ("is a limit" in found.notes) == (same in (4, 7))
+    assert ("close to the limit" in found.notes) == (same in (4, 7))
     text = (DOCS / "concepts.md").read_text("utf-8")
     assert "From 0.7 the card says" in text
     assert "from 0.4 that it agrees only in part. Within 0.09 of" in text

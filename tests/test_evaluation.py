@@ -94,8 +94,8 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
         "lead": 0.0,
         "interval": [0.0, 0.0],
         "verdict": "not shown",
-        "sentence": "The maps are not shown to be better than random ones. Insertion less deletion differs by +0.00 "
-        "(+0.00 to +0.00) on 4 pictures. Fewer than 10 pictures show nothing.",
+        "sentence": "The maps are not shown to be better than random ones. Insertion minus deletion differs by +0.00 "
+        "(+0.00 to +0.00) on 4 pictures. At least 10 pictures are needed.",
     }
     assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}
 
@@ -185,7 +185,7 @@ def test_data_of_other_classes_is_refused(model: Classifier, folders: Path) -> N
     with pytest.raises(DataError) as unreadable:
         evaluate(model, Samples((Sample("nowhere.png", "moss"),), ("moss",)))
     assert str(unreadable.value) == (
-        "None of the 1 pictures can be read; the first: does not exist; check the spelling and the folder."
+        "None of the 1 pictures can be read. The first error: does not exist; check the spelling and the folder."
     )
 
 
@@ -206,9 +206,7 @@ def test_reports_are_written(model: Classifier, folders: Path, tmp_path: Path) -
     assert report.save(tmp_path / "report.html").read_text("utf-8").rstrip() == report.to_html().rstrip()
     with pytest.raises(DataError) as caught:
         report.save(tmp_path / "report.pdf")
-    assert str(caught.value) == (
-        f"{tmp_path / 'report.pdf'} ends in '.pdf'. Expected .html or .json for a report. Change the ending."
-    )
+    assert str(caught.value) == f"A report file must end in .html or .json, got {tmp_path / 'report.pdf'}."
     assert report.accuracy == 1
 
 

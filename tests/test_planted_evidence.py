@@ -103,7 +103,7 @@ def test_a_grey_picture_has_an_empty_map_and_says_so() -> None:
     why = model.explain(pixels, target="moss")
     assert why.where.is_zero
     assert why.where.verdict.level == "do not rely"
-    assert why.where.verdict.sentence == "Nothing in this picture speaks for moss, so the map is empty."
+    assert why.where.verdict.sentence == "No part of this picture is evidence for moss, so the map is empty."
 
 
 def test_tokens_behind_a_head_that_reads_one_token() -> None:

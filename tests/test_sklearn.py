@@ -84,7 +84,7 @@ def test_grey_pictures_and_rows_that_are_reshaped_into_them() -> None:
     grey = X[:, :, :, 0]
     assert estimator().fit(grey, Y).score(grey, Y) > 0.5
     with pytest.raises(
-        InputError, match=r"X is a table of numbers with the shape \(24, 1600\).*X.reshape\(-1, 64, 64\)"
+        InputError, match=r"X must be file names.*got a table with the shape \(24, 1600\).*X.reshape\(-1, 64, 64\)"
     ):
         estimator().fit(grey.reshape(24, -1), Y)
 
@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told() -> None:
         estimator().fit(X, None)
     with pytest.raises(InputError, match="24 pictures and 3 labels"):
         estimator().fit(X, Y[:3])
-    with pytest.raises(InputError, match=r"'tiny'.*Give that name, or save with estimator.classifier_.save\(folder\)"):
+    with pytest.raises(InputError, match=r"'tiny'.*Use estimator.classifier_.save\(folder\)"):
         pickle.dumps(estimator().fit(X, Y))
 
 

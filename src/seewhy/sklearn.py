@@ -1,6 +1,6 @@
-"""SeeWhy as a scikit-learn estimator: in pipelines, in ``cross_val_score``, in grid searches. Needs the extra.
+"""SeeWhy as a scikit-learn estimator, for pipelines, ``cross_val_score`` and grid searches. Needs the extra.
 
-``X`` is several pictures (file names, Pillow images, an array ``(n, h, w, 3)`` or ``(n, h, w)``, …), and no table.
+``X`` is several pictures: file names, Pillow images, or an array ``(n, h, w, 3)`` or ``(n, h, w)``.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
     Args:
         encoder: an encoder or its name.
         solver: ``"logistic"`` or ``"svm"``.
-        n_crops: random crops per picture.
+        n_crops: number of random crops per picture.
         class_weight: ``"balanced"`` or ``None``.
-        held_out: share of the pictures on which the regularisation and the calibration are chosen.
+        held_out: share of the pictures on which the regularisation and the calibration are chosen, 0 to 1.
         split: ``"grouped"`` or ``"random"``.
-        store: where features are kept; with a store, the folds of a cross-validation encode each picture once.
-        random_state: seed of split and crops.
+        store: cache of features; with a store, cross-validation encodes each picture once.
+        random_state: seed of the split and the crops.
 
     Attributes:
         classes_: the sorted labels, of the same type as the labels given to :meth:`fit`.
-        classifier_: the :class:`seewhy.Classifier`, to be saved and evaluated.
+        classifier_: the fitted :class:`seewhy.Classifier`.
 
     >>> SeeWhyClassifier(n_crops=2)
     SeeWhyClassifier(n_crops=2)
@@ -73,7 +73,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         self.held_out, self.split = held_out, split
 
     def fit(self, X: Any, y: Any) -> SeeWhyClassifier:
-        """Fit on ``n`` pictures with one label each."""
+        """Fit on pictures ``X`` and labels ``y``."""
         if y is None:
             raise InputError(
                 "SeeWhyClassifier requires y to be passed, but the target y is None. Give one label per picture."
@@ -86,17 +86,17 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         names = [str(label) for label in self.classes_.tolist()]
         samples = samples_of(pictures, [names[i] for i in index])
         self.classifier_: Classifier = recipe.fit(encoder_of(self.encoder), samples, store=self.store)
-        # Of the classes, in scikit-learn's order, where SeeWhy has each; it sorts names as people do.
+        # Columns of SeeWhy's probabilities in scikit-learn's order of the classes.
         self._order = [self.classifier_.index_of(name) for name in names]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities ``(n, k)``, one column per class in the order of ``classes_``."""
+        """Return probabilities ``(n, k)``, one column per class in the order of ``classes_``."""
         check_is_fitted(self, "classifier_")
         return self.classifier_.predict_proba(_pictures(X), store=self.store)[:, self._order]
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels ``(n,)``, of the same type as the labels given to :meth:`fit`."""
+        """Return labels ``(n,)``, of the same type as the labels given to :meth:`fit`."""
         check_is_fitted(self, "classifier_")
         return self.classes_[self.predict_proba(X).argmax(1)]
 
@@ -113,7 +113,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SeeWhyClassifier:
-        """Another estimator with the same encoder, store and fitted classifier: nothing changes them."""
+        """Return a new estimator that shares encoder, store and fitted classifier."""
         new = copy(self)
         memo[id(self)] = new
         return new
@@ -124,7 +124,7 @@ class SeeWhyClassifier(ClassifierMixin, BaseEstimator):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """The network and its engine are not pickled: an encoder is named, a fitted classifier is its saved files."""
+        """Return the state for pickle: the encoder by name, and the fitted classifier as its saved files."""
         state = dict(super().__getstate__())
         if isinstance(self.encoder, Encoder):
             state["encoder"] = _named(self.encoder)
@@ -159,25 +159,23 @@ def _named(given: Encoder) -> str:
         if encoder(given.name).fingerprint == given.fingerprint:
             return given.name
     raise InputError(
-        f"This SeeWhyClassifier cannot be pickled: the name {given.name!r} does not load its encoder again. Expected "
-        "an encoder given by its name. Give that name, or save with estimator.classifier_.save(folder) and open with "
-        "seewhy.load(folder, encoder=…)."
+        f"This SeeWhyClassifier cannot be pickled, because its encoder cannot be loaded by the name {given.name!r}. "
+        "Use "
+        "estimator.classifier_.save(folder) and seewhy.load(folder, encoder=…) instead."
     )
 
 
 def _pictures(X: Any) -> list[Any]:
-    """Several pictures, never a table of numbers."""
+    """Return the pictures as a list."""
     array = X if hasattr(X, "ndim") else None
     if array is not None and array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "OUS":
         X = array[:, 0]
     if array is not None and array.ndim == 2 and array.dtype.kind not in "OUS":
         raise InputError(
-            f"X is a table of numbers with the shape {array.shape}. Expected pictures: file names, or an array (n, h, "
-            "w) or (n, h, w, 3). Reshape the rows, for example X.reshape(-1, 64, 64)."
+            f"X must be file names, or an array (n, h, w) or (n, h, w, 3), got a table with the shape {array.shape}. "
+            "Reshape the rows, for example X.reshape(-1, 64, 64)."
         )
     found = rows_of(X)
     if not found:
-        raise InputError(
-            f"X is of the type {type(X).__name__}, which holds no pictures. Expected a list or an array of pictures."
-        )
+        raise InputError(f"X must be a non-empty list or array of pictures, got {type(X).__name__}.")
     return found

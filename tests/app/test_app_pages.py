@@ -72,9 +72,9 @@ def test_the_card_is_the_one_the_library_makes(client: Client, fitted: Classifie
     text = page.get(f"{found['card']}?measure=true").text
     assert layer_uri(mine.view) in text
     assert mine.where.verdict.sentence in re.sub(r"<[^>]*>", "", text)
-    assert "Nobody has checked" not in text
+    assert "was not measured" not in text
     first = page.get(found["card"]).text
-    assert "Nobody has checked whether hiding these places matters." in first
+    assert "The effect of hiding these places was not measured." in first
     assert "switched off" not in first, "they are measured while it is read"
 
 
@@ -141,7 +141,7 @@ def test_a_place_names_its_nearest_patches(client: Client, fitted: Classifier, s
     assert place["method"] == "nearest"
     outside = page.get(f"{found['card']}/place?row=8&column=0")
     assert outside.status_code == 422
-    assert "Row 8, column 0 is not on the map, which has 8 rows and 8 columns" in outside.text
+    assert "Row 8, column 0 is outside the map of 8 rows and 8 columns" in outside.text
 
 
 def test_a_place_without_pictures_is_like_nothing(by_words: Classifier, sky: bytes) -> None:

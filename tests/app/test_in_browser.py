@@ -59,7 +59,10 @@ def test_a_dropped_picture_becomes_a_measured_card(tab: Browser, address: str, c
     tab.open(card, 1200)
     assert tab.run("document.querySelector('.photo img').complete && !!document.querySelector('h1').textContent")
     assert tab.run("document.querySelector('.decision .file').textContent") == "dropped.png"
-    until(tab, "/The heat predicts how hiding halves/.test(document.querySelector('#where').textContent)")
+    until(
+        tab,
+        "/The match between the heat and the effect/.test(document.querySelector('#where').textContent)",
+    )
     until(tab, "document.querySelector('.status').textContent === ''")
     assert tab.complaints == []
     assert all(url.startswith((address, "data:")) for url in tab.requests)

@@ -54,7 +54,7 @@ def test_what_keep_is_chosen_by_stands_in_the_table_under_its_own_name(done: Ada
     assert data["run"]["tried_apart"] is (done.chosen_on is not done.held) is True
     page = render_document(adaptation_page(data))
     assert page.count(named) >= 2, "a row of the table above, and a column of the one below"
-    assert "held-out pictures, others than those of the table above, in per cent." in page
+    assert "held-out pictures, not those of the table above, in per cent." in page
     assert ("“names read as new”" in page) == guarded
 
 
@@ -95,7 +95,7 @@ def test_adapting_by_names_stands_beside_fit_with_the_same_pictures(folders: Pat
     assert beside["n"] == own["n"] == len(made.held_out.labels)  # type: ignore[union-attr]
     assert beside["after"] > 0.9, "a linear layer tells these textures"
     assert beside["real"]
-    (note,) = [one for one in progress.notes if one.startswith("seewhy fit")]
+    (note,) = [one for one in progress.notes if one.startswith("A linear classifier (seewhy fit)")]
     assert note.endswith(". Use fit, unless you want to name other classes")
 
 

@@ -403,6 +403,6 @@ def test_an_index_page_that_a_person_changed_is_not_written_over(here: Path) -> 
     folder.close()
     CardFolder(Path("why")).close()
     Path("why/index.html").write_text("mine")
-    with pytest.raises(ForeignFileError, match="not from seewhy explain"):
+    with pytest.raises(ForeignFileError, match="not written by seewhy explain"):
         CardFolder(Path("why"))
     assert Path("why/index.html").read_text() == "mine"

@@ -254,7 +254,7 @@ def test_pictures_without_a_group_are_told() -> None:
     with pytest.raises(DataError) as caught:
         audit(reader("cnn", False), gathered(items), contract=asked("group_gap"), n_explained=0)
     assert str(caught.value) == (
-        "4 of 48 pictures have no group: p0, p1, p2 and 1 more. Expected a group for each. Fill the column, or leave "
+        "Every picture must have a group, and 4 of 48 have none: p0, p1, p2 and 1 more. Fill the column, or leave "
         "these pictures out."
     )
 
@@ -264,8 +264,8 @@ def test_labels_of_no_class_are_told() -> None:
     with pytest.raises(DataError) as caught:
         audit(reader("cnn", False), gathered(items), n_explained=0)
     assert str(caught.value) == (
-        "2 of 48 pictures have labels that are none of its 3 classes: 'rod'. Expected names such as 'red', 'green', "
-        "'blue'. Rename the labels, or leave these pictures out."
+        "Labels must be among the 3 classes of the classifier, such as 'red', 'green', 'blue', and 2 of 48 pictures "
+        "have others: 'rod'. Rename the labels, or leave these pictures out."
     )
 
 
@@ -362,33 +362,39 @@ def test_the_contract_that_is_written_is_the_one_that_is_used(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[acuracy]\nat_least = 0.9", "names 'acuracy', which is not a figure. Did you mean 'accuracy'?"),
-        ("[zzz]\nat_least = 0.9", "names 'zzz', which is not a figure. Expected one of accuracy, calibration_error,"),
-        ("accuracy = 0.9", "sets accuracy = 0.9. Expected a table. Write [accuracy], and at_least = 0.8 below it."),
-        ("[accuracy]\nat_last = 0.9", "sets 'at_last' in [accuracy], which is not an option. Did you mean 'at_least'"),
-        ("[accuracy]\nat_most = 0.9", "gives accuracy at_most. Expected at_least. Write at_least = 0.8."),
-        ("[accuracy]", "gives accuracy no limit. Expected at_least. Write at_least = 0.8."),
-        ("[accuracy]\nat_least = 90", "sets at_least = 90 in [accuracy]. Expected a number from 0 to 1. Correct it."),
-        ("[accuracy]\nat_least = nan", "sets at_least = nan in [accuracy]. Expected a number from 0 to 1."),
-        ("[accuracy]\nat_least = true", "sets at_least = True in [accuracy]. Expected a number from 0 to 1."),
+        ("[acuracy]\nat_least = 0.9", "has the unknown section [acuracy]. Did you mean 'accuracy'?"),
+        ("[zzz]\nat_least = 0.9", "has the unknown section [zzz]. Expected one of accuracy, calibration_error,"),
+        ("accuracy = 0.9", "must have a section [accuracy] with at_least = 0.8, got accuracy = 0.9."),
+        ("[accuracy]\nat_last = 0.9", "has the unknown option 'at_last' in [accuracy]. Did you mean 'at_least'"),
+        ("[accuracy]\nat_most = 0.9", "must set at_least in [accuracy], such as at_least = 0.8, got at_most."),
+        ("[accuracy]", "must set at_least in [accuracy], such as at_least = 0.8, got no limit."),
+        ("[accuracy]\nat_least = 90", "at_least in [accuracy] must be a number from 0 to 1, got 90."),
+        ("[accuracy]\nat_least = nan", "at_least in [accuracy] must be a number from 0 to 1, got nan."),
+        ("[accuracy]\nat_least = true", "at_least in [accuracy] must be a number from 0 to 1, got True."),
         (
             "[accuracy]\nat_least = 0.9\nbound = 'low'",
-            "sets bound = 'low' in [accuracy]. Expected one of worst, value, best",
+            "bound in [accuracy] must be one of worst, value, best, got 'low'.",
         ),
         (
             "[accuracy]\nat_least = 0.9\nbound = [1]",
-            "sets bound = [1] in [accuracy]. Expected one of worst, value, best",
+            "bound in [accuracy] must be one of worst, value, best, got [1].",
         ),
-        ("[accuracy]\nat_least = 0.9\nrequired = 1", "sets required = 1 in [accuracy]. Expected true or false."),
-        ("[accuracy]\nat_least = 0.9\nlevel = 'partly'", "sets 'level' in [accuracy], which is not an option."),
-        ("[where_verdict]\nat_least = 0.9\nlevel = 'not measured'", "Expected one of partly, believable."),
-        ("[coverage]\nat_least = 0.4", "Expected a number from 0.5 to 0.99."),
+        ("[accuracy]\nat_least = 0.9\nrequired = 1", "required in [accuracy] must be true or false, got 1."),
+        ("[accuracy]\nat_least = 0.9\nlevel = 'partly'", "has the unknown option 'level' in [accuracy]."),
+        (
+            "[where_verdict]\nat_least = 0.9\nlevel = 'not measured'",
+            "must be one of partly, believable, got 'not measured'.",
+        ),
+        ("[coverage]\nat_least = 0.4", "must be a number from 0.5 to 0.99, got 0.4."),
         ("accuracy", "is not valid TOML: "),
         (f"accuracy = {'9' * 5000}", "is not valid TOML: Exceeds the limit"),
         ("a = " + "[" * 5000, "is not valid TOML: "),
-        (f"accuracy = 0x{'f' * 5000}", "sets accuracy = a number of thousands of digits. Expected a table."),
-        (f"[accuracy]\nat_least = 0x{'f' * 5000}", "sets at_least = a number of thousands of digits in [accuracy]."),
-        ("# nothing", "is empty. Expected at least one figure. Add [accuracy], for example."),
+        (f"accuracy = 0x{'f' * 5000}", "got accuracy = a number of thousands of digits."),
+        (
+            f"[accuracy]\nat_least = 0x{'f' * 5000}",
+            "at_least in [accuracy] must be a number from 0 to 1, got a number of thousands of digits.",
+        ),
+        ("# nothing", "must have at least one section, such as [accuracy]."),
     ],
 )
 def test_a_contract_that_makes_no_sense_is_told_in_a_sentence(text: str, says: str, tmp_path: Path) -> None:
@@ -411,8 +417,8 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             Contract.load(tmp_path / name)
         assert str(caught.value) == (
-            f"The contract {tmp_path / name} cannot be read: {says}. Expected a TOML file. Write one with seewhy "
-            "evaluate --write-contract FILE."
+            f"The contract {tmp_path / name} cannot be read: {says}. Write one with seewhy evaluate --write-contract "
+            "FILE."
         )
 
 

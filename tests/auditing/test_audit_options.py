@@ -214,7 +214,7 @@ def table(path: Path, **columns: str) -> Path:
     ("words", "says"),
     [
         (["--group", "camera"], "test.csv has no column 'camera' to say which pictures belong together."),
-        (["--group", "site"], "6 of 6 pictures have no group: "),
+        (["--group", "site"], "Every picture must have a group, and 6 of 6 have none: "),
         (["--label-column", "other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
         (["--junit", "nowhere/audit.xml"], "nowhere/audit.xml could not be written: no such file or directory."),
         (["--junit", "pictures"], "pictures could not be written: is a directory."),

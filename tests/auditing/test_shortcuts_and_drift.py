@@ -104,7 +104,9 @@ def test_a_model_that_reads_what_is_around_the_object_fails_it() -> None:
     assert figure(inside, "background")["state"] == "pass"
     nobody = audit(reader("cnn", False), marked(None), contract=asked("background", required=True))
     assert not nobody.passed
-    assert figure(nobody, "background")["meaning"] == "It is not known where the objects are. Give --masks or --object."
+    assert (
+        figure(nobody, "background")["meaning"] == "The positions of the objects are unknown. Give --masks or --object."
+    )
 
 
 @cache
@@ -129,7 +131,7 @@ def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> No
     assert dark.data["energy"] > 10 * abs(same.data["energy"])
     assert same.sentence.startswith("No difference was found between the ")
     assert dark.sentence.startswith(f"The {dark.data['n']} new pictures differ from the ")
-    assert "Nothing has to be done." in same.to_html()
+    assert "You need to do nothing." in same.to_html()
     assert "If they show your classes, label some of them and fit again" in dark.to_html()
     assert [p["cosine"] for p in dark.data["pictures"]] == sorted(p["cosine"] for p in dark.data["pictures"])
     for name in ("drift_p", "far_pictures"):
@@ -157,17 +159,21 @@ def test_false_alarms_are_as_rare_as_the_level() -> None:
 
 
 def test_what_drift_needs_is_told() -> None:
-    with pytest.raises(DataError, match=r"^The classifier keeps no features of its .* with --against\.$"):
+    with pytest.raises(DataError, match=r"^The classifier has no features of its .* with --against\.$"):
         DriftTest().run(reader("cnn", False), marked(None).items)
-    with pytest.raises(DataError, match=r"^4 new picture\(s\) and \d+ training pictures were given\. Expected at"):
+    with pytest.raises(
+        DataError, match=r"^At least 10 new pictures and 10 training pictures are needed, got 4 and \d+\."
+    ):
         DriftTest().run(fitted(), seen().items[:4])
-    with pytest.raises(InputError, match=r"^alpha=0\.0001 was given\. Expected at least 0\.001, the smallest"):
+    with pytest.raises(InputError, match=r"^alpha must be at least 0\.001, the smallest"):
         DriftTest(alpha=0.0001)
     known = fitted().known
     assert known is not None
     other = replace(fitted(), known=replace(known, encoder="another"))
     found = audit(other, seen(), contract=asked("drift_p", required=True), n_explained=0)
-    assert figure(found, "drift_p")["meaning"].startswith("The classifier keeps features of its training pictures from")
+    assert figure(found, "drift_p")["meaning"].startswith(
+        "The features of the training pictures are from another state"
+    )
 
 
 @pytest.mark.parametrize("n", [1, 50, 400])
@@ -191,7 +197,7 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
     expected = [(f"a_{i}.png", "unlike" if i < 1 else "like", f"{i / n:.2f}") for i in range(len(rows))]
     assert re.findall(tile, page) == expected
     assert page.count("data:image/") == len(rows) - (n > 1)
-    assert ("The 50 strangest of 400 pictures." in page) == (n == 400)
+    assert ("The 50 most unusual of 400 pictures." in page) == (n == 400)
     before = re.sub(r"<details>.*?</details>", "", page)
     assert ("fit_0.png" in page, "fit_0.png" in before, "energy distance" in before) == (True, False, False)
     listed = next(b for b in found.document().blocks if getattr(b, "title", "") == "The strangest pictures")
@@ -202,10 +208,10 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
 def test_what_to_do_depends_on_what_was_found() -> None:
     far = {"value": 0.5, "interval": [0.0, 0.6]}
     data: dict[str, Any] = {"drift": "no", "classes": [{"p": None}], "far": far, "settings": {"alpha": 0.01}}
-    assert todo(data) == "Nothing has to be done."
+    assert todo(data) == "You need to do nothing."
     assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than usual are unlike")
-    assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes really come")
-    assert todo({**data, "drift": "yes"}).startswith("Look at the strangest pictures.")
+    assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes have become")
+    assert todo({**data, "drift": "yes"}).startswith("Look at the most unusual pictures.")
 
 
 def test_exit_codes_of_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def make_words() -> Words:
         would_change="It would be red fox if a bushy tail with a white tip held as well as dark stripes do.",
         verdict=Verdict(
             "do not rely",
-            "Descriptions of something else fit your pictures as well.",
+            "Descriptions of other classes fit your pictures as well.",
             "Believable when the sentences beat the class names and random words by at least 5 points.",
         ),
     )

@@ -225,7 +225,7 @@ def test_made_pictures_say_what_is_seen_in_them() -> None:
     numbers = " and ".join(f"{n}\u202f%" for n in (90, 80, 70, 60))
     assert lead.text.endswith(f"the climbed gives them a probability of {numbers}.")
     assert [int(one.pixels.max()) for one in row.pictures] == [0, 1, 2, 3]
-    assert "They show what the climbed takes for wren" in lead.text
+    assert "They show what the climbed classifies as wren" in lead.text
     assert behind.text == "The generator was It draws.."
 
 

@@ -59,7 +59,9 @@ def test_a_captum_class_is_judged_on_the_copy_that_forgets() -> None:
     assert captums.value == pytest.approx(mine.value, abs=1e-4)
     assert captums.value < 0.9
     bound = compat.from_captum(InputXGradient(compat.ClassifierModule(model)).attribute)
-    with pytest.raises(InputError, match="Expected a class, and got a function bound to its own network"):
+    with pytest.raises(
+        InputError, match="from_captum needs a class here, got a function that is bound to the original network"
+    ):
         ModelRandomisation().measure(replace(case, methods=[bound]), maps[:1])
 
 
@@ -72,4 +74,4 @@ def test_what_a_function_cannot_explain_is_refused(wrap: object) -> None:
             wrap(lambda *_, **__: None)(model, look, target)
     with pytest.raises(InputError) as caught:
         wrap(lambda *_, **__: np.zeros((1, 32, 32)))(model, look, Target(zero))
-    assert "function returns (1, 32, 32) for 2 pictures. Expected maps (2, c, h, w) or (2, h, w)." in str(caught.value)
+    assert "function must return maps (2, c, h, w) or (2, h, w) for 2 pictures, got (1, 32, 32)." in str(caught.value)

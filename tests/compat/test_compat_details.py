@@ -68,9 +68,7 @@ def test_functions_of_others_may_change_what_they_are_given_and_return_in_severa
 
     assert explain(quantus, compat.from_quantus)[0].unique().tolist() == [-1.0]
     for shape in ((2, 4), (2, 3, 4, 5, 6), (3, 4, 5)):
-        with pytest.raises(
-            InputError, match=r"The captum function returns \(.*\) for 2 pictures\. Expected maps \(2, c, h, w\) or"
-        ):
+        with pytest.raises(InputError, match=r"The captum function must return maps \(2, c, h, w\) or"):
             explain(lambda *_, shape=shape, **__: torch.zeros(shape))
 
 
@@ -89,17 +87,17 @@ def test_a_target_gives_one_number_of_each_row() -> None:
     two = [lambda row: row[0], lambda row: row[2]]
     assert scores(two, rows).tolist() == [0, 5, 6, 11], "rows beyond the targets start again at the first"
     for output, says in (
-        ({"out": rows}, r"^The network returns a dict\. Expected a tensor, or a list with one row per picture\."),
-        (rows[:3], r"^The network returns a Tensor\."),
+        ({"out": rows}, r"^The network must return a tensor or list with one row per picture, got a dict\."),
+        (rows[:3], r"^The network must return .*, got a Tensor\."),
     ):
         with pytest.raises(InputError, match=says):
             scores(two, output)
-    with pytest.raises(InputError, match=r"^A target returns the shape \(3,\) for one picture\. Expected one number\."):
+    with pytest.raises(InputError, match=r"^A target must return one number per picture, got the shape \(3,\)\."):
         scores([lambda row: row], rows)
-    with pytest.raises(InputError, match=r"^A target asks for an output that the network does not have: index 3"):
+    with pytest.raises(InputError, match=r"^The index of a target is outside the network's output: index 3"):
         scores([compat.ClassifierOutputTarget(3)], rows)
     for output, shape in ((torch.zeros(2, 3, 4), r"\(2, 3, 4\)"), ([rows], "a list")):
-        with pytest.raises(InputError, match=rf"^No targets were given, and the network's output {shape} has no"):
+        with pytest.raises(InputError, match=rf"^Without targets, .* must have the shape \(b, k\), got {shape}\."):
             compat.base.highest(output)
 
 
@@ -121,10 +119,10 @@ def test_the_six_views_are_mirrored_left_to_right_and_times_a_factor() -> None:
 def test_what_is_no_picture_and_no_layer_is_refused() -> None:
     network = waves_network()
     with pytest.raises(
-        InputError, match=r"^The input has the shape \(3, 16, 24\)\. Expected pictures \(b, channels, h, w\)\."
+        InputError, match=r"^input_tensor must have the shape \(b, channels, h, w\), got \(3, 16, 24\)\."
     ):
         compat.GradCAM(network, [network[1]])(PIXELS[0])
-    with pytest.raises(InputError, match=r"^target_layers is not a list\."):
+    with pytest.raises(InputError, match=r"^target_layers must be a list"):
         compat.GradCAM(network, [])
 
 
@@ -136,10 +134,10 @@ def test_one_cell_is_a_map_of_either_arrangement_and_noted(
         told = layout(torch.zeros(shape), PIXELS, "last")
     assert told.to_grid(torch.zeros(shape)).shape == (2, 5, 1, 1), found
     assert caplog.messages == [
-        "The layer 'last' has only one cell for a picture of 16 x 24, so its map is 0. Name an earlier layer, or give "
-        "larger pictures."
+        "The output of the layer 'last' is 1 x 1 for a picture of 16 x 24, so its map is 0. Name an earlier layer, or "
+        "give larger pictures."
     ]
-    with pytest.raises(InputError, match=r"^The layer 'last' returns a dict\. Expected a tensor\."):
+    with pytest.raises(InputError, match=r"^The layer 'last' must return a tensor, got a dict\."):
         layout({}, PIXELS, "last")
 
 
@@ -180,9 +178,11 @@ def test_masks_and_copies_run_in_batches_of_the_size_that_was_given() -> None:
 def test_a_part_of_the_channels_is_above_zero_and_at_most_all() -> None:
     network = waves_network()
     for ratio in (1.01, -0.1):
-        with pytest.raises(InputError, match=rf"^ratio_channels_to_ablate is {ratio}\. Expected a number above 0"):
+        with pytest.raises(
+            InputError, match=rf"^ratio_channels_to_ablate must be above 0 and at most 1, got {ratio}\."
+        ):
             compat.AblationCAM(network, [network[1]], ratio_channels_to_ablate=ratio)
-    with pytest.raises(InputError, match=r"^The reshape_transform of the layer '1' computes new values, so"):
+    with pytest.raises(InputError, match=r"^reshape_transform must return a view of the output of the layer '1'"):
         compat.AblationCAM(network, [network[1]], lambda out: out * 2)(PIXELS)
 
 

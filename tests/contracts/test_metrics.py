@@ -118,7 +118,7 @@ def test_maps_that_are_not_finite_are_refused(metric: Metric) -> None:
     given, maps = case()
     with pytest.raises(InputError) as caught:
         metric.measure(given, maps / 0)
-    assert str(caught.value) == f"{metric.name} was given a map with NaN or infinite numbers. Expected finite maps."
+    assert str(caught.value) == f"Maps must be finite, and {metric.name} got NaN or infinite values."
 
 
 @pytest.mark.parametrize("name", ["deletion", "insertion", "pixel_flipping", "road", "irof"])

@@ -314,10 +314,7 @@ def test_explain_one_picture_into_one_file(run: Run, pictures: list[str], tmp_pa
     assert done.stdout.startswith(f"{pictures[0]}: ")
     two = run("explain", *pictures[:2], "-o", "card.png", where=tmp_path)
     assert two.returncode == 2
-    assert (
-        two.stderr.splitlines()[-1]
-        == "seewhy: 2 pictures were given for one file, card.png. Expected a folder. Give one with -o."
-    )
+    assert two.stderr.splitlines()[-1] == "seewhy: card.png can store one card, got 2 pictures. Give a folder with -o."
 
 
 @pytest.mark.slow

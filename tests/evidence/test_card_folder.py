@@ -85,8 +85,7 @@ def test_a_file_of_the_user_is_never_written_over(classifier: Classifier) -> Non
     assert (Path(card[0]).read_text(), shows(again[0])) == ("changed by hand", "x/a.png")
     Path(again[0]).write_text("this too")
     assert refused(classifier, "x/a.png", output="why") == (
-        "The folder why already has other files under every possible name for the card of x/a.png. "
-        "Give another with -o."
+        "The folder why has files with all possible names for the card of x/a.png. Give another folder with -o."
     )
 
 
@@ -95,8 +94,8 @@ def test_an_index_of_the_user_is_never_written_over(classifier: Classifier, name
     Path("site").mkdir()
     Path("site", name).write_text("mine")
     assert refused(classifier, "x/a.png", output="site") == (
-        f"site/{name} already exists and is not from seewhy explain. Expected a folder without this "
-        "file. Give another with -o, or overwrite it with --force."
+        f"site/{name} already exists and was not written by seewhy explain. Give another folder with -o, or "
+        "overwrite the file with --force."
     )
     assert [p.name for p in Path("site").iterdir()] == [name]
     assert Path("site", name).read_text() == "mine"
@@ -129,7 +128,7 @@ def test_cards_are_not_explained_in_turn(classifier: Classifier) -> None:
     pictures = ["why/a.png", "x/a.png", os.path.abspath("why/a.png"), "y/../why/a.png"]
     assert run(classifier, *pictures, png=True) == [(x[0], True)]
     assert refused(classifier, "why/a.png", output="why") == (
-        "There is nothing to explain: no picture was given, or only cards in why. Name pictures."
+        "There are no pictures to explain. Cards in why do not count. Name pictures."
     )
     Image.fromarray(picture("sky", 1)).save("why/a.png")
     assert len(run(classifier, "why/a.png")) == 1
@@ -137,8 +136,7 @@ def test_cards_are_not_explained_in_turn(classifier: Classifier) -> None:
 
 def test_an_ending_no_card_has_is_refused(classifier: Classifier) -> None:
     assert refused(classifier, "x/a.png", output="card.jpg") == (
-        "card.jpg ends in '.jpg'. Expected .html, .htm, .png, .json for one card, or a folder for many. "
-        "Give one of these with -o."
+        "-o must be a folder, or a file that ends in .html, .htm, .png, .json, got card.jpg."
     )
     assert not Path("card.jpg").exists()
     assert run(classifier, "x/a.png", output="v1.2")[0][0] == "v1.2/a.html"
@@ -192,5 +190,5 @@ def test_a_folder_that_may_not_be_written_to(classifier: Classifier, monkeypatch
 
     monkeypatch.setattr(journal, "open", deny, raising=False)
     assert refused(classifier, "x/a.png", output="why") == (
-        "The folder why cannot be written to: Permission denied. Give another with -o."
+        "Cannot write to the folder why: Permission denied. Give another folder with -o."
     )

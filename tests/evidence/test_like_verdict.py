@@ -125,7 +125,7 @@ def test_of_a_stranger_nothing_is_green(fitted: Classifier, monkeypatch: pytest.
     assert why.like.verdict.level == "do not rely"
     assert why.like.verdict.sentence.startswith("The picture is unlike anything it knows: these parts are the nearest")
     assert (why.agreement.score, why.agreement.parts) == (None, {})
-    assert why.agreement.sentence == "The picture is unlike anything it knows, so there is nothing to agree on."
+    assert why.agreement.sentence == "The picture is unlike all training pictures, so agreement was not measured."
 
 
 def test_an_earlier_archive_measured_no_neighbours(fitted: Classifier) -> None:
@@ -204,7 +204,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:
-    same = "Target and contrast are the same class. Expected two different classes. Change one of them."
+    same = "target and contrast must be two different classes."
     with pytest.raises(InputError) as told:
         fitted.explain(picture("moss", 40), target="rust", contrast="rust")
     assert str(told.value) == same

@@ -108,8 +108,8 @@ def check_words(why: Explanation) -> None:
     assert (f", not {about.label}" in said) == (words.decision != about.label)
     assert words.words[0].label == about.label
     if words.decision == about.label:
-        assert " is ahead of " not in words.would_change
-    ahead = re.match(r"By the descriptions alone, (\w+) is ahead of (\w+)", words.would_change)
+        assert " fit better than " not in words.would_change
+    ahead = re.match(r"The descriptions of (\w+) fit better than those of (\w+)", words.would_change)
     assert ahead is None or ahead[2] == about.label
 
 

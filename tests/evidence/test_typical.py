@@ -149,7 +149,7 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
     assert f"A typical {label}, generated" in page
-    assert "A generator made these: they are not photographs, and not of this picture." in page
+    assert "These pictures are generated and do not depend on this picture." in page
     assert f"A second network, {found.typical.judge}, recognises {label} in " in page
     assert page.count("Generated picture ") == 3
     assert "A typical " not in plain.to_html()
@@ -162,14 +162,13 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), judge=tiny_cnn(seed=1))
     assert str(told.value) == (
-        "A judge was given without a generator. A judge checks pictures that a generator makes. Add --typical FOLDER "
-        "(typical=FOLDER in Python), or leave the judge out."
+        "judge needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or leave the "
+        "judge out."
     )
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), typical=kept, judge="lite1")
     assert str(told.value) == (
-        "The judge is 'str'. Expected a classifier, or an encoder with words. Load one with seewhy.load or "
-        "seewhy.encoder."
+        "judge must be a classifier or an image-text encoder, got 'str'. Load one with seewhy.load or seewhy.encoder."
     )
     with pytest.raises(InputError, match="The judge must use another network than"):
         model.explain(picture("moss", 0), typical=kept, judge=model)

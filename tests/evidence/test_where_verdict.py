@@ -164,7 +164,7 @@ def test_random_weights_leave_nothing_to_measure() -> None:
     assert where.verdict.level == "not measured"
     low, high = min(where.deletion_curve), max(where.insertion_curve)
     assert where.verdict.sentence.endswith("hardly changes the prediction, so the heat cannot be checked.")
-    assert where.verdict.figures.startswith("Whatever is hidden, the probability stays between ")
+    assert where.verdict.figures.startswith("The probability stays between ")
     assert high - low < 0.12
 
 
@@ -193,8 +193,8 @@ def test_a_contrast_is_measured_by_the_lead_over_it() -> None:
     # The body that both share speaks for a third class: hidden, it changes p(target) and not the lead.
     assert float(logits.softmax(0)[one.target]) < where.deletion_curve[0] - 0.05
     assert where.deletion_curve[-1] == pytest.approx(0.5, abs=1e-6)
-    assert f"changes the odds of {first} rather than {second}, with a match of " in where.verdict.figures
-    assert f"of the probability of {first} rather than {second} (random parts" in where.verdict.figures
+    assert f"on the odds of {first} rather than {second} is " in where.verdict.figures
+    assert f"a mean probability of {first} rather than {second} of " in where.verdict.figures
 
 
 @dataclass(frozen=True)
@@ -231,12 +231,12 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     own = model.explain(pixels, target="moss").where
     assert own.rival is not None
     assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
-    assert f"than that of {own.rival}, the lead over {own.rival} changes with a match of " in own.verdict.figures
+    assert f"difference from the map of {own.rival} and the difference of the logits is " in own.verdict.figures
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert "match of 0.00 of 1. So hiding shows that these places speak for both. Hiding" in same.verdict.figures
-    assert same.verdict.sentence.endswith(f"but they speak for {own.rival} as well.")
+    assert "is 0.00 of 1. So these places are evidence for both. Hiding" in same.verdict.figures
+    assert same.verdict.sentence.endswith(f"but they are evidence for {own.rival} as well.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
 
@@ -292,8 +292,8 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
-    assert ("Where the map is hotter than that of" in verdict.figures) == (lead is not None)
-    assert ("these places speak for both" in verdict.figures) == (level == "partly")
+    assert ("the map's difference from the map of" in verdict.figures) == (lead is not None)
+    assert ("these places are evidence for both" in verdict.figures) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
 
@@ -316,11 +316,11 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     near = f" This is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
     assert (near in verdict.figures) == (abs(value - limit) < 0.05)
     assert verdict.figures.replace(near, "") == (
-        f"The heat predicts how hiding halves of the picture changes the odds of moss, with a match of "
+        f"The match between the heat and the effect of hiding halves of the picture on the odds of moss is "
         f"{value:.2f} of 1; a spot in the centre has {centre:.2f}. Hiding the hottest parts first leaves "
-        "0.10 of the probability (random parts 0.55); showing them first gives 0.90 (random parts 0.50)."
+        "a mean probability of 0.10 (random parts: 0.55); showing them first gives 0.90 (random parts: 0.50)."
     ).replace("-", "−")
-    ends = {"believable": "where the heat says it should.", "do not rely": "where the heat says."}
+    ends = {"believable": "where the heat says it should.", "do not rely": "where the heat says it should."}
     assert verdict.sentence.endswith(ends.get(level, ""))
 
 

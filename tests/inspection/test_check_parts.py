@@ -85,10 +85,10 @@ def test_a_doubted_label_comes_with_its_own_figures_and_its_likest_pictures() ->
     seen, given = seen_of("aabbabb", features), held_out(p, [0, 0, 1, 1, 0, 1, 1], features)
     found = of_labels(seen, "ab", given, 0, 1)
     # Of b's pictures b gets (.8 + .7 + .9 + .6) / 4 = .75.
-    assert found.why == "A model trained without it gives 'b' 90 % and its label 'a' 10 %."
+    assert found.why == "A model trained without it gives a probability of 90 % to 'b' and 10 % to its label 'a'."
     assert found.figures == (
-        "Pictures labelled 'b' get 75 % on average. Its most similar picture labelled 'b' has a cosine of 0.99, the "
-        "one labelled 'a' 0.80."
+        "Pictures labelled 'b' have a probability of 75 % on average. The nearest picture labelled 'b' has a cosine of "
+        "0.99, and the nearest labelled 'a' has 0.80."
     )
     assert [one.image for one in found.other] == ["2.png", "3.png", "6.png"], "three, the likest first"
     assert [(one.image, one.cosine) for one in found.own] == [("1.png", 0.8), ("4.png", 0.6)]
@@ -101,7 +101,7 @@ def test_a_class_that_could_not_be_held_out_is_not_said_to_get_anything() -> Non
     given = held_out([[0.1, 0.9], [0.7, 0.3], [0.5, 0.5]], [0, 0, 1], features)
     given = replace(given, judged=torch.tensor([True, True, False]))
     figures = of_labels(seen_of("aab", features), "ab", given, 0, 1).figures
-    assert figures.startswith("Pictures labelled 'b' could not be held out. Its most similar")
+    assert figures.startswith("Pictures labelled 'b' could not be held out. The nearest")
 
 
 def test_a_stranger_is_told_by_how_far_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +118,8 @@ def test_a_stranger_is_told_by_how_far_it_lies(monkeypatch: pytest.MonkeyPatch) 
     (found,) = checking._of_strangers(seen, given, 7)
     assert drawn == [7]
     assert (found.image, found.doubt) == ("0.png", 0.75), "twice as far as a stranger: half of the rest"
-    assert found.why == "It looks unlike every class: its strangeness is 9.0, above the limit of 4.5."
-    assert found.figures.endswith("median. The most similar picture of its label has a cosine of 0.80.")
+    assert found.why == "It looks unlike every class: its outlier score is 9.0, above the limit of 4.5."
+    assert found.figures.endswith("median. The nearest picture with its label has a cosine of 0.80.")
     assert found.own == (Like("1.png", "a", 0.8),)
 
 
@@ -179,7 +179,7 @@ def test_notes_failures_and_counts_are_of_what_was_given(tmp_path: Path) -> None
     # Its copies of the other split are two findings; that those two are one picture is none.
     splits = [f for f in data["findings"] if f["kind"] == "split"]
     assert [[Path(name).name for name in f["with"]] for f in splits] == [["one.png"], ["two.png"]]
-    assert splits[0]["why"] == f"The other split also has it, as {tmp_path / 'b' / 'one.png'} (same file)."
+    assert splits[0]["why"] == f"Its copy {tmp_path / 'b' / 'one.png'} is in the other split (same file)."
     assert data["counts"]["copy"] == data["counts"]["contradiction"] == 0
     assert store._db.execute("SELECT COUNT(*) FROM looks_2").fetchone()[0] == 13
 
@@ -192,7 +192,7 @@ def test_a_copy_of_the_other_split_says_its_other_label_and_a_contradiction_both
     assert first.why == "It is labelled 'a', but its copy 1.png is labelled 'b' (agreement 0.98 of 1)."
     assert (first.image, first.key[0], first.proposed, first.pictures) == ("0.png", "0", "b", ("1.png",))
     assert (second.image, second.key[0], second.proposed, second.pictures) == ("1.png", "1", "a", ("0.png",))
-    assert split.why == "The other split also has it, as x.png, labelled 'b' (same file)."
+    assert split.why == "Its copy x.png is in the other split, labelled 'b' (same file)."
     assert "labelled" not in plain.why
 
 
@@ -203,7 +203,7 @@ def test_what_is_no_size_of_the_view_is_odd_for_its_file(tmp_path: Path) -> None
     big.save(items[0].image)
     data = Check().run(tiny_cnn(), gathered(items)).data
     assert [f["why"] for f in data["findings"] if f["kind"] == "size"] == [
-        "At 256 × 256 pixels it is 16.0 times larger than the median; the limit is 4."
+        "At 256 × 256 pixels, its area is 16.0 times larger than the median; limit 4."
     ]
 
 
@@ -257,7 +257,7 @@ def test_findings_are_in_order_and_told_by_name() -> None:
 def test_an_earlier_check_that_cannot_be_read_is_named(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "check.json").write_text(text)
-    with pytest.raises(DataError, match=r"check\.json cannot be read: .* Expected the file that seewhy check writes\."):
+    with pytest.raises(DataError, match=r"check\.json is not a valid file of seewhy check: .*"):
         read_check(tmp_path, tmp_path, [Sample("a.png", "x")])
 
 
@@ -389,13 +389,13 @@ def test_faults_begin_at_their_limits(changed: dict[str, Any], expected: tuple[s
 def test_odd_sizes_say_which_way_and_one_of_them_moves_no_median() -> None:
     usual = [facts()] * 2
     *_, (_, _, _, huge) = pixel_faults([*usual, facts(size=(6400, 6400))])
-    assert huge == "At 6400 × 6400 pixels it is 10000.0 times larger than the median; the limit is 4."
+    assert huge == "At 6400 × 6400 pixels, its area is 10000.0 times larger than the median; limit 4."
     (small,) = (why for _, kind, _, why in pixel_faults([*usual, facts(size=(16, 16))]) if kind == "size")
-    assert small.startswith("At 16 × 16 pixels it is 16.0 times smaller than")
+    assert small.startswith("At 16 × 16 pixels, its area is 16.0 times smaller than")
     (wide,) = (why for _, kind, _, why in pixel_faults([*usual, facts(size=(160, 32))]) if kind == "shape")
-    assert wide.startswith("At 160 × 32 pixels it is 5.0 times wider than")
+    assert wide.startswith("At 160 × 32 pixels, its shape is 5.0 times wider than")
     (high,) = (why for _, kind, _, why in pixel_faults([*usual, facts(size=(32, 160))]) if kind == "shape")
-    assert high.startswith("At 32 × 160 pixels it is 5.0 times taller than")
+    assert high.startswith("At 32 × 160 pixels, its shape is 5.0 times taller than")
 
 
 def test_facts_of_a_picture_by_hand() -> None:

@@ -140,14 +140,15 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
         exported(table)
     folder = table.parent / "check"
     assert str(told.value) == (
-        f"{table} has changed since the check in {folder}. Expected the same pictures and labels. Run seewhy check "
-        f"{table} -o {folder} again; decisions made there are kept."
+        f"{table} has changed since the check in {folder}. Run seewhy check {table} -o {folder} again; your decisions "
+        "are kept."
     )
     assert not (table.parent / "corrected.csv").exists()
     assert len(decisions.standing()) == 1
     (folder / "check.json").write_text("{}")
     with pytest.raises(
-        DataError, match=r"check\.json cannot be read: it has .*: Field required\. Expected the file that seewhy check"
+        DataError,
+        match=r"check\.json is not a valid file of seewhy check: it has .*: Field required\. Run seewhy check",
     ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
@@ -170,7 +171,7 @@ def test_a_check_in_which_a_part_is_missing_or_another_is_told(table: Path) -> N
     ]  # fmt: skip
     for given in wrong:
         (folder / "check.json").write_text(json.dumps(given))
-        with pytest.raises(DataError, match=r"check\.json cannot be read"):
+        with pytest.raises(DataError, match=r"check\.json is not a valid file of seewhy check"):
             read_check(folder, table, items)
     (folder / "check.json").write_text(json.dumps(whole))
     assert read_check(folder, table, items) == whole

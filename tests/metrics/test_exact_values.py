@@ -65,10 +65,7 @@ def test_faithfulness_correlation_of_a_linear_model(correlation: str) -> None:
 def test_faithfulness_correlation_refuses_sets_as_large_as_the_picture() -> None:
     with pytest.raises(InputError) as caught:
         values("faithfulness_correlation", linear(), EVIDENCE, size=64)
-    assert (
-        str(caught.value)
-        == "Sets of 64 of 64 cells were asked for. Expected sets smaller than the picture. Lower size."
-    )
+    assert str(caught.value) == "size must be less than the 64 pixels or grid cells of the picture, got 64."
 
 
 def test_infidelity_of_a_linear_model_is_0() -> None:
@@ -269,7 +266,7 @@ def test_an_empty_mask_is_refused() -> None:
     for name in ("pointing_game", "pixel_ap"):
         with pytest.raises(InputError) as caught:
             values(name, Case(confident, torch.zeros(3, 4, 4), 0, mask=torch.zeros(4, 4).bool()), torch.ones(4, 4))
-        assert str(caught.value) == f"{name} was given an empty mask. Leave out pictures without the object."
+        assert str(caught.value) == "mask must not be empty. Leave out pictures without the object."
 
 
 def test_mosaic() -> None:
@@ -280,7 +277,8 @@ def test_mosaic() -> None:
     with pytest.raises(InputError) as caught:
         mosaic(pictures, [True] * 4)
     assert (
-        str(caught.value) == "4 pictures were given, 4 of the target. Expected four, with one to three of the target."
+        str(caught.value)
+        == "A mosaic needs four pictures, one to three of the target class, got 4 pictures, 4 of the target class."
     )
 
 
@@ -390,9 +388,7 @@ def test_fills() -> None:
     assert torch.equal(filled(PIXELS, "black", RAW), torch.full_like(PIXELS, -2.0))
     with pytest.raises(InputError) as caught:
         filled(PIXELS, "black")
-    assert str(caught.value) == (
-        "A black fill was given, and the value of black is unknown here. Pass transform=… with the case."
-    )
+    assert str(caught.value) == ("fill='black' needs the normalisation of the model. Pass transform=… with the case.")
 
 
 def test_controls() -> None:

@@ -67,7 +67,7 @@ def test_a_planted_shortcut_is_found() -> None:
     assert version(data["all"], "other classes") < 0.1
     assert version(data["all"], "object alone") < 0.8
     assert found("around").sentence.startswith(
-        "On 24 pictures, the model relies on the background. It is right on 100.0 % of"
+        "On 24 pictures, the model relies on the background. Its accuracy is 100.0 % on"
     )
     assert not data["masks"]["check"]["hit"]
 
@@ -251,7 +251,8 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_path: Path
         "3.png": "has no mask in masks; add one of the same name",
     }
     assert any(
-        note.startswith("4 picture(s) have no usable mask and are left out, such as: ") for note in data["notes"]
+        note.startswith("4 picture(s) were left out because they have no usable mask. The first: ")
+        for note in data["notes"]
     )
     assert data["masks"]["source"] == "given, in masks"
 
@@ -263,7 +264,9 @@ def test_a_class_of_one_picture_is_named_and_left_out() -> None:
     data = STUDY.run(reader("cnn", False), more, Known({**masks, "alone": masks["red 0"]})).data
     assert data["classes_left_out"] == [CLASSES[2]]
     assert [row["label"] for row in data["classes"]] == list(CHOSEN)
-    with pytest.raises(DataError, match="2 of 2 pictures have a usable mask, and fewer than two classes have two"):
+    with pytest.raises(
+        DataError, match="At least two classes need two pictures with usable masks, and 2 of 2 pictures"
+    ):
         STUDY.run(reader("cnn", False), gathered([samples.items[0], blue]), Known({**masks, "alone": masks["red 0"]}))
 
 

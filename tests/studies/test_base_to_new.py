@@ -132,22 +132,22 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
 
     tables = [table(LEARNT, -0.2, True), table(NEW, 0.051, True), table(HARMONIC, -0.01, False)]
     assert sentence_of(tables, ("coop",), 4, 0.95) == (
-        "coop gains 20.0 points on learnt classes and loses 5.1 points on new ones. Accuracy in points above that of "
-        "the names alone, with up to 4 pictures per class: coop +20.0 on learnt classes, −5.1 on new ones, +1.0 in the "
-        "harmonic mean (not shown). Level: 95%, corrected for 3 comparisons."
+        "coop gains 20.0 points on learnt classes and loses 5.1 points on new ones. Change of accuracy against class "
+        "names alone, in points, with 4 pictures per class: coop +20.0 on learnt classes, −5.1 on new ones, +1.0 in "
+        "the harmonic mean (not shown). Level: 95%, corrected for 3 comparisons."
     )
 
 
 def test_bad_input_is_said_in_a_sentence(folders: Path) -> None:
     samples = load_samples(folders)
     for methods in ((), ("coop", "coop"), ("before",)):
-        with pytest.raises(InputError, match=r"Expected one or more, each once"):
+        with pytest.raises(InputError, match=r"methods must be one or more different names"):
             BaseToNewStudy(methods)
     with pytest.raises(InputError, match="n_seeds=1"):
         BaseToNewStudy(n_seeds=1)
-    with pytest.raises(InputError, match="The method 'linear' does not learn classes by name"):
+    with pytest.raises(InputError, match="methods must learn prompts from a few pictures, such as coop, got 'linear'"):
         BaseToNewStudy(("linear",)).run(opened(), samples)
-    with pytest.raises(DataError, match="one half has no test picture"):
+    with pytest.raises(DataError, match="Both halves of the classes need test pictures"):
         BaseToNewStudy().run(opened(), samples, test=of_classes(samples, samples.classes[:2]))
 
 

@@ -55,7 +55,7 @@ def test_each_claim_is_measured_where_what_it_needs_is_given(everything: ClaimDa
     found = SMALL.run(opened(), everything, tmp_path, command="seewhy study claims x")
     data = found.data
     left = {row["name"]: row["reason"] for row in data["left_out"]}
-    assert left.pop("before_projection").startswith("tiny compares a picture's own features with words.")
+    assert left.pop("before_projection").startswith("This claim needs an encoder with a projection")
     assert left == {
         "instructions": "no instructions were given (--instruction)",
         **dict.fromkeys(("maskclip", "denseclip"), "no masks were given (--masks)"),
@@ -187,7 +187,7 @@ def test_chance_of_captions_has_the_rule_of_ties(samples: Samples) -> None:
     pairs = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 1], [2, 2], [2, 3]])
     assert claim_list._chance(pairs, 3).tolist() == [0, 0.25, 0.5]
     folders = ClaimData(samples, captions=load_pairs(Path(samples.items[0].image).parents[1]))
-    with pytest.raises(DataError, match="No picture has a caption of its own"):
+    with pytest.raises(DataError, match="Captions must distinguish pictures"):
         ClaimsStudy(("captions",)).run(opened(), folders)
 
 
@@ -204,15 +204,17 @@ def test_a_claim_that_cannot_be_measured_says_why_and_the_rest_goes_on(samples: 
     few = load_samples(class_folders(tmp_path / "few", 4, CLASSES))
     found = ClaimsStudy(("four_labels", "names"), n_seeds=2).run(opened(), ClaimData(few)).data
     assert [row["name"] for row in found["claims"]] == ["names"]
-    assert found["left_out"][0]["reason"].startswith("A class has ")
+    assert found["left_out"][0]["reason"].startswith("Every class must have at least four")
     same = ClaimsStudy(("before_projection", "names"), n_seeds=2).run(opened(), ClaimData(samples)).data
-    assert same["left_out"][0]["reason"].startswith("tiny compares a picture's own features with words.")
-    with pytest.raises(DataError, match=r"No claim could be measured\. The first reason: A class has "):
+    assert same["left_out"][0]["reason"].startswith("This claim needs an encoder with a projection")
+    with pytest.raises(
+        DataError, match=r"No claim could be tested\. The first reason: Every class must have at least four"
+    ):
         ClaimsStudy(("four_labels",)).run(opened(), ClaimData(few))
 
 
 def test_what_is_missing_is_said_before_anything_is_looked_at(samples: Samples, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"No claim can be measured: no descriptions were given \(--descriptions\)\. "):
+    with pytest.raises(DataError, match=r"No claim can be tested: no descriptions were given \(--descriptions\)\."):
         ClaimsStudy(("descriptions", "swapped")).asked(ClaimData(samples))
     folder = class_folders(tmp_path / "c", 2, CLASSES[:2])
     words = ["study", "claims", str(folder), "--only", "follow_up", "-e", "no:such"]

@@ -122,7 +122,7 @@ def test_identical_methods_do_not_differ(pictures: list[str], model: Classifier,
 
 def test_too_few_pictures_prove_nothing(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
     found = small(right=GradCAM(), wrong=Complement()).run(model, pictures[:3], tmp_path)
-    assert found.sentence == "3 pictures are too few to call any difference real. Give at least 10 pictures."
+    assert found.sentence == "3 pictures are too few to test differences. Give at least 10 pictures."
     assert not any(d["real"] for t in found.data["metrics"] for d in t["differences"])
 
 
@@ -170,7 +170,7 @@ def test_a_broken_picture_and_an_unfit_method_do_not_stop_it(
     found = small(right=GradCAM(), unfit=Unfit()).run(model, [str(broken), *pictures], tmp_path / "out", progress)
     assert found.data["n"] == N
     assert found.data["methods"] == ["right"]
-    assert progress.notes == ["unfit is left out: This method needs attention. Choose another."]
+    assert progress.notes == ["unfit was not measured: This method needs attention. Choose another."]
     assert [f["image"] for f in found.data["failures"]] == [str(broken)]
     with pytest.raises(DataError, match="None of 1 pictures could be measured"):
         small(right=GradCAM()).run(model, [str(broken)], tmp_path / "none")
@@ -190,7 +190,9 @@ def test_what_cannot_explain_a_copy_that_forgets_is_left_out_of_that_metric_only
     found = study.run(model, pictures[:3], tmp_path / "out", progress)
     assert found.data["methods"] == ["right", "own"]
     (said,) = progress.notes
-    assert said.startswith("model_randomisation of own is left out: The method reads parts of the model")
+    assert said.startswith(
+        "model_randomisation was not measured for own: This attribution method reads the trained network"
+    )
     again = study.run(model, pictures[:3], tmp_path / "out")
     assert again.data["metrics"] == found.data["metrics"]
 
@@ -209,7 +211,7 @@ def test_a_method_trained_anew_is_measured_anew(model: Classifier) -> None:
 def test_a_method_may_not_be_called_like_a_control(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         small(random=GradCAM()).run(model, pictures, tmp_path)
-    assert str(caught.value) == "A method is called 'random', which is the name of a control. Rename the method."
+    assert str(caught.value) == "methods must not have the name of a control, got 'random'. Rename this method."
 
 
 def test_masks_fills_and_the_page(pictures: list[str], model: Classifier, tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_what_a_colon_says() -> None:
     assert named("grad_cam, rise:50,") == (["grad_cam", "rise"], {"rise": 50})
     with pytest.raises(InputError) as caught:
         named("rise:many")
-    assert str(caught.value) == ("'rise:many' was given. Expected a number of pictures after the colon, as in rise:50.")
+    assert str(caught.value) == "A limit must be a whole number of pictures above 0, as in rise:50, got 'rise:many'."
     assert chosen_limits({"irof": 7}, ["irof", "road", "deletion"]) == {"irof": 7, "road": 50}
 
 

@@ -111,21 +111,20 @@ def test_what_cannot_be_measured_or_learnt_is_said(folders: Path) -> None:
     samples = load_samples(folders)
     with pytest.raises(ModelError) as caught:
         forgetting(seewhy.fit(folders, encoder=tiny_cnn(), n_crops=0))
-    assert str(caught.value).startswith("'linear' cannot name other classes, so what it forgets cannot be")
+    assert str(caught.value).startswith(
+        "Forgetting can be measured only for a classifier with a learnt prompt, got 'linear'"
+    )
     three = AdaptingData(seewhy.Samples(samples.of(CLASSES[:3])[0], CLASSES[:3]), base_to_new=True)
     with pytest.raises(DataError) as few:
         adapt_names(COOP, opened(), three)
-    assert str(few.value) == (
-        "3 classes were given, to divide into learnt and new ones. Expected at least two of each. "
-        "Give more classes, or leave --base-to-new out."
-    )
+    assert str(few.value) == "--base-to-new needs at least four classes, got 3."
     with pytest.raises(InputError) as names:
         adapt_names(COOP, opened(), AdaptingData(samples, new_names=("wren",)))
-    assert str(names.value).startswith("Names of new classes were given, and 'coop' learns nothing for classes")
+    assert str(names.value).startswith("'coop' cannot use the names of classes without pictures.")
     base, _ = base_and_new(samples)
     with pytest.raises(DataError) as absent:
         adapt_names(COOP, opened(), AdaptingData(samples, validation=base, base_to_new=True))
-    assert str(absent.value).startswith("The validation pictures show none of the 2 new classes ('sand', …).")
+    assert str(absent.value).startswith("validation must have pictures of the 2 new classes ('sand', …)")
 
 
 def test_python_gives_a_classifier(folders: Path) -> None:

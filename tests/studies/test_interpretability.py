@@ -145,9 +145,7 @@ def test_words_by_a_judge_and_without_one(samples: Samples) -> None:
     assert row_of(found, "wordless", "text")["words_of"] == colours().name
     alone = study.run([wordless()], samples, concepts=WORDS)
     assert [r["library"] for r in alone.data["rows"]] == ["random"]
-    assert "text of wordless is left out: The encoder wordless has no words, and no judge was given." in str(
-        alone.data["notes"]
-    )
+    assert "text of wordless is left out: The encoder wordless reads no text." in str(alone.data["notes"])
     with pytest.raises(DataError, match=r"^Nothing was measured\. text of wordless is left out"):
         replace(study, libraries=("text",)).run([wordless()], samples, concepts=WORDS)
 
@@ -233,7 +231,7 @@ def test_correlations_need_four_encoders_above_the_floor() -> None:
 def test_encoders_that_know_nothing_are_set_aside(samples: Samples) -> None:
     found = replace(STUDY, libraries=("random",)).run([tiny_cnn()], samples)
     low = {**found.data, "encoders": [{**found.data["encoders"][0], "below_floor": True}]}
-    assert answer(low).startswith("No encoder is right on ")
+    assert answer(low).startswith("No encoder reaches an accuracy of ")
     assert found.data["floor"] == pytest.approx(2 / len(samples.classes), abs=1e-3)
 
 
@@ -246,22 +244,24 @@ def of(samples: Samples, n: dict[str, int]) -> Samples:
 def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
     a, b = samples.classes[:2]
     small = replace(STUDY, libraries=("random",))
-    with pytest.raises(DataError, match=rf"^The pictures have one class, {a}\. Expected two classes or more"):
+    with pytest.raises(DataError, match=rf"^The pictures must have at least two classes, got one class, {a}\."):
         small.run([tiny_cnn()], of(samples, {a: 6}))
-    with pytest.raises(DataError, match=rf"^The class {b} has 1 different picture\. Expected 3 or more: to train"):
+    with pytest.raises(DataError, match=rf"^Every class must have at least 3 different pictures, got 1 of {b}\."):
         small.run([tiny_cnn()], of(samples, {a: 6, b: 1}))
     few = InterpretabilityStudy(("prototype",), grid=2, n_random=1, n_draws=50, training=QUICK)
-    with pytest.raises(DataError, match=r"give 36 pieces, and 200 concepts were asked for\. .* --set n_concepts=36\."):
+    with pytest.raises(
+        DataError, match=r"must be at most 36, the number of crops of your pictures, got 200\. .* --set n_concepts=36\."
+    ):
         few.run([tiny_cnn()], samples)
-    with pytest.raises(DataError, match="1 sentence was given as a concept"):
+    with pytest.raises(DataError, match="At least two concepts are needed, got 1"):
         replace(STUDY, libraries=("text",)).run([tiny_cnn()], samples, concepts=["one"])
     with pytest.raises(UnknownNameError, match="prototyp"):
         InterpretabilityStudy(("prototyp",))
-    with pytest.raises(InputError, match=r"The encoder tiny .* was given twice"):
+    with pytest.raises(InputError, match=r"encoders must be different, got tiny .* twice"):
         small.run([tiny_cnn(), tiny_cnn()], samples)
-    with pytest.raises(InputError, match=r"^No encoder was given"):
+    with pytest.raises(InputError, match=r"^encoders must have at least one entry"):
         small.run([], samples)
-    with pytest.raises(DataError, match=r"^The features of row 3 are NaN or infinite\."):
+    with pytest.raises(DataError, match=r"^Features must be finite, and row 3 has NaN or infinite values\."):
         HeadTraining()(torch.tensor([[0.0]] * 3 + [[torch.nan]]), torch.tensor([0, 1, 0, 1]), thirds(4))
 
 
@@ -280,7 +280,7 @@ def test_a_class_that_is_absent_at_test_and_pictures_on_both_sides(samples: Samp
     found = replace(STUDY, libraries=("random",)).run([tiny_cnn()], samples, test=test, progress=heard)
     assert found.data["n"] == len(test)
     assert f"The class {names[-1]} has no picture to test on: results are for the other classes." in found.data["notes"]
-    assert f"{len(test)} picture(s) are also among the test pictures; they were not trained on." in found.data["notes"]
+    assert f"{len(test)} picture(s) are also test pictures and were left out of training." in found.data["notes"]
     assert found.data["n_train"] + found.data["n_selection"] == len(samples) - len(test)
 
 

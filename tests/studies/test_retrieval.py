@@ -94,7 +94,7 @@ def test_other_pictures_are_asked_by_name_too(told: Samples, folder: Path) -> No
 
 def test_one_picture_that_can_be_read_is_too_few(told: Samples) -> None:
     gone = [Sample("nowhere.png", "", ("a",)), told.items[0]]
-    with pytest.raises(DataError, match=r"^Only one picture can be read, .*moss_0\.png\. Expected two or more"):
+    with pytest.raises(DataError, match=r"^At least two readable pictures are needed, got one: .*moss_0\.png\."):
         measure_retrieval(colours(), Samples(tuple(gone), ()))
 
 
@@ -162,7 +162,7 @@ def test_pictures_that_it_was_trained_on_are_named(told: Samples) -> None:
     digests = [hashlib.sha256(Path(told.items[i].image).read_bytes()).hexdigest()[:16] for i in (1, 3)]
     measure_retrieval(colours(), told, trained_on=digests, progress=progress)
     assert progress.notes == [
-        f"The encoder was trained on 2 of these pictures, so its figures are too good: {told.items[1].image}, …"
+        f"The encoder was trained on 2 of these pictures, so its results are too good: {told.items[1].image}, …"
     ]
 
 

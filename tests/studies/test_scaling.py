@@ -155,7 +155,7 @@ def refused(samples: Samples, says: str, **how: object) -> None:
 
 def test_bad_input_is_said_in_a_sentence() -> None:
     refused(drawn(9, ("moss",)), "Only 1 class has a readable picture")
-    refused(drawn(1), "3 class(es) have fewer than 2 training pictures: moss, rust, sky.")
+    refused(drawn(1), "at least 2 training pictures, and 3 class(es) have fewer: moss, rust, sky.")
     refused(drawn(4), "There are 9 training pictures of 3 classes. Expected at least 6 per class (18")
     refused(drawn(20), "The target 1.5 was given.", target=1.5)
     refused(drawn(20), "The target 95 was given.", target=95.0)
@@ -167,7 +167,7 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 def test_bad_test_pictures_are_named() -> None:
     learn, fresh = drawn(8), drawn(3, start=50)
     some = gathered([s for s in fresh.items if s.label != "sky"])
-    refused(learn, "1 class(es) have no test picture: sky.", test=some)
+    refused(learn, "Every class must have a test picture, and 1 class(es) have none: sky.", test=some)
     refused(learn, "moss 3 = moss 3", test=gathered([*fresh.items, learn.items[3]]))
     refused(learn, "'mould'", test=gathered([Sample("m", "mould", pixels=picture("moss", 99, 16)), *fresh.items]))
 

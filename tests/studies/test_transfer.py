@@ -294,21 +294,25 @@ def test_bad_input_is_said_in_a_sentence() -> None:
 
     learn, fresh = drawn(6), drawn(3, start=50)
     refused(drawn(6, ("moss",)), "Only 1 class has a readable picture")
-    refused(drawn(1), "3 class(es) have fewer than 2 training pictures: moss, rust, sky.")
-    refused(learn, "1 class(es) have no test picture: sky.", gathered([s for s in fresh.items if s.label != "sky"]))
+    refused(drawn(1), "at least 2 training pictures, and 3 class(es) have fewer: moss, rust, sky.")
+    refused(
+        learn,
+        "Every class must have a test picture, and 1 class(es) have none: sky.",
+        gathered([s for s in fresh.items if s.label != "sky"]),
+    )
     refused(learn, "in both the training and the test pictures: moss 3 = moss 3", drawn(3, start=3))
 
 
 def test_settings_that_are_none() -> None:
     for how, says in (
         ({"n_seeds": 1}, "n_seeds=1. Expected a whole number of at least 2"),
-        ({"shots": (0,)}, "shots=0 was given. Expected 1 or more"),
-        ({"parts": (1.0,)}, "parts=1 was given."),
+        ({"shots": (0,)}, "shots must be at least 1, got 0"),
+        ({"parts": (1.0,)}, "parts must be between 0 and 1, got 1."),
     ):  # fmt: skip
         with pytest.raises(InputError) as error:
             replace(STUDY, **how)
         assert says in str(error.value)
-    with pytest.raises(InputError, match="No encoder was given"):
+    with pytest.raises(InputError, match="encoders must have at least one entry"):
         STUDY.run({}, drawn(6))
 
 

@@ -14,7 +14,7 @@ def test_a_lead_is_of_pairs() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
     assert found.above
     assert not mean_of([*b, *(-x for x in b)]).above
-    with pytest.raises(ValueError, match="in pairs"):
+    with pytest.raises(ValueError, match="must have the same length"):
         lead([1.0], b)
 
 

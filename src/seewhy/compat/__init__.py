@@ -1,8 +1,8 @@
-"""For those who come from elsewhere: pytorch-grad-cam's calls, and Captum's and Quantus' explanations in our metrics.
+"""pytorch-grad-cam's classes, and attribution functions of Captum and Quantus.
 
-``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` gives what
-pytorch-grad-cam gives, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``from_quantus`` make an attribution of any
-explanation function, for ``where=``, metrics and cards.
+``GradCAM(model=m, target_layers=[m.layer4[-1]])(input_tensor=x, targets=[ClassifierOutputTarget(281)])`` returns the
+maps of pytorch-grad-cam, ``(b, h, w)`` between 0 and 1. ``from_captum`` and ``from_quantus`` turn an explanation
+function into an attribution method for ``where=``, metrics and cards.
 """
 
 from .base import (

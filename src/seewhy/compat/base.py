@@ -1,4 +1,4 @@
-"""The base of pytorch-grad-cam's calls: layers, targets, smoothing and display; a method writes its maps."""
+"""Base class, targets and display functions with the interface of pytorch-grad-cam."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..encoders.base import Layout
 from ..errors import InputError
 
 Targets = Sequence[Callable[[Any], Tensor]]
-"""One a picture: a picture's own output, ``(k,)`` of a classifier → a number."""
+"""Functions from the output for one picture, such as logits ``(k,)``, to a number; one per picture."""
 
 Choose = Callable[[Any], Targets]
-"""The network's output for all pictures → their targets."""
+"""A function from the network's output to the targets."""
 
 
 @dataclass(eq=False)
 class ClassifierOutputTarget:
-    """The logit of one class."""
+    """Logit of one class."""
 
     category: int
 
@@ -38,35 +38,35 @@ class ClassifierOutputTarget:
 
 
 class ClassifierOutputSoftmaxTarget(ClassifierOutputTarget):
-    """The probability of one class."""
+    """Probability of one class."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output.softmax(-1)[..., self.category]
 
 
 class ClassifierOutputReST(ClassifierOutputTarget):
-    """The logit and the log of the probability, added (Cai 2025, arXiv 2501.06261)."""
+    """Sum of the logit and the log probability of one class (Cai 2025, arXiv 2501.06261)."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output[..., self.category] + output.log_softmax(-1)[..., self.category]
 
 
 class BinaryClassifierOutputTarget(ClassifierOutputTarget):
-    """The single logit of a two-class network, negated for the class that is not 1."""
+    """Logit of a binary classifier with one output, negated for any class but 1."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output if self.category == 1 else -output
 
 
 class SoftmaxOutputTarget:
-    """The output's softmax; for outputs of one number."""
+    """Softmax of a single-number output."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output.softmax(-1)
 
 
 class RawScoresOutputTarget:
-    """The output itself; for outputs of one number."""
+    """Unchanged single-number output."""
 
     def __call__(self, output: Tensor) -> Tensor:
         return output
@@ -74,7 +74,7 @@ class RawScoresOutputTarget:
 
 @dataclass(eq=False)
 class SemanticSegmentationTarget:
-    """The scores of one class ``(k, h, w)``, added up over the pixels of a mask."""
+    """Sum of the scores of one class ``(k, h, w)`` over the pixels of a mask."""
 
     category: int
     mask: np.ndarray
@@ -85,7 +85,7 @@ class SemanticSegmentationTarget:
 
 @dataclass(eq=False)
 class FasterRCNNBoxScoreTarget:
-    """How well a detector finds the given boxes again: overlap plus score of the best box for each, summed."""
+    """Overlap plus score of the best matching box for each given box, summed."""
 
     labels: Sequence[int]
     bounding_boxes: Any
@@ -108,7 +108,7 @@ class FasterRCNNBoxScoreTarget:
 
 @dataclass(eq=False)
 class FinerWeightedTarget:
-    """A class's logit minus other classes', weighted by probability; see :mod:`seewhy.attributions.finer_cam`."""
+    """Logit of a class minus the weighted logits of others; see :mod:`seewhy.attributions.finer_cam`."""
 
     main_category: int
     comparison_categories: Sequence[int]
@@ -124,51 +124,51 @@ class FinerWeightedTarget:
 
 
 def check_targets(targets: Targets, n_pictures: int) -> None:
-    """Refuse a list of another length: pytorch-grad-cam would give the remaining pictures empty maps silently."""
+    """Check that there is one target per picture; pytorch-grad-cam returns empty maps for missing targets."""
     if callable(targets) or len(targets) != n_pictures:
         n = 1 if callable(targets) else len(targets)
         raise InputError(
-            f"{n} target(s) were given for {n_pictures} picture(s). Expected one target per picture. Give a list of "
-            "that length."
+            f"targets must be a list with one target per picture, got {n} target(s) for {n_pictures} picture(s)."
         )
     wrong = next((t for t in targets if not callable(t)), None)
     if wrong is not None:
         raise InputError(
-            f"The target {wrong!r} is of the type {type(wrong).__name__}. Expected a function of one picture's output. "
-            "Write ClassifierOutputTarget(class index)."
+            f"targets must be functions, such as ClassifierOutputTarget(281), got {wrong!r} of type "
+            f"{type(wrong).__name__}."
         )
 
 
 def highest(output: Any) -> Targets:
-    """The class with the highest output of each picture."""
+    """Return the class with the highest output of each picture as its target."""
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise InputError(
-            f"No targets were given, and the network's output {shape} has no highest class. Expected an output "
-            "(b, k). Give one target per picture: a function of that picture's output."
+            f"Without targets, the network's output must have the shape (b, k), got {shape}. Give one target per "
+            "picture: "
+            "a function of the output for that picture."
         )
     return [ClassifierOutputTarget(category) for category in output.argmax(1).tolist()]
 
 
 def scores(targets: Targets, output: Any) -> Tensor:
-    """The targets' numbers, ``(n,)``; if there are more rows than targets, the targets repeat."""
+    """Return the value of each target, ``(n,)``; targets are repeated if there are more pictures."""
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
-            f"The network returns a {type(output).__name__}. Expected a tensor, or a list with one row per "
-            "picture. Wrap the network in a module that returns one."
+            f"The network must return a tensor or list with one row per picture, got a {type(output).__name__}. Wrap "
+            "the "
+            "network in a module that does."
         )
     try:
         found = [targets[i % len(targets)](row) for i, row in enumerate(output)]
     except IndexError as error:
         raise InputError(
-            f"A target asks for an output that the network does not have: {error}. Expected one of its outputs, "
-            "counted from 0. Correct the target."
+            f"The index of a target is outside the network's output: {error}. Indices count from 0."
         ) from error
     wrong = next((value for value in found if value.numel() != 1), None)
     if wrong is not None:
         raise InputError(
-            f"A target returns the shape {tuple(wrong.shape)} for one picture. Expected one number. Choose one of "
-            "the outputs, for example with ClassifierOutputTarget."
+            f"A target must return one number per picture, got the shape {tuple(wrong.shape)}. Use "
+            "ClassifierOutputTarget, for example."
         )
     return torch.stack([value.reshape(()) for value in found])
 
@@ -176,11 +176,11 @@ def scores(targets: Targets, output: Any) -> Tensor:
 _log = logging.getLogger("seewhy")
 
 Reshape = Callable[[Any], Tensor]
-"""What a layer gives → ``(b, c, h, w)``."""
+"""A function from a layer's output to ``(b, c, h, w)``."""
 
 
 class TestTimeTransform(Protocol):
-    """One changed view of the pictures, with the methods of ttach's views."""
+    """A test-time augmentation with the methods of ttach's transforms."""
 
     def augment_image(self, image: Tensor, /) -> Tensor: ...
 
@@ -189,7 +189,7 @@ class TestTimeTransform(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """Pictures flipped and multiplied by a factor."""
+    """A horizontal flip and multiplication by a factor."""
 
     flip: bool = False
     factor: float = 1.0
@@ -202,22 +202,22 @@ class View:
 
 
 SIX_VIEWS = tuple(View(flip, factor) for flip in (False, True) for factor in (0.9, 1.0, 1.1))
-"""The peer's."""
+"""The test-time augmentations of pytorch-grad-cam."""
 
 
 @dataclass(eq=False, repr=False)
 class PeerCAM(ABC):
-    """A class activation map with pytorch-grad-cam's arguments.
+    """A class activation map with the interface of pytorch-grad-cam.
 
     Args:
         model: any network whose output has one row per picture.
-        target_layers: layers of this network; the maps of several are averaged.
-        reshape_transform: maps a layer's output to ``(b, c, h, w)``; by default, SeeWhy finds the layout, also of
+        target_layers: layers of this network; maps of several layers are averaged.
+        reshape_transform: function from a layer's output to ``(b, c, h, w)``; default: the layout is detected, also of
             tokens.
-        tta_transforms: the views that ``aug_smooth`` averages over; default: pytorch-grad-cam's six.
+        tta_transforms: test-time augmentations for ``aug_smooth``; default: the six of pytorch-grad-cam.
 
     Attributes:
-        outputs: the network's output for the last pictures explained.
+        outputs: output of the network in the last call.
     """
 
     model: nn.Module
@@ -227,34 +227,31 @@ class PeerCAM(ABC):
     outputs: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Where the layers are in the model."""
+        """Check the target layers and find their names."""
         names = {id(part): name for name, part in self.model.named_modules() if name}
         if isinstance(self.target_layers, nn.Module) or not self.target_layers:
-            raise InputError("target_layers is not a list. Expected a list of layers. Write target_layers=[layer].")
+            raise InputError("target_layers must be a list with at least one layer. Write target_layers=[layer].")
         unknown = [type(layer).__name__ for layer in self.target_layers if id(layer) not in names]
         if unknown:
             raise InputError(
-                f"The target layer {unknown[0]} is not inside {type(self.model).__name__}. Expected a layer of "
-                "this network. Take it from the network itself, not from a copy."
+                f"target_layers must be layers of model, and {unknown[0]} is not a layer of this "
+                f"{type(self.model).__name__}. It may be a layer of a copy."
             )
         self._layers = {names[id(layer)]: layer for layer in self.target_layers}
 
     def __call__(
         self, input_tensor: Tensor, targets: Targets | None = None, aug_smooth: bool = False, eigen_smooth: bool = False
     ) -> np.ndarray:
-        """Maps ``(b, h, w)``, from 0 to 1 in each picture that has one."""
+        """Return maps ``(b, h, w)``, each scaled to 0…1."""
         if input_tensor.ndim != 4:
-            raise InputError(
-                f"The input has the shape {tuple(input_tensor.shape)}. Expected pictures (b, channels, h, w). "
-                "Give a volume slice by slice."
-            )
+            raise InputError(f"input_tensor must have the shape (b, channels, h, w), got {tuple(input_tensor.shape)}.")
         if targets is None:
             return self.explain(input_tensor, highest, aug_smooth, eigen_smooth)
         check_targets(targets, len(input_tensor))
         return self.explain(input_tensor, lambda _: targets, aug_smooth, eigen_smooth)
 
     def explain(self, pixels: Tensor, choose: Choose, aug_smooth: bool, eigen_smooth: bool) -> np.ndarray:
-        """Maps of the targets, which are chosen when the outputs are known."""
+        """Compute maps of the targets that ``choose`` returns for the network's output."""
         device = next((p.device for p in self.model.parameters()), pixels.device)
         modes = [(part, part.training) for part in self.model.modules()]
         self.model.eval()
@@ -276,16 +273,16 @@ class PeerCAM(ABC):
 
     @abstractmethod
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
-        """Signed maps, one per layer."""
+        """Return signed maps, one tensor per layer."""
 
     def arranged(self, out: Any, pixels: Tensor, name: str) -> Float[Tensor, "b c h w"]:
-        """A layer's output with the channels as the second axis."""
+        """Return a layer's output in the layout ``(b, c, h, w)``."""
         return (self.reshape_transform or layout(out, pixels, name).to_grid)(out)
 
     def slopes(
         self, pixels: Float[Tensor, "b p h w"], choose: Choose, less_bends: bool = False
     ) -> list[tuple[Tensor, Tensor]]:
-        """For each layer its output and the targets' gradient there, ``(b, c, h, w)``."""
+        """Return for each layer its output and the gradient of the targets, both ``(b, c, h, w)``."""
         taps = Taps(self._layers, cut=True)
         output = self._run(pixels, taps)
         leaves = [taps.only(name) for name in self._layers]
@@ -295,16 +292,13 @@ class PeerCAM(ABC):
         found = []
         for name, leaf, gradient in zip(self._layers, leaves, gradients, strict=True):
             if gradient is None:
-                raise InputError(
-                    f"The output does not depend on the layer {name!r}. Expected a layer that the output is "
-                    "computed from. Choose another target layer."
-                )
+                raise InputError(f"The output does not depend on the target layer {name!r}. Choose another layer.")
             slope = gradient.detach() - bends_of([gradient], [leaf])[0] / 2 if less_bends else gradient
             found.append(tuple(self.arranged(part, pixels, name).float() for part in (leaf.detach(), slope)))
         return found  # type: ignore[return-value]
 
     def heard(self, pixels: Tensor) -> tuple[list[tuple[str, Any, Tensor]], Any]:
-        """Names of the layers, their outputs, the same with channels second, and the network's output."""
+        """Return for each layer its name, its output, and its output as ``(b, c, h, w)``; and the network's output."""
         taps = Taps(self._layers, cut=False)
         output = self._run(pixels, taps)
         outs = [(name, taps.only(name)) for name in self._layers]
@@ -321,32 +315,33 @@ class PeerCAM(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:  # noqa: B027
-        """Nothing was left in the model that would have to be taken out."""
+        """Do nothing; no hooks remain in the model."""
 
 
 def unit(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """The map as the peer shows it: minus its lowest value, divided by the highest; without contrast it is 0."""
+    """Scale each map to 0…1 as pytorch-grad-cam does; a constant map becomes 0."""
     maps = maps - maps.amin((1, 2), keepdim=True)
     return maps / (1e-7 + maps.amax((1, 2), keepdim=True))
 
 
 def summed(products: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
-    """Weighted channels as one map: their sum, or their first component with the sign of the sum."""
+    """Return the sum over channels, or with ``eigen_smooth`` the first principal component with the sign of the sum."""
     return first_component(products, products.sum(1)) if eigen_smooth else products.sum(1)
 
 
 def layout(out: Any, pixels: Tensor, name: str) -> Layout:
-    """How a layer arranges its output; a single cell per picture counts as a map, though an empty one."""
+    """Return the layout of a layer's output."""
     if not isinstance(out, Tensor):
         raise InputError(
-            f"The layer {name!r} returns a {type(out).__name__}. Expected a tensor. Name a layer inside it, or "
-            "give a reshape_transform that returns (b, c, h, w)."
+            f"The layer {name!r} must return a tensor, got a {type(out).__name__}. Name a layer inside it, or give a "
+            "reshape_transform that returns (b, c, h, w)."
         )
     refuse_windows(out, len(pixels), name)
     size = (pixels.shape[2], pixels.shape[3])
     if out.ndim == 4 and 1 in (out.shape[2] * out.shape[3], out.shape[1] * out.shape[2]):
         text = (
-            "The layer %r has only one cell for a picture of %d x %d, so its map is 0. Name an earlier layer, or give "
+            "The output of the layer %r is 1 x 1 for a picture of %d x %d, so its map is 0. Name an earlier layer, or "
+            "give "
         )
         _log.warning(f"{text}larger pictures.", name, *size)
         return Layout("nchw" if out.shape[2] * out.shape[3] == 1 else "nhwc")

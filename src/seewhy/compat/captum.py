@@ -1,4 +1,4 @@
-"""Captum's and Quantus' explanation functions as attributions, for ``where=``, metrics and cards."""
+"""Attribution functions of Captum and Quantus as attribution methods of SeeWhy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..metrics.randomised import RandomisedModel
 
 
 class ClassifierModule(nn.Module):
-    """A classifier as a plain network, pixels → logits, differentiable, as explanation libraries expect."""
+    """A classifier as a differentiable ``nn.Module`` from pixels to logits."""
 
     def __init__(self, classifier: Explainable) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ClassifierModule(nn.Module):
 
 @dataclass(frozen=True)
 class ForeignMethod(Attribution):
-    """A function of another library, of which SeeWhy knows only the result; maps are summed over colours."""
+    """An attribution function of another library; its result is summed over colours."""
 
     paper: ClassVar[str] = "the function's own"
     needs: ClassVar[str] = "what the function needs, and the pixels"
@@ -46,19 +46,20 @@ class ForeignMethod(Attribution):
     def attribute(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Float[Tensor, "b h w"]:
         if not isinstance(target, Target) or target.against is not None:
             raise InputError(
-                f"A {self.name} function explains the logit of one class, and a contrast or another function was "
-                "given. Expected a class. Give a class alone, or use one of SeeWhy's methods."
+                f"A {self.name} function explains the logit of one class, without a contrast. Give a class, or use one "
+                "of "
+                "SeeWhy's methods."
             )
         return as_maps(self.found(model, cast(Tensor, look.pixels).detach(), target.index), len(look), self.name)
 
     @abstractmethod
     def found(self, model: Explainable, pixels: Tensor, classes: Tensor) -> Any:
-        """The result of the function."""
+        """Call the function and return its result."""
 
 
 @dataclass(frozen=True)
 class CaptumMethod(ForeignMethod):
-    """Another library's ``attribute(inputs, target=...)``."""
+    """An ``attribute(inputs, target=...)`` function or a Captum class."""
 
     name: ClassVar[str] = "captum"
 
@@ -68,9 +69,8 @@ class CaptumMethod(ForeignMethod):
             function = function(ClassifierModule(model).eval()).attribute
         elif isinstance(model, RandomisedModel):
             raise InputError(
-                "To compare with a randomised copy of the network, the function must be bound to that copy. "
-                "Expected a class, and got a function bound to its own network. Give the class, for example "
-                "from_captum(IntegratedGradients)."
+                "from_captum needs a class here, got a function that is bound to the original network. Give the class, "
+                "for example from_captum(IntegratedGradients)."
             )
         return function(pixels.clone().requires_grad_(), target=classes, **dict(self.options))
 
@@ -87,17 +87,19 @@ class QuantusMethod(ForeignMethod):
 
 
 def from_captum(function: Callable[..., Any], **options: Any) -> Attribution:
-    """Use a Captum class, or any bound ``attribute(inputs, target=..., **options)``, as an attribution."""
+    """Return an attribution method from a Captum class, or from a bound ``attribute(inputs, target=...,
+    **options)``.
+    """
     return CaptumMethod(function, tuple(sorted(options.items())))
 
 
 def from_quantus(function: Callable[..., Any], **options: Any) -> Attribution:
-    """Use any Quantus-style ``explain_func(model, inputs, targets, **options)`` as an attribution."""
+    """Return an attribution method from a Quantus-style ``explain_func(model, inputs, targets, **options)``."""
     return QuantusMethod(function, tuple(sorted(options.items())))
 
 
 def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
-    """The result of a function, summed over channels."""
+    """Convert the result of a function to maps, summed over channels."""
     if isinstance(found, tuple) and len(found) == 1:
         found = found[0]
     maps = found.detach() if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
@@ -105,7 +107,7 @@ def as_maps(found: Any, n_pictures: int, name: str) -> Float[Tensor, "b h w"]:
         maps = maps.sum(1)
     if maps.ndim != 3 or len(maps) != n_pictures:
         raise InputError(
-            f"The {name} function returns {tuple(maps.shape)} for {n_pictures} pictures. Expected maps "
-            f"({n_pictures}, c, h, w) or ({n_pictures}, h, w). Wrap it in a function that returns such maps."
+            f"The {name} function must return maps ({n_pictures}, c, h, w) or ({n_pictures}, h, w) for {n_pictures} "
+            f"pictures, got {tuple(maps.shape)}."
         )
     return maps.float().cpu()

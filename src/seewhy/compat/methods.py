@@ -1,4 +1,4 @@
-"""pytorch-grad-cam's methods, from our mathematics; the model's gradients, mode and hooks stay as they were."""
+"""The methods of pytorch-grad-cam."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .base import Choose, FinerWeightedTarget, PeerCAM, Reshape, Targets, highes
 
 
 class _GradientCAM(PeerCAM):
-    """Made of each layer's activations and the gradient there, by the rule of one of our methods if it has no own."""
+    """A method of the activations and gradients of each layer."""
 
     rule: ClassVar[Any]
     less_bends: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class GradCAM(_GradientCAM):
 
 
 class GradCAMPlusPlus(_GradientCAM):
-    """Grad-CAM++ with the peer's ``ε`` of 1e-6."""
+    """Grad-CAM++ with ``ε`` of 1e-6, as in pytorch-grad-cam."""
 
     rule = GradCAMPlusPlusRule(epsilon=1e-6)
 
@@ -74,13 +74,15 @@ class GradCAMElementWise(_GradientCAM):
 
 
 class EigenGradCAM(_GradientCAM):
-    """First component of gradient times activation, positive where it supports the target."""
+    """First principal component of gradient times activation, signed by evidence for the target."""
 
     rule = attributions["eigen_grad_cam"]()
 
 
 class SegEigenCAM(_GradientCAM):
-    """First component of ``|gradient| · activation``, its larger end positive (Chung & Ying 2025, Appl. Sci. 15)."""
+    """First principal component of ``|gradient| · activation``, with its larger end positive (Chung & Ying 2025,
+    Appl. Sci. 15).
+    """
 
     def map_of(self, activations: Tensor, slope: Tensor, eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         products = slope.abs() * activations
@@ -90,7 +92,7 @@ class SegEigenCAM(_GradientCAM):
 
 
 class ShapleyCAM(_GradientCAM):
-    """See :mod:`seewhy.attributions.shapley_cam`; the paper's target is ``ClassifierOutputReST``."""
+    """Shapley-CAM; see :mod:`seewhy.attributions.shapley_cam`. The paper's target is ``ClassifierOutputReST``."""
 
     less_bends = True
 
@@ -100,12 +102,14 @@ class ShapleyCAM(_GradientCAM):
 
 @dataclass(eq=False, repr=False)
 class FullGrad(PeerCAM):
-    """See :mod:`seewhy.attributions.full_grad`; as in the peer, every channel is scaled separately."""
+    """FullGrad; see :mod:`seewhy.attributions.full_grad`. Every channel is scaled separately, as in
+    pytorch-grad-cam.
+    """
 
     target_layers: Sequence[nn.Module] = ()
 
     def __post_init__(self) -> None:
-        """Whatever layers are given, it reads all."""
+        """Ignore ``target_layers``, since all layers are used."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         def score(output: Any) -> Tensor:
@@ -124,7 +128,7 @@ class FullGrad(PeerCAM):
 
 @dataclass(eq=False, repr=False)
 class FinerCAM:
-    """Another method's map of what distinguishes a class from the classes most like it, weighted by probability."""
+    """Finer-CAM: a map of the difference between a class and similar classes, weighted by their probability."""
 
     model: nn.Module
     target_layers: Sequence[nn.Module]
@@ -144,9 +148,11 @@ class FinerCAM:
         target_idx: int | None = None,
         aug_smooth: bool = False,
     ) -> np.ndarray:
-        """Maps ``(b, h, w)`` of the targets, or of ``target_idx`` or the highest class over others.
+        """Return maps ``(b, h, w)`` of ``targets``, of ``target_idx``, or of the highest class.
 
-        ``comparison_categories`` says which of them, 1 being the one whose output is nearest, and ``alpha`` how much.
+        Args:
+            alpha: weight of the similar classes.
+            comparison_categories: ranks of the similar classes, where 1 has the nearest output.
         """
 
         def choose(output: Any) -> Targets:
@@ -169,11 +175,11 @@ class FinerCAM:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing was left in the model that would have to be taken out."""
+        """Do nothing; no hooks remain in the model."""
 
 
 class _ActivationCAM(PeerCAM):
-    """Sees the layer alone, and no class."""
+    """A method of the activations only, which does not depend on the class."""
 
     def maps(self, pixels: Float[Tensor, "b p h w"], choose: Choose, eigen_smooth: bool) -> list[Tensor]:
         return [self.map_of(grid, eigen_smooth) for _, _, grid in self.heard(pixels)[0]]
@@ -183,7 +189,7 @@ class _ActivationCAM(PeerCAM):
 
 
 class EigenCAM(_ActivationCAM):
-    """First component of the activations, with the sign of their mean size; the peer's sign is arbitrary."""
+    """First principal component of the activations, signed by the mean absolute activation."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         return first_component(activations, activations.abs().mean(1))
@@ -191,7 +197,7 @@ class EigenCAM(_ActivationCAM):
 
 @dataclass(eq=False, repr=False)
 class KPCA_CAM(_ActivationCAM):
-    """See :mod:`seewhy.attributions.kpca_cam`; the sign is ours: that of the mean size of the activations."""
+    """KPCA-CAM; see :mod:`seewhy.attributions.kpca_cam`. The sign follows the mean absolute activation."""
 
     kernel: Literal["cosine", "linear", "poly", "rbf", "sigmoid"] = "sigmoid"
     gamma: float | None = None
@@ -206,7 +212,9 @@ class KPCA_CAM(_ActivationCAM):
 
 @dataclass(eq=False, repr=False)
 class FEM(_ActivationCAM):
-    """Weighs a channel by the share of its cells that stand out (Fuad et al. 2020, IPTA)."""
+    """Feature explanation method: channels are weighted by the share of unusually high activations (Fuad et al.
+    2020, IPTA).
+    """
 
     k: float = 2
 
@@ -217,7 +225,7 @@ class FEM(_ActivationCAM):
 
 
 class RandomCAM(_ActivationCAM):
-    """A control: channels get random weights from -1 to 1, by NumPy's global generator, as in the peer."""
+    """Control with random channel weights from -1 to 1, drawn by NumPy's global generator as in pytorch-grad-cam."""
 
     def map_of(self, activations: Float[Tensor, "b c h w"], eigen_smooth: bool) -> Float[Tensor, "b h w"]:
         drawn = np.random.uniform(-1, 1, activations.shape[:2])
@@ -226,7 +234,7 @@ class RandomCAM(_ActivationCAM):
 
 
 class ScoreCAM(PeerCAM):
-    """Uses every channel as a mask, as in the peer."""
+    """Score-CAM with every channel as a mask, as in pytorch-grad-cam."""
 
     batch_size = 16
 
@@ -245,21 +253,21 @@ class ScoreCAM(PeerCAM):
 
 
 Blank = Callable[[Any, Tensor], None]
-"""Sets in each row of copies of a layer's output one channel to 0; which one, the second argument says."""
+"""A function that sets one channel to 0 in each row of a layer's output, given the indices of the channels."""
 
 
 @dataclass(eq=False, repr=False)
 class AblationCAM(PeerCAM):
-    """Sets each channel to 0, as in the paper; if the network can be cut at the layer, only its later part runs again.
+    """Ablation-CAM, which sets each channel to 0 as in the paper.
 
-    Unlike the peer, SeeWhy does not set it 1e7 below the layer's lowest value (unless that is 0), nor divide by the
-    score.
+    pytorch-grad-cam instead subtracts 1e7 from the layer's lowest value (unless that is 0) and divides by the score. If
+    the network can be cut at the layer, only its later part runs again.
 
     Args:
-        ablation_layer: ignored; SeeWhy finds the channels itself, in tokens and in pyramids too.
-        batch_size: copies per forward pass.
-        ratio_channels_to_ablate: share of the channels to ablate, above 0 and at most 1: half of it along the layer's
-            main variation, half against it. The others get weight 0.
+        ablation_layer: ignored.
+        batch_size: number of copies per forward pass.
+        ratio_channels_to_ablate: share of the channels to ablate, above 0 and at most 1; the others get weight 0. Half
+            of them vary most like the layer's first principal component, half least.
     """
 
     ablation_layer: object = None
@@ -270,8 +278,7 @@ class AblationCAM(PeerCAM):
         super().__post_init__()
         if not 0 < self.ratio_channels_to_ablate <= 1:
             raise InputError(
-                f"ratio_channels_to_ablate is {self.ratio_channels_to_ablate}. Expected a number above 0 and at "
-                "most 1. Change it."
+                f"ratio_channels_to_ablate must be above 0 and at most 1, got {self.ratio_channels_to_ablate}."
             )
         self._tails: dict[str, nn.Module | None] = {}
 
@@ -296,7 +303,7 @@ class AblationCAM(PeerCAM):
         return found
 
     def blank(self, out: Any, grid: Float[Tensor, "b c h w"], pixels: Tensor, name: str) -> Blank:
-        """Set a channel of the grid to 0 in the layer's own output."""
+        """Return a function that sets a channel of the grid to 0 in the layer's output."""
         if isinstance(out, dict) and all(isinstance(level, Tensor) and level.ndim == 4 for level in out.values()):
             widths = [level.shape[1] for level in out.values()]
             if sum(widths) == grid.shape[1]:
@@ -304,14 +311,14 @@ class AblationCAM(PeerCAM):
         to_grid = self.reshape_transform or layout(out, pixels, name).to_grid
         if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
             raise InputError(
-                f"The reshape_transform of the layer {name!r} computes new values, so SeeWhy cannot tell which of "
-                "them is a channel. Expected one that only moves values, or joins the maps of a dict. Leave it "
-                "out, or name another layer."
+                f"reshape_transform must return a view of the output of the layer {name!r}, or join the maps of a "
+                "dict, "
+                "but it computes new values. Leave it out, or name another layer."
             )
         return lambda copies, channels: silence(to_grid(copies), channels)
 
     def chosen(self, grid: Float[Tensor, "b c h w"]) -> Int[Tensor, "b n"]:
-        """The channels to ablate, one after the other."""
+        """Return the channels to ablate."""
         n_channels = grid.shape[1]
         if self.ratio_channels_to_ablate == 1:
             return torch.arange(n_channels, device=grid.device).expand(len(grid), -1)
@@ -322,7 +329,7 @@ class AblationCAM(PeerCAM):
         return torch.cat([order.flip(1)[:, :n], order[:, :n]], 1)
 
     def rerun(self, name: str, features: Any, pixels: Tensor, n_copies: int) -> Any:
-        """The network's output computed from a layer's changed output."""
+        """Compute the network's output from a changed output of the layer."""
         if name not in self._tails:  # following the graph takes longer than running it
             halves = cut_by_graph(self.model, name, None) if isinstance(features, Tensor) else None
             self._tails[name] = None if halves is None else halves[1]
@@ -337,7 +344,7 @@ class AblationCAM(PeerCAM):
 
 
 def silence_levels(levels: list[Tensor], channels: Int[Tensor, " n"]) -> None:
-    """Ablate a channel of several maps, whose channels are numbered on from one map to the next."""
+    """Set channels to 0 in several maps, whose channels are numbered consecutively."""
     first = 0
     for level in levels:
         rows = ((channels >= first) & (channels < first + level.shape[1])).nonzero()[:, 0]

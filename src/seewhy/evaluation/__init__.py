@@ -1,4 +1,4 @@
-"""How good a classifier is, and how far its explanations and figures can be trusted."""
+"""Evaluation of a classifier and of its explanations."""
 
 from .figures import FURTHER
 from .report import Report, evaluate

@@ -1,4 +1,4 @@
-"""An evaluation as blocks: how good the classifier is, and how honest its explanations are."""
+"""The page of an evaluation, as report blocks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SMALL = Transform((SIDE, SIDE), SIDE, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.
 
 
 def small_copies(pictures: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return small copies ``(h, w, 3)`` of the pictures that can be read, by name."""
+    """Return thumbnails ``(h, w, 3)`` of the readable pictures, by name."""
     found = {}
     for name in pictures:
         try:
@@ -60,7 +60,7 @@ def shown_examples(data: Mapping[str, Any]) -> list[str]:
 
 
 def document_of(data: Mapping[str, Any], copies: Mapping[str, np.ndarray], cards: Mapping[str, str]) -> Document:
-    """Return the report as a page, which also says what was not measured."""
+    """Build the page of an evaluation."""
     fitted_on, n = data["fitted_on"], data["n"]
     is_known = fitted_on is not None and fitted_on["n_same_bytes"] + fitted_on["n_near"] > 0
     above = f"Evaluation on {n} {'' if is_known else 'held-out '}{'picture' if n == 1 else 'pictures'}"
@@ -86,7 +86,6 @@ def _unmeasured(title: str, cure: str) -> Iterator[Block]:
 
 
 def _pair(term: str, name: str, value: float, beside: str, other: float | None, how: Any = percent) -> list[Bar]:
-    """A number, and the one it has to beat."""
     bars = [Bar(name, value, Def(term, how(value)), colour="good")]
     return bars if other is None else [*bars, Bar(beside, other, Def(term, how(other)))]
 
@@ -101,7 +100,7 @@ def _where(data: Mapping[str, Any]) -> Iterator[Block]:
         yield Bars([bar for two in pairs for bar in two], title="Where it looked")
         zero = ""
         if n := found["n_zero"]:
-            zero = f" In {n} of them nothing speaks for the class, so there is no map."
+            zero = f" In {n} of them, no part is evidence for the class, so there is no map."
         than = Def("random-map", "Against a random map:")
         yield Note(Line(than, f" {found['than_random']['sentence']}{zero}"))
     if outside := (found or {}).get("outside"):
@@ -132,15 +131,16 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     top = max((row["risk"] for row in rows), default=0.0) or 1.0
     chart = Chart(
         "Risk against coverage", [Curve([(row["coverage"], row["risk"]) for row in rows])],
-        across="share of decisions kept, surest first", upwards="share wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
+        across="share of decisions kept, most certain "
+        "first", upwards="share wrong", x_range=(0.0, 1.0), y_range=(0.0, top),
         alt=f"Risk against coverage: {area} under the curve, {chance} by chance.",
     )  # fmt: skip
     by = "" if trust["by"] == "held-out pictures" else ", measured by its own probability"
     promise = Note(
         Line(
             Def("set", percent(trust["coverage"])),
-            f" of decisions include the true class, naming {trust['set_size']:.1f} classes on average. The promise is "
-            f"{percent(trust['level'])}{by}.",
+            f" of decisions include the true class; the promise is {percent(trust['level'])}{by}. A decision names "
+            f"{trust['set_size']:.1f} classes on average.",
         ),
         "said",
     )
@@ -174,11 +174,10 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _calibration(data: Mapping[str, Any]) -> Iterator[Block]:
-    """Larger dots for more pictures."""
     bins = [row for row in data["reliability"] if row["n"]]
     text = (
-        " is the mean gap between its probability and how often it is right. On the dotted line the two are equal; "
-        "below it, the probability is too high. Larger dots stand for more pictures."
+        " is the mean gap between probability and accuracy. On the dotted line the two are equal; below it, the "
+        "probability is too high. Larger dots have more pictures."
     )
     gap = Note(Line(Def("calibration", f"{data['calibration_error'] * 100:.1f} %"), text), "said")
     most = max(row["n"] for row in bins)

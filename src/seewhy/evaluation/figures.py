@@ -1,4 +1,4 @@
-"""The figures of an evaluation besides accuracy: copies, promises of decisions, words, and how faithful maps are."""
+"""Metrics of an evaluation besides accuracy: copies, trust, descriptions, and the faithfulness of maps."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from ..trust.groups import numbered
 from ..trust.measure import RiskCoverage, auroc
 
 Unknown = Samples | Iterable[Any] | str | Path
-"""Pictures of no known class: samples, file names, or a folder."""
+"""Pictures of unknown classes: samples, file names, or a folder."""
 LEVELS: tuple[Level, ...] = ("believable", "partly", "do not rely", "not measured")
 FURTHER = ("average_drop", "average_increase", "average_gain", "road", "sparsity")
 N_DRAWS = 2000
-"""Bootstrap resamples for an interval, each with as many pictures as were measured."""
+"""Number of bootstrap resamples for an interval."""
 N_FEWEST = 10
-"""Fewest pictures for which a difference is called real; with fewer, the bootstrap interval is too narrow."""
+"""Smallest number of pictures for which a difference may be called real."""
 N_NOISE = 7
 
 
 class Judged(NamedTuple):
-    """A picture's identity: its name, the SHA-256 of its file, and its miniature."""
+    """Name, SHA-256 digest and thumbnail of a picture."""
 
     image: str
     digest: str
@@ -57,7 +57,7 @@ def _encoded(
     classifier: Classifier, items: Sequence[Any], sources: Sequence[Any], store: FeatureStore | None,
     request: EncodeRequest, progress: Progress, what: str,
 ) -> Iterator[tuple[Any, Encoded, Tensor]]:  # fmt: skip
-    """Each item that can be read, what the encoder saw of it, and its logits, averaged over views."""
+    """Yield each readable item with its encoding and its logits, averaged over views."""
     stream = encode_stream(classifier.encoder, sources, store=store, request=request)
     for item, encoded in progress.results(items, stream, what):
         with beside(classifier.encoder.engine.name), torch.no_grad():
@@ -68,7 +68,7 @@ def _encoded(
 def look_at(
     classifier: Classifier, items: Sequence[Sample], store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[list[Sample], Tensor, Tensor, list[Judged]]:
-    """Return logits, pooled features and identity of every picture that can be read."""
+    """Return the readable samples with their logits, pooled features and identity."""
     request = EncodeRequest(miniatures=True) if views is None else EncodeRequest(miniatures=True, views=views)
     kept, logits, pooled, files = [], [], [], []
     sources = [s.source for s in items]
@@ -79,24 +79,26 @@ def look_at(
         files.append(Judged(sample.image, encoded.digest, encoded.miniature))
         pooled.append(encoded.pooled[0])
     if not kept:
-        raise DataError(f"None of the {len(items)} pictures can be read; the first: {progress.failures[0].error}.")
+        raise DataError(
+            f"None of the {len(items)} pictures can be read. The first error: {progress.failures[0].error}."
+        )
     return kept, torch.stack(logits), torch.stack(pooled), files
 
 
 def look_at_unknown(
     classifier: Classifier, pictures: Unknown, store: FeatureStore | None, views: Views | None, progress: Progress
 ) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]]:
-    """Return features and logits of pictures of no known class."""
+    """Return pooled features and logits of pictures of unknown classes."""
     names, what = pictures_of(pictures), "Looking at pictures of no class"
     request = EncodeRequest() if views is None else EncodeRequest(views=views)
     rows = list(_encoded(classifier, names, names, store, request, progress, what))
     if not rows:
-        raise DataError(f"None of the {len(names)} pictures of no class can be read. Give a folder of pictures.")
+        raise DataError(f"None of the {len(names)} pictures of unknown classes can be read. Give a folder of pictures.")
     return torch.stack([encoded.pooled[0] for _, encoded, _ in rows]), torch.stack([own for *_, own in rows])
 
 
 def groups_of(items: Sequence[Sample]) -> Int[Tensor, " n"] | None:
-    """Return a number for each named group, and one for each other picture; ``None`` if no group is named."""
+    """Return group numbers, with a new number for each picture without a group; ``None`` if no picture has a group."""
     return numbered([s.group or i for i, s in enumerate(items)]) if any(s.group for s in items) else None
 
 
@@ -109,7 +111,7 @@ def explained_of(
     progress: Progress,
     objects: MaskSource | None = None,
 ) -> list[Explanation]:
-    """Return explanations of a number of pictures, drawn at random."""
+    """Return explanations of ``n`` random pictures."""
     drawn = sorted(random.Random(seed).sample(range(len(items)), min(n, len(items))))
     stream = classifier.explain_all([items[i].source for i in drawn], store=store, seed=seed, objects=objects)
     made = progress.track(stream, "Explaining pictures to measure on", len(drawn))
@@ -119,7 +121,9 @@ def explained_of(
 def find_copies(
     classifier: Classifier, files: Sequence[Judged], pooled: Float[Tensor, "n d"], right: Bool[Tensor, " n"]
 ) -> dict[str, Any] | None:
-    """Return the evaluated pictures that were also used for fitting; ``None`` if the fitted pictures are not known."""
+    """Return the evaluated pictures that the classifier was fitted on; ``None`` if its training pictures are
+    unknown.
+    """
     known = classifier.known
     if known is None:
         return None
@@ -145,22 +149,22 @@ def find_copies(
 
 
 def say(copies: dict[str, Any]) -> str:
-    """Return one sentence for a note; empty if there are no copies."""
+    """Return a note about copies; empty if there are none."""
     same, near = copies["n_same_bytes"], copies["n_near"]
     if not same + near:
         return ""
     kinds = [f"{same} as the same file"] * bool(same) + [f"{near} as near copies"] * bool(near)
     first = ", ".join(f"{row['image']} (fitted on: {row['fitted_on']})" for row in copies["pictures"][:3])
     left = copies["accuracy_without"]
-    without = "no others are left" if left is None else f"on the others, it is right on {left:.1%}"
+    without = "there are no others" if left is None else f"on the others, its accuracy is {left:.1%}"
     return (
-        f"The classifier was fitted on {same + near} of these pictures ({' and '.join(kinds)}), so its figures are too "
-        f"good; {without}. The first: {first}"
+        f"The classifier was fitted on {same + near} of these pictures ({' and '.join(kinds)}), so its accuracy is too "
+        f"high; {without}. The first: {first}"
     )
 
 
 def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -> Classifier:
-    """Return a classifier that differs only in its texts (class → texts)."""
+    """Return a copy of the classifier with other descriptions (class → texts)."""
     bank = WordBank.build(classifier.encoder, Descriptions(texts), with_names=False, store=store)
     return replace(classifier, words=bank)
 
@@ -168,7 +172,7 @@ def with_texts(classifier: Classifier, texts: Any, store: FeatureStore | None) -
 def words_figures(
     classifier: Classifier, pooled: Tensor, labels: Tensor, store: FeatureStore | None, seed: int
 ) -> dict[str, Any] | None:
-    """Return the accuracy of the descriptions alone beside two controls: bare names, and as many meaningless words."""
+    """Return the accuracy of the descriptions and of two controls: class names only, and random words."""
     if classifier.words is None:
         return None
     held, described = HeldOut(pooled, labels), Descriptions(texts_of(classifier.words))
@@ -186,7 +190,7 @@ def words_figures(
 
 
 def like_figures(explained: Sequence[Explanation]) -> dict[str, Any] | None:
-    """Return how often the neighbours shown for these pictures have the predicted class."""
+    """Return the share of nearest neighbours that have the predicted class."""
     like = [(e.like, e.prediction.label) for e in explained if isinstance(e.like, Like)]
     shown = [n.label == label for one, label in like for n in one.neighbours]
     chances = [one.chance for one, _ in like if one.chance is not None]
@@ -205,7 +209,7 @@ def trust_figures(
     level: float = LEVEL,
     unknown: tuple[Float[Tensor, "m d"], Float[Tensor, "m k"]] | None = None,
 ) -> dict[str, Any]:
-    """Return what is printed and saved about trust; if nothing was held out, from the classifier's own probability."""
+    """Return the metrics of trust; without held-out pictures, doubt is 1 minus the predicted probability."""
     check_level(level)
     trust, right = classifier.measured_trust, logits.argmax(1) == labels
     own = 1 - logits.softmax(1).max(1).values
@@ -267,8 +271,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[str, Any] | None:
-    """Return means over the explained pictures, each for its predicted class. A map that is zero everywhere orders no
-    pixels: it has no deletion, and counts as no better than a random one."""
+    """Return means over the explained pictures, each for its predicted class.
+
+    A map that is zero everywhere counts as no better than a random map.
+    """
     shown = [e.where for e in explained if isinstance(e.where, Where)]
     maps = [m for m in shown if m.deletion is not None]
     if not shown:
@@ -285,13 +291,13 @@ def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[st
 
 
 def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
-    """Compare maps with their shuffled copies, picture by picture."""
+    """Compare the maps with shuffled maps."""
     n, lead, (low, high) = len(leads), float(leads.mean()), mean_interval(leads, seed)
     enough = n >= N_FEWEST
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
     said = f"{'not shown to be better' if verdict == 'not shown' else verdict} than random ones"
-    why = "" if enough else f" Fewer than {N_FEWEST} pictures show nothing."
-    figures = f"Insertion less deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}) on {n} pictures.{why}"
+    why = "" if enough else f" At least {N_FEWEST} pictures are needed."
+    figures = f"Insertion minus deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}) on {n} pictures.{why}"
     sentence = f"The maps are {said}. {figures}".replace("-", "−")
     interval = [round(low, 4), round(high, 4)]
     return {"lead": round(lead, 4), "interval": interval, "verdict": verdict, "sentence": sentence}
@@ -306,7 +312,7 @@ def mean_interval(values: Float[Tensor, " n"], seed: int) -> tuple[float, float]
 
 
 def further_figures(classifier: Classifier, explained: Sequence[Explanation], progress: Progress) -> dict[str, Any]:
-    """Return means of more metrics over the same pictures and maps, each beside the map with its cells shuffled."""
+    """Return the means of further metrics for the maps and for shuffled maps."""
     from ..metrics import metrics
     from ..metrics.base import Case, shuffled
 
@@ -326,9 +332,7 @@ def further_figures(classifier: Classifier, explained: Sequence[Explanation], pr
 
 
 def outside_figures(explained: Sequence[Explanation], seed: int, progress: Progress) -> dict[str, Any] | None:
-    """Return means over the explained pictures, for the predicted class; ``None`` if no object positions are given.
-    ``beyond``, the share of heat outside minus the area outside, is above 0 if more heat lies outside than by chance.
-    """
+    """Return the mean share of heat outside the object; ``beyond`` is this share minus the area outside the object."""
     found = [(e, e.where.outside) for e in explained if isinstance(e.where, Where) and e.where.outside is not None]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""How good is a classifier, and how far can its explanations be trusted? Measures both on labelled pictures."""
+"""Evaluation of a classifier and of its explanations on labelled pictures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .document import document_of, shown_examples, small_copies
 
 N_CONFUSIONS = 20
 N_EXPLAINED = 32
-"""Pictures whose explanations are measured, if the user asks for that."""
+"""Number of explained pictures if explanations are measured."""
 
 
 @dataclass(frozen=True, repr=False)
 class Report(Page):
-    """The result of :func:`evaluate`; ``data`` is the documented JSON (docs/json.md)."""
+    """Result of :func:`evaluate`; ``data`` is the JSON object (docs/json.md)."""
 
     cards: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,26 +61,26 @@ def evaluate(
     objects: MaskSource | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure accuracy, per class, calibration, confusions and, if asked, how faithful the explanations are.
+    """Measure accuracy, calibration and confusions, and optionally the faithfulness of explanations.
 
     Args:
         classifier: the classifier to evaluate.
-        samples: labelled pictures, or their location. If they name groups, the interval of the accuracy allows for
-            pictures of one group being alike.
-        n_explained: pictures drawn at random on which explanations are measured; default: 32 with ``faithfulness`` or
+        samples: labelled pictures, or their location. With groups, the interval of the accuracy takes into account
+            that pictures of one group are alike.
+        n_explained: number of random pictures on which explanations are measured; default: 32 with ``faithfulness`` or
             ``objects``, else none.
-        store: where encoded pictures are kept.
+        store: cache of encoded pictures.
         views: crops per picture, whose logits are averaged.
-        seed: seed of the draw.
-        faithfulness: measure explanations, and their maps with further metrics beside a random map.
-        level: how often the classes named must include the true one.
-        unknown: pictures of no known class, or their folder: how many are recognised as unknown?
-        objects: source of the object positions, for the share of heat outside the objects.
-        progress: callback for progress and failures.
+        seed: seed of the random pictures.
+        faithfulness: measure the faithfulness of maps, with random maps as a control.
+        level: required coverage of the sets of named classes, at least 0.5 and below 1.
+        unknown: pictures of unknown classes, or their folder, to measure how many are recognised as unknown.
+        objects: source of object masks, to measure the share of heat outside the objects.
+        progress: progress reporter.
 
     Raises:
         DataError: no label is one of the classifier's classes, or no picture can be read.
-        InputError: the level is not from 0.5 to below 1.
+        InputError: ``level`` is out of range.
     """
     progress, level = progress or Progress(), check_level(level)
     data = samples if isinstance(samples, Samples) else load_samples(samples)
@@ -122,7 +122,6 @@ def evaluate(
 
 
 def _expected(classifier: Classifier) -> dict[str, Any] | None:
-    """What fitting had said; ``None`` where nothing was held out then."""
     names = ("held_out_accuracy", "held_out_interval", "n_held_out", "random_accuracy", "expected_range")
     found = {name: classifier.measures.get(name) for name in names}
     return None if found["held_out_accuracy"] is None else found
@@ -149,7 +148,7 @@ def _confusions(
 
 
 def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[str, Any]:
-    """Counts, rows true and columns predicted, over the classes that occur in either."""
+    """Return the confusion matrix of the classes that occur: true classes in rows, predicted classes in columns."""
     present = torch.cat([labels, predicted]).unique()
     n, rows, columns = len(present), torch.searchsorted(present, labels), torch.searchsorted(present, predicted)
     counts = torch.bincount(rows * n + columns, minlength=n * n).view(n, n)
@@ -159,7 +158,7 @@ def _matrix(classes: Sequence[str], labels: Tensor, predicted: Tensor) -> dict[s
 def write_cards(
     report: Report, classifier: Classifier, folder: Path, *, store: FeatureStore | None, progress: Progress
 ) -> dict[str, Path]:
-    """Write a card for each wrong prediction in the report, as ``seewhy explain`` does; existing cards stay."""
+    """Write a card for each wrong prediction in the report; existing cards are reused."""
     from ..evidence.batch import Batch, Done
     from ..evidence.explain import ExplainOptions
 

@@ -1,1 +1,1 @@
-"""From one encoding to an explanation: where, like what, in words, each with its measure."""
+"""The evidence of an explanation: heat map, similar pictures, and descriptions."""

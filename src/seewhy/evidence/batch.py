@@ -1,4 +1,4 @@
-"""Cards for many pictures: a folder of them with an index and JSON lines, resumable."""
+"""Writes cards of many pictures into a folder, with an index and JSON lines; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GROUP = 16
 FORMS: dict[str, Callable[[Explanation], str | bytes]] = {".html": Explanation.to_html, ".png": Explanation.to_png}
 ONE_FILE = (".html", ".htm", ".png", ".json")
 OTHER_FILES = (*SUFFIXES, ".jsonl", ".pdf", ".svg")
-"""File endings that no folder name has."""
+"""File endings that are refused as folder names."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Done:
 
 
 class CardFolder:
-    """The output folder of cards; it overwrites a file only if SeeWhy wrote it and noted its digest."""
+    """Output folder of cards, which overwrites only files that SeeWhy wrote."""
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = make_folder(path)
@@ -61,16 +61,16 @@ class CardFolder:
                 self._take(line)
         for taken in (INDEX, RECORDS):
             there = path / taken
-            # Earlier versions did not note these two: there the folder's notes must do.
+            # Earlier versions did not write these two to the journal.
             own = self._still_own(taken) if self._own[taken] else bool(self._notes.rows)
             if os.path.lexists(there) and not own and not force:
                 raise ForeignFileError(
-                    f"{there} already exists and is not from seewhy explain. Expected a folder without this file. "
-                    "Give another with -o, or overwrite it with --force."
+                    f"{there} already exists and was not written by seewhy explain. Give another folder with -o, or "
+                    "overwrite the file with --force."
                 )
 
     def _take(self, line: dict[str, Any]) -> None:
-        """What an earlier run noted; names of files that are not of this folder are passed over."""
+        """Read a line of the journal; file names outside this folder are ignored."""
         if "entry" in line:
             self._owners.setdefault(Path(line["entry"]["href"]).stem.casefold(), line["record"]["image"])
         for file, digest in line["files"].items():
@@ -81,14 +81,14 @@ class CardFolder:
             self._lines[line["key"]] = line
 
     def earlier(self, key: str) -> dict[str, Any] | None:
-        """Return the line noted under this key, if its files are there and unchanged."""
+        """Return the journal line with this key if its files exist unchanged, else ``None``."""
         line = self._lines.get(key)
         if line is None or not all(file_digest(self.path / f) == digest for f, digest in line["files"].items()):
             return None
         return line
 
     def is_own(self, file: str | Path) -> bool:
-        """Whether a file lies in this folder and was written by it."""
+        """Return whether SeeWhy wrote this file into this folder."""
         folder, name = os.path.split(file)
         return name in self._own and os.path.realpath(folder) == self._real and self._still_own(name)
 
@@ -96,7 +96,7 @@ class CardFolder:
         return file_digest(self.path / name) in self._own[name]
 
     def place(self, picture: str, endings: Sequence[str]) -> str:
-        """Return the name of a picture's card, without an ending: valid on any disk, and unlike every other file's."""
+        """Return a unique, portable file name, without ending, for the card of a picture."""
         kept = (c if c.isalnum() or c in "-_. " else "_" for c in Path(picture).stem)
         stem = "".join(kept).strip(". ")[:80] or "picture"
         digest = hashlib.sha256(picture.encode("utf-8", "surrogatepass")).hexdigest()
@@ -106,12 +106,11 @@ class CardFolder:
             if free and self._owners.setdefault(name.casefold(), picture) == picture:
                 return name
         raise DataError(
-            f"The folder {self.path} already has other files under every possible name for the card of {picture}. "
-            "Give another with -o."
+            f"The folder {self.path} has files with all possible names for the card of {picture}. Give another folder "
+            "with -o."
         )
 
     def keep(self, key: str, record: dict[str, Any], entry: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
-        """Note a card, then write its files; after a kill in between, the next run makes the noted files again."""
         self._write({"key": key, "record": record, "entry": entry}, files)
 
     def finish(self, lines: Sequence[dict[str, Any]], index: str) -> None:
@@ -125,7 +124,7 @@ class CardFolder:
             self._notes.add({**line, "files": digests})
         except OSError as error:
             raise DataError(
-                f"The folder {self.path} cannot be written to: {error.strerror}. Give another with -o."
+                f"Cannot write to the folder {self.path}: {error.strerror}. Give another folder with -o."
             ) from error
         for name, content in data.items():
             self._own[name].add(digests[name])
@@ -136,9 +135,9 @@ class CardFolder:
 
 
 class Batch:
-    """Explains pictures into a folder with an index, or one picture into one file.
+    """Writes the explanations of pictures into a folder with an index, or of one picture into one file.
 
-    Finished cards are not made again; files that no earlier run wrote stay untouched.
+    Existing cards of an earlier run are reused. Other files are not overwritten.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class Batch:
         self.index = None if output is None or self.single else output / INDEX
 
     def run(self, names: Iterable[str]) -> Iterator[Done | Failure]:
-        """Explain pictures one after another, in order; cards are written as they are made, the index at the end."""
+        """Explain pictures in order and write each card at once; the index is written at the end."""
         if self.output is None:
             for shown in explain_all(self.classifier, names, self.options, store=self.store):
                 yield shown if isinstance(shown, Failure) else Done({**shown.to_json(), "card": None}, shown)
@@ -172,18 +171,16 @@ class Batch:
         with contextlib.closing(CardFolder(self.output, force=self.force)) as folder:
             if not (yield from streamed(self._explained(names, folder), folder, render_index)):
                 raise DataError(
-                    f"There is nothing to explain: no picture was given, or only cards in {self.output}. Name pictures."
+                    f"There are no pictures to explain. Cards in {self.output} do not count. Name pictures."
                 )
 
     def _one_file(self, names: Iterable[str], output: Path) -> Iterator[Done | Failure]:
         pictures = list(names)
         if len(pictures) != 1:
-            raise DataError(
-                f"{len(pictures)} pictures were given for one file, {output}. Expected a folder. Give one with -o."
-            )
+            raise DataError(f"{output} can store one card, got {len(pictures)} pictures. Give a folder with -o.")
         if output.exists() and os.path.exists(pictures[0]) and output.samefile(pictures[0]):
             raise ForeignFileError(
-                f"{output} is the picture itself, and its card would overwrite it. Give another place with -o."
+                f"{output} is the picture itself, which the card would overwrite. Give another path with -o."
             )
         for result in explain_all(self.classifier, pictures, self.options, store=self.store):
             if isinstance(result, Failure):
@@ -193,7 +190,6 @@ class Batch:
             yield Done({**result.to_json(), "card": str(output)}, result)
 
     def _explained(self, names: Iterable[str], folder: CardFolder) -> Iterator[Result]:
-        """Earlier results and new ones with their index entries, in order; what is new is looked at in groups."""
         fingerprint = self.fingerprint()
         todo = ((name, _key(name, fingerprint)) for name in names if not folder.is_own(name))
         while group := list(islice(todo, GROUP)):
@@ -209,7 +205,7 @@ class Batch:
                     yield write_card(result, folder, key, name, self.endings)
 
     def fingerprint(self) -> str:
-        """Return the digest of everything besides the picture that an explanation depends on."""
+        """Return a digest of everything except the picture that an explanation depends on."""
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))
@@ -222,19 +218,18 @@ class Batch:
 
 
 def _key(name: str, fingerprint: str) -> str:
-    """Under which a picture's card is noted."""
     seal = f"{name}|{file_digest(name)}|{fingerprint}"
     return hashlib.sha256(seal.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 Result = tuple[Done, IndexEntry] | Failure
-"""One explained picture with its card's entry in the index, or the reason why it failed."""
+"""An explained picture with its index entry, or a failure."""
 
 
 def streamed(
     results: Iterable[Result], folder: CardFolder, page: Callable[[list[IndexEntry], list[Failure]], str]
 ) -> Generator[Done | Failure, None, bool]:
-    """Yield results as they come; at the end write the list and the index, and return whether there was any result."""
+    """Yield results, then write the JSON lines and the index; return whether there was any result."""
     records: list[dict[str, Any]] = []
     entries: list[IndexEntry] = []
     failures: list[Failure] = []
@@ -263,7 +258,6 @@ def as_before(line: dict[str, Any], folder: CardFolder) -> tuple[Done, IndexEntr
 def write_card(
     result: Explanation, folder: CardFolder, key: str, name: str, endings: tuple[str, ...]
 ) -> tuple[Done, IndexEntry]:
-    """Write the card, and note it for the next run."""
     place = folder.place(name, endings)
     record = {**result.to_json(), "card": str(folder.path / f"{place}.html")}
     entry = index_entry(result, f"{place}.html")
@@ -272,16 +266,13 @@ def write_card(
 
 
 def check_output(output: Path, *, force: bool = False) -> bool:
-    """Check before the work begins that an output is a file and not a folder."""
+    """Check an output path before the work begins; return whether it is a single file."""
     ending = output.suffix.lower()
     if ending in ONE_FILE:
         check_card(output, force=force)
         return True
     if ending in OTHER_FILES and not output.is_dir():
-        raise DataError(
-            f"{output} ends in {output.suffix!r}. Expected {', '.join(ONE_FILE)} for one card, or a folder for many. "
-            "Give one of these with -o."
-        )
+        raise DataError(f"-o must be a folder, or a file that ends in {', '.join(ONE_FILE)}, got {output}.")
     check_folder(output)
     if output.is_dir():
         CardFolder(output, force=force).close()

@@ -1,4 +1,4 @@
-"""One picture in the form that every kind of evidence needs, and the question: a class, a sentence, or a contrast."""
+"""The explained picture, the question, and the data that all kinds of evidence share."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from .explain import ExplainOptions
 
 LEAST = 0.5
-"""Share of the hottest place: cooler places get no letter, because nobody would see heat there."""
+"""Smallest heat of a lettered region, as a share of the hottest region's."""
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Replaces a classifier when a sentence is explained: its logits are the cosines with one or two sentences."""
+    """A stand-in for a classifier whose logits are the cosines with one or two sentences."""
 
     encoder: Encoder
     head: Head
@@ -43,32 +43,30 @@ class Sentences:
 
     @classmethod
     def of(cls, encoder: Encoder, text: str | None, against: str | None = None) -> Sentences | None:
-        """Encode the user's sentences; ``None`` if the user gave none."""
+        """Encode the user's sentences; ``None`` without any."""
         texts = [t.strip() for t in (text, against) if t is not None]
         if not texts:
             return None
         if text is None or not all(texts):
             raise InputError(
-                "The sentence to explain is missing or empty. Expected one, and another to explain it against if you "
-                "want. Use --set target_text, and --set contrast_text beside it."
+                "target_text must not be empty. Give a sentence with --set target_text=…; contrast_text is optional."
             )
         head = Head(Projected(encoder.text), encoder.encode_text(texts))
         return cls(encoder, head, tuple(f'"{t}"' for t in texts))
 
     @property
     def contrast(self) -> int | None:
-        """The position of the contrast sentence."""
         return 1 if len(self.classes) > 1 else None
 
     def goal(self, n_pictures: int) -> TargetFunction:
-        """Return the cosine with the sentence, or the difference of both cosines."""
+        """Return the cosine with the sentence, minus the cosine with the contrast sentence if there is one."""
         if self.contrast is None:
             return lambda logits: logits[:, 0]
         first = torch.zeros(n_pictures, dtype=torch.long)
         return Target(first, first + 1)
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Return what deletion and insertion follow, in column 0: a cosine or a difference, not a probability."""
+        """Return cosines, or their differences from the contrast sentence."""
         with torch.no_grad():
             cosines = self.head(self.encoder.pooled(pixels))
         return cosines if self.contrast is None else cosines - cosines[:, 1:]
@@ -76,7 +74,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Watched:
-    """The explained output, as numbers that can be read from any changed copy of the picture."""
+    """The explained output, computed for changed copies of the picture."""
 
     subject: Classifier | Sentences
     target: int
@@ -101,15 +99,15 @@ class Watched:
         return f"{self.name_of(self.target)}{rather}"
 
     def name_of(self, index: int) -> str:
-        """Return the name of a class, or a phrase for everything else."""
+        """Return the name of a class; for a counterfactual map, "anything but" the class."""
         name = self.subject.classes[index]
         return f"anything but {name}" if self.against else name
 
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
-        """Return for each picture the curves' value, the log odds, and the difference from the rival's logit.
+        """Return three numbers per picture: the probability, its log-odds, and the difference from the rival's logit.
 
-        The odds still move when a probability is close to 1; with a contrast both numbers compare these two alone;
-        for a sentence they are the cosine or its difference.
+        With a contrast, probability and log-odds are those of the target against the contrast. For a sentence, both are
+        the cosine or the difference of cosines.
         """
         sign = -1.0 if self.against else 1.0
         with torch.no_grad():
@@ -140,32 +138,32 @@ class Question:
 
     @classmethod
     def of(cls, classifier: Classifier, options: ExplainOptions) -> Question:
-        """Read the question from the options; contradictory options are refused."""
+        """Build the question from the options.
+
+        Raises:
+            InputError: the options contradict each other.
+        """
         method = options.method(classifier.where)
         sentences = Sentences.of(classifier.encoder, options.target_text, options.contrast_text)
         if sentences is not None and (options.target, options.contrast) != (None, None):
-            raise InputError(
-                "Both a class and a sentence were given as the target. Expected one of them. Drop the other."
-            )
+            raise InputError("A class and a sentence cannot be explained together. Give either target or target_text.")
         target, contrast = (
             None if label is None else classifier.index_of(label) for label in (options.target, options.contrast)
         )
         asked = cls(classifier, options, method, target, contrast, sentences)
         if asked.against and (options.contrast, options.contrast_text) != (None, None):
             raise InputError(
-                "Both a contrast and a counterfactual map were given. Expected one of them, since evidence against "
-                "one class is evidence for the other. Exchange --target and --contrast, and drop counterfactual."
+                "contrast cannot be combined with counterfactual: evidence against one class is evidence for the "
+                "other. Exchange --target and --contrast, and drop counterfactual."
             )
         both = (asked.target, asked.contrast) if sentences is None else (options.target_text, options.contrast_text)
         if both[0] is not None and both[0] == both[1]:
-            raise InputError(
-                "Target and contrast are the same class. Expected two different classes. Change one of them."
-            )
+            raise InputError("target and contrast must be two different classes.")
         return asked
 
     @property
     def against(self) -> bool:
-        """Whether the method's map shows the evidence against the target."""
+        """Whether the map shows evidence against the target."""
         return bool(getattr(self.method, "counterfactual", False))
 
     @property
@@ -209,23 +207,22 @@ class Case:
 
     @property
     def other(self) -> int:
-        """The class that the target is compared with: the contrast, or the most probable other class."""
+        """Index of the class that the target is compared with: the contrast, or the most probable other class."""
         return runner_up(self.probabilities, self.target) if self.contrast is None else self.contrast
 
     @property
     def look(self) -> EncoderOutput:
-        """The encoded features of this picture alone."""
         assert self.encoded.features is not None
         return EncoderOutput(self.encoded.features[None], self.encoded.pooled[:1])
 
     @cached_property
     def pixels(self) -> Float[Tensor, "3 h w"] | None:
-        """The normalised pixels; ``None`` if nothing is measured."""
+        """Normalised pixels; ``None`` if nothing is measured."""
         return self.classifier.encoder.pixels([self.picture.pixels])[0] if self.options.measure else None
 
     @cached_property
     def cells(self) -> list[tuple[int, int]]:
-        """Return the hottest places of the shown map, as cells; without heat, the cells with the largest shares."""
+        """Grid cells of the hottest regions, or with the largest shares if there is no heat."""
         h, w = self.share.shape
         hot = adaptive_avg_pool2d(self.heat.clamp(min=0)[None], (h, w))[0]
         hot = hot if bool((hot > 0).any()) else self.share
@@ -242,7 +239,7 @@ class Case:
 
     @cached_property
     def watched(self) -> Watched:
-        """Return the outputs to follow while the picture changes; the rival is the best class not explained."""
+        """The outputs to compute for changed copies; the rival is the most probable class that is not explained."""
         if (sentences := self.question.sentences) is not None:
             return Watched(sentences, 0, sentences.contrast, against=self.question.against)
         best = self.probabilities.topk(min(3, len(self.probabilities))).indices.tolist()
@@ -250,7 +247,6 @@ class Case:
         return Watched(self.classifier, self.target, self.contrast, rival, self.question.against)
 
     def heat_of(self, index: int) -> Float[Tensor, "h w"]:
-        """Return the map of another class by the same method."""
         contrast = None if self.contrast is None else torch.tensor([self.contrast])
         pixels = None if self.pixels is None else self.pixels[None]
         look = EncoderOutput(self.look.features, self.look.pooled, pixels)
@@ -278,7 +274,7 @@ class Case:
 
 
 def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
-    """Return the pictures with their maps, shares, neurons and words, each computed for all pictures at once."""
+    """Compute maps, shares, neurons and description scores of a batch of pictures."""
     classifier, method = question.classifier, question.method
     pictures = [one.picture for one in encoded if one.picture is not None]
     pixels = classifier.encoder.pixels([p.pixels for p in pictures]) if method.reads_pixels else None
@@ -287,7 +283,7 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
     probabilities = classifier.head.probabilities(look.pooled)
     named, contrast = question.target, question.contrast
     targets = probabilities.argmax(1) if named is None else torch.full((len(encoded),), named)
-    # Where the contrast itself is decided for, it is explained rather than the next class.
+    # If the contrast is the predicted class, it is compared with the most probable other class.
     contrasts = [
         contrast if k != contrast else runner_up(p, k) for p, k in zip(probabilities, targets.tolist(), strict=True)
     ]
@@ -315,7 +311,7 @@ def cases(question: Question, encoded: Sequence[Encoded]) -> list[Case]:
 def important_neurons(
     question: Question, look: EncoderOutput, goal: TargetFunction, pictures: Sequence[Picture]
 ) -> list[tuple[Neuron, ...]]:
-    """Return for each picture the channels that count most for the target and against it, by name."""
+    """Return for each picture the channels that count most for and against the target."""
     classifier, n = question.classifier, question.options.neurons
     if n == 0:
         return [()] * len(look)
@@ -332,7 +328,7 @@ def important_neurons(
 
 
 def runner_up(probabilities: Float[Tensor, " k"], target: int) -> int:
-    """Return the most probable class beside the target; the target itself if it is the only class."""
+    """Return the most probable class other than ``target``; ``target`` itself if it is the only class."""
     if len(probabilities) == 1:
         return target
     first, second = probabilities.topk(2).indices.tolist()

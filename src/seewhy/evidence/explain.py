@@ -1,4 +1,4 @@
-"""Explains a picture: answers each question with its evidence, and says whether the answers agree."""
+"""Explains a picture by several kinds of evidence and measures their agreement."""
 
 from __future__ import annotations
 
@@ -47,50 +47,49 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
 STILL = 1 / 255
-"""Less than one grey level: below it, the picture counts as still."""
+"""Mean change of the last loop, below which the picture is stable: one grey level."""
 ALIKE = 0.05
-"""Distance of copies to their mean, below which they count as the same picture."""
+"""Distance from the mean of the copies below which they are the same picture."""
 RULE_OF_PERCEIVED = (
-    "Believable when three conditions hold. The last loop moved the picture by less than one of 255 grey levels. Its "
-    f"copies, if there are several, end within {ALIKE} of their mean. The nearest memorised picture, found without the "
-    "classifier, has the predicted class. Partly believable when the picture is stable or has the class, but not "
-    "both. Otherwise do not rely on it."
+    "The redrawn picture is believable under two conditions. It must be stable: the last loop changes it by less than "
+    f"one of 255 grey levels, and all copies end within {ALIKE} of their mean. The nearest memorised picture must have "
+    "the predicted class. If only one condition holds, it is partly believable. Otherwise do not rely on it."
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
-"""Loops of the path that are shown, besides its end."""
+"""Loops that are shown besides the last."""
 NEAR = 0.09
-"""Distance from a limit: one or two neighbours more or fewer, as a shift of the picture by a pixel may cause."""
-UNKNOWN = "The picture is unlike anything it knows, so there is nothing to agree on."
-FAR = "Even the most similar parts look different, so there is nothing to agree on."
+"""Distance from a limit below which a shift of the picture by one pixel may change the verdict."""
+UNKNOWN = "The picture is unlike all training pictures, so agreement was not measured."
+FAR = "Even the nearest patches look different, so agreement was not measured."
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What to explain and how.
+    """Options of an explanation.
 
     Attributes:
-        where: attribution method, by its name, or an object (:mod:`seewhy.compat` makes them); default: the
-            classifier's own, else Grad-CAM.
-        layer: layer of the trunk to read the map from; default: the last one. Earlier layers give finer maps.
-        target: class to explain, by name or number; default: the predicted one.
+        where: attribution method: a name, or an object (:mod:`seewhy.compat` builds them); default: the classifier's
+            method, else Grad-CAM.
+        layer: layer of the encoder to read the map from; default: the last one. Earlier layers give finer maps.
+        target: class to explain, by name or number; default: the predicted class.
         contrast: class to explain the target against, by name or number; default: none.
         target_text: sentence to explain in place of a class.
         contrast_text: sentence to explain the target sentence against.
-        settings: fields of the method that *where* names, for example ``{"n_masks": 2000}``; kept as sorted pairs.
-        like: method that finds similar patches; default: the classifier's own, or EPIC if it has EPIC's prototypes.
-        prototypes: folder of EPIC's prototypes; default: the classifier's own.
-        because: measure what similarities rest on, by changes of ``calibrated`` or ``paper`` strength; default:
-            not measured.
-        neurons: number of channels to list that count most for the target and against it; 0 lists none.
+        settings: settings of the attribution method, for example ``{"n_masks": 2000}``.
+        like: method that finds similar patches; default: the classifier's method, or EPIC if it has EPIC's prototypes.
+        prototypes: folder of EPIC's prototypes; default: those of the classifier.
+        because: strength of the changes by which the reasons for similarity are measured, ``calibrated`` or ``paper``;
+            default: not measured.
+        neurons: number of channels to list that count most for and against the target; 0 lists none.
         measure: whether to measure how faithful the map is; without it, a card is faster and has no verdict.
-        n_regions: number of places to letter.
+        n_regions: number of regions to mark with letters.
         top: number of classes to list.
-        level: how often the named classes must include the true one, 0.5 to 1; a higher level names more classes.
-        typical: folder of a generator that makes typical pictures of each class; default: none are made.
-        judge: second network that judges these pictures: a classifier, or an encoder with words.
-        seed: seed for shuffled maps and ties.
-        objects: source of masks, to measure how much heat lies outside the object; default: not measured.
+        level: required coverage of the set of named classes, 0.5 to 1; a higher level names more classes.
+        typical: folder of a generator of typical pictures; default: none are generated.
+        judge: second network that checks generated pictures: a classifier, or an image-text encoder.
+        seed: seed of shuffled maps and of the order of ties.
+        objects: source of object masks, to measure how much heat lies outside the object; default: not measured.
     """
 
     where: str | Attribution | None = None
@@ -118,17 +117,18 @@ class ExplainOptions:
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
         if self.objects is not None and not callable(getattr(self.objects, "mask", None)):
             raise InputError(
-                f"objects={self.objects!r} was given. Expected a source of masks, such as MaskFiles of "
-                "seewhy.pictures.object_masks. Give one, or leave it out."
+                "objects must be a source of masks, such as seewhy.pictures.object_masks.MaskFiles, got "
+                f"{self.objects!r}."
             )
         if self.judge is not None and self.typical is None:
             raise InputError(
-                "A judge was given without a generator. A judge checks pictures that a generator makes. Add "
-                "--typical FOLDER (typical=FOLDER in Python), or leave the judge out."
+                "judge needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or "
+                "leave "
+                "the judge out."
             )
 
     def opened(self, classifier: Classifier) -> ExplainOptions:
-        """Return the same options with the generator loaded, so that each class is generated only once."""
+        """Return the same options with the generator loaded."""
         if not isinstance(self.typical, str | Path):
             return self
         from ..classifiers.base import Classifier
@@ -136,34 +136,34 @@ class ExplainOptions:
 
         if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
             raise InputError(
-                f"The judge is {type(self.judge).__name__!r}. Expected a classifier, or an encoder with words. Load "
-                "one with seewhy.load or seewhy.encoder."
+                f"judge must be a classifier or an image-text encoder, got {type(self.judge).__name__!r}. Load one "
+                "with "
+                "seewhy.load or seewhy.encoder."
             )
         (made,) = entry_points(group="seewhy.evidence", name="typical")
         return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
-        """Return the method that *where* names, with its settings and layer; ``own`` if it names none."""
+        """Return the configured attribution method; ``own`` is the default name."""
         given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
-                raise InputError(
-                    "A layer was given beside an attribution object. Set the layer in that object instead."
-                )
+                raise InputError("layer cannot be combined with an attribution object. Set the layer in that object.")
             return configured(self.where, given)
         name = own if self.where is None else self.where
         found: Any = attributions[name]
         if self.layer is None:
             return configured(found, given)
         if "layer" in given:
-            raise InputError(f"The layer was given twice: as {self.layer!r}, and as a setting. Drop one of them.")
+            raise InputError(
+                f"layer must be given once, got layer={self.layer!r} and a setting of the same name. Drop one."
+            )
         if not reads_layer(found):
             able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
-            raise InputError(f"The layer {self.layer!r} was given, and {name} reads no layer. Methods that do: {able}.")
+            raise InputError(f"{name} has no layer to choose, got layer={self.layer!r}. Methods that have: {able}.")
         return configured(found, {**given, "layer": self.layer})
 
     def label(self, method: Attribution) -> str:
-        """The method's name with its layer and its settings, for cards."""
         place = "" if self.layer is None else f" at {self.layer}"
         settings = ", ".join(f"{name}={value}" for name, value in dict(self.settings).items())
         return f"{method.name}{place}{f' with {settings}' if settings else ''}"
@@ -181,7 +181,7 @@ def _agreement(case: Case, answers: Mapping[str, Any]) -> Agreement:
 
 
 def show_where(case: Case) -> Where:
-    """Return the map with its regions and, if measured, how well it agrees with hiding parts of the picture."""
+    """Return the map with its regions and, if measured, its faithfulness."""
     watched, heat, objects = case.watched, case.heat, case.options.objects
     found = partial(
         Where,
@@ -194,10 +194,10 @@ def show_where(case: Case) -> Where:
         outside=None if objects is None else show_outside(heat, case.picture, case.label, objects),
     )
     if not bool((heat > 0).any()):
-        nothing = f"Nothing in this picture speaks for {watched.name_of(watched.target)}, so the map is empty."
+        nothing = f"No part of this picture is evidence for {watched.name_of(watched.target)}, so the map is empty."
         return found(Verdict("do not rely", nothing, RULE))
     if case.pixels is None:
-        return found(Verdict("not measured", "Nobody has checked whether hiding these places matters.", RULE))
+        return found(Verdict("not measured", "The effect of hiding these places was not measured.", RULE))
     rival = None if watched.rival is None else partial(case.heat_of, watched.rival)
     measured = measure(watched, heat, case.pixels, case.options.seed, rival)
     (deleted, deleted_random), (inserted, inserted_random) = measured.deleted, measured.inserted
@@ -221,7 +221,7 @@ def show_where(case: Case) -> Where:
 
 
 def show_outside(heat: Float[Tensor, "h w"], picture: Picture, label: str, masks: MaskSource) -> Outside:
-    """Return the share of positive heat outside the object, with the heat enlarged bilinearly to the view."""
+    """Return the share of positive heat outside the object."""
     if not bool((heat > 0).any()):
         return Outside(masks.told, why="there is no heat")
     try:
@@ -255,14 +255,14 @@ def show_perceived(case: Case) -> Perceived | None:
 
 
 def _grey(picture: Float[Tensor, "h w"]) -> np.ndarray:
-    """For the eye alone: clamped, which the loop never is; what is not a number is middle grey."""
+    """Convert to uint8; NaN becomes middle grey."""
     values: np.ndarray = np.nan_to_num(picture.numpy() * 255, nan=127.5, posinf=255, neginf=0)
     return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
 def _judge_perceived(found: Perception, label: str, decided: str) -> Verdict:
     settled, one = found.moves[-1] < STILL, found.spread < ALIKE
-    figures = f"The last of {len(found.moves)} loops moved it by {255 * found.moves[-1]:.1f} grey levels of 255."
+    figures = f"The last of {len(found.moves)} loops changed it by {255 * found.moves[-1]:.1f} of 255 grey levels."
     if found.n_copies > 1:
         alike = "" if one else ", so it is a blend that no copy shows"
         figures += f" The {found.n_copies} copies end at a distance of {found.spread:.3f} from their mean{alike}."
@@ -286,7 +286,7 @@ EVIDENCE: dict[str, Callable[[Case, Mapping[str, Any]], Any]] = {
     "seen": lambda case, _: show_perceived(case),
     "typical": lambda case, _: None if case.options.typical is None else case.options.typical.of(case.target),
 }
-"""Each question (its field name in the explanation) → the function that answers it."""
+"""Functions that compute the evidence, by field of the explanation."""
 
 
 def explain_all(
@@ -309,7 +309,7 @@ def explain_all(
 
 
 def explain_seen(classifier: Classifier, seen: Sequence[Encoded], options: ExplainOptions) -> Iterator[Explanation]:
-    """Explain pictures that are already encoded, with feature maps and pixels; the trunk runs only to measure."""
+    """Explain encoded pictures, which must have feature maps and pixels."""
     options = options.opened(classifier)
     return _answers(Question.of(classifier, options), seen)
 
@@ -327,7 +327,7 @@ def _answers(question: Question, encoded: Sequence[Encoded]) -> Iterator[Explana
 
 
 def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> float | None:
-    """Return Spearman's correlation of two maps on the cells of the coarser one; none if a map is constant."""
+    """Return Spearman's correlation of two maps on the coarser grid; ``None`` if a map is constant."""
     size = (min(a.shape[0], b.shape[0]), min(a.shape[1], b.shape[1]))
     one, other = ((m if m.shape == size else adaptive_avg_pool2d(m[None], size)[0]).flatten().numpy() for m in (a, b))
     if (one == one[0]).all() or (other == other[0]).all():
@@ -336,7 +336,7 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> floa
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Equal values share their mean rank; scipy's would take half a second to import."""
+    """Return ranks with ties at their mean rank; faster to import than scipy's."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((count.cumsum() - (count - 1) / 2)[place])
 
@@ -352,9 +352,11 @@ def agree(
     *,
     unknown: bool = False,
 ) -> Agreement:
-    """Return shares from 0 to 1: neighbours of the explained class, words that choose it, words that fit the heat.
+    """Measure how well the other evidence agrees with the explained class, from 0 to 1.
 
-    The evidence that made the decision does not count, nor do neighbours of other regions or unusually distant ones.
+    The agreement is the mean of up to three shares: neighbours of the explained class, descriptions that choose this
+    class, and the correlation of their map with the heat. Evidence that made the decision is left out, as are distant
+    neighbours.
     """
     if unknown:
         return Agreement(None, {}, UNKNOWN)
@@ -376,9 +378,12 @@ def agree(
     score = sum(parts.values()) / len(parts)
     verdict = "agrees" if score >= AGREE else "agrees only in part" if score >= IN_PART else "disagrees"
     near = next((limit for limit in (AGREE, IN_PART) if abs(score - limit) < NEAR), None)
-    notes = ["The nearest parts look too different to count."] if far else []
+    notes = ["The nearest patches look too different and were not counted."] if far else []
     if near is not None:
-        notes.append(f"{percent(near, ' ')} is a limit, so moving the picture by one pixel may change the verdict.")
+        notes.append(
+            f"This is close to the limit of {percent(near, ' ')}, so moving the picture by one pixel may "
+            "change the verdict."
+        )
     is_decision = decision in (None, label)
     who = "The evidence" if is_decision else f"For {label}, which is not the decision, the evidence"
     sentence = f"{who} {verdict}: {', and '.join(said)}."

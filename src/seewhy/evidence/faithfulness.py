@@ -1,8 +1,7 @@
-"""Whether hiding and showing places changes the answer as a map says. SeeWhy hides half of the picture in several ways.
+"""Faithfulness of a map: whether hiding parts of the picture changes the output as the map predicts.
 
-The halves are the twelve smoothest Walsh patterns of a picture of 4 × 4 fields, and their opposites. They are the same
-for every picture, so nothing is left to luck; they are balanced, every field being seen as often as hidden; and a half
-and its opposite together cancel what fields do in pairs. Any number of maps are compared with one set of looks.
+The hidden halves are the twelve smoothest Walsh patterns of 4 × 4 fields, and their complements. They are the same for
+every picture. Every field is visible as often as hidden.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from .case import Watched
 SIDE = 4
 _WALSH = ((1, 1, 1, 1), (1, 1, -1, -1), (1, -1, -1, 1), (1, -1, 1, -1))
 _SMOOTHEST = 4
-"""Changes of sign along both sides together, at most: more and the fields are finer than what heat maps tell apart."""
+"""Largest number of sign changes of a pattern along both sides together."""
 
 
 @cache
 def patterns() -> Float[Tensor, "k s s"]:
-    """Return 1 for visible halves and −1 for hidden ones."""
+    """Return the Walsh patterns: 1 for visible fields, −1 for hidden ones."""
     walsh = torch.tensor(_WALSH, dtype=torch.float32)
     pairs = [(i, j) for i in range(SIDE) for j in range(SIDE) if 0 < i + j <= _SMOOTHEST]
     return torch.stack([torch.outer(walsh[i], walsh[j]) for i, j in pairs])
@@ -39,7 +38,7 @@ def patterns() -> Float[Tensor, "k s s"]:
 
 @cache
 def masks(height: int, width: int) -> Float[Tensor, "n 1 h w"]:
-    """Return 1 for visible pixels and 0 for hidden ones, with soft edges; the halves, then their opposites."""
+    """Return the patterns and then their complements as masks with soft edges; 1 is visible."""
     both = torch.cat([patterns(), -patterns()])[:, None]
     half = max(1, min(height, width) // 32)
     full = interpolate((both + 1) / 2, size=(height, width), mode="nearest-exact")
@@ -47,42 +46,35 @@ def masks(height: int, width: int) -> Float[Tensor, "n 1 h w"]:
 
 
 STEPS = 6
-"""Steps of every curve, of the map and of its shuffled copy alike, because an area depends on the number of steps."""
+"""Number of steps of every curve."""
 BATCH_SIZE = 16
 BELIEVABLE, PARTLY, MARGIN = 0.70, 0.50, 0.10
-"""Least match, and its least advantage over a central Gaussian; chosen on 50 ImageNet photographs.
-
-``PARTLY`` is also the least match between the map's difference from its rival's and the difference of the logits;
-chosen on 250 photographs.
-"""
+"""Smallest match of each verdict, and smallest lead over a central Gaussian; chosen on 50 ImageNet photographs."""
 NEAR = 0.05
-"""Moved by a pixel, 28 of 30 photographs further from both limits keep their level, and 12 of 20 nearer ones."""
+"""Distance from a limit below which a shift by one pixel may change the verdict."""
 STILL_VALUE, STILL_ODDS, STILL_COSINE = 0.12, math.log(4), 0.002
-"""Least change that counts: of a probability, of the logarithm of its odds, of a similarity.
-
-Networks with random weights (ResNet-18, EfficientNet-Lite0, ViT-Ti, three each, on three photographs) stay below .10
-and 1.12, pretrained ones above both.
-"""
+"""Smallest measurable change of a probability, of its log-odds, and of a similarity."""
 _MATCH = (
-    "SeeWhy hides half of the picture in 24 ways, the same for every picture, and measures the odds of what is "
-    "explained. The match is the cosine between what each half adds to the log-odds and the heat in that half. "
-    f"Believable from a match of {BELIEVABLE:.2f}, if a spot in the centre of the picture matches worse by at least "
-    f"{MARGIN:.2f}"
+    "SeeWhy hides half of the picture in 24 ways and measures the odds of the explained class or sentence. The match "
+    "is the cosine between the heat in each half and the effect of that half on the log-odds. The map is believable "
+    f"from a match of {BELIEVABLE:.2f}, if it is at least {MARGIN:.2f} above that of a spot in the centre of the "
+    "picture"
 )
 _RIVAL = (
-    ". Where this map is hotter than that of the next most probable class, hiding must also change the lead over that "
-    f"class (a match from {PARTLY:.2f})"
+    ". The difference from the map of the next most probable class must also match the difference of the two logits, "
+    "by "
+    f"at least {PARTLY:.2f}"
 )
 _LEVELS = (
-    f". Partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. Of maps without information "
-    "(random, shuffled, a spot in the centre{others}), at most 1 in 20 is believable, measured on pictures that were "
-    "not used to choose the limits. If hiding never changes the {still}, there is nothing to measure."
+    f". It is partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. On pictures that were not "
+    "used to choose these limits, at most 1 in 20 maps without information is believable (random, shuffled, a spot in "
+    "the centre{others}). If hiding never changes the {still}, the map cannot be checked."
 )
 RULE = (
     _MATCH
     + _RIVAL
     + _LEVELS.format(
-        others="; or maps of a random class or of the next one",
+        others=", a random class, the next class",
         still=f"probability by {STILL_VALUE} or its odds fourfold",
     )
 )
@@ -96,7 +88,7 @@ class Match:
 
 
 def match(odds: Float[Tensor, " n"], maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> tuple[Match, ...]:
-    """Compare each map with the effect of masking the picture."""
+    """Return the match of each map: its cosine with the effects of hiding halves of the picture."""
     first, last = odds.double().chunk(2)
     heat = torch.cat([upsampled(maps, size), centred_bump(*size)[None]]).double()
     in_halves = torch.einsum("khw,mhw->mk", patterns().double(), adaptive_avg_pool2d(heat, SIDE))
@@ -105,7 +97,7 @@ def match(odds: Float[Tensor, " n"], maps: Float[Tensor, "m gh gw"], size: tuple
 
 
 def _cosine(a: Float[Tensor, " k"], b: Float[Tensor, " k"]) -> float:
-    """0 where one of them is rounding: a constant map, or a model that nothing changes."""
+    """Return the cosine; 0 if a vector is nearly zero."""
     length = float(a.norm() * b.norm())
     return float(a @ b) / length if length > 1e-9 else 0.0
 
@@ -126,7 +118,7 @@ def measure(
     seed: int,
     rival: Callable[[], Float[Tensor, "h w"]] | None = None,
 ) -> Faithfulness:
-    """Run the picture whole, removed, blurred, under 24 masks, and in deletion and insertion: 47 forward passes."""
+    """Compute the match, deletion and insertion of a map, in 47 forward passes."""
     size = (pixels.shape[1], pixels.shape[2])
     places = ranks(torch.cat([heat[None], shuffled(heat, 1, seed)]), size, seed)
     (whole, gone), (blurred, _) = Deletion().ends(pixels), Insertion().ends(pixels)
@@ -153,12 +145,12 @@ def measure(
 
 
 def stands_out(found: Match) -> bool:
-    """Whether a map matches well enough, and better than a central Gaussian, to be believable."""
+    """Return whether a match is high enough, and enough above that of a central Gaussian, to be believable."""
     return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 
 def _made(copies: Sequence[Callable[..., Tensor]], size: tuple[int, int]) -> Float[Tensor, "b 3 h w"]:
-    """A batch of copies, each made in its place, channels last as engines read them."""
+    """Build a batch of changed copies in channels-last layout."""
     batch = torch.empty((len(copies), 3, *size), memory_format=torch.channels_last)
     for copy, row in zip(copies, batch, strict=True):
         copy(out=row)
@@ -172,7 +164,7 @@ def _changed(
     cold: Float[Tensor, "3 h w"],
     out: Float[Tensor, "3 h w"] | None = None,
 ) -> Float[Tensor, "3 h w"]:
-    """One picture at the hottest places, the other elsewhere."""
+    """Return ``hot`` at the hottest pixels and ``cold`` elsewhere."""
     return torch.where(order < round(part * order.numel()), hot, cold, out=out)
 
 
@@ -183,29 +175,31 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     still = odds < STILL_COSINE if watched.of_sentence else value < STILL_VALUE and odds < STILL_ODDS
     if still:
         values = [v for curve in (*found.deleted, *found.inserted) for v in curve.values]
-        figures = f"Whatever is hidden, the {quantity} stays between {min(values):.3f} and {max(values):.3f}."
+        figures = f"The {quantity} stays between {min(values):.3f} and {max(values):.3f}, whatever is hidden."
         said = f"Hiding parts of the picture hardly changes the {_plain(watched)}, so the heat cannot be checked."
         return Verdict("not measured", said, rule, figures)
     odds_of = f"the similarity with {watched.name}" if watched.of_sentence else f"the odds of {watched.name}"
     near = limit_near(found.match)
     aside = "" if near is None else f" {_close(near)}"
     figures = (
-        f"The heat predicts how hiding halves of the picture changes {odds_of}, with a match of "
+        f"The match between the heat and the effect of hiding halves of the picture on {odds_of} is "
         f"{_signed(found.match.value)} of 1; a spot in the centre has {_signed(found.match.centre)}."
         f"{aside}{_against_rival(found.lead, watched)} "
-        f"Hiding the hottest parts first leaves {deleted.area:.2f} of the {quantity} (random parts "
-        f"{deleted_random.area:.2f}); showing them first gives {inserted.area:.2f} (random parts "
+        f"Hiding the hottest parts first leaves a mean {quantity} of {deleted.area:.2f} (random parts: "
+        f"{deleted_random.area:.2f}); showing them first gives {inserted.area:.2f} (random parts: "
         f"{inserted_random.area:.2f})."
     )
     is_own = found.lead is None or found.lead >= PARTLY
     if stands_out(found.match) and is_own:
         return Verdict("believable", _said("changes the {} where the heat says it should", watched), rule, figures)
     if found.match.value < PARTLY:
-        return Verdict("do not rely", _said("does not change the {} where the heat says", watched), rule, figures)
+        return Verdict(
+            "do not rely", _said("does not change the {} where the heat says it should", watched), rule, figures
+        )
     if not is_own and watched.rival is not None:
-        said = f"Hiding shows that these places matter, but they speak for {watched.name_of(watched.rival)} as well."
+        said = f"These places matter, but they are evidence for {watched.name_of(watched.rival)} as well."
     elif found.match.value >= BELIEVABLE:
-        said = "The heat is where it matters, but a spot in the centre would do nearly as well."
+        said = "The heat is in the right places, but a spot in the centre would match nearly as well."
     else:
         said = _said("changes the {} mostly where the heat says it should", watched)
     return Verdict("partly", said, rule, figures)
@@ -224,14 +218,13 @@ def _close(limit: float) -> str:
 
 
 def _against_rival(lead: float | None, watched: Watched) -> str:
-    """Whether the map is of its class rather than of the next."""
     if lead is None or watched.rival is None:
         return ""
     close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
-    both = "" if lead >= PARTLY else " So hiding shows that these places speak for both."
+    both = "" if lead >= PARTLY else " So these places are evidence for both."
     rival = watched.name_of(watched.rival)
     return (
-        f" Where the map is hotter than that of {rival}, the lead over {rival} changes with a match of "
+        f" The match between the map's difference from the map of {rival} and the difference of the logits is "
         f"{_signed(lead)} of 1.{close}{both}"
     )
 
@@ -241,6 +234,6 @@ def _signed(number: float) -> str:
 
 
 def limit_near(found: Match) -> float | None:
-    """Return the limit that a match is so close to that a shift by one pixel may cross it."""
+    """Return the limit within 0.05 of a match, or ``None``."""
     limits = (PARTLY, max(BELIEVABLE, found.centre + MARGIN))
     return next((limit for limit in limits if abs(found.value - limit) < NEAR), None)

@@ -1,4 +1,4 @@
-"""The parts of the user's pictures that resemble the strongest regions, channels or a place, and the reasons."""
+"""Patches of the user's pictures that resemble the strongest regions or channels of a picture."""
 
 from __future__ import annotations
 
@@ -37,34 +37,33 @@ if TYPE_CHECKING:
 
 N_PICTURES = 5
 LEAST = 0.02
-"""A share of the similarity below which a property counts as not mattering."""
+"""Relative loss of similarity below which a property does not matter."""
 ELSEWHERE = ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0), (0.25, 0.5), (0.75, 0.5), (0.5, 0.25), (0.5, 0.75), (0.25, 0.75))
-"""Parts of height and width by which the pattern is moved, at least a quarter in one direction. It is the same for
-every picture, because a verdict based on random places would depend on the draw."""
+"""Shifts of the hidden pattern, as shares of height and width."""
 
 
 def show_like(case: Case) -> Like | Missing:
-    """Return patches similar to the strongest regions or channels, or what the user must provide to get them."""
+    """Return patches that resemble the strongest regions or channels."""
     classifier, options, place = case.classifier, case.options, case.options.prototypes
     found = find_prototypes(classifier, options.like, place)
     if found is None and classifier.network is not None and isinstance(classifier.network, Perceiver):
         return Missing(
-            "A perceiver memorises whole pictures and keeps no parts of them.",
-            "See what it saw, beside the nearest memorised picture.",
+            "A perceiver memorises whole pictures, so there are no patches to compare.",
+            "See the redrawn picture and the nearest memorised picture.",
         )
     if found is None:
         return Missing(
-            "There are no pictures of yours to compare with.",
+            "The classifier has no pictures of yours to compare with.",
             "Fit on your pictures, seewhy fit PHOTOS -o MODEL, then explain with -m MODEL. Or keep this classifier: "
             "seewhy fit --task prototypes PHOTOS -o PROTOTYPES, then explain with --set prototypes=PROTOTYPES.",
         )
     method, bank = found
     if not case.cells:
-        return Missing("No part of this picture speaks for the class.", "Look at the evidence for other classes.")
+        return Missing("No part of this picture is evidence for the class.", "Look at the evidence for other classes.")
     against = None if case.contrast is None else torch.tensor([case.contrast])
     target = Target(torch.tensor([case.target]), against)
     groups = method(classifier, bank, Query(case.look, target, case.cells, case.picture.digest))
-    # A lettered region's share is the one stated beside its letter, which may be of a sentence, not of the class.
+    # The share of a lettered region may be that of a sentence.
     lettered = dict(zip(case.cells, case.regions, strict=True))
     groups = [g if g.whole else replace(g, share=lettered[g.cell].share) for g in groups]
     grid = classifier.encoder.layout.to_grid(case.look.features).shape[2:]
@@ -85,7 +84,6 @@ def show_like(case: Case) -> Like | Missing:
 def _likenesses(
     case: Case, bank: Patches, groups: Sequence[Group], boxes: Sequence[FractionBox], reasons: list[list[Because]]
 ) -> Iterator[Likeness]:
-    """Groups that start from a region keep its letter; those that start from a channel get the letters after them."""
     letters = dict(zip(case.cells, (region.letter for region in case.regions), strict=True))
     free = iter(string.ascii_uppercase[len(case.regions) :])
     lead, of = leaders(bank, groups, reasons), [group for group in groups for _ in group.matches]
@@ -117,7 +115,7 @@ def _likenesses(
 def reasons_for(
     case: Case, method: Prototypes, bank: Patches, groups: Sequence[Group], changes: Changes
 ) -> list[list[Because]]:
-    """Return for each patch of each group the share of similarity lost when a property changes; seven passes."""
+    """Return for each patch of each group the relative loss of similarity when a property changes."""
     classifier = case.classifier
     which = torch.tensor([m.patch for g in groups for m in g.matches])
     if not len(which):
@@ -133,12 +131,11 @@ def reasons_for(
 
 
 def source(picture: Picture) -> View:
-    """Return the file that a view was read from, if the file is unchanged; else the view."""
+    """Return the file of a view if it is unchanged, else the view."""
     return Path(picture.name) if file_digest(picture.name) == picture.digest else picture
 
 
 def because(found: Influences, changes: Changes) -> list[Because]:
-    """Return the reasons for each prototype."""
     change, made = dict(zip(PROPERTIES, found.change.tolist(), strict=True)), []
     for relative, values in zip(found.relative.tolist(), found.phi.tolist(), strict=True):
         lost, phi = (dict(zip(PROPERTIES, row, strict=True)) for row in (relative, values))
@@ -147,7 +144,7 @@ def because(found: Influences, changes: Changes) -> list[Because]:
 
 
 def sentence(lost: dict[str, float]) -> str:
-    """Say which property matters most, and which plausible property does not."""
+    """Name the properties that matter most, and a plausible one that matters little."""
     order = sorted(lost, key=lambda name: -lost[name])
     top = [name for name in order if lost[name] >= LEAST and lost[name] > lost[order[0]] / 1.5]
     if not top:
@@ -160,9 +157,9 @@ def sentence(lost: dict[str, float]) -> str:
 
 
 def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[Because]]) -> list[int]:
-    """Return for each patch of all groups the position of the patch that represents it on the card, usually itself.
+    """Return for each patch the index of the patch that represents it on the card.
 
-    Patches are compared within a region, or all if each group is a prototype; channels of EPIC and voters repeat none.
+    Near-duplicates are merged within a region, or among all prototypes. Channels of EPIC and voters are not merged.
     """
     lead = list(range(sum(len(g.matches) for g in groups)))
     if not isinstance(bank, PatchBank) or not lead or groups[0].voted:
@@ -185,7 +182,7 @@ def leaders(bank: Patches, groups: Sequence[Group], reasons: Sequence[Sequence[B
 def delete_patches(
     classifier: Classifier, pixels: Float[Tensor, "3 h w"], boxes: Sequence[FractionBox], target: int
 ) -> PatchDeletion:
-    """Hide all boxes with the mean colour, then the same pattern elsewhere; return the falls of the difference."""
+    """Measure the fall of the logit when all patches are hidden, and when the same pattern is hidden elsewhere."""
     height, width = pixels.shape[1:]
     mask = _mask(boxes, height, width)
     shifts = [(round(down * height), round(right * width)) for down, right in ELSEWHERE]
@@ -207,7 +204,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """One patch of the user's pictures like a place; with channels, its activation as a share of the channel's peak."""
+    """A patch that resembles a place; ``similarity`` is a cosine, or for channels a share of the largest activation."""
 
     image: str
     label: str
@@ -219,25 +216,21 @@ class Resembled(Result):
 
 @dataclass(frozen=True)
 class Place(Result):
-    """One cell of the feature map, its share of the evidence, and the patches it resembles, nearest first."""
+    """A grid cell, its share of the evidence, and the patches it resembles, nearest first."""
 
     box: FractionBox
     share: float
     resembled: Annotated[tuple[Resembled, ...], HIDDEN]
     method: str | None = None
-    """The method that found the patches; ``None`` without pictures of the user."""
+    """Method that found the patches; ``None`` without pictures of the user."""
     unit: str = Display.unit
-    """What the number of a channel measures."""
+    """Unit of a channel's number."""
 
 
 def like_place(
     classifier: Classifier, seen: Encoded, cell: tuple[int, int], target: int, against: int | None = None
 ) -> Place:
-    """Return the prototypes of a place, by the same method as the card.
-
-    The nearest patches belong to exactly this cell; channels and prototypes belong to the picture, ordered by their
-    strength in this cell.
-    """
+    """Return the patches that resemble a grid cell, by the same method as the card."""
     if seen.features is None:
         raise TypeError("features were wished for")
     look = EncoderOutput(seen.features[None], seen.pooled[:1])
@@ -245,8 +238,9 @@ def like_place(
     share = shares(cell_evidence(classifier, look, goal))[0]
     if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
         raise InputError(
-            f"Row {cell[0]}, column {cell[1]} is not on the map, which has {share.shape[0]} rows and "
-            f"{share.shape[1]} columns. Count from 0."
+            f"Row {cell[0]}, column {cell[1]} is outside the map of {share.shape[0]} rows and {share.shape[1]} "
+            "columns. "
+            "Count from 0."
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
     found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own

@@ -1,4 +1,4 @@
-"""In words: which descriptions fit this picture, and whether they mean anything on held-out pictures."""
+"""Scores of the class descriptions for a picture, and controls with wrong descriptions."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ if TYPE_CHECKING:
 
 WRONG, BEATS, RIGHT, RIGHT_IN_PART, SEPARATES = 0.01, 0.95, 0.5, 0.25, 0.70
 RULE = (
-    "On held-out pictures, SeeWhy compares the descriptions with wrong ones. These are the same lists given to other "
-    "classes and, where fewer than five classes have pictures, sentences about other subjects. The descriptions are "
-    "partly believable under two conditions. At most 1 in 100 wrong assignments fits the pictures as well as the true "
-    "one. The list of the class explained fits both its own held-out pictures and this picture better than 95 % of "
-    "other lists. Where the descriptions made the decision, they must also be right on a quarter of the pictures. "
-    "They are believable when they alone also choose the class, are right on half of the pictures, and distinguish "
-    "the class from the one it is compared with (mean area under the ROC curve at least 0.70). Otherwise do not rely "
-    "on them. Concepts that make the decision but were not written for these classes may be meaningless, so do not "
-    "rely on them either. Without pictures, the accuracy measured before decides: believable from one half, partly "
-    "believable from one quarter. Both need descriptions that are right more often than by chance and choose the "
-    "class."
+    "SeeWhy compares the descriptions with wrong ones on held-out pictures. Wrong descriptions are those of other "
+    "classes. If fewer than five classes have pictures, sentences about other subjects are added. The descriptions "
+    "are partly believable under two conditions. At most 1 in 100 wrong assignments fits the pictures as well as the "
+    "true one. The descriptions of the explained class fit its held-out pictures, and this picture, better than 95 % "
+    "of wrong ones. Descriptions that made the decision must also be right on a quarter of the pictures. They are "
+    "believable if they also choose the class without the classifier, are right on half of the pictures, and "
+    "distinguish the class from the other class (mean area under the ROC curve at least 0.70). Otherwise do not rely "
+    "on them. Do not rely on concepts that were not written for these classes. If there are no held-out pictures, the "
+    "accuracy measured earlier counts: believable from one half, partly believable from one quarter. In both cases "
+    "the descriptions must be better than chance and choose the class."
 )
 N_SHOWN = 12
-"""Sentences per class on a card with many sentences; those written against the other class come first."""
+"""Largest number of sentences per class on a card."""
 _CURE = 'Write some in a file, {"class": ["text", …], …}, and give it with --descriptions FILE.'
 
 
 @dataclass(frozen=True)
 class WordScores:
-    """Cosines of pictures with the descriptions of the classes."""
+    """Cosines of pictures with texts and with classes."""
 
     texts: Float[Tensor, "b n"]
     classes: Float[Tensor, "b k"]
@@ -56,7 +55,7 @@ class WordScores:
 
 
 def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordScores | None:
-    """Compute the scores of a batch in one product; ``None`` without descriptions."""
+    """Compute the scores of a batch; ``None`` without descriptions."""
     words = classifier.words
     if words is None:
         return None
@@ -69,7 +68,7 @@ def word_scores(classifier: Classifier, pooled: Float[Tensor, "b d"]) -> WordSco
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two classes whose descriptions stand beside each other: the one explained, and what it is weighed against."""
+    """The explained class and the class it is compared with."""
 
     classifier: Classifier
     label: int
@@ -78,12 +77,12 @@ class _Pair:
 
     @property
     def both_ways(self) -> list[tuple[int, int]]:
-        """The class with the other, then the other with the class, where there are two."""
+        """The pairs (class, other class) and (other class, class), without duplicates."""
         ways = [(self.label, self.other), (self.other, self.label)]
         return ways[: 1 + (self.label != self.other)]
 
     def held_out(self, scores: Callable[[Float[Tensor, "n d"]], Float[Tensor, "n m"]]) -> Float[Tensor, "n m"] | None:
-        """Scores of the held-out pictures of the two; none where there are none, or only one class."""
+        """Return the scores of the held-out pictures of both classes, or ``None``."""
         held = self.classifier.held_out
         return None if held is None or self.label == self.other else scores(held.pooled[self._of_both(held.labels)])
 
@@ -91,14 +90,13 @@ class _Pair:
         return (labels == self.label) | (labels == self.other)
 
     def separates(self, scores: Float[Tensor, " n"], one: int) -> float | None:
-        """How well a score alone tells one of the two classes from the other on held-out pictures."""
+        """Return the area under the ROC curve of a score between the two classes."""
         held = self.classifier.held_out
         assert held is not None
         labels = held.labels[self._of_both(held.labels)]
         return auroc(scores[labels == one], scores[labels != one])
 
     def answer(self, method: str, shown: Sequence[Word], decision: int, would_change: str) -> Words:
-        """With the verdict, which rests on how the words shown for the class separate."""
         c = self.classifier
         label, chosen = c.classes[self.label], c.classes[decision]
         areas = [w.separates for w in shown if w.label == label and w.separates is not None]
@@ -110,7 +108,7 @@ class _Pair:
 def show_words(
     classifier: Classifier, pooled: Float[Tensor, " d"], label: int, other: int, scored: WordScores | None = None
 ) -> Words | Missing:
-    """Return the scores of two classes' descriptions, and their verdict; ``scored`` passes known scores."""
+    """Return the scores of two classes' descriptions, and a verdict on them."""
     found, votes = scored or word_scores(classifier, pooled[None]), classifier.head.votes
     measure = classifier.measured_words
     control = None
@@ -131,7 +129,7 @@ def show_words(
 
 
 def _described(pair: _Pair, words: WordBank, found: WordScores) -> Words:
-    """All sentences of the two classes, the best fitting first."""
+    """Return the sentences of both classes, highest cosine first."""
     scores, by_class, measured = found.texts[0], found.classes[0], found.measured[0]
     text = pair.classifier.encoder.text
     held = pair.held_out(lambda pooled: words.measured.scores(Projected(text)(pooled)))
@@ -151,12 +149,12 @@ def _described(pair: _Pair, words: WordBank, found: WordScores) -> Words:
 
 
 def _second_look(pair: _Pair, decides: Reranking, pooled: Float[Tensor, " d"]) -> Words:
-    """The sentences that decided between the classes in question, of the two that matter."""
+    """Return the sentences that decided between the candidate classes."""
     head, names = pair.classifier.head, pair.classifier.classes
     scores = head.feature(pooled[None]) @ head.weight.T
     among = decides.ambiguous(scores)
     cosines = scores[0] / head.weight.norm(dim=1).clamp(min=1e-12)
-    # A class that was not in question has no sentences but its own.
+    # A class that is no candidate has only its own sentences.
     used = {c: decides.reasons(among[0], c) if c in among[0].tolist() else () for c, _ in pair.both_ways}
     means = {c: float(cosines[[r.row for r in reasons] or [c]].mean()) for c, reasons in used.items()}
     held = pair.held_out(lambda pooled: head.feature(pooled) @ head.weight.T)
@@ -173,14 +171,14 @@ def _second_look(pair: _Pair, decides: Reranking, pooled: Float[Tensor, " d"]) -
         for reason in sorted(used[c], key=lambda r: (r.against != other, -float(cosines[r.row])))[:N_SHOWN]
     ]
     most = max(map(len, used.values()))
-    in_question = f"They decided between {', '.join(names[i] for i in among[0].tolist())}."
+    in_question = f"The descriptions decided between {', '.join(names[i] for i in among[0].tolist())}."
     if most > N_SHOWN:
-        in_question += f" Each has up to {most} sentences; at most {N_SHOWN} are shown."
+        in_question += f" The card shows up to {N_SHOWN} of {most} sentences per class."
     return pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), in_question)
 
 
 def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Words:
-    """The concepts that a picture keeps, each with what it adds to the lead of one class over the other."""
+    """Return the concepts of a picture, with their contributions to the difference of the two classes' logits."""
     classifier, names = pair.classifier, pair.classifier.classes
     head = classifier.head
 
@@ -195,7 +193,7 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
         for row in kept[(-sign * adds[kept]).argsort(stable=True)].tolist():
             if sign * float(adds[row]) <= 0 and pair.label != pair.other:
                 continue
-            # A concept may speak for a class by being less there than usual.
+            # A concept may be evidence for a class by a value below its mean.
             towards = torch.sign(decides.layer[c, row] - decides.layer[other, row])
             area = None if held is None else pair.separates(held[:, row] * towards, c)
             value = abs(float(adds[row]))
@@ -207,8 +205,8 @@ def _kept(pair: _Pair, decides: KeptConcepts, pooled: Float[Tensor, " d"]) -> Wo
     words = pair.answer(decides.name, shown, int(decides.by_words(scores)[0]), would_change)
     if classifier.words is not None:
         return words
-    # Where nobody wrote the concepts for these classes: meaningless ones separate as well.
-    foreign = "The concepts were not written for these classes: meaningless ones may fit as well."
+    # Concepts that were not written for these classes.
+    foreign = "The concepts were not written for these classes, so meaningless concepts may fit as well."
     return replace(words, verdict=replace(words.verdict, level="do not rely", sentence=foreign))
 
 
@@ -219,21 +217,22 @@ def _strongest(n: int) -> str:
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
-    """What becomes of the decision without the concepts that speak for it most; on held-out pictures, as a control."""
+    """Return a text on the decision without the strongest concepts, with random ones as a control."""
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label
     text = (
-        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without {_strongest(decides.n_out)}, it "
-        f"would be {stays}."
+        f"{decides.kept} of {len(decides.texts)} concepts make the decision. Without {_strongest(decides.n_out)}, the "
+        f"decision would be {stays}."
     )
     if held is None:
         return text
     whole, most = (found.argmax(1) for found in decides.without(held))
     other = decides.without(held, at_random=True)[1].argmax(1)
     return (
-        f"{text} On held-out pictures that changes {float((whole != most).float().mean()):.0%} of the decisions; "
-        f"taking out as many random ones changes {float((whole != other).float().mean()):.0%}."
+        f"{text} On held-out pictures, removing the strongest concepts changes "
+        f"{float((whole != most).float().mean()):.0%} "
+        f"of the decisions; removing random concepts changes {float((whole != other).float().mean()):.0%}."
     )
 
 
@@ -252,11 +251,11 @@ def _would_change(
     gap = float(by_class[predicted] - by_class[runner_up])
     other = words.classes[runner_up]
     if gap < 0:
-        return f"By the descriptions alone, {other} is ahead of {words.classes[predicted]} by {-gap:.3f}."
+        return f"The descriptions of {other} fit better than those of {words.classes[predicted]} by {-gap:.3f}."
     weakest = min(words.of(runner_up), key=lambda i: float(scores[i]))
     return (
-        f"{other} would win if its descriptions fitted better by {gap:.3f} on average. The worst fit is "
-        f"“{words.texts[weakest]}”."
+        f"The descriptions would choose {other} if those of {other} fitted better by {gap:.3f} on average. The worst "
+        f"of them is “{words.texts[weakest]}”."
     )
 
 
@@ -287,27 +286,27 @@ def _judge(
     if accuracy is None or classifier.held_out is not None:
         held = classifier.held_out
         if held is None or len(held.labels.unique()) < 2:
-            choice += "; without pictures of two classes, nobody knows how often they are right"
+            choice += "; their accuracy is unknown, because there are no held-out pictures of two classes"
         return Verdict("not measured", f"{choice}.", RULE, right.strip())
     if accuracy <= 1 / len(classifier.classes):
         choice += f", but they are not shown to be better than chance (1 in {len(classifier.classes)})"
     elif agrees and accuracy >= RIGHT_IN_PART:
-        said = f"{choice}; on other pictures they are right {accuracy * 100:.0f} % of the time."
+        said = f"{choice}. On other pictures they are right {accuracy * 100:.0f} % of the time."
         return Verdict("believable" if accuracy >= RIGHT else "partly", said, RULE, right.strip())
     return Verdict("do not rely", f"{choice}.", RULE, right.strip())
 
 
 def _against_wrong(level: Level, control: WordControl, label: str, choice: str) -> str:
-    """Whether descriptions of something else would do as well."""
     if level == "not measured":
         return f"There are no held-out pictures of {label} to check its descriptions with."
     if level == "do not rely":
         as_well = control.picture_beats < BEATS
-        return f"Descriptions of something else fit {'this picture' if as_well else 'your pictures'} as well."
+        return f"Descriptions of other classes fit {'this picture' if as_well else 'your pictures'} as well."
     if level == "believable":
-        return f"{choice}, and fit this picture better than {_part(control.picture_beats)} of other lists."
+        return f"{choice}, and fit this picture better than {_part(control.picture_beats)} of wrong descriptions."
     return (
-        f"The descriptions fit better than {_part(control.picture_beats)} of other lists, but do not decide it alone."
+        f"The descriptions fit better than {_part(control.picture_beats)} of wrong ones, but would not decide reliably "
+        "alone."
     )
 
 
@@ -324,18 +323,18 @@ def _level(control: WordControl, clear: bool, *, enough: bool) -> Level:
 def _beside(control: WordControl, label: str) -> str:
     wrong = f"{control.as_good:.1%}" if control.as_good < 0.1 else f"{control.as_good:.0%}"
     on_others = (
-        "; there are no held-out ones of this class"
+        "; this class has no held-out pictures"
         if control.class_beats is None
         else f" and {_part(control.class_beats)} on held-out ones"
     )
     return (
-        f"The descriptions of {label} beat {_part(control.picture_beats)} of other lists on this picture{on_others} "
-        f"(95% is needed). Given to wrong classes, all descriptions fit as well in {wrong} of cases (1% is allowed)."
+        f"The descriptions of {label} fit better than {_part(control.picture_beats)} of wrong ones on this "
+        f"picture{on_others} (95% is needed). Wrong assignments fit as well in {wrong} of cases (1% is allowed)."
     )
 
 
 def _part(value: float) -> str:
-    """Rounded down: 94.9 % is not 95 %."""
+    """Format a share in per cent, rounded down."""
     return f"{int(value * 100 + 1e-9)}%"
 
 
@@ -346,7 +345,9 @@ def words_heat(
     predicted: Sequence[int],
     runners_up: Sequence[int],
 ) -> Float[Tensor, "b h w"] | None:
-    """Return a map of where the class's descriptions fit better than the runner-up's; needs a mean-pooled head."""
+    """Return maps of where the class's descriptions fit better than the other class's; ``None`` without a mean-pooled
+    encoder.
+    """
     words = classifier.words
     if words is None or not classifier.encoder.is_average:
         return None
@@ -366,22 +367,22 @@ class WordMap(NamedTuple):
 def word_maps(
     classifier: Classifier, grid: Float[Tensor, "c h w"], pooled: Float[Tensor, " d"], one: int, other: int
 ) -> tuple[WordMap, ...] | Missing:
-    """Return the maps of the sentences of two classes, each against the other class's sentences.
+    """Return a map for each sentence of two classes, against the mean of the other class's sentences.
 
-    A card says that a sentence ``d`` of class ``a`` fits if its cosine with the picture is above the mean cosine of
-    the sentences of ``b``. The map divides this difference among the cells. With ``x = P(v) / |P(v)|``, ``P`` affine
-    and ``v`` the mean of the cells' features ``z``::
+    The map divides the cosine advantage of a sentence ``d`` of class ``a`` among the grid cells. With ``x = P(v) /
+    |P(v)|``, ``P`` the affine projection, ``v`` the mean of the features ``z`` and ``mean_b`` the mean text embedding
+    of class ``b``::
 
         (d − mean_b) · x = const + Σ_ij s · z_ij / (h w)      s = ∂((d − mean_b) · P(v)) / ∂v / |P(v)|
 
-    Cost: no pass; one small gradient per sentence. Range: unbounded; a cell counts relative to the others.
+    Cost: one gradient per sentence with respect to the pooled features. Values are unbounded.
     """
     words = classifier.words
     if words is None:
         return Missing("This classifier has no descriptions.", "Give some with --descriptions FILE.")
     if not classifier.encoder.is_average:
         return Missing(
-            f"The encoder {classifier.encoder.name} does not pool by the mean, so a sentence has no exact map.",
+            f"The encoder {classifier.encoder.name} does not use mean pooling, so a sentence has no exact map.",
             "Use a mean-pooled encoder: lite0, or a convolutional one.",
         )
     means = words.class_weight()

@@ -1,4 +1,4 @@
-"""Numbers that say which explanations to believe."""
+"""Metrics of explanations."""
 
 from ..registry import Registry
 from .base import Metric

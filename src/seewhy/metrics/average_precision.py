@@ -1,5 +1,4 @@
-"""Average precision of boxes, as in COCO (Lin et al. 2014, arXiv:1405.0312), per picture so that pictures can be
-resampled."""
+"""Average precision of boxes, as in COCO (Lin et al. 2014, arXiv:1405.0312), with bootstrap resampling."""
 
 from __future__ import annotations
 
@@ -13,16 +12,16 @@ from jaxtyping import Bool, Float, Int
 from ..pictures.boxes import BoxedPicture
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Intersections over union above which a box counts as correct; AP is the mean over them."""
+"""Thresholds of intersection over union; AP is the mean over them."""
 RECALLS = np.linspace(0, 1, 101)
-"""Recalls at which precision is read."""
+"""Recalls at which precision is interpolated."""
 MOST = 100
-"""Most boxes of one class in one picture that count: those with the highest scores."""
+"""Largest number of detections per class and picture, as in COCO."""
 
 
 @dataclass(frozen=True, eq=False)
 class PictureBoxes:
-    """The boxes in one picture, true or detected."""
+    """True or detected boxes of one picture."""
 
     boxes: Float[np.ndarray, "n 4"]
     labels: Int[np.ndarray, " n"]
@@ -37,7 +36,7 @@ class PictureBoxes:
         scores: Sequence[float] | None = None,
         ignored: Sequence[bool] | None = None,
     ) -> PictureBoxes:
-        """Build the boxes from lists."""
+        """Build from lists; ``scores`` default to 1."""
         n = len(boxes)
         sure = np.ones(n) if scores is None else np.array(scores, np.float64)
         spared = np.zeros(n, bool) if ignored is None else np.array(ignored, bool)
@@ -45,7 +44,7 @@ class PictureBoxes:
 
 
 def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
-    """Return those boxes of a picture that have one of these classes."""
+    """Return the boxes of a picture whose label is in ``classes``."""
     place = {c: k for k, c in enumerate(classes)}
     rows = [
         (b.box, place[b.label], 1.0 if b.score is None else b.score, b.ignored)
@@ -58,7 +57,7 @@ def boxes_of(picture: BoxedPicture, classes: Sequence[str]) -> PictureBoxes:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The detected boxes of one class in all pictures, highest score first."""
+    """Detected boxes of one class in all pictures, highest score first."""
 
     picture: Int[np.ndarray, " d"]
     score: Float[np.ndarray, " d"]
@@ -67,7 +66,7 @@ class Matched:
     n_there: Int[np.ndarray, " p"]
 
     def precision(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r t 101"]:
-        """Return precision at each recall, for each overlap and each resample of the pictures; NaN where undefined."""
+        """Return the precision at each recall, per resample and overlap; NaN for a class without true boxes."""
         weights = np.ones((1, len(self.n_there))) if weights is None else weights
         there = weights @ self.n_there
         found = np.zeros((len(weights), len(self.right), len(RECALLS)))
@@ -89,14 +88,14 @@ class Matched:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """The quality of detected boxes."""
+    """Average precision of detected boxes."""
 
     classes: tuple[str, ...]
     matched: tuple[Matched, ...] = field(repr=False)
     n_pictures: int
 
     def per_class(self, weights: Float[np.ndarray, "r p"] | None = None) -> Float[np.ndarray, "r k t"]:
-        """AP of each class at each overlap; NaN for a class that appears in no picture."""
+        """Return the AP of each class at each overlap; NaN for a class without true boxes."""
         return np.stack([m.precision(weights).mean(2) for m in self.matched], 1)
 
     @property
@@ -106,21 +105,21 @@ class AveragePrecision:
 
     @property
     def ap50(self) -> float:
-        """Mean AP over classes at an overlap of one half."""
+        """Mean AP over classes at an overlap of 0.5."""
         return mean(self.per_class()[0, :, 0])
 
     def curve(self, label: str, overlap: int = 0) -> Float[np.ndarray, " 101"]:
-        """Return precision at recalls 0, .01, …, 1 for one class."""
+        """Return the precision at recalls 0, 0.01, …, 1 for one class."""
         return self.matched[self.classes.index(label)].precision()[0, overlap]
 
     def resampled(self, n: int, seed: int) -> Float[np.ndarray, "r k t"]:
-        """Return the AP of each class at each overlap in bootstrap resamples of the pictures."""
+        """Return the AP of each class at each overlap in ``n`` bootstrap resamples of the pictures."""
         drawn = np.random.default_rng(seed).multinomial(self.n_pictures, np.ones(self.n_pictures) / self.n_pictures, n)
         return self.per_class(drawn.astype(np.float64))
 
 
 def mean(values: Float[np.ndarray, " ..."]) -> float:
-    """Return the mean without NaNs; NaN if no number is left."""
+    """Return the mean of all values except NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
@@ -128,11 +127,11 @@ def mean(values: Float[np.ndarray, " ..."]) -> float:
 def average_precision(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], classes: Sequence[str]
 ) -> AveragePrecision:
-    """Match detected with true boxes, picture by picture, and count, as pycocotools' ``COCOeval`` does.
+    """Match detected with true boxes and compute average precision, as pycocotools' ``COCOeval`` does.
 
-    Detections are matched greedily, highest score first, each to the free true box with the largest sufficient
-    overlap. An ignored box is used only if no other fits, any number of times; its overlap is the share of the
-    detected box inside it.
+    Detections are matched greedily by descending score, each to the unmatched true box with the largest overlap above
+    the threshold. Ignored boxes are matched last and may be matched several times. The overlap with an ignored box is
+    the intersection divided by the area of the detected box.
     """
     own, given = _joined(found, len(classes), MOST), _joined(there, len(classes))
     right, counts = _match(own, given)
@@ -148,7 +147,7 @@ def average_precision(
 
 
 class _Joined(NamedTuple):
-    """The boxes of all pictures, class by class, picture by picture, and of one picture the surest first."""
+    """Boxes of all pictures, sorted by class, picture and descending score."""
 
     group: Int[np.ndarray, " n"]
     boxes: Float[np.ndarray, "n 4"]
@@ -157,7 +156,9 @@ class _Joined(NamedTuple):
 
 
 def _joined(pictures: Sequence[PictureBoxes], n_classes: int, most: int | None = None) -> _Joined:
-    """``group`` is the class times the number of pictures, plus the picture's place; ``most`` are kept of each."""
+    """Concatenate the boxes, with at most ``most`` per picture and class; ``group`` is ``class · n_pictures +
+    picture``.
+    """
     labels = np.concatenate([np.zeros(0, np.int64), *(p.labels for p in pictures)])
     group = labels * len(pictures) + np.repeat(np.arange(len(pictures)), [len(p.labels) for p in pictures])
     scores = np.concatenate([np.zeros(0), *(p.scores for p in pictures)])
@@ -170,12 +171,12 @@ def _joined(pictures: Sequence[PictureBoxes], n_classes: int, most: int | None =
 
 
 def _turns(group: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The how manieth of its group each is, from 0; groups lie together."""
+    """Return the position of each element in its group, from 0."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
 def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[np.ndarray, "t d"]]:
-    """Whether each found box is right, and whether it counts, at each overlap; all pictures and classes at once."""
+    """Return two masks per overlap: detections that match a true box, and detections that count."""
     right, spared = (np.zeros((len(OVERLAPS), len(own.group)), bool) for _ in range(2))
     free = np.ones((len(OVERLAPS), len(given.group)), bool)
     first, last = (np.searchsorted(given.group, own.group, side) for side in ("left", "right"))
@@ -183,7 +184,7 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
     d = np.repeat(np.arange(len(n)), n)
     g = np.arange(len(d)) + np.repeat(first - n.cumsum() + n, n)
     overlaps = _overlap(own.boxes[d], given.boxes[g], given.ignored[g])
-    # Of equal overlaps the last one is taken, as there.
+    # Of equal overlaps the last one is taken, as in pycocotools.
     order = np.lexsort((g, overlaps, d))
     order = order[overlaps[order] >= OVERLAPS[0]]
     d, g = d[order], g[order]
@@ -195,7 +196,7 @@ def _match(own: _Joined, given: _Joined) -> tuple[Bool[np.ndarray, "t d"], Bool[
     head = np.diff(d, prepend=-1) > 0
     turn = _turns(own.group[d[head]])[head.cumsum() - 1]
     order = np.argsort(turn, kind="stable")
-    # In each turn one box of each picture and class chooses.
+    # In each round, one detection per picture and class is matched.
     for part in np.split(order, np.flatnonzero(np.diff(turn[order])) + 1) if len(order) else ():
         choice = np.where(enough[:, part] & free[:, g[part]], np.arange(len(part)), -1)
         best = np.maximum.reduceat(choice, np.flatnonzero(np.diff(d[part], prepend=-1)), axis=1)
@@ -215,7 +216,6 @@ def overlap_of(
 def _overlap(
     found: Float[np.ndarray, "*n 4"], there: Float[np.ndarray, "*n 4"], ignored: Bool[np.ndarray, "*n"]
 ) -> Float[np.ndarray, "*n"]:
-    """Of each with its own."""
     shared = (np.minimum(found[..., 2:], there[..., 2:]) - np.maximum(found[..., :2], there[..., :2])).clip(0).prod(-1)
     own = (found[..., 2:] - found[..., :2]).prod(-1)
     whole = np.where(ignored, own, own + (there[..., 2:] - there[..., :2]).prod(-1) - shared)
@@ -225,7 +225,9 @@ def _overlap(
 def confusion(
     there: Sequence[PictureBoxes], found: Sequence[PictureBoxes], n_classes: int, least: float, overlap: float = 0.5
 ) -> Int[np.ndarray, "rows columns"]:
-    """Return the confusion matrix: rows are true classes, columns detected ones; the last of each means no box."""
+    """Return the confusion matrix: true classes in rows, detected classes in columns; the last row and column mean no
+    box.
+    """
     table = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     for given, all_ in zip(there, found, strict=True):
         sure = all_.scores >= least

@@ -1,4 +1,4 @@
-"""The base of every metric: the case on which maps are scored, the score, and the checks."""
+"""Base classes of all metrics, and the functions they share."""
 
 from __future__ import annotations
 
@@ -28,18 +28,23 @@ Maps = Float[Tensor, "m h w"]
 Mask = Bool[Tensor, "h w"]
 Of = Literal["probability", "logit"]
 Probability = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b k"]]
-"""Normalised pixels → class probabilities (or logits, if a metric says so)."""
+"""A function from normalised pixels to class probabilities or logits."""
 
 
 class Explain(Protocol):
-    """A function that makes maps: every attribution, every control, and any callable of this form."""
+    """A function that computes a map for each picture of a batch."""
 
     def __call__(self, model: Explainable, look: EncoderOutput, target: Target, /) -> Float[Tensor, "b h w"]: ...
 
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one map. ``sums`` are averaged over pictures first; ``settings`` hold all that it depends on."""
+    """Score of one map.
+
+    Attributes:
+        sums: numbers that are averaged over pictures before :meth:`Metric.combine`.
+        settings: everything that the value depends on.
+    """
 
     value: float
     parts: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the target as the changed share of the picture grows from 0 to 1."""
+    """Probability of the target against the share of pixels that were changed, from 0 to 1."""
 
     steps: tuple[float, ...]
     values: tuple[float, ...]
@@ -57,7 +62,7 @@ class Curve:
 
     @property
     def area(self) -> float:
-        """The trapezoid area under the curve, 0…1."""
+        """Area under the curve by the trapezoidal rule, 0 to 1."""
         return float(torch.trapezoid(torch.tensor(self.values), torch.tensor(self.steps)))
 
     @property
@@ -75,14 +80,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, one model and one class, for which maps are scored.
+    """A picture, a model and a class, for which maps are scored.
 
     Attributes:
-        probability: the model, on normalised pixels; ``logits`` gives its values before the softmax.
-        target: class that the maps explain; ``mask`` marks its object, at the picture's size.
-        transform: preprocessing of the model; needed for a black fill and for raw pixels.
-        model: model that the methods explain; ``methods`` made each map. Needed to compute maps again.
-        memo: results that several metrics can share; copies by ``replace`` share it too.
+        probability: function from normalised pixels to class probabilities; ``logits`` returns logits.
+        target: index of the class that the maps explain.
+        mask: mask of the target's object, at the picture's size.
+        transform: preprocessing of the model; needed for ``fill="black"`` and for raw pixels.
+        model: classifier that ``methods`` explain; needed by metrics that compute maps again.
+        methods: the method of each map.
+        memo: cache shared by metrics.
     """
 
     probability: Probability
@@ -105,7 +112,7 @@ class Case:
         methods: Sequence[Explain] | None = None,
         mask: Bool[Tensor, "h w"] | None = None,
     ) -> Case:
-        """Build the case of a classifier, run in its own engine."""
+        """Build the case of a classifier."""
 
         def logits(batch: Tensor) -> Tensor:
             with torch.no_grad():
@@ -126,13 +133,15 @@ class Case:
         """Return a function from pixels to the target's probability or logit."""
         function = self.probability if of == "probability" else self.logits
         if function is None:
-            raise InputError("The case has only probabilities, and this metric reads logits. Pass logits=….")
+            raise InputError(
+                "This metric needs logits, and the case has only probabilities. Pass logits=… with the case."
+            )
         return lambda batch: function(batch)[:, self.target]
 
     def explain(
         self, pixels: Float[Tensor, "b 3 h w"], *, model: Any = None, target: int | None = None
     ) -> Float[Tensor, "m b h w"]:
-        """Return every method's maps of other pixels, another class or another model, from one encoding."""
+        """Compute every method's maps for other pixels, another class or another model."""
         from ..heads.head import Target as TargetFunction
 
         model = model or self.model
@@ -145,19 +154,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """A measure of a map's quality.
+    """A metric of a map's quality.
 
     Class attributes: name: registered name; ``paper`` is its source. family: faithfulness, localisation,
-        randomisation, robustness or complexity. needs: what it needs besides the map; ``requires`` lists the fields
+        randomisation, robustness or complexity. needs: input besides the map, in words; ``requires`` lists the fields
         of :class:`Case` that must be set. cost: forward passes per map. higher_is_better: which direction is good,
-        within ``bounds``. reads: ``"probability"``, ``"logit"`` or ``"map"``. sign: how it treats a signed map.
-        of_mosaics: whether it needs mosaics of several pictures instead of a data set. small: settings for tests and
-        quick trials: ``cls(**cls.small)``.
+        within ``bounds``. reads: ``"probability"``, ``"logit"`` or ``"map"``. sign: how negative values are used.
+        of_mosaics: whether the metric needs mosaics of several pictures. small: settings for tests and quick trials:
+        ``cls(**cls.small)``.
 
     Args:
-            fill: value of removed pixels.
+        fill: value of removed pixels.
         of: the output to read: ``"logit"`` or ``"probability"``.
-        batch_size: pictures in memory at once.
+        batch_size: number of pictures per forward pass.
         seed: seed of random draws, and of the order of equal values.
     """
 
@@ -183,18 +192,18 @@ class Metric(ABC):
 
     @abstractmethod
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """Turn means of :attr:`Score.sums` over pictures into the number of the set."""
+        """Compute the number of a data set from the means of :attr:`Score.sums` over its pictures."""
 
     def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
-        """Return one score per map; the maps share whatever can be shared."""
+        """Return one score per map."""
         for name in self.requires:
             if getattr(case, name) is None:
                 raise InputError(f"{self.name} needs the case's {name}. Pass {name}=… with the case.")
         if not maps.isfinite().all():
-            raise InputError(f"{self.name} was given a map with NaN or infinite numbers. Expected finite maps.")
+            raise InputError(f"Maps must be finite, and {self.name} got NaN or infinite values.")
         if case.methods is not None and len(case.methods) != len(maps):
             raise InputError(
-                f"{len(case.methods)} methods were given for {len(maps)} maps. Expected one method per map."
+                f"methods must have one entry per map, got {len(case.methods)} methods for {len(maps)} maps."
             )
         height, width = case.pixels.shape[1:]
         own = {"metric": self.name, **asdict(self), "target": case.target, "size": [height, width]}
@@ -211,20 +220,20 @@ class Metric(ABC):
         target: int,
         **given: Any,
     ) -> list[Any]:
-        """:meth:`measure` on ``Case(probability, pixels, target, **given)``."""
+        """Call :meth:`measure` on ``Case(probability, pixels, target, **given)``."""
         return self.measure(Case(probability, pixels, target, **given), maps)
 
 
 @dataclass(frozen=True)
 class AveragedMetric(Metric):
-    """A metric whose number for a set is the mean over pictures."""
+    """A metric whose number for a data set is the mean over its pictures."""
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
         return means[..., 0]
 
 
 def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
-    """Turn values into records; each part has one row per value, or one value for all."""
+    """Build a :class:`Score` from each value; a part that is a tensor has one row per value."""
     rows = {name: part.tolist() if isinstance(part, Tensor) and part.ndim else part for name, part in parts.items()}
     each = {name: isinstance(parts[name], Tensor) and parts[name].ndim > 0 for name in parts}
     return [
@@ -236,20 +245,20 @@ def scores(values: Sequence[float] | Tensor, /, **parts: Any) -> list[Score]:
 def read_in_batches(
     reader: Callable[[Tensor], Tensor], make: Callable[[Tensor], Tensor], n: int, batch_size: int
 ) -> Float[Tensor, " n"]:
-    """Apply ``reader`` to ``n`` changed pictures, of which only ``batch_size`` exist at once."""
+    """Apply ``reader`` to ``n`` changed pictures, ``batch_size`` at a time."""
     parts = [reader(make(index)) for index in torch.arange(n).split(batch_size)]
     return torch.cat(parts) if parts else torch.empty(0)
 
 
 def upsampled(maps: Float[Tensor, "m gh gw"], size: tuple[int, int]) -> Float[Tensor, "m h w"]:
-    """Enlarge maps bilinearly to the picture's size."""
+    """Upsample maps bilinearly to the picture's size."""
     if tuple(maps.shape[1:]) == tuple(size):
         return maps.float()
     return interpolate(maps[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], seed: int) -> Int[Tensor, "m h w"]:
-    """Rank pixels: 0 for a map's hottest, then 1, …; ties in random order, so that no row is favoured."""
+    """Rank the pixels of each map from 0, highest value first; ties are broken at random."""
     full = upsampled(maps, (size[0], size[1])).flatten(1)
     shuffle = torch.randperm(full.shape[1], generator=torch.Generator().manual_seed(seed))
     order = shuffle[_falling(full[:, shuffle])]
@@ -259,7 +268,7 @@ def ranks(maps: Float[Tensor, "m gh gw"], size: torch.Size | tuple[int, int], se
 
 
 def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
-    """A stable falling ``argsort`` of finite values in a fifth of its time: bits and place make one sortable number."""
+    """Return the indices that sort each row in descending order; stable, and five times as fast as ``argsort``."""
     bits = (values + 0.0).contiguous().numpy().view(np.int32)  # −0 is 0
     rising = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
     keys = np.sort((-rising << 32) | np.arange(bits.shape[1]), axis=1)
@@ -267,20 +276,19 @@ def _falling(values: Float[Tensor, "m n"]) -> Int[Tensor, "m n"]:
 
 
 def min_max(maps: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
-    """Scale each map to 0…1; a constant map becomes 1, since it prefers nothing and so keeps everything."""
+    """Scale each map to 0…1; a constant map becomes 1."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return torch.where(high > low, (maps - low) / (high - low).clamp(min=1e-12), torch.ones_like(maps))
 
 
 N_COARSE = 64
-"""Cells per side of the finest feature map; a map with more cells is made of pixels."""
+"""Largest number of grid cells per side of a feature map; larger maps are taken to be pixel maps."""
 N_BLOCKS = 7
-"""Fewest blocks per side in which a fine map is shuffled: the cells of the usual feature map."""
+"""Smallest number of blocks per side in which a pixel map is shuffled."""
 
 
 def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n h w"]:
-    """Shuffle a map, as a control: the same values elsewhere, in blocks as large as the map's spots, since single
-    pixels would hide nothing."""
+    """Shuffle a map ``n`` times in blocks as large as its spots, as a control."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = block_side(heat)
     n_rows, n_columns = heat.shape[0] // rows, heat.shape[1] // columns
@@ -291,7 +299,7 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
         return heat.roll([int(torch.randint(side, (), generator=generator)) for side in heat.shape], (0, 1))
 
     for _ in range(n):
-        # What no block covers is at the edge: rolled before and after, it may lie anywhere.
+        # Pixels that no block covers lie at the edge. Rolling before and after lets them lie anywhere.
         new = heat.clone() if fits else rolled(heat)
         inside = new[: n_rows * rows, : n_columns * columns]
         blocks = inside.reshape(n_rows, rows, n_columns, columns).transpose(1, 2).flatten(0, 1)
@@ -302,17 +310,13 @@ def shuffled(heat: Float[Tensor, "h w"], n: int, seed: int) -> Float[Tensor, "n 
 
 
 def block_side(heat: Float[Tensor, "h w"]) -> tuple[int, int]:
-    """Return height and width of the blocks that keep a map's texture: 1 and 1 up to 64 cells per side.
-
-    For a finer map, find the lag at which its autocorrelation has fallen to one half, at most a seventh of the side.
-    The block side is the largest divisor of the side up to this lag; if that is less than half the lag, the lag
-    itself (331 is a prime).
+    """Return height and width of the blocks in which a map is shuffled: 1 for feature maps, else the width of its
+    spots.
     """
     return (1, 1) if max(heat.shape) <= N_COARSE else (_block(heat), _block(heat.T))
 
 
 def _block(heat: Float[Tensor, "h w"]) -> int:
-    """Along the first axis."""
     side, centred = len(heat), heat.double() - heat.double().mean()
     energy, lag = float(centred.square().mean()), 1
     while lag < side // N_BLOCKS and float((centred[lag:] * centred[:-lag]).mean()) > energy / 2:

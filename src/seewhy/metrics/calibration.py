@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions of similar confidence, to compare with how often they are right."""
+    """A confidence bin: mean confidence, accuracy and number of predictions."""
 
     confidence: float
     accuracy: float
@@ -20,23 +20,23 @@ class Bin:
 
 
 def reliability(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = 15) -> list[Bin]:
-    """Group predictions into equal-width bins of confidence; empty bins are left out."""
+    """Group predictions into equal-width bins of confidence, without empty bins."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
     each = [place == b for b in place.unique().tolist()]
     return [Bin(float(confidence[i].mean()), float(right[i].float().mean()), int(i.sum())) for i in each]
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by predictions; 0 is perfect, 1 the worst."""
+    """Return the expected calibration error: the mean of |confidence − accuracy| over bins, weighted by predictions."""
     n = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.accuracy) for b in bins) / n if n else 0.0
 
 
 def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | None = None) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927): it has a width even if all predictions are right, or none.
+    """Return the 95 % Wilson interval of an accuracy.
 
-    Pictures of one object (one of ``groups``) carry less information than others. The interval uses the effective
-    number, ``n`` over the design effect (Kish 1965), at least 1; if all are right, the number of groups.
+    With ``groups``, pictures of one object count as correlated. The interval then uses the effective sample size, ``n``
+    divided by the design effect (Kish 1965).
 
     >>> [round(end, 3) for end in accuracy_interval(torch.ones(24, dtype=torch.bool), torch.arange(24) // 8)]
     [0.439, 1.0]
@@ -49,7 +49,7 @@ def accuracy_interval(right: Bool[Tensor, " n"], groups: Int[Tensor, " n"] | Non
 
 
 def _worth(right: Float[Tensor, " n"], groups: Int[Tensor, " n"] | None) -> float:
-    """How many independent decisions these are worth."""
+    """Return the effective sample size."""
     n, share = len(right), float(right.mean())
     if groups is None:
         return n

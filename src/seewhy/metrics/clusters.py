@@ -1,4 +1,4 @@
-"""Clusters of rows: k-means."""
+"""k-means clustering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROUNDS = 50
 
 
 def k_means(x: Float[Tensor, "n d"], k: int, draws: torch.Generator) -> Float[Tensor, "k d"]:
-    """Find centres by Lloyd's iterations from a k-means++ start; a centre that loses all its rows stays in place."""
+    """Return ``k`` centres by Lloyd's algorithm from a k-means++ start."""
     first = int(torch.randint(len(x), (1,), generator=draws))
     chosen, gap = [first], (x - x[first]).square().sum(1)
     while len(chosen) < k:

@@ -1,4 +1,4 @@
-"""How compact a map is: complexity and sparsity."""
+"""Metrics of a map's compactness."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .base import AveragedMetric, Case, Maps, Score, scores
 
 
 class Compactness(AveragedMetric):
-    """A metric that depends on the map's absolute values alone."""
+    """A metric of the map's absolute values; the model is not used."""
 
     family = "complexity"
     needs = "a map"
@@ -21,9 +21,11 @@ class Compactness(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Complexity(Compactness):
-    """How spread out the map is: entropy, in nats, of its absolute values; low is compact.
+    """Entropy of the map's absolute values, in nats; low is compact.
 
-    ``-Σ_i q_i log q_i`` with ``q = |R| / Σ|R|`` over ``m`` pixels: log m if uniform or all zeros, 0 for a single pixel.
+    The range is 0 (one pixel) to log ``m`` (uniform, or all zeros) for ``m`` pixels. With ``q = |R| / Σ|R|``:
+
+        -Σ_i q_i log q_i
     """
 
     name = "complexity"
@@ -41,9 +43,12 @@ class Complexity(Compactness):
 @metrics.register
 @dataclass(frozen=True)
 class Sparsity(Compactness):
-    """How compact the map is: Gini index of its absolute values; high is compact.
+    """Gini index of the map's absolute values; high is compact.
 
-    ``Σ_i (2i - m - 1) a_(i) / (m Σ a)`` with ``a`` ascending: 0 if uniform or all zeros, near 1 for a single pixel.
+    The range is 0 (uniform, or all zeros) to nearly 1 (one pixel). With ``a`` the ``m`` absolute values in ascending
+    order:
+
+        Σ_i (2i - m - 1) a_(i) / (m Σ a)
     """
 
     name = "sparsity"

@@ -1,4 +1,4 @@
-"""Maps that ignore the model, with the interface of attributions: every method must beat them."""
+"""Control maps that do not use the model, with the interface of attribution methods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Return independent uniform numbers in the cells of the feature map; the picture itself is the seed."""
+    """Return uniform random numbers on the grid of the feature map, seeded by the picture."""
     cells = model.encoder.layout.to_grid(look.features).shape[2:]
     maps = []
     for picture in _pixels(look):
@@ -31,19 +31,19 @@ def random_map(model: Explainable, look: EncoderOutput, target: Target) -> Float
 
 
 def centred_gaussian(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Return a central Gaussian map, σ a quarter of the picture: photographers put objects in the centre."""
+    """Return a Gaussian in the centre of the picture, with σ a quarter of each side."""
     height, width = _pixels(look).shape[2:]
     return centred_bump(height, width).expand(len(look), height, width)
 
 
 def centred_bump(height: int, width: int) -> Float[Tensor, "h w"]:
-    """Return a Gaussian in the centre, σ a quarter of each side."""
+    """Return a Gaussian in the centre of the map, with σ a quarter of each side."""
     y, x = torch.linspace(-2, 2, height)[:, None], torch.linspace(-2, 2, width)
     return (-0.5 * (y**2 + x**2)).exp()
 
 
 def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Return the strength of edges, smoothed over 9 × 9 pixels: it looks like an explanation but is not one."""
+    """Return the magnitude of Sobel edges, averaged over 9 × 9 pixels."""
     grey = pad(_pixels(look).mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
     edges = conv2d(grey, torch.stack([kernel, kernel.T])[:, None]).norm(dim=1, keepdim=True)
@@ -51,13 +51,15 @@ def sobel_edges(model: Explainable, look: EncoderOutput, target: Target) -> Floa
 
 
 def uniform_map(model: Explainable, look: EncoderOutput, target: Target) -> Float[Tensor, "b h w"]:
-    """Return a constant map: its pixels come in random order, and as a mask it keeps everything."""
+    """Return a constant map."""
     return torch.ones(len(look), *_pixels(look).shape[2:])
 
 
 def _pixels(look: EncoderOutput) -> Float[Tensor, "b 3 h w"]:
     if look.pixels is None:
-        raise InputError("A control needs pixels, and this encoding has none. Pass encoder.encode(pixels).")
+        raise InputError(
+            "Control maps need pixels, and this EncoderOutput has none. Pass the result of encoder.encode(pixels)."
+        )
     return look.pixels
 
 
@@ -65,7 +67,7 @@ CONTROLS = {"random": random_map, "gaussian": centred_gaussian, "edges": sobel_e
 
 
 def controls() -> dict[str, Explain]:
-    """Return all controls by name; Eigen-CAM, which ignores the class, is among them."""
+    """Return all controls by name, including Eigen-CAM, which does not depend on the class."""
     from ..attributions import attributions
 
     return {**CONTROLS, "class_independent": attributions["eigen_cam"]()}

@@ -1,4 +1,4 @@
-"""Localisation: metrics that compare a map, or a box from it, with the object's mask; no model is run."""
+"""Metrics that compare a map, or a box around its hot region, with the object's mask."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .base import AveragedMetric, Case, InputError, Maps, Mask, Metric, Score, m
 
 
 class Localisation(Metric):
-    """Base of localisation metrics, which are not faithfulness: a model that uses the background should score low."""
+    """Base of localisation metrics."""
 
     family = "localisation"
     needs = "a map and the object's mask"
@@ -26,31 +26,30 @@ class Localisation(Metric):
     requires = ("mask",)
 
     def mask(self, case: Case) -> Mask:
-        """Return the object's mask, which must have the picture's size and not be empty."""
+        """Return the object's mask, after checking its size."""
         mask, size = case.mask, tuple(case.pixels.shape[1:])
         assert mask is not None  # the base has checked
         if tuple(mask.shape) != size:
             raise InputError(
-                f"{self.name} was given a mask of {tuple(mask.shape)} for a picture of {size}. Expected the same "
-                "size. Crop and resize the mask like the picture."
+                f"mask must have the size of the picture, {size}, got {tuple(mask.shape)}. Crop and resize it like the "
+                "picture."
             )
         if not mask.any():
-            raise InputError(f"{self.name} was given an empty mask. Leave out pictures without the object.")
+            raise InputError("mask must not be empty. Leave out pictures without the object.")
         return mask
 
 
 @dataclass(frozen=True)
 class MaskedMap(Localisation, AveragedMetric):
-    """A localisation metric whose number for a set is the mean over pictures."""
+    """A localisation metric whose number for a data set is the mean over its pictures."""
 
 
 def _share(mask: Mask) -> float:
-    """The object's part of the picture, which is what a uniform map gets."""
     return round(float(mask.float().mean()), 6)
 
 
 def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
-    """Return the share of positive values that lies in the mask; 0 if nothing is positive."""
+    """Return the share of positive values that lies in the mask; 0 for a map without positive values."""
     positive = maps.clamp(min=0)
     return (positive * mask).sum((1, 2)) / positive.sum((1, 2)).clamp(min=1e-12)
 
@@ -60,7 +59,9 @@ def positive_share(maps: Maps, mask: Mask) -> Float[Tensor, " m"]:
 class EnergyPointingGame(MaskedMap):
     """Share of the positive evidence that lies on the object; high is good.
 
-    ``Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)``. A map without positive evidence scores 0.
+    A map without positive evidence scores 0. With ``G`` the object's pixels:
+
+        Σ_{i in G} max(R_i, 0) / Σ_i max(R_i, 0)
     """
 
     name = "energy_pointing_game"
@@ -76,7 +77,7 @@ class EnergyPointingGame(MaskedMap):
 class MosaicFocus(MaskedMap):
     """Share of the positive evidence in the target's quadrants of a 2 × 2 mosaic; high is good.
 
-    Make picture and mask with :func:`mosaic`. It needs no annotation: a quadrant of another class has no evidence.
+    Make the picture and its mask with :func:`mosaic`. No annotation is needed.
     """
 
     name = "mosaic_focus"
@@ -90,11 +91,11 @@ class MosaicFocus(MaskedMap):
 
 
 def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tuple[Float[Tensor, "3 h w"], Mask]:
-    """Place four normalised pictures on one canvas of the same size, and mark the quadrants of the target class."""
+    """Build a 2 × 2 mosaic of four normalised pictures, and the mask of the target's quadrants."""
     if len(pictures) != 4 or len(is_target) != 4 or not 0 < sum(is_target) < 4:
         raise InputError(
-            f"{len(pictures)} pictures were given, {sum(is_target)} of the target. Expected four, with one to three "
-            "of the target."
+            f"A mosaic needs four pictures, one to three of the target class, got {len(pictures)} pictures, "
+            f"{sum(is_target)} of the target class."
         )
     height, width = pictures.shape[2:]
     canvas = torch.empty(3, height, width)
@@ -114,7 +115,7 @@ def mosaic(pictures: Float[Tensor, "n 3 h w"], is_target: Sequence[bool]) -> tup
 class PointingGame(MaskedMap):
     """Whether the hottest pixel lies on the object; high is good.
 
-    With several hottest pixels, the share of them on the object: the expectation of breaking ties at random.
+    If several pixels are hottest, the value is the share of them that lies on the object.
 
     Args:
         tolerance: pixels by which to widen the object on every side (authors' code: 15).
@@ -136,13 +137,13 @@ class PointingGame(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class IoULocalisation(MaskedMap):
-    """Whether the box of the map's largest hot region overlaps the object's box enough; high is good.
+    """Whether the box of the map's largest hot region overlaps the object's box; high is good.
 
-    Hot pixels are those above ``threshold`` × the map's maximum. ``parts["iou"]`` is the overlap itself.
+    ``parts["iou"]`` is the intersection over union of the two boxes.
 
     Args:
-            threshold: share of the map's maximum above which a pixel is hot, 0 to 1 (paper: 0.15).
-        iou: overlap that counts as a hit, 0 to 1 (ILSVRC: 0.5).
+        threshold: share of the map's maximum above which a pixel is hot, 0 to 1 (paper: 0.15).
+        iou: smallest overlap of a hit, 0 to 1 (ILSVRC: 0.5).
     """
 
     name = "iou_localisation"
@@ -161,14 +162,18 @@ class IoULocalisation(MaskedMap):
 @metrics.register
 @dataclass(frozen=True)
 class MaxBoxAcc(Localisation):
-    """On how many pictures the map's box finds the object, at the best single threshold for the set; high is good.
+    """Share of pictures on which the map's box finds the object, at the best threshold for the data set; high is good.
 
-    ``max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]``, averaged over the ``ious`` δ. A single picture's value uses its own
-    best threshold and is too high; only the set's number is the published metric.
+    For maps ``m``, objects ``G`` and the ``ious`` δ:
+
+        mean_δ max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]
+
+    The value of a single picture uses its own best threshold and is too high. Only the number of a data set is the
+    published metric.
 
     Args:
-        ious: overlaps that count as a hit: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) is its second version.
-        n_thresholds: number of thresholds tried: 0, 1/n, …
+        ious: smallest overlaps of a hit: (0.5,) is MaxBoxAcc; (0.3, 0.5, 0.7) is its second version.
+        n_thresholds: number of thresholds, from 0 in steps of 1/n.
     """
 
     name = "max_box_acc"
@@ -196,9 +201,11 @@ class MaxBoxAcc(Localisation):
 @metrics.register
 @dataclass(frozen=True)
 class PixelAP(Localisation):
-    """Average precision of finding the object's pixels by the map, over the pixels of all pictures; high is good.
+    """Average precision of the map as a detector of the object's pixels, over the pixels of all pictures; high is good.
 
-    ``AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))`` over thresholds on maps scaled to 0…1.
+    Over thresholds ``τ`` on maps scaled to 0…1:
+
+        AP = Σ_τ precision(τ) · (recall(τ) - recall(τ + 1/n))
 
     Args:
         n_thresholds: number of thresholds (paper's code: 1,000, which differs from 100 by less than 0.01).
@@ -220,7 +227,7 @@ class PixelAP(Localisation):
         return found
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """Turn the two histograms, hottest first, into cumulative true and false positives."""
+        """Compute the average precision from the two mean histograms."""
         on, off = means.flip(-1).chunk(2, -1)[::-1]
         true, false = on.cumsum(-1), off.cumsum(-1)
         precision = true / (true + false).clamp(min=1e-12)
@@ -229,7 +236,10 @@ class PixelAP(Localisation):
 
 
 def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
-    """Return ``(left, top, right, bottom)``, ends exclusive, of each mask's largest, top piece; zeros for none."""
+    """Return the box of each mask's largest connected region as ``(left, top, right, bottom)``, ends exclusive.
+
+    The box of an empty mask is zeros. Of regions with equal size, the top one is used.
+    """
     owner, boxes, sizes = _pieces(inside)
     largest = np.zeros((len(inside), 4), np.int64)
     for i in np.unique(owner):
@@ -239,13 +249,13 @@ def largest_boxes(inside: Bool[Tensor, "n h w"]) -> Int[Tensor, "n 4"]:
 
 
 def pieces(inside: Bool[Tensor, "n h w"]) -> tuple[Int[Tensor, " m"], Int[Tensor, "m 4"]]:
-    """Return every connected piece of every mask: the number of its mask, and the box around it."""
+    """Return the connected regions of all masks: the index of each region's mask, and its box."""
     owner, boxes, _ = _pieces(inside)
     return torch.from_numpy(owner), torch.from_numpy(boxes)
 
 
 def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each connected piece, in the order in which they begin: whose it is, the box around it, its pixels."""
+    """Return the mask index, the box and the number of pixels of each connected region."""
     from scipy.ndimage import find_objects, label
 
     touching = np.zeros((3, 3, 3), bool)
@@ -258,7 +268,7 @@ def _pieces(inside: Bool[Tensor, "n h w"]) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def box_iou(boxes: Int[Tensor, "n 4"], other: Int[Tensor, " 4"]) -> Float[Tensor, " n"]:
-    """Return intersection over union."""
+    """Return the intersection over union of each box with another box."""
     corner = torch.minimum(boxes[:, 2:], other[2:]) - torch.maximum(boxes[:, :2], other[:2])
     shared = corner.clamp(min=0).prod(1).float()
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (other[2:] - other[:2]).prod()

@@ -1,4 +1,4 @@
-"""Metrics that change parts of a picture, at random or by a map, and measure what the output loses."""
+"""Metrics that change parts of a picture and measure the change of the model's output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .similarity import pearson, spearman
 def _losses(
     case: Case, maps: Maps, change: Callable[[Tensor], tuple[Tensor, Tensor]], n: int, of: Of, batch_size: int
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, " n"]]:
-    """What each map claims of each change, and what the output loses; ``change`` gives new pixels and their weights."""
+    """Return the predicted loss of output for each map and change, and the measured loss for each change."""
     read = case.reader(of)
     claims = []
 
@@ -45,7 +45,7 @@ def _correlation(
     seed: int,
     correlate: Callable[[Tensor, Tensor], Tensor] = pearson,
 ) -> Float[Tensor, " m"]:
-    """Of claims and losses over sets of ``n`` cells each, drawn without repeats; each map's own."""
+    """Correlate the evidence in random sets of ``n`` grid cells with the loss of output, for each map."""
     size, n_cells = (case.pixels.shape[1], case.pixels.shape[2]), shape[0] * shape[1]
     blank = filled(case.pixels, metric.fill, case.transform)
 
@@ -66,15 +66,18 @@ def _correlation(
 @metrics.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(AveragedMetric):
-    """Correlation between the evidence in random sets of pixels and what the output loses without them; high is good.
+    """Correlation between the evidence in random pixel sets and the loss of output when they are removed; high is good.
 
-    ``corr_S(Σ_{i in S} R_i, f(x) - f(x without S))``. µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9,
-    fill="mean", of="logit", correlation="spearman")``.
+    For random sets ``S``:
+
+        corr_S(Σ_{i in S} R_i, f(x) - f(x without S))
+
+    µFidelity is ``FaithfulnessCorrelation(size=0.2, grid=9, fill="mean", of="logit", correlation="spearman")``.
 
     Args:
         n_sets: number of random sets.
-        size: pixels per set; below 1, a share of the cells.
-        grid: draw the cells of a ``grid`` × ``grid`` raster; 0 draws single pixels.
+        size: number of pixels per set; below 1, a share of the pixels or grid cells.
+        grid: number of grid cells per side from which the sets are drawn; 0 draws single pixels.
         correlation: ``"pearson"`` (of values) or ``"spearman"`` (of ranks).
     """
 
@@ -100,9 +103,7 @@ class FaithfulnessCorrelation(AveragedMetric):
         cells = shape[0] * shape[1]
         n = max(1, round(self.size * cells)) if self.size < 1 else int(self.size)
         if n >= cells:
-            raise InputError(
-                f"Sets of {n} of {cells} cells were asked for. Expected sets smaller than the picture. Lower size."
-            )
+            raise InputError(f"size must be less than the {cells} pixels or grid cells of the picture, got {n}.")
         correlate = pearson if self.correlation == "pearson" else spearman
         return scores(_correlation(self, case, maps, n, shape, self.seed, correlate))
 
@@ -110,11 +111,14 @@ class FaithfulnessCorrelation(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class SensitivityN(AveragedMetric):
-    """Correlation between the evidence in random pixel sets and what the output loses without them; high is good.
+    """Correlation between the evidence in random pixel sets and the loss of output when they are removed; high is good.
 
-    For each size ``n``: Pearson correlation over random sets ``S``, ``|S| = n``, of ``Σ_{i in S} R_i`` with
-    ``y(x) - y(x without S)``. The value is the mean over sizes; ``parts`` has the curve. It is meant for maps in units
-    of the output, which score 1 on a linear model. For other maps read only its sign and size.
+    The value is the mean over set sizes ``n``; ``parts`` has the curve. For each ``n``, over random sets ``S`` of ``n``
+    pixels:
+
+        corr_S(Σ_{i in S} R_i, y(x) - y(x without S))
+
+    Maps in units of the output score 1 on a linear model.
 
     Args:
         fractions: set sizes as shares of the pixels (paper: 1 to 80 %).
@@ -148,19 +152,21 @@ class SensitivityN(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class Infidelity(AveragedMetric):
-    """Mean squared gap between the change that the map predicts and the change of the output; low is good.
+    """Mean squared error of the output change that the map predicts; low is good.
 
-    ``E_I [(Iᵀφ - (f(x) - f(x - I)))²]``. With ``normalised`` the map is first multiplied by the best factor, ``β =
-    E[(Iᵀφ) d] / E[(Iᵀφ)²]``, so that maps in other units can be judged. ``parts`` has both values.
+    With random perturbations ``I`` and the map ``φ``:
+
+        E_I [(Iᵀφ - (f(x) - f(x - I)))²]
+
+    With ``normalised``, the map is first multiplied by the factor with the smallest error. ``parts`` has both values.
 
     Args:
-        perturbation: ``"square"``, a random square set to the mean colour, for maps that share out the output
-            (``Iᵀφ`` is then the map's sum in the square); ``"gaussian"``, noise on every pixel, for gradient maps
-            (``Iᵀφ = Σ_ij φ_ij Σ_c I_cij``).
+        perturbation: ``"square"``, a random square set to the mean colour, for maps in units of the output;
+            ``"gaussian"``, noise on every pixel, for gradient maps.
         n_samples: number of perturbations.
         side: side of the square, as a share of the picture's side.
         noise: standard deviation of the Gaussian, in normalised units.
-        normalised: report the value of the scaled map.
+        normalised: whether the value is that of the scaled map.
     """
 
     name = "infidelity"
@@ -195,7 +201,7 @@ class Infidelity(AveragedMetric):
         return scores(fitted if self.normalised else plain, plain=plain, normalised=fitted, scale=scale[:, 0])
 
     def _perturbation(self, pixels: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """``I``, and what each pixel of the map is multiplied by."""
+        """Return the perturbation and the weight of each pixel of the map."""
         height, width = pixels.shape[1:]
         generator = torch.Generator().manual_seed(self.seed * self.n_samples + number)
         if self.perturbation == "gaussian":
@@ -211,18 +217,18 @@ class Infidelity(AveragedMetric):
 
 Number = Float[Tensor, ""]
 Numbers = Float[Tensor, " m"]
-EQUAL = 1e-6  # two passes of one picture may differ in the last bit, which is no rise
+EQUAL = 1e-6  # two passes of one picture may differ in the last bit
 
 
 @dataclass(frozen=True)
 class MaskedConfidence(AveragedMetric):
-    """Multiplies the picture by the map, scaled to 0…1, and reads the probability of the target again.
+    """A metric that compares the target's probability before and after the picture is multiplied by the map.
 
     Args:
-        keep: share of the pixels to keep, 0 to 1: values below the ``1 - keep`` quantile become 0, the others stay
-            soft. T-TAME reports 1, 0.5 and 0.15.
-        space: where to multiply: ``"normalised"`` (0 is the mean colour, as in Grad-CAM++ code and pytorch-grad-cam)
-            or ``"raw"`` (0 is black, T-TAME).
+        keep: share of the pixels to keep, 0 to 1; map values below the ``1 - keep`` quantile become 0. T-TAME reports
+            1, 0.5 and 0.15.
+        space: ``"normalised"`` multiplies normalised pixels, as pytorch-grad-cam does; ``"raw"`` multiplies raw
+            pixels, as T-TAME does.
     """
 
     cost = "1"
@@ -235,10 +241,10 @@ class MaskedConfidence(AveragedMetric):
 
     @abstractmethod
     def compare(self, whole: Number, masked: Numbers) -> Numbers:
-        """Turn probabilities of the whole and the masked pictures into per cent."""
+        """Compute the metric, in per cent, from the probabilities of the original and the masked pictures."""
 
     def score(self, case: Case, maps: Maps) -> list[Score]:
-        key = f"masked {self.keep} {self.space}"  # read once for all of us
+        key = f"masked {self.keep} {self.space}"  # shared by all metrics of this kind
         known = case.memo.get(key)
         if known is None or not torch.equal(known[0], maps):
             masks, read = self._kept(maps), case.reader("probability")
@@ -253,7 +259,7 @@ class MaskedConfidence(AveragedMetric):
         return scores(self.compare(whole, masked), whole=float(whole), masked=masked, mean_map=mean_map)
 
     def _kept(self, maps: Maps) -> Maps:
-        """Maps in 0…1 with all but the upper part set to 0."""
+        """Scale the maps to 0…1 and set all but the highest values to 0."""
         masks = min_max(maps)
         if self.keep == 1:
             return masks
@@ -261,13 +267,11 @@ class MaskedConfidence(AveragedMetric):
         return torch.where(masks >= edge, masks, 0.0)
 
     def _times(self, pixels: Tensor, masks: Tensor, transform: Transform | None) -> Float[Tensor, "b 3 h w"]:
-        """The picture times each mask, in the space asked for."""
+        """Multiply the picture by each mask, in normalised or raw pixels."""
         if self.space == "normalised":
             return pixels * masks
         if transform is None:
-            raise InputError(
-                "Raw pixels were asked for, and the normalisation is unknown. Pass transform=… with the case."
-            )
+            raise InputError('space="raw" needs the normalisation of the model. Pass transform=… with the case.')
         mean, std = (torch.tensor(v)[:, None, None] for v in (transform.mean, transform.std))
         return ((pixels * std + mean) * masks - mean) / std
 
@@ -275,10 +279,13 @@ class MaskedConfidence(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class AverageDrop(MaskedConfidence):
-    """How much of its confidence the model loses on the picture times the map, in per cent; low is good.
+    """Relative loss of the target's probability on the picture times the map, in per cent; low is good.
 
-    ``AD = 100 · max(0, p(x) - p(x · m)) / p(x)``, with ``m`` the map scaled to 0…1. A map that keeps everything scores
-    0, so read ``mean_map`` beside it.
+    With ``m`` the map scaled to 0…1:
+
+        AD = 100 · max(0, p(x) - p(x · m)) / p(x)
+
+    A map that is 1 everywhere scores 0; its ``parts["mean_map"]`` is 1.
     """
 
     name = "average_drop"
@@ -292,10 +299,13 @@ class AverageDrop(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageGain(MaskedConfidence):
-    """How much of its missing confidence the model gains on the picture times the map, in per cent; high is good.
+    """Relative gain of the target's probability on the picture times the map, in per cent; high is good.
 
-    ``AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))``, with ``m`` the map scaled to 0…1. Read it together
-    with average drop.
+    With ``m`` the map scaled to 0…1:
+
+        AG = 100 · max(0, p(x · m) - p(x)) / (1 - p(x))
+
+    Read it together with :class:`AverageDrop`.
     """
 
     name = "average_gain"
@@ -309,9 +319,11 @@ class AverageGain(MaskedConfidence):
 @metrics.register
 @dataclass(frozen=True)
 class AverageIncrease(MaskedConfidence):
-    """On how many pictures, in per cent, confidence rises when the picture is multiplied by the map; high is good.
+    """Percentage of pictures on which the target's probability rises on the picture times the map; high is good.
 
-    ``IC = 100 · [p(x · m) > p(x)]``, with ``m`` the map scaled to 0…1. Also called increase in confidence.
+    Also called increase in confidence. With ``m`` the map scaled to 0…1:
+
+        IC = 100 · [p(x · m) > p(x)]
     """
 
     name = "average_increase"

@@ -1,4 +1,4 @@
-"""Metrics that make maps again: with a randomised model, for another class, or with other pixels."""
+"""Metrics that compute maps again for a randomised model, another class or noisy pixels."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 Reset = Literal["initialise", "shuffle"]
 BATCH = 16
-"""Noisy pictures explained at once."""
+"""Number of noisy pictures per batch."""
 
 
 @dataclass(frozen=True)
 class RandomisedModel:
-    """A separate copy of the model, which shares nothing with it."""
+    """A deep copy of a classifier whose weights can be reset."""
 
     encoder: Encoder
     head: Head
 
     @property
     def network(self) -> None:
-        """A recipe trained inside the network is not copied, because it would explain the original weights."""
+        """Raise an error: attribution methods that read the trained network would explain the original weights."""
         raise InputError(
-            "The method reads parts of the model that its randomised copy does not have. Expected a method that "
-            "reads only the copy. Leave this method out."
+            "This attribution method reads the trained network, which a randomised copy of the model does not have. "
+            "Leave this method out."
         )
 
 
 def twin(model: Explainable) -> RandomisedModel:
-    """Return a copy that runs in torch."""
+    """Return a copy of the model that runs in torch."""
     old = model.encoder
-    # One memo, so that what trunk, head and whole network share stays shared.
+    # Submodules shared by trunk, head and network stay shared.
     trunk, pool, whole = copy.deepcopy((old.trunk, old.head, old.module))
     names = {"name": f"{old.name} (copy)", "fingerprint": f"{old.fingerprint} copy", "classifier": None, "text": None}
     encoder = old.but(**names, trunk=lambda: trunk, head=pool, module=lambda: whole, engine="torch:f32")
@@ -55,7 +55,7 @@ def twin(model: Explainable) -> RandomisedModel:
 
 
 def layers(model: RandomisedModel) -> list[nn.Module]:
-    """Return every layer with weights of its own, the output first."""
+    """Return all layers with parameters, output layer first."""
     every: list[nn.Module] = [model.head]
     for part in (model.encoder.head, model.encoder.trunk):
         every += [m for m in reversed(list(part.modules())) if any(True for _ in m.parameters(recurse=False))]
@@ -63,10 +63,13 @@ def layers(model: RandomisedModel) -> list[nn.Module]:
 
 
 def forget(layer: nn.Module, how: Reset, seed: int) -> None:
-    """Give a layer new weights: by its own ``reset_parameters``, else from a normal with the old mean and spread, or
-    the old weights shuffled."""
+    """Reset a layer's weights.
+
+    ``"initialise"`` calls ``reset_parameters`` if the layer has it. Otherwise it draws from a normal distribution with
+    the mean and standard deviation of the old weights. ``"shuffle"`` permutes the old weights.
+    """
     if how not in ("initialise", "shuffle"):
-        raise InputError(f"The reset {how!r} was given. Expected 'initialise' or 'shuffle'.")
+        raise InputError(f"reset must be 'initialise' or 'shuffle', got {how!r}.")
     generator = torch.Generator().manual_seed(seed)
     reset = getattr(layer, "reset_parameters", None)
     if how == "initialise" and callable(reset):
@@ -85,7 +88,7 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
 
 
 def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[RandomisedModel]:
-    """Yield one copy with more and more layers reset, from the output downwards; the last time, all layers."""
+    """Yield a copy of the model ``n_steps`` times, each time with more layers reset, output layer first."""
     assert case.model is not None  # the base has checked
     copied = twin(case.model)
     every = layers(copied)
@@ -99,7 +102,7 @@ def forgetful(case: Case, n_steps: int, reset: Reset, seed: int) -> Iterator[Ran
 
 
 class Again(AveragedMetric):
-    """A metric that makes maps again; it never changes the original model."""
+    """A metric that computes maps again."""
 
     family = "randomisation"
     needs = "the attribution method"
@@ -110,7 +113,7 @@ class Again(AveragedMetric):
 
 @dataclass(frozen=True)
 class Forgetting(Again):
-    """A metric that explains randomised copies of the model, and compares the ranks of the maps."""
+    """A metric that compares a map with maps of randomised copies of the model, by rank correlation."""
 
     needs = "the attribution method and the model in torch"
     higher_is_better = False
@@ -118,12 +121,12 @@ class Forgetting(Again):
     sign = "as it is; of absolute values beside it"
 
     def compared(self, maps: Maps, changed: Sequence[Maps]) -> list[Score]:
-        """Return rank correlations of each map, and of its absolute values, with the same map at every step."""
+        """Return the rank correlations of each map, and of its absolute values, with the same map at every step."""
         curves = []
         for i, heat in enumerate(maps):
             later = torch.stack([step[i] for step in changed]).flatten(1)
             before = heat.flatten().expand_as(later)
-            # Two constant maps have no correlation, and yet nothing has changed.
+            # The correlation of two constant maps is undefined; 1 means no change.
             same = (before == before[:, :1]).all(1) & (later == later[:, :1]).all(1)
             pairs = ((before, later), (before.abs(), later.abs()))
             curves.append(torch.stack([spearman(*pair).masked_fill(same, 1.0) for pair in pairs]))
@@ -134,11 +137,10 @@ class Forgetting(Again):
 @metrics.register
 @dataclass(frozen=True)
 class ModelRandomisation(Forgetting):
-    """Rank correlation of the map with maps of the model as its layers become random; low is good.
+    """Rank correlation of the map with maps of increasingly randomised copies of the model; low is good.
 
-    Layers are reset one after another, from the output downwards. The value is the mean Spearman correlation over the
-    steps. A map that only shows edges stays near 1. ``parts`` has the curve, and the same for absolute values, which
-    differs for signed maps.
+    Layers are reset cumulatively from the output downwards. The value is the mean Spearman correlation over the steps.
+    ``parts`` has the curve, and the same for absolute values.
 
     Args:
         n_steps: number of steps, each with more reset layers.
@@ -162,11 +164,11 @@ class ModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class SmoothModelRandomisation(Forgetting):
-    """Model randomisation with maps averaged over noisy pictures, so that the maps' grain does not count.
+    """Model randomisation with maps averaged over noisy pictures, so that noise in the maps matters less; low is good.
 
     Args:
         n_steps: number of steps, each with more reset layers.
-        n_samples: noisy pictures per map.
+        n_samples: number of noisy pictures per map.
         noise: standard deviation of the noise, in normalised units.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
@@ -187,7 +189,7 @@ class SmoothModelRandomisation(Forgetting):
         return self.compared(self._smooth(case, case.model), [self._smooth(case, model) for model in models])
 
     def _smooth(self, case: Case, model: object) -> Maps:
-        """Every method's mean map over noisy pictures; the maps of the picture itself without noise."""
+        """Return the mean map of every method over noisy pictures."""
         if self.noise == 0:
             return case.explain(case.pixels[None], model=model)[:, 0]
         generator = torch.Generator().manual_seed(self.seed)
@@ -201,12 +203,14 @@ class SmoothModelRandomisation(Forgetting):
 @metrics.register
 @dataclass(frozen=True)
 class EfficientModelRandomisation(Again):
-    """How much more disordered the map becomes when all weights are random; high is good.
+    """Relative rise of the map's entropy when all weights are random; high is good.
 
-    ``(H(R') - H(R)) / H(R)``, with ``H`` the entropy of the histogram of a map's values.
+    With ``H`` the entropy of the histogram of a map's values, and ``R'`` the map of the randomised model:
+
+        (H(R') - H(R)) / H(R)
 
     Args:
-        n_bins: bins of the histogram.
+        n_bins: number of bins of the histogram.
         reset: ``"initialise"`` or ``"shuffle"`` the weights.
     """
 
@@ -231,7 +235,6 @@ class EfficientModelRandomisation(Again):
         return found
 
     def _entropy(self, heat: Float[Tensor, "h w"]) -> float:
-        """In nats, of a map's values in equal-width bins between their extremes."""
         counts = torch.histc(heat.flatten().double(), self.n_bins)
         q = counts / counts.sum()
         return float(-torch.xlogy(q, q).sum())
@@ -240,7 +243,7 @@ class EfficientModelRandomisation(Again):
 @metrics.register
 @dataclass(frozen=True)
 class RandomLogit(Again):
-    """Structural similarity of the map with that of another class, drawn at random; low is good.
+    """Structural similarity of the map with the map of a random other class; low is good.
 
     Args:
         n_classes: number of other classes to average over (paper: 1).
@@ -260,7 +263,7 @@ class RandomLogit(Again):
         assert case.model is not None  # the base has checked
         others = [k for k in range(len(case.model.head.bias)) if k != case.target]
         if not others:
-            raise InputError(f"{self.name} needs a second class, and the model has only one. Leave this metric out.")
+            raise InputError(f"{self.name} needs a model with at least two classes, got one. Leave this metric out.")
         order = torch.randperm(len(others), generator=torch.Generator().manual_seed(self.seed)).tolist()
         drawn = [others[i] for i in order[: self.n_classes]]
         values = torch.zeros(len(maps))
@@ -273,13 +276,15 @@ class RandomLogit(Again):
 @metrics.register
 @dataclass(frozen=True)
 class MaxSensitivity(Again):
-    """Largest relative change of the map under small changes of the picture, for the same class; low is good.
+    """Largest relative change of the map under small random changes of the picture; low is good.
 
-    ``max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|`` over random ``d``, uniform in the cube.
+    With ``d`` uniform in the cube of side ``2r``:
+
+        max_{|d|_∞ ≤ r} |R(x + d) - R(x)| / |R(x)|
 
     Args:
         radius: largest change of a pixel, ``r``, in normalised units.
-        n_samples: changes tried; more find larger values.
+        n_samples: number of random changes.
     """
 
     name = "max_sensitivity"

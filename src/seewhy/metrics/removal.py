@@ -1,4 +1,4 @@
-"""Metrics that remove pixels or superpixels in the order of a map, and follow the output."""
+"""Metrics that remove pixels or superpixels in the order of a map and record the model's output."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from .base import AveragedMetric, Case, Curve, Maps, Of, Score, ranks, read_in_b
 Fill = Literal["mean", "black", "blur", "blur_reflected"]
 Picture = Float[Tensor, "3 h w"]
 N_FIRST = 8
-"""Intervals of a curve to begin with, if not every step is read."""
+"""Number of intervals to start from if ``tolerance`` is above 0."""
 
 
 @dataclass(frozen=True)
 class PixelCurve(AveragedMetric):
-    """Changes pixels from the hottest to the coldest.
+    """A metric that changes pixels in descending order of the map.
 
     Args:
-        n_steps: number of steps. RISE changes 224 pixels at a time (``n_steps=224`` at 224 px); fewer steps give the
-            same area to within the curve's roughness.
-        tolerance: 0 reads every step. Above 0, an interval is halved while the probability at its midpoint is further
-            than this from the straight line. SeeWhy's addition.
+        n_steps: number of steps. RISE changes 224 pixels per step (``n_steps=224`` at 224 px).
+        tolerance: largest error of linear interpolation between steps, in probability; 0 computes every step. SeeWhy's
+            addition.
     """
 
     cost = "one per step"
@@ -53,7 +52,7 @@ class PixelCurve(AveragedMetric):
         steps = torch.linspace(0, 1, self.n_steps + 1)
         cuts = (steps * first[0].numel()).round().int()
         read = case.reader("probability")
-        # The two ends are the same for every map and are looked at once.
+        # The two ends are the same for every map, so they are computed once.
         ends = read(torch.stack([first, last]))[[0, -1]]
 
         def look(which: Tensor, step: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ class PixelCurve(AveragedMetric):
     def _table(
         self, look: Callable[[Tensor, Tensor], Tensor], ends: Float[Tensor, " 2"], n_maps: int
     ) -> Float[Tensor, "m n"]:
-        """The probability at every step of every map; ``look`` gives that of maps at steps."""
+        """Return the probability at every step for every map; ``look`` computes it for given maps and steps."""
         n = self.n_steps
         table = torch.full((n_maps, n + 1), torch.nan)
         table[:, 0], table[:, -1] = ends[0], ends[1]
@@ -77,7 +76,7 @@ class PixelCurve(AveragedMetric):
         if len(nodes) > 2:
             which, step = torch.cartesian_prod(torch.arange(n_maps), nodes[1:-1]).T
             table[which, step] = look(which, step)
-        # Stretches between two steps looked at: map, from, to.
+        # Intervals between two computed steps: map, first step, last step.
         starts = torch.cartesian_prod(torch.arange(n_maps), nodes[:-1])
         open_ = torch.cat([starts, nodes[1:].repeat(n_maps)[:, None]], 1)
         while len(open_ := open_[open_[:, 2] - open_[:, 1] > 1]):
@@ -93,7 +92,7 @@ class PixelCurve(AveragedMetric):
 
 
 def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-    """Steps that were not looked at, on the straight line between those that were."""
+    """Interpolate missing steps linearly."""
     every = np.arange(table.shape[1])
     rows = [row.double().numpy() for row in table]
     joined = [np.interp(every, every[~np.isnan(row)], row[~np.isnan(row)]) for row in rows]
@@ -103,9 +102,9 @@ def _joined(table: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 @metrics.register
 @dataclass(frozen=True)
 class Deletion(PixelCurve):
-    """Area under the target's probability while the hottest pixels are replaced by the mean colour; low is good.
+    """Area under the target's probability curve as the hottest pixels become the mean colour; low is good.
 
-    The mean colour is 0 in the normalised space of the network, as in the authors' code.
+    The mean colour is 0 in normalised pixels, as in the authors' code.
 
     Args:
         fill: value of removed pixels: ``"mean"``, ``"black"``, ``"blur"`` or ``"blur_reflected"``.
@@ -124,12 +123,12 @@ class Deletion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class Insertion(PixelCurve):
-    """Area under the target's probability while the hottest pixels return to a blurred picture; high is good.
+    """Area under the target's probability curve as the hottest pixels are added to a blurred picture; high is good.
 
-    The blur is the authors': an 11 px kernel with σ = 5 px, zeros beyond the border.
+    The blur is that of the authors: an 11 px kernel with σ = 5 px and zero padding.
 
     Args:
-        fill: the picture at the start: ``"blur"``, ``"blur_reflected"`` (without the darker border), ``"mean"`` or
+        fill: the picture at the start: ``"blur"``, ``"blur_reflected"`` (reflection padding), ``"mean"`` or
             ``"black"``.
     """
 
@@ -146,13 +145,15 @@ class Insertion(PixelCurve):
 @metrics.register
 @dataclass(frozen=True)
 class PixelFlipping(AveragedMetric):
-    """How far the target's output falls, on average, while the hottest pixels are replaced; high is good.
+    """Mean fall of the target's output while the hottest pixels are replaced; high is good.
 
-    ``AOPC = 1 / (L + 1) · Σ_{k=0…L} (f(x_0) - f(x_k))``, ``x_k`` with the hottest ``k/L`` of the pixels replaced.
+    With ``x_k`` the picture whose hottest ``k/L`` pixels are replaced:
+
+        AOPC = 1 / (L + 1) · Σ_{k=0…L} (f(x_0) - f(x_k))
 
     Args:
         n_steps: number of steps, ``L``.
-        of: the output to read (papers: the logit); probabilities compare better between pictures.
+        of: the output to read (papers: the logit); probabilities are easier to compare between pictures.
     """
 
     name = "pixel_flipping"
@@ -186,9 +187,11 @@ class PixelFlipping(AveragedMetric):
 @metrics.register
 @dataclass(frozen=True)
 class IROF(AveragedMetric):
-    """Area over the target's probability while superpixels are removed, hottest first; high is good.
+    """Area over the target's relative probability curve while superpixels are removed, hottest first; high is good.
 
-    ``1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)``. Superpixels are ordered by the map's mean in each.
+    Superpixels are ordered by the mean of the map in each. For ``L`` segments:
+
+        1 - mean_{l=0…L} p(x without the l hottest segments) / p(x)
 
     Args:
         n_segments: approximate number of superpixels.
@@ -226,7 +229,7 @@ class IROF(AveragedMetric):
 
 
 def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: int) -> Tensor:
-    """Every pixel's segment's place by falling mean."""
+    """Return the rank of each pixel's segment by descending mean."""
     flat = segments.flatten()
     means = torch.zeros(n, dtype=torch.double).index_add_(0, flat, heat.flatten().double()) / torch.bincount(flat)
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -239,7 +242,7 @@ def _segment_ranks(heat: Float[Tensor, "h w"], segments: Tensor, n: int, seed: i
 def superpixels(
     pixels: Float[Tensor, "3 h w"], n_segments: int, compactness: float = 1.0, n_rounds: int = 5
 ) -> Int[Tensor, "h w"]:
-    """Return the segment of each pixel, from 0, by local k-means in colour and position (SLIC, Achanta et al. 2012)."""
+    """Segment a picture by SLIC (Achanta et al. 2012): local k-means in colour and position."""
     height, width = pixels.shape[1:]
     rows = max(1, round((n_segments * height / width) ** 0.5))
     columns = max(1, round(n_segments / rows))
@@ -268,8 +271,10 @@ def superpixels(
 class ROAD(AveragedMetric):
     """Half the gap in probability between removing the least and the most relevant pixels; high is good.
 
-    ``ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2``. Removed pixels are interpolated
-    linearly from their neighbours, plus noise. ``parts`` has both curves: ``morf`` should be low, ``lerf`` high.
+    Removed pixels are interpolated linearly from their neighbours, with noise added. ``parts`` has the curves: ``morf``
+    removes the most relevant pixels first, ``lerf`` the least relevant. Over shares ``q`` of removed pixels:
+
+        ROAD = mean_q (p(x without the lowest q) - p(x without the highest q)) / 2
 
     Args:
         fractions: shares of the pixels to remove.
@@ -310,9 +315,11 @@ class ROAD(AveragedMetric):
 def impute(
     pixels: Float[Tensor, "c h w"], missing: Bool[Tensor, "b h w"], tolerance: float = 1e-4, max_iterations: int = 200
 ) -> Float[Tensor, "b c h w"]:
-    """Solve ``x_i = Σ_j w_ij x_j / Σ_j w_ij`` for every missing pixel; ``w`` is 1/6, or 1/12 for diagonal neighbours.
+    """Interpolate missing pixels linearly from their eight neighbours, by conjugate gradients.
 
-    Conjugate gradients start from the solution on a grid of half the size, so the work grows linearly with the pixels.
+    Every missing pixel ``x_i`` solves the equation below, with weights ``w`` of 1/6, or 1/12 for diagonal neighbours:
+
+        x_i = Σ_j w_ij x_j / Σ_j w_ij
     """
     # One mask at a time stays in the processor's cache, which is several times as fast as all together.
     known = [(~one)[None, None].to(pixels) for one in missing]
@@ -335,7 +342,7 @@ def _solve(values: Tensor, known: Tensor, tolerance: float, max_iterations: int)
 
 
 def _conjugate_gradients(start: Tensor, known: Tensor, tolerance: float, max_iterations: int) -> Tensor:
-    """All channels as one system, on vectors with a border of zeros: then a neighbour is an offset."""
+    """Solve all channels as one system, on flat vectors padded with zeros."""
     channels, height, width = start.shape[1:]
     row = width + 2
     free = pad(1 - known, (1, 1, 1, 1)).expand(1, channels, -1, -1).flatten()
@@ -365,7 +372,7 @@ def _conjugate_gradients(start: Tensor, known: Tensor, tolerance: float, max_ite
 
 
 def _ring(x: Tensor, row: int, work: list[Tensor] | None = None) -> Tensor:
-    """``[1 2 1]ᵀ[1 2 1]`` of every pixel but the border's, as sums of pairs."""
+    """Convolve with ``[1 2 1]ᵀ[1 2 1]``, without the border."""
     if work is None:
         work = [x.new_empty(len(x) - 1), x.new_empty(len(x) - 2)]
     one, two = work
@@ -377,7 +384,7 @@ def _ring(x: Tensor, row: int, work: list[Tensor] | None = None) -> Tensor:
 
 
 def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> Picture:
-    """Return a picture that is all fill; the mean colour is 0 in normalised space, black depends on the transform."""
+    """Return a picture that consists of the fill only."""
     if fill == "mean":
         return torch.zeros_like(pixels)
     if fill == "blur":
@@ -385,17 +392,15 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
     if fill == "blur_reflected":
         return blurred_reflected(pixels)
     if fill != "black":
-        raise InputError(f"The fill {fill!r} was given. Expected 'mean', 'black', 'blur' or 'blur_reflected'.")
+        raise InputError(f"fill must be 'mean', 'black', 'blur' or 'blur_reflected', got {fill!r}.")
     if transform is None:
-        raise InputError(
-            "A black fill was given, and the value of black is unknown here. Pass transform=… with the case."
-        )
+        raise InputError("fill='black' needs the normalisation of the model. Pass transform=… with the case.")
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
     return (-mean / std)[:, None, None].expand_as(pixels)
 
 
 def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur as the RISE authors do: nearly even, with zeros beyond the border, which darken it there."""
+    """Blur a picture with the kernel of RISE and zero padding."""
     reach = int(4 * sigma + 0.5)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")
@@ -404,12 +409,11 @@ def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
 
 
 def blurred_reflected(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur with a Gaussian cut off at ``kernel`` pixels and reflected borders: no darker at the border than inside."""
+    """Blur a picture with a truncated Gaussian and reflection padding."""
     offsets = torch.arange(kernel) - kernel // 2
     weights = (-0.5 * (offsets / sigma) ** 2).exp()
     return _convolved(pad(pixels[:, None], (kernel // 2,) * 4, mode="reflect"), weights / weights.sum())
 
 
 def _convolved(padded: Float[Tensor, "3 1 h w"], weights: Float[Tensor, " k"]) -> Float[Tensor, "3 h2 w2"]:
-    """Along both axes, without further padding."""
     return conv2d(conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))[:, 0]

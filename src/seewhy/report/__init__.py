@@ -1,4 +1,4 @@
-"""Explanations as pages, as still pictures, in notebooks, and on an index."""
+"""Explanations as pages, still pictures, notebook output, and index pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def render_notebook(explanation: Explanation) -> str:
-    """Return the card in a frame of its own, so that style sheets stay separate."""
+    """Return the card in a sandboxed frame for notebooks."""
     return framed(render_html(explanation), f"SeeWhy card: {explanation.prediction.label}")
 
 
@@ -34,16 +34,13 @@ def save(explanation: Explanation, path: Path, *, force: bool = False) -> Path:
 
 
 def check_card(path: Path, *, force: bool = False) -> Path:
-    """Return the path, if a card can be saved there; checked before the work begins."""
+    """Check that a card can be saved at this path, and return the path."""
     if path.suffix.lower() not in (".html", ".htm", ".png", ".json"):
-        raise DataError(
-            f"{path} ends in {path.suffix!r}. A card is saved as .html, .png or .json. "
-            "Give the file one of these endings."
-        )
+        raise DataError(f"A card file must end in .html, .png or .json, got {path}.")
     return check_file(path, force=force)
 
 
 def open_in_browser(explanation: Explanation) -> None:
     path = save(explanation, temporary_folder() / "card.html")
     if not webbrowser.open(path.as_uri()):
-        raise DataError(f"No web browser could be started. The card is at {path}. Open that file by hand.")
+        raise DataError(f"No web browser could be started. Open {path} yourself.")

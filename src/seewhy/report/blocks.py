@@ -1,4 +1,4 @@
-"""The blocks of a page. Pages, still pictures and the terminal are three renderers of the same blocks."""
+"""The blocks of a page, which are rendered as HTML, as a still picture, or in a terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..explanation.verdict import Level
 from ..types import FractionBox
 
 Colour = Literal["good", "part", "bad", "ember", "ink", "idle", "quiet", "line", ""]
-"""The name of a colour in the palette."""
+"""Name of a colour of the palette."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Words with a role inside a text, such as bold or code."""
+    """Text with a role, such as bold or code."""
 
     text: str
     tags: ClassVar[tuple[str, str]] = ("<b>", "</b>")
@@ -35,13 +35,13 @@ class Strong(Span):
 
 
 class Code(Span):
-    """Text to type: a command or an option."""
+    """A command or an option."""
 
     tags = ("<code>", "</code>")
 
 
 class Badge(Span):
-    """The letter of a region."""
+    """Letter of a region."""
 
     tags = ('<b class="letter">', "</b>")
 
@@ -90,7 +90,7 @@ class Note:
 
 
 class Figure(NamedTuple):
-    """A number with its name; ``term`` is its key in the glossary, or empty."""
+    """A number with its name; ``term`` is its glossary key, or empty."""
 
     term: str
     name: str
@@ -104,7 +104,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judgement in one sentence, after ``word`` and the mark of its level."""
+    """A verdict: level, short text, and a sentence."""
 
     level: Level
     word: str
@@ -112,7 +112,7 @@ class Verdict:
 
 
 class Bar(NamedTuple):
-    """A number as a length, from ``start`` to ``start + value`` of 0…1; ``mark`` is a tick beside it."""
+    """A horizontal bar from ``start`` to ``start + value``, in 0…1; ``mark`` is the position of a tick."""
 
     name: str
     value: float
@@ -132,7 +132,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table with more than text: small lines below, a colour, a background, a bar."""
+    """A table cell with small lines, a colour, a bar or pictures."""
 
     text: Text = ""
     small: Sequence[str] = ()
@@ -149,23 +149,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. ``None`` is shown as a dash; whole numbers have thousands separators."""
+    """A table; ``None`` is shown as a dash, and integers have thousands separators."""
 
     columns: Sequence[Text]
     rows: Sequence[Sequence[Any]]
     kind: Literal["plain", "matrix", "sentences"] = "plain"
     title: str = ""
     idle: Sequence[bool] = ()
-    """Which rows are pale."""
+    """Whether each row is pale."""
 
     def is_number(self, column: int) -> bool:
-        """Return whether a column holds numbers, which are aligned to the right."""
+        """Return whether a column has numbers, which are right-aligned."""
         texts = [text_of(row[column]).strip() for row in self.rows]
         return column > 0 and all(not t or t[0] in "–−-+<>±" or t[0].isdigit() for t in texts) and any(texts)
 
 
 class Dot(NamedTuple):
-    """A point of a chart; its area shows its size."""
+    """A point of a chart."""
 
     x: float
     y: float
@@ -195,7 +195,7 @@ class Chart:
     x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
     log: bool = False
-    """Whether the horizontal axis is logarithmic, with whole numbers."""
+    """Whether the horizontal axis is logarithmic."""
     plain_x: bool = False
     """Whether the horizontal axis shows numbers rather than per cent."""
     plain_y: bool = False
@@ -209,7 +209,7 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with lines below it, from pixels, a JPEG or an address; blank without any of these."""
+    """A picture with a caption, from pixels, JPEG bytes or an address; ``None`` is blank."""
 
     pixels: np.ndarray | bytes | str | None
     alt: str
@@ -225,7 +225,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures side by side; with ``query``, the place that they resemble is the first."""
+    """Pictures in a row; with ``query``, they resemble this picture, which comes first."""
 
     pictures: Sequence[Picture]
     kind: Literal["patches", "places", "pixels", "sheet", "row"] = "patches"
@@ -242,7 +242,7 @@ class Letter:
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """A photograph with a heat map over it and lettered regions; ``dark`` marks the darkened part."""
+    """A photograph with a heat map and lettered regions; ``dark`` is an RGBA layer that darkens it outside a part."""
 
     view: np.ndarray
     heat: np.ndarray | None
@@ -253,7 +253,7 @@ class Heat:
     frame: FractionBox | None = None
     small: bool = False
     is_whole: bool = False
-    """Whether this is the whole picture, shown beside a part of it."""
+    """Whether this is the whole picture, shown next to a part of it."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Fold:
-    """Content behind one click."""
+    """Content that is shown after a click."""
 
     title: Text
     blocks: Sequence[Block]
@@ -285,7 +285,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One kind of evidence on a card: a verdict in one sentence, one picture, and content behind a click."""
+    """One kind of evidence on a card."""
 
     key: str
     title: str
@@ -308,7 +308,7 @@ class Document:
 
 
 def text_of(value: Any) -> str:
-    """Return a cell as text: a dash for ``None``; whole numbers have thousands separators."""
+    """Return a cell as text."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int):
@@ -317,7 +317,7 @@ def text_of(value: Any) -> str:
 
 
 def spoken(key: str) -> str:
-    """Return a key in words; other texts, such as file names, stay unchanged.
+    """Return a key in words; other texts, such as file names, are returned unchanged.
 
     >>> spoken("trained_on"), spoken("a/b_1.jpg")
     ('trained on', 'a/b_1.jpg')
@@ -338,7 +338,7 @@ def notes(lines: Sequence[str], title: str = "Notes") -> list[Block]:
 
 
 def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
-    """Return the end of most pages: remarks, files that could not be read, the model."""
+    """Return the last blocks of a page: notes, failures, and the model."""
     failures, model = data.get("failures") or (), data.get("model") or {}
     blocks = notes(data.get("notes") or (), title)
     if failures:
@@ -349,7 +349,7 @@ def closing(data: Mapping[str, Any], title: str = "Notes") -> list[Block]:
 
 
 def terms_in(value: Any) -> Iterator[str]:
-    """Yield the glossary keys to which blocks link."""
+    """Yield the glossary keys in a block."""
     if isinstance(value, Def):
         yield value.key
     elif isinstance(value, Figure):

@@ -1,7 +1,6 @@
-"""Drawing with Pillow alone: text that wraps, smooth shapes, fonts that are always there.
+"""Drawing with Pillow: wrapped text, antialiased shapes, and fonts.
 
-A sign that no font of Pillow or the system has loses its accent or is written by its number, so that texts that differ
-look different.
+Characters without a glyph in any font lose their accent, or are written as their code point.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def _has(name: str | None, sign: str) -> bool:
 
 @cache
 def _fitted(text: str) -> tuple[str, str | None]:
-    """The text as a font can draw it, and that font."""
+    """Return the text as the best font can draw it, and this font."""
     text = " ".join(unicodedata.normalize("NFC", text.translate(_PLAIN)).split(" "))
     text = "".join(sign if sign.isprintable() else " " for sign in text)
     names: tuple[str | None, ...] = (None, *_SYSTEM_FONTS)
@@ -74,7 +73,7 @@ def _length(drawn: str, name: str | None, size: int) -> float:
 
 
 class Canvas:
-    """A drawing surface of fixed width; :meth:`cut` sets its height."""
+    """A drawing surface of fixed width, cropped to its height by :meth:`cut`."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), PAPER)
@@ -89,7 +88,7 @@ class Canvas:
     def text(
         self, x: float, y: float, text: str, size: int, fill: Colour = INK, bold: bool = False, right: bool = False
     ) -> float:
-        """Draw one line with its baseline at ``y``; returns the x of its end."""
+        """Draw a line of text with its baseline at ``y``, and return the x of its end."""
         drawn, name = _fitted(text)
         font = _font(name, size)
         width = self.measure(text, size, bold)
@@ -99,7 +98,7 @@ class Canvas:
         return left + width
 
     def clipped(self, text: str, width: float, size: int, bold: bool = False) -> str:
-        """Return the text, cut with an ellipsis if it is wider than ``width``."""
+        """Return the text, shortened with an ellipsis to fit ``width``."""
         if self.measure(text, size, bold) <= width:
             return text
         low, high = 0, len(text)
@@ -114,7 +113,7 @@ class Canvas:
     def lines(
         self, text: str, width: float, size: int, most: int, bold: bool = False, indent: float = 0.0
     ) -> list[str]:
-        """Break the text into at most ``most`` lines, the first shorter by ``indent``, the last cut if necessary."""
+        """Wrap text into at most ``most`` lines; ``indent`` shortens the first line."""
         words = text.split()
         lines: list[str] = []
         while words and len(lines) < most:
@@ -140,7 +139,7 @@ class Canvas:
     def paragraph(
         self, x: float, y: float, text: str, size: int, width: float, most: int, fill: Colour = INK, bold: bool = False
     ) -> float:
-        """Draw wrapped text with its first baseline at ``y``; returns the baseline of the next line."""
+        """Draw wrapped text with its first baseline at ``y``, and return the next baseline."""
         for line in self.lines(text, width, size, most, bold):
             self.text(x, y, line, size, fill, bold)
             y += size * 1.45
@@ -152,7 +151,7 @@ class Canvas:
     def smooth(
         self, x: float, y: float, width: float, height: float, paint: Callable[[ImageDraw.ImageDraw], None]
     ) -> None:
-        """Paint at four times the size (``paint`` gets coordinates times :data:`SMOOTH`), and paste it reduced."""
+        """Draw antialiased: ``paint`` draws at :data:`SMOOTH` times the size."""
         size = (max(1, round(width)), max(1, round(height)))
         layer = Image.new("RGBA", (size[0] * SMOOTH, size[1] * SMOOTH), (*PAPER, 0))
         paint(ImageDraw.Draw(layer))
@@ -176,13 +175,13 @@ class Canvas:
         self.image.paste(small, (round(x), round(y)), mask.resize((width, height), Image.Resampling.BOX))
 
     def bar(self, x: float, y: float, width: float, start: float, end: float, fill: Colour, height: float = 10) -> None:
-        """Draw a bar from ``start`` to ``end`` (0…1) in a groove, its middle at ``y``."""
+        """Draw a bar from ``start`` to ``end`` (0…1), with its middle at ``y``."""
         long, top = (end - start) * width, y - height / 2
         self.panel(x, top, width, height, height / 2, WELL)
         self.panel(x + start * width, top, max(3.0, long), height, min(height / 2, max(1.5, long / 2)), fill)
 
     def badge(self, x: float, y: float, letter: str, size: int = 20) -> float:
-        """Draw a letter on a small dark tile with its base at ``y``; returns the x of the tile's end."""
+        """Draw a letter on a dark tile, and return the x of the tile's end."""
         width = max(size * 1.5, self.measure(letter, size, True) + size * 0.7)
         self.panel(x, y - size * 1.08, width, size * 1.45, 5, INK)
         self.text(x + (width - self.measure(letter, size, True)) / 2, y, letter, size, PAPER, True)

@@ -1,4 +1,4 @@
-"""The card of an explanation: the picture, the decision, how far to trust it, what to do next, and the evidence."""
+"""The card of an explanation, as blocks."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from .evidence import evidence_of, heat_title, place_of, regions_of
 from .page import LEVELS, file_name, linked, percent, render, terms_of
 
 N_TOP, N_OPEN = 5, 3
-"""Number of classes listed, and of those shown before the first click."""
+"""Number of classes listed, and number shown before the first click."""
 SMALL = 64
 """Pictures narrower than this are shown pixel by pixel."""
 DIMMED = 140
-"""Opacity, of 255, of the black over pixels outside a part."""
+"""Opacity, 0 to 255, of the layer over pixels outside a part."""
 UNKNOWN = "Unlike anything it knows"
 
 
@@ -51,11 +51,11 @@ class Card:
     """The file's name, without its folders."""
     part: str
     sign: Verdict | None
-    """The decision's level; its sentence says how far to trust the decision, and why."""
+    """Level of the decision, with a sentence."""
     heading: str
     odds: str
     next: Text
-    """The next action."""
+    """Next step for the user."""
     href: str
     aside: str
     picture: tuple[Heat, ...]
@@ -71,7 +71,7 @@ def render_html(explanation: Explanation) -> str:
 
 
 def card_context(explanation: Explanation) -> dict[str, Any]:
-    """Return the variables of the card's template, for every page with a card on it."""
+    """Return the variables of the card's template."""
     card = card_of(explanation)
     keys = ["right" if explanation.prediction.is_measured else "probability", *terms_in(card)]
     return {"card": card, "terms": terms_of(keys)}
@@ -103,7 +103,7 @@ def card_of(e: Explanation) -> Card:
 
 
 def sign_of(d: Decision) -> tuple[Level, str]:
-    """Return how far to rely on a decision, as a level of evidence and in a word or two."""
+    """Return the level of a decision, and a short text."""
     if d.fits_poorly:
         return "do not rely", "None of these names fits well"
     if d.verdict == "one of few":
@@ -118,16 +118,16 @@ def sign_of(d: Decision) -> tuple[Level, str]:
 
 
 def _next(e: Explanation) -> tuple[Text, str]:
-    """One thing to do now, and the place on the card where it leads."""
+    """Return the next step for the user, and the place on the card to which it links."""
     if e.prediction.decision is not None and e.prediction.decision.cure:
         return linked(e.prediction.decision.cure), ""
     if isinstance(e.like, Like) and e.like.neighbours:
-        return "Looks right? See those of your pictures that are most like it.", "#like"
+        return "Looks right? See your pictures that are most similar to it.", "#like"
     return ("", "") if isinstance(e.where, Missing) else ("Looks right? See where it looked.", "#where")
 
 
 def own_scores(p: Prediction, space: str = " ") -> str:
-    """Return the classifier's own scores of the first two classes, if the heading says something else."""
+    """Return the classifier's scores of the first two classes, for decisions with a measured probability."""
     if not p.is_measured or p.n_classes == 1:
         return ""
     return ", ".join(f"{r.label} {percent(r.score, space)}" for r in p.top[:2])
@@ -142,7 +142,6 @@ def _nearly(p: Prediction) -> Text:
 
 
 def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
-    """What the decision rests on: figures, the next classes, and the rule."""
     p, d = e.prediction, e.prediction.decision
     if d is not None and d.figures:
         yield Note(linked(d.figures))
@@ -158,7 +157,7 @@ def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
 
 
 def _agreement(a: Agreement) -> Iterator[Evidence]:
-    """Whether the kinds of evidence agree; nothing where there are not two."""
+    """Yield the agreement of the kinds of evidence, if there are at least two."""
     if len(a.parts) < 2 or a.score is None:
         return
     words: dict[Level, str] = {"believable": "Yes", "partly": "In part", "do not rely": "No"}
@@ -198,20 +197,19 @@ def _picture(e: Explanation) -> Iterator[Heat]:
 
 
 def _alt(e: Explanation) -> str:
-    """The picture in a sentence, for who cannot see it."""
     text = f"The picture {e.prediction.image} as the network saw it"
     if e.part is not None:
         text = f"The {e.part.kind} {e.part.number} of {e.part.n} in {e.prediction.image}"
     if isinstance(e.where, Missing):
         return f"{text}."
     if e.where.is_zero:
-        return f"{text}; nothing on it speaks for {heat_title(e.where)}."
+        return f"{text}; no part of it is evidence for {heat_title(e.where)}."
     places = ", ".join(f"{r.letter} {place_of(r)} ({percent(r.share, ' ')})" for r in e.where.regions)
-    return f"{text}; what speaks for {heat_title(e.where)} is strongest at {places}." if places else f"{text}."
+    return f"{text}; the evidence for {heat_title(e.where)} is strongest at {places}." if places else f"{text}."
 
 
 def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float, float]) -> np.ndarray | None:
-    """Return a layer that darkens everything outside the part on a view of the frame; ``None`` if the part fills it."""
+    """Return an RGBA layer that darkens everything outside the part; ``None`` if the part fills the frame."""
     inside = part.inside(size[0], size[1], frame)
     if inside.all():
         return None
@@ -221,11 +219,11 @@ def dimming(part: Part, size: tuple[int, ...], frame: tuple[float, float, float,
 
 
 NAMES = {"seen": "saw", "part": "inside", "like": "like what", "words": "in words"}
-"""Names of the kinds of evidence at the start of a line, if they differ from their keys."""
+"""Names of the kinds of evidence in a terminal, if they differ from their keys."""
 
 
 def card_lines(e: Explanation) -> Iterator[str]:
-    """Yield the answer for a terminal, in the sentences of the card."""
+    """Yield the lines of the card for a terminal."""
     p, d = e.prediction, e.prediction.decision
     label = p.label if p.probability is None else f"{p.label} {percent(p.probability, ' ')}"
     word = "" if d is None else sign_of(d)[1]

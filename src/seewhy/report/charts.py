@@ -1,4 +1,4 @@
-"""Charts as shapes, which are written as SVG or painted on a still picture."""
+"""Charts as shapes, for SVG and still pictures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..printable import percent
 from .blocks import Chart, Colour, text_of
 
 COLOURS: tuple[Colour, ...] = ("good", "ember", "part", "bad", "ink", "idle")
-"""Colours of compared series; further series start again."""
+"""Colours of series, used cyclically."""
 
 
 class Shape(NamedTuple):
-    """A shape to draw; ``place`` is x, y, x, y, …; for a dot x, y, radius; for a text x, y."""
+    """A shape; ``place`` is x, y, x, y, … for lines and areas, x, y, radius for a dot, and x, y for text."""
 
     kind: Literal["area", "line", "dot", "text"]
     place: tuple[float, ...]

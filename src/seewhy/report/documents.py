@@ -1,4 +1,4 @@
-"""Pages of single commands: search, generated pictures, edited descriptions, quality of masks and boxes."""
+"""Pages of single commands."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COLUMNS = {"look": "image features", "whitened": "whitened image features", "wor
 TITLES = {
     "ppgn": (
         "With the prior",
-        "The search raises the score, and a prior keeps the codes close to those of real pictures.",
+        "The search raises the score, and a prior keeps the codes close to the codes of real pictures.",
     ),
     "no_prior": ("Control: without the prior", "The same search from the same starts, with ε1 = 0 (DGN-AM)."),
     "pixels": (
         "Control: in pixels",
-        "No generator: the search changes the pixels directly, from the same first pictures. It shows what "
-        "satisfies the "
-        "network.",
+        "No generator: the search changes the pixels directly, from the same first pictures. It shows which pixels "
+        "raise "
+        "the network's score.",
     ),
 }
 FLIPS = {"broken": "Right before, wrong now", "mended": "Wrong before, right now", "other": "Wrong in another way"}
@@ -53,7 +53,7 @@ MOST_FLIPS = 200
 def search_document(data: dict[str, Any], hits: Sequence[Any]) -> Document:
     n, n_searched = data["n"], data["n_searched"]
     among = f"{n_searched:,}" if n_searched == n else f"{n_searched:,} of {n:,}"
-    found = "SeeWhy compared every picture, so it missed no closer one."
+    found = "The search is exact: SeeWhy compared every picture."
     facts = {
         "encoder": data["encoder"],
         "fingerprint": data["fingerprint"][:12],
@@ -89,7 +89,7 @@ def _asked(query: dict[str, Any]) -> str:
 
 
 def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> Document:
-    """Show the chains of each way as strips, and a second network's predictions as a table."""
+    """Build the page of generated pictures."""
     first, _, rest = data["sentence"].partition(". ")
     sections = [Section("Result", [*_outcome(data)])]
     for row in data["ways"]:
@@ -98,8 +98,8 @@ def made_document(data: dict[str, Any], strips: dict[str, list[np.ndarray]]) -> 
         drawn = [_chain(*pair, data) for pair in enumerate(zip(chains, strips[row["way"]], strict=True), 1)]
         sections.append(Section(title, [Note(lead), *(block for blocks in drawn for block in blocks)]))
     note = (
-        "A generated picture shows what this network looks for, as far as the generator can draw it. It depends on the "
-        "generator's training pictures, and can hide faults of the network that the controls show."
+        "A generated picture shows what raises this network's score, within what the generator can draw. It depends on "
+        "the generator's training pictures, and may hide faults of the network that the controls show."
     )
     sections.append(Section("Settings", [Facts(_facts(data)), Note(note)]))
     asked = data["asked"]
@@ -115,8 +115,8 @@ def _outcome(data: dict[str, Any]) -> Iterator[Block]:
         yield Note(f"Judged by {judge['name']}, a network that the search did not use{prior}.")
     else:
         yield Note(
-            f"Not judged. A network always agrees with pictures generated for it, so its own {measure or 'answer'} "
-            "proves nothing."
+            f"Not judged. A network agrees with pictures generated for it, so its own {measure or 'answer'} is no "
+            "evidence."
         )
     columns = ("way", f"{measure or 'value'} at the start", "at the end", "judge agrees", "interval", "differ by")
     rows = []
@@ -228,8 +228,8 @@ def mask_document(data: dict[str, Any]) -> Document:
         lines.append((c["label"], points(c["iou"]), between, f"{c['share']:.1%}", c["n_pictures"]))
     text = (
         "Intersection over union in per cent: the mean over classes that have pixels. A difference is real if its 95 % "
-        "bootstrap interval over pictures does not contain 0. "
-        f"{points(data['accuracy'])} % of the pixels are right; common classes raise this figure."
+        "bootstrap interval over pictures excludes 0. "
+        f"Pixel accuracy is {points(data['accuracy'])} %, which depends mostly on frequent classes."
     )
     columns = ("masks by", "mean IoU", "interval", "", "compared with the model")
     beside = Section("Compared with controls", [Table(columns, rows)])
@@ -241,7 +241,7 @@ def mask_document(data: dict[str, Any]) -> Document:
 
 
 def _headline(data: dict[str, Any]) -> str:
-    """The figure, and whether it is above the controls."""
+    """Return the mean IoU, and whether it is above the controls."""
     own, controls = data["rows"][0], [row for row in data["rows"] if row["control"]]
     ahead = [row for row in controls if not (row["real"] and row["difference"] > 0)]
     figure = f"Mean IoU {points(own['miou'])}"
@@ -278,12 +278,15 @@ def box_document(data: dict[str, Any]) -> Document:
     table = data["confusion"]
     taken = [(label, *counts) for label, counts in zip(table["labels"], table["table"], strict=True)]
     text = (
-        "All figures are in per cent. AP is the mean over ten overlaps from .50 to .95 and over classes; AP50 needs an "
-        "overlap of half. A control knows less than the detector, so its figure owes nothing to the names. The 95 % "
-        f"intervals come from {data['n_draws']} resampled sets of pictures."
+        "All values are in per cent. AP is the mean over ten overlaps from 0.50 to 0.95 and over classes; AP50 is for "
+        "an "
+        "overlap of 0.5. Controls do not use the class names. The 95 % intervals come from "
+        f"{data['n_draws']} bootstrap resamples of the pictures."
     )
     beside = ("control", "draws", "AP50", "best draw", "any name", "detector above it")
-    counted = f"Columns: boxes scored {table['least']} or more. Rows: true boxes that overlap them by half or more."
+    counted = (
+        f"Columns: boxes with a score of at least {table['least']}. Rows: true boxes with an overlap of at least 0.5."
+    )
     blocks: list[Block] = [
         Section("Figures", [Table(("class", "boxes", "AP", "AP50"), figures)]),
         Section("What controls reach", [Table(beside, controls)]),
@@ -296,26 +299,25 @@ def box_document(data: dict[str, Any]) -> Document:
 
 
 def headline(data: dict[str, Any]) -> str:
-    """Say whether the names help here, in one sentence."""
+    """Return AP50, and whether it is above the controls."""
     if data["ap50"] is None:
-        return "These pictures have no true boxes, so there is nothing to find."
+        return "These pictures have no true boxes, so average precision is undefined."
     return f"AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}."
 
 
 def expected(data: dict[str, Any]) -> str:
-    """Say what to expect of a fitted detector, in one sentence."""
+    """Return the expected AP50 of a fitted detector, in words."""
     if data["ap50"] is None:
         return (
-            f"Not measured: none of its classes has {data['fewest']} boxes or more on the {data['n_pictures']} "
-            "pictures that it was fitted on."
+            f"Not measured: every class has fewer than {data['fewest']} boxes on the {data['n_pictures']} training "
+            "pictures."
         )
     low, high = (100 * v for v in data["ap50_interval"])
     left = sum(row["ap50"] is None for row in data["classes"])
     few = f" {left} class(es) with fewer than {data['fewest']} boxes are not included." if left else ""
     return (
-        f"Expect an AP50 of {low:.0f} to {high:.0f} on {data['n_pictures']} new pictures like those that it was fitted "
-        f"on. On its own pictures, each measured by a detector fitted without it, AP50 is {100 * data['ap50']:.1f}, "
-        f"{_beside(data['controls'])}.{few}"
+        f"Expect an AP50 of {low:.0f} to {high:.0f} on {data['n_pictures']} new pictures like the training pictures. "
+        f"In cross-validation, AP50 is {100 * data['ap50']:.1f}, {_beside(data['controls'])}.{few}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Every kind of evidence as blocks: its picture, the figures of its verdict, and the details."""
+"""Every kind of evidence, as blocks."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from .blocks import (
 from .page import LEVELS, figure, file_name, linked, method_name, percent
 
 LEAST_SCALE = 0.1
-"""The share of a similarity that fills a bar when no property costs more."""
+"""Smallest relative loss of similarity that fills a bar."""
 NOT_COMPARED = "not to be compared"
 N_WORDS = 3
-"""Number of descriptions before the first click."""
+"""Number of descriptions shown before the first click."""
 
 Shown = tuple[Sequence[Block], Sequence[Figure], Sequence[Block]]
-"""The visible block, the figures of the verdict, and the other content behind the click."""
+"""The visible blocks, the figures of the verdict, and the other blocks of the details."""
 
 
 def evidence_of(answer: Answer, e: Explanation) -> Evidence:
-    """Return one kind of evidence in the form of a card."""
+    """Return one kind of evidence for a card."""
     key, title, found = answer
     if isinstance(found, Missing):
         verdict = Verdict("not measured", "Not shown", linked(found.reason))
@@ -67,7 +67,7 @@ def evidence_of(answer: Answer, e: Explanation) -> Evidence:
 
 
 def _said(value: float | None) -> str:
-    """A per cent, or nothing where it was not measured."""
+    """Format a share in per cent; empty for ``None``."""
     return "" if value is None else percent(value)
 
 
@@ -90,7 +90,7 @@ def place_of(region: Region) -> str:
 
 
 def crop(view: np.ndarray, region: Region) -> np.ndarray:
-    """Cut the region out of the view; the result is never empty."""
+    """Crop a region from the view; the crop has at least one pixel."""
     height, width = view.shape[:2]
     left, top, right, bottom = (min(max(v, 0.0), 1.0) for v in region.box)
     x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
@@ -99,10 +99,12 @@ def crop(view: np.ndarray, region: Region) -> np.ndarray:
 
 def _where(where: Where, e: Explanation) -> Shown:
     title = heat_title(where)
-    more: list[Block] = [Note(Line("What speaks for ", Strong(title), f", by {method_name(where.method)}."))]
+    more: list[Block] = [Note(Line("Evidence for ", Strong(title), f", by {method_name(where.method)}."))]
     shown: list[Block] = []
     if where.is_zero:
-        shown = [Note(Line("Nothing on this picture speaks for ", Strong(title), ", so no heat is drawn."), "said")]
+        shown = [
+            Note(Line("No part of this picture is evidence for ", Strong(title), ", so no heat is drawn."), "said")
+        ]
     if where.regions and not where.is_zero:
         places = [
             Picture(crop(e.view, r), f"Place {r.letter}, {place_of(r)}", [Badge(r.letter)]) for r in where.regions
@@ -112,7 +114,7 @@ def _where(where: Where, e: Explanation) -> Shown:
         more.append(Table(heads, [(r.letter, percent(r.share), place_of(r)) for r in where.regions]))
     if where.neurons:
         goal = e.subject.of_goal if e.subject else title
-        columns = (Def("neuron", "neuron"), f"speaks for {goal} (+) or against it (−)", "name")
+        columns = (Def("neuron", "neuron"), f"evidence for {goal} (+) or against it (−)", "name")
         signed = [f"{'+' if n.share > 0 else '−'}{percent(abs(n.share))}" for n in where.neurons]
         rows = [(f"Neuron {n.channel}", s, n.name or "no name") for n, s in zip(where.neurons, signed, strict=True)]
         more.append(Table(columns, rows))
@@ -157,7 +159,6 @@ def _like(like: Like, e: Explanation) -> Shown:
 
 
 def _table(like: Like) -> Table:
-    """Every picture shown, with its figures."""
     votes = like.display.votes
     of = Def("vote", "of the vote") if votes else Def("share", "share")
     columns: list[Text] = ["place", "your picture", "class", Def(like.display.similarity, like.display.similarity), of]
@@ -175,7 +176,6 @@ def _table(like: Like) -> Table:
 
 
 def _figures_of(like: Like) -> Iterator[Figure]:
-    """What the verdict's own figures leave out."""
     yield Figure("vote" if like.display.votes else "share", "Share shown", percent(like.share_shown))
     if like.of_target is None:
         yield Figure("held-out", "Held-out precision", _said(like.held_out_precision))
@@ -189,7 +189,7 @@ def _figures_of(like: Like) -> Iterator[Figure]:
 
 
 def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
-    """Neighbours by letter, each row beginning with the region of this picture."""
+    """Yield one row of neighbours per letter, after the region of this picture."""
     known = {region.letter: region for region in regions_of(e)}
     scale = scale_of(like)
     letters = dict.fromkeys(near.letter for near in like.neighbours)
@@ -211,7 +211,6 @@ def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
 
 
 def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Picture:
-    """Its class is named where it is another; the table has the figures."""
     same = near.label == (like.target or e.prediction.label)
     return Picture(
         near.patch,
@@ -225,13 +224,13 @@ def _neighbour(near: Likeness, like: Like, e: Explanation, scale: float) -> Pict
 
 
 def scale_of(like: Like) -> float:
-    """Return the largest share lost on the card."""
+    """Return the largest relative loss of similarity on the card."""
     found = [b for near in like.neighbours if (b := near.because)]
     return max([LEAST_SCALE, *(v for b in found for v in b.lost.values())])
 
 
 def bars_of(near: Likeness, scale: float) -> Bars | None:
-    """Return the reasons for a similarity as bars, in one order everywhere; ``None`` if they were not measured."""
+    """Return the reasons for a similarity as bars; ``None`` if they were not measured."""
     if (because := near.because) is None:
         return None
     bars = []
@@ -258,7 +257,7 @@ def _words(words: Words, e: Explanation) -> Shown:
         idle = [word.score <= word.score_other for word in group]
         columns = (says, Def("score", "fit"), Def("separates", "separates"))
         tables.append(Table(columns, rows, "sentences", idle=idle))
-    first: list[Block] = [Note("Nobody has written descriptions of these classes yet.", "said")]
+    first: list[Block] = [Note("These classes have no descriptions.", "said")]
     if tables:
         t = tables[0]
         first = [replace(t, columns=t.columns[:2], rows=[row[:2] for row in t.rows[:N_WORDS]], idle=t.idle[:N_WORDS])]
@@ -288,8 +287,8 @@ def _seen(seen: Perceived, e: Explanation) -> Shown:
     lead = Line(
         "It redrew the picture from memory in ",
         Def("loop", "loops"),
-        f", {seen.picture.shape[1]} pixels wide, and classified the last drawing, not the picture. The heat shows "
-        "places on that drawing, laid over the picture.",
+        f", {seen.picture.shape[1]} pixels wide, and classified the last drawing instead of the picture. The heat "
+        "shows places of this drawing.",
     )
     pictures = []
     for number, (picture, loops) in enumerate(zip(seen.path, seen.loops, strict=True), 1):
@@ -315,8 +314,8 @@ def _part(outside: Outside, e: Explanation) -> Shown:
     lead = Line(
         "The bars show how probable ",
         Strong(part.label),
-        f" is in this {part.kind} when pixels are hidden. The heat covers only the cells behind this score, so it "
-        "cannot show what comes from outside them.",
+        f" is in this {part.kind} when pixels are hidden. The heat covers only the {part.kind}, so it cannot show "
+        "evidence from outside it.",
     )
     rows = (
         ("as it is", outside.probability),
@@ -338,8 +337,8 @@ def _part(outside: Outside, e: Explanation) -> Shown:
 
 def _typical(typical: Typical, e: Explanation) -> Shown:
     lead = Note(
-        "A generator made these: they are not photographs, and not of this picture. They show what "
-        f"{typical.climbed} takes for {typical.label}, as far as the generator can draw it. "
+        "These pictures are generated and do not depend on this picture. They show what "
+        f"{typical.climbed} classifies as {typical.label}, within what the generator can draw. "
         f"{typical.climbed} gives them a probability of {' and '.join(percent(one.value) for one in typical.pictures)}."
     )
     pictures = []

@@ -1,4 +1,4 @@
-"""Pages of many pictures: the index of cards, boxes and masks over pictures, and the findings of a check."""
+"""Pages of many pictures: the index of cards, detected boxes and masks, and the findings of a check."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ THUMBNAIL_SIDE = 256
 QUESTIONS = ("Where it looked", "What it looks like", "In words")
 SHORT = ("where", "like", "words")
 DOUBT: tuple[Level, ...] = ("do not rely", "partly", "not measured", "believable")
-"""Verdicts from most to least doubtful; missing evidence counts as not measured."""
+"""Levels from most to least doubtful."""
 MOST_SHOWN = 200
-"""Most pictures on one page."""
+"""Largest number of pictures on a page."""
 MOST_BOXES = 300
-"""Most boxes drawn on one picture."""
+"""Largest number of boxes drawn on a picture."""
 LAYER_SIDE, OPACITY = 900, 150
-"""The longer side of a mask's layer, in pixels, and its opacity, of 255."""
+"""Longer side of a mask layer in pixels, and its opacity, 0 to 255."""
 FINDINGS_SHOWN = 200
-"""Most findings of a kind on the page; the JSON and the table contain all."""
+"""Largest number of findings per kind on the page."""
 FINDING_SIDE = 128
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """The part of an explanation that the index needs, so that a large batch does not stay in memory."""
+    """The fields of an explanation that the index page shows."""
 
     href: str
     image: str
@@ -50,20 +50,20 @@ class IndexEntry:
     aside: str = ""
     verdict: Certainty = "not measured"
     sign: tuple[Level, str] = ("not measured", LEVELS["not measured"])
-    """The decision's level, with its short text."""
+    """Level of the decision, with a short text."""
     probability: float | None = None
     is_measured: bool = False
     trouble: float | None = None
 
     @property
     def doubt(self) -> tuple[float, int, float]:
-        """Return a sort key, most doubtful first: by the decision if measured, otherwise by the worst evidence."""
+        """Sort key of the index, most doubtful first."""
         worst = min(DOUBT.index(level) for level in self.levels)
         return -(1.0 if self.trouble is None else self.trouble), worst, self.score
 
 
 def index_entry(explanation: Explanation, href: str) -> IndexEntry:
-    """Return an explanation's entry on the index; ``href`` leads to its card."""
+    """Return the index entry of an explanation; ``href`` is the address of its card."""
     e = explanation
     picture = Image.fromarray(e.view if isinstance(e.where, Missing) else blend(e.view, e.where.heat, 0.7))
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
@@ -93,7 +93,7 @@ def render_index(
     title: str = "Explanations",
     nouns: tuple[str, str] = ("picture", "pictures"),
 ) -> str:
-    """Return the index page of a batch. The page works without its script, which only sorts and filters."""
+    """Return the index page of a batch."""
     of_parts = any(len(entry.levels) > len(QUESTIONS) for entry in entries)
     ordered = sorted(entries, key=lambda entry: (*entry.doubt, entry.image))
     by_name = sorted(ordered, key=lambda entry: entry.image.casefold())
@@ -118,7 +118,7 @@ def render_index(
 
 
 def render_regions(results: Sequence[Any], n: int | None = None) -> str:
-    """Return the pictures as one self-contained page; ``n`` is their number in all."""
+    """Return a page of pictures with boxes or masks; ``n`` is the number of all pictures."""
     figures, n = [_figure(result) for result in results[:MOST_SHOWN]], n or len(results)
     first = results[0]
     about = {"about": first.about, "classes": first.classes, "masks": hasattr(first, "mask")}
@@ -151,14 +151,14 @@ def _boxes(result: Any) -> dict[str, Any]:
         boxes.append({"label": d.label, "score": d.score, "colour": named[d.label], "place": [100 * v for v in place]})
     counts = Counter(d.label for d in result.regions)
     rows = [{"label": label, "n": n, "colour": named[label]} for label, n in counts.most_common()]
-    # The surest is drawn last, over the others.
+    # The box with the highest score is drawn last.
     return {"boxes": boxes[::-1], "rows": rows, "unnamed": 0, "n_not_drawn": len(result.regions) - len(boxes)}
 
 
 def check_context(
     check: dict[str, Any], kinds: Mapping[str, tuple[str, str]], read: Callable[[str], np.ndarray | None]
 ) -> dict[str, Any]:
-    """Return the template's variables for the page of a check."""
+    """Return the template variables of the page of a check."""
 
     @cache
     def uri(name: str) -> str | None:

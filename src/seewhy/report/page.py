@@ -1,4 +1,4 @@
-"""The common part of all pages: one template environment, one style sheet, and pictures inside the file."""
+"""Templates, style sheet, glossary and inline pictures of all pages."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ LEVELS: dict[Level, str] = {
     "do not rely": "Do not rely on it",
     "not measured": "Not measured",
 }
-"""The words for each level."""
+"""Text of each level."""
 
 NARROW_SPACE = "\u202f"
 OVERLAY_SIDE = 256
 SMALL = 64
-"""Pictures up to this size are shown pixel by pixel."""
+"""Pictures up to this size are shown without interpolation."""
 
 
 class Term(NamedTuple):
-    """One definition; its anchor is ``#def-<key>``."""
+    """A glossary entry; its anchor is ``#def-<key>``."""
 
     key: str
     name: str
@@ -51,28 +51,28 @@ class Term(NamedTuple):
 
 @cache
 def terms() -> tuple[Term, ...]:
-    """Return the glossary: the meaning of each number on a card or report."""
+    """Return the glossary."""
     text = files(__package__).joinpath("templates/glossary.toml").read_text("utf-8")
     rows = tomllib.loads(text).items()
     return tuple(Term(key, t["name"], t["text"], tuple(t.get("phrases", ()))) for key, t in rows)
 
 
 def terms_of(keys: Iterable[str]) -> tuple[Term, ...]:
-    """Return the terms with these keys, in the glossary's order."""
+    """Return the glossary entries with these keys, in the glossary's order."""
     wanted = set(keys)
     return tuple(term for term in terms() if term.key in wanted)
 
 
 @cache
 def _mentions() -> tuple[dict[str, str], re.Pattern[str]]:
-    """Phrase → key of its term, and a pattern that finds phrases and commands in a text."""
+    """Return phrase → glossary key, and a pattern that matches phrases and commands."""
     keys = {phrase: term.key for term in terms() for phrase in term.phrases}
     longest_first = sorted(keys, key=len, reverse=True)
     return keys, re.compile(rf"(\b(?:{'|'.join(map(re.escape, longest_first))})\b|\bseewhy [a-z][^.,;:]*)")
 
 
 def linked(text: str) -> Line:
-    """Return a sentence with the first mention of each term linked to its definition, and commands set as code."""
+    """Link the first mention of each glossary term in a text, and format commands as code."""
     keys, found = _mentions()
     parts: list[Any] = []
     new = dict(keys)
@@ -88,12 +88,12 @@ def linked(text: str) -> Line:
 
 
 def percent(value: float, space: str = NARROW_SPACE) -> str:
-    """Format a share like :func:`seewhy.printable.percent`, with a narrow space before the sign."""
+    """Format a share in per cent, with a narrow space before the sign."""
     return plainly(value, space)
 
 
 def figure(value: float | None) -> str:
-    """Format a number with two decimals and a real minus sign; a dash for ``None``."""
+    """Format a number with two decimals; a dash for ``None``."""
     if value is None or value != value:
         return "–"
     text = f"{value:.2f}"
@@ -101,7 +101,7 @@ def figure(value: float | None) -> str:
 
 
 def file_name(path: str) -> str:
-    """Return a file's name without its folders."""
+    """Return a file name without its folders."""
     return re.split(r"[/\\]", path)[-1] or path
 
 
@@ -135,7 +135,7 @@ def _encoded(pixels: np.ndarray, **options: Any) -> bytes:
 
 @cache
 def environment() -> Environment:
-    """Return the templates of the cards with their filters and style sheet, for pages that extend them."""
+    """Return the template environment with its filters."""
     environment = Environment(
         loader=PackageLoader("seewhy.report", "templates"),
         autoescape=True,
@@ -169,7 +169,7 @@ class _Column(NamedTuple):
 
 
 def _columns(table: Table) -> list[_Column]:
-    """How to draw each column of a table: numbers to the right, bars over the full width."""
+    """Return how to draw each column of a table."""
     columns = []
     for number in range(len(table.columns)):
         is_wide = any(isinstance(row[number], Cell) and row[number].bar for row in table.rows)
@@ -178,7 +178,7 @@ def _columns(table: Table) -> list[_Column]:
 
 
 def place(box: FractionBox) -> str:
-    """Return a box's position as CSS."""
+    """Return the position of a box as CSS."""
     left, top, right, bottom = box
     return f"left:{left:.2%};top:{top:.2%};width:{right - left:.2%};height:{bottom - top:.2%}"
 
@@ -202,12 +202,12 @@ def _overlay_uri(block: Heat) -> str | None:
 
 
 def document_context(document: Document) -> dict[str, Any]:
-    """Return the template's variables for a document."""
+    """Return the template variables of a document."""
     return {"document": document, "terms": terms_of(terms_in(document))}
 
 
 def render_document(document: Document, script: str | None = None) -> str:
-    """Return a document as one self-contained page, with the definitions to which it links."""
+    """Return a document as one self-contained page."""
     return render("page.html", script, **document_context(document))
 
 

@@ -1,4 +1,4 @@
-"""Results with a page: the same data as JSON, as an HTML file and in a notebook."""
+"""Results with a page, shown as JSON, HTML or in a notebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .blocks import Document
 
 ENDINGS = (".html", ".json")
 NOTEBOOK_HEIGHT = 820
-"""Height of the frame in a notebook without scripts; with scripts, the frame is as high as the page."""
+"""Height of the frame in pixels, in a notebook without scripts."""
 
 _TELL = (
     "{const tell=()=>parent.postMessage({seewhyHeight:"
@@ -29,7 +29,7 @@ _TELL = (
     "if(e.data&&'seewhyDark'in e.data){for(const m of dark)m.mediaText=e.data.seewhyDark?'all':'not all';"
     "document.documentElement.style.colorScheme=e.data.seewhyDark?'dark':'light'}tell()})}"
 )
-"""In the frame: says how high the page is, and takes the theme of the notebook rather than that of the system."""
+"""Script inside the frame: reports the height of the page, and applies the theme of the notebook."""
 _HEAR = (
     "const f=this,say=()=>{let n=f,c;while(n&&!c){c=getComputedStyle(n).backgroundColor.match(/[.\\d]+/g);"
     "c=c&&c[3]!=='0'?c:0;n=n.parentElement}f.contentWindow&&f.contentWindow.postMessage("
@@ -41,13 +41,13 @@ _HEAR = (
 
 @dataclass(frozen=True)
 class Page(ABC):
-    """The result of a long measurement; ``data`` is its JSON."""
+    """A result with a page; ``data`` is its JSON object."""
 
     data: dict[str, Any]
 
     @abstractmethod
     def document(self) -> Document:
-        """Return the content of its page and of its terminal output."""
+        """Return the content of the page."""
 
     def to_html(self) -> str:
         from .page import render_document
@@ -59,7 +59,7 @@ class Page(ABC):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write ``.html`` or ``.json``, depending on the ending."""
+        """Write the result as ``.html`` or ``.json``, by the file ending."""
         path = check_ending(path, force=force)
         data = self.to_html() if path.suffix == ".html" else json.dumps(self.data, indent=1, ensure_ascii=False)
         return write(path, data, force=force)
@@ -74,7 +74,7 @@ class Page(ABC):
 
 
 def framed(page: str, title: str) -> str:
-    """Return a page in a sandboxed frame for a notebook, so that styles and scripts stay separate."""
+    """Return a page in a sandboxed frame for notebooks."""
     digest = base64.b64encode(hashlib.sha256(_TELL.encode()).digest()).decode("ascii")
     allowed = page.replace("script-src 'none'", "script-src", 1) if "script-src 'none'" in page else page
     allowed = allowed.replace("script-src", f"script-src 'sha256-{digest}'", 1)
@@ -87,8 +87,8 @@ def framed(page: str, title: str) -> str:
 
 
 def check_ending(path: str | Path, *, force: bool = False) -> Path:
-    """Return the path, if a page can be written there; checked before the work begins."""
+    """Check that a report can be saved at this path, and return the path."""
     path = Path(path)
     if path.suffix not in ENDINGS:
-        raise DataError(f"{path} ends in {path.suffix!r}. Expected .html or .json for a report. Change the ending.")
+        raise DataError(f"A report file must end in .html or .json, got {path}.")
     return check_file(path, force=force)

@@ -1,6 +1,6 @@
-"""Every colour of cards, pages and still pictures, once, and how a signed, coarse map is laid over a photograph.
+"""Colours of pages and still pictures, and the heat-map overlay.
 
-The heat runs on a straight line of perceived lightness (OKLab): equal steps look equal, also to colour-blind eyes.
+The lightness of the heat colours is linear in OKLab, so equal steps look equal.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ OVER_PHOTO: Mapping[str, str] = {
     "behind": "#000",
     "chosen": DARK["ember"],
 }
-"""Colours on photographs, neither light nor dark: frames, the letters in them, outlines, and the selection."""
+"""Colours of marks on photographs."""
 
 MAP: Mapping[str, str] = {
     "colours": "#2f7ebc #e8770f #35a04a #d13438 #8f63c0 #8c5a48 #e06bb5 #a3a617 #17a9bd #5058c8 "
@@ -91,10 +91,10 @@ MAP: Mapping[str, str] = {
     "ramp": "#7a3fa8 #3f6fc0 #1f9e9e #63b84a #e8c31c",
     "grey": "#8a8a8a",
 }
-"""Colours of the map's points: of classes, of a number from low to high, and of what has neither."""
+"""Colours of the points of a map: by class, by number from low to high, and without either."""
 
 STOPS = (0, 26, 50, 76, 100)
-"""Stops of the page's gradient, in per cent of the heat's scale."""
+"""Stops of the CSS gradient, in per cent of the heat scale."""
 
 
 def rgb(colour: str) -> Colour:
@@ -105,13 +105,13 @@ def rgb(colour: str) -> Colour:
 
 
 def heat_gradient() -> str:
-    """Return the heat's colours from weak to strong, as a CSS gradient."""
+    """Return the heat colours as a CSS gradient."""
     last = len(COLOURS) - 1
     return ", ".join(f"#{bytes(COLOURS[round(at / 100 * last)]).hex()} {at}%" for at in STOPS)
 
 
 def coloured(style: str) -> str:
-    """Return a style sheet in which colours replace placeholders such as ``/* light */``."""
+    """Replace placeholders such as ``/* light */`` in a style sheet by colours."""
     for name, colours in (("light", {**LIGHT, **OVER_PHOTO}), ("dark", DARK), ("print", LIGHT)):
         properties = " ".join(f"--{key}: {colour};" for key, colour in colours.items())
         style = style.replace(f"/* {name} */", properties)
@@ -119,7 +119,7 @@ def coloured(style: str) -> str:
 
 
 def class_colours(n: int) -> list[Colour]:
-    """Return colours for ``n`` classes, each unlike the ones before: hues by the golden angle, in varying lightness."""
+    """Return ``n`` distinct colours, with hues spaced by the golden angle."""
     found = []
     for i in range(n):
         light, strong = ((0.56, 0.55), (0.50, 0.27), (0.42, 0.62))[i % 3]
@@ -129,25 +129,25 @@ def class_colours(n: int) -> list[Colour]:
 
 
 def named_colours(names: Sequence[str]) -> dict[str, str]:
-    """Return each class with its colour in CSS."""
+    """Return a CSS colour for each class name."""
     return {name: f"#{bytes(colour).hex()}" for name, colour in zip(names, class_colours(len(names)), strict=True)}
 
 
 def positive_part(heat: np.ndarray) -> np.ndarray | None:
-    """Return the positive part of a map, scaled to 0…1, or ``None`` if there is none."""
+    """Return the positive part of a map, scaled to 0…1; ``None`` if it is empty."""
     positive = np.nan_to_num(np.asarray(heat, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0.0)
     peak = float(positive.max(initial=0.0))
     return positive / peak if peak > 0 else None
 
 
 def upsample(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Enlarge bilinearly, with pixel centres at ``(i + 0.5) / n``: the same as torch with ``align_corners=False``."""
+    """Upsample bilinearly, as torch does with ``align_corners=False``."""
     coarse = Image.fromarray(values.astype(np.float32))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def overlay(heat: np.ndarray, height: int, width: int) -> np.ndarray | None:
-    """Return the map as uint8 ``(height, width, 4)``; hotter pixels are more opaque."""
+    """Return the map as RGBA uint8 ``(height, width, 4)``; higher values are more opaque."""
     scaled = positive_part(heat)
     if scaled is None:
         return None
@@ -158,7 +158,7 @@ def overlay(heat: np.ndarray, height: int, width: int) -> np.ndarray | None:
 
 
 def blend(view: np.ndarray, heat: np.ndarray, strength: float = 0.75) -> np.ndarray:
-    """Lay the overlay on a picture: uint8 ``(h, w, 3)``; a map of zeros returns the picture itself."""
+    """Blend the heat-map overlay into a picture, uint8 ``(h, w, 3)``."""
     layer = overlay(heat, view.shape[0], view.shape[1])
     if layer is None:
         return view

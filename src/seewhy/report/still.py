@@ -1,4 +1,4 @@
-"""The card as a still picture, drawn with Pillow alone: no browser, no font to install."""
+"""The card as a still picture, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SIDE = 112
 
 
 def render_png(explanation: Explanation) -> bytes:
-    """Return the card as PNG bytes, 1400 pixels wide and as high as needed."""
+    """Return the card as PNG bytes, 1400 pixels wide."""
     card, view = card_of(explanation), explanation.view
     c = Canvas(WIDTH, TALLEST + round(LEFT * view.shape[0] / view.shape[1]))
     y = max(draw_blocks(c, card.picture, MARGIN, 56, LEFT), _decision(c, card)) + 20
@@ -59,7 +59,7 @@ def render_png(explanation: Explanation) -> bytes:
 
 
 def draw_blocks(c: Canvas, blocks: Sequence[Block], x: float, y: float, width: float) -> float:
-    """Draw blocks one below the other, without parts that a page hides behind a click. Returns the y of their end."""
+    """Draw blocks one below the other, without folded content, and return the y of their end."""
     rows = 0
     for block in blocks:
         paint = PAINTERS.get(type(block))
@@ -70,7 +70,7 @@ def draw_blocks(c: Canvas, blocks: Sequence[Block], x: float, y: float, width: f
 
 
 def _decision(c: Canvas, card: Card) -> float:
-    """Beside the picture: the decision, how far to trust it, what to do next, and the scores."""
+    """Draw the decision to the right of the picture."""
     x, y = RIGHT_X, 72.0
     c.text(x, y, c.clipped(": ".join(filter(None, (card.name, card.part))), RIGHT, 21), 21, QUIET)
     if (sign := card.sign) is not None and sign.word != card.heading:
@@ -96,7 +96,7 @@ def _decision(c: Canvas, card: Card) -> float:
 
 
 def _said(c: Canvas, one: Evidence, x: float, y: float, width: float) -> float:
-    """Draw the title and verdict of one kind of evidence. Returns the y where they end."""
+    """Draw title and verdict of a kind of evidence, and return the y of their end."""
     c.text(x, y, c.clipped(one.title, width, 30, True), 30, INK, True)
     c.glyph(x, y + 22, one.verdict.level, 26)
     level, indent = f"{one.verdict.word}.", 38.0
@@ -165,7 +165,7 @@ def _pictures(c: Canvas, block: Pictures, x: float, y: float, width: float) -> f
 
 
 def _photo(c: Canvas, p: Picture, x: float, y: float, side: int, how: Any = Image.Resampling.BICUBIC) -> None:
-    """A square with round corners; pictures of another class are pale, and a place is framed."""
+    """Draw a square picture with rounded corners; pictures of another class are pale."""
     if not isinstance(p.pixels, np.ndarray):
         return
     picture = Image.fromarray(p.pixels).convert("RGB")

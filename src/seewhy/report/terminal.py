@@ -1,4 +1,4 @@
-"""A document in a terminal: headings, sentences and tables, without pictures and charts."""
+"""A document in a terminal, without pictures and charts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Questions about a model and its explanations, answered on many pictures with intervals and controls."""
+"""Studies: questions about a model, answered on many pictures with intervals and controls."""

@@ -1,4 +1,4 @@
-"""The page of a training: what the encoder gained and forgot, and how it was trained."""
+"""The page of a training: gains, losses and settings."""
 
 from __future__ import annotations
 
@@ -25,25 +25,23 @@ from ..report.blocks import (
 
 HEADINGS = {"image_to_text": "picture to text R@5", "text_to_image": "text to picture R@5"}
 N_POINTS = 200
-"""Points per curve; a longer training is averaged to this number."""
+"""Largest number of points per curve."""
 
 
 def adaptation_page(data: dict[str, Any]) -> Document:
     run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
     said = (
-        "In per cent of the pictures whose value is known: how often the nearest of all values in the column is the "
-        "picture's own. By name: how often the nearest class name is the one that the encoder's own last layer "
-        "predicts."
+        "Accuracy in per cent: the nearest of all values in the column is the picture's value. By name: the nearest "
+        "class "
+        "name is the class that the encoder's last layer predicts."
     )
     if finds:
-        said = (
-            "In per cent. R@5: the right one is among the first five. By name: the nearest class name is the right one."
-        )
+        said = "In per cent. R@5: the correct text or picture is among the first five. By name: zero-shot accuracy."
         if run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False):
             said += (
-                " The encoder's own class names keep their place, so they cannot show what it forgets. The measure "
-                "“names read as new” reads each as the name of another class. SeeWhy chooses how much to keep by "
-                "that measure."
+                " The embeddings of the encoder's class names are fixed, so they cannot show what it forgets. The "
+                "measure "
+                "“names read as new” encodes each as a new name. SeeWhy chooses how much to keep by this measure."
             )
     title = "What it gained and forgot" if before else "How often texts and pictures find each other"
     blocks: list[Block] = [Section(title, [_measures(data["measures"]), Note(said)])]
@@ -63,8 +61,9 @@ def adaptation_page(data: dict[str, Any]) -> Document:
 
 def pretraining_page(data: dict[str, Any]) -> Document:
     said = (
-        "In per cent, on held-out pictures. By neighbours: the nearest training pictures vote. By a linear probe: a "
-        "logistic regression on the encoder's vectors of training pictures, with a strength chosen on a part of them."
+        "Accuracy in per cent, on held-out pictures. By neighbours: a vote of the nearest training pictures. By a "
+        "linear "
+        "probe: logistic regression on the encoder's features of the training pictures."
     )
     blocks: list[Block] = []
     if data["measures"]:
@@ -79,7 +78,10 @@ def pretraining_page(data: dict[str, Any]) -> Document:
     blocks.append(Section("The training", [Note(told), *_curves(data["run"]["history"])]))
     classes = f", {len(data['classes'])} classes" if data["classes"] else ""
     counted = f"{data['n_pictures']} pictures trained on, {data['n_held_out']} held out{classes}"
-    headline = f"Trained on {data['n_pictures']} pictures. Its accuracy was not measured, since they have no classes."
+    headline = (
+        f"Trained on {data['n_pictures']} pictures. Its accuracy was not measured, because the pictures have no "
+        "classes."
+    )
     if data["measures"]:
         headline = _headline(data["measures"])
     return _document("What the training taught", headline, data, blocks, counted)
@@ -89,8 +91,9 @@ def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequen
     before = data["before"]
     above = f"{data['encoder']['encoder']}{', beside ' + before['encoder'] if before else ''} · {counted}"
     real = (
-        "A difference is real when its 95 % bootstrap interval over pictures excludes 0. By chance, 1 in 20 "
-        "comparisons of equal encoders is called real."
+        "A difference is real if its 95 % bootstrap interval over pictures excludes 0. By chance, this holds for 1 in "
+        "20 "
+        "comparisons of equal encoders."
     )
     return Document(title, headline, [*blocks, *closing(data, "Notes")], above, (real if before else "",))
 
@@ -110,7 +113,7 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _headline(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What changed, in one sentence; no gain is claimed where the interval of the difference leaves 0 in.
+    """Return the main result in one sentence.
 
     >>> _headline([{"measure": "text to picture R@5", "after": 0.44, "before": 0.24, "difference": 0.2, "real": True}])
     'Texts find their picture among the first five in 44 of 100 cases; before, in 24.'
@@ -140,13 +143,13 @@ def _kept(run: Mapping[str, Any]) -> Iterator[Block]:
         numbers = (*(values[name] for name in right), one["named"])
         rows.append((Cell(f"{keep:g}", [why] if why else []), *map(points, numbers)))
     columns = ("kept", *(HEADINGS.get(name, name) for name in right), run["tried_named"])
-    which = "others than those of the table above" if run["tried_apart"] else "those of the table above"
+    which = "not those of the table above" if run["tried_apart"] else "those of the table above"
     yield Table(columns, rows, title="How much to keep")
     yield Note(f"On {p['n_chosen_on']} held-out pictures, {which}, in per cent.")
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> Iterator[Block]:
-    """Each term of the loss as a line."""
+    """Yield a chart for each term of the loss."""
     for name in history[0] if history else ():
         values = [step[name] for step in history]
         size = -(-len(values) // N_POINTS)

@@ -1,4 +1,4 @@
-"""The gains and losses of an encoder's training on held-out pictures, and the files beside its page."""
+"""Measures what an encoder gains and forgets by adaptation, on held-out pictures."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from .study import Findings, Row, beside
 
 N_EXAMPLES = 12
 K = 20
-"""Number of neighbours that vote."""
+"""Number of neighbours."""
 TEMPERATURE = 0.07
 """Temperature of the votes (Wu et al. 2018, arXiv 1805.01978)."""
 CS = (0.01, 0.1, 1.0, 10.0)
-"""Regularisation strengths of a probe; one is chosen on part of the training pictures."""
+"""Inverse regularisation strengths of the linear probe, from which one is chosen on validation pictures."""
 MOST = 5000
-"""Most training pictures used for neighbours and probes."""
+"""Largest number of training pictures for neighbours and linear probe."""
 Named = tuple[Tensor, Tensor]
-"""For each picture, whether its nearest name is that of its class, and the probability of that name."""
+"""For each picture, whether its zero-shot prediction is correct, and the probability of this prediction."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What one encoder gives: measure → each picture's hits and tries ``(p, 2)``."""
+    """Results of one encoder; ``hits`` has hits and tries per picture ``(p, 2)`` for each measure."""
 
     hits: dict[str, Float[Tensor, "p 2"]]
     found: Ranks
@@ -71,24 +71,23 @@ def measure_retrieval(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """Measure R@1, R@5 and R@10 both ways, accuracy by class names, and the same before training.
+    """Measure image-text retrieval (R@1, R@5, R@10) and zero-shot accuracy, before and after training.
 
-    Intervals come from resampling pictures (or whole groups); each resample is the same before and after. A
-    difference is real when its interval excludes 0.
+    Intervals are bootstrap intervals over pictures, or over groups. A difference is real if its interval excludes 0.
 
     Args:
-        encoder: encoder with a text half.
-        pairs: pictures with texts; if they have labels, they are also predicted by name.
-        before: encoder to compare with; default: the encoder that it was adapted from, if any.
-        also: labelled pictures of other classes, by a name for each set: does the encoder still recognise them by name?
-        trained_on: digests of the training pictures, to find pictures that the encoder has seen.
-        store: where encoded pictures are kept.
+        encoder: image-text encoder.
+        pairs: pictures with texts; with labels, zero-shot accuracy is measured too.
+        before: encoder to compare with; default: the encoder before adaptation, if any.
+        also: labelled pictures of other classes, by a name for each data set, on which zero-shot accuracy is measured.
+        trained_on: digests of the training pictures, to warn about test pictures that are among them.
+        store: cache of encoded pictures.
         seed: seed of the resampling.
-        progress: callback for progress and failures.
+        progress: progress reporter.
 
     Raises:
         DataError: no picture can be read.
-        ModelError: the encoder has no text half.
+        ModelError: the encoder does not read text.
     """
     progress = progress or Progress()
     before = encoder.base if before is None else before
@@ -99,7 +98,7 @@ def measure_retrieval(
     known = [item.image for item, d in zip(seen.items, seen.digests, strict=True) if d[:DIGITS] in set(trained_on)]
     if known:
         progress.note(
-            f"The encoder was trained on {len(known)} of these pictures, so its figures are too good: {known[0]}, …"
+            f"The encoder was trained on {len(known)} of these pictures, so its results are too good: {known[0]}, …"
         )
     rows = [measure_row(name, [t.hits[name] for t in told], groups, seed) for name in told[-1].hits]
     if told[-1].named is not None:
@@ -123,7 +122,7 @@ def _measure(
 ) -> _Measured:
     seen = encode_pairs(encoder, items, store, progress)
     if len(seen) < 2:
-        raise DataError(f"Only one picture can be read, {seen.items[0].image}. Expected two or more. Give more pairs.")
+        raise DataError(f"At least two readable pictures are needed, got one: {seen.items[0].image}.")
     image, text = joint_vectors(encoder, seen)
     found = ranks(image, text, seen.owner)
     count = torch.bincount(seen.owner, minlength=len(seen)).float()
@@ -141,7 +140,7 @@ def _measure(
 
 
 def _by_name(encoder: Encoder, seen: PooledPairs) -> Named:
-    """In every template."""
+    """Predict classes by prompts from all templates."""
     classes = sorted({item.label for item in seen.items})
     image, _ = joint_vectors(encoder, seen)
     said = [[filled(t, c.replace("_", " ")) for t in encoder.text.templates] for c in classes]
@@ -152,7 +151,7 @@ def _by_name(encoder: Encoder, seen: PooledPairs) -> Named:
 
 
 def _pair_examples(told: Sequence[_Measured], seed: int) -> list[Row]:
-    """Texts, drawn at random, each with the three pictures nearest to it, before and after."""
+    """Return random texts, each with its three nearest pictures before and after training."""
     last, found = told[-1], []
     drawn = torch.randperm(len(last.seen.pairs), generator=torch.Generator().manual_seed(seed))[:N_EXAMPLES].tolist()
     for pair in drawn:
@@ -165,7 +164,7 @@ def _pair_examples(told: Sequence[_Measured], seed: int) -> list[Row]:
 
 
 def _nearest(items: Sequence[Sample], scores: Tensor, place: int) -> Row:
-    """The three nearest pictures, and the place of the first that is right."""
+    """Return the three nearest pictures, and the rank of the first correct one."""
     near = scores.topk(min(3, len(scores))).indices.tolist()
     return {"place": place, "nearest": [items[i].image for i in near]}
 
@@ -178,7 +177,7 @@ def run_report(
     notes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Findings:
-    """Return the page of a run of :func:`seewhy.adapt` or :func:`seewhy.pretrain`; ``save("run.html")`` writes it."""
+    """Return the report of a run of :func:`seewhy.adapt` or :func:`seewhy.pretrain`."""
     guarded = isinstance(done.adaptation.trained, PairedHeads) and done.adaptation.trained.heard is not None
     if isinstance(done, Pretrained):
         report = measure_pretraining(done, done.adaptation.encoder(name), store=store, progress=progress)
@@ -221,7 +220,7 @@ def _taught(done: Taught, encoder: Encoder) -> Findings:
 
 
 def _examples(measure: str, judged: Judged, n: int) -> list[Row]:
-    """Values, drawn at random, each with the three pictures nearest to it, before and after; a tie counts against."""
+    """Return random values, each with its three nearest pictures before and after training."""
     drawn = torch.randperm(len(judged.own), generator=torch.Generator().manual_seed(0)).tolist()
     found: dict[int, Row] = {}
     for row in drawn:
@@ -239,7 +238,7 @@ def _examples(measure: str, judged: Judged, n: int) -> list[Row]:
 
 
 def files_of(done: Finished[Any, Any], report: Findings) -> dict[str, str]:
-    """Return the page, its JSON, and the log of all steps as CSV."""
+    """Return the page, its JSON, and the training log as CSV."""
     document, text = json.dumps(report.data, indent=1, ensure_ascii=False), io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["step", *done.done.history[0]])
@@ -248,7 +247,7 @@ def files_of(done: Finished[Any, Any], report: Findings) -> dict[str, str]:
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:
-    """Return one line on what was trained."""
+    """Return a one-line title of a training."""
     learns = dict.fromkeys((provenance["objective"], provenance["train"]))
     return f"{', '.join(learns)}, {provenance['n_steps']} steps, keep {provenance['keep']:g}"
 
@@ -256,8 +255,7 @@ def title_of(provenance: Mapping[str, Any]) -> str:
 def measure_pretraining(
     done: Pretrained, encoder: Encoder, *, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Findings:
-    """Measure the accuracy of neighbours and of a linear probe on held-out pictures, before and after training. The
-    result is empty without classes."""
+    """Measure k-nearest-neighbour and linear-probe accuracy before and after training; empty without classes."""
     progress = progress or Progress()
     rows: list[Row] = []
     own = done.train.only(range(0, len(done.train), -(-len(done.train) // MOST)))
@@ -277,7 +275,7 @@ def measure_pretraining(
 
 
 def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -> dict[str, Float[Tensor, "n 2"]]:
-    """Measure → whether each held-out picture is told right, and 1."""
+    """Return hits and tries ``(n, 2)`` per held-out picture for each measure."""
     y, true = (torch.tensor([classes.index(item.label) for item in seen.items]) for seen in (own, held))
     inner = torch.tensor(split([item.label for item in own.items], own.digests, 0.2, seed))
     by_votes = neighbours(own.pooled, y, held.pooled, len(classes))
@@ -290,14 +288,14 @@ def _right(own: PooledSet, held: PooledSet, classes: Sequence[str], seed: int) -
 def neighbours(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, k: int = K
 ) -> Int[Tensor, " m"]:
-    """Return the class with the largest total weight among the nearest pictures, by cosine."""
+    """Return the class predicted by a weighted k-nearest-neighbour vote with cosine similarity."""
     return Votes(labels, n_classes, k)(normalize(asked, dim=1) @ normalize(known, dim=1).T / TEMPERATURE).argmax(1)
 
 
 def probe(
     known: Float[Tensor, "n d"], labels: Int[Tensor, " n"], asked: Float[Tensor, "m d"], n_classes: int, inner: Tensor
 ) -> Int[Tensor, " m"]:
-    """Return the class predicted by logistic regression on standardised vectors."""
+    """Return the class predicted by logistic regression on standardised features."""
     mean, scale = known.mean(0), known.std(0, unbiased=False).clamp(min=1e-6)
     x, z = (known - mean) / scale, (asked - mean) / scale
     best = CS[1]

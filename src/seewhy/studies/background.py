@@ -1,4 +1,4 @@
-"""Does a model rely on the background? Objects on other backgrounds, and backgrounds without their objects."""
+"""Measures how much a model relies on the background, by exchanging the backgrounds of pictures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ N_EXAMPLES = 6
 
 @dataclass(frozen=True)
 class Example:
-    """One picture for the page: each version's name, pixels, prediction, and score of the picture's class."""
+    """A picture of the page: name, pixels, prediction and score of each version."""
 
     image: str
     label: str
@@ -57,19 +57,18 @@ class Example:
 
 @dataclass(frozen=True)
 class BackgroundStudy:
-    """Lays objects on the backgrounds of other pictures, as Xiao et al. (2020, arXiv:2006.09994) do.
+    """Pastes objects onto the backgrounds of other pictures (Xiao et al. 2020, arXiv:2006.09994).
 
-    Their gap is the accuracy on backgrounds of the same class minus the accuracy on any background. This study
-    instead compares the score between backgrounds of the same class and of *other* classes, with a test for each
-    class. Both kinds of background come from pictures whose own object was painted over, so cutting has the same
-    effect on both. Cost: 6 forward passes per picture, and 2 per round.
+    The paper compares the accuracy on backgrounds of the same class and of any class. This study compares the score on
+    backgrounds of the same class and of *other* classes, with a test per class. In both, the background's own object
+    was painted over. Cost: 6 forward passes per picture, and 2 per round.
 
     Args:
-        n_rounds: number of backgrounds of each kind per picture, from 1. More take longer and narrow the intervals.
-        n_per_class: number of pictures per class, drawn at random, from 2; default: all. Lower it to save time.
-        level: confidence level of the intervals, 0.5 to 1. A verdict needs p below 1 less this.
-        n_draws: number of resampled sets for the intervals of accuracy and score, from 1.
-        seed: seed for pictures, backgrounds, places and resampling.
+        n_rounds: number of backgrounds of each kind per picture, at least 1; more give narrower intervals.
+        n_per_class: number of random pictures per class, at least 2; default: all.
+        level: confidence level of the intervals, 0.5 to 1; a verdict needs p below 1 - level.
+        n_draws: number of bootstrap resamples, at least 1.
+        seed: seed of pictures, backgrounds, places and resampling.
     """
 
     n_rounds: Count = 3
@@ -92,7 +91,7 @@ class BackgroundStudy:
         boxes: BoxData | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Run the model on every version of every picture with a known object."""
+        """Run the model on all versions of each picture with a known object."""
         progress = progress or Progress()
         items, notes = samples.of(classifier.classes)
         for note in notes:
@@ -120,7 +119,6 @@ class BackgroundStudy:
         return Findings({"sentence": sentence(data), **data}, partial(background_page, examples=examples))
 
     def _drawn(self, items: Sequence[Sample]) -> list[Sample]:
-        """In random order, no more of a class than asked for."""
         order, counts, found = list(items), Counter[str](), []
         random.Random(self.seed).shuffle(order)
         for item in order:
@@ -150,7 +148,7 @@ class BackgroundStudy:
         return Answers(scenes.labels, score, right)
 
     def _examples(self, classifier: Classifier, scenes: Scenes, donors: Donors) -> tuple[Example, ...]:
-        """The first picture of each class in the order drawn, of a few classes; none is picked for what it shows."""
+        """Return the first drawn picture of each of a few classes."""
         first = [int((scenes.labels == k).nonzero()[0, 0]) for k in scenes.labels.unique().tolist()][:N_EXAMPLES]
         names, found = [*ALONE, "same class", "other class"], []
         for i in first:
@@ -163,7 +161,7 @@ class BackgroundStudy:
 
 @torch.no_grad()
 def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> tuple[list[float], list[int]]:
-    """Score of the class, and what is decided for, of each version."""
+    """Return the score of the class and the predicted class for each version."""
     encoder = classifier.encoder
     probabilities = classifier.head.probabilities(encoder.pooled(encoder.pixels(versions)))
     return [round(v, 6) for v in probabilities[:, label].tolist()], probabilities.argmax(1).tolist()
@@ -171,7 +169,7 @@ def _answer(classifier: Classifier, versions: Sequence[Pixels], label: int) -> t
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Pictures with known objects."""
+    """Pictures with object masks."""
 
     items: tuple[Sample, ...]
     pictures: tuple[Picture, ...]
@@ -183,7 +181,7 @@ class Scenes:
 
     @classmethod
     def of(cls, classifier: Classifier, items: Sequence[Sample], masks: MaskSource, progress: Progress) -> Scenes:
-        """Read views and masks; unreadable pictures become failures, pictures without a usable mask are left out."""
+        """Read pictures and masks; pictures without a usable mask are left out."""
         transform, found, left_out = classifier.encoder.transform, [], []
         for item in progress.track(items, "Finding the objects in pictures", len(items)):
             try:
@@ -205,13 +203,13 @@ class Scenes:
         return [filled(p.pixels, m) for p, m in zip(self.pictures, self.masks, strict=True)]
 
     def versions(self, i: int, lent: Sequence[int], seed: int) -> list[Pixels]:
-        """Return the versions made from one picture alone, then those on other pictures' backgrounds."""
+        """Return all versions of a picture, first those that need no other picture."""
         pixels, mask = self.pictures[i].pixels, self.masks[i]
         own = alone(pixels, mask, self.grounds[i], self.grey, seed + i)
         return own + [pasted(pixels, mask, self.grounds[j]) for j in lent if j >= 0]
 
     def key(self, model: str, i: int, lent: Sequence[int], seed: int) -> str:
-        """Return a digest of everything that the answers to one picture's versions depend on."""
+        """Return a digest of everything that the results of a picture depend on."""
         told = hashlib.sha256(f"{model}|{seed + i}".encode())
         for j in (i, *(j for j in lent if j >= 0)):
             told.update(f"|{self.pictures[j].digest} {j == i}".encode())
@@ -219,30 +217,31 @@ class Scenes:
         return told.hexdigest()[:24]
 
     def usable(self, progress: Progress) -> Scenes:
-        """Drop classes with only one picture."""
+        """Leave out classes with one picture."""
         counts = Counter(item.label for item in self.items)
         keep = [i for i, item in enumerate(self.items) if counts[item.label] > 1]
         single = tuple(sorted(label for label, n in counts.items() if n == 1))
         first = f"{self.left_out[0].image} {self.left_out[0].error}" if self.left_out else ""
         if first:
-            progress.note(f"{len(self.left_out)} picture(s) have no usable mask and are left out, such as: {first}")
+            progress.note(
+                f"{len(self.left_out)} picture(s) were left out because they have no usable mask. The first: {first}"
+            )
         if single:
             progress.note(
-                f"{len(single)} class(es) are left out, as only one picture has a usable mask and no other can lend "
-                f"its background: {some(single)}"
+                f"{len(single)} class(es) were left out because they have one usable picture, and at least two are "
+                f"needed: {some(single)}"
             )
         if len(counts) - len(single) < 2:
             why = f"Add masks. {self.left_out[0].image} {self.left_out[0].error}." if first else ""
             raise DataError(
-                f"{len(self.items)} of {len(self.items) + len(self.left_out)} pictures have a usable mask, and fewer "
-                "than two classes have two of them. Expected at least two classes with two such pictures each. "
-                f"{why or 'Give more pictures.'}"
+                f"At least two classes need two pictures with usable masks, and {len(self.items)} of "
+                f"{len(self.items) + len(self.left_out)} pictures have one. {why or 'Give more pictures.'}"
             )
         items, pictures, masks = (tuple(of[i] for i in keep) for of in (self.items, self.pictures, self.masks))
         return Scenes(items, pictures, masks, self.labels[keep], self.grey, self.left_out, single)  # type: ignore[arg-type]
 
     def covered(self, boxes: BoxData) -> dict[str, Any] | None:
-        """Return the share of the boxes that masks cover, and of the masks inside them; ``None`` without boxes."""
+        """Return the share of the boxes covered by masks, and the share of the masks inside boxes."""
         source, parts = BoxMasks(boxes), []
         for item, picture, mask in zip(self.items, self.pictures, self.masks, strict=True):
             try:
@@ -267,10 +266,13 @@ def sentence(data: dict[str, Any]) -> str:
     classes = "; ".join(f"{v} ({some(names, 3)})" for v, names in named.items() if names)
     doubt = ""
     if not masks["by_hand"] and not masks["check"]["hit"]:
-        doubt = "The masks may miss the object: painting over them costs no more than painting over as much elsewhere. "
+        doubt = (
+            "The masks may miss the object: painting over them lowers the score no more than painting over other "
+            "places. "
+        )
     return (
-        f"On {data['n']} pictures, {lead[data['verdict']]}. It is right on {points(same['accuracy']['value'])} % of "
-        f"objects on other backgrounds of their class, and on {points(other['accuracy']['value'])} % on backgrounds of "
+        f"On {data['n']} pictures, {lead[data['verdict']]}. Its accuracy is {points(same['accuracy']['value'])} % on "
+        f"other backgrounds of the same class, and {points(other['accuracy']['value'])} % on backgrounds of "
         f"other classes. The score of the true class differs by {row['difference']['value']:+.3f} ({low:+.3f} to "
         f"{high:+.3f}). By class: {classes}. {doubt}Masks: {masks['source']}."
     )

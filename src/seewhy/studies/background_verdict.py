@@ -1,4 +1,4 @@
-"""Versions of a picture with other backgrounds, a model's answers to them, and the rule for the verdict."""
+"""Versions of a picture with other backgrounds, the model's results on them, and the verdict."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from .pages import between, parted
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 MOST_SHIFTS = 64
-"""Places tried for a piece of background as large as the object."""
+"""Number of shifts tried to find a place as large as the object."""
 BLUR = 20
-"""The background is blurred by one part in this many of the picture's side."""
+"""Side of the picture divided by σ of the blur."""
 ALONE = ("original", "blurred", "background alone", "object alone", "object filled", "elsewhere filled")
-"""Versions that need no other picture, in order; the last two fill equally many pixels, of the same shape."""
+"""Versions that need no other picture."""
 
 
 def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
-    """Fill the hole smoothly: means over larger and larger squares, down to the finest with a known pixel."""
+    """Fill a hole smoothly from its surroundings, by a pyramid of local means."""
     known = (~hole).float()[None, None]
     values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * known
     smooth = _spread(values, known)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
@@ -50,7 +50,7 @@ def filled(pixels: Pixels, hole: Bool[Tensor, "h w"]) -> Pixels:
 
 
 def _spread(sums: Float[Tensor, "1 c h w"], known: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 c h w"]:
-    """What is known where it is, elsewhere what the next coarser picture has."""
+    """Return the local means where pixels are known, else those of the next coarser level."""
     means = sums / known.clamp(min=1e-6)
     h, w = known.shape[2:]
     if bool((known > 0).all()) or min(h, w) < 2:
@@ -75,7 +75,7 @@ def alone(
 
 
 def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """Move as much of the object as fits elsewhere, and return where; both places have equal size and no overlap."""
+    """Return two non-overlapping parts of equal shape: one on the object, and one elsewhere."""
     h, w = mask.shape
     drawn = torch.randperm(h * w - 1, generator=torch.Generator().manual_seed(seed))[: MOST_SHIFTS * 4] + 1
     best, least, shift = mask, int(mask.sum()) + 1, (0, 0)
@@ -92,7 +92,7 @@ def moved(mask: Bool[Tensor, "h w"], seed: int) -> tuple[Bool[Tensor, "h w"], Bo
 
 @dataclass(frozen=True)
 class Donors:
-    """The pictures whose backgrounds each picture gets, one column per round; −1 if its class has no more."""
+    """Indices of the pictures that provide the backgrounds, one column per round; −1 if the class has no more."""
 
     same: Int[Tensor, "n r"]
     other: Int[Tensor, "n r"]
@@ -112,15 +112,15 @@ class Donors:
 
 
 LEAST = 0.05
-"""Least difference of the score, between backgrounds of the same class and of others, that counts as a dependence."""
+"""Smallest difference of the score between backgrounds of the same class and of others that counts as reliance."""
 SHOWN = ("original", "same class", "other classes", *ALONE[1:4])
-"""Versions in tables: the original, two kinds of exchanged backgrounds, and three without another picture."""
+"""Versions shown in tables."""
 ALL = "all pictures"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's scores and predictions for every version of every picture."""
+    """Scores and correct predictions of a model for every version of every picture."""
 
     labels: Int[Tensor, " n"]
     score: Float[Tensor, "n v"]
@@ -128,7 +128,7 @@ class Answers:
 
     @property
     def apart(self) -> Float[Tensor, "n r"]:
-        """Score on a background of the same class minus the score on one of another class, round by round."""
+        """Score on backgrounds of the same class minus score on backgrounds of other classes, per round."""
         same, other = self.score[:, len(ALONE) :].chunk(2, 1)
         return same - other
 
@@ -139,20 +139,20 @@ class Answers:
 
 
 def rule(level: float) -> str:
-    """Return the rule for the verdicts, as it is written before any figure."""
+    """Return the rule of the verdict, in words."""
     return (
-        "SeeWhy lays each object on backgrounds of its own class and of other classes, cut and filled in the same way. "
-        f"Yes: the score is at least {LEAST:.2f} higher on backgrounds of its own class, and the one-sided p value of "
-        f"a difference above 0 is below {1 - level:.2g}. No: the p value of a difference of {LEAST:.2f} is below "
+        "SeeWhy pastes each object onto backgrounds of its own class and of other classes. Yes: the score is at least "
+        f"{LEAST:.2f} higher on backgrounds of its own class, and the one-sided p value for a difference above 0 is "
+        f"below {1 - level:.2g}. No: the one-sided p value for a difference below {LEAST:.2f} is below "
         f"{1 - level:.2g}. Undecided: neither, or fewer than {N_FEWEST} pictures. All p values are corrected over the "
-        "classes and all pictures together (Holm). If a machine drew the masks, yes also needs this: painting over the "
-        "object costs more than painting over as much elsewhere. Otherwise masks that miss the object would look like "
-        "a model that relies on the background."
+        "classes and all pictures together (Holm). If people did not draw the masks, yes has a further condition: "
+        "painting over the object must lower the score more than painting over an equal area elsewhere. Otherwise "
+        "masks that miss the object would look like reliance on the background."
     )
 
 
 def error_of(apart: Float[Tensor, "n r"]) -> Error:
-    """Return the standard error of the mean of one round, because other rounds reuse the same backgrounds."""
+    """Return the standard error of the mean of one round; rounds are not independent."""
     n, rounds = len(apart), [column[column.isfinite()].double() for column in apart.unbind(1)]
     spread = [float(one.var()) for one in rounds if len(one) > 1]
     return Error((sum(spread) / max(1, len(spread)) / n) ** 0.5, max(1, n - 1))
@@ -161,7 +161,11 @@ def error_of(apart: Float[Tensor, "n r"]) -> Error:
 def judged(
     parts: Mapping[str, Bool[Tensor, " n"]], answers: Answers, masks_hit: bool, level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Return a row with a verdict per part of the pictures, such as a class; ``masks_hit``: masks mark the objects."""
+    """Return a row with a verdict for each part of the pictures, such as a class.
+
+    Args:
+        masks_hit: whether the masks cover the objects.
+    """
     rows, p_values = [], []
     for name, chosen in parts.items():
         apart = answers.apart[chosen]
@@ -187,7 +191,7 @@ def judged(
 def _versions(
     answers: Answers, chosen: Bool[Tensor, " n"], level: float, n_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Accuracy and score of each version, and what it has more than the original, on the same drawn pictures."""
+    """Return accuracy and score of each version, and their change from the original."""
     both = torch.cat([answers.shown(answers.right)[chosen], answers.shown(answers.score)[chosen]], 1)
     drawn = paired_means(both, n_draws=n_draws, level=level, seed=seed)
 
@@ -202,7 +206,7 @@ def _versions(
 
 
 def mask_check(answers: Answers, level: float) -> dict[str, Any]:
-    """Check, over all pictures, that filling the object lowers the score more than filling an equal area elsewhere."""
+    """Check that filling the object lowers the score more than filling an equal area elsewhere."""
     elsewhere, filled_in = (answers.score[:, ALONE.index(f"{what} filled")] for what in ("elsewhere", "object"))
     costs = (elsewhere - filled_in)[:, None]
     error, value = error_of(costs), float(costs.double().mean())
@@ -211,7 +215,7 @@ def mask_check(answers: Answers, level: float) -> dict[str, Any]:
 
 
 def overall(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the model's verdict: yes if any row says yes, no if the row of all pictures says no, else undecided."""
+    """Return ``yes`` if any row says yes, ``no`` if the row of all pictures says no, else ``undecided``."""
     verdicts = {row["label"]: str(row["verdict"]) for row in rows}
     return "yes" if "yes" in verdicts.values() else verdicts[ALL]
 
@@ -230,8 +234,9 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     ]  # fmt: skip
     head = ("class", "pictures", "relies on it", "score, same − other class", "p, above 0", f"p, below {LEAST:.2f}")
     lead = (
-        "The score of the true class on backgrounds of the same class, less the score on backgrounds of other classes. "
-        f"Each object is laid on {how['n_rounds']} of each. The p values are corrected over all rows."
+        "The score of the true class on backgrounds of the same class, minus the score on backgrounds of other "
+        "classes. "
+        f"Each object is pasted onto {how['n_rounds']} of each. The p values are corrected over all rows."
     )
     changed = (
         f"Small numbers are intervals over pictures at {how['level']:.0%}, and the change from the original pictures. "
@@ -258,10 +263,7 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
 
 
 def _examples(examples: Sequence[Any]) -> Iterator[Block]:
-    yield Note(
-        "One picture of each of a few classes, the first in random order; none was chosen for its result. Below each: "
-        "the predicted class, and the score of the true class."
-    )
+    yield Note("Random pictures of a few classes. Below each: the predicted class, and the score of the true class.")
     for one in examples:
         shown = [
             Picture(pixels, f"{one.label}, {name}", (name, f"{'✓' if said == one.label else '✗'} {said} {score:.2f}"))
@@ -285,21 +287,18 @@ def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
 
 def _masks(masks: Mapping[str, Any]) -> Iterator[Block]:
     boxes, check = masks["boxes"], masks["check"]
-    known = "" if masks["by_hand"] else " There are no boxes to check them with."
+    known = "" if masks["by_hand"] else " They were not checked with boxes."
     if boxes:
         known = (
             f" On {boxes['n']} pictures they cover {points(boxes['covered'])} % of the objects' boxes, and "
             f"{points(boxes['within'])} % of the masks lies inside these boxes."
         )
     yield Note(
-        f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture that the model sees.{known}"
+        f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture after preprocessing.{known}"
     )
-    found = "So the masks lie where the model finds the object."
+    found = "So the masks cover what the model uses."
     if not check["hit"]:
-        found = (
-            "So it is not shown that the masks lie where the model finds the object: they may miss it, or the model "
-            "may not need it."
-        )
+        found = "So the masks may miss the object, or the model may not use it."
     yield Note(
         f"Control: painting over the object changes the score by {check['value']:+.3f} "
         f"({between(check['interval'], '+.3f')}) more than painting over the same shape elsewhere. {found}"

@@ -1,4 +1,4 @@
-"""What does prompt learning gain on the classes it learns, and lose on others?"""
+"""Measures prompt learning on learnt classes and on new classes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .study import Findings, Row, beside, measured
 from .transfer import read, written
 
 BEFORE = "before"
-"""The original encoder, given the names only."""
+"""Name of the encoder before learning, with class names only."""
 LEARNT, NEW, ALL, HARMONIC = "learnt classes", "new classes", "all classes together", "harmonic mean"
 ALL_KEPT = {"keep": 1.0, "held_out": 0.0, "n_bank": 0}
 Right = Mapping[str, Bool[Tensor, " n"]]
@@ -41,7 +41,7 @@ Right = Mapping[str, Bool[Tensor, " n"]]
 
 @dataclass(frozen=True, eq=False)
 class ClassHalves:
-    """Test pictures of learnt and new classes, encoded once."""
+    """Encoded test pictures of learnt and new classes."""
 
     on: Encoder
     base: tuple[str, ...]
@@ -55,7 +55,7 @@ class ClassHalves:
         return self.seen.labels >= len(self.base)
 
     def right(self, scores: Mapping[tuple[str, ...], Float[Tensor, "n k"]]) -> Right:
-        """Return correct predictions: learnt classes among themselves, new ones among themselves, and all together."""
+        """Return correct predictions among the learnt classes, among the new classes, and among all classes."""
         labels, all_of_them = self.seen.labels, (*self.base, *self.new)
         learnt, new = scores[self.base].argmax(1) == labels, scores[self.new].argmax(1) == labels - len(self.base)
         return {LEARNT: learnt, NEW: new, ALL: scores[all_of_them].argmax(1) == labels}
@@ -63,23 +63,22 @@ class ClassHalves:
 
 @dataclass(frozen=True)
 class BaseToNewStudy:
-    """Learns the first half of the classes, names the rest, and measures both.
+    """Learns the first half of the classes from pictures, and measures accuracy on both halves.
 
-    This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). A method learns from a few pictures per class
-    of the first half. Learnt classes are then predicted among themselves, new ones among themselves, with the
-    harmonic mean of both. The study adds the accuracy among all classes together, which is harder and not part of
-    that protocol. The folder keeps everything that was learnt. :func:`.bootstrap.compared` judges the differences.
+    This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). Learnt classes are predicted among learnt
+    classes, and new classes among new ones. The harmonic mean combines both accuracies. SeeWhy adds the accuracy among
+    all classes. :func:`.bootstrap.compared` tests the differences.
 
     Args:
-        methods: registered methods that learn classes by name, with commas.
-        shots: numbers of training pictures per class, from 1; more take longer.
-        n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
-        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
-            object stay together.
-        level: confidence level of the intervals, 0.5 to 1; a difference is real if its corrected p value is
-            below 1 less this.
-        seed: seed for the split, and the first seed of the draws.
-        settings: settings for all methods, in place of their defaults.
+        methods: registered methods that learn prompts, separated by commas.
+        shots: numbers of training pictures per class, at least 1.
+        n_seeds: number of random draws of these pictures, at least 2; more give narrower intervals.
+        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same object
+            stay together.
+        level: confidence level of the intervals, 0.5 to 1; a difference is significant if its corrected p value is
+            below 1 - level.
+        seed: seed of the split, and first seed of the draws.
+        settings: settings of all methods, in place of their defaults.
     """
 
     methods: tuple[str, ...] = ("coop",)
@@ -93,13 +92,11 @@ class BaseToNewStudy:
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or BEFORE in self.methods:
             raise InputError(
-                f"The methods {', '.join(self.methods) or 'none'} were given. Expected one or more, each once. Use "
-                "coop, for example."
+                f"methods must be one or more different names, such as coop, got {', '.join(self.methods) or 'none'}."
             )
         if self.n_seeds < 2 or not self.shots or min(self.shots) < 1:
             raise InputError(
-                f"n_seeds={self.n_seeds} and shots={self.shots} were given. Expected at least two seeds and one "
-                "picture per class. Give more."
+                f"n_seeds must be at least 2 and shots at least 1, got n_seeds={self.n_seeds} and shots={self.shots}."
             )
 
     @shown("Working out the answer")
@@ -113,7 +110,7 @@ class BaseToNewStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Encode, learn what is not in the journal yet, and compare."""
+        """Run the study; results found in the journal in ``folder`` are not repeated."""
         progress = progress or Progress()
         recipes = {name: self._recipe(name) for name in self.methods}
         learn, tested = self._parted(on, samples, test, store, progress)
@@ -130,15 +127,15 @@ class BaseToNewStudy:
     def _recipe(self, name: str) -> PictureRecipe:
         if not {"shots", "keep"} <= {field.name for field in fields(cast(Any, recipe_named(name)))}:
             raise InputError(
-                f"The method {name!r} does not learn classes by name from a few pictures. Expected a method that "
-                "seewhy adapt --method takes. Use coop, for example."
+                f"methods must learn prompts from a few pictures, such as coop, got {name!r}. See seewhy adapt "
+                "--method."
             )
         return recipe_named(name, **dict(self.settings))
 
     def _parted(
         self, on: Encoder, samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
     ) -> tuple[Samples, ClassHalves]:
-        """What is learnt from, and what is tested on."""
+        """Return the training pictures, and the encoded test pictures."""
         learn = samples
         if test is None:
             seen = encode_samples(on, samples, HoldOut(self.held_out, self.seed), store=store, progress=progress)
@@ -150,8 +147,8 @@ class BaseToNewStudy:
         looked = encode_labelled(on, (*base.classes, *new.classes), test, store, progress)
         if len((looked.labels >= len(base.classes)).unique()) < 2:
             raise DataError(
-                f"Of {len(base.classes)} learnt and {len(new.classes)} new classes, one half has no test picture. "
-                "Expected test pictures of both. Give more, with --test."
+                f"Both halves of the classes need test pictures, and one half ({len(base.classes)} learnt, "
+                f"{len(new.classes)} new classes) has none. Give some with --test."
             )
         groups = groups_of(looked.items)
         if groups is None:
@@ -173,7 +170,7 @@ class BaseToNewStudy:
         store: FeatureStore | None,
         progress: Progress,
     ) -> dict[tuple[str, int], list[Right]]:
-        """Every cell, from the journal or anew; all of what is learnt is kept."""
+        """Fit every method, size and seed that is not in the journal."""
         cells: list[tuple[Any, ...]] = [
             (replace(cast(Any, unaware(recipe, tested.new)), shots=k, seed=self.seed + i, **ALL_KEPT), name, k)
             for name, recipe in recipes.items() for k in self.shots for i in range(self.n_seeds)
@@ -222,13 +219,11 @@ class BaseToNewStudy:
 
 
 def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: FeatureStore | None, told: Progress) -> Right:
-    """Learn once, and tell every test picture."""
     made = how.fit(tested.on, learn, store=store, progress=told)
     network, pooled = made.network, tested.seen.pooled
     if not isinstance(network, NamesClasses):
         raise InputError(
-            f"{how.name!r} cannot name classes that it did not learn. Expected a method that seewhy adapt --method "
-            "takes. Use coop, for example."
+            f"methods must be able to name new classes, such as coop, got {how.name!r}. See seewhy adapt --method."
         )
     every = (*tested.base, *tested.new)
     if made.encoder.looks != tested.on.looks:
@@ -240,17 +235,17 @@ def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: Featur
 
 
 def _digest(on: Encoder, learn: Samples, tested: ClassHalves) -> str:
-    """Of what is learnt from and tested on, as far as a name tells it."""
     told = [on.fingerprint, [str(s.image) for s in learn.items], tested.base, tested.new, tested.seen.digests]
     return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, " n"]:
-    """Return a number for each test picture whose mean is the measure; NaN for pictures that do not count.
+    """Return a number per test picture whose mean is the measure; NaN for pictures that are not tested.
 
-    The harmonic mean is not a mean over pictures, so it is linearised. A picture of a learnt class has the number ``h
-    + N / N_b dh/db (x_i - b)``, and one of a new class likewise. Their mean is ``h``, and their spread equals that of
-    ``h`` to first order.
+    The harmonic mean ``h`` is linearised. With ``b`` the accuracy on learnt classes and ``N_b`` the number of their
+    pictures, a picture of a learnt class has the value::
+
+        h + N / N_b dh/db (x_i - b)
     """
     is_new = tested.is_new
     if measure != HARMONIC:
@@ -266,7 +261,7 @@ def values_of(right: Right, measure: str, tested: ClassHalves) -> Float[Tensor, 
 
 
 def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], shots: int, level: float) -> str:
-    """Say what each method gains and costs at the largest number of pictures per class."""
+    """Return sentences on the gains and losses of each method at the largest number of pictures per class."""
     told, found = [], []
     for name in methods:
         parts, real = [], []
@@ -283,6 +278,6 @@ def sentence_of(tables: Sequence[Mapping[str, Any]], methods: Sequence[str], sho
         told.append(f"{name} {', '.join(parts)}")
     n = sum(len(t["differences"]) for t in tables)
     return (
-        f"{' '.join(found)} Accuracy in points above that of the names alone, with up to {shots} pictures per class: "
+        f"{' '.join(found)} Change of accuracy against class names alone, in points, with {shots} pictures per class: "
         f"{'; '.join(told)}. Level: {level:.0%}, corrected for {n} comparisons."
     )

@@ -1,4 +1,4 @@
-"""Intervals of numbers measured on the same pictures, and tests of which differences are real."""
+"""Confidence intervals of paired measurements, and tests of their differences."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch import Tensor
 from ..evaluation.figures import N_FEWEST
 
 Combine = Callable[[Float[Tensor, "*n v"]], Float[Tensor, "*n"]]
-EQUAL = 1e-9  # sums in another order may differ by this much, which is no difference
+EQUAL = 1e-9  # rounding error of sums
 N_BINS = 15
 CALIBRATION = "calibration error, "
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Resampled results of several methods on the same pictures."""
+    """Bootstrap resamples of the results of several methods on the same pictures."""
 
     values: Float[Tensor, " m"]
     draws: Float[Tensor, "d m"]
@@ -53,7 +53,7 @@ def paired(
 ) -> Paired:
     """Resample pictures with replacement, the same for every method; ``combine`` gets means over pictures.
 
-    With ``strata`` each resample keeps the size of every stratum, for numbers that are undefined if one is empty.
+    With ``strata``, each resample has as many pictures of every stratum as the data.
     """
     n, m, v = sums.shape
     strata = torch.zeros(n) if strata is None else strata
@@ -69,12 +69,12 @@ def paired(
 
 
 def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
-    """Resample as :func:`paired` does, for numbers that are means over pictures."""
+    """Call :func:`paired` for numbers that are means over pictures."""
     return paired(values[..., None], lambda means: means[..., 0], **how)
 
 
 def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
-    """Return how often each of ``n`` was drawn."""
+    """Return how often each index below ``n`` was drawn."""
     zeros = torch.zeros(*drawn.shape[:-1], n, dtype=torch.double)
     return zeros.scatter_add_(-1, drawn, torch.ones_like(drawn, dtype=torch.double))
 
@@ -93,7 +93,7 @@ def figure(value: Tensor | float, interval: Sequence[float]) -> dict[str, Any]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p values for all comparisons together (Holm 1979): the smallest times their number, and so on."""
+    """Adjust p values for multiple comparisons by the method of Holm (1979)."""
     found, highest = [0.0] * len(p), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
@@ -102,7 +102,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fisher(right: int, n: int, right_rest: int, n_rest: int) -> float:
-    """Return the p value of Fisher's exact test, two-sided."""
+    """Return the two-sided p value of Fisher's exact test."""
     from scipy.stats import fisher_exact
 
     return float(fisher_exact([[right, n - right], [right_rest, n_rest - right_rest]])[1])
@@ -114,12 +114,12 @@ def ratio(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
 
 
 def gap(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """Return the expected calibration error from the result of :func:`calibration_sums`."""
+    """Return the expected calibration error from the means of :func:`calibration_sums`."""
     return means[..., :-1].abs().sum(-1) / means[..., -1].clamp(min=1e-12)
 
 
 def harmonic(means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-    """Return ``2 b n / (b + n)``, the harmonic mean of two accuracies, from hits and tries."""
+    """Return the harmonic mean of two accuracies, from the means of hits and tries."""
     b, n = ratio(means[..., :2]), ratio(means[..., 2:])
     return 2 * b * n / (b + n).clamp(min=1e-12)
 
@@ -132,7 +132,7 @@ def accuracy_sums(right: Bool[Tensor, " n"]) -> Float[Tensor, "n 2"]:
 def calibration_sums(
     confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = N_BINS
 ) -> Float[Tensor, "n v"]:
-    """Return each picture's contribution to the gap of its confidence bin, and 1 as its weight."""
+    """Return each picture's contribution to its confidence bin, and a weight of 1."""
     place = (confidence * n_bins).long().clamp(0, n_bins - 1)
     sums = torch.zeros(len(confidence), n_bins + 1)
     sums[torch.arange(len(sums)), place] = right.float() - confidence
@@ -148,8 +148,11 @@ def measure_row(
     combine: Combine = ratio,
     strata: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Return a measure before and after a training, or after it only, with intervals. Pictures of one group are drawn
-    together; without groups, each resample keeps the size of every stratum."""
+    """Return a measurement with its interval, and its change if ``hits`` has results before and after training.
+
+    Pictures of one group are resampled together. Without groups, each resample has as many pictures of every stratum as
+    the data.
+    """
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
     if groups is not None:
@@ -168,17 +171,16 @@ def measure_row(
 def told_rows(
     name: str, told: Sequence[tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]], groups: Tensor | None, seed: int
 ) -> list[dict[str, Any]]:
-    """Return accuracy and calibration, before and after."""
     right, gaps = [accuracy_sums(r) for r, _ in told], [calibration_sums(p, r) for r, p in told]
     return [measure_row(name, right, groups, seed), measure_row(f"{CALIBRATION}{name}", gaps, groups, seed, gap)]
 
 
 N_TABLED = 2001
-"""Points at which Student's distribution is tabulated."""
+"""Number of points at which Student's distribution is tabulated."""
 
 
 class Error(NamedTuple):
-    """A standard error with its degrees of freedom."""
+    """A standard error and its degrees of freedom."""
 
     size: float
     freedom: int
@@ -186,8 +188,7 @@ class Error(NamedTuple):
 
 @cache
 def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values, and what each weighs: with ``t = sqrt(f) tan(a)`` the density is ``cos(a)^(f-1)``, even enough for equal
-    steps."""
+    """Tabulate Student's distribution: values and their weights."""
     most = min(1.0, 20 / math.sqrt(freedom) / (math.pi / 2))  # beyond 20 standard deviations there is nothing
     a = np.linspace(-1, 1, N_TABLED + 2)[1:-1] * math.pi / 2 * most
     weight = np.cos(a) ** (freedom - 1)
@@ -195,8 +196,10 @@ def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beyond(value: float, errors: Sequence[Error]) -> float:
-    """Return the two-sided p value of a number under ``Σ size · t(freedom)``: over one error (Student) or two (Behrens
-    and Fisher, which stays cautious if one error comes from few draws and happens to be small)."""
+    """Return the two-sided p value of a number whose error is ``Σ size · t(freedom)``.
+
+    One error gives Student's test, two give the test of Behrens and Fisher.
+    """
     large = sorted((error for error in errors if error.size > 1e-12), key=lambda error: error.freedom)
     if not large:
         return 1.0 if abs(value) < 1e-12 else 0.0
@@ -217,7 +220,7 @@ def one_sided(value: float, error: Error) -> float:
 
 
 def within(level: float, errors: Sequence[Error]) -> float:
-    """Return the distance from 0 within which such a sum stays with this probability."""
+    """Return the half-width of the confidence interval at this level."""
     low, high = 0.0, 50 * sum(error.size for error in errors)
     for _ in range(36 if high > 0 else 0):
         middle = (low + high) / 2
@@ -234,7 +237,7 @@ class Measure:
 
 
 class Mean(NamedTuple):
-    """A mean over test pictures and draws, with two standard errors: over draws and over pictures."""
+    """A mean over test pictures and draws, with the standard errors over draws and over pictures."""
 
     value: float
     errors: tuple[Error, Error]
@@ -249,12 +252,14 @@ class Mean(NamedTuple):
 
 
 def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
-    """Return the mean of the available numbers, with pictures and draws as two crossed samples.
+    """Return the mean of all finite numbers, with pictures and draws as two crossed samples.
 
-    The variances are ``var(means of draws) / r`` with ``r - 1`` degrees of freedom, and ``G / (G - 1) Σ_g (Σ_{i in g}
-    x_i - mean)² / t²`` over groups ``g`` of pictures with ``G - 1``. The interaction of pictures and draws counts in
-    both, which makes the intervals slightly too wide. Bootstrap percentiles of five draws, and Welch's degrees of
-    freedom, give intervals that are too narrow (docs/transfer.md).
+    The variance over ``r`` draws has ``r - 1`` degrees of freedom. The variance over ``G`` groups of ``t`` pictures
+    ``x_i`` has ``G - 1``::
+
+        G / (G - 1) · Σ_g (Σ_{i in g} x_i - mean)² / t²
+
+    Both include the interaction of pictures and draws, so the intervals are slightly too wide.
     """
     asked = values[0].isfinite()
     x, names = values[:, asked].double(), groups[asked].unique(return_inverse=True)[1]
@@ -273,10 +278,15 @@ def compared(
     level: float = 0.95,
     between: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a table per measure: every encoder's number with its interval, and the difference of every pair (of
-    ``between``, or all). A difference is real if p, corrected over all pairs and measures (Holm 1979), is below 1 -
-    level, with at least :data:`~seewhy.evaluation.figures.N_FEWEST` groups tested. Intervals are not corrected; they
-    are clipped to possible values: the difference of two accuracies lies in −1…1."""
+    """Return a table per measure: every encoder's value with its interval, and the differences of all pairs.
+
+    A difference is real if its p value, corrected over all pairs and measures (Holm 1979), is below 1 - level, and at
+    least :data:`~seewhy.evaluation.figures.N_FEWEST` groups were tested. Intervals are not corrected for multiple
+    comparisons. They are clipped to possible values.
+
+    Args:
+        between: pairs of encoders to compare; default: all pairs.
+    """
     pairs = list(itertools.combinations(names, 2) if between is None else between)
     places = [(names.index(a), names.index(b)) for a, b in pairs]
     apart = [[mean_of(m.values[i] - m.values[j], groups) for i, j in places] for m in measures]
@@ -314,7 +324,7 @@ def _row(name: str, values: Tensor, measure: Measure, groups: Tensor, level: flo
 def _difference(
     pair: tuple[str, str], found: Mean, corrected: Iterator[float], level: float, enough: bool, most: float
 ) -> dict[str, Any]:
-    """An interval of few pictures reaches beyond what is possible, and is cut to it."""
+    """Build the row of one pair, with the interval clipped to possible values."""
     p, (low, high) = next(corrected), found.interval(level)
     real = enough and p < 1 - level - EQUAL
     return {
@@ -326,7 +336,7 @@ def _difference(
 
 
 def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the encoders by real differences won minus those lost, best first."""
+    """Return the encoders, sorted by significant differences won minus lost."""
     found: list[dict[str, Any]] = []
     for name in names:
         own = [d for t in tables for d in t["differences"] if name in (d["a"], d["b"])]
@@ -336,7 +346,7 @@ def standings(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> list[di
 
 
 def said_of(tables: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """Compare the best encoder with each of the others, in words."""
+    """Return sentences that compare the best encoder with each of the others."""
     best, *others = [s["encoder"] for s in standings(tables, names)]
     if not others:
         return f"Only {best} was measured, so there is nothing to compare it with"

@@ -1,4 +1,4 @@
-"""Claims of papers that class folders, descriptions, captions or a table's columns can test."""
+"""Claims of papers about zero-shot classification, prompts, explanations and captions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEVEN = (
     "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
     "art of the {}.", "a photo of the small {}.",
 )  # fmt: skip
-"""The seven prompt templates that CLIP's authors found best together (the released notebook)."""
+"""The seven prompt templates that CLIP's authors recommend (in their notebook)."""
 
 
 def _by_name(m: ClaimMaterial, templates: tuple[str, ...] = ONE) -> Tensor:
@@ -52,7 +52,7 @@ def _labels(m: ClaimMaterial) -> Compared:
 def _four_labels(m: ClaimMaterial) -> Compared:
     least = int(m.seen.labels[~m.seen.held].bincount(minlength=len(m.classes)).min())
     if least < 4:
-        raise DataError(f"A class has {least} pictures to learn from. Expected four or more. Give more.")
+        raise DataError(f"Every class must have at least four training pictures, and one has {least}.")
     return Compared.of("names", _by_name(m), "a linear classifier on 4 labels of each class", m.probe(4))
 
 
@@ -62,8 +62,7 @@ def _before_projection(m: ClaimMaterial) -> Compared:
 
     if m.encoder.text.project(m.tested).equal(m.tested):
         raise ModelError(
-            f"{m.encoder.name} compares a picture's own features with words. Expected an encoder that projects them "
-            "first. Use a CLIP model."
+            f"This claim needs an encoder with a projection of image features, such as CLIP, got {m.encoder.name}."
         )
     return Compared.of("before", m.probe(of=partial(normalize, dim=1)), "behind", m.probe(of=joint))
 
@@ -77,7 +76,7 @@ def _neighbours(m: ClaimMaterial) -> Compared:
 
 
 def _words(m: ClaimMaterial) -> Descriptions:
-    """Of all classes."""
+    """Return the descriptions of all classes."""
     assert m.data.descriptions is not None  # the study has checked
     return m.data.descriptions.limited_to(m.classes)
 
@@ -92,7 +91,7 @@ def _descriptions(m: ClaimMaterial) -> Compared:
 
 
 def _swapped(m: ClaimMaterial) -> Compared:
-    """Against the lists of other classes, dealt out in a circle."""
+    """Compare with the descriptions of other classes, exchanged cyclically."""
     texts, drawn = _words(m), []
     for seed in range(m.study.n_seeds):
         order = random.Random(seed).sample(list(texts.texts), len(texts.texts))
@@ -115,7 +114,7 @@ def _follow_up(m: ClaimMaterial) -> Compared:
 
 
 def _prompts(better: str, worse: str, measure: str, m: ClaimMaterial) -> Compared:
-    """By the study of learnt and new classes, which learns every method once."""
+    """Compare two methods of prompt learning by the base-to-new study."""
     names = ("coop", "promptsrc", "ogen")
 
     def run(folder: Path) -> Findings:
@@ -127,7 +126,7 @@ def _prompts(better: str, worse: str, measure: str, m: ClaimMaterial) -> Compare
 
 
 def _difference(table: Row, better: tuple[str, str], worse: tuple[str, str]) -> Compared:
-    """The first less the second, whichever way round a study gives it; each by its name there and in words."""
+    """Return the value of the first method minus the value of the second."""
     d = next(d for d in table["differences"] if {d["a"], d["b"]} == {better[0], worse[0]})
     sign = 1 if d["a"] == better[0] else -1
     ours = Interval(sign * d["difference"] + 0.0, *sorted(sign * end + 0.0 for end in d["interval"]))  # no minus zero
@@ -137,7 +136,7 @@ def _difference(table: Row, better: tuple[str, str], worse: tuple[str, str]) -> 
 
 
 def _explained(m: ClaimMaterial) -> Row:
-    """Grad-CAM and the controls on some test pictures, for the class whose name is nearest."""
+    """Return the metrics of Grad-CAM and the controls on some test pictures, by name."""
 
     def run(folder: Path) -> Findings:
         study = FaithfulnessStudy.of("grad_cam", "deletion,model_randomisation", seed=m.study.seed)
@@ -161,8 +160,7 @@ def _sanity(m: ClaimMaterial) -> Compared:
 
 
 def _chance(pairs: Int[Tensor, "k 2"], n: int) -> Float[Tensor, " n"]:
-    """How often each picture's own text is the first of all in a random order: as :func:`ranks` has it, a tie counts
-    against, so that a text of several pictures is right for none of them."""
+    """Return the chance level of R@1 for each picture; a text of several pictures counts as wrong."""
     pairs = pairs.unique(dim=0)
     owners = pairs[:, 1].bincount()
     alone = pairs[owners[pairs[:, 1]] == 1, 0]
@@ -175,8 +173,8 @@ def _captions(m: ClaimMaterial) -> Compared:
     chance = _chance(pairs.pairs, len(pairs))
     if not chance.any():
         raise DataError(
-            "No picture has a caption of its own: each caption belongs to several pictures, as folder names do. "
-            "Expected texts that distinguish pictures. Give others with --captions."
+            "Captions must distinguish pictures, and each of these belongs to several pictures. Give others with "
+            "--captions."
         )
     found = ranks(*joint_vectors(m.encoder, pairs), pairs.owner).image_to_text
     return Compared.of("R@1, picture to text", (found < 1).double(), "chance", chance)
@@ -204,46 +202,46 @@ MENON, ROTH = "Menon & Vondrick 2022, arXiv:2210.07183", "result files of arXiv:
 COOP, PROMPTSRC = "Zhou et al. 2022, arXiv:2109.01134", "PromptSRC's README, mean of 11 data sets"
 GRAD_CAM = "Selvaraju et al. 2017, arXiv:1610.02391"
 CLAIMS = (
-    PaperClaim("names", "Names alone are right more often than chance", CLIP, _names,
+    PaperClaim("names", "Zero-shot classification is better than chance", CLIP, _names,
         f"ImageNet 76.2 %, ViT-L/14 at 336 pixels ({CLIP_TABLE} 4)"),
-    PaperClaim("templates", "Several templates are right more often than one", CLIP, _templates,
+    PaperClaim("templates", "Several prompt templates are better than one", CLIP, _templates,
         "+2.9 points on ImageNet (arXiv:2102.05918, section 5.2)", 0.029),
-    PaperClaim("four_labels", "Names alone do better than a linear classifier on 4 labels of each class", CLIP,
+    PaperClaim("four_labels", "Zero-shot classification is better than a linear classifier on 4 labels per class", CLIP,
         _four_labels),
-    PaperClaim("labels", "A linear classifier on all labels is right more often than names alone", CLIP, _labels,
+    PaperClaim("labels", "A linear classifier on all labels is better than zero-shot classification", CLIP, _labels,
         f"ImageNet 85.4 % against 76.2 % ({CLIP_TABLE}s 4 and 5)", 0.092),
-    PaperClaim("neighbours", "The nearest labelled picture is of the class more often than chance",
+    PaperClaim("neighbours", "The nearest labelled picture has the right class more often than by chance",
         "Jia et al. 2021, arXiv:2102.05918", _neighbours, f"ImageNet 69.3 %, EfficientNet-B7 ({CLIP_TABLE} 9)"),
     PaperClaim("before_projection", "Features distinguish classes better before their projection than after it",
         "Xue et al. 2024, arXiv:2403.11391", _before_projection),
-    PaperClaim("descriptions", "Descriptions beside the name are right more often than the name", MENON, _descriptions,
+    PaperClaim("descriptions", "Class names with descriptions are better than class names alone", MENON, _descriptions,
         f"ImageNet, ViT-B/32: 63.12 % against 62.00 % ({ROTH})", 0.011, "descriptions"),
-    PaperClaim("swapped", "A class's own descriptions help more than those of another class",
+    PaperClaim("swapped", "Descriptions of the right class are better than descriptions of another class",
         "Roth et al. 2023, arXiv:2306.07282", _swapped,
         f"ImageNet, ViT-B/32: 63.12 % against 59.63 % ({ROTH})", 0.035, "descriptions"),
-    PaperClaim("meaning", "Descriptions help more than as many random words", "Roth et al. 2023, arXiv:2306.07282",
+    PaperClaim("meaning", "Descriptions are better than as many random words", "Roth et al. 2023, arXiv:2306.07282",
         _meaning, f"not so: ImageNet, ViT-B/32: 63.12 % against 63.31 % ({ROTH})", 0.0, "descriptions"),
-    PaperClaim("follow_up", "Captions that distinguish the likeliest classes are right more often than one template",
+    PaperClaim("follow_up", "Captions that distinguish the most probable classes are better than one prompt template",
         "Esfandiarpoor & Bach 2023, arXiv:2311.07593", _follow_up,
         "ImageNet, ViT-B/32: 64.19 % against 61.87 % (tables of arXiv:2412.11917)", 0.023, "follow_up"),
-    PaperClaim("coop_learns", "A learnt prompt is better than a written one on the classes it learnt", COOP,
+    PaperClaim("coop_learns", "A learnt prompt is better than a written one on learnt classes", COOP,
         partial(_prompts, "coop", BEFORE, LEARNT), f"82.69 % against 69.34 % ({PROMPTSRC})", 0.133, work=PROMPTS),
-    PaperClaim("coop_forgets", "A learnt prompt is worse on classes it did not learn",
+    PaperClaim("coop_forgets", "A learnt prompt is worse than a written one on new classes",
         "Zhou et al. 2022, arXiv:2203.05557",
         partial(_prompts, BEFORE, "coop", NEW), f"74.22 % against 63.22 % ({PROMPTSRC})", 0.11, work=PROMPTS),
-    PaperClaim("promptsrc_keeps", "PromptSRC is right more often than CoOp on classes it did not learn",
+    PaperClaim("promptsrc_keeps", "PromptSRC is better than CoOp on new classes",
         "Khattak et al. 2023, arXiv:2307.06948", partial(_prompts, "promptsrc", "coop", NEW),
         f"76.10 % against 63.22 % ({PROMPTSRC})", 0.128, work=PROMPTS),
-    PaperClaim("ogen_keeps", "OGEN is right more often than CoOp on classes it did not learn",
+    PaperClaim("ogen_keeps", "OGEN is better than CoOp on new classes",
         "Zang et al. 2024, arXiv:2401.15914", partial(_prompts, "ogen", "coop", NEW),
         work=PROMPTS),
-    PaperClaim("deletion", "Hiding what Grad-CAM marks lowers the score sooner than hiding at random", GRAD_CAM,
+    PaperClaim("deletion", "Hiding pixels by Grad-CAM lowers the score faster than hiding random pixels", GRAD_CAM,
         _deletion, work=EXPLAINS),
-    PaperClaim("sanity", "Grad-CAM's map changes when the network forgets what it learnt",
+    PaperClaim("sanity", "Grad-CAM's map changes when the weights of the network are randomised",
         "Adebayo et al. 2018, arXiv:1810.03292", _sanity, work=EXPLAINS),
-    PaperClaim("captions", "A picture finds its text more often than chance", CLIP, _captions,
+    PaperClaim("captions", "Retrieval of texts by pictures is better than chance", CLIP, _captions,
         f"R@1 on Flickr30k 88.0 % ({CLIP_TABLE} 1)", needs="captions"),
-    PaperClaim("instructions", "With an instruction, an encoder names what it asks for better than without",
+    PaperClaim("instructions", "An encoder answers an instruction better with the instruction than without",
         "Zhang et al. 2025, arXiv:2504.08368", _instructions,
         "+5 points on SugarCrepe, +10 on MMVP-VLM (abstract)", 0.05, "instructions"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Do the claims of papers hold for one encoder on these pictures? The study puts each beside the paper's figure."""
+"""Tests claims of papers for one encoder on the user's pictures."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ from .verdicts import VERDICTS, Interval, judged, lead, mean_of
 
 T = TypeVar("T")
 PASSES, N_STEPS = 100, 20
-"""Forward passes per explained picture, with everything that is hidden and with more and more random networks; steps of
-a prompt, each of which reads the names forwards and backwards, at three times the cost of a reading."""
+"""Estimated forward passes per explained picture, and training steps per prompt."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The measurement for a claim: a difference that should be above 0, in words, and the number of pictures."""
+    """Measurement of a claim: a difference, which the claim predicts to be positive, and the number of pictures."""
 
     difference: Interval
     told: str
@@ -53,7 +52,7 @@ class Compared:
 
     @classmethod
     def of(cls, first: str, a: Float[Tensor, " n"], second: str, b: Float[Tensor, " n"]) -> Compared:
-        """Compare two numbers per picture; the first should be larger."""
+        """Compare two paired numbers per picture; the claim predicts that the first is larger."""
         found = lead(a.tolist(), b.tolist())
         said = f"{first} {mean_of(a.tolist())}, {second} {mean_of(b.tolist())}; difference {found}"
         return cls(found, said, len(a))
@@ -61,17 +60,17 @@ class Compared:
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """A claim of a paper, and how to measure it with the user's weights.
+    """A claim of a paper, and how to measure it.
 
     Args:
         name: name for ``--only``.
         claim: the claim in a sentence.
         paper: authors, year, arXiv number.
-        measure: function that compares two numbers of every picture.
-        figure: the paper's figure and where it stands; empty if none was verified.
-        effect: the paper's figure as a difference, if it is one: an interval that ends below it excludes it.
+        measure: function that measures the claim.
+        figure: the paper's result and its place in the paper; empty if none was verified.
+        effect: the paper's result as a difference, or 0; an interval that ends below it contradicts the claim.
         needs: required input: a field of :class:`ClaimData`.
-        work: work besides encoding that takes long.
+        work: slow step besides encoding.
     """
 
     name: str
@@ -84,14 +83,14 @@ class PaperClaim:
     work: Literal["", "explaining", "learning prompts"] = ""
 
     def lacks(self, data: ClaimData) -> str:
-        """Return the missing input; empty if nothing is missing."""
+        """Return a message about missing input; empty if nothing is missing."""
         option = "--" + {"instructions": "instruction"}.get(self.needs, self.needs).replace("_", "-")
         return f"no {self.needs} were given ({option})" if getattr(data, self.needs) is None else ""
 
 
 @dataclass(frozen=True)
 class ClaimData:
-    """The user's input; each item besides the class folders allows more claims."""
+    """Input of the claims study; each optional input allows more claims."""
 
     samples: Samples
     test: Samples | None = None
@@ -101,10 +100,10 @@ class ClaimData:
     masks: MaskedPictures | None = None
     instructions: Mapping[str, str] | None = None
     table: Any = None
-    """The table with the columns that answer ``instructions``."""
+    """Table whose columns have the answers to ``instructions``."""
 
     def digest(self) -> str:
-        """Return a digest of everything except the class folders' pictures: of files' content, not their names."""
+        """Return a digest of all input except the pictures in class folders."""
         said: list[Any] = [self.descriptions and dict(self.descriptions.texts), self.follow_up, self.instructions]
         said += [None if self.captions is None else _contents(self.captions), self._answers()]
         if self.masks is not None:
@@ -115,7 +114,7 @@ class ClaimData:
         return hashlib.sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _answers(self) -> list[Any]:
-        """What the columns that answer instructions say of which pictures."""
+        """Return the contents of the table columns that answer the instructions."""
         try:
             return [_contents(load_pairs(self.table, text=column)) for column in self.instructions or {}]
         except SeeWhyError as error:  # its claim says so
@@ -128,7 +127,7 @@ def _contents(samples: Samples) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class ClaimMaterial:
-    """All pictures, encoded once, with the results that claims need."""
+    """Encoded pictures, and results that several claims share."""
 
     study: ClaimsStudy
     encoder: Encoder
@@ -144,7 +143,6 @@ class ClaimMaterial:
 
     @property
     def labels(self) -> Int[Tensor, " t"]:
-        """Labels of the test pictures."""
         return self.seen.labels[self.seen.held]
 
     @cached_property
@@ -152,14 +150,16 @@ class ClaimMaterial:
         return self.seen.pooled[self.seen.held]
 
     def right(self, classifier: Classifier) -> Float[Tensor, " t"]:
-        """Return whether a classifier of these classes predicts each test picture correctly."""
+        """Return 1 for each test picture that the classifier predicts correctly, else 0."""
         place = torch.tensor([self.classes.index(c) for c in classifier.classes])
         with torch.no_grad():
             return (place[classifier.head.probabilities(self.tested).argmax(1)] == self.labels).double()
 
     def probe(self, shots: int | None = None, of: Callable[[Tensor], Tensor] = trust_features) -> Float[Tensor, " t"]:
-        """Return how often a linear classifier is right on each test picture; it learns from all other pictures or from
-        a few per class, as often as the study draws."""
+        """Return the accuracy of a linear classifier on each test picture, averaged over draws.
+
+        It is trained on all other pictures, or on ``shots`` per class.
+        """
         learn, right = (~self.seen.held).nonzero()[:, 0], []
         for seed in range(1 if shots is None else self.study.n_seeds):
             rows = learn if shots is None else few(self.seen.labels, learn, len(self.classes), shots, seed)
@@ -169,7 +169,7 @@ class ClaimMaterial:
         return torch.stack(right).mean(0)
 
     def study_of(self, name: str, run: Callable[[Path], Findings]) -> Row:
-        """Return another study's results on these pictures, which several claims use; a stopped study continues."""
+        """Return the results of another study on these pictures, from a cache."""
         if name not in self.studies:
             self.studies[name] = run(self.folder / name).data
         return self.studies[name]
@@ -180,27 +180,28 @@ class ClaimMaterial:
 
 
 def known_claims() -> dict[str, PaperClaim]:
-    """Return every claim. A package adds a tuple of claims by an entry point in the group ``seewhy.claims``."""
+    """Return all claims by name. Packages add a tuple of claims by an entry point in the group ``seewhy.claims``."""
     points = sorted(entry_points(group="seewhy.claims"), key=lambda point: (point.name != "studies", point.name))
     return {claim.name: claim for point in points for claim in point.load()}
 
 
 @dataclass(frozen=True)
 class ClaimsStudy:
-    """Measures claims of papers with one encoder, and says whether each is shown, not shown, or too small to tell.
+    """Tests claims of papers with one encoder; each is shown, not shown, or too small to tell.
 
-    A claim is a difference on the same test pictures. It is shown when its 95 % interval lies above 0. It is not shown
-    when the interval ends below the paper's effect, or below 0 if the paper gives no effect of the same kind. With
-    fewer than :data:`~seewhy.evaluation.figures.N_FEWEST` pictures it is too small to tell.
+    A claim is a difference on the same test pictures. It is shown if the 95 % interval lies above 0. It is not shown if
+    the interval ends below the paper's effect, or below 0 if the paper gives no comparable effect. With fewer than
+    :data:`~seewhy.evaluation.figures.N_FEWEST` pictures, it is too small to tell.
 
     Args:
-        only: names of the claims to measure; default: all that your pictures and texts allow.
-        shots: number of pictures per class that prompts learn from, from 1.
-        n_seeds: number of random draws of these pictures and of random texts, from 1; more narrow the intervals.
-        n_explained: number of test pictures to explain; more take longer.
-        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures.
-        seed: seed for the split.
-        settings: settings for methods that learn prompts, in place of their defaults.
+        only: names of the claims to test; default: all that the input allows.
+        shots: number of training pictures per class for methods that learn prompts, at least 1.
+        n_seeds: number of random draws of training pictures and of random texts, at least 2; more give narrower
+            intervals.
+        n_explained: number of test pictures to explain.
+        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given.
+        seed: seed of the split.
+        settings: settings of methods that learn prompts, in place of their defaults.
     """
 
     only: tuple[str, ...] = ()
@@ -219,15 +220,15 @@ class ClaimsStudy:
                 raise UnknownNameError("claim", name, list(known_claims()))
 
     def asked(self, data: ClaimData) -> list[PaperClaim]:
-        """Return the claims to measure.
+        """Return the claims to test.
 
         Raises:
-            DataError: no claim can be measured with the given input.
+            DataError: no claim can be tested with the given input.
         """
         claims = [known_claims()[name] for name in self.only or known_claims()]
         lacking = [claim.lacks(data) for claim in claims]
         if all(lacking):
-            raise DataError(f"No claim can be measured: {'; '.join(dict.fromkeys(lacking))}. Give what is missing.")
+            raise DataError(f"No claim can be tested: {'; '.join(dict.fromkeys(lacking))}.")
         return claims
 
     @shown("Working out the answer")
@@ -241,19 +242,19 @@ class ClaimsStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Encode, measure every claim that is not in the journal yet, and judge."""
+        """Run the study; claims found in the journal in ``folder`` are not measured again."""
         progress = progress or Progress()
         _ = encoder.text  # claims compare pictures with words
         claims = self.asked(data)
         for reason in dict.fromkeys(filter(None, (claim.lacks(data) for claim in claims if self.only))):
-            progress.tell(f"not every claim that was asked for can be measured: {reason}")
+            progress.tell(f"Some of these claims cannot be tested: {reason}")
         progress.tell(self.cost(encoder, data))
         hold = HoldOut(self.held_out, self.seed, data.test)
         seen = encode_samples(encoder, data.samples, hold, store=store, progress=progress)
         material = ClaimMaterial(self, encoder, data, seen, folder or temporary_folder(), store, progress)
         rows, left = self._measured(claims, material, folder)
         if not rows:
-            raise DataError(f"No claim could be measured. The first reason: {left[0]['reason']}")
+            raise DataError(f"No claim could be tested. The first reason: {left[0]['reason']}")
         numbers = {word: sum(row["verdict"] == word for row in rows) for word in VERDICTS}
         of = f"{len(rows)} claim{'s' * (len(rows) != 1)}"
         said = ", ".join(f"{n} {word}" for word, n in numbers.items() if n or word != "partly")
@@ -272,7 +273,7 @@ class ClaimsStudy:
         )  # fmt: skip
 
     def cost(self, encoder: Encoder, data: ClaimData) -> str:
-        """Predicted time and memory, from encoding a few pictures and their names."""
+        """Estimate time and memory from encoding a few pictures and class names."""
         claims = [claim for claim in self.asked(data) if not claim.lacks(data)]
         needs, work = {claim.needs for claim in claims}, {claim.work for claim in claims}
         others = [data.test, *(getattr(data, name) for name in ("captions", "masks") if name in needs)]
@@ -294,7 +295,7 @@ class ClaimsStudy:
     def _measured(
         self, claims: Sequence[PaperClaim], material: ClaimMaterial, folder: Path | None
     ) -> tuple[list[Row], list[Row]]:
-        """A row for each claim, and why others have none."""
+        """Return a row for each measured claim, and the reasons for those that could not be measured."""
         seen, rows, left = material.seen, [], []
         inputs: list[Any] = [material.encoder.fingerprint, seen.digests, seen.labels.tolist(), seen.held.tolist()]
         inputs += [material.data.digest(), {**asdict(self), "only": ()}]
@@ -314,7 +315,7 @@ class ClaimsStudy:
 
 
 def _seconds(of: Callable[[], T]) -> tuple[float, T]:
-    """How long it takes the second time, and what it gives."""
+    """Return the duration of the second call, in seconds, and its result."""
     of()
     begun = time.perf_counter()
     found = of()

@@ -1,4 +1,4 @@
-"""Concept libraries, and the accuracy that remains with only a few concepts per picture (IIS)."""
+"""Concept libraries, and the accuracy of a linear classifier on a few concepts per picture (IIS)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..types import Crop, Failure
 
 @dataclass(frozen=True)
 class Parts:
-    """The pictures for training, for choosing learning rate and epoch, and for the report."""
+    """Masks of the pictures for training, for choosing learning rate and epoch, and for testing."""
 
     train: Bool[Tensor, " n"]
     selection: Bool[Tensor, " n"]
@@ -34,11 +34,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """A linear layer with cross entropy, trained by Adam; defaults follow the authors' scripts.
+    """Trains a linear layer by Adam with cross entropy; defaults follow the authors' scripts.
 
-    Unlike theirs, the rate (of ``rates``, their grid) and the epoch are chosen on separate pictures. A small set trains
-    for at least ``least_steps``: 30 epochs of 1,000 pictures are 30 steps, which train nothing. The rate is multiplied
-    by ``decay`` each epoch. Weights start from a normal distribution cut at two units.
+    Unlike in the authors' scripts, the learning rate (of ``rates``) and the epoch are chosen on separate pictures.
+    Small sets train for at least ``least_steps``. The learning rate is multiplied by ``decay`` each epoch.
     """
 
     rates: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
@@ -50,12 +49,12 @@ class HeadTraining:
     seed: int = 0
 
     def __call__(self, x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> Bool[Tensor, " t"]:
-        """Which test rows the best layer is right on, the best by the rows to choose on."""
+        """Train at every learning rate and return which test rows the best layer predicts correctly."""
         if not bool(torch.isfinite(x).all()):
             row = int((~torch.isfinite(x).all(1)).nonzero()[0])
             raise DataError(
-                f"The features of row {row} are NaN or infinite. Expected finite numbers. Leave the picture out, or "
-                "encode it again."
+                f"Features must be finite, and row {row} has NaN or infinite values. Leave this picture out, or encode "
+                "it again."
             )
         k, d = int(labels.max()) + 1, x.shape[1]
         draws = torch.Generator().manual_seed(self.seed)
@@ -64,7 +63,7 @@ class HeadTraining:
         own, truth = x[parts.train], one_hot(labels[parts.train], k).to(x).repeat(1, len(self.rates))
         batches = -(-len(own) // self.batch_size)
         n_epochs = max(self.n_epochs, -(-self.least_steps // batches))
-        every = max(1, n_epochs // self.n_epochs)  # as many looks at what is chosen on as theirs
+        every = max(1, n_epochs // self.n_epochs)  # as many evaluations as in the authors' script
         for epoch in range(n_epochs):
             for rows in torch.randperm(len(own), generator=draws).split(self.batch_size):
                 layers.step(own[rows], truth[rows], self.decay**epoch)
@@ -74,8 +73,10 @@ class HeadTraining:
 
 
 class _Layers:
-    """Linear layers of one start, each with its learning rate; they share every product with the pictures. Adam is
-    written out, as the gradient is a formula: ten times as fast as with ``torch.optim`` and a tape."""
+    """Linear layers with one initialisation and different learning rates, trained together by Adam.
+
+    The gradient is computed in closed form, which is ten times as fast as autograd with ``torch.optim``.
+    """
 
     BETAS, EPS = (0.9, 0.999), 1e-8
 
@@ -89,7 +90,7 @@ class _Layers:
         self.kept = self.weight.clone()
 
     def step(self, x: Float[Tensor, "b d"], truth: Float[Tensor, "b l"], decay: float) -> None:
-        """One step of Adam on the mean cross entropy of each layer."""
+        """Take one Adam step on the cross entropy of each layer."""
         given = (self.logits(x).softmax(2).flatten(1) - truth) / len(x)
         gradient = torch.cat([given.T @ x, given.sum(0)[:, None]], 1)
         self.steps += 1
@@ -103,7 +104,7 @@ class _Layers:
         return torch.addmm(self.weight[:, -1], x, self.weight[:, :-1].T).unflatten(1, (self.n, self.k))
 
     def choose(self, x: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
-        """Keep each layer where it is better than before: more right, or as many with less loss."""
+        """Save each layer that is more accurate than before, or as accurate with a lower loss."""
         for i, logits in enumerate(self.logits(x).unbind(1)):
             now = float((logits.argmax(1) == labels).float().mean()), -float(cross_entropy(logits, labels))
             if now > self.found[i]:
@@ -117,7 +118,7 @@ class _Layers:
 
 
 def standardised(x: Float[Tensor, "n d"], train: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Subtract the mean of the training rows and divide by their standard deviation; constant columns become 0."""
+    """Standardise columns by mean and standard deviation of the training rows; constant columns become 0."""
     spread = x[train].std(0, correction=0)
     return torch.where(spread > 1e-6 * x[train].abs().amax(0), (x - x[train].mean(0)) / spread.clamp(min=1e-30), 0.0)
 
@@ -129,9 +130,14 @@ def iis(
     *,
     normalised: bool = False,
 ) -> Float[Tensor, "*n"]:
-    """Return ``Σ (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)`` with ``ARR(s) = accuracy(s) / reference`` (equation 7). It
-    is not divided by the range, so a representation that loses nothing scores 0.98, and a higher score is a gain. The
-    score is never clipped."""
+    """Return the interpretability score of equation 7, from the accuracy at each sparsity ``s``.
+
+    With ``ARR(s) = accuracy(s) / reference``::
+
+        Σ_i (ARR_i + ARR_{i+1}) / 2 · (s_{i+1} - s_i)
+
+    With the default sparsities, a representation that loses no accuracy scores 0.98. With ``normalised`` it scores 1.
+    """
     whole = torch.trapezoid(accuracies / reference[..., None].clamp(min=1e-12), accuracies.new_tensor(sparsities))
     return whole / (sparsities[-1] - sparsities[0]) if normalised else whole
 
@@ -160,15 +166,15 @@ def measure(
 
 
 PICTURES = 10
-"""Pictures per class from which pieces are cut, as in the authors' scripts."""
+"""Number of pictures per class from which crops are taken, as in the authors' scripts."""
 ALIGNED = 0.45
-"""Least agreement of a concept's projection with the judge on other pictures, as in the paper."""
+"""Smallest correlation of a concept's predicted scores with the judge's, as in the paper."""
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """Everything that a library can be made from."""
+    """Input from which concept libraries are built."""
 
     encoder: Encoder
     pooled: Float[Tensor, "n d"]
@@ -185,7 +191,7 @@ class Looked:
     store: FeatureStore | None = field(default=None, repr=False)
 
     def along(self, directions: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """Return every picture's values along these directions."""
+        """Return the standardised projections of all pictures on these directions."""
         values = concept_scores(self.pooled, directions, over_concepts=self.layer_norm)
         return values if self.layer_norm else standardised(values, self.parts.train)
 
@@ -194,7 +200,7 @@ class Looked:
 
     @cached_property
     def pieces(self) -> Float[Tensor, "p d"]:
-        """Return cells of training pictures, drawn evenly over the classes and encoded separately, as unit vectors."""
+        """Encoded crops of training pictures, drawn evenly over the classes, as unit vectors."""
         cells: list[Crop | None] = [None]  # the whole picture, as it is always seen
         if self.grid > 1:
             edges = [i / self.grid for i in range(self.grid + 1)]
@@ -214,14 +220,15 @@ class Looked:
         found = torch.cat(seen) if seen else torch.empty(0, self.pooled.shape[1])
         if len(found) < self.n_concepts:
             raise DataError(
-                f"The pictures give {len(found)} pieces, and {self.n_concepts} concepts were asked for. Expected as "
-                f"many pieces as concepts. Give more pictures, or use --set n_concepts={max(2, len(found))}."
+                f"n_concepts must be at most {len(found)}, the number of crops of your pictures, got "
+                f"{self.n_concepts}. "
+                f"Give more pictures, or use --set n_concepts={max(2, len(found))}."
             )
         return normalize(found, dim=1)
 
 
 def _by_class(labels: Int[Tensor, " n"], among: Tensor, draws: torch.Generator, most: int) -> list[int]:
-    """Rows in turn from every class, drawn at random; at most so many of each."""
+    """Return random rows in turn from every class, at most ``most`` per class."""
     order = torch.randperm(len(labels), generator=draws)
     by: dict[int, list[int]] = {}
     for row in order[among[order]].tolist():
@@ -238,38 +245,35 @@ class Concepts:
 
 
 def prototype(looked: Looked, seed: int) -> Concepts:
-    """Use random pieces of training pictures; the authors' code takes the first ``M``, from one or two classes."""
+    """Use random crops of training pictures as concepts; the authors' code takes the first ``M``."""
     order = torch.randperm(len(looked.pieces), generator=looked.draws(2 + seed))
     return Concepts(looked.along(looked.pieces[order[: looked.n_concepts]]))
 
 
 def cluster(looked: Looked, seed: int) -> Concepts:
-    """Use the centres of k-means over the pieces."""
+    """Use the k-means centres of the crops as concepts."""
     return Concepts(looked.along(k_means(looked.pieces, looked.n_concepts, looked.draws(3 + seed))))
 
 
 def text(looked: Looked, seed: int) -> Concepts:
-    """Use sentences, through the encoder's own text half or, if it has none, through a judge with one.
+    """Use sentences as concepts.
 
-    With its own text half: the cosine of picture and sentence, standardised over the training pictures. With a judge:
-    a linear map from the features to the judge's cosines, by ridge regression, with its strength chosen on separate
-    rows. Sentences on which map and judge agree by 0.45 or less there are left out. The authors' loss for this map
-    has a sign that makes it disagree with the judge, which an area under the ROC curve does not show.
+    An image-text encoder gives the cosine of picture and sentence, standardised over the training pictures. For any
+    other encoder, ridge regression maps its features to the cosines of a judge, which is an image-text encoder.
+    Sentences are left out if the map correlates with the judge by 0.45 or less on separate pictures. The authors' loss
+    for this map has a wrong sign.
     """
     order = torch.randperm(len(looked.texts), generator=looked.draws(4 + seed))[: looked.n_concepts].tolist()
     texts = [looked.texts[i] for i in order]
     if len(texts) < 2:
-        raise DataError(
-            f"{len(texts)} sentence was given as a concept. Expected two or more. Add some with --concepts."
-        )
+        raise DataError(f"At least two concepts are needed, got {len(texts)}. Add some with --concepts.")
     if looked.encoder.has_text and looked.judge is None:
         joint = Projected(looked.encoder.text)(looked.pooled).detach()
         values = joint @ encode_texts(looked.encoder, texts, looked.store).T
         return Concepts(standardised(values, looked.parts.train), tuple(texts), looked.encoder.name)
     if looked.judge is None:
         raise DataError(
-            f"The encoder {looked.encoder.name} has no words, and no judge was given. Expected an encoder with words. "
-            "Add --judge lite0."
+            f"The encoder {looked.encoder.name} reads no text. Name an encoder that does, such as --judge lite0."
         )
     judge, seen = looked.judge
     target = Projected(judge.text)(seen).detach() @ encode_texts(judge, texts, looked.store).T
@@ -277,19 +281,21 @@ def text(looked: Looked, seed: int) -> Concepts:
     keep = (agree > ALIGNED).nonzero()[:, 0]
     if len(keep) < 2:
         raise DataError(
-            f"The features of {looked.encoder.name} predict only {len(keep)} of {len(texts)} sentences as "
-            f"{judge.name} sees them. Expected two or more. Give other concepts or another judge."
+            f"The features of {looked.encoder.name} predict the scores of only {len(keep)} of {len(texts)} sentences. "
+            f"At least two are needed. Give other concepts, or another judge than {judge.name}."
         )
     note = (
-        f"{len(texts) - len(keep)} of {len(texts)} sentences were left out for {looked.encoder.name}: its features do "
-        f"not predict the scores that {judge.name} gives them."
+        f"{len(texts) - len(keep)} of {len(texts)} sentences were left out, because the features of "
+        f"{looked.encoder.name} do not predict the scores that {judge.name} gives them."
     )
     notes = (note,) if len(keep) < len(texts) else ()
     return Concepts(values[:, keep], tuple(texts[i] for i in keep.tolist()), judge.name, notes)
 
 
 def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tensor, "n m"], Float[Tensor, " m"]]:
-    """Ridge regression to the judge's numbers, and how well it agrees (correlation) on the rows to choose on."""
+    """Fit ridge regression to the judge's cosines; return its predictions and their correlations on the selection
+    set.
+    """
     train, choose = looked.parts.train, looked.parts.selection
     x = standardised(looked.pooled, train).double()
     values, axes = torch.linalg.eigh(x[train].T @ x[train] / int(train.sum()))
@@ -306,7 +312,7 @@ def _projected(looked: Looked, target: Float[Tensor, "n m"]) -> tuple[Float[Tens
 
 
 def random(looked: Looked, seed: int) -> Concepts:
-    """Use random directions, as a control."""
+    """Use random directions as concepts, as a control."""
     size = (looked.n_concepts, looked.pooled.shape[1])
     return Concepts(looked.along(torch.randn(size, generator=looked.draws(5 + seed))))
 

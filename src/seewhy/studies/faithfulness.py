@@ -1,4 +1,4 @@
-"""Which attribution methods can you believe? Methods × metrics × pictures, beside controls."""
+"""Compares attribution methods by metrics of explanations, with control maps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ AS_STUDIED: dict[str, Metric] = {
     "pixel_flipping": PixelFlipping(n_steps=N_STEPS),
     "road": ROAD(fractions=(0.1, 0.3, 0.5, 0.7, 0.9)),
 }
-"""Metrics whose settings in a study differ from their defaults: many pictures make up for coarser curves."""
+"""Metrics with fewer steps than by default."""
 
 QUICK: dict[str, Callable[[], Explain]] = {
     "gradient_shap_quick": lambda: attributions["gradient_shap"](n_samples=8),  # type: ignore[call-arg]
@@ -66,7 +66,7 @@ QUICK: dict[str, Callable[[], Explain]] = {
     "score_cam_quick": lambda: attributions["score_cam"](n_masks=128),  # type: ignore[call-arg]
     "smooth_grad_quick": lambda: attributions["smooth_grad"](n_samples=8),  # type: ignore[call-arg]
 }
-"""Slow methods with fewer passes than in the papers, under separate names."""
+"""Slow methods with fewer forward passes than in the papers."""
 
 LIMITS = {
     **dict.fromkeys(("deletion_black", "deletion_blur", "random_logit"), 100),
@@ -76,11 +76,11 @@ LIMITS = {
     **dict.fromkeys(("gradient_shap", "integrated_gradients", "occlusion", "rise", "score_cam", "smooth_grad"), 50),
     **dict.fromkeys(QUICK, 50),
 }
-"""Number of pictures for slow methods and metrics, unless the user gives one."""
+"""Default number of pictures for slow methods and metrics."""
 
 
 def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str, int]]:
-    """Parse ``"grad_cam,rise:50"``, or a list, into names and the limits on the number of pictures."""
+    """Parse ``"grad_cam,rise:50"``, or a list, into names and limits on the number of pictures."""
     if text is None:
         return None, {}
     names: list[str] = []
@@ -88,7 +88,7 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
     for part in (p.strip() for p in (text.split(",") if isinstance(text, str) else text)):
         name, colon, number = part.partition(":")
         if colon and not (number.strip().isdecimal() and int(number) > 0):
-            raise InputError(f"{part!r} was given. Expected a number of pictures after the colon, as in {name}:50.")
+            raise InputError(f"A limit must be a whole number of pictures above 0, as in {name}:50, got {part!r}.")
         if name:
             names.append(name.strip())
             limits |= {name.strip(): int(number)} if colon else {}
@@ -96,7 +96,7 @@ def named(text: str | Sequence[str] | None) -> tuple[list[str] | None, dict[str,
 
 
 def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
-    """Return attributions by name; default: those that need no forward pass of their own."""
+    """Return attribution methods by name; default: methods that need no extra forward pass."""
     if names is None:
         names = [n for n in attributions if attributions[n].cost.startswith("0") and not attributions[n].needs_words]
     every = [f"{n}_quick" if f"{n}_quick" in QUICK else n for n in attributions if not attributions[n].needs_training]
@@ -105,10 +105,10 @@ def chosen_methods(names: Sequence[str] | None = None) -> dict[str, Explain]:
 
 
 def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = False) -> dict[str, Metric]:
-    """Return metrics by name, among them deletion with other fills; default: all that the masks allow."""
+    """Return metrics by name; default: all metrics that work with the available masks."""
     if names is None:
         names = [*DEFAULT_METRICS, *(LOCALISATION if with_masks else ())]
-    # A mosaic is no picture of the set.
+    # Metrics of mosaics do not measure pictures of the data set.
     fits = [n for n in metrics if (with_masks or "mask" not in metrics[n].requires) and not metrics[n].of_mosaics]
     every = sorted({*fits, *AS_STUDIED})
     chosen = [one for name in names for one in (every if name == "all" else [name])]
@@ -116,39 +116,38 @@ def chosen_metrics(names: Sequence[str] | None = None, *, with_masks: bool = Fal
 
 
 def chosen_limits(given: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
-    """Return the most pictures for each name: the given number, else that of :data:`LIMITS`."""
+    """Return the largest number of pictures for each name: the given number, or the default in :data:`LIMITS`."""
     return {**{n: LIMITS[n] for n in names if n in LIMITS}, **given}
 
 
 def passes(method: Explain) -> float:
-    """Return the forward passes of one explanation, from its ``cost``; infinite if that gives no number."""
+    """Return the number of forward passes per explanation; infinite if ``cost`` has no number."""
     cost = getattr(method, "cost", "0")
     number = re.match(r"\d+", cost)
     return float(number[0]) if number else float("inf")
 
 
 NUMBERS = ("value", "sums", "parts", "settings")
-"""The fields of a record that are the same for the same map."""
+"""Fields of a record that depend only on the map."""
 CHUNK = 16
 SAME = 1e-5
-"""Maps that differ by less than this share of their largest value count as one map, and are measured once."""
+"""Relative difference below which two maps count as the same."""
 
 
 @dataclass(frozen=True)
 class FaithfulnessStudy:
-    """Measures every method and every control on the same pictures, for the predicted class of each.
+    """Measures attribution methods and control maps on the same pictures, for the predicted classes.
 
-    A stopped study continues in the same folder. Give the pictures in random order: a method with a limit is measured
-    on the first of them.
+    Give the pictures in random order: methods with a limit are measured on the first ones.
 
     Args:
-        methods: methods that make maps.
-        metrics: metrics for the maps.
-        limits: most pictures for a method or metric, by its name; default: all pictures, fewer for slow ones.
-        masks: folder with one mask per picture, under the same name; the object is not black.
-        most_passes: most forward passes per map for metrics that explain the same picture again and again.
-        seed: seed for the resampling; metrics have their own.
-        n_draws: number of resampled sets of pictures.
+        methods: attribution methods by name.
+        metrics: metrics by name.
+        limits: largest number of pictures for each method or metric; default: all pictures, fewer for slow ones.
+        masks: folder with one mask per picture, with the same file name; the object is not black.
+        most_passes: largest number of forward passes per map for metrics that compute maps again.
+        seed: seed of the resampling.
+        n_draws: number of bootstrap resamples.
         level: confidence level of the intervals, 0.5 to 1.
     """
 
@@ -170,7 +169,7 @@ class FaithfulnessStudy:
         masks: Path | None = None,
         seed: int = 0,
     ) -> FaithfulnessStudy:
-        """Build a study from names; ``rise:50`` measures that method on at most 50 pictures."""
+        """Build a study from names; ``rise:50`` measures RISE on at most 50 pictures."""
         method_names, of_methods = named(methods)
         metric_names, of_metrics = named(metrics)
         makes = chosen_methods(method_names)
@@ -182,11 +181,11 @@ class FaithfulnessStudy:
     def run(
         self, classifier: Classifier, pictures: Iterable[Any], output: str | Path, progress: Progress | None = None
     ) -> Findings:
-        """Measure what is not measured yet, and conclude."""
+        """Run the study; measurements found in the journal in ``output`` are not repeated."""
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
-            raise DataError(f"A method is called {twice[0]!r}, which is the name of a control. Rename the method.")
+            raise DataError(f"methods must not have the name of a control, got {twice[0]!r}. Rename this method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
         with records_in(output) as records:
             places = range(len(pictures)) if isinstance(pictures, Sequence) else None
@@ -195,9 +194,7 @@ class FaithfulnessStudy:
         rows = [records.done[key] for key in used if key in records.done]
         if not rows:
             first = f" The first: {progress.failures[0].error}." if progress.failures else ""
-            raise DataError(
-                f"None of {runner.n_given} pictures could be measured.{first} Give pictures that can be read."
-            )
+            raise DataError(f"None of {runner.n_given} pictures could be measured.{first}")
         methods, others = ([n for n in of if n not in runner.unfit] for of in (self.methods, known))
         how = {"seed": self.seed, "n_draws": self.n_draws, "level": self.level}
         data = findings(rows, self.metrics, methods, others, **how)
@@ -218,7 +215,7 @@ class _Runner:
         self._unmasked: Counter[str] = Counter()
 
     def measure(self, pictures: Iterable[Any], records: StudyRecords) -> Iterator[str]:
-        """The keys of all numbers, each once it is there."""
+        """Yield the key of each measurement once it is in the journal."""
         stream = enumerate(pictures)
         while chunk := list(itertools.islice(stream, CHUNK)):
             self.n_given += len(chunk)
@@ -240,7 +237,7 @@ class _Runner:
                     yield from self._measure_one(seen, picture, at, records)
 
     def wanted(self, at: int) -> list[tuple[str, str]]:
-        """Metric and method of every number that the picture in this place is to have."""
+        """Return the pairs of metric and method to measure on the picture at this position."""
         found = []
         for label, metric in self.study.metrics.items():
             for name, method in self.methods.items():
@@ -255,7 +252,7 @@ class _Runner:
         return hashlib.sha256(f"{seal}|{self._masks}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def _scores(self, label: str, case: Case, maps: Mapping[str, Tensor]) -> dict[str, Any]:
-        """A metric's number for every map; a method that it cannot judge is left out from then on, and said so."""
+        """Return a metric's score of each map; a method that fails is skipped from then on, with a note."""
         if not maps:
             return {}
         case = replace(case, methods=[self.methods[name] for name in maps])
@@ -267,7 +264,7 @@ class _Runner:
                 return {n: s for name in maps for n, s in self._scores(label, case, {name: maps[name]}).items()}
             (name,) = maps
             self.unfit.add((label, name))
-            self.progress.note(f"{label} of {name} is left out: {error}")
+            self.progress.note(f"{label} was not measured for {name}: {error}")
             return {}
 
     def _measure_one(self, seen: Encoded, picture: Any, at: int, records: StudyRecords) -> Iterator[str]:
@@ -288,7 +285,7 @@ class _Runner:
                 self._unmasked[label] += 1
                 continue
             names = [n for n in names if n in maps]
-            # What explains again is of the method, not of the map; else the first that has the same map is measured.
+            # Of methods with the same map, only the first is measured, except by metrics that compute maps again.
             first: dict[str, str] = {}
             for n in names:
                 first.setdefault(leaders[n], n)
@@ -310,7 +307,7 @@ class _Runner:
                 yield keys[name]
 
     def _maps(self, look: EncoderOutput, target: Tensor, names: set[str]) -> dict[str, Tensor]:
-        """Their maps; a method that does not fit the model is left out from then on, and said so."""
+        """Compute the maps of the methods; a method that fails is skipped from then on, with a note."""
         assert look.pixels is not None
         size = (look.pixels.shape[2], look.pixels.shape[3])
         found = {}
@@ -321,11 +318,11 @@ class _Runner:
                 found[name] = upsampled(method(self.classifier, look, Target(target)), size)[0]
             except SeeWhyError as error:
                 self.unfit.add(name)
-                self.progress.note(f"{name} is left out: {error}")
+                self.progress.note(f"{name} was not measured: {error}")
         return found
 
     def _mask(self, picture: Any) -> Bool[Tensor, "h w"] | None:
-        """The picture's mask, cut and resized like it."""
+        """Return the picture's mask, cropped and resized like the picture."""
         if self.study.masks is None or not isinstance(picture, str | Path):
             return None
         return mask_beside(self.study.masks, picture, self.classifier.encoder.transform)
@@ -333,7 +330,7 @@ class _Runner:
     def notes(self) -> list[str]:
         again = [label for label, m in self.study.metrics.items() if "methods" in m.requires]
         slow = [n for n in self.methods if passes(self.methods[n]) > self.study.most_passes and n not in self.unfit]
-        without = [f"{label} was left out on {n} pictures without a mask." for label, n in self._unmasked.items()]
+        without = [f"{label} was not measured on {n} pictures without a mask." for label, n in self._unmasked.items()]
         if not (again and slow):
             return without
         told = f"{', '.join(again)} need many maps per picture, so {', '.join(slow)} were not measured with them:"
@@ -341,7 +338,7 @@ class _Runner:
 
 
 def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
-    """For every map the first one that is the same."""
+    """Return for each map the first method with the same map."""
     found: dict[str, str] = {}
     for name, one in maps.items():
         bound = SAME * float(one.abs().max())
@@ -351,20 +348,20 @@ def _leaders(maps: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _said(method: Explain, classifier: Classifier) -> str:
-    """What tells two settings of a method apart, and what it was trained to."""
+    """Return an identifier of a method with its settings and training."""
     said: str = getattr(method, "__qualname__", None) or repr(method)
     try:
         return said + trained_digest(method, classifier).hex() if isinstance(method, Attribution) else said
-    except SeeWhyError:  # not trained: it is left out, with the reason, where its maps are made
+    except SeeWhyError:  # an untrained method fails later, with the reason
         return said
 
 
 def _masks_seal(folder: Path | None) -> str:
-    """What tells two states of a folder of masks apart."""
+    """Return a digest of the state of the folder of masks."""
     if folder is None:
         return ""
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Expected a folder with one mask per picture. Name one with --masks.")
+        raise DataError(f"--masks must be a folder with one mask per picture, got {folder}.")
     found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir())
     return hashlib.sha256(repr(found).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -383,7 +380,7 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Findings:
-    """Which explanations of this model can you believe? Does the same as ``seewhy study faithfulness``."""
+    """Run the faithfulness study of ``seewhy study faithfulness``."""
     asked = FaithfulnessStudy.of(methods, metrics, masks=None if masks is None else Path(masks), seed=seed)
     if isinstance(model, nn.Module):
         model = from_module(model, transform=transform)

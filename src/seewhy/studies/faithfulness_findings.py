@@ -1,4 +1,4 @@
-"""Turns the numbers of a study into tables, a ranking and a sentence."""
+"""Tables, ranking and summary of a faithfulness study."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .study import Row
 RANDOM = "random"
 FILLS = {"mean": "deletion", "black": "deletion_black", "blur": "deletion_blur"}
 N_NAMED = 3
-"""Methods that the sentence names at each end of the ranking."""
+"""Number of methods named at each end of the ranking."""
 
 
 def findings(
     rows: Sequence[Row], metrics: Mapping[str, Metric], methods: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Return tables, ranking, differences, agreement between fills, and the sentence."""
+    """Return the tables, the ranking, the differences, and the summary."""
     names, tables = [*methods, *controls], {}
     for label, metric in metrics.items():
         found = [row for row in rows if row["metric"] == label]
@@ -40,14 +40,14 @@ def findings(
 
 
 class _Sets:
-    """Resampling of every set of pictures that methods share; each set is drawn once for all who have it."""
+    """Bootstrap resamples of each set of pictures that methods share."""
 
     def __init__(self, metric: Metric, found: Mapping[str, dict[str, Row]], how: Mapping[str, Any]) -> None:
         self.metric, self.found, self.how = metric, found, how
         self._drawn: dict[frozenset[str], tuple[list[str], Paired]] = {}
 
     def __call__(self, *names: str) -> tuple[list[int], Paired | None, int]:
-        """Where the methods stand in the resampling of the pictures they share, and how many those are."""
+        """Return the methods' columns in the resamples, the resamples, and the number of shared pictures."""
         shared = frozenset.intersection(*(frozenset(self.found[n]) for n in names))
         if not shared:
             return [], None, 0
@@ -63,8 +63,7 @@ class _Sets:
 def table(
     label: str, metric: Metric, rows: Sequence[Row], names: Sequence[str], controls: Sequence[str], **how: Any
 ) -> dict[str, Any]:
-    """Return one metric's rows and differences. A row covers all pictures on which its method was measured; a
-    difference covers, for every pair with a method in it, the pictures that both share."""
+    """Return the rows and differences of one metric; a difference covers the pictures that both methods share."""
     found: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row["method"]][row["digest"]] = row
@@ -101,10 +100,10 @@ def _line(name: str, is_control: bool, rows: Mapping[str, Row], sets: _Sets) -> 
 
 
 def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[str]) -> list[list[str]]:
-    """Methods whose maps were the same on every picture where both were measured, in groups."""
+    """Return groups of methods with the same maps on all common pictures."""
     leaders: dict[str, set[str | None]] = defaultdict(set)
     for row in rows:
-        # A metric that explains again measures every method by itself, and so says nothing here.
+        # Metrics that compute maps again measure every method separately.
         if "methods" not in metrics[row["metric"]].requires:
             leaders[row["method"]].add(row["same_as"])
     groups: dict[str, list[str]] = {}
@@ -116,9 +115,11 @@ def _same(rows: Iterable[Row], metrics: Mapping[str, Metric], names: Sequence[st
 
 
 def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Rank methods by real differences won minus those lost, against other methods on faithfulness metrics; pairs with
-    too few common pictures do not count. ``over_random`` and ``under_random`` are the metrics on which the difference
-    to the random map is real."""
+    """Rank methods by real differences won minus lost, against other methods on faithfulness metrics.
+
+    ``over_random`` and ``under_random`` list the metrics on which a method is significantly better or worse than a
+    random map.
+    """
     judges = [t for t in tables if t["family"] == "faithfulness"]
     pairs = [(t["metric"], d) for t in judges for d in t["differences"] if d["n"] >= N_FEWEST]
     rows = []
@@ -138,7 +139,7 @@ def ranking(tables: Iterable[dict[str, Any]], methods: Sequence[str]) -> list[di
 
 
 def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> dict[str, float] | None:
-    """Kendall's τ between the rankings of the methods that deletion gives with each fill."""
+    """Return Kendall's τ between the rankings by deletion with different fills."""
     if len(methods) < 2:
         return None
     values = {
@@ -154,7 +155,7 @@ def _agreement(tables: Mapping[str, dict[str, Any]], methods: Sequence[str]) -> 
 
 
 def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the agreement of two rankings (τ-b): 1 for the same order, −1 for the reverse, 0 if one has no order."""
+    """Return Kendall's τ-b of two sequences, 0 if one is constant."""
     from scipy.stats import kendalltau
 
     flat = len({*a}) < 2 or len({*b}) < 2
@@ -162,12 +163,12 @@ def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def sentence(tables: Iterable[dict[str, Any]], ranked: Sequence[dict[str, Any]], same: Sequence[Sequence[str]]) -> str:
-    """Say which differences are real; those between methods with identical maps do not count."""
+    """Return a summary of the significant differences."""
     tables = list(tables)
     n = max((t["n"] for t in tables), default=0)
     if n < N_FEWEST:
         are = "picture is" if n == 1 else "pictures are"
-        return f"{n} {are} too few to call any difference real. Give at least {N_FEWEST} pictures."
+        return f"{n} {are} too few to test differences. Give at least {N_FEWEST} pictures."
     together = [set(group) for group in same]
     pairs = [
         (t["metric"], d)
@@ -195,14 +196,14 @@ def _named(real: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) -> str:
-    """How many metrics of faithfulness say that a method beats the random map: each, or the ends of a long list."""
+    """Return a sentence on how many metrics show a method to be better than a random map."""
     ranked = [e for e in ranked if e["judged"]]
     if not ranked:
         return "Too few pictures were measured to compare methods with a random map"
     if len(ranked) <= N_NAMED:
         said = [f"{e['method']} on {len(e['over_random'])} of {len(e['judged'])}" for e in ranked]
         return f"Metrics of faithfulness on which a method beats a random map: {', '.join(said)}"
-    # Of methods with the same maps the first stands for all.
+    # Only the first of several methods with the same maps is named.
     names = [e["method"] for e in ranked]
     distinct = [n for i, n in enumerate(names) if not any({n, other} <= group for group in same for other in names[:i])]
     every = [e["method"] for e in ranked if len(e["over_random"]) == len(e["judged"])]
@@ -210,5 +211,5 @@ def _against_random(ranked: Sequence[dict[str, Any]], same: Sequence[set[str]]) 
     return (
         f"On metrics of faithfulness, {', '.join(distinct[:N_NAMED])} win most differences, and "
         f"{', '.join(distinct[: -N_NAMED - 1 : -1])} lose most. Better than a random map on all of these metrics: "
-        f"{', '.join(every) or 'none'}. On none: {', '.join(never) or 'none'}"
+        f"{', '.join(every) or 'none'}. Better on none of them: {', '.join(never) or 'none'}"
     )

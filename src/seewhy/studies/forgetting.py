@@ -1,4 +1,4 @@
-"""The gains and losses of an adaptation: the same pictures before and after, for every task it may affect."""
+"""Measures what a classifier gains and forgets by adaptation, on the same pictures before and after."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .study import Row
 
 NEW, LEARNT, BESIDE_FIT = "new classes", "these classes", "these classes, beside seewhy fit"
 N_READ = 20_000
-"""Most texts read for the encoder's own classes, if each picture has its own texts."""
+"""Largest number of texts encoded for the original classes, if each picture has its own texts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """One task's pictures with a network's predictions before and after."""
+    """Pictures of one task, encoded before and after adaptation."""
 
     name: str
     pooled: tuple[Float[Tensor, "n p"], Float[Tensor, "n q"]]
@@ -45,7 +45,6 @@ class Told:
 
     @classmethod
     def held(cls, name: str, of: Classifier) -> list[Told]:
-        """Return the held-out pictures of a classifier, if any."""
         if (held := of.held_out) is None:
             return []
         before = held.pooled if held.before is None or name != LEARNT else held.before
@@ -70,27 +69,25 @@ def forgetting(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Return a row per measure: before, after, and the difference with its interval, over the same resamples.
+    """Return a row per measure: values before and after adaptation, and the difference with its interval.
 
-    It measures accuracy on learnt classes (held-out pictures that chose nothing), on other classes by name, on both
-    with the harmonic mean, and on the encoder's own classes, with the calibration of each.
+    Accuracy and calibration are measured on learnt classes (held-out pictures), on other classes, on both together, and
+    on the encoder's original classes.
     """
     progress = progress or Progress()
     network = after.network
     if not isinstance(network, NamesClasses):
         raise ModelError(
-            f"{after.recipe!r} cannot name other classes, so what it forgets cannot be measured. Expected a "
-            f"classifier of a learnt prompt. Make one with: seewhy adapt DATA --method coop -o {{folder}}"
+            f"Forgetting can be measured only for a classifier with a learnt prompt, got {after.recipe!r}. Fit one "
+            "with "
+            f"seewhy adapt DATA --method coop -o {{folder}}"
         )
     both: tuple[NamesClasses, NamesClasses] = (against or network.untrained(), network)
     looks = (both[0].classifier(after.classes).encoder, after.encoder)
     tasks = Told.held(LEARNT, after)
     for name, samples in (also or {}).items():
         if len(samples.classes) < 2:
-            raise DataError(
-                f"The pictures of {name} have {len(samples.classes)} class. Expected two or more. Give more classes, "
-                "or leave it out."
-            )
+            raise DataError(f"The pictures of {name} must have at least two classes, got {len(samples.classes)}.")
         before = now = encode_labelled(looks[0], samples.classes, samples, store, progress)
         if looks[0].looks != looks[1].looks:
             now = encode_labelled(looks[1], samples.classes, samples, store)
@@ -99,7 +96,9 @@ def forgetting(
         if looks[0].looks == looks[1].looks:
             tasks += Told.held("the model's own classes", old)
         else:
-            progress.note("the encoder changed, so the model's own classes are measured only where --also has them")
+            progress.note(
+                "The encoder has changed, so the original classes of the model are measured only on pictures of --also"
+            )
     rows = []
     for task in tasks:
         found = [logits.softmax(1).max(1) for logits in task.logits(both)]
@@ -111,7 +110,7 @@ def forgetting(
 
 
 def _together(known: Told, new: Told, both: Sequence[NamesClasses], seed: int) -> list[Row]:
-    """Learnt and new classes at once: told among all of them, and the harmonic mean of each among its own."""
+    """Return the rows of all classes together, and of the harmonic mean."""
     pooled = (torch.cat([known.pooled[0], new.pooled[0]]), torch.cat([known.pooled[1], new.pooled[1]]))
     labels, n = torch.cat([known.labels, len(known.classes) + new.labels]), len(known.labels)
     whole = Told("all classes together", pooled, labels, (*known.classes, *new.classes))
@@ -128,13 +127,13 @@ def _together(known: Told, new: Told, both: Sequence[NamesClasses], seed: int) -
 
 
 def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int) -> list[Row]:
-    """Is the encoder's own class still the one whose name is nearest?"""
+    """Return the agreement of zero-shot predictions with the encoder's original classifier."""
     on = both[0].base
     layer = on.classifier
     if layer is None or len(on.classes) != layer.out_features or not tasks:
         return []
     first, last = (torch.cat([t.pooled[i] for t in tasks]) for i in (0, 1))
-    if isinstance(both[1], ReadsPooled):  # every picture has texts of its own, and reading them takes its time
+    if isinstance(both[1], ReadsPooled):  # every picture has its own texts, which are slow to encode
         some = torch.linspace(0, len(first) - 1, max(2, min(len(first), N_READ // len(on.classes)))).long()
         first, last = first[some], last[some]
     own = Told(AGREES, (first, last), layer(first).argmax(1), tuple(on.classes))
@@ -142,12 +141,9 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int)
 
 
 def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
-    """Split the classes into the first half, the larger one, and the rest, as the protocol of CoCoOp does."""
+    """Split the classes into a first half and the rest, as CoCoOp does; the first half is the larger one."""
     if len(samples.classes) < 4:
-        raise DataError(
-            f"{len(samples.classes)} classes were given, to divide into learnt and new ones. Expected at least two of "
-            "each. Give more classes, or leave --base-to-new out."
-        )
+        raise DataError(f"--base-to-new needs at least four classes, got {len(samples.classes)}.")
     cut = (len(samples.classes) + 1) // 2
     return of_classes(samples, samples.classes[:cut]), of_classes(samples, samples.classes[cut:])
 
@@ -158,7 +154,7 @@ def of_classes(samples: Samples, classes: Sequence[str]) -> Samples:
 
 @dataclass(frozen=True)
 class AdaptingData:
-    """Training pictures, and pictures for the measures."""
+    """Training pictures, and pictures for measurement."""
 
     samples: Samples
     validation: Samples | None = None
@@ -167,7 +163,7 @@ class AdaptingData:
     also: Mapping[str, Samples] = field(default_factory=dict)
 
     def parted(self) -> AdaptingData:
-        """Add the new classes to the measured pictures, if the settings ask for it."""
+        """Return the data with the new classes separated, if ``base_to_new`` is set."""
         if not self.base_to_new:
             return self
         base, new = base_and_new(self.samples)
@@ -176,8 +172,9 @@ class AdaptingData:
             there = [c for c in new.classes if c in validation.classes]
             if not there:
                 raise DataError(
-                    f"The validation pictures show none of the {len(new.classes)} new classes ({new.classes[0]!r}, "
-                    "…). Expected pictures of these classes, to measure them. Add some, or leave validation out."
+                    f"validation must have pictures of the {len(new.classes)} new classes ({new.classes[0]!r}, …), and "
+                    "has "
+                    "none. Add some, or leave validation out."
                 )
             new = of_classes(validation, there)
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
@@ -194,7 +191,7 @@ def adapt_names(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Classifier:
-    """Fit a classifier by a recipe, with the forgetting table among its measures."""
+    """Fit a classifier by a recipe, with its forgetting table among the measures."""
     progress = progress or Progress()
     parts = data.parted()
     how: dict[str, Any] = {"validation": parts.validation, "store": store}
@@ -211,21 +208,24 @@ def adapt_names(
     rows += (beside := _beside_fit(made, on, parts.samples, store, recipe.seed))
     if beside and beside[0]["real"] and beside[0]["difference"] > 0:
         progress.note(
-            f"seewhy fit on the same pictures, even without crops, is right on {100 * beside[0]['after']:.1f} %; this "
-            f"classifier is right on {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
+            f"A linear classifier (seewhy fit) on the same pictures has an accuracy of {100 * beside[0]['after']:.1f} "
+            "%, and "
+            f"this classifier {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
         )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
         told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
-        progress.note("in rows by the new names, before means without these names and after means with them")
+        progress.note(
+            "In rows that begin with “by the new names”, before is without these names and after is with them"
+        )
     return replace(made, measures={**made.measures, "forgetting": rows})
 
 
 def _beside_fit(
     made: Classifier, on: Encoder, samples: Samples, store: FeatureStore | None, seed: int
 ) -> list[dict[str, Any]]:
-    """What ``fit`` with the same pictures, without its crops, tells of those held out, beside the adapted one."""
+    """Return the accuracy of a linear classifier on the same features, compared with the adapted classifier."""
     held, names = made.held_out, set(made.known.names if made.known is not None else ())
     own = replace(samples, items=tuple(item for item in samples.items if item.image in names))
     if held is None or held.logits is None or not own.items:
@@ -239,23 +239,21 @@ def _beside_fit(
 
 
 def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecipe:
-    """Return a recipe by name with these fields, or the given recipe."""
+    """Return a recipe by name with these parameters, or the given recipe."""
     if not isinstance(method, str):
         return replace(cast(Any, method), **parameters) if parameters else method
     kind = classifiers[method]
     if not issubclass(kind, PictureRecipe):
         able = ", ".join(n for n in classifiers if issubclass(classifiers[n], PictureRecipe))
-        raise InputError(f"{method} is not made from pictures. Expected one of {able}. Use one of those.")
+        raise InputError(f"method must be one of {able}, got {method}.")
     own = {f.name for f in fields(cast(Any, kind))}
     if strange := [name for name in parameters if name not in own]:
-        raise InputError(
-            f"{method} was given {strange[0]}. It has {', '.join(sorted(own))}. Leave it out, or take another method."
-        )
+        raise InputError(f"{method} has no setting {strange[0]}. It has {', '.join(sorted(own))}.")
     return kind(**parameters)
 
 
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
-    """Change the recipe so that it does not use the names under test for its own unknown class."""
+    """Exclude the names of the tested classes from the recipe's unknown class."""
     own: Any = recipe
     if "excluded" not in {f.name for f in fields(own)}:
         return recipe
@@ -264,12 +262,13 @@ def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
 
 
 def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[str, ...]) -> PictureRecipe:
-    """The recipe with names of classes that have no pictures."""
+    """Return the recipe with names of classes without pictures."""
     made = cast(Any, recipe)
     if "new_names" not in {f.name for f in fields(made)}:
         raise InputError(
-            f"Names of new classes were given, and {recipe.name!r} learns nothing for classes without pictures. "
-            "Expected a method that does, such as ogen. Use that, or drop the names."
+            f"{recipe.name!r} cannot use the names of classes without pictures. Use a method that can, such as ogen, "
+            "or "
+            "leave the names out."
         )
     found: PictureRecipe = replace(made, new_names=other_names(names, classes))
     return found

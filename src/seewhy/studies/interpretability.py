@@ -1,4 +1,4 @@
-"""How much of an encoder's knowledge do a few concepts express? Compares Inherent Interpretability Scores."""
+"""Compares encoders by Inherent Interpretability Scores: the accuracy of a linear classifier on a few concepts."""
 
 from __future__ import annotations
 
@@ -38,36 +38,33 @@ from .study import Findings, Row, StudyRecords, beside, bits, from_bits, records
 
 __all__ = ["CAVEAT", "HeadTraining", "InterpretabilityStudy"]
 TESTED, CHOOSING = 0.25, 0.2
-"""Share of all pictures to test on, and share of the others to choose on."""
+"""Share of all pictures in the test set, and share of the others in the selection set."""
 NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
 class InterpretabilityStudy:
-    """Accuracy that remains when a linear layer sees a few concepts of each picture (IIS, Shen et al. 2025,
-    arXiv:2510.24105).
+    """Measures the accuracy of a linear layer on a few concepts per picture (IIS, Shen et al. 2025, arXiv:2510.24105).
 
     ``ARR(s)`` is the accuracy with ``M - floor(sM)`` of ``M`` concepts per picture, divided by the accuracy of a linear
-    layer on all features. The score is its integral over the sparsities (:func:`~seewhy.studies.concepts.iis`). A ratio
-    is high if little is lost *or little was learnt*. So the page also gives the accuracies, the same figures for random
-    directions, and the correlation of score and accuracy over encoders. Training, choosing the learning rate and
-    reporting use three separate sets of pictures. Each picture keeps its own concepts, so a classifier may still use
-    all of them; both counts are reported. The score does not measure whether people understand the numbers.
+    layer on all features. The score is its integral over the sparsities ``s`` (:func:`~seewhy.studies.concepts.iis`).
+    The score is also high for encoders with a low accuracy. It does not measure whether people understand the concepts.
 
     Args:
-        libraries: where concepts come from: ``prototype``, ``cluster``, ``text`` or ``random``, with commas;
-            default: all.
-        n_concepts: number of concepts, from 50; lower it if there are few training pictures.
-        mask: how to drop concepts: ``hard`` keeps the largest, ``soft`` shrinks all, ``authors`` keeps one fewer.
-        layer_norm: whether to normalise a picture's values over its concepts, as the authors do; if not, each
-            concept is normalised over the pictures.
-        grid: number of rows and columns of cells that concepts come from, from 1; 1 takes whole pictures.
-        n_random: number of sets of random directions to average, from 1.
-        seed: seed for the split, the random sets and the resampling.
-        raw_reference: whether to train the layer on all features without standardising them, as the authors do;
-            that can flatter the score.
+        libraries: kinds of concepts: ``prototype``, ``cluster``, ``text`` or ``random``, separated by commas; default:
+            all.
+        n_concepts: number of concepts, at least 50; lower it if there are few training pictures.
+        mask: how to drop concepts: ``hard`` keeps the largest values, ``soft`` shrinks all, ``authors`` keeps one
+            fewer.
+        layer_norm: whether to normalise the values of a picture over its concepts, as the authors do, rather than each
+            concept over the pictures.
+        grid: number of rows and columns of the crops that concepts come from, at least 1; 1 uses whole pictures.
+        n_random: number of sets of random directions to average over, at least 1.
+        seed: seed of the split, the random sets and the resampling.
+        raw_reference: whether to train the layer on all features without standardising them, as the authors do; this
+            can raise the score.
         training: training of every layer.
-        n_draws: number of resampled sets of test pictures for the intervals.
+        n_draws: number of bootstrap resamples.
         level: confidence level of the intervals, 0.5 to 1.
     """
 
@@ -89,8 +86,9 @@ class InterpretabilityStudy:
                 raise UnknownNameError("concept library", name, list(LIBRARIES))
         if not self.libraries or self.grid < 1 or self.n_random < 1:
             raise InputError(
-                f"{len(self.libraries)} libraries, a grid of {self.grid} and {self.n_random} random draws were given. "
-                "Expected one or more of each. Leave them out for the defaults."
+                f"libraries, grid and n_random must be at least 1, got {len(self.libraries)} libraries, "
+                f"grid={self.grid} "
+                f"and n_random={self.n_random}."
             )
         for sparsity in SPARSITIES:
             n_kept(self.n_concepts, sparsity, self.mask)
@@ -108,19 +106,19 @@ class InterpretabilityStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Measure what is not measured yet, and conclude. A stopped study continues where it stopped."""
+        """Run the study; measurements found in the journal in ``output`` are not repeated."""
         progress = progress or Progress()
         if not encoders:
-            raise InputError("No encoder was given. Expected one or more. Add -e lite0, for example.")
+            raise InputError("encoders must have at least one entry. Add -e lite0, for example.")
         needed = "text" in self.libraries and any(not one.has_text for one in encoders)
         judges = [judge] if judge is not None and needed else []
         looks = look([*encoders, *judges], samples, test, store, progress)
         encoded, names = looks[0], [one.name for one in encoders]
         parts = divide(encoded, test is not None, self.seed, progress)
-        # Of those called alike with the beginning of a fingerprint.
+        # Add the beginning of the fingerprint to repeated names.
         names = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
         if (twice := first_repeated(names)) is not None:
-            raise InputError(f"The encoder {twice} was given twice. Expected different encoders. Name each once.")
+            raise InputError(f"encoders must be different, got {twice} twice.")
         own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
         sets = [rows.int().tolist() for rows in vars(parts).values()]
         said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])
@@ -142,10 +140,10 @@ class InterpretabilityStudy:
     def _encoder_row(
         self, name: str, looked: Looked, said: str, records: StudyRecords, progress: Progress
     ) -> EncoderRow:
-        """All features and every library of one encoder; a library that cannot be made is left out, with a note."""
+        """Measure an encoder with every library; a library that fails is skipped with a note."""
         if not bool(torch.isfinite(looked.pooled).all()):
             raise DataError(
-                f"The features of {name} are NaN or infinite. Expected finite numbers. Leave this encoder out."
+                f"Features must be finite, and those of {name} have NaN or infinite values. Leave this encoder out."
             )
         fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
 
@@ -184,7 +182,7 @@ class InterpretabilityStudy:
         self, found: Sequence[EncoderRow], encoded: EncodedSet, parts: Parts, progress: Progress
     ) -> dict[str, Any]:
         n_classes = len(set(encoded.labels.tolist()))
-        # Twice chance would be perfect for two classes.
+        # For two classes, twice chance is an accuracy of 1.
         floor = min(2 / n_classes, (1 + 1 / n_classes) / 2)
         how = {"n_draws": self.n_draws, "level": self.level, "seed": self.seed}
         encoders, rows = encoder_rows(found, floor, **how), library_rows(found, **how)
@@ -204,22 +202,21 @@ def _digest(parts: list[Any]) -> str:
 
 
 def neighbours(pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], parts: Parts) -> float:
-    """Return how often most of the ten training pictures nearest by cosine share the class of a selection picture."""
+    """Return the accuracy of the ten nearest neighbours on the selection pictures."""
     own, of = normalize(pooled[parts.train], dim=1), labels[parts.train]
     near = (normalize(pooled[parts.selection], dim=1) @ own.T).topk(min(NEIGHBOURS, len(own)), dim=1)
     votes = torch.zeros(len(near.indices), int(labels.max()) + 1)
-    votes.scatter_add_(1, of[near.indices], 1 + near.values / 1000)  # of equal votes those that are nearer
+    votes.scatter_add_(1, of[near.indices], 1 + near.values / 1000)  # ties go to the nearer pictures
     return float((votes.argmax(1) == labels[parts.selection]).double().mean())
 
 
 def look(
     encoders: Sequence[Encoder], samples: Samples, test: Samples | None, store: FeatureStore | None, progress: Progress
 ) -> list[EncodedSet]:
-    """Encode the same pictures with every encoder, holding out the given test pictures; a picture that one encoder
-    cannot read is left out for all, and reported once."""
+    """Encode the same pictures with every encoder; pictures that one encoder cannot read are left out for all."""
     if len(samples.classes) < 2:
         given = f"one class, {samples.classes[0]}" if samples.classes else "no classes"
-        raise DataError(f"The pictures have {given}. Expected two classes or more. Add pictures of another class.")
+        raise DataError(f"The pictures must have at least two classes, got {given}.")
     held = () if test is None else tuple(map(replace, test.items))  # may be the same objects
     whole, quiet = replace(samples, items=(*samples.items, *held)), Progress()
     heard = [progress, *[quiet] * (len(encoders) - 1)]
@@ -229,7 +226,7 @@ def look(
             progress.failed(failure)
     shared = set.intersection(*({id(s) for s in one.items} for one in found))
     if not shared:
-        raise DataError("No picture can be read by all encoders. Expected some. Compare fewer encoders.")
+        raise DataError("No picture can be read by all encoders. Compare fewer encoders.")
     parts = [one.subset([i for i, s in enumerate(one.items) if id(s) in shared]) for one in found]
     ids = {id(s) for s in held}
     is_held = torch.tensor([id(s) in ids for s in parts[0].items])
@@ -237,7 +234,7 @@ def look(
 
 
 def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -> Parts:
-    """Divide pictures into three sets; copies, and pictures of one group, stay in one set."""
+    """Split pictures into training, selection and test sets; copies and groups stay in one set."""
     labels = [item.label for item in encoded.items]
     things = [item.group or digest for item, digest in zip(encoded.items, encoded.digests, strict=True)]
     held, classes, needed = encoded.held, encoded.classes, 2 if is_given else 3
@@ -245,15 +242,15 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
         n = len({things[i] for i, of in enumerate(labels) if of == name and not held[i]})
         if n < needed:
             raise DataError(
-                f"The class {name} has {n} different picture{'' if n == 1 else 's'}. Expected {needed} or more: to "
-                f"train on, to choose settings on{' and to test on' if not is_given else ''}. Add pictures of it, or "
-                "leave it out."
+                f"Every class must have at least {needed} different pictures, got {n} of {name}. They are split into "
+                f"training{', selection and test' if not is_given else ' and selection'} pictures. Add pictures of "
+                "this class, or leave it out."
             )
     test = held if is_given else torch.tensor(split(labels, things, TESTED, seed))
     shown = {thing for thing, held in zip(things, test.tolist(), strict=True) if held}
     twice = torch.tensor([thing in shown for thing in things]) & ~test
     if bool(twice.any()):
-        progress.note(f"{int(twice.sum())} picture(s) are also among the test pictures; they were not trained on.")
+        progress.note(f"{int(twice.sum())} picture(s) are also test pictures and were left out of training.")
     rest = (~test & ~twice).nonzero()[:, 0]
     chosen = split([labels[i] for i in rest], [things[i] for i in rest], CHOOSING, seed + 1)
     selection = torch.zeros_like(test)
@@ -263,8 +260,7 @@ def divide(encoded: EncodedSet, is_given: bool, seed: int, progress: Progress) -
         there = set(encoded.labels[rows].tolist())
         if len(there) < 2:
             raise DataError(
-                f"There are {int(rows.sum())} pictures of {len(there)} class(es) to {what}. Expected two classes or "
-                "more. Add pictures."
+                f"Pictures to {what} must have at least two classes, got {len(there)} class(es). Add pictures."
             )
         if absent := [c for i, c in enumerate(classes) if i not in there]:
             progress.note(f"The class {absent[0]} has no picture to {what}: results are for the other classes.")

@@ -1,4 +1,4 @@
-"""Figures of the study of interpretability, their correlations over encoders, and its sentence."""
+"""Results of the interpretability study: scores, their correlations with accuracy, and the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .pages import between, of_difference, parted
 from .study import Row, from_bits
 
 LEAST = 4
-"""Fewest encoders for which an interval is given."""
+"""Smallest number of encoders for a correlation."""
 LIBRARIES = {
     "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder represents them."),
     "cluster": ("Kinds of pieces", "Centres of k-means clusters of such cells."),
@@ -27,7 +27,7 @@ LIBRARIES = {
         "Words",
         "Sentences, encoded by the encoder itself or, if it has no words, by another encoder (the judge).",
     ),
-    "random": ("Random directions", "The control: what arbitrary directions keep, as the mean of several draws."),
+    "random": ("Random directions", "Control: random directions of the feature space, averaged over several draws."),
 }
 NUMBERS = {
     "iis": "score",
@@ -40,12 +40,12 @@ COLUMNS = (
     "encoder", "score", "interval", "score − random", "mean sparse accuracy", "accuracy, all features",
     "fewest concepts kept",
 )  # fmt: skip
-CAVEAT = "The score says how much accuracy a few numbers carry, not whether people understand them."
+CAVEAT = "The score measures the accuracy of a few concepts, not whether people understand them."
 
 
 @dataclass(frozen=True, eq=False)
 class LibraryRow:
-    """The value of a library's concepts to one encoder, over its draws."""
+    """Results of a concept library for one encoder, averaged over draws."""
 
     right: Float[Tensor, "t s"]
     first: Row
@@ -79,7 +79,7 @@ def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[
 
 
 def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]]:
-    """Return every encoder with every library, all resampled on the same test pictures."""
+    """Return a row per encoder and library, all resampled on the same test pictures."""
     lines = [(one, library) for one in found for library in one.libraries]
     sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
     scores: dict[str, Combine] = {
@@ -116,9 +116,10 @@ def _column(i: int, *, by_whole: bool) -> Combine:
 def correlations(
     encoders: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], **how: Any
 ) -> list[dict[str, Any]]:
-    """Correlate scores with accuracy over the encoders above the floor; none for fewer than four. The accuracy of all
-    features is in the score's denominator. So the result also has the areas without it, the accuracy of nearest
-    neighbours on other pictures, and partial correlations given the accuracy, or the score of random directions."""
+    """Return rank correlations of score and accuracy over the encoders above the floor; none for fewer than four.
+
+    Accuracy is the denominator of the score, so there are also correlations of the numerator and partial correlations.
+    """
     own = {one["encoder"]: one for one in encoders if not one["below_floor"]}
     found = []
     for library in dict.fromkeys(row["library"] for row in rows):
@@ -153,7 +154,7 @@ def correlations(
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho, and its percentile interval if most resamples have one."""
+    """Spearman's rho with its percentile interval."""
 
     rho: float | None
     interval: tuple[float, float] | None
@@ -168,8 +169,12 @@ def rank_correlation(
     level: float = 0.95,
     seed: int = 0,
 ) -> RankCorrelation:
-    """Return Spearman's rho of two variables, or the partial correlation given a third: ``(r_xy - r_xz r_yz) / √(…)``
-    of ranks. The interval resamples cases with replacement; resamples in which a variable is constant are left out."""
+    """Return Spearman's rho of two variables, or with ``given`` their partial rank correlation::
+
+        (r_xy - r_xz r_yz) / √((1 - r_xz²) (1 - r_yz²))
+
+    The interval is a bootstrap interval over cases, without resamples in which a variable is constant.
+    """
     table = torch.tensor([list(x), list(y), *([] if given is None else [list(given)])], dtype=torch.double)
     whole = _rho(table[:, None])[0]
     generator = torch.Generator().manual_seed(seed)
@@ -181,7 +186,7 @@ def rank_correlation(
 
 
 def _rho(table: Float[Tensor, "v b n"]) -> Float[Tensor, " b"]:
-    """Of each row of the things; NaN where it is not defined."""
+    """Return the rank correlation of each resample; NaN if undefined."""
     from scipy.stats import rankdata
 
     places = torch.from_numpy(rankdata(table.numpy(), axis=-1))
@@ -202,24 +207,25 @@ def answer(data: dict[str, Any]) -> str:
     above = [r for r in concepts if not encoders[r["encoder"]]["below_floor"]]
     if not above:
         return (
-            f"No encoder is right on {data['floor']:.0%} of pictures with all features. Below that floor the score "
-            f"means nothing. {CAVEAT}"
+            f"No encoder reaches an accuracy of {data['floor']:.0%} with all features. Below this floor, the score is "
+            "not "
+            f"meaningful. {CAVEAT}"
         )
     best = max(above, key=lambda r: float(r["iis"]["value"]))
     last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
     low, high = best["iis"]["interval"]
     first = (
-        f"{best['encoder']} with {best['library']} concepts has the highest score: {best['iis']['value']:.3f}, where "
-        f"{SPARSITIES[-1]} loses nothing. Its interval is {low:.3f} to {high:.3f}. With {last['kept']} of "
-        f"{best['n_concepts']} concepts per picture ({last['used']} different ones in all), "
-        f"{points(last['accuracy']['value'])} % of pictures are right; with all features, {points(accuracy)} %."
+        f"{best['encoder']} with {best['library']} concepts has the highest score: {best['iis']['value']:.3f} "
+        f"({low:.3f} to {high:.3f}; {SPARSITIES[-1]} means no loss of accuracy). With {last['kept']} of "
+        f"{best['n_concepts']} concepts per picture ({last['used']} different concepts in all), the accuracy is "
+        f"{points(last['accuracy']['value'])} %; with all features, {points(accuracy)} %."
     )
     told = [first]
     if judged := [r["less_random"] for r in above if "less_random" in r]:
         ahead, behind = (sum(d["real"] and sign * d["value"] > 0 for d in judged) for sign in (1, -1))
         told.append(
-            f"Concepts keep more accuracy than random directions in {ahead} of {len(judged)} comparisons, and less in "
-            f"{behind}. The others show no difference."
+            f"Concepts have a higher score than random directions in {ahead} of {len(judged)} comparisons, and a lower "
+            f"score in {behind}. The others show no real difference."
         )
     lines = []
     for line in data["correlations"]:
@@ -261,9 +267,9 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     rule = (
         "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
         f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
-        f"{study['sparsities'][-1]:g} means that nothing is lost. An encoder that knows little also loses little. So "
-        f"SeeWhy sets aside encoders with an accuracy below {study['floor']:.0%}, and shows the accuracies too. A "
-        "difference is real, and coloured, when its paired bootstrap interval over test pictures at "
+        f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy also loses little. So "
+        f"SeeWhy ignores encoders with an accuracy below {study['floor']:.0%}, and shows all accuracies. A "
+        "difference is real, and coloured, if its paired bootstrap interval over test pictures at "
         f"{how['level'] * 100:g} % excludes 0."
     )
     sections.append(Section("How the score works", [Note(rule)]))
@@ -279,9 +285,11 @@ def interpretability_page(study: dict[str, Any]) -> Document:
 
 def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     lead = (
-        "Spearman's rank correlation over encoders above the floor. Intervals come from resampling encoders, so few "
-        "encoders make them wide. The accuracy with all features is in the score's denominator. So look at the rows "
-        "without it, at accuracy on other pictures, and at rows with a third number held constant."
+        "Spearman's rank correlation over encoders above the floor. Intervals come from resampling encoders, so they "
+        "are "
+        "wide for few encoders. The score is divided by the accuracy with all features, so the two are not "
+        "independent. Look also at the rows without this division, with the accuracy on other pictures, and with a "
+        "third number held constant."
     )
     lines = [
         (

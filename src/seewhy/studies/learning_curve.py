@@ -1,4 +1,4 @@
-"""Forms of learning curves: which one predicts larger sizes, and how far to trust it."""
+"""Parametric forms of learning curves, and predictions for larger training sets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from torch import Tensor
 from .bootstrap import counts
 
 EXPONENTS = (0.01, 3.0)
-"""Range of the exponents."""
+"""Bounds of the exponents."""
 LEAST = 1e-9
 
 
 @dataclass(frozen=True)
 class CurveForm(ABC):
-    """One form, fitted to many curves at once by least squares of relative errors. Exponents and limits are searched
-    on a grid that is refined; the linear parameters are solved for (variable projection), so no start can fail.
+    """A parametric form of a learning curve, fitted by weighted least squares to many curves at once.
 
-    ``falls`` is the column that is above 0 if the curve falls; ``exponent`` is the column of the exponent, which must
-    not reach a bound.
+    Exponents and limits are found by grid search, and linear parameters in closed form (variable projection).
+
+    Attributes:
+        falls: column of the parameter that must be positive for a falling curve.
+        exponent: column of the exponent, which must lie inside its bounds.
     """
 
     name: ClassVar[str]
@@ -39,18 +41,18 @@ class CurveForm(ABC):
     def fit(
         self, n: Float[Tensor, " s"], e: Float[Tensor, "b s"], weight: Float[Tensor, " s"], top: float = 1.0
     ) -> Float[Tensor, "b p"]:
-        """Return the form's parameters, one row per curve."""
+        """Fit the form and return its parameters, one row per curve."""
 
     @abstractmethod
     def predict(self, found: Float[Tensor, "*b p"], n: Float[Tensor, " m"]) -> Float[Tensor, "*b m"]:
-        """Return errors at these sizes, from 0 to 1."""
+        """Return the error at each size, 0 to 1."""
 
     def floor(self, found: Float[Tensor, "b p"]) -> Float[Tensor, " b"]:
-        """Return the error that no number of pictures can lower."""
+        """Return the error as the number of pictures goes to infinity."""
         return found[:, 0] if self.saturates else torch.zeros_like(found[:, 0])
 
     def failed(self, found: Float[Tensor, "b p"]) -> Bool[Tensor, " b"]:
-        """Return which fits failed: infinite parameters, a curve that does not fall, an exponent at its bound."""
+        """Return which fits failed: infinite parameters, a rising curve, or an exponent at its bound."""
         good = found.isfinite().all(1)
         if self.falls is not None:
             good &= found[:, self.falls] > 0
@@ -61,14 +63,14 @@ class CurveForm(ABC):
 
 
 def relative(e: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
-    """Return weights of mean 1 that make squared errors relative."""
+    """Return weights with mean 1 that turn squared errors into relative ones."""
     weight = e.clamp(min=LEAST).pow(-2)
     return weight / weight.mean()
 
 
 @dataclass(frozen=True)
 class LogLinear(CurveForm):
-    """Every doubling lowers the error by the same amount, not below 0 (Sun et al. 2017, figure 4)."""
+    """The error falls by a constant amount per doubling, to no less than 0 (Sun et al. 2017, figure 4)."""
 
     name: ClassVar[str] = "log-linear"
     formula: ClassVar[str] = "e = a − b log₂ n"
@@ -87,7 +89,7 @@ class LogLinear(CurveForm):
 
 @dataclass(frozen=True)
 class PowerLaw(CurveForm):
-    """A power of the number of pictures above a floor (M2 of Alabdulmohsin et al.)."""
+    """A power law above a constant floor (M2 of Alabdulmohsin et al.)."""
 
     name: ClassVar[str] = "power law with floor"
     formula: ClassVar[str] = "e = E + A n^−α"
@@ -110,7 +112,7 @@ class PowerLaw(CurveForm):
         return torch.stack([floor, above * n[-1] ** alpha, alpha], 1)
 
     def _given(self, n: Tensor, e: Tensor, weight: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Floor and factor for these exponents ``(b, g)``, neither below 0, and how far off the curve then is."""
+        """Return floor, factor and squared error of the best curve for each exponent ``(b, g)``."""
         t, y = n.expand(*alpha.shape, -1) ** -alpha[..., None], e[:, None].expand(-1, alpha.shape[1], -1)
         floor, above = _line(t, y, weight)
         alone = (weight * t * y).sum(-1) / (weight * t * t).sum(-1)
@@ -127,9 +129,10 @@ class PowerLaw(CurveForm):
 
 @dataclass(frozen=True)
 class Sigmoid(CurveForm):
-    """From chance to a floor, with a power law in between (M4 of Alabdulmohsin et al. 2022, eq. 4). The authors use
-    gradient descent on logarithms from one start; here limits and α are searched, and compared by the resulting
-    curve."""
+    """A power law between chance and a floor (M4 of Alabdulmohsin et al. 2022, eq. 4).
+
+    The authors use gradient descent on logarithms; SeeWhy uses a grid search over both limits and α.
+    """
 
     name: ClassVar[str] = "sigmoid"
     formula: ClassVar[str] = "(e − E) / (e₀ − e)^α = β n^−c"
@@ -156,7 +159,7 @@ class Sigmoid(CurveForm):
         return found[torch.arange(len(e)), best]
 
     def _given(self, n: Tensor, e: Tensor, weight: Tensor, grid: Tensor, top: float) -> tuple[Tensor, Tensor]:
-        """All numbers for these limits and α ``(b, g, 3)``, and how far off the curve then is."""
+        """Return all parameters and the squared error for each pair of limits and α ``(b, g, 3)``."""
         least, most = e.amin(1)[:, None], e.amax(1)[:, None]
         floor = grid[..., 0] * least
         start = most + grid[..., 1] * (max(top, 0.0) - most).clamp(min=0.01)
@@ -191,15 +194,15 @@ def _line(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 FORMS: tuple[CurveForm, ...] = (LogLinear(), PowerLaw(), Sigmoid())
-"""The forms from which the study chooses, by how well they extrapolate."""
+"""All forms."""
 SPREAD = 0.03
-"""How far a curve departs from its form in one doubling, relative to the error, so that 90 % intervals hold on half of
-72 public curves. Reported on the other half and on other data (docs/scaling.md, benchmarks/learning_curves.py)."""
+"""Standard deviation of the relative error of extrapolation per doubling. Fitted on half of 72 public curves
+(docs/scaling.md)."""
 
 
 @dataclass(frozen=True)
 class FormFit:
-    """One form fitted to one curve and its draws; ``off`` is its error at sizes held out in ``n_cuts``."""
+    """One form fitted to a curve and to its resamples; ``off`` is the error at the ``n_cuts`` held-out sizes."""
 
     form: CurveForm
     found: Float[Tensor, "1 p"]
@@ -219,7 +222,7 @@ class FormFit:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors by size, with everything needed to predict the effect of more pictures."""
+    """A fitted learning curve with its bootstrap resamples."""
 
     sizes: Float[Tensor, " s"]
     errors: Float[Tensor, " s"]
@@ -230,31 +233,31 @@ class LearningCurve:
 
     @property
     def form(self) -> FormFit:
-        """The form that predicts larger sizes best."""
+        """The form with the smallest held-out error."""
         return self.forms[0]
 
     def at(self, n: Float[Tensor, " m"]) -> Float[Tensor, "d m"]:
-        """Return errors at these sizes, a row per draw: by its form, with a random departure beyond measured sizes."""
+        """Return the error at each size, one row per resample, with extra random error beyond the measured sizes."""
         by_form = torch.stack([fit.form.predict(fit.draws, n) for fit in self.forms])
         doublings = (n / self.sizes[-1]).log2().clamp(min=0)
         drawn = by_form[self.which, torch.arange(len(self.which))]
         return (drawn * (self.tilt[:, None] * doublings).exp()).clamp(0, 1)
 
     def crossing(self, error: float, most: float, points: int = 600) -> Float[Tensor, " d"]:
-        """Return the size at which each draw's error falls to this; infinite if it does not up to ``most``."""
+        """Return the size, up to ``most``, at which each resample reaches this error; infinite if it does not."""
         n = torch.linspace(float(self.sizes[0].log2()), float(torch.tensor(most).log2()), points).double().exp2()
         below = self.at(n) <= error
         first = below.double().argmax(1)
         return torch.where(below.any(1), n[first], torch.inf)
 
     def floors(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the floor of the best form that has one: of the draws, and as measured."""
+        """Return the floor for each resample and for the measured curve, by the best form that has a floor."""
         fit = next(f for f in self.forms if f.form.saturates)
         draws = fit.form.floor(fit.draws)
         return (draws if bool(fit.failed.all()) else draws[~fit.failed]), fit.form.floor(fit.found)[0]
 
     def slopes(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
-        """Return the percentage points that a doubling brought, over the measured sizes: of draws, and as measured."""
+        """Return the fall of the error per doubling, for each resample and for the measured curve."""
         return next((f.draws[:, 1], f.found[0, 1]) for f in self.forms if not f.form.saturates)
 
 
@@ -268,15 +271,14 @@ def learning_curve(
     spread: float = SPREAD,
     forms: Sequence[CurveForm] = FORMS,
 ) -> LearningCurve:
-    """Fit every form, test each on sizes that it was not fitted on, and divide the draws among them by ``1 / off²`` of
-    the relative errors there. So no form is chosen by its fit."""
+    """Fit all forms, and weight each by the inverse square of its relative error at held-out sizes."""
     fits = [FormFit.of(form, sizes, errors, resampled, top) for form in forms if form.n_free <= len(sizes)]
     fits.sort(key=lambda fit: fit.off)
     shares = torch.tensor([fit.off for fit in fits]).double().clamp(min=1e-6).pow(-2)
     shares = shares / shares.sum() if bool(shares.sum() > 0) else torch.full_like(shares, 1 / len(shares))
     generator, n_draws = torch.Generator().manual_seed(seed), len(resampled)
     which = torch.multinomial(shares, n_draws, replacement=True, generator=generator)
-    for i, fit in enumerate(fits):  # a draw whose own form found nothing goes by the best one that did
+    for i, fit in enumerate(fits):  # a resample whose form failed uses the best form that did not
         other = torch.full_like(which, i)
         for j in reversed([j for j in range(len(fits)) if j != i]):
             other = torch.where(~fits[j].failed, j, other)
@@ -289,8 +291,7 @@ def learning_curve(
 def held_out_errors(
     form: CurveForm, sizes: Float[Tensor, " s"], errors: Float[Tensor, " s"], top: float = 1.0
 ) -> Float[Tensor, " c"]:
-    """Return relative errors (of logarithms) at sizes larger than the fitted ones, over every cut that leaves a form as
-    many sizes as it has parameters, and at least two."""
+    """Return the log errors of a form at sizes beyond those it was fitted on."""
     off = [torch.zeros(0, dtype=errors.dtype)]
     for k in range(max(2, form.n_free), len(sizes)):
         found = form.fit(sizes[:k], errors[None, :k], relative(errors[:k]), top)
@@ -301,7 +302,7 @@ def held_out_errors(
 
 @dataclass(frozen=True)
 class Resampled:
-    """Errors by size, as measured and for each resampled set."""
+    """Errors by size: measured, resampled, and by seed."""
 
     errors: Float[Tensor, " s"]
     draws: Float[Tensor, "d s"]
@@ -311,8 +312,10 @@ class Resampled:
 def resample(
     right: Int[Tensor, "s r t"], groups: Int[Tensor, " t"], *, nested: bool, n_draws: int = 1000, seed: int = 0
 ) -> Resampled:
-    """Resample test pictures (groups whole), the same for all sizes, and seeds; with nested subsets, seeds are the same
-    for all sizes. Arms with the same test pictures are resampled together, so differences are paired."""
+    """Resample test pictures and seeds with replacement; groups of pictures stay together.
+
+    The same pictures are drawn for all sizes. With nested training sets, the same seeds are drawn too.
+    """
     n_sizes, n_seeds, n_test = right.shape
     generator = torch.Generator().manual_seed(seed)
     names = groups.unique(return_inverse=True)[1]
@@ -323,7 +326,7 @@ def resample(
     seeds = torch.randint(n_seeds, (n_draws, 1 if nested else n_sizes, n_seeds), generator=generator)
 
     def errors(of: Tensor, by: Tensor) -> Tensor:
-        """Parts that are wrong ``(d, s)`` under weights of pictures and of seeds."""
+        """Return the error rate ``(d, s)`` for the given weights of pictures and seeds."""
         bad, all_ = (torch.einsum("srt,dt->dsr", v, of) * by for v in (wrong, asked))
         return (bad.sum(2) + 0.5 * n_seeds) / (all_.sum(2) + n_seeds)
 

@@ -1,4 +1,4 @@
-"""Pictures encoded once by each of several encoders, and classifiers fitted on parts of them."""
+"""Pictures encoded by several encoders, and linear classifiers fitted on subsets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Material:
 
     @property
     def pool(self) -> Int[Tensor, " p"]:
-        """Positions of the pictures to learn from."""
+        """Positions of the training pictures."""
         return (~self.pictures.held).nonzero()[:, 0]
 
     @property
@@ -55,7 +55,7 @@ class Material:
 
     @cached_property
     def tested(self) -> Float[Tensor, "t d"]:
-        """Return features of the test pictures, each from its own crop."""
+        """Features of the test pictures."""
         return self.pictures.pooled[self.test]
 
     @cached_property
@@ -63,36 +63,35 @@ class Material:
         return self.pictures.pooled[self.pool]
 
     def digest(self) -> str:
-        """Return a digest of everything that a number depends on besides the question."""
+        """Return a digest of encoder, recipe, pictures and labels."""
         told, pictures = hashlib.sha256(f"{self.encoder.fingerprint}|{self.recipe!r}".encode()), self.pictures
         for seen, label, held in zip(pictures.encoded, self.labels.tolist(), pictures.held.tolist(), strict=True):
             told.update(f"|{seen.digest} {label} {held}".encode())
         return told.hexdigest()[:20]
 
     def check(self) -> None:
-        """Check that every class can be learnt and tested."""
+        """Check that every class has training and test pictures."""
         learn, tests = (self.labels[of].bincount(minlength=len(self.classes)) for of in (self.pool, self.test))
         if single := [self.classes[k] for k in (learn < LEAST_PER_CLASS).nonzero()[:, 0].tolist()]:
             raise DataError(
-                f"{len(single)} class(es) have fewer than {LEAST_PER_CLASS} training pictures: {some(single, 3)}. "
-                f"Expected at least {LEAST_PER_CLASS} of each class, beside test pictures. Add pictures, or leave "
-                "these classes out."
+                f"Every class must have at least {LEAST_PER_CLASS} training pictures, and {len(single)} class(es) have "
+                f"fewer: {some(single, 3)}. Add pictures, or leave these classes out."
             )
         if absent := [self.classes[k] for k in (tests == 0).nonzero()[:, 0].tolist()]:
             raise DataError(
-                f"{len(absent)} class(es) have no test picture: {some(absent, 3)}. Expected at least one of each. Add "
-                "some to the test pictures, or leave these classes out."
+                f"Every class must have a test picture, and {len(absent)} class(es) have none: {some(absent, 3)}. Add "
+                "pictures, or leave these classes out."
             )
 
     def part(
         self, chosen: Int[Tensor, " m"], labels: Int[Tensor, " m"], classes: Sequence[str], seed: int
     ) -> EncodedSet:
-        """Return the pictures at these positions with these labels and new folds; an object stays in one fold."""
+        """Return the pictures at these positions with new labels and folds."""
         part = replace(self.pictures.subset(chosen.tolist()), classes=tuple(classes), labels=labels)
         return part.with_folds(max(2, round(1 / self.recipe.held_out)), seed)
 
     def fitted(self, part: EncodedSet, c: float | None) -> tuple[Head, float]:
-        """Return a classifier fitted on these pictures, and its regularisation: given, or chosen by their own folds."""
+        """Return a fitted classifier and its regularisation strength: ``c``, or one chosen by cross-validation."""
         if c is not None:
             return self.recipe.fit_at(part, c), c
         outcome = self.recipe.learn_seen(self.encoder, part)
@@ -110,8 +109,7 @@ def look_with_each(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Material]:
-    """Encode all pictures once with each encoder, with the same test pictures for all: ``test``, or a part of
-    ``samples``. Pictures that look alike to the first encoder stay together."""
+    """Encode all pictures with each encoder, with the same test pictures: ``test``, or a part of ``samples``."""
     progress = progress or Progress()
     if test is not None:
         check_apart(samples, test)
@@ -152,7 +150,7 @@ def classifier_text(recipe: Linear) -> str:
 def subset_order(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], seed: int | str
 ) -> Int[Tensor, " q"]:
-    """Order the pool's positions so that every beginning keeps the classes' proportions, with at least two of each."""
+    """Order positions so that every prefix is stratified by class, with at least two pictures of each."""
     keyed: list[tuple[bool, float, float, int]] = []
     for k in classes:
         mine = pool[labels[pool] == k].tolist()

@@ -1,4 +1,4 @@
-"""The pages of studies, as blocks built from their JSON."""
+"""The pages of studies, built from their JSON."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ..report.page import method_name
 from ..report.page import percent as percents
 
 FAMILIES = {
-    "faithfulness": "Does changing what the map calls important change the answer?",
+    "faithfulness": "Do the pixels that the map marks matter for the prediction?",
     "localisation": "Does the map fall on the object?",
     "randomisation": "Does the map depend on what the model learned?",
-    "robustness": "Does the map stay when the picture hardly changes?",
+    "robustness": "Does the map stay the same under small changes of the picture?",
     "complexity": "Is the map compact?",
 }
-"""What each family of metrics asks, in the order shown."""
+"""The question of each family of metrics, in the order of the page."""
 
 
 def parted(sentence: str, at: str = ". ") -> tuple[str, str]:
-    """Split a headline from what follows it."""
+    """Split a text into its headline and the rest."""
     first, _, rest = sentence.rstrip(".").partition(at)
     start = rest[:1] if at.startswith(".") else rest[:1].upper()  # a sentence may begin with the name of a method
     return f"{first}.", f"{start}{rest[1:]}." if rest else ""
@@ -73,10 +73,9 @@ def faithfulness(study: dict[str, Any]) -> Document:
     columns = ["method", "won · lost", *(f"{_plain(t)} {'↑' if t['higher_is_better'] else '↓'}" for t in tables)]
     blocks: list[Block] = [
         Note(
-            "Methods are in order of the real differences they win against other methods on metrics of faithfulness, "
-            "less those they lose. Controls, which know nothing of the class, stand below. Green is better than the "
-            "random map, red is worse, and bold is the best method. A small number counts the pictures, where a method "
-            "was measured on fewer."
+            "Methods are ordered by real differences won minus lost, against other methods on metrics of "
+            "faithfulness. Controls, which ignore the class, are below. Green: better than the random map. Red: worse. "
+            "Bold: the best method. A small number is the number of pictures, if a method was measured on fewer."
         ),
         Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
         *(Note(f"On this model, {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),
@@ -87,15 +86,16 @@ def faithfulness(study: dict[str, Any]) -> Document:
         sections += [Section(question, own)] if own else []
     if study["fills"]:
         told = Note(
-            "Kendall's τ compares how deletion orders the methods with two fills. 1 is the same order, 0 is unrelated, "
-            "and −1 is the reverse. If it is low, trust no single order."
+            "Kendall's τ compares the orders of the methods by deletion with two fills: 1 for the same order, 0 for "
+            "unrelated orders, −1 for the reverse. If it is low, do not rely on a single order."
         )
         fills = Table(("fills", "τ"), list(study["fills"].items()))
         sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
     first, rest = parted(study["sentence"])
     real = (
-        f"A difference is real when its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, 1 in "
-        f"{1 / (1 - level):.0f} comparisons of equal methods is called real."
+        f"A difference is real if its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, this holds "
+        "for "
+        f"1 in {1 / (1 - level):.0f} comparisons of equal methods."
     )
     end = closing(study, "Left out")
     above = "Study of faithfulness, for the predicted class of each picture"
@@ -110,7 +110,7 @@ def _overview(name: str, table: Mapping[str, Any]) -> Any:
     row = next((r for r in table["rows"] if r["method"] == name), None)
     if row is None:
         return None
-    # Values of other pictures do not compare.
+    # Values on different pictures cannot be compared.
     values = [r["value"] for r in table["rows"] if not r["control"] and r["n"] == table["n"]]
     best = (max if table["higher_is_better"] else min)(values, default=None)
     judged = next((d for d in table["differences"] if d["a"] == name and d["b"] == "random"), None)
@@ -157,9 +157,9 @@ def scaling(study: dict[str, Any]) -> Document:
     how = study["settings"]
     sections = [Section(arm["name"], [*_arm(arm, study["target"])]) for arm in study["arms"]]
     tested = (
-        f"All classifiers are tested on the same {study['n_test']:,} pictures, which none was trained on. Intervals "
-        f"cover {how['n_seeds']} {how['draws']} subsets of each size, the test pictures, and the unknown form of the "
-        "curve."
+        f"All classifiers are tested on the same {study['n_test']:,} held-out pictures. Intervals include the "
+        "variation "
+        f"over {how['n_seeds']} {how['draws']} subsets of each size, over test pictures, and over forms of the curve."
     )
     above = f"Learning curve of {study['classifier']}"
     return Document("How many more pictures?", first, [*sections, *closing(study)], above, (rest, tested))
@@ -177,14 +177,15 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     )  # fmt: skip
     wanted = "" if target is None else f" The horizontal line is the target, {percents(target)}."
     yield Note(
-        f"Each light dot is a subset, and each dark dot is the mean of its size. The band is the 90 % interval. Up to "
-        f"the dashed line SeeWhy measured ({measured[0]['n']:,} to {measured[-1]['n']:,} pictures). Beyond it, it "
-        f"predicts."
+        "Each light dot is a subset, and each dark dot is the mean of its size. The band is the 90 % interval. Left "
+        "of "
+        f"the dashed line, accuracy was measured ({measured[0]['n']:,} to {measured[-1]['n']:,} pictures). Right of "
+        f"it, accuracy is predicted."
         f"{wanted}"
     )
     yield Note(
-        f"Doubling the pictures changed accuracy by {points(slope['value'], True)} points (95 %: "
-        f"{pair(slope['interval_95'])}). The error that more pictures cannot remove is {points(floor['value'])} % "
+        f"Doubling the number of pictures changed accuracy by {points(slope['value'], True)} points (95 %: "
+        f"{pair(slope['interval_95'])}). The error for infinitely many pictures is {points(floor['value'])} % "
         f"(90 %: {pair(floor['interval_90'])})."
     )
     rows = [
@@ -193,7 +194,7 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
         for p in found
     ]
     yield Table(("pictures", "accuracy", "90 % interval", "95 % interval", ""), rows)
-    yield Note("A form that predicted larger, held-out sizes better has a larger share of the resampled curves.")
+    yield Note("Forms with a smaller error at held-out sizes have a larger share of the resampled curves.")
     forms = [
         (
             f["name"], f["formula"], None if f["held_out_error"] is None else f"{f['held_out_error']:.3f}",
@@ -205,7 +206,7 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
 
 
 def comparison(study: dict[str, Any]) -> Document:
-    """Build the page that compares encoders, or methods of learning classes by name: real differences first."""
+    """Build the page of the transfer study or of the base-to-new study."""
     who = "method" if study["study"] == "base-to-new" else "encoder"
     names = study["methods"] if who == "method" else [e["name"] for e in study["encoders"]]
     families: dict[str, list[dict[str, Any]]] = {}
@@ -218,15 +219,15 @@ def comparison(study: dict[str, Any]) -> Document:
     blocks += [Section(family, [*_family(tables, names)]) for family, tables in families.items()]
     alpha, n, how = 1 - study["settings"]["level"], study["settings"]["n_compared"], study["settings"]
     said = (
-        f"A difference is real when its p value, corrected for all {n} comparisons on this page, is below "
-        f"{alpha:.2g}. Intervals cover test pictures and draws, and are not corrected."
+        f"A difference is real if its p value, corrected for all {n} comparisons on this page, is below "
+        f"{alpha:.2g}. Intervals include the variation over test pictures and draws, and are not corrected."
     )
     if who == "method":
         classes, encoder = study["classes"], study["encoder"]
         asked = (
             f"{len(classes['learnt'])} classes are learnt from a few pictures each, drawn {how['n_seeds']} times. "
-            f"The other {len(classes['new'])} are only named. All methods are tested on the same {study['n_test']:,} "
-            f"pictures: learnt classes among themselves, new ones among themselves, then all together. {said}"
+            f"The other {len(classes['new'])} have only names. All methods are tested on the same {study['n_test']:,} "
+            f"pictures: among the learnt classes, among the new classes, and among all classes. {said}"
         )
         facts = {encoder["name"]: encoder["fingerprint"], **{k: ", ".join(v) for k, v in classes.items()}}
         title, above = "Learnt and new classes", f"Study of learnt and new classes: {encoder['name']}"
@@ -264,7 +265,7 @@ def _family(tables: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterat
 
 
 def claims(study: dict[str, Any]) -> Document:
-    """Build the page of papers' claims: each with the paper's figure, ours, the verdict, and the rule behind it."""
+    """Build the page of the claims study."""
     colours: dict[str, Colour] = {"shown": "good", "not shown": "bad"}
     rows = [
         (
@@ -292,8 +293,9 @@ def claims(study: dict[str, Any]) -> Document:
         ],
         f"Study of claims: {study['n_test']:,} test pictures of {study['n_classes']:,} classes",
         [
-            "Every claim is a difference on the same test pictures. Shown: its whole interval lies above 0. Not shown: "
-            "its interval ends below the paper's effect, or below 0. Too small to tell: neither. More pictures would "
-            "narrow the interval. Intervals are not corrected for the number of claims."
+            "Every claim is a difference on the same test pictures. Shown: the whole interval is above 0. Not shown: "
+            "the "
+            "interval ends below the paper's effect, or below 0 if there is none. Too small to tell: neither. "
+            "Intervals are not corrected for the number of claims."
         ],
     )  # fmt: skip

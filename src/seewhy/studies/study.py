@@ -1,4 +1,4 @@
-"""The common part of studies: they measure cell by cell, keep a journal for stopped runs, and make a page."""
+"""Base of all studies: results with a page, and a journal from which a stopped study continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMBERS = Lines(
     )
 )
 ANY = Lines((Record(("key",), None),))
-"""Records of a user's own study: their fields are free."""
+"""Form of the records of user-defined studies."""
 
 
 def _plain(data: Row) -> Document:
@@ -39,13 +39,12 @@ def _plain(data: Row) -> Document:
 
 @dataclass(frozen=True, repr=False)
 class Findings(Page):
-    """Results of a study: ``data`` is the documented JSON (docs/json.md), and ``page`` turns it into a page."""
+    """Results of a study: ``data`` is the JSON object (docs/json.md), and ``page`` builds its page."""
 
     page: Callable[[Row], Document] = field(default=_plain, compare=False)
 
     @property
     def sentence(self) -> str:
-        """The study's answer in words."""
         return str(self.data["sentence"])
 
     def document(self) -> Document:
@@ -53,12 +52,12 @@ class Findings(Page):
 
 
 def beside(progress: Progress) -> Row:
-    """Return notes and failures, as every study shows them."""
+    """Return notes and failures for the JSON of a study."""
     return {"notes": list(dict.fromkeys(progress.notes)), "failures": [f.to_json() for f in progress.failures]}
 
 
 class StudyRecords:
-    """An append-only file of records, each with a ``key``; without a path, records stay in memory."""
+    """A journal of records, each with a ``key``; without a path, records stay in memory."""
 
     def __init__(self, path: Path | None, form: Lines = NUMBERS) -> None:
         self.path = path
@@ -69,16 +68,16 @@ class StudyRecords:
         try:
             return what()
         except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error}. Give another folder with -o.") from error
+            raise DataError(f"Cannot write {self.path}: {error}. Give another folder with -o.") from error
 
     def add(self, row: Row) -> None:
-        """Store a record; once this returns, the record survives a kill of the process."""
+        """Write a record to the journal."""
         self.done[row["key"]] = row
         if self._journal is not None:
             self._tried(partial(self._journal.add, row))
 
     def row(self, key: str, measure: Callable[[], Row]) -> Row:
-        """Return the record of this key, measured now if there is none."""
+        """Return the record with this key, measured now if it is missing."""
         if key not in self.done:
             self.add({"key": key, **measure()})
         return self.done[key]
@@ -103,14 +102,14 @@ def measured(
     progress: Progress,
     what: str,
 ) -> Iterator[tuple[tuple[Any, ...], Row]]:
-    """Yield every cell with its record, from the folder or measured now."""
+    """Yield every cell with its record, from the journal or measured now."""
     with records_in(folder) as records:
         for cell in progress.track(cells, what, len(cells)):
             yield cell, records.row(key(*cell), partial(measure, *cell))
 
 
 def bits(right: Sequence[Any]) -> str:
-    """Return one sign per picture: 1 right, 0 wrong, - not used."""
+    """Encode predictions as text: 1 right, 0 wrong, - not used."""
     return "".join("-01"[int(value) + 1] for value in right)
 
 
@@ -119,7 +118,7 @@ def from_bits(text: str) -> list[int]:
 
 
 def model_digest(classifier: Classifier) -> str:
-    """Return a digest of everything that decides a number besides the picture and the question."""
+    """Return a digest of encoder, precision, classes and weights."""
     encoder, head = classifier.encoder, classifier.head
     digest = hashlib.sha256(f"{encoder.fingerprint}|{encoder.engine.precision}|{classifier.classes}".encode())
     for tensor in (head.weight, head.bias):

@@ -1,4 +1,4 @@
-"""Would another encoder be better? Compares several on the same pictures, and says which differences are real."""
+"""Compares several encoders on the same pictures and tests which differences are significant."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each
 from .study import Findings, Row, beside, measured
 
 Values = Mapping[str, Float[Tensor, " t"]]
-"""Measure → a number for each test picture, NaN if it does not count."""
+"""Numbers of each measure, one per test picture; NaN for pictures that were not tested."""
 
 
 SIDE = 224
-"""Short side in pixels at which pictures are corrupted, as in the benchmark; smaller ones stay as they are."""
+"""Short side, in pixels, to which pictures are reduced before corruption."""
 _UNIT = (1.0, 1.0, 1.0)
 _SMALL = Transform((32, 32), 32, "bilinear", _UNIT, _UNIT)
 WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
@@ -49,19 +49,18 @@ WHOLE = Crop((0.0, 0.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of corruption, at levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
+    """A kind of corruption at levels 1, 3 and 5 of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
 
     name: str
     levels: tuple[float, ...]
     change: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
     def __call__(self, pixels: np.ndarray, level: float, seed: int) -> np.ndarray:
-        """The corrupted picture; the same for the same seed."""
         return self.change(pixels, level, np.random.default_rng([seed, *self.name.encode()]))
 
 
 def read_small(source: One) -> np.ndarray:
-    """Return the whole picture ``(h, w, 3)``, its short side at most :data:`SIDE`."""
+    """Return the picture ``(h, w, 3)``, with its short side at most :data:`SIDE` pixels."""
     width, height = read_picture(source, _SMALL).original_size
     shrink = min(1.0, SIDE / min(width, height))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
@@ -75,7 +74,7 @@ def _jpeg(pixels: np.ndarray, quality: float, _rng: np.random.Generator) -> np.n
 
 
 def _blur(pixels: np.ndarray, sigma: float, _rng: np.random.Generator) -> np.ndarray:
-    """A Gaussian (Pillow's, of boxes), its width in parts of the picture."""
+    """Blur with a Gaussian; ``sigma`` is in pixels of a picture of side :data:`SIDE`."""
     radius = sigma * min(pixels.shape[:2]) / SIDE
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
@@ -85,7 +84,7 @@ def _noise(pixels: np.ndarray, scale: float, rng: np.random.Generator) -> np.nda
 
 
 def _resampling(pixels: np.ndarray, part: float, _rng: np.random.Generator) -> np.ndarray:
-    """Made smaller and large again, by boxes."""
+    """Downsample and upsample with a box filter."""
     height, width = pixels.shape[:2]
     small = Image.fromarray(pixels).resize(
         (max(1, int(width * part)), max(1, int(height * part))), Image.Resampling.BOX
@@ -94,7 +93,7 @@ def _resampling(pixels: np.ndarray, part: float, _rng: np.random.Generator) -> n
 
 
 def _brightness(pixels: np.ndarray, more: float, _rng: np.random.Generator) -> np.ndarray:
-    """The value of HSV raised: all three channels times what the largest of them is raised by."""
+    """Add to the value channel of HSV."""
     unit = pixels / 255
     value = unit.max(2, keepdims=True)
     raised = np.minimum(value + more, 1)
@@ -115,28 +114,28 @@ CORRUPTIONS = (
 
 
 class Task(ABC):
-    """One task for an encoder."""
+    """A measurement of an encoder."""
 
     family: ClassVar[str]
     drawn: ClassVar[bool] = False
 
     @abstractmethod
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
-        """Return numbers for each test picture."""
+        """Return numbers for each test picture, and the regularisation strength if one was chosen."""
 
     def why_not(self, material: Material) -> str | None:
-        """Return why these pictures do not allow the task; ``None`` if they do."""
+        """Return why these pictures are not enough for the task, or ``None``."""
         return None
 
 
 class _Probe(Task):
-    """The linear classifier of ``seewhy fit`` on some of the pictures."""
+    """A linear classifier, as in ``seewhy fit``, trained on a subset of the pictures."""
 
     name: str
 
     @abstractmethod
     def places(self, material: Material, seed: int) -> Int[Tensor, " m"]:
-        """Of the pictures learnt from."""
+        """Return the positions of the training pictures."""
 
     def measured(self, material: Material, seed: int, c: float | None) -> tuple[Values, float | None]:
         chosen = self.places(material, seed)
@@ -148,7 +147,7 @@ class _Probe(Task):
 
 @dataclass(frozen=True)
 class FewShot(_Probe):
-    """A linear classifier on a few pictures per class; smaller draws lie in larger ones."""
+    """A linear classifier on a few pictures per class."""
 
     family: ClassVar[str] = "few-shot"
     drawn: ClassVar[bool] = True
@@ -170,7 +169,7 @@ class FewShot(_Probe):
 
 @dataclass(frozen=True)
 class LabelPart(_Probe):
-    """A linear classifier on a share of the labels, with the classes in their proportions; 1 takes all."""
+    """A linear classifier on a stratified share of the labelled pictures."""
 
     family: ClassVar[str] = "part of the labels"
 
@@ -196,7 +195,7 @@ class LabelPart(_Probe):
 
 @dataclass(frozen=True)
 class Neighbours(Task):
-    """A vote of the nearest pictures, with weights ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
+    """A k-nearest-neighbour vote with weights ``exp(cosine / temperature)`` (Wu et al. 2018, arXiv:1805.01978)."""
 
     family: ClassVar[str] = "neighbours"
 
@@ -211,9 +210,10 @@ class Neighbours(Task):
 
 @dataclass(frozen=True)
 class OwnClass(Task):
-    """Retrieval, by cosine, of training pictures with the test picture's class.
+    """Retrieval of training pictures of the test picture's class, by cosine similarity.
 
-    R@k: one of the first k has the class. mAP: mean over pictures of the average precision over the whole ranking.
+    R@k is the share of test pictures with a picture of their class among the first k. mAP is the mean average precision
+    over the whole ranking.
     """
 
     family: ClassVar[str] = "retrieval"
@@ -230,16 +230,17 @@ class OwnClass(Task):
 
 
 def likeness(material: Material) -> Float[Tensor, "t p"]:
-    """Return cosines of test and training pictures, on the features that ``seewhy fit`` uses."""
+    """Return the cosine similarities of test and training pictures."""
     feature = Normalise(material.recipe.power, l2=True)
     return feature(material.tested) @ feature(material.learnt).T
 
 
 @dataclass(frozen=True)
 class Corrupted(Task):
-    """The classifier on all labels, tested on corrupted pictures, the same for all encoders.
+    """Accuracy of the classifier on corrupted test pictures.
 
-    Each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the original pictures.
+    The accuracy of each kind is the mean over its levels. ``kept`` is the mean over kinds minus the accuracy on the
+    original pictures.
     """
 
     family: ClassVar[str] = "corrupted"
@@ -268,13 +269,13 @@ class Corrupted(Task):
         return {name: empty.index_put((asked,), values) for name, values in found.items()}, c
 
     def looks(self, material: Material, places: Sequence[int]) -> dict[str, list[Float[Tensor, "m d"]]]:
-        """Return kind → level → features of the pictures at these positions."""
+        """Return the features of the corrupted pictures, by kind and level."""
         todo = [(kind, level, place) for kind in self.kinds for level in kind.levels for place in places]
         stream = encode_stream(material.encoder, [self._source(material, *one) for one in todo], store=self.store)
         rows = []
         for encoded in self.progress.track(stream, "Looking at degraded pictures", len(todo)):
             if not isinstance(encoded, Encoded):
-                raise DataError(f"{encoded.image} cannot be read again: {encoded.error}. Leave it out.")
+                raise DataError(f"{encoded.image} can no longer be read: {encoded.error}. Leave it out.")
             rows.append(encoded.pooled[0])
         levels = iter(torch.stack(rows).split(len(places)))
         return {kind.name: [next(levels) for _ in kind.levels] for kind in self.kinds}
@@ -291,7 +292,9 @@ class Corrupted(Task):
 
 
 def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_class: int, seed: int) -> Tensor:
-    """Return positions of this many pictures per class; with one seed, larger draws contain smaller ones."""
+    """Return the positions of ``per_class`` random pictures per class; with one seed, larger draws contain smaller
+    ones.
+    """
     chosen = []
     for k in range(n_classes):
         mine = pool[labels[pool] == k].tolist()
@@ -302,24 +305,24 @@ def few(labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], n_classes: int, per_
 
 @dataclass(frozen=True)
 class TransferStudy:
-    """Measures several encoders in the same ways, on the same pictures, and says which differences are real.
+    """Compares several encoders on the same pictures and tests which differences are significant.
 
-    The measures are linear classifiers on few pictures per class, on parts of the labels and on all of them, the vote
-    of the nearest pictures, retrieval of the own class, and corrupted pictures. This is the transfer protocol of
-    ConVIRT (Zhang et al. 2020, arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) and of later papers, on frozen
-    features. :func:`.bootstrap.compared` judges the differences.
+    Measured are linear classifiers on few pictures per class, on shares of the labels and on all of them, k nearest
+    neighbours, retrieval, and accuracy on corrupted pictures. The protocol is that of ConVIRT (Zhang et al. 2020,
+    arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) on frozen features. :func:`.bootstrap.compared` tests the
+    differences.
 
     Args:
-        shots: numbers of training pictures per class, from 1, with commas; fewer questions find smaller differences.
-        parts: shares of the labels to train on, 0 to 1, with commas, besides all labels.
-        n_seeds: number of random draws of these pictures, from 2; more narrow the intervals.
-        n_corrupted: most test pictures to corrupt; 0 leaves this measure out.
+        shots: numbers of training pictures per class, each at least 1, separated by commas.
+        parts: shares of the labels to train on, between 0 and 1, separated by commas; all labels are always used too.
+        n_seeds: number of random draws of training pictures, at least 2; more give narrower intervals.
+        n_corrupted: largest number of test pictures to corrupt; 0 skips this measure.
         recipe: classifier to fit.
-        held_out: share of the pictures to test on, 0 to 1, if you give no test pictures; pictures of the same
-            object stay together.
-        level: confidence level of the intervals, 0.5 to 1; a difference is real if its corrected p value is
-            below 1 less this.
-        seed: seed for the split and the draws.
+        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given; pictures of the same object
+            stay together.
+        level: confidence level of the intervals, 0.5 to 1; a difference is significant if its corrected p value is
+            below 1 - level.
+        seed: seed of the split and the draws.
     """
 
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -334,15 +337,10 @@ class TransferStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
         if min(self.shots, default=1) < 1:
-            raise InputError(
-                f"shots={min(self.shots)} was given. Expected 1 or more. Use --set shots=1,4, for example."
-            )
+            raise InputError(f"shots must be at least 1, got {min(self.shots)}. Use --set shots=1,4, for example.")
         for part in self.parts:
             if not 0 < part < 1:
-                raise InputError(
-                    f"parts={part:g} was given. Expected a number between 0 and 1, the share of labels. Use --set "
-                    "parts=0.1, for example."
-                )
+                raise InputError(f"parts must be between 0 and 1, got {part:g}. Use --set parts=0.1, for example.")
 
     @shown("Working out the answer")
     def run(
@@ -356,9 +354,9 @@ class TransferStudy:
         progress: Progress | None = None,
         pairs: Sequence[tuple[str, str]] | None = None,
     ) -> Findings:
-        """Encode, measure what is not in the journal yet, and compare."""
+        """Run the study; measurements found in the journal in ``folder`` are not repeated."""
         if not encoders:
-            raise InputError("No encoder was given. Expected one or more. Add -e lite0 -e lite2, for example.")
+            raise InputError("encoders must have at least one entry. Add -e lite0 -e lite2, for example.")
         progress = progress or Progress()
         materials = look_with_each(
             encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,
@@ -427,7 +425,7 @@ class TransferStudy:
 
 
 def written(values: Values) -> dict[str, list[float | None]]:
-    """Format numbers for the journal: whole ones short, missing ones as ``null``."""
+    """Format numbers for the journal: integers without decimals, NaN as ``null``."""
 
     def short(value: float) -> float | None:
         return None if value != value else int(value) if value == int(value) else round(value, 5)

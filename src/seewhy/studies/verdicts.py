@@ -1,5 +1,4 @@
-"""Whether a claim is shown: a difference with its interval, and its verdict. Reproductions and the study of claims use
-the same rule."""
+"""Verdicts on claims: whether a difference is shown, from its interval."""
 
 from __future__ import annotations
 
@@ -52,16 +51,16 @@ def rule_of(effect: float = 0.0) -> str:
 
 
 JUDGED = rule_of()
-"""The rule if the paper gives no comparable effect."""
+"""The rule for papers without a comparable effect."""
 
 
 def judged(found: Interval, effect: float = 0.0) -> Verdict:
-    """Judge a difference that should lie above 0.
+    """Return the verdict on a difference that a claim says is above 0.
 
     Args:
         found: the difference.
-        effect: the paper's effect, in the same unit: an interval that ends below it excludes it. Use 0 if the paper
-            gives no comparable effect; then only an interval below 0 is ``not shown``.
+        effect: the paper's difference, in the same unit, or 0 if it gives none; an interval that ends below it means
+            ``not shown``.
 
     >>> judged(Interval(0.1, -0.1, 0.3)), judged(Interval(0.01, -0.01, 0.03), effect=0.05)
     ('too small to tell', 'not shown')
@@ -70,21 +69,19 @@ def judged(found: Interval, effect: float = 0.0) -> Verdict:
 
 
 def mean_of(values: Sequence[float], seed: int = 0) -> Interval:
-    """Return the mean over pictures, resampled with replacement 2,000 times (percentiles)."""
+    """Return the mean over pictures with its percentile bootstrap interval (2,000 resamples)."""
     found = paired_means(torch.tensor([list(values)], dtype=torch.double).T, seed=seed)
     return Interval(float(found.values[0]), *found.interval(0))
 
 
 def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
-    """Return the mean of ``a − b`` over the same pictures, resampled in pairs.
+    """Return the mean of ``a − b`` over the same pictures, with its paired bootstrap interval.
 
     Raises:
-        ValueError: the numbers belong to different pictures.
+        ValueError: the lengths differ.
     """
     if len(a) != len(b):
-        raise ValueError(
-            f"{len(a)} and {len(b)} numbers were given. Expected as many of each, since pictures go in pairs."
-        )
+        raise ValueError(f"a and b must have the same length, got {len(a)} and {len(b)}.")
     found = paired_means(torch.tensor([list(a), list(b)], dtype=torch.double).T, seed=seed)
     value, (low, high), _ = found.difference(0, 1)
     return Interval(value, low, high)

@@ -1,4 +1,4 @@
-"""Old and new descriptions compared: accuracy, classes, groups, and every picture whose decision changes."""
+"""Compares old and new descriptions: accuracy, classes, groups, and changed decisions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .bootstrap import Combine, paired, rounded
 
 @dataclass(frozen=True)
 class WordsCompared:
-    """A comparison of two sets of descriptions on the same pictures.
+    """Compares two sets of descriptions on the same pictures.
 
-    If the descriptions decide (zero_shot, described), predictions are compared; otherwise, the descriptions' own
-    choices.
+    Predictions are compared if the descriptions make the decision (zero_shot, described). Otherwise, the classes that
+    the descriptions choose are compared.
     """
 
     n_draws: int = 2000
@@ -37,7 +37,7 @@ class WordsCompared:
         samples: Sequence[Sample],
         pooled: Float[Tensor, "n d"],
     ) -> dict[str, Any]:
-        """The part of the study's JSON (docs/json.md) that is about the change."""
+        """Return the JSON object of the comparison (docs/json.md)."""
         labels = torch.tensor([before.index_of(s.label) for s in samples])
         old, new = by_words(before, pooled), by_words(after, pooled)
         right = torch.stack([old == labels, new == labels], 1)
@@ -59,7 +59,6 @@ class WordsCompared:
         return {**data, "sentence": _sentence(data, changes)}
 
     def _told(self, sums: Float[Tensor, "n 2 v"], combine: Combine, strata: Tensor | None = None) -> dict[str, Any]:
-        """Before, after, and the difference with its interval."""
         found = paired(sums, combine, strata=strata, **asdict(self))
         value, interval, real = found.difference(1, 0)
         before, after = rounded(found.values.tolist())
@@ -70,7 +69,6 @@ class WordsCompared:
         return self._told(right.double()[..., None], lambda m: m[..., 0])
 
     def _gap(self, right: Bool[Tensor, "n 2"], member: Float[Tensor, "n g"]) -> dict[str, Any]:
-        """How far the best and the worst group are apart, before and after."""
         n_groups = member.shape[1]
         hit = member[:, None] * right.double()[..., None]
 
@@ -85,7 +83,7 @@ class WordsCompared:
 def _per_class(
     classes: Sequence[str], labels: Int[Tensor, " n"], old: Int[Tensor, " n"], new: Int[Tensor, " n"]
 ) -> list[dict[str, Any]]:
-    """Classes with pictures whose figures moved, those that moved most first."""
+    """Return the classes whose predictions changed, largest change first."""
     rows = []
     for k, label in enumerate(classes):
         mine = labels == k
@@ -97,7 +95,7 @@ def _per_class(
 
 
 def _flips(classes: Sequence[str], kept: Sequence[Sample], old: Tensor, new: Tensor) -> list[dict[str, Any]]:
-    """Pictures whose decision turned over: broken first, then mended, then wrong in another way."""
+    """Return the pictures whose prediction changed: newly wrong, newly right, then wrong in another way."""
     rows: dict[str, list[dict[str, Any]]] = {"broken": [], "mended": [], "other": []}
     for sample, a, b in zip(kept, old.tolist(), new.tolist(), strict=True):
         if a != b:
@@ -115,7 +113,7 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
         f"{verb} accuracy by {abs(told['difference']) * 100:.1f} points" if told["real"] else "does not change accuracy"
     )
     low, high = told["interval"]
-    subject = "The edit" if data["decides"] else "The edit, judged by the words alone,"
+    subject = "The edit" if data["decides"] else "The edit, measured on the descriptions alone,"
     said = (
         f"{subject} changes {len(changes)} description(s) and {effect}{luck} ({told['before']:.1%} to "
         f"{told['after']:.1%}, difference {low * 100:+.1f} to {high * 100:+.1f} points on {data['n']} pictures). "

@@ -1,4 +1,4 @@
-"""Audits: a contract sets limits for a classifier, and an audit says whether it stays within them."""
+"""Audits: compare a classifier with the limits of a contract."""
 
 from .audit import Audit, audit
 

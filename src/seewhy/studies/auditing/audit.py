@@ -1,4 +1,4 @@
-"""``seewhy.audit``: does a classifier stay within the limits of a contract?"""
+"""Compares a classifier with the limits of a contract (``seewhy.audit``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MOST_SHOWN = 50
 
 
 def audit_page(data: dict[str, Any]) -> Document:
-    """Build the page: each figure's result in a sentence, what to do if it failed, and numbers behind a click."""
+    """Build the page of an audit."""
     headline, rest = parted(data["sentence"], ". ")
     order = {"fail": 0, "not measured": 1, "pass": 2}
     rows = sorted(data["figures"], key=lambda row: (not row["broken"], order[row["state"]]))
@@ -47,8 +47,8 @@ def audit_page(data: dict[str, Any]) -> Document:
     ]
     if data["groups"]:
         lead = (
-            "In per cent. Intervals hold for all groups together (Bonferroni); p values are Fisher's, corrected over "
-            "the groups (Holm). Small groups have neither."
+            "In per cent. Intervals are corrected for the number of groups (Bonferroni), and so are Fisher's p values "
+            "(Holm). Small groups were not tested."
         )
         lines = [
             (
@@ -74,7 +74,7 @@ def audit_page(data: dict[str, Any]) -> Document:
 
 
 def _result(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A figure in words; one that did not pass says by how much, and what to do."""
+    """Return the row of a metric: title, state, and meaning."""
     colour: Colour = "bad" if row["broken"] else "good" if row["state"] == "pass" else ""
     optional = [] if row["state"] == "pass" or row["broken"] else ["(not required)"]
     missed = []
@@ -97,14 +97,14 @@ def _figure_line(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Audit(Findings):
-    """The result of an audit; ``data`` is the documented JSON (docs/json.md)."""
+    """Result of an audit; ``data`` is the JSON object (docs/json.md)."""
 
     @property
     def passed(self) -> bool:
         return bool(self.data["audit"] == "pass")
 
     def to_junit(self) -> str:
-        """Return the audit as JUnit XML, one test case per figure."""
+        """Return the audit as JUnit XML, with one test case per metric."""
         return junit(self.data)
 
 
@@ -122,23 +122,24 @@ def audit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
-    """Compare a classifier with the limits of a contract, on labelled pictures that it was not fitted on.
+    """Compare a classifier with the limits of a contract, on labelled test pictures.
 
     Args:
         classifier: the classifier to audit.
         samples: labelled test pictures, or their folder or table.
-        contract: the limits, or their TOML file. The default is :meth:`Contract.preset`; figures that need ``group``,
-            ``train`` or ``masks`` become required if you give it.
-        group: a table's column that groups the pictures; for class folders ``"folder"``.
-        train: the training pictures, if the classifier does not store them itself.
-        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the background.
+        contract: the limits, or their TOML file; default: :meth:`Contract.preset`, where ``group``, ``train`` and
+            ``masks`` make the metrics that need them required.
+        group: column of the table that groups the pictures; ``"folder"`` for class folders.
+        train: training pictures, if the classifier does not store them.
+        masks: source of object masks (:mod:`seewhy.pictures.object_masks`), to measure the influence of the
+            background.
         n_explained: number of random pictures whose explanations are measured.
-        store: keeps the features of pictures.
-        seed: seed of every random draw.
-        progress: callback for progress and failures.
+        store: cache of features.
+        seed: seed of all random draws.
+        progress: progress reporter.
 
     Raises:
-        DataError: if a label is none of its classes, no picture can be read, or the contract is not valid.
+        DataError: a label is not one of the classes, no picture can be read, or the contract is invalid.
     """
     progress = progress or Progress()
     if not isinstance(contract, Contract):
@@ -163,22 +164,22 @@ def audit(
 
 
 def of_classes(samples: Samples, classifier: Classifier) -> tuple[Sample, ...]:
-    """Return the pictures if every label is one of the classes; an audit leaves no picture out."""
+    """Return the pictures, after checking that every label is one of the classes."""
     items, _ = samples.of(classifier.classes)
     known = set(classifier.classes)
     strange = [s for s in samples.items if s.label not in known]
     if strange:
         names = list(dict.fromkeys(s.label for s in strange))
         raise DataError(
-            f"{len(strange)} of {len(samples)} pictures have labels that are none of its {len(classifier.classes)} "
-            f"classes: {some(list(map(repr, names)), 3)}. Expected names such as "
-            f"{some(list(map(repr, classifier.classes)), 3)}. Rename the labels, or leave these pictures out."
+            f"Labels must be among the {len(classifier.classes)} classes of the classifier, such as "
+            f"{some(list(map(repr, classifier.classes)), 3)}, and {len(strange)} of {len(samples)} pictures have "
+            f"others: {some(list(map(repr, names)), 3)}. Rename the labels, or leave these pictures out."
         )
     return items
 
 
 def with_known(classifier: Classifier, train: Any, store: FeatureStore | None, progress: Progress) -> Classifier:
-    """Return the classifier with features of its training pictures, if these are given."""
+    """Return the classifier with these training pictures."""
     data = train if isinstance(train, Samples) else load_samples(train)
     _, _, pooled, files = look_at(classifier, data.items, store, None, progress)
     names, digests, small = zip(*files, strict=True)
@@ -218,7 +219,7 @@ def _sentence(rows: list[dict[str, Any]], n: int) -> str:
 
 
 def junit(data: dict[str, Any]) -> str:
-    """Write one test case per figure: a failure if it breaks the contract, skipped if it is not required."""
+    """Return an audit as JUnit XML; a failed metric that is not required counts as skipped."""
     rows = data["figures"]
     broken = [row for row in rows if row["broken"]]
     skipped = [row for row in rows if row["state"] != "pass" and not row["broken"]]
@@ -245,7 +246,7 @@ def junit(data: dict[str, Any]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without characters that XML cannot hold, such as control characters in a file's name."""
+    """Replace characters that XML does not allow."""
     return "".join(
         c if c not in "\ufffe\uffff" and not "\ud800" <= c <= "\udfff" else "\ufffd" for c in printable(text)
     )

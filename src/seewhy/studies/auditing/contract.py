@@ -1,4 +1,4 @@
-"""The figures of an audit, their limits, and contracts of limits, stored as TOML."""
+"""Metrics of an audit, their limits, and contracts in TOML."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured figure; if there is no value, ``meaning`` says why."""
+    """A measured value; without one, ``meaning`` has the reason."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -49,18 +49,18 @@ class Figure:
 
 
 def missing(reason: str) -> Figure:
-    """Return a figure that cannot be measured, with the reason."""
+    """Return a figure without a value, and the reason."""
     return Figure(None, meaning=reason)
 
 
 def share(inside: Bool[Tensor, " n"], meaning: str) -> Figure:
-    """Return a share of the pictures, with Wilson's interval."""
+    """Return a share of the pictures with its Wilson interval."""
     return Figure(float(inside.float().mean()), accuracy_interval(inside), len(inside), meaning)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The limit of a figure."""
+    """The limit of a metric."""
 
     side: Side
     value: float
@@ -75,7 +75,7 @@ class Limit:
         return figure.interval[(self.bound == "worst") != (self.side == "at_least")]
 
     def state(self, figure: Figure) -> State:
-        """Return whether the figure keeps the limit."""
+        """Return ``pass``, ``fail`` or ``not measured``."""
         value = self.judged(figure)
         if value is None:
             return "not measured"
@@ -86,7 +86,7 @@ class Limit:
         return f"{self.side.replace('_', ' ')} {self.value:g}, by {ENDS[self.bound]}"
 
     def said(self, figure: Figure) -> str:
-        """Say what is compared with the limit, and its value with enough digits to differ from the limit."""
+        """Return the name and value of the number that is compared with the limit."""
         value = self.judged(figure)
         if value is None:
             return ""
@@ -96,7 +96,7 @@ class Limit:
         return f"{end}, {next((s for s in shown if self.state(Figure(float(s))) == state), repr(value))}"
 
     def row(self, name: str, figure: Figure) -> dict[str, Any]:
-        """Return a figure beside its limit, as JSON; it breaks the contract if it is required and does not pass."""
+        """Return a figure and its limit as JSON; ``broken`` means required and not passed."""
         state = self.state(figure)
         return {
             "name": name, "title": CHECKS[name].title, "state": state, "broken": self.required and state != "pass",
@@ -110,7 +110,7 @@ class Limit:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A classifier and its predictions for labelled test pictures."""
+    """A classifier and its predictions on labelled test pictures."""
 
     classifier: Classifier
     items: tuple[Sample, ...]
@@ -132,7 +132,7 @@ class Material:
 
     @cached_property
     def explained(self) -> list[Explanation]:
-        """Return cards of random pictures, made when a figure first needs them."""
+        """Explanations of random pictures."""
         return explained_of(self.classifier, self.items, self.n_explained, self.seed, self.store, self.progress)
 
 
@@ -141,8 +141,7 @@ Measure = Callable[[Material, Limit], Figure]
 
 @dataclass(frozen=True)
 class Check:
-    """One figure: its name in contracts, its title and meaning on pages, what to do if it fails, its default limit,
-    how it is measured, and the range of its limits."""
+    """A metric that a contract can limit: names, texts for pages, default limit, and range of the limit."""
 
     name: str
     title: str
@@ -155,13 +154,13 @@ class Check:
 
 
 CHECKS: dict[str, Check] = {}
-"""Every figure that a contract can name, in the order of reports."""
+"""All metrics, in the order of reports."""
 
 
 def check(
     title: str, told: str, cure: str, limit: Limit, *, name: str = "", low: float = 0.0, high: float = 1.0
 ) -> Any:
-    """Register a function that measures a figure."""
+    """Register a function that computes a metric."""
 
     def register(measure: Measure) -> Measure:
         key = name or measure.__name__
@@ -172,15 +171,14 @@ def check(
 
 
 LARGEST = 2**20
-"""Largest contract, in bytes."""
+"""Largest size of a contract file, in bytes."""
 HEAD = """\
 # Limits for seewhy evaluate DATA -m MODEL --contract FILE. Delete the figures that you do not need.
 #
 # at_least or at_most   the limit
-# bound                 what is compared with it: "value", the figure itself; "worst", the worse end of its 95 %
-#                       interval, which passes only if the figure surely passes; "best", the better end, which fails
-#                       only if the figure surely fails
-# required              true: the audit fails if the figure misses its limit or cannot be measured; false: the figure is
+# bound                 the number that is compared with the limit: "value" (the figure), "worst" (the worse end of its
+#                       95 % interval) or "best" (the better end)
+# required              true: the audit fails if the figure misses its limit or was not measured; false: the figure is
 #                       only reported
 # level                 the lowest verdict that counts, "partly" or "believable"
 """
@@ -188,14 +186,14 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Contract:
-    """Limits by figure name."""
+    """Limits by metric name."""
 
     limits: Mapping[str, Limit]
     source: str = "default"
 
     @classmethod
     def preset(cls, required: Collection[str] = ()) -> Contract:
-        """Return the default contract; the figures named in ``required`` become required."""
+        """Return the default contract, in which the metrics named in ``required`` are required."""
         limits = {name: check.limit for name, check in CHECKS.items()}
         return cls({name: replace(x, required=x.required or name in required) for name, x in limits.items()})
 
@@ -205,20 +203,20 @@ class Contract:
             text = read_text(path, LARGEST)
         except OSError as error:
             raise DataError(
-                f"The contract {path} cannot be read: {reason(error)}. Expected a TOML file. Write one with "
-                "seewhy evaluate --write-contract FILE."
+                f"The contract {path} cannot be read: {reason(error)}. Write one with seewhy evaluate --write-contract "
+                "FILE."
             ) from None
         try:
             tables = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # beside TOMLDecodeError, numbers of thousands of digits
-            raise DataError(f"The contract {path} is not valid TOML: {reason(error)}. Correct it there.") from None
+            raise DataError(f"The contract {path} is not valid TOML: {reason(error)}.") from None
         if not tables:
-            raise DataError(f"The contract {path} is empty. Expected at least one figure. Add [accuracy], for example.")
+            raise DataError(f"The contract {path} must have at least one section, such as [accuracy].")
         limits = {name: _limit(name, table, f"The contract {path}") for name, table in tables.items()}
         return cls({name: limits[name] for name in CHECKS if name in limits}, str(path))
 
     def to_toml(self) -> str:
-        """Return the contract with a comment on every figure."""
+        """Return the contract as TOML with comments."""
         text = HEAD
         for name, limit in self.limits.items():
             text += f"\n# {CHECKS[name].told}\n[{name}]\n{limit.side} = {limit.value:g}\n"
@@ -229,13 +227,11 @@ class Contract:
 
 def _limit(name: str, table: Any, lead: str) -> Limit:
     if name not in CHECKS:
-        raise DataError(f"{lead} names {name!r}, which is not a figure. {_near(name, CHECKS)}")
+        raise DataError(f"{lead} has the unknown section [{name}]. {_near(name, CHECKS)}")
     check, preset = CHECKS[name], CHECKS[name].limit
     side, example = preset.side, f"{preset.side} = {preset.value:g}"
     if not isinstance(table, dict):
-        raise DataError(
-            f"{lead} sets {name} = {_shown(table)}. Expected a table. Write [{name}], and {example} below it."
-        )
+        raise DataError(f"{lead} must have a section [{name}] with {example}, got {name} = {_shown(table)}.")
     levels = tuple(RANK)[2:] if preset.level else ()
     good: dict[str, tuple[Callable[[Any], bool], str]] = {
         "at_least": (lambda v: type(v) in (int, float) and check.low <= v <= check.high,
@@ -247,14 +243,14 @@ def _limit(name: str, table: Any, lead: str) -> Limit:
     known = ("at_least", "at_most", "bound", "required", *(("level",) if levels else ()))
     for key in table:
         if key not in known:
-            raise DataError(f"{lead} sets {key!r} in [{name}], which is not an option. {_near(key, known)}")
+            raise DataError(f"{lead} has the unknown option {key!r} in [{name}]. {_near(key, known)}")
     if (sides := [key for key in known[:2] if key in table]) != [side]:
         given = " and ".join(sides) or "no limit"
-        raise DataError(f"{lead} gives {name} {given}. Expected {side}. Write {example}.")
+        raise DataError(f"{lead} must set {side} in [{name}], such as {example}, got {given}.")
     for key, value in sorted(table.items(), key=lambda item: [side, "bound", "level", "required"].index(item[0])):
         fits, expected = good["at_least" if key == side else key]
         if not fits(value):
-            raise DataError(f"{lead} sets {key} = {_shown(value)} in [{name}]. Expected {expected}. Correct it.")
+            raise DataError(f"{lead}: {key} in [{name}] must be {expected}, got {_shown(value)}.")
     bound, level = table.get("bound", preset.bound), table.get("level", preset.level)
     return Limit(side, float(table[side]), bound, table.get("required", True), level)
 

@@ -1,4 +1,4 @@
-"""Drift: do new pictures differ from a classifier's training pictures?"""
+"""Drift: tests whether new pictures differ from the training pictures of a classifier."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from ..pages import parted
 from ..study import Findings, beside
 
 FAR = 0.05
-"""Share of the training pictures that count as unlike the others; the same as of new ones if nothing changed."""
+"""Share of the training pictures that count as unlike the others."""
 N_SHOWN = 50
-"""Most unusual pictures in the JSON and on the page."""
+"""Number of most unusual pictures in the JSON and on the page."""
 N_LISTED = 10
-"""Most unusual pictures in a terminal."""
+"""Number of most unusual pictures in a terminal."""
 Read = Callable[[str], np.ndarray | None]
 
 
@@ -64,20 +64,22 @@ class Drifted:
 
 @dataclass(frozen=True)
 class DriftTest:
-    """Energy distance (Székely & Rizzo 2013) between features, with a p value from permutations.
+    """Permutation test of the energy distance between features (Székely & Rizzo 2013).
 
-    The distance is ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of unit vectors. A classifier keeps such a vector, of 128
-    numbers, for every training picture (:mod:`seewhy.classifiers.known_pictures`). The p value compares the distance
-    with its values when pictures change sides at random. So at most ``alpha`` of sets from the same source are called
-    changed; a series of shots of one object is not from the same source. Cost: one forward pass per picture, and a
-    matrix of at most twice ``most`` pictures.
+    The features are unit vectors of 128 numbers, which a classifier stores of its training pictures
+    (:mod:`seewhy.classifiers.known_pictures`). The energy distance is::
+
+        2 E|X - Y| - E|X - X'| - E|Y - Y'|
+
+    If nothing changed, drift is reported with a probability of at most ``alpha``. This does not hold for series of
+    shots of one object. Cost: one forward pass per picture, and a distance matrix of at most twice ``most`` pictures.
 
     Args:
         alpha: report drift if p is below this.
-        n_permutations: permutations of the test; the smallest possible p value is 1 / (n + 1).
-        most: largest number of pictures per side in the test.
-        n_near: number of most similar training pictures whose cosines are averaged.
-        seed: seed for the permutations.
+        n_permutations: number of permutations; the smallest possible p value is 1 / (n + 1).
+        most: largest number of pictures on each side of the test.
+        n_near: number of nearest training pictures whose cosines are averaged.
+        seed: seed of the permutations.
     """
 
     alpha: InnerPart = 0.01
@@ -89,12 +91,10 @@ class DriftTest:
     def __post_init__(self) -> None:
         check_fields(self, "The test")
         if self.alpha < (least := 1 / (self.n_permutations + 1)):
-            raise InputError(
-                f"alpha={self.alpha:g} was given. Expected at least {least:g}, the smallest p value. Increase it."
-            )
+            raise InputError(f"alpha must be at least {least:g}, the smallest possible p value, got {self.alpha:g}.")
 
     def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
-        """Compare features of new pictures with those of the training pictures."""
+        """Compare the features of new pictures with those of the training pictures."""
         generator = torch.Generator().manual_seed(self.seed)
         ours, places = _drawn(normalize(known.features.float(), dim=1), 4 * self.most, generator)
         new = normalize(compact(pooled).float(), dim=1)
@@ -121,14 +121,15 @@ class DriftTest:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Drift:
-        """Compare new pictures with a classifier's training pictures; their classes need not be known."""
+        """Compare new pictures, which need no labels, with the training pictures of a classifier."""
         progress = progress or Progress()
         known = known_of(classifier)
         items, logits, pooled, _ = look_at(classifier, pictures, store, None, progress)
         if min(len(known.names), len(items)) < 10:
             raise DataError(
-                f"{len(items)} new picture(s) and {len(known.names)} training pictures were given. Expected at "
-                "least 10 of each. Add pictures, or use seewhy explain for single ones."
+                f"At least 10 new pictures and 10 training pictures are needed, got {len(items)} and "
+                f"{len(known.names)}. "
+                "For single pictures, use seewhy explain."
             )
         found, decided = self.compare(known, pooled), logits.argmax(1)
         farthest = [
@@ -150,16 +151,19 @@ class DriftTest:
 
 
 def known_of(classifier: Classifier) -> KnownPictures:
-    """Return what a classifier stores of its training pictures, if new ones can be compared with it."""
+    """Return the stored features of the training pictures.
+
+    Raises:
+        DataError: the classifier has none, or they are from another encoder.
+    """
     if (known := classifier.known) is None:
         raise DataError(
-            "The classifier keeps no features of its training pictures. Expected one that was fitted on pictures. Name "
-            "its training pictures with --against."
+            "The classifier has no features of its training pictures. Name its training pictures with --against."
         )
     if known.encoder != classifier.encoder.fingerprint:
         raise DataError(
-            "The classifier keeps features of its training pictures from before its network was trained. Expected "
-            "features of the network as it is now. Name the training pictures with --against."
+            "The features of the training pictures are from another state of the encoder. Name the training pictures "
+            "with --against."
         )
     return known
 
@@ -180,7 +184,7 @@ def sentence(data: dict[str, Any]) -> str:
         changed = [f"{c['label']} ({points(c['share'])} %, then {points(c['expected'])} %)" for c in _changed(data)]
         which = some(changed, 3) if changed else "none"
         said.append(f"Classes predicted more or less often than in training: {which}.")
-    said.append(f"A difference as large arises by chance with a probability of p = {data['p']:.3g}.")
+    said.append(f"The p value of this difference is {data['p']:.3g}.")
     return " ".join(said)
 
 
@@ -191,14 +195,15 @@ def _changed(data: dict[str, Any]) -> list[dict[str, Any]]:
 def todo(data: dict[str, Any]) -> str:
     if data["drift"] == "yes":
         return (
-            "Look at the strangest pictures. If they show your classes, label some of them and fit again with them. If "
-            "not, keep such pictures away from the model."
+            "Look at the most unusual pictures. If they show your classes, label some of them and fit again. "
+            "Otherwise, do "
+            "not give such pictures to the model."
         )
     if _changed(data):
-        return "Check whether these classes really come more or less often now, or are predicted wrongly."
+        return "Check whether these classes have become more or less frequent, or are predicted wrongly."
     if data["far"]["interval"][0] > FAR:
-        return "More pictures than usual are unlike training. Check the predictions for the first ones below."
-    return "Nothing has to be done."
+        return "More pictures than usual are unlike the training pictures. Check the predictions of those below."
+    return "You need to do nothing."
 
 
 def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -207,7 +212,7 @@ def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor,
 
 
 def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[str, Any]]:
-    """How often each class is predicted now, and how often it occurred among the held-out pictures."""
+    """Return how often each class is predicted now, and how often it occurred among the held-out pictures."""
     trust, k = classifier.measured_trust, len(classifier.classes)
     n, counts = len(decided), decided.bincount(minlength=k).tolist()
     then = None if trust is None else trust.held.labels.bincount(minlength=k).tolist()
@@ -226,11 +231,11 @@ def _classes(classifier: Classifier, decided: Int[Tensor, " n"]) -> list[dict[st
 
 
 def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
-    """Show the most unusual pictures as a grid; without ``read``, list the first of them for a terminal."""
+    """Build the page; without ``read``, pictures are listed by name."""
     headline, rest = parted(data["sentence"], ". ")
     shown = data["pictures"] if read else data["pictures"][:N_LISTED]
-    most = f"The {len(shown)} strangest of {data['n']:,} pictures. " if len(shown) < data["n"] else ""
-    lead = Note(f"{most}Strangest first. In brackets: similarity to the training pictures, 1 at most.")
+    most = f"The {len(shown)} most unusual of {data['n']:,} pictures. " if len(shown) < data["n"] else ""
+    lead = Note(f"{most}Most unusual first. In brackets: cosine similarity to the training pictures.")
     if read is None:
         listed = Facts({row["image"]: ", ".join(_reason(row)) for row in shown})
         sections = [Section("The strangest pictures", [lead, listed])]
@@ -262,12 +267,13 @@ def _figures(data: dict[str, Any]) -> list[Block]:
         for row in data["pictures"]
     ]
     near = (
-        f"Similarity is the mean cosine with the {how['n_near']} most similar training pictures. A picture is unlike "
-        f"training if {1 - FAR:.0%} of the training pictures are more similar to one another."
+        f"Similarity is the mean cosine with the {how['n_near']} nearest training pictures. A picture is unlike the "
+        f"training pictures if {1 - FAR:.0%} of them have a higher similarity to the others."
     )
     rule = (
-        f"p compares the energy distance of the features with that of {how['n_permutations']} permutations. Below "
-        f"{how['alpha']}, the pictures differ."
+        f"p is the share of {how['n_permutations']} permutations whose energy distance is as large. The pictures "
+        "differ "
+        f"if p is below {how['alpha']}."
     )
     return [Note(near), Note(rule), Table(columns, rows)]
 
@@ -281,15 +287,16 @@ def _by_class(data: dict[str, Any]) -> list[Block]:
         for row in data["classes"]
     ]  # fmt: skip
     then = (
-        "Share of the pictures predicted as each class, in per cent: now, and among the pictures held out during fit. "
-        "The p values are Fisher's, corrected over all classes (Holm). Wrong predictions change these shares too."
+        "Share of each class, in per cent: predicted now, and true among the held-out pictures of the fit. The p "
+        "values "
+        "are from Fisher's test, corrected over all classes (Holm). Wrong predictions change these shares too."
     )
     return [Note(then), Table(("class", "pictures", "now, %", "in training, %", "p"), rows)]
 
 
 @dataclass(frozen=True, repr=False)
 class Drift(Findings):
-    """How new pictures compare with the training pictures; ``read`` loads a picture for the page by its name."""
+    """Result of a drift test; ``read`` loads a picture by its name."""
 
     page: Callable[[dict[str, Any]], Document] = field(default=drift_page, compare=False)
     read: Read = field(default=lambda _name: None, compare=False)

@@ -1,4 +1,4 @@
-"""The figures of an audit: predictions, groups, copies of training pictures, explanations, shortcuts, drift."""
+"""The metrics of an audit."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from .drift import FAR, Drifted, DriftTest, known_of
 
 N_DRAWS = 500
 FEWEST = 10
-"""Fewest pictures of a group, and fewest cards for a place in the frame."""
+"""Smallest number of pictures per group, and of cards for a place in the frame."""
 ALPHA = 0.05
 NO_CARDS = "No card was made. Explain at least one picture."
 GRID, WINDOW = 8, 2
-"""The frame is cut into 8 by 8 cells; a place is 2 by 2 of them, a sixteenth of the frame."""
+"""Grid cells per side of the frame, and per side of a place."""
 N_ELSEWHERE = 3
-"""Other places per picture that are swapped for comparison."""
+"""Number of other places per picture that are swapped as a control."""
 _ROWS, _MIDDLE = range(GRID - WINDOW + 1), range(GRID // 4, GRID - GRID // 4 - WINDOW + 1)
 BORDER = [(r, c) for r in _ROWS for c in _ROWS if r not in _MIDDLE or c not in _MIDDLE]
-"""Places outside the middle half of the frame, where objects mostly are."""
+"""Places outside the middle half of the frame."""
 Place = tuple[int, int]
 
 
@@ -63,8 +63,10 @@ def accuracy(material: Material, limit: Limit) -> Figure:
     Limit("at_most", 0.15), name="calibration_error",
 )  # fmt: skip
 def calibration_gap(material: Material, limit: Limit) -> Figure:
-    """Measure the calibration error, with an interval from resampled pictures. On few pictures the error is never 0, so
-    the report also says what a perfectly calibrated model would show."""
+    """Measure the calibration error, with a bootstrap interval.
+
+    The text also has the error of a perfectly calibrated model on as many pictures, which is above 0.
+    """
     confidence = material.logits.softmax(1).max(1).values
     value, n = calibration_error(reliability(confidence, material.right, N_BINS)), len(confidence)
     generator = torch.Generator().manual_seed(material.seed)
@@ -73,14 +75,13 @@ def calibration_gap(material: Material, limit: Limit) -> Figure:
     lucky = _errors(confidence.expand(N_DRAWS, n), torch.rand(N_DRAWS, n, generator=generator) < confidence)
     low, high = torch.quantile(again, torch.tensor([0.025, 0.975])).tolist()
     said = (
-        f"Probabilities are {value:.3f} off on average. On {n} pictures, a perfectly calibrated model would show "
+        f"The calibration error is {value:.3f}. On {n} pictures, a perfectly calibrated model would have "
         f"{float(lucky.mean()):.3f}."
     )
     return Figure(value, (min(low, value), max(high, value)), n, said)
 
 
 def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Float[Tensor, " d"]:
-    """Calibration errors of many sets at once."""
     place = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
     sums = torch.zeros(len(confidence), N_BINS).scatter_add_(1, place, confidence - right.float())
     return sums.abs().sum(1) / confidence.shape[1]
@@ -88,7 +89,7 @@ def _errors(confidence: Float[Tensor, "d n"], right: Bool[Tensor, "d n"]) -> Flo
 
 @check(
     "Promise kept",
-    "How often the classes named include the true one. The limit is also the promise, from 0.5 to 0.99.",
+    "Coverage: share of the pictures whose true class is named. The limit is also the target, 0.5 to 0.99.",
     "Fit again with pictures that resemble these.",
     Limit("at_least", 0.9, "best"), low=0.5, high=0.99,
 )  # fmt: skip
@@ -97,16 +98,16 @@ def coverage(material: Material, limit: Limit) -> Figure:
     low, high = found["coverage_interval"]
     by = "from held-out pictures" if found["by"] == "held-out pictures" else "from its own probabilities"
     said = (
-        f"The named classes include the true one for {found['coverage']:.1%}; the promise, {by}, is {limit.value:.0%}. "
-        f"A prediction names {found['set_size']:.2f} classes on average."
+        f"The named classes include the true class on {found['coverage']:.1%} of the pictures; the promise, {by}, is "
+        f"{limit.value:.0%}. A prediction names {found['set_size']:.2f} classes on average."
     )
     return Figure(found["coverage"], (low, high), len(material.labels), said)
 
 
 @check(
-    "Sure of unknown classes",
-    "Share of pictures of a class left out of training that are called sure. It is measured during fit.",
-    "Let people check predictions on new kinds of pictures.",
+    "Sure on unknown classes",
+    "Share of pictures of unknown classes that are called sure, measured during the fit.",
+    "Check predictions on new kinds of pictures by hand.",
     Limit("at_most", 0.3, "best", required=False),
 )
 def unseen_sure(material: Material, limit: Limit) -> Figure:
@@ -119,7 +120,7 @@ def unseen_sure(material: Material, limit: Limit) -> Figure:
 
 
 def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float]:
-    """Return Newcombe's interval (1998, method 10) of the others' accuracy minus the group's, from their counts."""
+    """Return Newcombe's interval (1998, method 10) of the difference of two accuracies."""
     from scipy.stats import binomtest
 
     right, n, right_rest, n_rest = counts
@@ -132,20 +133,22 @@ def apart(counts: tuple[int, int, int, int], level: float) -> tuple[float, float
 
 @check(
     "Groups treated alike",
-    "Accuracy on all other groups minus that on the worst group (--group COLUMN).",
+    "Accuracy on all other groups minus accuracy on the worst group (--group COLUMN).",
     "Add training pictures of this group.",
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def group_gap(material: Material, limit: Limit) -> Figure:
-    """Measure the largest gap between a group's accuracy and that of all others. Intervals hold for all groups together
-    (Bonferroni); p values are Fisher's, corrected by Holm's rule."""
+    """Measure the largest gap between a group's accuracy and the accuracy on all other groups.
+
+    Intervals are corrected for the number of groups (Bonferroni), and so are Fisher's p values (Holm).
+    """
     if not material.grouped:
         return missing("No groups are known. Name their column with --group.")
     names = [s.group for s in material.items]
     if empty := [s.image for s in material.items if s.group is None]:
         raise DataError(
-            f"{len(empty)} of {len(names)} pictures have no group: {some(empty, 3)}. Expected a group for each. Fill "
-            "the column, or leave these pictures out."
+            f"Every picture must have a group, and {len(empty)} of {len(names)} have none: {some(empty, 3)}. Fill the "
+            "column, or leave these pictures out."
         )
     rows = group_rows(list(map(str, names)), material.right)
     judged = [row for row in rows if row["gap"] is not None]
@@ -158,12 +161,12 @@ def group_gap(material: Material, limit: Limit) -> Figure:
     said = (
         f"On {worst['group']} ({worst['n']} pictures) {worst['accuracy']:.1%} are correct, on all others "
         f"{worst['accuracy_rest']:.1%} (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
-    ) + (f" {few} groups with fewer than {FEWEST} pictures are not judged." if few else "")
+    ) + (f" {few} groups with fewer than {FEWEST} pictures were not tested." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
 
 
 def group_rows(names: list[str], right: Bool[Tensor, " n"]) -> list[dict[str, Any]]:
-    """Return the accuracy of each group beside that of all others; groups that are too small have no gap."""
+    """Return the accuracy of each group and of all others; small groups have no gap."""
     rows, judged = [], []
     for group in sorted(set(names)):
         mine = torch.tensor([n == group for n in names])
@@ -201,7 +204,7 @@ def copies(material: Material, limit: Limit) -> Figure:
 
 
 def _verdicts(material: Material, limit: Limit, *, evidence: str, needed: str) -> Figure:
-    """Share of the cards with this evidence whose verdict reaches the contract's level."""
+    """Return the share of cards whose verdict on this evidence reaches the contract's level."""
     every = [getattr(card, evidence) for card in material.explained]
     levels = [one.verdict.level for one in every if not isinstance(one, Missing)]
     if not levels:
@@ -215,9 +218,9 @@ _PARTLY = Limit("at_least", 0.5, required=False, level="partly")
 for _evidence, _of, _told, _needed, _limit in (
     ("where", "heat maps", "Share of the cards whose heat map has this verdict or better.",
      "Use another kind of heat map.", replace(_PARTLY, required=True)),
-    ("like", "similar pictures", "The same for the similar training pictures on the card.",
+    ("like", "similar pictures", "Share of the cards whose similar pictures have this verdict or better.",
      "Fit on pictures of your own.", _PARTLY),
-    ("words", "descriptions", "The same for the descriptions on the card.",
+    ("words", "descriptions", "Share of the cards whose descriptions have this verdict or better.",
      "Give descriptions with --descriptions FILE.", _PARTLY),
 ):  # fmt: skip
     check(f"Believable {_of}", _told, f"Do not rely on its {_of}.", _limit, name=f"{_evidence}_verdict")(
@@ -227,7 +230,7 @@ for _evidence, _of, _told, _needed, _limit in (
 
 @check(
     "Descriptions better than noise",
-    "Accuracy of the descriptions alone minus that of as many meaningless words (WaffleCLIP).",
+    "Accuracy of the descriptions alone minus accuracy of as many random words (WaffleCLIP).",
     "Rewrite the descriptions: these say little about the pictures.",
     Limit("at_least", 0.01, "worst", required=False), low=-1.0,
 )  # fmt: skip
@@ -248,7 +251,7 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     found = paired_means(both, seed=material.seed)
     value, interval, _ = found.difference(0, 1)
     said, alone = found.values.tolist()
-    meaning = f"The descriptions alone predict {said:.1%} correctly, meaningless words {alone:.1%}."
+    meaning = f"The descriptions alone predict {said:.1%} correctly, and random words {alone:.1%}."
     return Figure(value, interval, len(both), meaning)
 
 
@@ -259,7 +262,7 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     Limit("at_least", 0.5, required=False),
 )
 def agreement(material: Material, limit: Limit) -> Figure:
-    """Measure the share of cards whose kinds of evidence do not disagree (:data:`~seewhy.evidence.explain.IN_PART`)."""
+    """Measure the share of cards whose kinds of evidence agree at least in part."""
     scores = [c.agreement.score for c in material.explained if c.agreement.score is not None]
     if not scores:
         few = "There is only one kind of evidence to compare. Fit on pictures, or give descriptions."
@@ -269,14 +272,14 @@ def agreement(material: Material, limit: Limit) -> Figure:
 
 
 @check(
-    "Leans on the background",
-    "How much higher the score is on backgrounds of the own class than on others (seewhy study background).",
+    "Relies on the background",
+    "Score on backgrounds of the same class minus score on other backgrounds (seewhy study background).",
     "Add training pictures with other backgrounds.",
     Limit("at_most", 0.05, "best", required=False), low=-1.0,
 )  # fmt: skip
 def background(material: Material, limit: Limit) -> Figure:
     if material.masks is None:
-        return missing("It is not known where the objects are. Give --masks or --object.")
+        return missing("The positions of the objects are unknown. Give --masks or --object.")
     study, samples = BackgroundStudy(n_draws=200, seed=material.seed), gathered(list(material.items))
     try:
         found = study.run(material.classifier, samples, material.masks, progress=material.progress)
@@ -285,25 +288,26 @@ def background(material: Material, limit: Limit) -> Figure:
     masks, difference = found.data["masks"], found.data["all"]["difference"]
     if not masks["by_hand"] and not masks["check"]["hit"]:
         return missing(
-            f"The masks ({masks['source']}) may miss the object: filling them changes the score no more than filling "
-            "other places. Give masks that people drew."
+            f"The masks ({masks['source']}) may miss the object: filling them lowers the score no more than filling "
+            "other places. Give hand-drawn masks."
         )
     low, high = difference["interval"]
     return Figure(difference["value"], (low, high), found.data["n"], found.sentence)
 
 
 @check(
-    "Follows one place of the frame",
-    "Share of predictions that change when the hottest border place is swapped, minus that for other places.",
+    "Depends on one place of the frame",
+    "Share of predictions that change when the hottest place at the border is swapped, minus the share for other "
+    "places.",
     "Look there for a watermark, a date or a border, and crop it.",
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip
 def one_place(material: Material, limit: Limit) -> Figure:
-    """Measure how many predictions follow one place in the frame, whatever the object: a watermark, a date, a border.
+    """Measure how many predictions depend on one place in the frame, such as a watermark, a date or a border.
 
-    Half of the cards selects the place outside the middle with most heat, and the other half tests it; then the
-    halves swap. So no card tests a place that it selected. The pixels of this place, and of other places of that
-    size, are swapped with those of a picture with another prediction. Cost: 4 forward passes per card.
+    One half of the cards selects the border place with most heat, and the other half tests it; then the halves are
+    exchanged. The pixels of this place, and of other places, are replaced by those of a picture with another
+    prediction. Cost: 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]
     cards = [card for card, _ in heated]
@@ -332,14 +336,13 @@ def one_place(material: Material, limit: Limit) -> Figure:
 
 
 def _mass(heat: Float[Tensor, "h w"]) -> Float[Tensor, "r c"]:
-    """Share of the heat for the class in each place."""
     full = interpolate(heat.clamp(min=0)[None, None].float(), size=(GRID * 4, GRID * 4), mode="nearest-exact")
     cells = avg_pool2d(full, 4)
     return avg_pool2d(cells / cells.sum().clamp(min=1e-12), WINDOW, 1)[0, 0] * WINDOW**2
 
 
 def _changed(classifier: Classifier, cards: list[Explanation], i: int, place: Place, seed: int) -> tuple[float, float]:
-    """Whether the prediction changes with this place, and how often with others; pixels are from one other picture."""
+    """Return whether the prediction changes with this place, and how often with other places."""
     rng = random.Random(seed)
     view = cards[i].view
     other = rng.choice([c for c in cards if c.prediction.label != cards[i].prediction.label]).view
@@ -384,22 +387,22 @@ def _drifted(material: Material) -> Drifted | Figure:
 
 @check(
     "From the same source as training",
-    "Probability that pictures of the same source differ from the training pictures as much as these (a p value).",
-    "Look at the strangest pictures: seewhy evaluate DATA -m MODEL --against fit.",
+    "p value of the test that these pictures are from the same source as the training pictures.",
+    "Look at the most unusual pictures: seewhy evaluate DATA -m MODEL --against fit.",
     Limit("at_least", 0.01, required=False),
 )
 def drift_p(material: Material, limit: Limit) -> Figure:
     found = _drifted(material)
     if isinstance(found, Figure):
         return found
-    said = f"Pictures of the same source differ as much in {found.p:.1%} of draws (energy distance {found.energy:.4f})."
+    said = f"The p value is {found.p:.3g} (energy distance {found.energy:.4f})."
     return Figure(found.p, None, len(material.items), said)
 
 
 @check(
     "Pictures unlike training",
-    "Share of the pictures that are less similar to the training pictures than 95 % of those to one another.",
-    "Look at the strangest pictures: seewhy evaluate DATA -m MODEL --against fit.",
+    "Share of the pictures that are less similar to the training pictures than 95 % of training pictures are.",
+    "Look at the most unusual pictures: seewhy evaluate DATA -m MODEL --against fit.",
     Limit("at_most", 0.25, "best", required=False),
 )
 def far_pictures(material: Material, limit: Limit) -> Figure:
@@ -408,7 +411,10 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
         return found
     first = material.items[int(found.near.argmin())].image
     n = f"{int(found.far.sum())} of {len(found.far)}"
-    return share(found.far, f"{n} pictures are unlike training; {FAR:.0%} would be usual. The strangest is {first}.")
+    return share(
+        found.far,
+        f"{n} pictures are unlike the training pictures; {FAR:.0%} would be usual. The most unusual is {first}.",
+    )
 
 
 @check(

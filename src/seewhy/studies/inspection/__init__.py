@@ -1,1 +1,1 @@
-"""Wrong labels, copies, pictures unlike every class and faulty pictures, each with its reason."""
+"""The check of labelled pictures (``seewhy check``)."""

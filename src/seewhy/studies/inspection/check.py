@@ -1,4 +1,4 @@
-"""``seewhy check``: what is wrong with labelled pictures, why, and what to do about it."""
+"""Checks labelled pictures for wrong labels, duplicates and faulty pictures (``seewhy check``)."""
 
 from __future__ import annotations
 
@@ -60,11 +60,13 @@ KINDS: Mapping[str, Kind] = {
     "class": Kind("Unknown label", "Correct the label, or leave the picture out."),
     "contradiction": Kind("Copies under two labels", "One of the two labels is wrong. Correct it, or delete one copy."),
     "label": Kind(
-        "Label likely wrong", "Look at each picture; the model may be wrong too. Correct the label or keep it."
+        "Label likely wrong", "Look at each picture, because the model may be wrong. Correct the label or keep it."
     ),
-    "split": Kind("Copy in another split", "Keep it in one split: otherwise test results are too good."),
-    "copy": Kind("Copy of another picture", "Delete one of the two: copies count twice."),
-    "outlier": Kind("Unlike every class", "Delete it if it shows something else. If not, add more pictures like it."),
+    "split": Kind("Copy in another split", "Keep it in one split only; otherwise test results are too good."),
+    "copy": Kind("Copy of another picture", "Delete one of the two, because copies count twice."),
+    "outlier": Kind(
+        "Unlike every class", "Delete it if it shows none of your classes. Otherwise, add more pictures like it."
+    ),
     "broken": Kind("Cannot be read", "Replace the file, or delete it."),
     "blank": Kind("Blank", "Replace or delete it."),
     "dark": Kind("Dark", _AGAIN),
@@ -73,7 +75,7 @@ KINDS: Mapping[str, Kind] = {
     "size": Kind("Odd size", "Check that it is the original and not a thumbnail."),
     "shape": Kind("Odd shape", "Check that it was not stretched or cropped by mistake."),
 }
-"""Each kind of finding, in the order shown: its name, and what to do."""
+"""Kinds of findings: name, and what to do."""
 COLUMNS = ("kind", "image", "label", "proposed", "doubt", "why", "with", "key", "figures")
 NAME = "check.json"
 _SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -81,7 +83,7 @@ _SMALL = Transform((128, 128), 128, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Like:
-    """A similar picture, and the cosine of both pictures' features."""
+    """A similar picture and its cosine."""
 
     image: str
     label: str
@@ -90,7 +92,7 @@ class Like:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of one picture: ``why`` states it in a sentence, ``figures`` has the numbers behind it."""
+    """A fault of a picture; ``why`` states it in a sentence, and ``figures`` has the numbers."""
 
     kind: str
     image: str
@@ -114,7 +116,7 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Checked(Page):
-    """What is wrong with the pictures; ``read`` loads a picture for the page by its name."""
+    """Result of a check; ``read`` loads a picture by its name."""
 
     read: Callable[[str], np.ndarray | None] = field(default=lambda _name: None, compare=False)
 
@@ -151,7 +153,7 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def digest_of(items: Sequence[Sample]) -> str:
-    """Return a digest of the pictures' relative names and labels, in order; it shows whether data have changed."""
+    """Return a digest of the relative names and labels of the pictures."""
     names = [os.path.abspath(s.image) for s in items]
     root = os.path.commonpath(names) if names else ""
     rows = json.dumps([[os.path.relpath(name, root), s.label] for name, s in zip(names, items, strict=True)])
@@ -167,12 +169,12 @@ def small_picture(name: str, transform: Transform = _SMALL) -> np.ndarray | None
 
 
 def reader(encoder: Encoder) -> Callable[[str], np.ndarray | None]:
-    """Return pictures as the encoder gets them."""
+    """Return a function that loads pictures with the encoder's preprocessing."""
     return partial(small_picture, transform=encoder.transform)
 
 
 def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, Any]:
-    """Read what ``seewhy check`` wrote to a folder, if it checked these pictures with these labels."""
+    """Read the check in a folder, if it is of these pictures and labels."""
     path = folder / NAME
     try:
         check = json_value(read_text(path))
@@ -180,13 +182,13 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
     except (OSError, ValueError, DataError) as error:
         why = str(error).partition(". ")[0] if isinstance(error, DataError) else repr(error)
         raise DataError(
-            f"{path} cannot be read: {why}. Expected the file that seewhy check writes. Run seewhy check {data} -o "
-            f"{folder}."
+            f"{path} is not a valid file of seewhy check: {why}. Run seewhy check {data} -o {folder}."
         ) from error
     if check["digest"] != digest_of(items):
         raise DataError(
-            f"{data} has changed since the check in {folder}. Expected the same pictures and labels. Run seewhy check "
-            f"{data} -o {folder} again; decisions made there are kept."
+            f"{data} has changed since the check in {folder}. Run seewhy check {data} -o {folder} again; your "
+            "decisions "
+            "are kept."
         )
     return dict(check)
 
@@ -196,7 +198,7 @@ NEAREST = 3
 
 @dataclass(frozen=True)
 class Readable:
-    """The pictures that could be read, with features and pixel facts of each."""
+    """Readable pictures with their features and pixel statistics."""
 
     items: list[Sample] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
@@ -216,15 +218,14 @@ class Readable:
 
 @dataclass(frozen=True)
 class Check:
-    """Find wrong labels, copies, pictures unlike every class, and faulty pictures.
+    """Finds wrong labels, duplicates, pictures unlike every class, and faulty pictures.
 
-    Cost: one forward pass per picture and six linear fits on features. ``by`` names the rule for doubtful labels:
-    ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or ``neighbours``. docs/measured.md says
-    how good each is.
+    Cost: one forward pass per picture and six linear fits on features. docs/measured.md compares the rules of ``by``.
 
     Args:
-        by: the rule for doubtful labels, a name in :data:`~seewhy.studies.inspection.faults.RANKERS`.
-        seed: seed of the held-out parts.
+        by: rule for doubtful labels: ``odds``, ``confident`` (confident learning), ``cleanlab`` (the library) or
+            ``neighbours``.
+        seed: seed of the cross-validation folds.
     """
 
     by: str = "odds"
@@ -251,10 +252,7 @@ class Check:
         other = Readable() if against is None else _look(encoder, against.items, store, progress, [])
         n, every = len(own.items), [*own.encoded, *other.encoded]
         if not n:
-            raise DataError(
-                f"None of the {len(samples)} pictures can be read; the first is {samples.items[0].image}. Expected at "
-                "least one. Replace the files."
-            )
+            raise DataError(f"None of the {len(samples)} pictures can be read. The first is {samples.items[0].image}.")
         copies = find_copies(
             torch.stack([one.pooled[0] for one in every]),
             [one.miniature for one in every if one.miniature is not None],
@@ -286,9 +284,11 @@ class Check:
         judged = 0 if scores is None else int(scores.judged.sum())
         told, none = beside(progress), [s.image for s in samples.items if s.split is None]
         if not judged:
-            told["notes"].append("No label was judged: that needs two classes, at least one with two pictures.")
+            told["notes"].append(
+                "No label was checked. This needs at least two classes, one of them with two pictures."
+            )
         if none and len(none) < len(samples.items):
-            without = f"{len(none)} picture(s) have no split. Their copies count as copies within one split"
+            without = f"{len(none)} picture(s) have no split, so their copies are not reported as copies across splits"
             told["notes"] = [f"{without}: {some(none, 3)}", *told["notes"]]
         return {
             "n": n, "sentence": sentence(len(samples), counts), "classes": list(samples.classes),
@@ -303,7 +303,7 @@ class Check:
 def _look(
     encoder: Encoder, items: Sequence[Sample], store: FeatureStore | None, progress: Progress, failed: list[Finding]
 ) -> Readable:
-    """Encode the pictures; one that cannot be read is reported, and becomes a finding."""
+    """Encode the pictures; an unreadable picture becomes a finding."""
     found, request = Readable(), EncodeRequest(pictures=True, miniatures=True)
     stream = encode_stream(encoder, [s.source for s in items], store=store, request=request)
     for sample, one in zip(items, progress.track(stream, "Looking at pictures", len(items)), strict=True):
@@ -325,7 +325,7 @@ def _of_no_class(own: Readable, strange: set[str], known: Sequence[str]) -> Iter
         if s.label in strange:
             near = proposed[s.label]
             meant = f" Did you mean {near!r}?" if near else ""
-            why = f"None of the model's {len(known)} classes is called {s.label!r}.{meant}"
+            why = f"The label {s.label!r} is not one of the model's {len(known)} classes.{meant}"
             yield own.finding(i, "class", 1.0, why, proposed=near)
 
 
@@ -336,12 +336,15 @@ def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterat
         how = "same file" if c.same_bytes else f"agreement {c.agreement:.2f} of 1"
         across = c.second < n and None not in (first.split, second.split) and first.split != second.split
         if across:
-            why = f"It is in the split {second.split!r}, and its copy {first.image} is in {first.split!r} ({how})."
+            why = (
+                f"It is in the split {second.split!r}, and its copy {first.image} is in the split {first.split!r} "
+                f"({how})."
+            )
             splits = (str(second.split), str(first.split))
             yield own.finding(c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
         if c.second >= n:
             of = f", labelled {second.label!r}" if second.label not in ("", first.label) else ""
-            why = f"The other split also has it, as {second.image}{of} ({how})."
+            why = f"Its copy {second.image} is in the other split{of} ({how})."
             yield own.finding(c.first, "split", c.agreement, why, pictures=(second.image,))
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):
@@ -363,21 +366,24 @@ def _of_labels(
         p, mean = scores.probabilities[i], float(usual[k])
         own, other = (_nearest(part, scores, i, of) for of in (label, k))
         theirs, its = (percent(float(p[of]), " ") for of in (k, label))
-        why = f"A model trained without it gives {classes[k]!r} {theirs} and its label {s.label!r} {its}."
-        # A lone picture of a class is never held out.
-        usually = f"get {percent(mean, ' ')} on average" if mean <= 1 else "could not be held out"
+        why = (
+            f"A model trained without it gives a probability of {theirs} to {classes[k]!r} and {its} to its label "
+            f"{s.label!r}."
+        )
+        # A class with one picture cannot be held out.
+        usually = f"have a probability of {percent(mean, ' ')} on average" if mean <= 1 else "could not be held out"
         figures = f"Pictures labelled {classes[k]!r} {usually}."
         if own and other:
             figures += (
-                f" Its most similar picture labelled {classes[k]!r} has a cosine of {other[0].cosine:.2f}, the one "
-                f"labelled {s.label!r} {own[0].cosine:.2f}."
+                f" The nearest picture labelled {classes[k]!r} has a cosine of {other[0].cosine:.2f}, and the nearest "
+                f"labelled {s.label!r} has {own[0].cosine:.2f}."
             )
         more = {"proposed": classes[k], "own": own, "other": other, "figures": figures}
         yield part.finding(i, "label", float(issues.doubt[i]), why, **more)
 
 
 def _nearest(part: Readable, scores: HeldOutScores, i: int, label: int) -> tuple[Like, ...]:
-    """The most similar pictures of a label, without copies of this one."""
+    """Return the nearest pictures with this label, without duplicates of the picture."""
     there = ((scores.labels == label) & (scores.groups != scores.groups[i])).nonzero()[:, 0]
     top = (scores.features[there] @ scores.features[i]).topk(min(NEAREST, len(there)))
     found = [(part.items[int(there[j])], value) for value, j in zip(top.values.tolist(), top.indices, strict=True)]
@@ -389,7 +395,9 @@ def _of_strangers(part: Readable, scores: HeldOutScores, seed: int) -> Iterator[
     far = strangeness(part.pooled(), scores.labels, folds, scores.probabilities.shape[1])
     for i in (far > FAR).nonzero()[:, 0].tolist():
         value, own = float(far[i]), _nearest(part, scores, i, int(scores.labels[i]))
-        nearest = f" The most similar picture of its label has a cosine of {own[0].cosine:.2f}." if own else ""
-        why = f"It looks unlike every class: its strangeness is {value:.1f}, above the limit of {FAR:g}."
-        scale = "Strangeness is distance to the nearest class, in robust standard deviations above the median."
+        nearest = f" The nearest picture with its label has a cosine of {own[0].cosine:.2f}." if own else ""
+        why = f"It looks unlike every class: its outlier score is {value:.1f}, above the limit of {FAR:g}."
+        scale = (
+            "The outlier score is the distance to the nearest class, in robust standard deviations above the median."
+        )
         yield part.finding(i, "outlier", 1 - FAR / value / 2, why, own=own, figures=scale + nearest)

@@ -1,4 +1,4 @@
-"""Rules that find wrong labels, copies, pictures unlike every class, and blank, dark, blurred or odd pictures."""
+"""Rules that find wrong labels, duplicates, outliers, and blank, dark, overexposed, blurred or oddly sized pictures."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from ...trust.measure import trust_features
 from ...trust.strangeness import Gaussian
 
 FAR = 4.5
-"""Robust standard deviations above the median beyond which a picture counts as unlike every class. Flags 3 of 972
-groceries; among foreign pictures mixed in, all of 20 ImageNet photographs and 5 of 20 product photographs on white."""
+"""Outlier score above which a picture is flagged as unlike every class. Flags 3 of 972 groceries, 20 of 20 ImageNet
+photographs and 5 of 20 product photographs on white."""
 LEAST = 30
-"""Fewest pictures from which a spread can be measured."""
+"""Smallest number of pictures for which outlier scores are computed."""
 BLANK = 0.015
-"""Largest standard deviation of brightness of a blank picture; the limit is lower for dark pictures."""
+"""Standard deviation of brightness at or below which a picture is blank; lower for dark pictures."""
 DARK = 0.3
-"""A picture is dark if 95 % of its pixels are below this brightness. The darkest of 972 photographs of groceries has
-.46; at three tenths of their brightness the lightest has .28."""
+"""A picture is dark if the 95th percentile of its brightness is below this. The darkest of 972 photographs of groceries
+has 0.46."""
 BRIGHT = 0.95
-"""A picture is overexposed if 95 % of its pixels are above this; no product photograph on white has more than .91."""
+"""A picture is overexposed if the 5th percentile of its brightness is above this. Product photographs on white have at
+most 0.91."""
 BLURRED = 0.65
-"""Blur above which detail is missing. Groceries have at most .63. Blurred by a Gaussian of 2 pixels at 224 they have
-.64 and more (98 of 100 are found), by 3 pixels .76 and more."""
+"""Blur metric above which a picture is blurred. Photographs of groceries have at most 0.63; 98 of 100 are flagged after
+a Gaussian blur of 2 pixels at 224."""
 ODD = 4.0
-"""A size or shape is odd if area, or width over height, differs from the median by this factor, either way."""
+"""Factor between a picture's area or aspect ratio and the median, from which its size or shape is flagged."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,7 @@ def find_copies(
     n_own: int | None = None,
     splits: Sequence[str | None] = (),
 ) -> tuple[Copy, ...]:
-    """Return every pair of copies, in the order of the data.
-
-    If more than two have the same bytes, each is paired with the first of its split, and the first of a split with
-    those of the others.
-    """
+    """Return the pairs of duplicate pictures, in the order of the data."""
     n = len(digests)
     n_own = n if n_own is None else n_own
     places: dict[str, list[int]] = defaultdict(list)
@@ -96,7 +93,7 @@ def _same(digests: Sequence[str], n_own: int, splits: Sequence[str | None]) -> l
 
 
 def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[Tensor, " n"]:
-    """Return a group number for each picture; copies, and pictures of one given group, share a number."""
+    """Return a group number for each picture; duplicates, and pictures with the same given group, share a number."""
     named = links(numbered([i if g is None else g for i, g in enumerate(given)]))
     return connected(n, named, torch.tensor([(c.first, c.second) for c in copies if c.second < n]).long().view(-1, 2))
 
@@ -104,10 +101,11 @@ def joined(n: int, copies: Sequence[Copy], given: Sequence[str | None]) -> Int[T
 def strangeness(
     pooled: Float[Tensor, "n d"], labels: Int[Tensor, " n"], folds: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, " n"]:
-    """Return how unlike every class each picture is, in robust standard deviations above the median.
+    """Return an outlier score per picture, in robust standard deviations above the median.
 
-    Uses the relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): distance to the nearest class minus
-    distance to all pictures, from Gaussians fitted without the picture's fold. It is 0 if there are too few pictures.
+    The score is the relative Mahalanobis distance (Ren et al. 2021, arXiv:2106.09022): the distance to the nearest
+    class minus the distance to all pictures. The Gaussians are fitted without the picture's fold. The score is 0 for
+    fewer than 30 pictures or a single class.
     """
     if len(labels) < LEAST or len(labels.unique()) < 2:
         return torch.zeros(len(labels))
@@ -122,7 +120,7 @@ def strangeness(
 
 @dataclass(frozen=True)
 class PixelFacts:
-    """Brightness and sharpness of one picture, as the encoder sees it."""
+    """Brightness and sharpness of one picture after preprocessing."""
 
     size: tuple[int, int]
     low: float
@@ -138,10 +136,7 @@ def pixel_facts(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> Pi
 
 
 def _blur(grey: torch.Tensor) -> float:
-    """Crété et al. 2007: blurring over 9 points takes much detail from a sharp picture and little from a blurred one.
-
-    Detail is the change from point to point; of the two directions, the worse counts.
-    """
+    """Return the blur metric of Crété et al. 2007, from 0 (sharp) to 1; the worse of the two directions counts."""
     worst = 0.0
     for one in (grey, grey.transpose(2, 3)):
         if min(one.shape[2:]) <= 10:
@@ -155,9 +150,9 @@ def _blur(grey: torch.Tensor) -> float:
 
 
 def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float, str]]:
-    """Yield each fault: the picture's position, the kind, its severity from 0 to 1, and a sentence.
+    """Yield the faults: position of the picture, kind, severity from 0 to 1, and a sentence.
 
-    A blank picture has no other fault.
+    A blank picture has no other fault of brightness or sharpness.
     """
     areas = np.array([f.size[0] * f.size[1] for f in facts], float)
     shapes = np.array([f.size[0] / f.size[1] for f in facts], float)
@@ -170,18 +165,18 @@ def pixel_faults(facts: Sequence[PixelFacts]) -> Iterator[tuple[int, str, float,
 def _faults(f: PixelFacts) -> Iterator[tuple[str, float, str]]:
     least = BLANK * min(1.0, f.high / DARK)
     if f.spread <= least:
-        why = f"Its brightness hardly changes: standard deviation {f.spread:.3f}, limit {least:.3f}."
+        why = f"Its brightness is almost the same everywhere: standard deviation {f.spread:.3f}, limit {least:.3f}."
         yield "blank", 1 - f.spread / least if least else 1.0, why
         return
     if f.high < DARK:
-        why = f"95 % of it is darker than {f.high:.2f} of full brightness; the limit is {DARK:.2f}."
+        why = f"95 % of its pixels are darker than {f.high:.2f} of full brightness; the limit is {DARK:.2f}."
         yield "dark", 1 - f.high / DARK, why
     if f.low > BRIGHT:
-        why = f"95 % of it is brighter than {f.low:.2f} of full brightness; the limit is {BRIGHT:.2f}."
+        why = f"95 % of its pixels are brighter than {f.low:.2f} of full brightness; the limit is {BRIGHT:.2f}."
         yield "overexposed", (f.low - BRIGHT) / (1 - BRIGHT), why
     if f.blur > BLURRED:
         kept, most = percent(f.blur, " "), percent(BLURRED, " ")
-        why = f"Blurred once more, it keeps {kept} of its detail; a sharp picture keeps less than {most}."
+        why = f"After one more blur it keeps {kept} of its detail; a sharp picture keeps less than {most}."
         yield "blurred", (f.blur - BLURRED) / (1 - BLURRED), why
 
 
@@ -191,11 +186,11 @@ def _odd(size: tuple[int, int], area: float, shape: float) -> Iterator[tuple[str
     larger, longer = max(times, 1 / times), max(drawn, 1 / drawn)
     if larger >= ODD:
         side = "larger" if times > 1 else "smaller"
-        why = f"At {width} × {height} pixels it is {larger:.1f} times {side} than the median; the limit is {ODD:g}."
+        why = f"At {width} × {height} pixels, its area is {larger:.1f} times {side} than the median; limit {ODD:g}."
         yield "size", 1 - ODD / larger / 2, why
     if longer >= ODD:
         side = "wider" if drawn > 1 else "taller"
-        why = f"At {width} × {height} pixels it is {longer:.1f} times {side} than the median; the limit is {ODD:g}."
+        why = f"At {width} × {height} pixels, its shape is {longer:.1f} times {side} than the median; limit {ODD:g}."
         yield "shape", 1 - ODD / longer / 2, why
 
 
@@ -204,7 +199,7 @@ N_FOLDS = 5
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Probabilities for each picture from a model trained without it."""
+    """Cross-validated probabilities: each picture is scored by a model trained without it."""
 
     probabilities: Float[Tensor, "n k"]
     labels: Int[Tensor, " n"]
@@ -214,12 +209,14 @@ class HeldOutScores:
 
     @property
     def accuracy(self) -> float:
-        """Return the share of the scored pictures for which the model predicts their label."""
+        """Accuracy on the scored pictures."""
         said = self.probabilities.argmax(1) == self.labels
         return float(said[self.judged].double().mean())
 
     def thresholds(self) -> Float[Tensor, " k"]:
-        """Return the mean probability of each class over pictures with its label; above 1 without scored pictures."""
+        """Return the mean probability of each class over pictures with its label; 2 for a class without scored
+        pictures.
+        """
         k = self.probabilities.shape[1]
         labels = self.labels[self.judged]
         own = self.probabilities[self.judged].gather(1, labels[:, None])[:, 0].double()
@@ -236,7 +233,7 @@ def held_out_scores(
     groups: Int[Tensor, " n"],
     seed: int = 0,
 ) -> HeldOutScores:
-    """Return scores from linear heads on the features, each fitted without a fifth of the pictures."""
+    """Return cross-validated probabilities of linear classifiers on the features."""
     number = {name: i for i, name in enumerate(classes)}
     labels = torch.tensor([number[s.label] for s in items])
     pooled = torch.stack([s.pooled[0] for s in seen])
@@ -256,7 +253,7 @@ def held_out_scores(
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """A rule's result for every picture."""
+    """Result of a rule for wrong labels, with one entry per picture."""
 
     flagged: Bool[Tensor, " n"]
     doubt: Float[Tensor, " n"]
@@ -264,22 +261,25 @@ class LabelIssues:
 
 
 Ranker = Callable[[HeldOutScores], LabelIssues]
-"""A rule for doubtful labels; it never flags a picture without a score."""
+"""A rule that flags doubtful labels."""
 
 
 def _rival(p: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
-    """The likeliest other class, and its probability."""
+    """Return the most probable other class, and its probability."""
     best = p.scatter(1, labels[:, None], -1.0).max(1)
     return best.indices, best.values
 
 
 def odds(scores: HeldOutScores) -> LabelIssues:
-    """Flag a label that gets no more probability than a label drawn at random would (our own rule).
+    """Flag labels that are no more probable than a wrong label would be (SeeWhy's own rule).
 
-    A picture's odds are the probability of its label divided by that of the likeliest other class. ``u`` is the
-    average probability of this label's class on pictures with other labels, relative to their likeliest class. Doubt
-    is ``u / (u + odds)``, and one half or more is flagged. The rule has no settings: ``u`` adapts to classes that
-    look alike. The rule was chosen on training pictures only; docs/measured.md has its figures on others.
+    Labels with a doubt of at least one half are flagged::
+
+        odds = p(label) / p(most probable other class)
+        u = mean of p(label) / p(most probable class) over pictures with other labels
+        doubt = u / (u + odds)
+
+    The rule has no settings. It was chosen on training pictures; docs/measured.md has its results on other pictures.
     """
     p, labels, judged = scores.probabilities, scores.labels, scores.judged
     proposed, rival = _rival(p, labels)
@@ -292,11 +292,10 @@ def odds(scores: HeldOutScores) -> LabelIssues:
 
 
 def confident(scores: HeldOutScores) -> LabelIssues:
-    """Flag by confident learning, off the confident joint's diagonal (Northcutt et al. 2021, arXiv:1911.00068, 3.1).
+    """Flag labels by confident learning (Northcutt et al. 2021, arXiv:1911.00068, section 3.1).
 
-    A picture counts for the likeliest class ``j`` with ``p_j ≥ t_j``, the mean of ``p_j`` over the pictures labelled
-    ``j`` (equation 2). It is flagged if that is not its label; pictures are ordered by ``1 − p_label``. The authors'
-    library, which also prunes by the joint in other ways, is behind :func:`cleanlab`.
+    A picture is flagged if its label is not the most probable class ``j`` with ``p_j ≥ t_j``. The threshold ``t_j`` is
+    the mean of ``p_j`` over pictures labelled ``j`` (equation 2). Flagged pictures are ordered by ``1 − p_label``.
     """
     p, labels = scores.probabilities, scores.labels
     counted = p.double() >= scores.thresholds() - 1e-9
@@ -307,7 +306,7 @@ def confident(scores: HeldOutScores) -> LabelIssues:
 
 
 def cleanlab(scores: HeldOutScores) -> LabelIssues:
-    """Flag by ``cleanlab.filter.find_label_issues`` on the same probabilities, with the library's defaults."""
+    """Flag labels by ``cleanlab.filter.find_label_issues`` with its defaults."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores
@@ -324,11 +323,11 @@ def cleanlab(scores: HeldOutScores) -> LabelIssues:
 
 
 def neighbours(scores: HeldOutScores, k: int = 10) -> LabelIssues:
-    """Compare the label with the votes of the nearest pictures (Zhu et al. 2022, arXiv:2110.06283, 4.1).
+    """Flag labels that differ from most of the nearest pictures (Zhu et al. 2022, arXiv:2110.06283, section 4.1).
 
-    A label is flagged if most of the ``k`` (10 in the paper) nearest pictures, copies excluded, share one other label.
-    Each vote weighs as much as its cosine, and pictures are ordered by the votes that their label lacks. The paper
-    (SimiFeat-V) repeats this over random crops and uses soft labels; here each picture is encoded once.
+    A label is flagged if more than half of the votes of the ``k`` nearest pictures are for one other label. Votes are
+    weighted by cosine similarity, and duplicates do not vote. Pictures are ordered by the votes that their label lacks.
+    The paper (SimiFeat-V) uses random crops and soft labels; SeeWhy encodes each picture once.
     """
     x, labels, n_classes = scores.features, scores.labels, scores.probabilities.shape[1]
     votes = torch.zeros(len(x), n_classes)
@@ -348,5 +347,5 @@ RANKERS: Mapping[str, Ranker] = {f.__name__: f for f in (odds, confident, cleanl
 
 def ranker(name: str) -> Ranker:
     if name not in RANKERS:
-        raise InputError(f"--by {name!r} was given. Expected one of {', '.join(RANKERS)}. Use --by odds.")
+        raise InputError(f"--by must be one of {', '.join(RANKERS)}, got {name!r}.")
     return RANKERS[name]
