@@ -117,7 +117,10 @@ def odd_modes(image: Image.Image) -> dict[str, tuple[bytes, str | None]]:
         "grey16.tif": (encoded(Image.fromarray(grey.astype(np.uint16) * 257), "TIFF"), None),
         "int32.tif": (encoded(Image.fromarray(grey.astype(np.int32) * 1000 - 5), "TIFF"), None),
         "float_nan.tif": (encoded(Image.fromarray(holes), "TIFF"), None),
-        "all_nan.tif": (encoded(Image.fromarray(holes * np.nan), "TIFF"), "holds no finite value"),
+        "all_nan.tif": (
+            encoded(Image.fromarray(holes * np.nan), "TIFF"),
+            "has no finite value; save it again with 8 bits per channel",
+        ),
         "rgb16.png": (png(2, 2, b"".join(b"\0" + bytes(range(12)) for _ in range(2)), depth=16), None),
         "rgba.png": (encoded(alpha, "PNG"), None),
         "rgba.webp": (encoded(alpha, "WEBP"), None),
@@ -177,7 +180,7 @@ def make_special(root: Path) -> OUTCOMES:
     (root / "folder.png").mkdir()
     with open(root / "sparse.png", "wb") as file:
         file.truncate(2**31 + 1)
-    outcomes: OUTCOMES = {"folder.png": "is a folder, not a picture", "sparse.png": "holds 2,147,483,649 bytes"}
+    outcomes: OUTCOMES = {"folder.png": "is a folder, not a picture", "sparse.png": "has 2,147,483,649 bytes"}
     loop = root / "loop"
 
     def link(name: str, target: str) -> Callable[[], None]:

@@ -179,8 +179,8 @@ def test_data_of_other_classes_is_refused(model: Classifier, folders: Path) -> N
     with pytest.raises(DataError) as caught:
         evaluate(model, Samples((Sample(items[0].image, "fog"),), ("fog",)))
     assert str(caught.value) == (
-        "None of the 1 labels ('fog') is one of the 3 classes ('moss', 'rust', 'sky'). Give the classes the same names "
-        "in both."
+        "None of the 1 labels ('fog') is one of the 3 classes ('moss', 'rust', 'sky'). Use "
+        "the same class names in both."
     )
     with pytest.raises(DataError) as unreadable:
         evaluate(model, Samples((Sample("nowhere.png", "moss"),), ("moss",)))

@@ -67,7 +67,13 @@ def test_heads_and_objectives_that_are_none() -> None:
 def test_one_class_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("it was trained"))
     start = encoder("new:resnet/16", engine="torch")
-    with pytest.raises(DataError, match="Only 1 class has a readable picture"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"At least two classes must have readable pictures, got 1\. Put the pictures of each "
+            r"class into one folder\."
+        ),
+    ):
         STUDY.run(start, drawn(6, ("moss",)))
     with pytest.raises(DataError, match="fewer than 2 training pictures: moss, rust"):
         STUDY.run(start, drawn(1))

@@ -13,7 +13,9 @@ from seewhy.errors import InputError
 from seewhy.types import Transform
 
 GOOD = Transform((224, 200), 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-UNITS = "one for each of R, G and B. Divide numbers from 0 to 255 by 255."
+MEAN = "mean of a transform must be three numbers from 0 to 1, for R, G and B, got"
+STD = "std of a transform must be three numbers greater than 0 and at most 1, for R, G and B, got"
+UNITS = "Divide numbers from 0 to 255 by 255."
 
 
 @pytest.mark.parametrize(
@@ -21,31 +23,35 @@ UNITS = "one for each of R, G and B. Divide numbers from 0 to 255 by 255."
     [
         (
             {"mean": (124, 116, 104)},
-            f"The transform's mean is (124, 116, 104). Expected three numbers from 0 to 1, {UNITS}",
+            f"{MEAN} (124, 116, 104). {UNITS}",
         ),
-        ({"mean": (0.5, 0.5)}, f"The transform's mean is (0.5, 0.5). Expected three numbers from 0 to 1, {UNITS}"),
+        (
+            {"mean": (0.5, 0.5)},
+            f"{MEAN} (0.5, 0.5). {UNITS}",
+        ),
         (
             {"std": (0.2, 0.0, 0.2)},
-            f"The transform's std is (0.2, 0.0, 0.2). Expected three numbers above 0 and at most 1, {UNITS}",
+            f"{STD} (0.2, 0.0, 0.2). {UNITS}",
         ),
-        ({"std": "abc"}, f"The transform's std is 'abc'. Expected three numbers above 0 and at most 1, {UNITS}"),
+        (
+            {"std": "abc"},
+            f"{STD} 'abc'. {UNITS}",
+        ),
         (
             {"std": (0.2, float("nan"), 0.2)},
-            f"The transform's std is (0.2, nan, 0.2). Expected three numbers above 0 and at most 1, {UNITS}",
+            f"{STD} (0.2, nan, 0.2). {UNITS}",
         ),
         (
             {"input_size": (224,)},
-            "The transform's input_size is (224,). Expected two whole numbers of pixels above 0. Write (height, "
-            "width), for example (224, 224).",
+            ("input_size of a transform must be (height, width) in pixels, for example (224, 224), got (224,)."),
         ),
         (
             {"resize": "256"},
-            "The transform's resize is '256'. Expected one or two whole numbers of pixels above 0. Write the short "
-            "side, for example 256, or (height, width).",
+            ("resize of a transform must be the short side in pixels, for example 256, or (height, width), got '256'."),
         ),
         (
             {"interpolation": "nearest"},
-            "The transform's interpolation is 'nearest'. Expected bicubic, bilinear, lanczos. Choose one.",
+            "interpolation of a transform must be one of bicubic, bilinear, lanczos, got 'nearest'.",
         ),
     ],
 )
@@ -59,7 +65,12 @@ def test_a_transform_that_cannot_be_is_refused(change: dict[str, Any], message: 
 
 @pytest.mark.parametrize("resize", [0, -1, True, 2.5, (8, 0), (8, 8, 8), None])
 def test_sizes_that_cannot_be_are_refused(resize: Any) -> None:
-    with pytest.raises(InputError, match="The transform's resize is"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"resize of a transform must be the short side in pixels, for example 256, or " r"\(height, width\), got"
+        ),
+    ):
         replace(GOOD, resize=resize)
 
 

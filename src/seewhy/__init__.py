@@ -1,7 +1,6 @@
 """SeeWhy: image recognition that explains itself.
 
-Everything named here, and every part of the package (``seewhy.attributions``, ``seewhy.metrics``, …), is loaded
-on first use, so that importing the package, and ``seewhy --help``, cost nothing.
+All names and subpackages are imported on first use.
 
 >>> import seewhy
 >>> why = seewhy.explain("photo.jpg")                        # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""``python -m seewhy`` is ``seewhy``."""
+"""Run ``seewhy`` as ``python -m seewhy``."""
 
 import gc
 import sys
@@ -8,10 +8,7 @@ from .progress import LINE, Step
 
 
 def run() -> None:
-    """Run the command line in a process of its own.
-
-    Torch's 200,000 objects stay in memory, so Python looks for garbage less often, and not when it ends.
-    """
+    """Run the command line, with less frequent garbage collection."""
     gc.set_threshold(20_000, 20, 20)
     try:
         with nullcontext() if {"-q", "--quiet"} & {*sys.argv} else LINE.during(Step("Loading SeeWhy")):

@@ -1,4 +1,4 @@
-"""The short way in: one call from names, descriptions or pictures to a classifier, or an explanation."""
+"""Shortcuts that build a classifier from names, descriptions or pictures, or explain a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def encoder_of(encoder: Encoder | str) -> Encoder:
 
 @checked
 def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None = None) -> Classifier:
-    """Make a classifier of the encoder's own classes. The embedded encoders have the 1,000 classes of ImageNet.
+    """Make a classifier of the encoder's own classes; those of the embedded encoders are the 1,000 classes of ImageNet.
 
     Args:
         encoder: an encoder or its name (:func:`seewhy.list_encoders`).
@@ -39,7 +39,7 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
 
     Raises:
         UnknownNameError: there is no such encoder.
-        ModelError: it has no classes of its own.
+        ModelError: the encoder has no classes.
     """
     from .classifiers.unfitted import Pretrained
 
@@ -53,8 +53,8 @@ def zero_shot(
     """Make a zero-shot classifier from class names (:class:`seewhy.classifiers.unfitted.ZeroShot`).
 
     Args:
-        labels: at least two names.
-        encoder: an encoder with a text half, or its name.
+        labels: at least two class names.
+        encoder: an image-text encoder, or its name.
         **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import ZeroShot
@@ -66,11 +66,11 @@ def zero_shot(
 def described(
     descriptions: Words, encoder: Encoder | str = "lite0", **parameters: Unpack[DescribedKeywords]
 ) -> Classifier:
-    """Make a classifier from written descriptions of classes (:class:`seewhy.classifiers.unfitted.Described`).
+    """Make a classifier from descriptions of classes (:class:`seewhy.classifiers.unfitted.Described`).
 
     Args:
-        descriptions: ``{"class": ["text", …], …}``, or a JSON file of it.
-        encoder: an encoder with a text half, or its name.
+        descriptions: ``{"class": ["text", …], …}``, or a JSON file of this form.
+        encoder: an image-text encoder, or its name.
         **parameters: parameters of the recipe.
     """
     from .classifiers.unfitted import Described
@@ -94,23 +94,22 @@ def fit(
     """Fit a classifier on your pictures (:class:`seewhy.classifiers.linear.recipe.Linear`).
 
     Args:
-        pictures: class folders, a table, or samples; pictures alone, with ``labels``; a torch ``Dataset``, a Hugging
-            Face ``Dataset`` or a ``DataFrame``; :func:`seewhy.pictures.datasets.samples_of` lists all forms.
-        labels: one name or whole number per picture, if ``pictures`` has none. A single encoder, or its name, in this
-            place is taken as ``encoder``.
+        pictures: class folders, a table, samples, pictures to go with ``labels``, a torch ``Dataset``, a Hugging Face
+            ``Dataset`` or a ``DataFrame``; see :func:`seewhy.pictures.datasets.samples_of`.
+        labels: one class name or integer per picture, if ``pictures`` has none. An encoder or its name in this place is
+            used as ``encoder``.
         encoder: an encoder or its name.
-        validation: pictures of the same classes to choose settings and to measure with, in any of these forms or as
-            ``(pictures, labels)``; default: a part of ``pictures`` is held out.
-        group: which pictures belong together: a table's column or ``"folder"``, as in :func:`seewhy.load_samples`, or a
-            list with one group per picture; default: pictures that look like the same object. A group is held out as a
-            whole.
-        descriptions: texts about the classes, for the evidence in words.
-        store: where features are kept between runs; default: nowhere.
-        progress: callback for progress and failures.
+        validation: pictures of the same classes for settings and metrics, in any of these forms or as ``(pictures,
+            labels)``; default: some of ``pictures`` are held out.
+        group: a column of the table, ``"folder"`` as in :func:`seewhy.load_samples`, or a list with one group per
+            picture; default: pictures that look like the same object. A group is held out as a whole.
+        descriptions: descriptions of the classes, as evidence.
+        store: cache of features between runs; default: no cache.
+        progress: progress reporter.
         **parameters: parameters of the recipe, for example ``solver="svm"``.
 
     Raises:
-        InputError: the data holds no pictures with classes.
+        InputError: the data has no labelled pictures.
         DataError: fewer than two classes have a readable picture.
     """
     from .classifiers.linear.recipe import Linear
@@ -163,12 +162,12 @@ def explain(
     store: FeatureStore | None = None,
     **options: Unpack[ExplainKeywords],
 ) -> Explanation | list[Explanation | Failure]:
-    """Explain a picture, or several, in one call (:meth:`seewhy.Classifier.explain`).
+    """Explain one picture or several (:meth:`seewhy.Classifier.explain`).
 
     Args:
         picture: a file name, pixels, or several of them (:mod:`seewhy.pictures.sources`).
         classifier: the classifier; default: the embedded encoder with the 1,000 classes of ImageNet.
-        store: where features are kept between runs; default: nowhere.
+        store: cache of features between runs; default: no cache.
         **options: options of :class:`seewhy.evidence.explain.ExplainOptions`.
     """
     return (classifier or _default()).explain(picture, store=store, **options)

@@ -1,6 +1,5 @@
-"""Checks what public functions are given against their signatures, and names a wrong type or name in one sentence.
-
-The annotations say what is expected, so nothing is stated twice. ``Annotated`` marks what is checked elsewhere.
+"""Check the arguments of public functions against their type annotations; ``Annotated`` arguments are checked
+elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CURES = {
     ("Encoder", "Classifier"): "Make a classifier of it, as seewhy.pretrained(encoder) does",
     ("Recipe", "Encoder"): "Call the recipe itself: recipe.fit(encoder, samples)",
 }
-"""What to do where the first kind of object was given and the second was expected."""
+"""Cures by the type that was given and the type that is required."""
 
 _WORDS = {
     str: "a string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
@@ -39,14 +38,14 @@ _WORDS = {
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function refuse arguments that do not fit its signature, and then run :func:`undisturbed`.
+    """Decorate a function to check its arguments by its annotations, and to run :func:`undisturbed`.
 
     >>> @checked
     ... def draw(side: int, *, colour: str | None = None) -> None: ...
     >>> draw("7")
     Traceback (most recent call last):
     ...
-    seewhy.errors.InputError: draw() was given side='7', a str. Expected a whole number. Correct it.
+    seewhy.errors.InputError: side of draw() must be a whole number, got '7' (a str).
     """
     signature, work = inspect.signature(function), undisturbed(function)
 
@@ -61,7 +60,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _spelt_out(function: Callable[..., Any], signature: inspect.Signature) -> inspect.Signature:
-    """The signature with its options one by one, as ``help`` and completion show them."""
+    """Return the signature with its ``Unpack``ed options one by one, for ``help`` and completion."""
     *own, last = signature.parameters.values()
     if last.kind is not inspect.Parameter.VAR_KEYWORD or not str(last.annotation).startswith("Unpack["):
         return signature
@@ -88,7 +87,7 @@ def _refuse(
     except TypeError as error:
         said = f"{error}".replace("'", "")
         known = ", ".join(n for n in hints if n in signature.parameters)
-        raise InputError(f"{name}() cannot be called like this: {said}. It takes {known}. Correct the call.") from None
+        raise InputError(f"{name}() cannot be called like this: {said}. It takes {known}.") from None
     for parameter, value in bound.arguments.items():
         if signature.parameters[parameter].kind is inspect.Parameter.VAR_KEYWORD:
             for option, given in value.items():
@@ -99,14 +98,14 @@ def _refuse(
 
 def _check(function: str, name: str, value: Any, hint: Any) -> None:
     if not fits(value, hint):
-        given = f"{name}={value!r}, {article(type(value).__name__)}" if _is_plain(value) else None
-        given = given or f"{name}: {article(type(value).__name__)}"
-        raise InputError(f"{function}() was given {given}. Expected {expected(hint)}. {_cure(value, hint)}.")
+        kind, cure = article(type(value).__name__), _cure(value, hint)
+        given = f"{value!r} ({kind})" if _is_plain(value) else kind
+        raise InputError(f"{name} of {function}() must be {expected(hint)}, got {given}.{cure}")
 
 
 @functools.cache
 def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Annotations by parameter, those of its ``Unpack``ed options, and whether it takes any keyword."""
+    """Return the annotations of the parameters and of ``Unpack``ed options, and whether any keyword is allowed."""
     raw = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
     space = getattr(inspect.unwrap(function), "__globals__", {})
     hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=raw), space, include_extras=True)
@@ -121,7 +120,7 @@ def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type; every value fits a type that SeeWhy does not understand.
+    """Return whether a value has an annotated type; True for types that are not supported.
 
     >>> fits(3, int | None), fits(True, int), fits("ab", Sequence[str]), fits(3, float)
     (True, False, False, True)
@@ -157,7 +156,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def expected(hint: Any) -> str:
-    """A type in words that a person would use.
+    """Describe a type in words.
 
     >>> expected(str | int | None), expected(Sequence[str]), expected(Literal["a", "b"])
     ('a string, a whole number or None', 'a list of strings', "'a' or 'b'")
@@ -185,7 +184,7 @@ def expected(hint: Any) -> str:
 
 
 def article(name: str) -> str:
-    """A noun with its article.
+    """Return a noun with its article.
 
     >>> article("int"), article("Encoder"), article("list"), article("NoneType")
     ('an int', 'an Encoder', 'a list', 'None')
@@ -203,7 +202,7 @@ def _cure(value: Any, hint: Any) -> str:
     kinds = {kind.__name__ for kind in type(value).__mro__}
     wanted = {getattr(part, "__name__", "") for part in (get_args(hint) or (hint,))}
     found = [cure for (given, want), cure in CURES.items() if given in kinds and want in wanted]
-    return found[0] if found else "Correct it" + (", or leave it out" if type(None) in get_args(hint) else "")
+    return f" {found[0]}." if found else ""
 
 
 def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], options: Mapping[str, Any]) -> str:
@@ -212,4 +211,4 @@ def _unknown(function: str, keyword: str, value: Any, hints: Mapping[str, Any], 
     shown = f"{keyword}={value!r}" if _is_plain(value) else keyword
     told = f"Did you mean {near[0]}?" if near else f"It takes {', '.join(known)}."
     cure = f"Write {shown.replace(keyword, near[0], 1)}" if near else "Leave it out"
-    return f"{function}() was given {shown}, but has no such argument. {told} {cure}."
+    return f"{function}() has no argument {shown}. {told} {cure}."

@@ -1,4 +1,4 @@
-"""The type of a setting states its bounds; :func:`check_fields` refuses a value outside them."""
+"""Bounds of numeric settings in their types, and the check of a setting against them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Bound:
-    """A range from ``least`` to ``most``, both included unless ``open``. Infinity and NaN are never allowed."""
+    """A range from ``least`` to ``most``, each included unless ``open``; infinity and NaN are never allowed."""
 
     least: float = float("-inf")
     most: float = float("inf")
@@ -38,15 +38,15 @@ Positive = Annotated[float, Bound(0, open=(True, False))]
 NotNegative = Annotated[float, Bound(0)]
 Part = Annotated[float, Bound(0, 1)]
 OpenPart = Annotated[float, Bound(0, 1, open=(False, True))]
-"""From 0 to below 1."""
+"""At least 0 and less than 1."""
 InnerPart = Annotated[float, Bound(0, 1, open=(True, True))]
 SomePart = Annotated[float, Bound(0, 1, open=(True, False))]
-"""Above 0 to 1."""
+"""Greater than 0 and at most 1."""
 
 
 @cache
 def limits(cls: Any) -> list[tuple[str, str, Any]]:
-    """For each bounded field its name, what is expected there, and its bound or its choices."""
+    """Return name, description and bound (or choices) of each bounded field."""
     hints = get_type_hints(cls, include_extras=True)
     found: list[tuple[str, str, Any]] = []
     for name in [one.name for one in fields(cls)]:
@@ -63,13 +63,14 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
 
 
 def check_fields(settings: Any, name: str | None = None) -> None:
-    """Refuse the first field whose value its type does not allow; ``None`` passes if it is a choice of the type."""
+    """Check every field against its bound or choices; ``None`` is always allowed."""
     kind: Any = type(settings)
     for field, expected, limit in limits(kind):
         value = getattr(settings, field)
         if value is not None and not (value in limit if isinstance(limit, tuple) else limit.holds(value)):
             given = f"{value:g}" if isinstance(value, float) else repr(value)
             preset = next(one.default for one in fields(kind) if one.name == field)
-            cure = "Change it" if preset is MISSING else "Change it, or leave it out"
-            cure += f" to use {preset!r}." if preset not in (MISSING, None) else "."
-            raise InputError(f"{name or settings.name} was given {field}={given}. Expected {expected}. {cure}")
+            cure = "" if preset in (MISSING, None) else f" Leave it out to use {preset!r}."
+            owner = name or settings.name
+            owner = owner[:1].lower() + owner[1:] if " " in owner else owner
+            raise InputError(f"{field} of {owner} must be {expected}, got {given}.{cure}")

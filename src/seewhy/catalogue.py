@@ -1,4 +1,4 @@
-"""Every registered method, read off the registries."""
+"""The registered methods of all families."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .registry import Registry
 
 
 def families() -> dict[str, Registry[Any]]:
-    """The registries, by the question that their methods answer."""
+    """Return the registries, by the question that their methods answer."""
     from .attributions import attributions
     from .classifiers import classifiers
     from .metrics import metrics
@@ -33,13 +33,13 @@ def families() -> dict[str, Registry[Any]]:
 
 @cache
 def published() -> list[dict[str, Any]]:
-    """How often each map finds planted evidence, by kind and network; ``make docs`` adds the scores of new maps."""
+    """Return the published scores on planted evidence, by method, kind and network."""
     rows: list[dict[str, Any]] = json.loads(files("seewhy").joinpath("planted.json").read_text("utf-8"))["scores"]
     return rows
 
 
 def _planted(name: str) -> str:
-    """The hit rate over all kinds, and on which the method fails; empty for one never scored."""
+    """Return the hit rate over all kinds of planted evidence, and the kinds on which the method fails."""
     scores = [s for s in published() if s["method"] == name]
     if not scores:
         return ""
@@ -70,11 +70,11 @@ def listing() -> list[dict[str, Any]]:
 
 @checked
 def list_methods(kind: str | None = None) -> list[str]:
-    """List the names of the registered methods; ``seewhy methods NAME`` describes each and its settings.
+    """List the names of the registered methods; ``seewhy methods NAME`` describes one of them.
 
     Args:
         kind: ``"where"``, ``"like"``, ``"because"``, ``"classifier"``, ``"metric"``, ``"objective"``, ``"segmenter"``
-            or ``"detector"``; the registry names ``"attribution"`` and ``"prototype"`` work too. Default: all.
+            or ``"detector"``, or the name of a registry, such as ``"attribution"`` or ``"prototype"``; default: all.
 
     Raises:
         UnknownNameError: there is no such kind.

@@ -1,4 +1,4 @@
-"""Every error SeeWhy raises on purpose: one sentence what was given, one what was expected, one what to do."""
+"""The errors that SeeWhy raises; a message says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ MOST_NAMES = 40
 
 
 class SeeWhyError(Exception):
-    """The base of every error that SeeWhy raises on purpose; the command line prints it and exits with 2.
+    """The base class of SeeWhy's errors; the command line prints the message and exits with code 2.
 
-    Text from a file may have any length. A message shortens very long words. Of a very long text it keeps the
-    beginning, and the end with the cure.
+    Very long words and messages are shortened in the middle.
     """
 
     def __init__(self, *said: object) -> None:
@@ -31,11 +30,11 @@ def _bounded(text: str) -> str:
 
 
 class InputError(SeeWhyError, ValueError):
-    """Something the user gave cannot be used."""
+    """Raised when an input cannot be used."""
 
 
 class ImageError(InputError):
-    """A picture cannot be read: ``path`` as the user wrote it, or the name of a picture in memory; ``reason``."""
+    """Raised when a picture cannot be read; ``path`` is its file or name, and ``reason`` says why."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = str(path)
@@ -44,31 +43,31 @@ class ImageError(InputError):
 
 
 class DataError(InputError):
-    """A folder, table or set of labels cannot be used."""
+    """Raised when a folder, table or set of labels cannot be used."""
 
 
 class EmptyFolderError(DataError):
-    """A folder can be listed but holds no picture."""
+    """Raised when a folder has no pictures."""
 
 
 class ForeignFileError(DataError):
-    """A file would be overwritten that SeeWhy did not write, or that it reads; the file is left as it is."""
+    """Raised instead of overwriting a file that SeeWhy did not write, or that is an input."""
 
 
 class ModelError(SeeWhyError):
-    """A model cannot be loaded or used."""
+    """Raised when a model cannot be loaded or used."""
 
 
 class WeightsError(ModelError):
-    """A weights file is missing or damaged, or it is another file than its name says."""
+    """Raised when a weights file is missing, damaged, or not the expected file."""
 
 
 class EngineError(ModelError):
-    """An inference engine is missing or cannot run this trunk."""
+    """Raised when an inference engine is missing or cannot run the trunk."""
 
 
 class UnknownNameError(SeeWhyError, KeyError):
-    """A name is not registered; the message lists the nearest names."""
+    """Raised when a name is not registered; the message lists the nearest names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known, self.name = sorted(known), name
@@ -85,7 +84,7 @@ class UnknownNameError(SeeWhyError, KeyError):
 
 
 class MissingExtraError(SeeWhyError, ImportError):
-    """An optional dependency is not installed."""
+    """Raised when an optional dependency is not installed."""
 
     def __init__(self, extra: str, what: str) -> None:
         run = f"Run: pip install 'seewhy[{extra}]'"
@@ -94,7 +93,7 @@ class MissingExtraError(SeeWhyError, ImportError):
 
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
-    """Inside this context, the error for a missing import names the extra that installs it."""
+    """Raise :class:`MissingExtraError` if an import fails inside this context."""
     try:
         yield
     except ImportError as error:

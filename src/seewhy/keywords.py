@@ -1,7 +1,4 @@
-"""The options that public calls pass on, with their types, so that an editor completes them and a wrong one is told.
-
-What each means stands where it is used; a test holds these lists to the fields there.
-"""
+"""Typed keyword arguments of public functions, for editors and checks."""
 
 from __future__ import annotations
 
@@ -76,7 +73,7 @@ class AdaptKeywords(TypedDict, total=False):
 
 
 class TeachKeywords(AdaptKeywords, total=False):
-    """Keywords of :func:`seewhy.adapt`, also those of :class:`seewhy.learning.api.ByInstructions` and
+    """Keywords of :func:`seewhy.adapt`, :class:`seewhy.learning.api.ByInstructions` and
     :class:`seewhy.learning.api.ByClassesAndCaptions`.
     """
 
@@ -90,7 +87,7 @@ class TeachKeywords(AdaptKeywords, total=False):
 
 
 class PretrainKeywords(TeachKeywords, total=False):
-    """Keywords of :func:`seewhy.pretrain`, also those of :class:`seewhy.learning.pretrain.Pretrain`."""
+    """Keywords of :func:`seewhy.pretrain` and :class:`seewhy.learning.pretrain.Pretrain`."""
 
     settings: Mapping[str, Any]
     projection: Literal["none", "linear", "mlp", "fixed"]

@@ -1,4 +1,4 @@
-"""Fields by name: what there is to set, and a thing with some of them set, from values or from text."""
+"""Read the fields of a class, and set them from values or texts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ _UNSET = object()
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a method. ``kind`` says in words what values it takes; ``default`` is written as a user would type
-    it.
-    """
+    """A field of a method; ``kind`` describes its type in words, and ``default`` is its default as text."""
 
     name: str
     kind: str
@@ -33,7 +31,7 @@ class Setting:
 
 
 class _MadeInPython:
-    """Stands for a type that is only imported for type checkers: no text is one."""
+    """Stands for a type that is imported only for type checkers; no text can have this type."""
 
 
 class _Names(dict[str, Any]):
@@ -53,7 +51,7 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 
 def settings_of(method: Any) -> tuple[Setting, ...]:
-    """The settings of a method.
+    """Return the settings of a method.
 
     >>> from seewhy.attributions.grad_cam import GradCAM
     >>> [f"{s.name}={s.default} ({s.kind})" for s in settings_of(GradCAM)]
@@ -68,10 +66,9 @@ def settings_of(method: Any) -> tuple[Setting, ...]:
 
 
 def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
-    """Split a docstring into the text before ``Args:`` and, for each name there, its form in brackets and its meaning.
-    For a class, the bases' entries are included.
+    """Split a docstring into the text before ``Args:`` and a dictionary from each name to its form and its meaning.
 
-    Of a class also what its bases say of theirs.
+    The entries of a class include those of its bases.
     """
     text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", inspect.getdoc(thing) or "").replace("`", "")
     about, *parts = re.split(r"^(?:Args|Attributes):\s*$", text, flags=re.MULTILINE)
@@ -83,14 +80,14 @@ def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def configured(method: Any, given: Mapping[str, Any]) -> Any:
-    """A class with some fields set, or an instance with other values. A text is read as the field's type: ``"1,4"``."""
+    """Return an instance with some fields set, from a class or an instance; texts are converted to the field's type."""
     cls = method if isinstance(method, type) else type(method)
     hints, known = hints_of(cls), [s.name for s in settings_of(cls)]
     values, name_of = {}, getattr(cls, "name", cls.__name__)
     for name, value in given.items():
         if name not in known:
             if not known:
-                raise InputError(f"{name_of} was given {name!r}, but has no settings. Leave it out.")
+                raise InputError(f"{name_of} has no settings, got {name!r}. Leave it out.")
             raise UnknownNameError(f"setting of {name_of}", name, known)
         values[name] = value_of(name_of, name, value, hints[name])
     return method(**values) if isinstance(method, type) else replace(method, **values)
@@ -103,12 +100,11 @@ def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
             return converted
     above = " above 0" if name == "batch_size" else ""
     raise InputError(
-        f"{owner} was given {name}={written(value)}. Expected {in_words(hint)}{above}. See: seewhy methods {owner}"
+        f"{name} of {owner} must be {in_words(hint)}{above}, got {written(value)}. See: seewhy methods {owner}"
     )
 
 
 def _as(value: Any, kind: Any) -> Any:
-    """One alternative of a field's type, or ``_UNSET`` where the value is not of it."""
     kind = _plain(kind)
     text = value.strip() if isinstance(value, str) else None
     origin = get_origin(kind) or kind
@@ -147,7 +143,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    """The types a field takes; text last, since anything is text, and none before it."""
+    """Return the alternatives of a field's type, with text last because every value is a text."""
     hint = _plain(hint)
     if get_origin(hint) in (Literal, tuple):
         return (hint,)
@@ -155,7 +151,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def in_words(hint: Any) -> str:
-    """A field's type in words.
+    """Describe a field's type in words.
 
     >>> in_words(int | None), in_words(tuple[float, ...])
     ('a whole number or none', 'numbers separated by commas')

@@ -1,4 +1,4 @@
-"""Text that was given to us, made fit to be shown on one line: in a terminal, a log, a line of JSON."""
+"""Make untrusted text safe for a terminal, a log or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import re
 import unicodedata
 
 _JOINERS = "\u00ad\u200c\u200d"
-"""Invisible signs that words and emoji need, and that move nothing."""
+"""Invisible characters that words and emoji need, and that are harmless."""
 _QUOTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Escape every character that would control a terminal, end a line or reverse the direction of the text. The
-    escapes are those of JSON, so a line of JSON stays one line with the same meaning. Characters in ``keep`` stay.
+    r"""Escape, as JSON does, all characters that control a terminal, end a line or reverse the text direction.
 
-    Escapes are those of JSON, so that a line of JSON stays one, and means the same; signs of ``keep`` stay.
+    Characters in ``keep`` are unchanged.
 
     >>> printable("a\x1b[31m\nb\u202egpj.exe")
     'a\\u001b[31m\\nb\\u202egpj.exe'
@@ -30,7 +29,7 @@ def _steers(sign: str) -> bool:
 
 
 def percent(value: float, space: str = "") -> str:
-    """Whole per cents that never claim certainty: 0.999 is ``>99%``, 0.001 is ``<1%``.
+    """Format a fraction as a rounded percentage; 0.999 becomes ``>99%``, and 0.001 becomes ``<1%``.
 
     >>> percent(0.999), percent(0.583), percent(0.001, " "), percent(0.0)
     ('>99%', '58%', '<1 %', '0%')
@@ -45,7 +44,7 @@ def percent(value: float, space: str = "") -> str:
 
 
 def spreadsheet_safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: if it would begin like one, an apostrophe goes before it.
+    """Return a value with an apostrophe in front if a spreadsheet would read it as a formula.
 
     >>> spreadsheet_safe("=1+1"), spreadsheet_safe("'-x"), spreadsheet_safe("moss")
     ("'=1+1", "''-x", 'moss')
@@ -54,7 +53,7 @@ def spreadsheet_safe(cell: str) -> str:
 
 
 def from_spreadsheet(cell: str) -> str:
-    """The cell as it was before :func:`spreadsheet_safe`; a cell without that apostrophe is unchanged.
+    """Undo :func:`spreadsheet_safe`.
 
     >>> from_spreadsheet("'=1+1"), from_spreadsheet("'tis")
     ('=1+1', "'tis")

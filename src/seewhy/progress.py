@@ -1,4 +1,4 @@
-"""How work says what it is doing: a line that moves on a terminal and in a notebook, a line now and then in a log."""
+"""Progress bars on a terminal and in a notebook, and progress lines in a log."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 SECONDS = 0.1
-"""Between two drawings of the line on a terminal; a notebook is told half as often."""
+"""Seconds between updates on a terminal; a notebook is updated half as often."""
 FLASH_SECONDS = 0.3
-"""Work that is done sooner draws no line."""
+"""Seconds before a progress bar appears."""
 QUIET_SECONDS = 10.0
-"""Work that takes less leaves no line in a log."""
+"""Seconds before the first progress line in a log."""
 LINE_SECONDS = 30.0
-"""Between two lines of a log."""
+"""Seconds between progress lines in a log."""
 BAR = 24
 
 
 class Progress:
-    """Collects notes and failed pictures, and draws nothing; :class:`Bars` also shows progress."""
+    """A silent progress reporter that collects notes and failed pictures; :class:`Bars` also draws progress bars."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -47,26 +47,26 @@ class Progress:
         self.notes.append(text)
 
     def tell(self, text: str) -> None:
-        """Say something that helps now but belongs in no result, such as the expected time; for terminals."""
+        """Show a message that is not part of the result, such as the expected time."""
 
     def measured(self, step: int, terms: Mapping[str, float]) -> None:
-        """Take the loss of a training step and the other figures that are watched."""
+        """Record the loss and the other terms of a training step."""
         self.terms = terms
 
     def tail(self) -> str:
-        """The loss, if it is known, for display after the count."""
+        """Return the loss, if known, to show after the count."""
         return f"loss {self.terms['loss']:.3g}" if "loss" in self.terms else ""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """Say what is being done inside this context, for work whose progress cannot be counted."""
+        """Return a context manager that shows what is being done, for work without a count."""
         return contextlib.nullcontext()
 
     def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        """Pass items on, and count how many are done."""
+        """Yield the items, and count how many are done."""
         yield from items
 
     def results(self, items: Sequence[S], results: Iterable[T | Failure], what: str) -> Iterator[tuple[S, T]]:
-        """Each item with its result, as soon as it is done. A failed item is reported and left out.
+        """Yield each item with its result; failed items are reported and left out.
 
         >>> progress = Progress()
         >>> list(progress.results(["a", "b"], [1, Failure("b", "is none")], "Reading"))
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Bars(Progress):
-    """Shows progress: ``seewhy.fit("photos", progress=seewhy.Bars())``. A script gets it on standard error."""
+    """A progress reporter with progress bars: ``seewhy.fit("photos", progress=seewhy.Bars())``."""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
         return LINE.during(Step(what))
@@ -93,7 +93,7 @@ class Bars(Progress):
 
 
 def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], str] = str) -> Iterator[T]:
-    """Pass the items on while the line shows how many are done; ``tail`` gives the text after the count."""
+    """Yield the items while the progress bar counts them; ``tail`` returns the text after the count."""
     step = Step(what, total, tail, done=0)
     with LINE.during(step):
         for item in items:
@@ -103,7 +103,7 @@ def draw(items: Iterable[T], what: str, total: int | None, tail: Callable[[], st
 
 
 def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Run a function and say what it does, on the ``progress`` that it is given."""
+    """Decorate a function to show ``what`` on its ``progress`` argument while it runs."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         named = inspect.signature(function)
@@ -122,7 +122,7 @@ def shown(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 @dataclass(eq=False)
 class Step:
-    """A piece of work: what it is, when it began and, if that is counted, how much is done."""
+    """A task of the progress bar, with its start time and optionally a count."""
 
     what: str
     total: int | None = None
@@ -130,10 +130,10 @@ class Step:
     done: int | None = None
     start: float = field(default_factory=lambda: time.monotonic())
     shown: float = 0.0
-    """When it was last shown, or began or went on."""
+    """Time of the last update, or of the start."""
     is_written: bool = False
     then: str = ""
-    """What it is called once a part of it is over."""
+    """Description of the task after its first part."""
 
     def __post_init__(self) -> None:
         self.shown = self.counted = self.start
@@ -142,13 +142,13 @@ class Step:
         self.done, self.counted = (self.done or 0) + 1, time.monotonic()
 
     def text(self, now: float) -> str:
-        """The step as a log shows it."""
+        """Return the progress line of a log."""
         if self.done is None:
             return f"{self.what}: {duration(now - self.start)} so far"
         return line_of(self.what, self.done, self.total, self.counted - self.start, self.tail(), now - self.counted)
 
     def drawn(self, now: float, signs: str, outer: Step | None = None) -> str:
-        """The step as a terminal shows it: a turning sign, a bar if the work is counted, and the time."""
+        """Return the progress bar of a terminal."""
         of = "" if outer is None else f"[{(outer.done or 0) + 1} of {outer.total}] "
         turning = signs[int(now / SECONDS) % (len(signs) - 2)]
         text = self.text(now)
@@ -161,11 +161,11 @@ class Step:
 
 
 SIGNS, PLAIN_SIGNS = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏━┄", "|/-\\#-"
-"""What turns, and the bar: its full and its empty part."""
+"""Characters of the spinner, then the full and the empty part of the bar."""
 
 
 class Line:
-    """The only progress line of this process. A thread draws it, so it moves while a single step takes long."""
+    """The progress bar of this process, drawn by a thread so that it moves during a long step."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -212,7 +212,7 @@ class Line:
                 self._screen.show(self._steps[-1], outer, time.monotonic())
 
     def rest(self) -> None:
-        """Remove the line: what the user waited for is ready, even if work goes on."""
+        """Remove the progress bar and all tasks."""
         with self._lock:
             if self._screen is not None:
                 self._screen.clear()
@@ -221,19 +221,19 @@ class Line:
 
     @contextlib.contextmanager
     def above(self) -> Iterator[None]:
-        """Print text above the line."""
+        """Clear the progress bar to print text above it."""
         with self._lock:
             if self._screen is not None:
                 self._screen.clear()
             yield
 
     def forget(self) -> None:
-        """After a fork: the child draws nothing, because the parent does."""
+        """Reset the state in a forked process, which draws nothing."""
         self.__init__()  # type: ignore[misc]
 
 
 class Screen:
-    """The place where the line is shown. This one is a log, which gets a few whole lines."""
+    """A log file, which gets a progress line now and then."""
 
     every = 1.0
 
@@ -259,7 +259,7 @@ class Screen:
 
 
 class TerminalScreen(Screen):
-    """One terminal line that is drawn again and again."""
+    """A terminal, on which one line is redrawn."""
 
     every = SECONDS
     was_shown = False
@@ -298,7 +298,7 @@ class TerminalScreen(Screen):
 
 
 class NotebookScreen(Screen):
-    """One line of a cell's output. All steps of a cell share it, because each step would leave an empty line behind."""
+    """A notebook, in which all tasks of a cell share one line of output."""
 
     every = 2 * SECONDS
     cell: tuple[Any, Any] = (None, None)
@@ -339,7 +339,7 @@ def _is_notebook() -> bool:
 
 
 def line_of(what: str, done: int, total: int | None, seconds: float, tail: str = "", since: float = 0.0) -> str:
-    """The progress in words, ``since`` seconds after the last item was done.
+    """Return the progress in words, ``since`` seconds after the last item was done.
 
     >>> line_of("Training", 3, 24, 60.0, "loss 1.2"), line_of("Reading", 300, None, 60.0)
     ('Training: 3 of 24, loss 1.2, about 7 minutes left', 'Reading: 300, 60 seconds so far')
@@ -354,7 +354,7 @@ def line_of(what: str, done: int, total: int | None, seconds: float, tail: str =
 
 
 def duration(seconds: float) -> str:
-    """A duration in words.
+    """Return a duration in words.
 
     >>> duration(43), duration(1), duration(620), duration(9000)
     ('43 seconds', '1 second', '10 minutes', '2.5 hours')

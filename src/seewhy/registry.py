@@ -1,7 +1,7 @@
-"""Name → class, with did-you-mean and entry points for extensions.
+"""Registries of methods by name, which other packages can extend by entry points.
 
-An extension package adds a method by declaring an entry point in the group ``seewhy.<kind>``,
-for example ``seewhy.attributions``; importing the entry point registers its class.
+An extension package declares an entry point in the group ``seewhy.<kind>``, for example ``seewhy.attributions``;
+importing it registers its class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _families: list[Registry[Any]] = []
 
 
 def spelling(name: str) -> str:
-    """A name as the method's paper spells it (the class attribute ``spelt``), otherwise in plain words.
+    """Return a name as the method's paper spells it (class attribute ``spelt``), otherwise with spaces.
 
     >>> spelling("of_nobody")
     'of nobody'
@@ -33,9 +33,9 @@ class Registry(Generic[T]):
     """The methods of one family.
 
     Args:
-        kind: singular name used in messages, for example ``"attribution"``.
-        package: package whose submodules define the built-in members.
-        modules: modules to import on first use, one per method: submodules of the package, or full names of others.
+        kind: singular name for messages, for example ``"attribution"``.
+        package: package whose submodules define the built-in methods.
+        modules: modules to import on first use: submodules of the package, or full names.
     """
 
     def __init__(self, kind: str, package: str, modules: tuple[str, ...]) -> None:
@@ -47,12 +47,13 @@ class Registry(Generic[T]):
         _families.append(self)
 
     def register(self, cls: type[T]) -> type[T]:
-        """Class decorator: it registers a method under its attribute ``name``, also the name of its file."""
+        """Register a class under its attribute ``name``, as a class decorator."""
         name: str = cls.name  # type: ignore[attr-defined]
         known = self._members.get(name)
         if known is not None and known is not cls:
             raise ValueError(
-                f"Two {self.kind}s are called {name!r}: {known.__qualname__} and {cls.__qualname__}. Rename one."
+                f"Names of {self.kind}s must differ, but {known.__qualname__} and {cls.__qualname__} are "
+                f"both {name!r}. Rename one."
             )
         self._members[name] = cls
         return cls

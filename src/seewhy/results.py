@@ -1,7 +1,7 @@
-"""What verbs answer, as types: from them come the JSON Schemas, the tables of the docs and the checks of what is read.
+"""JSON Schemas of the outputs, and checks of JSON against them.
 
-An output is a ``TypedDict`` or a frozen dataclass whose fields are the JSON's keys; ``Doc`` says what a key means.
-It has a name through an entry point of the group ``seewhy.outputs``, as another package's would.
+An output is a ``TypedDict`` or a frozen dataclass whose fields are the JSON keys, described by ``Doc``. Its name is an
+entry point of the group ``seewhy.outputs``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Doc:
-    """The meaning of a key, as in ``Annotated[int, Doc("pictures")]``."""
+    """The description of a JSON key, as in ``Annotated[int, Doc("pictures")]``."""
 
     text: str
 
@@ -32,11 +32,11 @@ class Doc:
 Count = Annotated[int, Ge(0)]
 """How many."""
 Share = Annotated[float, Ge(0), Le(1)]
-"""A part or a probability."""
+"""A fraction or a probability."""
 
 
 def list_schemas() -> list[str]:
-    """Names of the outputs that have a schema.
+    """Return the names of the outputs that have a schema.
 
     Example:
         >>> "explain" in list_schemas(), "study-faithfulness" in list_schemas()
@@ -47,12 +47,12 @@ def list_schemas() -> list[str]:
 
 @checked
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an output, with all the parts it refers to.
+    """Return the JSON Schema (2020-12) of an output.
 
-    Keys may be added to an output, so the schemas allow keys that they do not name.
+    Later versions may add keys, so the schema allows unknown keys.
 
     Args:
-        name: name of a verb, such as ``"explain"`` or ``"study faithfulness"``, or another name of
+        name: name of a command, such as ``"explain"`` or ``"study faithfulness"``, or another name of
             :func:`list_schemas`.
 
     Example:
@@ -73,7 +73,7 @@ def _schema_of(output: str) -> dict[str, Any]:
 
 
 def _untitled(node: Any) -> Any:
-    """Without the titles that repeat the keys."""
+    """Return a schema without titles, which repeat the keys."""
     if isinstance(node, list):
         return [_untitled(inner) for inner in node]
     if not isinstance(node, dict):
@@ -83,7 +83,7 @@ def _untitled(node: Any) -> Any:
 
 
 def restore(kind: type[T], data: Any, what: str) -> T:
-    """Build a typed result from its JSON, and check every field."""
+    """Build a typed result from JSON, and check every field."""
     from pydantic import ValidationError
 
     wanted: Any = kind
@@ -93,7 +93,7 @@ def restore(kind: type[T], data: Any, what: str) -> T:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise DataError(
-            f"{what} has {place}: {first['msg']}. Expected a file that SeeWhy wrote. Make it again."
+            f"{what} was not written by SeeWhy or is damaged ({place}: {first['msg']}). Create it again."
         ) from None
     return made
 

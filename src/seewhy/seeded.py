@@ -1,4 +1,4 @@
-"""Random numbers that follow from a seed, with the global generators left as they were found."""
+"""Seeded random numbers that leave torch's global generators unchanged."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside this context, torch draws from this seed on every device; its generators continue afterwards."""
+    """Seed torch on all devices inside this context, and restore its generators afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def reseed(seed: int) -> None:
-    """Inside :func:`seeded`, continue from another seed; ``torch.manual_seed`` costs more than a small step."""
+    """Seed torch inside :func:`seeded`, faster than ``torch.manual_seed``."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

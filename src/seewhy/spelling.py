@@ -1,4 +1,4 @@
-"""Names of which there may be any number, as they come from files and requests: repeated ones, and near ones."""
+"""Find repeated names and names with a similar spelling."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Iterable
 
 LONGEST = 100
-"""Signs of a name that are compared: comparing two takes the product of their lengths."""
+"""Maximum number of compared characters of a name."""
 MOST = 5000
-"""Names that one is compared with."""
+"""Maximum number of names to compare with."""
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that occurs a second time; ``None`` if each name occurs once.
+    """Return the first name that occurs a second time, or ``None``.
 
     >>> first_repeated(["wren", "robin", "wren"])
     'wren'
@@ -27,8 +27,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def nearest(name: str, known: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Known names with a similar spelling, the nearest first. Only the first thousands that are not too long are
-    compared.
+    """Return the known names with the most similar spelling, the nearest first.
 
     >>> nearest("wern", ["robin", "wren"])
     ['wren']

@@ -1,4 +1,4 @@
-"""How many threads SeeWhy may keep busy in this process: engine, decoders and torch share one bound."""
+"""A shared limit on the threads of the engine, the decoders and torch."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .errors import InputError
 T = TypeVar("T")
 
 FEW = 1000
-"""Vectors with which one thread computes about as fast as several: solvers and covariances of so many pictures."""
+"""Number of vectors up to which one thread is about as fast as several."""
 _bound: list[int] = []
 _forks: list[int] = [0]
 
 
 def n_forks() -> int:
-    """The number of forks since the process that imported SeeWhy, whose threads do not exist in this one."""
+    """Return the number of forks since SeeWhy was imported."""
     return _forks[0]
 
 
 def _after_fork() -> None:
-    """OpenMP waits for ever for threads that a fork left behind, so torch keeps to one, as in its loaders' workers."""
+    """Limit torch to one thread after a fork, because OpenMP would wait forever for the parent's threads."""
     _forks[0] += 1
     _bound[:] = [1]
     bound_torch()
@@ -44,31 +44,30 @@ def n_threads() -> int:
 
 
 def bound_threads(n: int) -> None:
-    """Limit the cores that this process uses; called before an encoder is loaded, whose engine is built for them."""
+    """Limit the number of threads of this process; call it before an encoder is loaded."""
     if n < 1:
-        raise InputError(f"The number of threads is {n}. Expected a whole number of at least 1. Change it.")
+        raise InputError(f"The number of threads must be at least 1, got {n}.")
     _bound[:] = [n]
     bound_torch()
 
 
 def bound_torch() -> None:
-    """Apply the limit to torch, if torch is loaded by now; called again when an engine is built."""
+    """Apply the limit to torch, if torch is imported."""
     torch = sys.modules.get("torch")
     if _bound and torch is not None:
         torch.set_num_threads(_bound[0])
 
 
 _before = threading.local()
-"""Of each thread, how many torch threads its caller had while only one is used."""
+"""Number of torch threads outside :func:`beside`, for each thread."""
 
 
 @contextmanager
 def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
-    """Use one torch thread inside this context, where another engine runs the network; afterwards the caller's number
-    again.
+    """Limit torch to one thread inside this context, if another engine runs the network.
 
-    Torch's threads wait by spinning, which takes cores from the engine. With more than :data:`FEW` vectors
-    (``n_rows``), torch is faster with all of its threads.
+    Idle torch threads spin, which slows the other engine. With more than :data:`FEW` vectors (``n_rows``), torch keeps
+    all of its threads.
     """
     import torch
 
@@ -87,7 +86,7 @@ def beside(engine: str, n_rows: int = 0) -> Iterator[None]:
 
 @contextmanager
 def for_torch() -> Iterator[None]:
-    """Inside :func:`beside`, give torch all of the caller's threads again while torch itself runs a network."""
+    """Restore all torch threads inside :func:`beside`, while torch runs a network."""
     import torch
 
     n: int | None = getattr(_before, "n", None)
@@ -102,12 +101,12 @@ def for_torch() -> Iterator[None]:
 
 
 def each_beside(engine: str, stream: Generator[T, None, None]) -> Iterator[T]:
-    """A stream whose results are computed :func:`beside` an engine; its reader keeps its torch threads."""
+    """Yield from a generator that runs inside :func:`beside`; the consumer keeps its torch threads."""
     return each_within(lambda: beside(engine), stream)
 
 
 def each_within(context: Callable[[], AbstractContextManager[None]], stream: Generator[T, None, None]) -> Iterator[T]:
-    """A stream whose results are computed within a context that does not apply to the code that takes them."""
+    """Yield from a generator that runs inside a context; the context does not apply to the consumer."""
     with closing(stream):
         while True:
             with context():

@@ -1,6 +1,6 @@
-"""The words every room uses: axis letters, transforms, looks, predictions.
+"""Transforms, crops, boxes and failures.
 
-Axis letters in shape annotations: b batch, c channel, h w image or map, t token, d width, k class, n sample.
+Axis letters in shape annotations: b batch, c channel, h height, w width, t token, d feature, k class, n sample.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from .errors import InputError
 
 PixelBox = tuple[int, int, int, int]
-"""``(left, top, right, bottom)`` in pixels of the upright picture (EXIF applied), right and bottom exclusive."""
+"""``(left, top, right, bottom)`` in pixels of the upright picture, with right and bottom exclusive."""
 
 FractionBox = tuple[float, float, float, float]
-"""``(left, top, right, bottom)`` as fractions 0…1 of whatever it lies on."""
+"""``(left, top, right, bottom)`` as fractions from 0 to 1."""
 
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
@@ -26,10 +26,10 @@ INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
 
 @dataclass(frozen=True)
 class Transform:
-    """How a picture becomes a network's input. SeeWhy always uses the model's own transform, never a guess.
+    """The resize, crop and normalisation of a network's input.
 
     Attributes:
-        input_size: ``(height, width)`` the network takes, in pixels.
+        input_size: ``(height, width)`` of the network's input, in pixels.
         resize: short side in pixels before the centre crop, or ``(height, width)`` to stretch to.
         interpolation: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``, antialiased.
         mean: mean of each RGB channel, for pixels from 0 to 1.
@@ -45,23 +45,23 @@ class Transform:
     def __post_init__(self) -> None:
         if not _are_sizes(self.input_size):
             raise InputError(
-                f"The transform's input_size is {self.input_size!r}. Expected two whole numbers of pixels above 0. "
-                "Write (height, width), for example (224, 224)."
+                "input_size of a transform must be (height, width) in pixels, for example (224, 224), "
+                f"got {self.input_size!r}."
             )
         if not _are_sizes((self.resize, self.resize) if _is_size(self.resize) else self.resize):
             raise InputError(
-                f"The transform's resize is {self.resize!r}. Expected one or two whole numbers of pixels above 0. "
-                "Write the short side, for example 256, or (height, width)."
+                "resize of a transform must be the short side in pixels, for example 256, or (height, "
+                f"width), got {self.resize!r}."
             )
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
-            raise InputError(f"The transform's interpolation is {self.interpolation!r}. Expected {known}. Choose one.")
+            raise InputError(f"interpolation of a transform must be one of {known}, got {self.interpolation!r}.")
         for name, values, above in (("mean", self.mean, False), ("std", self.std, True)):
             if not _are_units(values, above=above):
                 raise InputError(
-                    f"The transform's {name} is {values!r}. Expected three numbers "
-                    f"{'above 0 and at most' if above else 'from 0 to'} 1, one for each of R, G and B. Divide numbers "
-                    "from 0 to 255 by 255."
+                    f"{name} of a transform must be three numbers "
+                    f"{'greater than 0 and at most' if above else 'from 0 to'} 1, for R, G and B, got "
+                    f"{values!r}. Divide numbers from 0 to 255 by 255."
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +87,6 @@ def _are_sizes(values: object) -> bool:
 
 
 def _are_units(values: object, *, above: bool) -> bool:
-    """Three numbers of 0…1; the comparisons leave out what is not a number."""
     if not isinstance(values, Sequence) or len(values) != 3 or not all(isinstance(v, Real) for v in values):
         return False
     return all(0 < v <= 1 if above else 0 <= v <= 1 for v in values)
@@ -95,11 +94,11 @@ def _are_units(values: object, *, above: bool) -> bool:
 
 @dataclass(frozen=True)
 class Crop:
-    """A way to cut a picture instead of the transform's own centre crop.
+    """A crop that replaces the transform's centre crop.
 
     Attributes:
-        box: area of the upright picture to take, as fractions; it is resized to the input size.
-        flip: mirror left to right after cutting.
+        box: area of the upright picture, as fractions; it is resized to the input size.
+        flip: whether to mirror the crop left to right.
     """
 
     box: FractionBox
@@ -108,7 +107,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read; it never stops the others."""
+    """The result for a picture that could not be read."""
 
     image: str
     error: str

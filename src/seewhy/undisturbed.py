@@ -1,4 +1,4 @@
-"""What the caller has set for the whole process or thread: put aside while SeeWhy works, and as it was afterwards."""
+"""Run SeeWhy's code independently of the caller's torch settings and random states, and leave them unchanged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _thread = threading.local()
-"""Of each thread, whether it is inside."""
+"""Whether each thread is inside :func:`as_usual`."""
 
 
 def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function that neither depends on the caller's torch settings nor changes them; so are the results it
-    yields.
+    """Make a function, and a generator that it returns, independent of the caller's torch settings.
 
     >>> import torch
     >>> with torch.no_grad():
@@ -46,7 +45,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _of_no_mode(given: Any) -> Any:
-    """Tensors that were made in inference mode, and what is made of such alone, as others that gradients can pass."""
+    """Copy inference tensors, so that gradients can be computed through them."""
     torch = sys.modules["torch"]
     if isinstance(given, torch.Tensor):
         return given.clone() if given.is_inference() else given
@@ -61,7 +60,7 @@ def _of_no_mode(given: Any) -> Any:
 
 @contextmanager
 def as_usual() -> Iterator[None]:
-    """Inside this context, torch has a fresh process's settings; the random states continue afterwards."""
+    """Apply torch's default settings inside this context, and restore random states afterwards."""
     if getattr(_thread, "inside", False):
         yield
         return
@@ -75,7 +74,7 @@ def as_usual() -> Iterator[None]:
 
 @contextmanager
 def _plain_torch() -> Iterator[None]:
-    """Single precision, on the processor, with gradients where SeeWhy asks for them, no autocast, no inference mode."""
+    """Apply float32, CPU, gradients, and neither autocast nor inference mode."""
     torch = sys.modules.get("torch")
     if torch is None:  # nothing can be set of what is not there
         yield
@@ -98,7 +97,7 @@ def _plain_torch() -> Iterator[None]:
 
 @contextmanager
 def _same_draws() -> Iterator[None]:
-    """The states of Python, numpy and torch, put back; by the main thread, as others work beside one that trains."""
+    """Restore the random states of Python, numpy and torch; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -151,7 +151,7 @@ def test_a_fit_that_was_stopped_makes_the_same_classifier(tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, progress=Stopped())
     made = recipe.fit(tiny_pair(), samples, descriptions=WORDS, checkpoint=kept, progress=progress)
-    assert "going on at step 5, where an earlier run was stopped" in progress.notes
+    assert "resuming at step 5" in progress.notes
     assert made.encoder.fingerprint == whole.encoder.fingerprint
     assert torch.equal(made.probabilities(noise(3)), whole.probabilities(noise(3)))
 

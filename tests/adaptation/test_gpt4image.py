@@ -108,14 +108,14 @@ def test_without_texts_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="have no text"):
         GPT4Image().fit(tiny_cnn(), samples, captions=[Caption("nothing.png", "", ("a",))])
     wrong: dict[str, tuple[object, str]] = {
-        "backbone": ("x", "'x'. Expected 'encoder' or 'scratch'. Change it, or leave it out to use 'encoder'."),
-        "projection": ("x", "'x'. Expected 'mlp' or 'linear'. Change it, or leave it out to use 'mlp'."),
-        "batch_size": (1, "1. Expected a whole number of at least 2. Change it, or leave it out to use 32."),
-        "tau": (-1.0, "-1. Expected a number above 0. Change it, or leave it out to use 0.2."),
-        "form": ("x", "'x'. Expected 'clip', 'ctr' or 'byol'. Change it, or leave it out to use 'clip'."),
+        "backbone": ("x", "must be 'encoder' or 'scratch', got 'x'. Leave it out to use 'encoder'."),
+        "projection": ("x", "must be 'mlp' or 'linear', got 'x'. Leave it out to use 'mlp'."),
+        "batch_size": (1, "must be a whole number of at least 2, got 1. Leave it out to use 32."),
+        "tau": (-1.0, "must be a number above 0, got -1. Leave it out to use 0.2."),
+        "form": ("x", "must be 'clip', 'ctr' or 'byol', got 'x'. Leave it out to use 'clip'."),
     }
     for name, (value, says) in wrong.items():
-        with pytest.raises(InputError, match=f"gpt4image was given {name}={re.escape(says)}$"):
+        with pytest.raises(InputError, match=f"^{name} of gpt4image {re.escape(says)}$"):
             GPT4Image(**{name: value})  # type: ignore[arg-type]
 
 

@@ -386,8 +386,7 @@ def test_values_that_cannot_be() -> None:
     with pytest.raises(InputError) as caught:
         OGEN(extrapolation="both")  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "ogen was given extrapolation='both'. Expected 'joint', 'per_class' or 'released'. "
-        "Change it, or leave it out to use 'joint'."
+        "extrapolation of ogen must be 'joint', 'per_class' or 'released', got 'both'. Leave it out to use 'joint'."
     )
     with pytest.raises(
         InputError, match=r"^window_max must be at least window_min, got window_min=3 and window_max=2\."

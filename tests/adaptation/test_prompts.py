@@ -274,15 +274,21 @@ def test_an_encoder_without_words_is_refused(folders: Path) -> None:
 
 def test_one_class_is_refused(folders: Path) -> None:
     every = load_samples(folders)
-    with pytest.raises(DataError, match=r"^Only 1 class has a readable picture; at least two are needed\."):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"At least two classes must have readable pictures, got 1\. Put the pictures of each "
+            r"class into one folder\."
+        ),
+    ):
         CoOp().fit(with_words(), Samples(every.of(["moss"])[0], ("moss",)))
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 1.5}, "coop was given keep=1.5. Expected a number from 0 to 1. Change it, or leave it out."),
-        ({"shots": 0}, "coop was given shots=0. Expected a whole number of at least 1. Change it, or leave it out."),
+        ({"keep": 1.5}, "keep of coop must be a number from 0 to 1, got 1.5."),
+        ({"shots": 0}, "shots of coop must be a whole number of at least 1, got 0."),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:
@@ -348,7 +354,7 @@ def test_stopped_and_run_again_it_ends_as_one_that_was_not(kind: Any, folders: P
         how.fit(with_words(), samples, checkpoint=checkpoint, progress=Stopped(60))
     said = Progress()
     again = how.fit(with_words(), samples, checkpoint=checkpoint, progress=said)
-    assert any("going on at step 61" in note for note in said.notes)
+    assert any("resuming at step 61" in note for note in said.notes)
     assert torch.equal(again.head.weight, whole.head.weight)
     other = Progress()
     replace(how, seed=1).fit(with_words(), samples, checkpoint=checkpoint, progress=other)

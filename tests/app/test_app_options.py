@@ -15,7 +15,7 @@ def test_options_that_would_do_nothing() -> None:
     _check(Path("data"), "country", Path("decided"))
     with pytest.raises(InputError) as error:
         _check(None, "country", None)
-    assert str(error.value) == "--by country was given without pictures. Expected a table. Add --data FILE."
+    assert str(error.value) == "--by country requires a table. Add --data FILE."
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_two_classes_are_compared(client: Client, fitted: Classifier, sky: bytes
     same = page.get(f"{card}?target=moss&contrast=moss&format=json")
     assert (same.status_code, same.json()) == (
         422,
-        {"error": "The class 'moss' was chosen twice. Expected two different classes. Choose another one."},
+        {"error": "The class 'moss' cannot be compared with itself. Choose another class."},
     )
     unknown = page.get(f"{card}?target=mos&format=json")
     assert unknown.status_code == 422
@@ -194,11 +194,17 @@ def test_words_as_evidence_leave_the_decision(fitted: Classifier, sky: bytes) ->
     ("texts", "says"),
     [
         ({"label": "moss", "texts": " \n "}, "has no texts"),
-        ({"label": "moss", "texts": "x" * 301}, "Expected at most 300."),
-        ({"label": "moss", "texts": "\n".join(map(str, range(51)))}, "Expected at most 50."),
-        ({"label": "lichen", "texts": "grey"}, "There is no class called 'lichen'"),
-        ({"label": "moss"}, "has 1 fields 'label' and 0 fields 'texts'"),
-        ({}, "Expected one of each per class."),
+        ({"label": "moss", "texts": "x" * 301}, "A text may have at most 300 characters"),
+        (
+            {"label": "moss", "texts": "\n".join(map(str, range(51)))},
+            "A class may have at most 50 texts",
+        ),
+        ({"label": "lichen", "texts": "grey"}, "There is no class 'lichen'"),
+        (
+            {"label": "moss"},
+            ("The form must have one field 'texts' for each field 'label', got 1 fields 'label' and 0 fields 'texts'."),
+        ),
+        ({}, "The form must have one field 'texts' for each field 'label', got"),
     ],
 )
 def test_words_that_cannot_be_taken(

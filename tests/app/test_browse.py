@@ -94,9 +94,9 @@ def test_words_put_what_matches_best_first(rows: Rows) -> None:
     ("view", "says"),
     [
         ({"label": "mos"}, "No picture has the class 'mos'. Did you mean 'moss'?"),
-        ({"finding": "odd"}, "The finding 'odd' is not known. Expected one of class, contradiction"),
-        ({"verdict": "unsure"}, "The verdict 'unsure' is not known. Expected one of sure"),
-        ({"sort": "age"}, "Pictures cannot be sorted by 'age'. Expected order, label"),
+        ({"finding": "odd"}, "The finding must be one of class, contradiction"),
+        ({"verdict": "unsure"}, "The verdict must be one of sure"),
+        ({"sort": "age"}, "The sort column must be one of order, label"),
     ],
 )
 def test_a_view_that_cannot_be_is_refused_with_the_cure(rows: Rows, view: dict[str, str], says: str) -> None:
@@ -191,7 +191,7 @@ def test_tiles_that_cannot_be_kept_stay_in_memory(tmp_path: Path, caplog: pytest
     tiles.put([(b"1" * 16, b"one")])
     assert tiles.get([b"1" * 16]) == [b"one"]
     assert (tmp_path / "tiles.sqlite").read_bytes() == b"somebody else's"
-    assert "They are made again next time" in caplog.text
+    assert "They will be computed again next time" in caplog.text
 
 
 def test_a_disk_that_fills_loses_no_tile_of_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

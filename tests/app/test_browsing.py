@@ -187,7 +187,7 @@ def test_what_stops_the_browsing_is_in_the_log(
                 break
             time.sleep(0.02)
     assert problem == (
-        "SeeWhy stopped predicting these pictures. The server's log says why. Mend the cause and start the page again."
+        "SeeWhy stopped predicting these pictures. The server's log says why. Fix the cause and start the page again."
     )
     assert "the disk is full" in caplog.text
 

@@ -190,7 +190,9 @@ def test_the_table_is_the_same_by_page_and_command_and_the_data_are_left(
     for force in ((), ("--force",)):
         done = CliRunner().invoke(app, [*how, str(table), *force])
         assert isinstance(done.exception, ForeignFileError)
-        assert "is also read, and would be overwritten" in str(done.exception)
+        assert "is also an input, and would be overwritten. Choose another name; --force does not help." in str(
+            done.exception
+        )
     assert table.read_bytes() == original
 
 
@@ -229,8 +231,8 @@ def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_appli
         app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
     )
     assert done.stderr == (
-        f"seewhy: {table} has other labels now for 2 of 10 rows than when people decided on them. These decisions are "
-        "marked outdated and not applied. Decide on them again.\n"
+        f"seewhy: {table} now has other labels for 2 of 10 rows than when people decided on "
+        "them. These decisions are marked outdated and not applied. Decide on them again.\n"
     )
     assert "seewhy" not in done.stdout
 
@@ -316,7 +318,9 @@ def test_options_that_do_not_go_together(table: Path) -> None:
     for some in ((), ("--data", str(table)), ("--decisions", str(folder))):
         error = refused("--export", out, *some)
         assert isinstance(error, InputError)
-        assert str(error).startswith(f"--export {out} was given without --data or --decisions.")
+        assert str(error).startswith(
+            f"--export {out} requires --data and --decisions. Add --data FOLDER --decisions FOLDER."
+        )
     both = ("--data", str(table), "--decisions", str(folder))
     error = refused("--export", out, *both)
     assert isinstance(error, DataError)

@@ -37,7 +37,7 @@ def test_hosts_that_are_answered(client: Client, fitted: Classifier, host: str) 
 def test_a_name_pointed_at_this_machine_is_not_answered(client: Client, fitted: Classifier, host: str) -> None:
     response = client(fitted).get("/?format=json", headers={"host": host})
     assert response.status_code == 421
-    said = "The server does not answer under this host name. To allow it, start the server with --name NAME."
+    said = "This host name is not allowed. To allow it, start the server with --name NAME."
     assert response.json() == {"error": said}
 
 
@@ -135,8 +135,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: Client, f
     response = page.post("/look?format=json", files={"picture": ("a.png", sky)})
     assert response.status_code == 413
     assert response.json() == {
-        "error": "The request is larger than 0.001 MB, the most allowed. "
-        "Send a smaller picture, or start with --set max_upload."
+        "error": (
+            "The request is larger than the limit of 0.001 MB. Send a smaller picture, or start with --set max_upload."
+        )
     }
 
 
@@ -201,7 +202,7 @@ def test_an_answer_that_never_comes_is_given_up_and_an_error_leaves_no_trace() -
     late = ask(Guard(slow, Settings(request_seconds=0.05), refuse), empty)
     assert (late[0]["status"], late[1]["body"]) == (
         504,
-        b'{"error":"The answer took more than 0.05 seconds, the most allowed. Try again."}',
+        b'{"error":"The answer took more than the limit of 0.05 seconds. Try again."}',
     )
     failed = ask(Guard(broken, Settings(), refuse), empty)
     assert failed[0]["status"] == 500
@@ -227,7 +228,7 @@ def test_hostile_pictures_are_named_and_harm_nothing(
         if outcome is None:
             assert response.status_code == 200, (name, response.text)
         elif not data:
-            assert "The form holds no picture" in response.json()["error"]
+            assert "The form has no picture." in response.json()["error"]
         else:
             assert response.status_code == 422, name
             assert outcome in response.json()["error"], name
@@ -255,7 +256,7 @@ TEXT_FIELD = b'--x\r\ncontent-disposition: form-data; name="picture"\r\n\r\n/etc
 def test_what_is_no_upload_is_refused(client: Client, fitted: Classifier, body: bytes, type: str) -> None:
     response = client(fitted).post("/look?format=json", content=body, headers={"content-type": type.encode("latin-1")})
     assert response.status_code == 422
-    assert "Expected a form of the type multipart/form-data" in response.json()["error"]
+    assert "Send a form of the type multipart/form-data with" in response.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["/card/..%2f..%2fetc%2fpasswd", "/sample/../../etc/passwd", "/sample/-1", "/app.css"])
@@ -357,4 +358,4 @@ def test_one_hostile_and_one_normal_upload_at_once(
     for thread in threads:
         thread.join(60)
     assert answers["good.png"] == (200, "")
-    assert answers["bad.jpg"] == (422, "bad.jpg: stores its picture in more than 64 scans; save it again")
+    assert answers["bad.jpg"] == (422, "bad.jpg: has more than 64 scans; save it again")

@@ -53,7 +53,13 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
             refused.add(verb)
             for value in (Path("s3://bucket/x"), [Path("a"), Path("s3://bucket/x")]):
                 context.params[parameter.name] = value
-                with pytest.raises(DataError, match=r"^s3://bucket/x is an address\. Expected a file or folder on"):
+                with pytest.raises(
+                    DataError,
+                    match=(
+                        r"s3://bucket/x is an address, but a local file or folder is required\. Only predict, "
+                        r"explain and index with --parquet write to object storage\."
+                    ),
+                ):
                     command.invoke(context)
     assert taken == TAKE_ADDRESSES
     assert len(refused) >= 18
@@ -62,20 +68,38 @@ def test_every_verb_refuses_addresses_but_where_its_help_names_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("fit photos -o s3://bucket/model", "s3://bucket/model is an address. Expected a file or folder on this"),
-        ("fit s3://bucket/photos -o model", "s3://bucket/photos is an address. Expected a file or folder on this"),
-        ("index photos -o gs://bucket/library", "gs://bucket/library is an address."),
-        ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address."),
-        ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address."),
-        ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address."),
-        ("index photos --parquet -o sftp://host/a", "sftp://host/a cannot be used:"),
+        (
+            "fit photos -o s3://bucket/model",
+            (
+                "s3://bucket/model is an address, but a local file or folder is required. Only "
+                "predict, explain and index with --parquet write to object storage."
+            ),
+        ),
+        (
+            "fit s3://bucket/photos -o model",
+            (
+                "s3://bucket/photos is an address, but a local file or folder is required. Only "
+                "predict, explain and index with --parquet write to object storage."
+            ),
+        ),
+        ("index photos -o gs://bucket/library", "gs://bucket/library is an address, but a local"),
+        ("predict photos --labels a,b -o s3://bucket/a.csv", "s3://bucket/a.csv is an address, but a local"),
+        ("explain photos --labels a,b -o s3://bucket/cards", "s3://bucket/cards is an address, but a local"),
+        ("explain photos --labels a,b --store S3://bucket/a.sqlite", "s3://bucket/a.sqlite is an address, but a local"),
+        (
+            "index photos --parquet -o sftp://host/a",
+            "sftp://host/a has no atomic writes. Give a folder, or an address that begins with",
+        ),
         (
             "index photos --parquet -o memory://nowhere/a",
-            "memory://nowhere/a cannot be written to: there is no bucket nowhere.",
+            "memory://nowhere/a cannot be written: the bucket nowhere does not exist.",
         ),
         ("index --status memory://nowhere/a", "memory://nowhere/a has no _manifest.json."),
         ("index memory://nowhere/a -o library", "memory://nowhere/a has no _manifest.json."),
-        ("predict photos --labels a,b --parquet -o memory://nowhere/a", "memory://nowhere/a cannot be written to: "),
+        (
+            "predict photos --labels a,b --parquet -o memory://nowhere/a",
+            "memory://nowhere/a cannot be written: the bucket",
+        ),
     ],
 )
 def test_an_address_makes_no_folder(
@@ -119,7 +143,7 @@ def test_python_makes_no_folder_of_an_address_either(tmp_path: Path, monkeypatch
             lambda: new_folder(Path(name), bool).__enter__(),  # noqa: B023
         )
         for door in doors:
-            with pytest.raises(DataError, match=r"^(s3|gs)://bucket/x\.json is an address\."):
+            with pytest.raises(DataError, match=r"^(s3|gs)://bucket/x\.json is an address, but a local"):
                 door()
     assert list(tmp_path.iterdir()) == []
 

@@ -112,7 +112,7 @@ def test_the_manifest_too(out: Path) -> None:
 
 
 def test_verify_says_which_rows_and_ends_with_2(out: Path) -> None:
-    assert ran("index", "--verify", out) == (0, f"{out}: 2 of 2 files are as they were written, 0 damaged\n")
+    assert ran("index", "--verify", out) == (0, f"{out}: 2 of 2 files are unchanged, 0 damaged\n")
     path = out / NAME
     chunk = pq.read_metadata(path).row_group(0).column(2)
     path.write_bytes(flipped(path.read_bytes(), chunk.data_page_offset + chunk.total_compressed_size // 2, 1))
@@ -120,14 +120,17 @@ def test_verify_says_which_rows_and_ends_with_2(out: Path) -> None:
     assert (code, told.splitlines()) == (
         2,
         [
-            f"{out}: 1 of 2 files are as they were written, 1 damaged",
-            f"  {NAME}: its rows 1 to 40 are not as they were written",
+            f"{out}: 1 of 2 files are unchanged, 1 damaged",
+            f"  {NAME}: its rows 1 to 40 were changed",
         ],
     )
     code, told = ran("index", "--verify", out, "--json")
     check("embed", [json.loads(told)])
     assert code == 2
-    with pytest.raises(InputError, match=r"^--verify and pictures or a change were both given\. Expected only"):
+    with pytest.raises(
+        InputError,
+        match=(r"^--verify and pictures or a change cannot be combined\. Leave one out\."),
+    ):
         CliRunner().invoke(app, ["index", str(out), "--verify", str(out)], catch_exceptions=False)
 
 
@@ -142,7 +145,7 @@ def test_shards_of_an_earlier_version_are_read_and_said_to_be_unchecked(out: Pat
     pq.write_table(table.replace_schema_metadata(facts | {b"n_failed": b"1"}), out / NAME)
     found = verify(out)
     assert (found.damaged, found.to_json()["unchecked"]) == ((), [NAME])
-    assert next(found.lines()).endswith("0 damaged, 1 without checksums, of an earlier version")
+    assert next(found.lines()).endswith("0 damaged, 1 without checksums, from an earlier version")
     assert len(added(out)) == 39
     assert run(Embedding(), _input(out), out).there == 1
 

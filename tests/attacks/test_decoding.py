@@ -46,7 +46,7 @@ def test_scans_are_counted_as_they_were_written() -> None:
 def test_a_jpeg_of_400_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = many_scans(400)
     monkeypatch.setattr(Image, "open", lambda *_a, **_k: pytest.fail("was opened"))
-    assert refused(data) == "stores its picture in more than 64 scans; save it again"
+    assert refused(data) == "has more than 64 scans; save it again"
 
 
 def test_the_scans_of_programs_are_read() -> None:
@@ -63,7 +63,7 @@ def test_a_thumbnail_kept_with_a_model_is_counted_too() -> None:
 def test_a_file_in_too_many_pieces_is_refused(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_picture(data, TRANSFORM).original_size == (8, 8)
     monkeypatch.setattr(decoding, "_MOST_READS", 5_000)
-    assert refused(data) == "makes its reader go over it again and again, piece by piece; save it again as PNG"
+    assert refused(data) == "makes the decoder read it again and again; save it again as PNG"
 
 
 @pytest.mark.parametrize(

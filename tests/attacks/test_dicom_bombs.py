@@ -73,7 +73,7 @@ CASES: list[tuple[Callable[[], bytes], str]] = [
     (without_pixels, EMPTY),
     (without_rows, HEADER),
     (huge, "has 2,500,000,000 pixels, more than the 178,956,970 allowed"),
-    (lambda: saved(dataset(VALUES, Rows=0)), "has no pixels (8 by 0); give one of at least 1 by 1"),
+    (lambda: saved(dataset(VALUES, Rows=0)), "has no pixels (8 by 0); the size must be at least 1 by 1"),
     (lambda: saved(dataset(VALUES))[:-40], UNFIT),
     (lambda: saved(dataset(VALUES, Rows=60)), UNFIT),
     (lambda: saved(dataset(VALUES, SamplesPerPixel=7)), UNFIT),
@@ -82,8 +82,8 @@ CASES: list[tuple[Callable[[], bytes], str]] = [
     (lambda: bytes(128) + b"DICM", EMPTY),
     (lambda: bytes(128) + b"DICM" + b"\xff" * 99, EMPTY),
     (lambda: packed(bytes(64), "1.2.840.10008.1.2.4.80"), "JPEG-LS Lossless Image Compression, which no installed"),
-    (lambda: packed(many_scans(400), JPEG), "stores its picture in more than 64 scans"),
-    (bursting_runs, "unpacks to more pixels than its header says; export it again uncompressed"),
+    (lambda: packed(many_scans(400), JPEG), "has more than 64 scans; save it again"),
+    (bursting_runs, "has more pixels than its header says; export it again uncompressed"),
     (deflated, "is deflated DICOM, which SeeWhy does not read; export it without deflating it"),
 ]
 

@@ -114,7 +114,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_with_the_same_gradient(
     assert max(parts.network[0].given) == 10
     (note,) = progress.notes
     assert note.startswith(
-        "a step of 16 samples would take about 0.0 GB of memory, but 0.0 GB are free: SeeWhy computes 5"
+        "a step of 16 samples would take about 0.0 GB of memory, but 0.0 GB are free: micro-batches of 5"
     )
     assert note.endswith(" with the same gradient and one more forward pass")
     torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-4, atol=1e-6)
@@ -125,10 +125,11 @@ def test_what_cannot_fit_is_refused_before_it_starts(data: TrainingData, monkeyp
     with pytest.raises(InputError) as caught:
         train(views(Squared()), data, HOW)
     assert str(caught.value) == (
-        "A step of 16 samples needs about 0.0 GB of memory even one sample at a time, and 0.0 GB are free. Give a "
-        "smaller batch size, smaller pictures, or a machine with more memory."
+        "A step of 16 samples needs about 0.0 GB of memory even with one sample at a time, but 0.0 "
+        "GB are free. Use a smaller batch size, smaller pictures, or a machine with more "
+        "memory."
     )
-    with pytest.raises(InputError, match="with 16 samples computed at once"):
+    with pytest.raises(InputError, match="with micro-batches of 16 samples"):
         train(views(nn.Sequential(nn.BatchNorm2d(3), Squared()), hold=False), data, HOW)
 
 

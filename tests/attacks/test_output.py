@@ -106,10 +106,9 @@ WRITERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 FOREIGNERS = (
-    r"(, and SeeWhy did not write it \(or it has changed since\)\. Expected a new name, or an unchanged file of "
-    r"SeeWhy\."
-    r"| and was not written by this command\. Expected a new name, or a file that the same command left\."
-    r"| and is not a (feature store|file of annotations) of SeeWhy\. Expected such a file or a new name\.)"
+    r"(, and SeeWhy did not write it or it was changed since\."
+    r"| and was not written by this command\."
+    r"| and is not a (feature store|file of annotations) of SeeWhy\.)"
 )
 
 
@@ -220,32 +219,34 @@ def test_an_output_that_is_an_input_is_refused_even_by_force(what: str, by: str,
     for force in ((), ("--force",)):
         said = refused(*arguments, path, *force)
         assert str(path) in said
-        assert "is also read" in said or "was given twice" in said
+        assert "is also an input" in said or "was given twice" in said
 
 
 def test_pairs_that_were_removed_are_not_written_over_by_what_is_removed_of_them(here: Path, refused: Seewhy) -> None:
     Path("a.removed.jsonl").write_text('{"image": "other.png", "text": "A wren.", "reasons": {}}\n')
     for force in ((), ("--force",)):
-        assert "a.removed.jsonl is also read" in refused("pairs", "clean", "a.removed.jsonl", "-o", "a.jsonl", *force)
+        assert "a.removed.jsonl is also an input" in refused(
+            "pairs", "clean", "a.removed.jsonl", "-o", "a.jsonl", *force
+        )
 
 
 def test_a_name_on_standard_input_is_an_input_too(here: Path, refused: Seewhy, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PHOTO}\nother.png\n"))
-    assert "is also read" in refused("predict", "-", "--labels", "labels.txt", "--store", "none", "--force", "-q",
+    assert "is also an input" in refused("predict", "-", "--labels", "labels.txt", "--store", "none", "--force", "-q",
                                      "-o", "other.png")  # fmt: skip
 
 
 def test_a_card_that_would_be_explained_next_time_is_refused(here: Path, refused: Seewhy) -> None:
     said = refused("explain", "photos/wren", "-o", "photos/wren/card.png")
-    assert "lies in photos/wren, so the next run would read it as a picture. Expected a" in said
+    assert "is in photos/wren, so the next run would read it as a picture. Choose a place outside of it." in said
 
 
 def test_one_name_for_two_outputs_is_refused(here: Path, refused: Seewhy) -> None:
     said = refused("annotate", PHOTO, "-o", "a.jsonl", "--export", "photos/../a.jsonl")
-    assert "was given twice" in said
-    assert "was given twice" in refused("predict", PHOTO, "--store", "a.sqlite", "-o", "a.sqlite")
+    assert "must differ, got" in said
+    assert "must differ, got" in refused("predict", PHOTO, "--store", "a.sqlite", "-o", "a.sqlite")
 
 
 def test_cards_are_not_put_into_the_model(here: Path, refused: Seewhy) -> None:
@@ -330,7 +331,7 @@ def test_nobody_at_the_other_end_of_a_pipe_is_an_error(here: Path, monkeypatch: 
 
     monkeypatch.setattr(output, "_WAIT", 0.1)
     os.mkfifo("pipe.html")
-    with pytest.raises(DataError, match="Start what reads from it first"):
+    with pytest.raises(DataError, match=r"Start the program that reads from it first\."):
         output.write("pipe.html", "<p>")
 
 

@@ -16,9 +16,9 @@ from simulated_work import Simulated
 
 def sentence(address: str) -> str:
     return (
-        f"The cluster is {address}, from where files cannot be written. Expected local, auto, or "
-        "HOST:PORT of a cluster that this machine belongs to. Run the command on a machine of the "
-        "cluster: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto."
+        "--cluster must be local, auto, or HOST:PORT of a cluster that this machine belongs "
+        f"to, got {address}. For a remote cluster, use: ray job submit --address "
+        "http://HOST:8265 -- seewhy … --cluster auto."
     )
 
 
@@ -67,6 +67,6 @@ def test_the_command_ends_in_a_sentence(
         main()
     assert ended.value.code == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "from where files cannot be written" in told
+    assert ("For a remote cluster, use: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto.") in told
     assert "Traceback" not in told
     assert not (tmp_path / "out").exists()

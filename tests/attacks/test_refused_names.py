@@ -37,10 +37,7 @@ def test_a_name_of_4000_signs_is_one_sentence(
         cli.main()
     told = capsys.readouterr().err
     assert end.value.code == 2
-    assert told.endswith(
-        "… cannot be used: File name too long. Expected a name that the system accepts, and the right to use it. "
-        "Check both.\n"
-    )
+    assert told.endswith("… cannot be used: File name too long. Check the name and the permissions.\n")
     assert len(told) < 500
 
 

@@ -77,7 +77,10 @@ def test_json_of_more_values_than_pictures_have_is_not_read(
     monkeypatch.setattr(kserve, "parse_json", lambda _: pytest.fail("it was read"))
     answer = service.post(INFER, content=body)
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("The body holds more lists, texts or numbers than 32 pictures have.")
+    assert answer.json()["error"].startswith(
+        "The body must have at most 32 files, or their pixels, but it has more lists, texts "
+        "or numbers. Send several requests."
+    )
 
 
 def test_a_shape_of_many_axes_is_not_multiplied(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +109,7 @@ def test_what_is_no_number_is_given_no_room(service: TestClient, data: str) -> N
     answer = service.post(INFER, content=tensor(data, "[1,3,32,32]", "pixels", "FP32"))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert answer.json()["error"] == "The data of 'pixels' are not 3072 numbers. Send as many as its shape says."
+    assert answer.json()["error"] == "The data of 'pixels' must be 3072 numbers, as its shape says."
     assert most < 50_000_000
 
 
@@ -122,7 +125,7 @@ def test_numbers_may_be_nested(service: TestClient, shape: str) -> None:
 def test_an_id_that_cannot_be_written_is_refused(service: TestClient, own: str) -> None:
     answer = service.post(INFER, content=tensor('["aGk="]')[:-1] + f',"id":"{own}"}}'.encode())
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("The request's id is ")
+    assert answer.json()["error"].startswith("id of the request is invalid:")
 
 
 def test_a_client_that_leaves_within_its_body_is_no_error_here(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,8 +22,8 @@ def test_a_number_that_is_none_is_named_with_its_row(value: str, tmp_path: Path)
     with pytest.raises(DataError) as caught:
         load_samples(path)
     assert str(caught.value) == (
-        f"{path}, row 2, column 'label', holds {value!r}, which stands for a missing number. Expected a name. Fill the "
-        "cell in, or empty it to leave the row out."
+        f"{path}, row 2, column 'label', must be a name, got {value!r}, which is a missing "
+        "number. Fill in a name, or leave it empty to skip the row."
     )
 
 
@@ -59,7 +59,10 @@ def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,label,label\na.png,moss,rust\n", " has 2 columns called 'label' (columns 2, 3)."),
+        (
+            "image,label,label\na.png,moss,rust\n",
+            "has 2 columns 'label' (columns 2, 3).",
+        ),
         ("image,label\na.png,moss\nb.png,house, small\n", ", row 2 (line 3), has 3 cells, but there are 2 columns."),
         ("image,label,site\n\na.png,moss,x\nb.png,rust\n", ", row 2 (line 4), has 2 cells, but there are 3 columns."),
         ("image,label\nb.png\n", ", row 1 (line 2), has 1 cells, but there are 2 columns."),
@@ -81,7 +84,7 @@ def test_a_doubled_name_in_json_and_parquet_is_named(tmp_path: Path) -> None:
 
     doubled = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, names=["image", "label", "label"])
     parquet.write_table(doubled, tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="has 2 columns called 'label'"):
+    with pytest.raises(DataError, match="Column names must differ, but"):
         load_samples(tmp_path / "t.parquet")
 
 

@@ -77,7 +77,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(at: int, tmp_path: Path) -> None:
         train(Signalled(signal.SIGINT, at), DATA, HOW, checkpoint=kept, progress=progress)
     assert signal.getsignal(signal.SIGINT) is before
     assert progress.notes == [
-        f"stopped after step {at} of 24; {kept[0]} holds step {at}; run the same command to go on"
+        f"stopped after step {at} of 24; the checkpoint {kept[0]} is at step {at}; run the same command to resume"
     ]
     again = twin(straight)
     rest = train(again, DATA, HOW, checkpoint=kept)
@@ -124,7 +124,7 @@ def test_an_error_between_two_steps_loses_none(before: bool, done: int, error: B
         train(twin(straight), DATA, HOW, checkpoint=kept, progress=progress)
     assert caught.value is error
     assert progress.notes == [
-        f"stopped after step {done} of 24; {kept[0]} holds step {done}; run the same command to go on"
+        f"stopped after step {done} of 24; the checkpoint {kept[0]} is at step {done}; run the same command to resume"
     ]
     again = twin(straight)
     rest = train(again, DATA, HOW, checkpoint=kept)
@@ -209,7 +209,10 @@ def test_a_scheduler_s_signal_keeps_the_step_and_ends_as_it_always_does(number: 
     done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
     assert done.returncode == -number
     kept = tmp_path / "c"
-    assert done.stderr == f"note: stopped after step 11 of 24; {kept} holds step 11; run the same command to go on\n"
+    assert (
+        done.stderr
+        == f"note: stopped after step 11 of 24; the checkpoint {kept} is at step 11; run the same command to resume\n"
+    )
     straight = Line()
     train(straight, DATA, HOW)
     again = twin(straight)

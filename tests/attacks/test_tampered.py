@@ -153,13 +153,13 @@ def test_a_card_with_one_value_of_another_kind(root: Path, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"format": 2, "format": 2}', "its key 'format' is there twice"),
-        ('{"format": NaN}', "it says NaN for a number"),
-        ('{"format": -Infinity}', "it says -Infinity for a number"),
+        ('{"format": 2, "format": 2}', "its key 'format' occurs twice"),
+        ('{"format": NaN}', "it has NaN as a number"),
+        ('{"format": -Infinity}', "it has -Infinity as a number"),
         ('{"format": 1e999}', "its number 1e999 is too large"),
         (f'{{"format": {"9" * 5000}}}', "its number 999999999999… is too large"),
         ("\xff", "it is not text in UTF-8"),
-        ('{"format": 2', "it is not JSON:"),
+        ('{"format": 2', "it is not valid JSON:"),
     ],
 )
 def test_a_card_that_is_no_strict_json(root: Path, text: str, said: str) -> None:

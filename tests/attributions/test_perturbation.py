@@ -185,13 +185,9 @@ def test_occlusion_of_the_probability_and_of_a_function() -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         RISE(n_masks=0)
-    assert (
-        str(caught.value)
-        == "rise was given n_masks=0. Expected a whole number of at least 2. Change it, or leave it out to use 4000."
+    assert str(caught.value) == (
+        "n_masks of rise must be a whole number of at least 2, got 0. Leave it out to use 4000."
     )
     with pytest.raises(InputError) as caught:
         Occlusion(window=0)
-    assert (
-        str(caught.value)
-        == "occlusion was given window=0. Expected a whole number of at least 1. Change it, or leave it out."
-    )
+    assert str(caught.value) == "window of occlusion must be a whole number of at least 1, got 0."

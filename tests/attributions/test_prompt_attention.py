@@ -247,5 +247,5 @@ def test_other_functions_of_the_logits_are_refused(trained: Classifier) -> None:
 
 @pytest.mark.parametrize("wrong", [{"n_heads": 0}, {"flatten": "rows"}])
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="prompt_cam was given"):
+    with pytest.raises(InputError, match=" of prompt_cam must be"):
         PromptCAM(**wrong)

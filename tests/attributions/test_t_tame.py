@@ -207,7 +207,7 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(tmp_path: Path, reader: Class
         FitTTAME().fit(reader, pictures, how, checkpoint=kept, progress=Stopping())
     progress = Progress()
     again = FitTTAME().fit(reader, pictures, how, checkpoint=kept, progress=progress)
-    assert progress.notes[-1] == "going on at step 8, where an earlier run was stopped"
+    assert progress.notes[-1] == "resuming at step 8"
     for name, value in straight.mechanism.state_dict().items():
         assert torch.equal(value, again.mechanism.state_dict()[name]), name
 

@@ -411,7 +411,7 @@ def test_a_contract_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_bytes(b"#" * (2**20 + 1))
     for name, says in (
         ("nowhere.toml", "No such file or directory"), ("latin.toml", "it is not text in UTF-8"),
-        ("large.toml", "it has 1,048,577 bytes, but SeeWhy reads at most 1,048,576"),
+        ("large.toml", "it has 1,048,577 bytes, more than the limit of 1,048,576"),
         ("", "it is a folder, not a file"),
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:
@@ -495,9 +495,12 @@ def test_exit_codes_and_what_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     for arguments, says in (
         (
             ["model"],
-            "No pictures were given.",
+            "Labelled pictures are required. Name a folder or a table.",
         ),
-        (["--write-contract", str(tmp_path / "c.toml"), "model"], "--write-contract was given beside a model."),
+        (
+            ["--write-contract", str(tmp_path / "c.toml"), "model"],
+            "--write-contract cannot be combined with a model or pictures. Leave one out.",
+        ),
     ):
         with pytest.raises(InputError, match="^" + says):
             run(*arguments, code=2)

@@ -107,7 +107,7 @@ def test_masks_and_boxes_say_where_the_object_is(run: Any, tmp_path: Path) -> No
     assert (boxes.code, boxes.figure["value"]) == (0, inside.figure["value"])
     twice = run(model, BACKGROUND, "test", "--boxes", "boxes.json", "--masks", "inside")
     assert (twice.code, twice.err) == (
-        2, "seewhy: Boxes were given beside another source of masks. Expected one of them. Drop the other.\n",
+        2, "seewhy: Boxes cannot be combined with another source of masks. Leave one out.\n",
     )  # fmt: skip
     nobody = run(model, BACKGROUND, "test", "--json")
     assert (nobody.code, nobody.figure["state"]) == (1, "not measured")
@@ -132,7 +132,8 @@ def test_a_segmenter_and_words_say_where_the_object_is(
     both = run(model, BACKGROUND, "test", "--object-segmenter", "segmenter", "--masks", "inside")
     assert both.code == 2
     assert both.err.startswith(
-        "seewhy: --masks inside and --masks segmenter were both given. Expected only one of them"
+        "--masks inside and --masks segmenter cannot be combined, because each gives the "
+        "place of the object. Leave one out."
     )
 
 
@@ -168,8 +169,7 @@ def test_pictures_that_it_was_fitted_on_are_told_by_the_option(run: Any, tmp_pat
     (tmp_path / "none").mkdir()
     empty = run(unknown, copies, "test", "--train", "none")
     assert (empty.code, empty.err) == (
-        2, "seewhy: none has no folders in it. Expected one folder per class. Put the pictures of each "
-        "class into a folder of its own.\n"
+        2, "seewhy: none must have one subfolder per class, but it has no subfolders.\n"
     )  # fmt: skip
 
 
@@ -218,11 +218,14 @@ def table(path: Path, **columns: str) -> Path:
         (["--label-column", "other"], "None of the 1 labels ('zebra') is one of the 3 classes ("),
         (["--junit", "nowhere/audit.xml"], "nowhere/audit.xml could not be written: no such file or directory."),
         (["--junit", "pictures"], "pictures could not be written: is a directory."),
-        (["--junit", "report/audit.html"], "--junit report/audit.html is a file of the report itself."),
+        (
+            ["--junit", "report/audit.html"],
+            "--junit report/audit.html is a file of the report. Choose another name, for example",
+        ),
         (["--junit", "report/../report/audit.json", "--force"], "--junit report/../report/audit.json is a file of"),
         (["--junit", "kept.txt"], "kept.txt exists, and SeeWhy did not write it"),
         (["-o", "theirs"], "theirs/audit.html exists, and SeeWhy did not write it"),
-        (["-o", "kept.txt"], "kept.txt cannot be made, because "),
+        (["-o", "kept.txt"], "kept.txt cannot be created, because"),
     ],
 )
 def test_what_cannot_be_done_ends_in_a_sentence_and_writes_nothing(

@@ -139,7 +139,7 @@ def test_a_vote_of_neighbours_is_measured_on_what_it_held_out(samples: Samples) 
 
 @pytest.mark.parametrize("level", [0.3, 1.0, -1.0, float("nan")])
 def test_a_level_that_is_none(level: float) -> None:
-    with pytest.raises(InputError, match=r"0\.5 to below 1:"):
+    with pytest.raises(InputError, match=r"at least 0\.5 and less than 1, got"):
         check_level(level)
 
 

@@ -84,8 +84,8 @@ def test_other_classes_are_noted_and_none_is_an_error(samples: Samples, tmp_path
     with pytest.raises(DataError) as caught:
         encode_labelled(encoder, ("cat", "dog"), samples)
     assert str(caught.value) == (
-        "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', 'dog'). Give the classes the "
-        "same names in both."
+        "None of the 3 labels ('blue', 'brown', 'green') is one of the 2 classes ('cat', "
+        "'dog'). Use the same class names in both."
     )
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")

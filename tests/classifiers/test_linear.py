@@ -76,7 +76,7 @@ def test_copies_never_straddle_and_two_classes_are_noted(folders: Path, monkeypa
     for i in range(5):
         shutil.copy(folders / "moss" / "moss_1.png", folders / "moss" / f"again {i}.png")
     model = FAST.fit(ENCODER, load_samples(folders))
-    assert "1 picture(s) are in more than one class, byte for byte; no copy is held out" in model.measures["notes"]
+    assert "1 picture(s) have exact copies in more than one class; these are never held out" in model.measures["notes"]
     held = model.held_out.pooled
     stray = ENCODER.encode(ENCODER.pixels([seewhy_pixels(folders / "sky" / "stray.png")])).pooled
     assert not torch.isclose(held, stray, atol=1e-5).all(1).any()
@@ -123,8 +123,7 @@ def test_a_class_of_unreadable_pictures_is_dropped(folders: Path) -> None:
     with pytest.raises(DataError) as caught:
         FAST.fit(ENCODER, load_samples(folders))
     assert str(caught.value) == (
-        "Only 1 class has a readable picture; at least two are needed. "
-        "Put the pictures of each class into a folder of its own."
+        "At least two classes must have readable pictures, got 1. Put the pictures of each class into one folder."
     )
 
 
@@ -178,7 +177,7 @@ def test_the_bank_is_spread_over_the_classes() -> None:
     [{"solver": "forest"}, {"class_weight": "balancd"}, {"class_weight": True}, {"held_out": 1.0}, {"held_out": -0.1}],
 )
 def test_settings_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"linear was given {next(iter(wrong))}="):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))} of linear must be"):
         Linear(**wrong)
 
 

@@ -79,8 +79,9 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         PromptPairs(**given)
     assert str(caught.value) == (
-        f"Prompt pairs were given present={given['present']}, absent={given['absent']}, scale={given['scale']}. "
-        "Expected one or more sentences of each kind with {} for the finding, and a scale above 0. Change them."
+        f"present and absent must each have at least one sentence with {{}} for the finding, "
+        f"and scale must be greater than 0, got present={given['present']}, "
+        f"absent={given['absent']}, scale={given['scale']}."
     )
 
 
@@ -88,6 +89,4 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
 def test_nothing_to_look_for_is_refused(names: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         found(tiny_pair(), names)
-    assert str(caught.value) == (
-        f"The findings {names} were given. Expected one or more, in words. Name what to look for."
-    )
+    assert str(caught.value) == (f"names must have at least one finding, in words, got {names}.")

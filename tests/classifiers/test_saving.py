@@ -189,8 +189,8 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
     )
     (folder / CARD).write_text("{oops")
     assert refused(folder, ModelError) == (
-        f"{folder} is not a saved SeeWhy classifier (seewhy.json: it is not JSON: Expecting property name enclosed in "
-        f"double quotes at line 1). Make one with: seewhy fit PHOTOS -o {folder}"
+        f"{folder} is not a saved SeeWhy classifier (seewhy.json: it is not valid JSON: Expecting property name "
+        f"enclosed in double quotes at line 1). Make one with: seewhy fit PHOTOS -o {folder}"
     )
     (folder / CARD).write_text("[" * 100_000)
     assert refused(folder, ModelError).startswith(f"{folder} is not a saved SeeWhy classifier (")
@@ -199,16 +199,16 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path, folder: Path) -> None:
 def test_a_newer_format_is_refused(folder: Path) -> None:
     edit(folder, lambda card: card.update(format=99))
     assert refused(folder, ModelError) == (
-        f"{folder} has format 99; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
-        "or fit the classifier again."
+        f"{folder} must have format 1 or 2, got 99. Update SeeWhy with: pip install -U seewhy, or fit the classifier "
+        "again."
     )
 
 
 def test_a_card_that_is_no_object_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("[1, 2]")
     assert refused(folder, ModelError) == (
-        f"{folder} has format None; this SeeWhy reads 1 and 2. Update SeeWhy with: pip install -U seewhy, "
-        "or fit the classifier again."
+        f"{folder} must have format 1 or 2, got None. Update SeeWhy with: pip install -U seewhy, or fit the classifier "
+        "again."
     )
 
 
@@ -228,7 +228,7 @@ def test_one_changed_number_is_noticed(folder: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     assert refused(folder, WeightsError) == (
-        f"{file} is damaged (its SHA-256 is not the one in seewhy.json). Copy the whole folder again, or fit the "
+        f"{file} is damaged (its SHA-256 differs from the one in seewhy.json). Copy the whole folder again, or fit the "
         "classifier again."
     )
 
@@ -298,7 +298,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], ob
     "measures": (lambda c, t: c.update(measures=None), "measures is None"),
     "parameters": (lambda c, t: c.update(parameters=[]), "parameters is []"),
     "origin": (lambda c, t: c.update(trained_on=5), "trained_on is 5"),
-    "a class": (lambda c, t: c["classes"].__setitem__(0, 5), "has a name that is no text"),
+    "a class": (lambda c, t: c["classes"].__setitem__(0, 5), "the name of the recipe or of a class is not a text"),
     "votes": (lambda c, t: c.update(votes=[1]), "KeyError('head.owner')"),
     "recipe": (lambda c, t: c.update(recipe="nope", network={}), "nope"),
 }
@@ -358,7 +358,7 @@ def test_a_thumbnail_is_opened_as_jpeg_alone(
         bank.view(bank.owner.tolist().index(0))
     message = str(caught.value)
     assert message.startswith(f"The saved view of {bank.pictures[0].name!r} cannot be read: ")
-    assert message.endswith(". Expected a JPEG picture. Fit the model again.")
+    assert message.endswith(". Fit the model again.")
     assert not (tmp_path / "harm").exists()
 
 

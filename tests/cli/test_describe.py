@@ -155,7 +155,7 @@ def test_mistakes_in_options_are_one_line_each(
     assert "seewhy: --set leave_out must name parameters from" in said
     assert "No writer was named." in err("describe", "write", "wren, robin", "-o", "b.json")
     said = err("describe", "write", "wren", "-o", "b.json", "-w", "m")
-    assert said == "seewhy: 1 class was named. Name at least two, separated by commas.\n"
+    assert said == "seewhy: At least two class names are required, got 1. Separate the names by commas.\n"
     said = err("describe", "write", "wren, robin", "-o", "b.json", "-w", "m", "--base-url", "http://localhost:1/v1")
     assert said == (
         "seewhy: m at http://localhost:1/v1 did not answer: Connection error. Check --base-url, --writer and the key.\n"

@@ -23,10 +23,7 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "cache"
     monkeypatch.setenv("SEEWHY_CACHE", str(folder))
-    return (
-        f"The cache folder {folder} cannot be used: not a directory. "
-        "Name a folder that you may write to with SEEWHY_CACHE."
-    )
+    return f"The cache folder {folder} cannot be used: not a directory. Set SEEWHY_CACHE to a writable folder."
 
 
 def test_without_a_cache_the_rest_is_still_told(no_cache: str) -> None:

@@ -68,12 +68,11 @@ def test_the_usual_denials_and_a_file_that_is_known_again(folder: Path) -> None:
     [
         (
             (*ASKED, "--labels", "a,b"),
-            "--finding and --labels were both given, but they decide in different ways. Expected only one of them. "
-            "Leave one out.",
+            "--finding and --labels cannot be combined. Leave one out.",
         ),
         (
             ("--absent", "no {}"),
-            "The findings [] were given. Expected one or more, in words. Name what to look for.",
+            "names must have at least one finding, in words, got [].",
         ),
         (
             (*ASKED, "--absent", "nothing"),

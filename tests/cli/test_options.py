@@ -49,9 +49,7 @@ def test_empty_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "\n")
     with pytest.raises(DataError) as caught:
         list(picture_names(["-"]))
-    assert str(caught.value) == (
-        "Standard input is empty. Expected file names, one per line. Check the command before the pipe."
-    )
+    assert str(caught.value) == ("Standard input has no file names. Check the command before the pipe.")
     assert list(picture_names(["-", "c.png"])) == ["c.png"]
 
 
@@ -73,8 +71,7 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError) as caught:
         list(picture_names(folders))
     assert str(caught.value) == (
-        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). Expected a folder that you may "
-        "read. Allow reading it, or leave it out."
+        f"The folder {tmp_path / 'A' / 'sub'} cannot be listed (Permission denied). Allow reading it, or leave it out."
     )
 
 
@@ -87,9 +84,7 @@ def test_the_stores_own_trouble_stops_no_run_that_did_not_ask_for_it(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "file"))
     assert open_store(None) is None
-    assert caplog.messages[0].endswith(
-        "Name a folder that you may write to with SEEWHY_CACHE. This run continues without it."
-    )
+    assert caplog.messages[0].endswith("Set SEEWHY_CACHE to a writable folder. This run continues without it.")
     with pytest.raises(DataError):
         open_store(str(tmp_path / "file" / "mine.sqlite"))
 
@@ -98,5 +93,5 @@ def test_a_classifier_without_a_learnt_prompt_has_its_own_classes() -> None:
     with pytest.raises(InputError) as caught:
         named_by(ZeroShot().build(tiny_pair(), ["a", "b"]), "c, d")
     assert str(caught.value) == (
-        "--model and --labels were both given, but a saved classifier has its own classes. Leave one out."
+        "--model and --labels cannot be combined, because a saved classifier has its own classes. Leave one out."
     )

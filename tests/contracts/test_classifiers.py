@@ -149,7 +149,7 @@ def test_an_unknown_target_is_refused(made: Classifier) -> None:
     with pytest.raises(DataError) as caught:
         made.explain(picture("moss", 0), target="mosss")
     assert str(caught.value) == (
-        f"There is no class called 'mosss' among the {len(made.classes)} of this classifier. Did you mean 'moss'?"
+        f"There is no class 'mosss' among the {len(made.classes)} classes. Did you mean 'moss'?"
     )
 
 

@@ -204,7 +204,7 @@ def test_a_stopped_training_of_a_trunk_goes_on(data: BoxData, tmp_path: Path) ->
         how.fit(reader, data, progress=(heard := Progress()), checkpoint=path).tensors()
         for path in (tmp_path / "d", tmp_path / "c")
     ]
-    assert any("going on at step 3" in note for note in heard.notes)
+    assert any("resuming at step 3" in note for note in heard.notes)
     assert any(name.startswith("trunk.") for name in found[0])
     for name, value in found[0].items():
         assert torch.equal(value, found[1][name]), name
@@ -297,7 +297,7 @@ def test_heads_that_were_pretrained_are_gone_on_from(data: BoxData) -> None:
     "wrong", [{"shrink": 0.0}, {"temperature": 0.0}, {"words_temperature": -1.0}, {"n_proposed": 0}]
 )
 def test_what_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"Expected a (whole )?number .*\. Change it"):
+    with pytest.raises(InputError, match=r"must be a (whole )?number .*, got"):
         DITO(**wrong)
 
 

@@ -160,7 +160,7 @@ def test_a_card_that_somebody_changed_is_told(data: Path, tmp_path: Path, change
 def test_too_little_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"are needed for training, got 1 picture\(s\) with 3 class\(es\)"):
         Linear().fit(colours(), load_masks(masked(tmp_path / "one", 1)))
-    with pytest.raises(InputError, match="linear was given held_out=1"):
+    with pytest.raises(InputError, match="held_out of linear must be"):
         Linear(held_out=1.0)
 
 
@@ -183,5 +183,5 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert done.exit_code == 0, done.output
     both = CliRunner().invoke(app, ["segment", "a.png", "-m", str(seg), "--labels", "a,b"])
     assert str(both.exception) == (
-        "--model and --labels were both given. A saved segmenter has its own classes. Drop one of the two."
+        "--model and --labels cannot be combined, because a saved segmenter has its own classes. Leave one out."
     )

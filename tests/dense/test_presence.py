@@ -97,7 +97,10 @@ def test_nothing_found_is_an_answer_in_the_terminal(tmp_path: Path, monkeypatch:
     every = CliRunner().invoke(app, [*words, "--json", "--least-presence", "0"]).stdout.splitlines()
     assert json.loads(every[0])["unnamed"] == 0
     refused = CliRunner().invoke(app, ["detect", str(tmp_path / "a.png"), "-m", "det", "--least-presence", "2"])
-    assert str(refused.exception).startswith("--model and --set least_presence were both given.")
+    assert str(refused.exception).startswith(
+        "--model and --set least_presence cannot be combined, because a saved detector has "
+        "its own thresholds. Leave one out, or use --least-score."
+    )
 
 
 def test_few_boxes_of_each_name() -> None:

@@ -199,7 +199,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     refused = CliRunner().invoke(app, [*words, "-o", str(out)])
     assert isinstance(refused.exception, ForeignFileError)
     nothing = CliRunner().invoke(app, words[:3])
-    assert str(nothing.exception).startswith("No names were given. Expected what the pictures may show.")
+    assert str(nothing.exception).startswith('Class names are required. Add --labels "road, car, tree", for example.')
     (tmp_path / "names.txt").write_text("red\ngreen\n\nblue\n")
     listed = CliRunner().invoke(app, [*words[:4], str(tmp_path / "names.txt"), "--quiet"])
     assert "green" in listed.stdout

@@ -273,14 +273,14 @@ def test_a_stopped_training_goes_on_bit_for_bit(data: Path, tmp_path: Path, monk
     monkeypatch.setattr(loop._Run, "step", step)
     progress = Progress()
     resumed = how.fit(stages(), given, checkpoint=tmp_path / "kept", progress=progress)
-    assert "going on at step 4, where an earlier run was stopped" in progress.notes
+    assert "resuming at step 4" in progress.notes
     assert resumed.base.fingerprint == whole.base.fingerprint
     for name, value in whole.scorer.tensors().items():
         assert torch.equal(value, resumed.scorer.tensors()[name]), name
 
 
 def test_what_is_wrong_is_told() -> None:
-    with pytest.raises(InputError, match=r"denseclip was given train='some'\. Expected 'none', 'last_stage' or 'all'"):
+    with pytest.raises(InputError, match=r"train of denseclip must be 'none', 'last_stage' or 'all'"):
         DenseCLIP(train="some")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"The encoder 'tiny' has no trainable weights\."):
         halves_to_train(colours(), "last_stage")

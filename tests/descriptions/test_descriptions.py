@@ -149,16 +149,16 @@ def test_zero_shot_weights_by_hand() -> None:
 def test_names_and_templates_that_are_refused() -> None:
     encoder = tiny_cnn()
     for names, message in (
-        (["moss"], "1 class was named. Name at least two, separated by commas."),
-        (["moss", " "], "1 class was named. Name at least two, separated by commas."),
-        (["moss", "sky", " moss"], "The class 'moss' is named twice. Name each class once."),
+        (["moss"], "At least two class names are required, got 1. Separate the names by commas."),
+        (["moss", " "], "At least two class names are required, got 1. Separate the names by commas."),
+        (["moss", "sky", " moss"], "Class names must differ, but 'moss' occurs twice."),
     ):
         with pytest.raises(DataError) as caught:
             ZeroShot().build(encoder, names)
         assert str(caught.value) == message
     with pytest.raises(InputError) as refused:
         ZeroShot(templates=("a photo",)).build(encoder, ["moss", "sky"])
-    assert str(refused.value) == ("The template 'a photo' has no {} where the class's name goes. Add it.")
+    assert str(refused.value) == ("A template must have {} for the class name, got 'a photo'.")
 
 
 def test_an_encoder_without_words_says_so() -> None:

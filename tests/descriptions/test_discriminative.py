@@ -73,8 +73,8 @@ def test_matrix_of_unequal_classes() -> None:
     with pytest.raises(DataError) as caught:
         selection_matrix(texts, pictures, torch.tensor([0, 0, 1]), 3)
     assert str(caught.value) == (
-        "1 of 3 classes have no picture to choose words with. Expected one per class. Add pictures, or leave those "
-        "classes out."
+        "Every class must have at least one picture to choose descriptions with, but 1 of 3 "
+        "classes have none. Add pictures, or leave those classes out."
     )
 
 
@@ -122,6 +122,4 @@ def test_the_nearest_mean_is_told_by_its_direction_not_by_its_length_or_how_many
 def test_a_selector_of_nothing_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Selector(m=0)
-    assert str(caught.value) == (
-        "The selector was given m=0. Expected a whole number of at least 1. Change it, or leave it out to use 5."
-    )
+    assert str(caught.value) == "m of the selector must be a whole number of at least 1, got 0. Leave it out to use 5."

@@ -90,18 +90,27 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "is invalid: The transform's mean is"),
         (
             {"transform": TRANSFORM.to_json() | {"mean": [0.5, 0.5]}},
-            r"mean is \(0.5, 0.5\). Expected three numbers from 0 to 1",
+            r"R, G and B, got \(0\.5, 0\.5\)\. Divide numbers from 0 to 255 by 255\.",
         ),
-        ({"transform": TRANSFORM.to_json() | {"std": 0.5}}, "std is 0.5. Expected three numbers above 0 and at most 1"),
+        (
+            {"transform": TRANSFORM.to_json() | {"std": 0.5}},
+            "R, G and B, got 0.5. Divide numbers from 0 to 255 by 255.",
+        ),
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [64]}},
-            r"input_size is \(64,\). Expected two whole numbers",
+            (
+                r"input_size of a transform must be \(height, width\) in pixels, for example \(224, "
+                r"224\), got \(64,\)\."
+            ),
         ),
         (
             {"transform": TRANSFORM.to_json() | {"resize": "256"}},
-            "resize is '256'. Expected one or two whole numbers of pixels above 0",
+            ("resize of a transform must be the short side in pixels, for example 256, or"),
         ),
-        ({"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}}, "interpolation is"),
+        (
+            {"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}},
+            "interpolation of a transform must be one of",
+        ),
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [2**40, 64]}},
             "64 .more than 4096 pixels.. Use the size",

@@ -57,7 +57,7 @@ def test_killed_again_and_again_it_ends_at_the_same_tensors(place: Path, own_cac
     run.kill_at(writes(checkpoint), [1, 3, 5], *adapt("cut"))
     assert not (place / "cut").exists()
     run.finish(*adapt("cut"))
-    assert "going on at step" in run.complained.read_text("utf-8")
+    assert "resuming at step" in run.complained.read_text("utf-8")
     assert tensors(place / "cut") == tensors(place / "whole")
     assert content(place / "cut").keys() == content(place / "whole").keys()
     assert (place / "cut" / "log.csv").read_bytes() == (place / "whole" / "log.csv").read_bytes()
@@ -117,7 +117,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_earlier_encoder(
     assert (content(folder), folder.exists()) == (before, there)
     left = {p.name for p in tmp_path.iterdir()} - {"enc"}
     assert left == (set() if name[0] == "." else {".enc.checkpoint"})
-    assert ("an earlier run finished all 54 steps, so nothing" in adapt(1)) == bool(left)
+    assert ("all 54 steps were finished by an earlier run" in adapt(1)) == bool(left)
     assert open_adaptation(folder, base=tiny_pair()).provenance["seed"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["enc"]
     assert [p for p in folder.iterdir() if p.name.startswith(".")] == []

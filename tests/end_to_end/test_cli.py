@@ -140,8 +140,10 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     ),
     (
         ["fit", "nowhere", "-o", "model"],
-        "seewhy: nowhere is neither a folder nor a table. Give a folder with one folder per class, or a table ending "
-        "in .csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n",
+        (
+            "seewhy: nowhere must be a folder with one subfolder per class, or a table ending in "
+            ".csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n"
+        ),
     ),
     (["predict", "x.png", "-o", "no/x.csv"], f"seewhy: no/x.csv could not be written: {NO_FOLDER}"),
     (["evaluate", "pictures", "-o", "no/x.html"], f"seewhy: no/x.html could not be written: {NO_FOLDER}"),
@@ -214,7 +216,7 @@ def test_debug_shows_where_it_came_from(run: Run) -> None:
     done = run("--debug", "fit", "nowhere", "-o", "model")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
-    assert "DataError: nowhere is neither a folder nor a table." in done.stderr
+    assert "nowhere must be a folder with one subfolder per class, or a table ending in" in done.stderr
 
 
 def test_wrong_usage_is_exit_code_2(run_here: Run) -> None:

@@ -88,9 +88,9 @@ def test_a_named_folder_without_pictures_is_an_error(hostile: tuple[Path, OUTCOM
     done = seewhy("predict", hostile[0] / "folder.png", "--json", where=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"seewhy: The folder {hostile[0] / 'folder.png'} and its subfolders hold no pictures. Expected files ending in "
-        ".avif, .bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Give another folder, or name "
-        "the files one by one.\n"
+        f"seewhy: The folder {hostile[0] / 'folder.png'} and its subfolders have no pictures. "
+        "Pictures end in .avif, .bmp, .dcm, .gif, .heic, .heif, .jpeg, .jpg, .png, .tif, "
+        ".tiff, .webp. Give another folder, or name the files one by one.\n"
     )
 
 
@@ -121,7 +121,7 @@ def test_a_folder_of_nothing_else(tmp_path: Path) -> None:
     done = seewhy("fit", "data", "-o", "model", where=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "seewhy: None of the 2 pictures can be read; the first, data/a/x.png: "
-        "is text, not a picture; check what wrote it."
+        "seewhy: None of the 2 pictures can be read. The first is data/a/x.png: is text, not "
+        "a picture; check what wrote it."
     )
     assert not (tmp_path / "model").exists()

@@ -26,7 +26,7 @@ def test_its_slow_copy_and_its_queue_outlive_it(tmp_path: Path, own_cache: Path)
     run.kill_at(writes(checkpoint), [1, 2], *pretrain("cut"))
     assert not (tmp_path / "cut").exists()
     run.finish(*pretrain("cut"))
-    assert "going on at step" in run.complained.read_text("utf-8")
+    assert "resuming at step" in run.complained.read_text("utf-8")
     whole, cut = content(tmp_path / "whole"), content(tmp_path / "cut")
     assert cut.keys() == whole.keys(), "tensors are named by their digest"
     assert cut["log.csv"] == whole["log.csv"]

@@ -105,7 +105,8 @@ def test_the_command_says_it_and_makes_cards_anew_for_other_masks(
     done = CliRunner().invoke(app, [*argued, "--object", "bird"])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith(
-        f"--masks {tmp_path / 'masks'} and --object were both given. Expected only one of them, to say"
+        f"--masks {tmp_path / 'masks'} and --object cannot be combined, because each gives the "
+        "place of the object. Leave one out."
     )
 
 
@@ -140,7 +141,9 @@ def test_an_evaluation_says_it_of_all_explained_pictures(tmp_path: Path, monkeyp
     assert 'id="def-outside"' in page.read_text("utf-8")
     for more in (["--n-explained", "0"], ["--retrieval"]):
         wrong = CliRunner().invoke(app, [*argued, *more])
-        assert str(wrong.exception).startswith("--masks or --object was given, and no map of a classifier is measured")
+        assert str(wrong.exception).startswith(
+            "--masks and --object require pictures with classes and at least one explained picture. Leave them out."
+        )
     plain = CliRunner().invoke(app, [*argued[:2], "--store", "none", "-q", "--json", "--n-explained", "4"])
     assert "outside" not in json.loads(plain.stdout)["faithfulness"]
 

@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_told() -> None:
         Bring(prior="score").ready(MINE, halves())
     with pytest.raises(DataError, match=r"At least 16 different pictures are needed to evaluate the decoder, got 4"):
         QUICK.ready(MINE, halves(4))
-    with pytest.raises(InputError, match=r"noise=0\. Expected a number above 0"):
+    with pytest.raises(InputError, match=r"must be a number above 0, got 0\."):
         Bring(noise=0.0)
     with pytest.raises(InputError, match=r"Only generators of train_generator\.py can be saved"):
         QUICK.ready(MINE, halves()).save("nowhere")

@@ -85,7 +85,7 @@ def test_what_was_stopped_goes_on_to_the_same_weights(gan: float, samples: Sampl
         fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=Killed(4))
     assert where.exists()
     again = fit.fit(tiny_cnn(), samples.items, checkpoint=where, progress=progress)
-    assert "going on at step 5, where an earlier run was stopped" in progress.notes
+    assert "resuming at step 5" in progress.notes
     for (name, a), b in zip(whole.network.state_dict().items(), again.network.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
     code, _, told = run(*LOOK, "--labels", "wren,owl", "--generator", kept, "--class", "wran")
     assert (code, told.splitlines()) == (
         2,
-        ["There is no class called 'wran' among the 2 of this classifier. Did you mean 'wren'?"],
+        ["There is no class 'wran' among the 2 classes. Did you mean 'wren'?"],
     )
     with pytest.raises(InputError, match=r"neuron must be from 0 to 255, a unit of .*, got 256"):
         seewhy.generate(kept, model, neuron=256)

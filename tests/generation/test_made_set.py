@@ -180,7 +180,7 @@ def test_a_generator_of_our_own_climbs_the_class(own: Any, tmp_path: Path) -> No
     assert len(prints) == 3
     told = [row["seed"] for row in MadeSet((label,), 1).make(free, tmp_path / "words")["pictures"]]
     assert told == [next(made.rows(""))["seed"]], "by the words of the encoder itself"
-    with pytest.raises(DataError, match="no class called 'emu'"):
+    with pytest.raises(DataError, match="There is no class 'emu'"):
         MadeSet(("emu",)).make(source, tmp_path / "no")
 
 
@@ -284,7 +284,7 @@ def test_a_pipelines_folder_runs_nothing_and_chooses_nothing(pipelines: Path, tm
         (lambda f, i: i.update(_class_name="Emu"), ModelError, "names a pipeline of diffusers"),
         (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "has its own code"),
         (pickled, WeightsError, r"diffusion_pytorch_model.bin of .* is a pickle"),
-        (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "it is not JSON"),
+        (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "it is not valid JSON"),
     ]  # fmt: skip
     for change, error, said in wrong:
         with pytest.raises(error, match=said):

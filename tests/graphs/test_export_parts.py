@@ -68,7 +68,7 @@ def off_alone(found: Found) -> Found:
 def test_a_graph_of_other_shapes_batches_or_classes_is_another(change: Any, ask: bool) -> None:
     classifier = seewhy.pretrained(tiny_cnn())
     assert compare(classifier, run_of(classifier), VIEWS).largest == 0
-    with pytest.raises(ModelError, match=r"The graph's answers differ from the classifier's by .* on 3 pictures"):
+    with pytest.raises(ModelError, match="The outputs of the graph must differ by at most"):
         compare(classifier, run_of(classifier, change, ask), VIEWS)
 
 
@@ -177,8 +177,8 @@ def test_a_card_of_any_kind_is_read_without_an_error(card: bytes, tmp_path: Path
     ("error", "expected", "said"),
     [
         (InputError("As it was."), InputError, "^As it was"),
-        (OSError("disk full"), DataError, "cannot be written: disk full. Expected a folder with free space."),
-        (RuntimeError("odd"), ModelError, r"ONNX cannot express this classifier \(RuntimeError: odd\)"),
+        (OSError("disk full"), DataError, "cannot be written: disk full. Free some space, or give another folder."),
+        (RuntimeError("odd"), ModelError, r"This classifier cannot be exported to ONNX \(RuntimeError: odd\)"),
     ],
 )
 def test_what_stops_an_export_is_told_as_what_it_is(

@@ -155,7 +155,9 @@ def test_bad_input(samples: Samples) -> None:
         "kept must be between 1 and 3, the number of concepts, got 10. Use --set kept=1, for example."
     )
     one = dict.fromkeys(HUES.texts, ("a door",))
-    with pytest.raises(DataError, match=r"^Every description fits all pictures equally well\. Expected some"):
+    with pytest.raises(
+        DataError, match=r"Every description fits all pictures equally well\. Give descriptions that differ\."
+    ):
         SparseConcepts(kept=1).fit(colours(), samples, descriptions=Descriptions(one))
 
 

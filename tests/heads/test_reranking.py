@@ -187,12 +187,12 @@ def test_the_weight_is_chosen_on_pictures_that_did_not_choose_words(tmp_path: Pa
     with pytest.raises(DataError) as caught:
         Discriminative().fit(encoder, load_samples(one_each), descriptions=words)
     assert str(caught.value) == (
-        "A class has only one picture, too few to choose both descriptions and the weight of the names. Expected two "
-        "per class. Add pictures, or set --set weight=1."
+        "Every class must have at least two pictures to choose the weight of the class names. "
+        "Add pictures, or use --set weight=1."
     )
     with pytest.raises(DataError) as refused:
         Discriminative().fit(encoder, samples)
-    assert str(refused.value) == ("No descriptions were given. Expected texts to choose from. Add --descriptions FILE.")
+    assert str(refused.value) == ("This recipe requires descriptions. Add --descriptions FILE.")
 
 
 def test_captions_on_the_card_say_what_they_part(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_behind_a_classifier_of_pictures_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         FollowUp().after(fitted, PAIRS)
     assert str(caught.value) == (
-        "--follow-up was given with a classifier made by linear. Expected one made from names or descriptions. Give "
+        "--follow-up requires a classifier made from names or descriptions, got linear. Give "
         "its classes with --labels, without --model."
     )
 

@@ -42,7 +42,13 @@ def test_classes_are_the_folders_next_below(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Nothing was named"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"Pictures to add or a change is required\. Name pictures, or use --forget, "
+            r"--forget-missing, --rebuild or --verify\."
+        ),
+    ):
         runner.invoke(app, ["index", "-o", str(tmp_path / "x")], catch_exceptions=False)
     with pytest.raises(DataError, match="is not a SeeWhy index"):
         runner.invoke(app, ["search", str(tmp_path), "--text", "a"], catch_exceptions=False)

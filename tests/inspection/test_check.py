@@ -399,7 +399,4 @@ def test_the_command_takes_a_column_of_splits(table: Path, monkeypatch: pytest.M
 
 def test_an_empty_folder_is_told_in_a_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", str(tmp_path)])
-    assert str(done.exception) == (
-        f"{tmp_path} has no folders in it. Expected one folder per class. Put the pictures of each class into a folder "
-        "of its own."
-    )
+    assert str(done.exception) == (f"{tmp_path} must have one subfolder per class, but it has no subfolders.")

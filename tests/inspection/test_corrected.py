@@ -134,7 +134,10 @@ def test_where_a_corrected_table_can_be_written(tmp_path: Path) -> None:
     assert check_corrected(other, data.path, True) == other
     write_corrected(other, data, {}, force=True)
     assert "decided_by" in other.read_text()
-    with pytest.raises(ForeignFileError, match="is also read, and would be overwritten"):
+    with pytest.raises(
+        ForeignFileError,
+        match=r"is also an input, and would be overwritten\. Choose another name; --force does not help\.",
+    ):
         write_corrected(other, read(other), {})  # its own, and yet the data
     assert data.path.read_text() == "image,label\n0.png,moss\n"
 

@@ -152,7 +152,10 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
     ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
-    assert str(done.exception).startswith("--from, --serve or --export was given alone, or ")
+    assert str(done.exception).startswith(
+        "--from FOLDER requires either --serve or --export, and they require --from FOLDER. "
+        "Use --from check/ --serve, for example."
+    )
 
 
 def test_a_check_in_which_a_part_is_missing_or_another_is_told(table: Path) -> None:

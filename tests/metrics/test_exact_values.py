@@ -130,9 +130,8 @@ def test_the_t_tame_variant_keeps_the_upper_part_and_works_on_raw_pixels() -> No
     assert raw.parts["masked"] == pytest.approx(float(by_hand), abs=1e-5)
     with pytest.raises(InputError) as caught:
         values("average_drop", case, ramp, keep=0)
-    assert (
-        str(caught.value) == "average_drop was given keep=0. Expected a number above 0 and at most 1. "
-        "Change it, or leave it out to use 1.0."
+    assert str(caught.value) == (
+        "keep of average_drop must be a number above 0 and at most 1, got 0. Leave it out to use 1.0."
     )
 
 

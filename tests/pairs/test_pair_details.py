@@ -204,6 +204,9 @@ def test_every_option_reaches_what_it_is_for(
         assert (chosen["too_long"].most, "copy" in chosen, len(chosen)) == (50, False, len(list(rules)) - 1)
         assert told.get("n_examples", 7) == 7
     told.clear()
-    with pytest.raises(ForeignFileError, match="is also read, and would be overwritten"):
+    with pytest.raises(
+        ForeignFileError,
+        match=r"is also an input, and would be overwritten\. Choose another name; --force does not help\.",
+    ):
         app(["pairs", "clean", str(place), "-o", str(place), "--force"], standalone_mode=False)
     assert told == {}

@@ -218,8 +218,8 @@ def test_the_commands(
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
-        ("too_long=1", InputError, "--set was given 'too_long=1'. Expected RULE:FIELD=VALUE."),
-        ("too_long:most=x", InputError, "--set was given 'too_long:most=x'. Expected a whole number"),
+        ("too_long=1", InputError, "--set must be RULE:FIELD=VALUE, got 'too_long=1'."),
+        ("too_long:most=x", InputError, "most must be a whole number, got --set 'too_long:most=x'"),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],

@@ -99,16 +99,14 @@ def test_what_is_wrong_with_a_box_is_named_and_the_rest_is_read(tmp_path: Path) 
         ("2", "lies outside the picture"),
         ("4", "has no bbox with four numbers"),
         ("5", "has a coordinate that is not a number"),
-        ("6", "is of an image that is not listed (8)"),
-        ("7", "is of a category that is not listed (4)"),
+        ("6", "has an unknown image (8)"),
+        ("7", "has an unknown category (4)"),
         ("9", "lies outside the picture"),
         ("10", "has no number for its score"),
         ("11", "has a coordinate that is not a number"),
     ]
     assert found.notes[0] == "1 box(es) left out, each of which has no area: boxes.json, annotation 1 (cat: 5, 5, 5, 9)"
-    assert (
-        "2 box(es) cut at the edge of their picture: boxes.json, annotation 3, boxes.json, annotation 12" in found.notes
-    )
+    assert "2 box(es) clipped to their picture: boxes.json, annotation 3, boxes.json, annotation 12" in found.notes
     assert "1 class(es) have no box: dog" in found.notes
     assert found.classes == ("cat", "dog")
 
@@ -122,8 +120,7 @@ def test_missing_pictures_stay_and_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         found.present()
     assert str(caught.value) == (
-        f"None of the 1 pictures exists; the first is {tmp_path / 'a.png'}. Expected their files. Name their folder "
-        "with --pictures."
+        f"None of the 1 pictures exists. The first is {tmp_path / 'a.png'}. Give their folder with --pictures."
     )
     picture(tmp_path / "elsewhere" / "a.png")
     assert load_boxes(path, pictures=tmp_path / "elsewhere").missing == ()
@@ -177,7 +174,7 @@ def test_where_pictures_and_files_are_looked_for(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("2 .5 .5 .5 .5\n0 .5 .5 .5 .5 .5 .5 .5\n")
     flat = load_boxes(tmp_path, format="yolo")
     assert [(Path(p.image).name, [b.label for b in p.boxes]) for p in flat.pictures] == [("b.PNG", ["dog"])]
-    assert [o.why for o in flat.left_out] == ["is not a class and four numbers"]
+    assert [o.why for o in flat.left_out] == ["is not a class with four numbers"]
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "b.txt").write_text("0 .85 .7 .3 .6\n")
     inside = load_boxes(tmp_path, format="yolo")
@@ -206,21 +203,24 @@ def test_yolo_as_others_lay_it_out(tmp_path: Path) -> None:
         "train.jpg": [(10, 7.5, 30, 22.5)], "val.jpg": [(0, 0, 40, 30)], "empty.jpg": [], "lost": [],
     }  # fmt: skip
     assert [o.why for o in found.left_out] == [
-        "is of a class without a name (2)",
-        "is of a class without a name (x)",
-        "has no picture to take its size from",
+        "has a class without a name (2)",
+        "has a class without a name (x)",
+        "has an unknown size, as its picture does not exist",
     ]
-    assert "1 outline(s) were replaced by the boxes around them" in found.notes
+    assert "1 polygon(s) were replaced by their bounding boxes" in found.notes
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("names: {0: a, 1: a}", "names the class 'a' twice"),
-        ("nc: 2", "has no names of classes"),
+        ("names: {0: a, 1: a}", "has 'a' twice. Rename or merge the classes."),
+        ("nc: 2", "must have class names under 'names:', as a list or by number."),
         ("names: " + "[" * 2000, "cannot be read"),
         ("names: !!python/object/apply:os.system ['true']", "cannot be read"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]", "has no names of classes"),
+        (
+            "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]",
+            "must have class names under 'names:', as a list or by number.",
+        ),
     ],
 )
 def test_names_that_are_none(text: str, says: str, tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_tables_of_others(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_boxes(tmp_path / "u.csv")
     assert str(caught.value) == (
-        f"{tmp_path / 'u.csv'} has no column 'right'; it has 'image', 'left', 'top'. Expected image, left, top, right, "
-        "bottom and label. Rename the columns."
+        f"{tmp_path / 'u.csv'} has no column 'right' among 'image', 'left', 'top'. Rename the "
+        "columns to image, left, top, right, bottom and label."
     )
 
 
@@ -311,12 +311,12 @@ def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "the image 1 is there twice. Expected one image per id"),
+        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, "the image 1 occurs twice. Correct it."),
         ({"images": [{"id": 1}]}, "the image 1 has no file_name"),
-        ({"images": []}, "names no picture. Expected at least one"),
-        ({"images": {}}, "'images' is not a list of objects"),
-        ({"categories": [{"id": "x"}]}, "a category has the id 'x'. Expected a whole number"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories called 'a'"),
+        ({"images": []}, "has no pictures. Give another file."),
+        ({"images": {}}, "'images' must be a list of objects. Export it again as COCO."),
+        ({"categories": [{"id": "x"}]}, "the id of a category must be an integer, got 'x'. Export it again."),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "twice. Rename or merge the categories."),
     ],
 )
 def test_coco_files_that_cannot_be_used(change: dict[str, object], says: str, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_what_is_no_file_of_boxes(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     for path, says in (
         ("list.json", "is a list of detections without images"),
-        ("", "holds no boxes in any of coco"),
+        ("", "Give a COCO file, YOLO labels with class names, VOC XML or a table."),
     ):
         with pytest.raises(DataError, match=says):
             load_boxes(tmp_path / path)
@@ -360,17 +360,28 @@ def test_writing_is_over_nothing_of_others(tmp_path: Path) -> None:
 def test_what_a_format_has_no_place_for(tmp_path: Path) -> None:
     crowd = BoxedPicture("a.png", SIZE, (BoxRecord((1, 2, 3, 4), "cat", None, True),))
     for pictures, name, says in (
-        ((crowd,), "yolo", "marked as a crowd or as difficult"),
-        ((BoxedPicture("a.png", None),), "yolo", "The size of a.png is unknown"),
+        (
+            (crowd,),
+            "yolo",
+            ("has a box marked as crowd or difficult, which YOLO cannot store. Write COCO or VOC, or remove the box."),
+        ),
+        (
+            (BoxedPicture("a.png", None),),
+            "yolo",
+            (
+                "YOLO needs the size of a.png, but the file does not exist. Give the folder of the "
+                "pictures with --pictures."
+            ),
+        ),
         (
             (BoxedPicture("a.png", SIZE), BoxedPicture("a.jpg", SIZE)),
             "voc",
-            "differ only in their endings, so their boxes would share one file. Expected a different name for each",
+            "File names must differ by more than their extensions, got",
         ),
         (
             (BoxedPicture("a.png", SIZE), BoxedPicture("A.jpg", SIZE)),
             "voc",
-            "differ only in their endings, so their boxes would share one file. Expected a different name for each",
+            "File names must differ by more than their extensions, got",
         ),
     ):
         with pytest.raises(DataError, match=says):

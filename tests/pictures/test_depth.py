@@ -49,7 +49,7 @@ def test_twelve_bits_in_sixteen_are_seen_and_said(caplog: pytest.LogCaptureFixtu
     assert grey(png(RAMP)) == grey(tiff(RAMP, {})) == grey(RAMP) == grey(RAMP.astype(np.int32)) == twelve
     assert len(caplog.messages) == 1
     assert caplog.messages[0].endswith(
-        ": has values up to 4,000 of 65,535; SeeWhy reads it, and all others like it, as 12-bit pictures"
+        ": has values up to 4,000 of 65,535; it and similar pictures are read as 12-bit pictures"
     )
 
 
@@ -101,7 +101,9 @@ def test_colours_of_twelve_bits_are_not_black(caplog: pytest.LogCaptureFixture) 
         return b"\x89PNG\r\n\x1a\n" + body
 
     assert grey(deep([0, 1000, 2000, 4000])) == [0, 51, 119, 255]
-    assert "has 12-bit colours in 16 bits, so only 4 bits of each can be read" in caplog.text
+    assert (
+        "has 12-bit colours in 16 bits, of which only 4 bits can be read; save it and similar pictures with 8 bits"
+    ) in caplog.text
     assert grey(deep([0, 1000, 2000, 40000])) == [0, 3, 7, 156]
 
 

@@ -74,12 +74,24 @@ def test_a_class_that_is_missing_is_none_of_a_pair_and_refused_where_classes_are
     for label in gap[:2]:
         holed = rows.map(lambda r, i, label=label: {"label": label if i == 2 else r["label"]}, with_indices=True)
         assert [item.label for item in load_pairs(holed).items][1:4] == ["rust", "", "moss"]
-        with pytest.raises(DataError, match=r"The label of picture 3 is None\. Expected the name or number of"):
+        with pytest.raises(
+            DataError,
+            match=(
+                r"The label of picture 3 must be the name or number of a class, got None\. Fill it in, "
+                r"or leave the picture out\."
+            ),
+        ):
             samples_of(holed)
     for nothing in (None, float("nan"), pd.NA):
         given = frame.assign(label=[nothing, *KINDS[1:]])
         assert [item.label for item in load_pairs(given).items][:2] == ["", "rust"]
-        with pytest.raises(DataError, match=r"The label of picture 1 is None\. Expected the name or number of"):
+        with pytest.raises(
+            DataError,
+            match=(
+                r"The label of picture 1 must be the name or number of a class, got None\. Fill it in, "
+                r"or leave the picture out\."
+            ),
+        ):
             samples_of(given)
 
 
@@ -107,10 +119,10 @@ def test_what_cannot_be_read_is_told(frame: Any, rows: Any) -> None:
     for read in (load_pairs, samples_of):
         with pytest.raises(DataError) as caught:
             read(pd.concat([frame, frame[["text"]]], axis=1))
-        assert str(caught.value) == (
-            "The data has two columns called 'text'. Expected every name once. Rename or drop one."
-        )
-        with pytest.raises(InputError, match="A data set with the splits 'train' was given"):
+        assert str(caught.value) == ("Column names must differ, but 'text' occurs twice. Rename or drop one.")
+        with pytest.raises(
+            InputError, match=r"The data set must be one split, got the splits 'train'\. Select one by its name\."
+        ):
             read(datasets.DatasetDict({"train": rows}))
         with pytest.raises(InputError, match="cannot be an IterableDataset"):
             read(rows.to_iterable_dataset())

@@ -130,8 +130,8 @@ def test_named_columns_classes_and_groups(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         found.labelled()
     assert str(caught.value) == (
-        f"1 of 3 pictures have no class: {root / 'c.png'}. Expected a class for each. Name the column of classes, or "
-        "leave these pictures out."
+        f"Every picture must have a class, but 1 of 3 have none: {root / 'c.png'}. Name the "
+        "column of classes, or leave these pictures out."
     )
     with pytest.raises(DataError):
         samples_of(found)
@@ -167,13 +167,12 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
     [
         (
             ["image,text", "a.png,A"], {},
-            "One picture with a text was given: {root}/a.png. Expected at least two, as pictures are compared with "
-            "each other. Give more.",
+            "At least two pictures with texts are required, got only {root}/a.png.",
         ),
         (
             ["image,text", "x.png,A", "y.png,B"], {},
-            "None of the 2 pictures exists; the first is {root}/x.png. Expected full paths, or paths relative to the "
-            "table. Correct the column, or move the table beside its pictures.",
+            "None of the 2 pictures exists. The first is {root}/x.png. Paths must be absolute or relative to the "
+            "table.",
         ),
         (
             ["image,text", "a.png,A", "b.png,B"], {"text": "txet"},
@@ -181,17 +180,17 @@ def test_a_picture_of_two_groups_joins_them(root: Path) -> None:
         ),
         (
             ["image,captin", "a.png,A", "b.png,B"], {},
-            "{root}/t.csv has no column of texts among 'captin'. Did you mean 'captin'? Expected one called 'text'. "
-            "Rename yours, or name it with --column text.",
+            "{root}/t.csv has no column of texts among 'captin'. Did you mean 'captin'? Rename a column to 'text', or "
+            "name it with --column text.",
         ),
         (
             ["image,text,label", "a.png,A,x", "a.png,B,y", "b.png,B,y"], {},
-            "{root}/t.csv gives {root}/a.png the class 'x' in one row and 'y' in another. Expected one class per "
-            "picture. Correct it, or name another column of classes.",
+            "{root}/t.csv gives {root}/a.png two classes, 'x' and 'y'. Correct one of the rows, or name another column "
+            "of classes.",
         ),
         (
             ["image,text"], {},
-            "{root}/t.csv has no rows. Expected one row per picture and text. Add some.",
+            "{root}/t.csv has no rows. Add one row per picture and text.",
         ),
     ],
 )  # fmt: skip
@@ -201,18 +200,17 @@ def test_tables_that_cannot_be_used(root: Path, rows: list[str], columns: dict[s
 
 def test_other_things_that_cannot_be_used(root: Path) -> None:
     forms = (
-        "Expected a table (.csv, .tsv, .jsonl, .parquet), a folder of pictures with texts or of class folders, .tar "
-        "shards, a data frame, a Hugging Face data set or a list of (picture, texts)"
+        "They must be a table (.csv, .tsv, .jsonl, .parquet), a folder of pictures with text "
+        "files, class folders, .tar shards, a data frame, a Hugging Face data set or a list "
+        "of (picture, texts)"
     )
-    assert refused(5, InputError) == f"The pictures with texts were given as an int. {forms}. Give one of them."
-    assert refused(root / "x.doc") == f"{root / 'x.doc'} holds no pictures with texts. {forms}. Check the name."
-    assert refused(["a.png"], InputError) == (
-        "Item 0 of the data is a str. Expected a pair (picture, text or texts). Give each picture with its texts."
-    )
+    assert refused(5, InputError) == f"Pictures with texts cannot be read from an int. {forms}. Give one of them."
+    assert refused(root / "x.doc") == f"{root / 'x.doc'} has no pictures with texts. {forms}. Check the name."
+    assert refused(["a.png"], InputError) == ("Item 0 of the data must be a pair (picture, text or texts), got a str.")
     path = table(root, json.dumps({"image": "a.png", "text": {"en": "A"}}), name="t.jsonl")
     assert refused(path) == (
-        f"{path}, row 1, column 'text', holds {{'en': 'A'}}. Expected a text or a list of texts. Correct it, or name "
-        "another column."
+        f"{path}, row 1, column 'text', must be a text or a list of texts, got {{'en': 'A'}}. "
+        "Correct it, or name another column."
     )
 
 
@@ -229,7 +227,7 @@ def test_hostile_shards(root: Path) -> None:
     assert [s.label for s in found.items] == ["", "bus"]
     assert found.notes[0] == (
         f"left out 4 member(s) of {path}: ../c.png (its name leads outside the shard), /d.txt (its name leads outside "
-        "the shard), e.txt (it has 1,048,577 bytes, but SeeWhy reads at most 1,048,576) and 1 more"
+        "the shard), e.txt (it has 1,048,577 bytes, more than the limit of 1,048,576) and 1 more"
     )
     again = load_pairs(table(root, "image,text", "s-00.tar/a.png,A", "a.png,B"))
     assert plain(again.items[0].source) == data
@@ -239,12 +237,12 @@ def test_hostile_shards(root: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: 512 + len(data) // 2])
     assert refused(path) == (
-        f"{path} cannot be read: 'a.png' is cut off. Expected an uncompressed tar of pictures and texts. Copy it "
-        "again, or repack a compressed one without compression."
+        f"{path} cannot be read as an uncompressed tar: 'a.png' is truncated. Copy it again, or repack it without "
+        "compression."
     )
     path.write_bytes(b"no tar")
-    assert "Expected an uncompressed tar of pictures and texts." in refused(path)
-    with pytest.raises(ImageError, match="cut off"):
+    assert "Copy it again, or repack it without compression." in refused(path)
+    with pytest.raises(ImageError, match="is truncated"):
         found.items[0].pixels.load()  # type: ignore[union-attr]
 
 
@@ -272,8 +270,9 @@ def test_copies_are_found_and_never_on_both_sides(root: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_apart(train, test)
     assert str(caught.value) == (
-        f"2 picture(s) are in both the training and the test pictures: {root / 'c.png'} = {root / 'c.png'}, "
-        f"{root / 'a.png'} = {root / 'twin.png'}. Expected each in only one of them. Remove them from one."
+        f"2 picture(s) are in both the training and the test set: {root / 'c.png'} = "
+        f"{root / 'c.png'}, {root / 'a.png'} = {root / 'twin.png'}. Remove them from one of "
+        "the two."
     )
 
 

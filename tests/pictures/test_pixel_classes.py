@@ -73,7 +73,9 @@ def test_masks_of_all_forms_of_one_channel(tmp_path: Path) -> None:
     Image.fromarray(MASK > 0).save(tmp_path / "b.png")
     assert np.array_equal(read_values(str(tmp_path / "b.png")), MASK > 0)
     Image.new("RGB", (4, 3)).save(tmp_path / "c.png")
-    with pytest.raises(ImageError, match=r"c\.png: has colours \(RGB\); expected one channel"):
+    with pytest.raises(
+        ImageError, match=r"has colours \(RGB\); a mask must have one channel of class numbers; convert it"
+    ):
         read_values(str(tmp_path / "c.png"))
     (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"d\.png"):
@@ -110,9 +112,15 @@ def test_what_has_no_partner_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ("", "does not name the classes of its masks. Expected classes.txt, with one name per line"),
-        ("sky\nsky\n", "classes.txt names 'sky' twice. Expected two or more different names, for the"),
-        ("sky\n", "classes.txt names 1 class(es)."),
+        (
+            "",
+            (
+                "has no class names. Add classes.txt with one name per line from value 0, or "
+                'classes.json, or give --labels "sky, road, car".'
+            ),
+        ),
+        ("sky\nsky\n", "classes.txt must have at least two different names, for values from 0, got 'sky' twice."),
+        ("sky\n", "for values from 0, got 1 class(es)."),
     ],
 )
 def test_names_that_cannot_be_used(tmp_path: Path, names: str, says: str) -> None:
@@ -124,12 +132,18 @@ def test_names_that_cannot_be_used(tmp_path: Path, names: str, says: str) -> Non
 def test_a_folder_without_masks_is_told(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     assert not is_masked(tmp_path)
-    with pytest.raises(DataError, match=r"has no folder of masks beside images/\. Expected labels/ with"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"has no folder of masks\. Add labels/ with one mask per picture \(images/a\.jpg, "
+            r"labels/a\.png\), or give a COCO JSON file\."
+        ),
+    ):
         load_masks(tmp_path)
     (tmp_path / "masks").mkdir()
     assert is_masked(tmp_path)
     (tmp_path / "classes.json").write_text('{"0": ')
-    with pytest.raises(DataError, match=r"classes\.json cannot be used"):
+    with pytest.raises(DataError, match=r"classes\.json cannot be read"):
         load_masks(tmp_path)
 
 
@@ -181,8 +195,11 @@ def test_coco_files_with_gaps_are_named_and_the_rest_is_read(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("annotations", "says"),
     [
-        ([{**ROAD, "segmentation": {"size": [4, 6], "counts": "1"}}], "has runs of 1 pixels"),
-        ([{**ROAD, "segmentation": encode(np.ones((2, 2)))}], "has a mask of 2 by 2 pixels, which is not its own size"),
+        ([{**ROAD, "segmentation": {"size": [4, 6], "counts": "1"}}], "pixels, got 1. Export it again."),
+        (
+            [{**ROAD, "segmentation": encode(np.ones((2, 2)))}],
+            "has a mask of 2 by 2 pixels, which differs from the size of the picture; export it again",
+        ),
         ([{**ROAD, "segmentation": [["a", 1]]}], "has an invalid polygon"),
     ],
 )
@@ -196,14 +213,20 @@ def test_a_shape_that_is_none_is_told_of_its_picture(
 
 def test_coco_of_another_picture_and_none_at_all(tmp_path: Path) -> None:
     data = load_masks(coco(tmp_path, [ROAD]))
-    with pytest.raises(ImageError, match="has 9 by 9 pixels, but its annotations are of 6 by 4"):
+    with pytest.raises(ImageError, match="export them again, or use the picture that was annotated"):
         data.truth(data.items[0], (9, 9))
-    for text, says in (("[]", "cannot be used"), ('{"images": []}', "it has no 'categories'")):
+    for text, says in (("[]", "is not a valid COCO file"), ('{"images": []}', "it has no 'categories'")):
         (tmp_path / "coco.json").write_text(text)
         with pytest.raises(DataError, match=says):
             load_masks(tmp_path / "coco.json")
     no_number = {"id": [], "file_name": "b.png", "width": 6, "height": 4}
-    with pytest.raises(DataError, match=r"cannot be used \(unhashable type: 'list'\)\. Expected COCO's images"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"is not a valid COCO file \(unhashable type: 'list'\)\. It must have images, "
+            r"categories and annotations with segmentations\."
+        ),
+    ):
         load_masks(coco(tmp_path, [ROAD], images=[no_number]))
     with pytest.raises(DataError, match="None of the 1 pictures"):
         load_masks(coco(tmp_path, []))

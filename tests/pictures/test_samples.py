@@ -51,7 +51,7 @@ def test_what_a_user_should_know_is_noted(tmp_path: Path) -> None:
     assert load_samples(root).notes == (
         "left out 2 folder(s) without pictures: empty, words only",
         f"left out 1 picture(s) directly in {root}, as they have no class",
-        "1 class(es) have only one picture, so it is never held out: b",
+        "1 class(es) have only one picture, which is never held out: b",
     )
 
 
@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_class(tmp_path: Path, monkey
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    cure = "Expected a folder that you may read. Allow reading it, or leave it out."
+    cure = "Allow reading it, or leave it out."
     assert refused(root) == f"The folder {closed} cannot be listed (Permission denied). {cure}"
     closed = str(root / "bird")
     assert refused(root) == f"The folder {closed} cannot be listed (Permission denied). {cure}"
@@ -80,25 +80,23 @@ def test_a_folder_that_cannot_be_listed_is_no_empty_class(tmp_path: Path, monkey
 def test_a_class_whose_name_is_no_unicode(tmp_path: Path) -> None:
     table = tmp_path / "t.jsonl"
     table.write_text('{"image": "1.jpg", "label": "caf\\udce9"}\n')
-    assert refused(table) == r"The name of the class 'caf\udce9' is not UTF-8. Rename it."
+    assert refused(table) == "Class names must be UTF-8, got 'caf\\udce9'. Rename the class."
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
-    assert refused(tmp_path) == (
-        f"{tmp_path} has no folders in it. Expected one folder per class. Put the pictures of each class into a folder "
-        "of its own."
-    )
+    assert refused(tmp_path) == (f"{tmp_path} must have one subfolder per class, but it has no subfolders.")
     (tmp_path / "a").mkdir()
     assert refused(tmp_path) == (
-        f"The folders of {tmp_path} hold no pictures. Expected files ending in .avif, .bmp, .dcm, .gif, .heic, .heif, "
-        ".jpeg, .jpg, .png, .tif, .tiff, .webp. Add some, or give another folder."
+        f"The subfolders of {tmp_path} have no pictures. Pictures end in .avif, .bmp, .dcm, "
+        ".gif, .heic, .heif, .jpeg, .jpg, .png, .tif, .tiff, .webp. Add some, or give another "
+        "folder."
     )
 
 
 def test_a_folder_of_splits_is_not_classes(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/a/1.jpg", "test/a/1.jpg", "Val/a/1.jpg")
     assert refused(root) == (
-        f"{root} holds the splits Val, test, train, not classes. Give one of them, for example {root / 'train'}."
+        f"{root} has the splits Val, test, train instead of classes. Give one of them, for example {root / 'train'}."
     )
     assert load_samples(touch(root, "other/1.jpg")).classes == ("Val", "other", "test", "train")
 
@@ -109,7 +107,9 @@ def test_a_folder_of_splits_is_not_classes(tmp_path: Path) -> None:
 def test_names_a_person_reads_as_one(tmp_path: Path, one: str, other: str) -> None:
     table = tmp_path / "t.csv"
     table.write_text(f"image,label\n1.jpg,{one}\n2.jpg,{other}\n", encoding="utf-8")
-    assert refused(table) == f"Two classes have the same name: {one!r} and {other!r}. Rename or merge them."
+    assert refused(table) == (
+        f"Class names must differ by more than case and spacing, got {one!r} and {other!r}. Rename or merge them."
+    )
 
 
 ROWS = [("p/1.jpg", "wren", "small"), ("p/2.jpg", "blue tit", ""), ("p/ü 3.jpg", "wren", "a, b")]
@@ -163,8 +163,8 @@ def test_columns_by_other_names_and_absolute_paths(tmp_path: Path) -> None:
     assert found.classes == ("7", "10")
     assert [s.image for s in found.items] == ["/far/1.jpg", str(tmp_path / "2.jpg")]
     assert refused(table) == (
-        f"{table}, row 1, has no column 'image' and no column 'label'; it has 'file', 'kind'. Name the columns with "
-        "--column image=NAME --column label=NAME."
+        f"{table}, row 1, has no column 'image' and no column 'label'. Its columns are 'file', "
+        "'kind'. Name the columns with --column image=NAME --column label=NAME."
     )
 
 
@@ -179,20 +179,19 @@ def test_rows_without_picture_or_class_are_left_out(tmp_path: Path) -> None:
     assert found.classes == ("a", "b")
     assert found.notes[0] == "left out 2 row(s) without picture or class: 2, 3"
     table.write_text("image,label\n,a\n")
-    assert refused(table) == f"{table} has no rows with both {KINDS}. Fill them in."
+    assert refused(table) == f"{table} has no rows with both {KINDS}. Fill in the values."
     table.write_text("")
-    assert refused(table) == f"{table} has no rows with both {KINDS}. Fill them in."
+    assert refused(table) == f"{table} has no rows with both {KINDS}. Fill in the values."
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "t.xlsx", tmp_path / "missing"):
         assert refused(path) == (
-            f"{path} is neither a folder nor a table. Give a folder with one folder per class, or a table ending in "
-            f".csv, .tsv, .jsonl, .parquet with the columns {KINDS}."
+            f"{path} must be a folder with one subfolder per class, or a table ending in .csv, "
+            f".tsv, .jsonl, .parquet with the columns {KINDS}."
         )
     assert refused(tmp_path / "missing.csv") == (
-        f"{tmp_path / 'missing.csv'} cannot be read: No such file or directory. Expected a table in UTF-8. Save it as "
-        "UTF-8."
+        f"{tmp_path / 'missing.csv'} cannot be read: No such file or directory. Save it as a table in UTF-8."
     )
 
 
@@ -200,19 +199,20 @@ def test_damaged_tables_are_named(tmp_path: Path) -> None:
     lines = tmp_path / "t.jsonl"
     lines.write_text('{"image": "1.jpg", "label": "a"}\n{oops\n')
     assert refused(lines) == (
-        f"{lines}, line 2, is not JSON: Expecting property name enclosed in double quotes. Write one object per line."
+        f"{lines}, line 2, is not valid JSON: Expecting property name enclosed in double "
+        "quotes. Write one object per line."
     )
     lines.write_text("[1, 2]\n")
-    assert refused(lines) == f"{lines}, line 1, is not an object. Write one object per line."
+    assert refused(lines) == f"{lines}, line 1, must be a JSON object."
     latin = tmp_path / "t.csv"
     latin.write_bytes("image,label\nü.jpg,a\n".encode("latin-1"))
     assert refused(latin).startswith(f"{latin} cannot be read: 'utf-8' codec can't decode byte 0xfc")
     lines.write_text("[" * 100_000)
-    assert refused(lines) == f"{lines}, line 1, is not JSON: it is nested too deeply. Write one object per line."
+    assert refused(lines) == f"{lines}, line 1, is not valid JSON: it is nested too deeply. Write one object per line."
     parquet = tmp_path / "t.parquet"
     parquet.write_bytes(b"PAR1 no")
-    assert refused(parquet).startswith(f"{parquet} cannot be read: ")
-    assert refused(parquet).endswith(" Expected a Parquet file. Write it again.")
+    assert refused(parquet).startswith(f"{parquet} cannot be read as Parquet: ")
+    assert refused(parquet).endswith(" Write it again.")
 
 
 @pytest.mark.parametrize("mark", [",", "\t"])

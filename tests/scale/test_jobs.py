@@ -126,7 +126,10 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
     before = files(tmp_path / "out")
     if "photos" in change:
         change = {"photos": tmp_path / "more"}
-    with pytest.raises(ForeignFileError, match=rf"out was started with {says}\. Expected the same, so that rows are"):
+    with pytest.raises(
+        ForeignFileError,
+        match=rf"out belongs to another run: {says}\. Choose another folder, or repeat the first command\.",
+    ):
         do(**{"photos": photos, "output": tmp_path / "out", **change})
     assert files(tmp_path / "out") == before
 
@@ -134,7 +137,7 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
 def test_another_version_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     do(photos, tmp_path / "out")
     monkeypatch.setattr(jobs, "version", lambda _: "9.9")
-    with pytest.raises(ForeignFileError, match=r"was started with seewhy [\d.]+, not 9\.9\. Expected the same"):
+    with pytest.raises(ForeignFileError, match=r"belongs to another run: seewhy [\d.]+, not 9\.9\."):
         do(photos, tmp_path / "out")
 
 
@@ -168,9 +171,11 @@ def test_two_at_once_leave_what_one_would(photos: Path, tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(ForeignFileError, match=r"out holds files that do not belong to a run\. Expected a new folder"):
+    with pytest.raises(ForeignFileError, match=r"out has files that do not belong to a run\. Choose another folder\."):
         do(photos, tmp_path / "out")
-    with pytest.raises(DataError, match=r"out has no _manifest\.json\. Expected the folder of a run"):
+    with pytest.raises(
+        DataError, match=r"out has no _manifest\.json\. Give the output folder of seewhy index --parquet\."
+    ):
         status(tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
@@ -179,7 +184,13 @@ def test_a_manifest_that_was_edited_is_told(photos: Path, tmp_path: Path) -> Non
     do(photos, tmp_path / "out")
     manifest = tmp_path / "out" / jobs.MANIFEST
     manifest.write_text(manifest.read_text().replace('"simulated"', '"another"'))
-    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not what SeeWhy wrote\."):
+    with pytest.raises(
+        ForeignFileError,
+        match=(
+            r"_manifest\.json was changed or written by another version\. Choose "
+            r"another folder for the run\."
+        ),
+    ):
         status(tmp_path / "out")
     manifest.write_text('{"format": ')
     with pytest.raises(DataError, match=r"_manifest\.json cannot be read: "):
@@ -219,14 +230,24 @@ def test_files_that_change_while_they_are_read_are_told(photos: Path, tmp_path: 
 
     for n, work in enumerate((Clearing(), Copying())):
         with pytest.raises(
-            InputError, match=r"^The files of .*photos changed while they were read\. Expected the same"
+            InputError,
+            match=(
+                r"photos changed while they were read\. Wait until copying has ended, "
+                r"then run again with another output folder; files already written are complete\."
+            ),
         ):
             run(work, given, tmp_path / f"out-{n}")
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "1/0", "a/b", "-1/4", ""])
 def test_a_part_that_is_none_is_told(text: str) -> None:
-    with pytest.raises(InputError, match=r"^The shard is '.*'\. Expected a part and the number of parts, from 1/16"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"--shard must be a part such as 3/16, from 1/16 to 16/16, got .*\. In a Slurm array of "
+            r"1-16, write \$SLURM_ARRAY_TASK_ID/16\."
+        ),
+    ):
         Part.read(text)
 
 
@@ -276,19 +297,19 @@ def test_tables_and_parquet_are_read(tmp_path: Path) -> None:
 
 
 def test_nothing_usable_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere does not exist\. Expected a folder of pictures, a table ending in"):
+    with pytest.raises(DataError, match=r"nowhere does not exist\. Give a folder of pictures, a table ending in"):
         find_input(tmp_path / "nowhere")
     (tmp_path / "a.txt").touch()
     with pytest.raises(DataError, match=r"a\.txt is neither a folder, a table nor a shard\."):
         find_input(tmp_path / "a.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EmptyFolderError, match="empty and its subfolders hold no pictures"):
+    with pytest.raises(EmptyFolderError, match=r"empty and its subfolders have no pictures\. Pictures end in"):
         run(Simulated(), find_input(tmp_path / "empty"), tmp_path / "out")
     (tmp_path / "t.csv").write_text("image\n")
-    with pytest.raises(DataError, match=r"t\.csv names no pictures\."):
+    with pytest.raises(DataError, match=r"t\.csv has no file names of pictures\. Add one row per picture\."):
         run(Simulated(), find_input(tmp_path / "t.csv"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="The number of pictures per shard is 0"):
+    with pytest.raises(InputError, match="per_shard must be at least 1, got 0"):
         find_input(tmp_path, per_shard=0)
 
 

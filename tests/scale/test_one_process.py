@@ -71,7 +71,7 @@ def test_pictures_are_looked_at_in_batches_of_the_size_that_was_given(
 
 
 def test_a_space_that_is_none_is_told() -> None:
-    with pytest.raises(InputError, match="Embed was given space='pixels'"):
+    with pytest.raises(InputError, match="space of Embed must be"):
         Embed(space="pixels")  # type: ignore[arg-type]
 
 
@@ -121,7 +121,7 @@ def test_a_process_goes_on_after_a_shard_that_cannot_be_read_and_ends_with_the_f
     pipe: Any = Pipe(*((job, shard) for shard in shards))
     runs.serve(pipe, Simulated(), 1)
     assert [type(answer) for answer in pipe.heard[1:]] == [ShardError, ShardError]
-    assert str(pipe.heard[1]).endswith("photos is gone. Expected the folder of the pictures. Put it back.")
+    assert str(pipe.heard[1]).endswith("photos no longer exists. Restore it.")
 
 
 def test_a_process_that_cannot_open_the_model_says_why() -> None:
@@ -134,5 +134,11 @@ def test_a_process_that_cannot_open_the_model_says_why() -> None:
 def test_how_a_process_died_is_said(code: int, how: str) -> None:
     dead: Any = object.__new__(runs.LocalProcess)
     dead._pipe, dead._process = Pipe(), SimpleNamespace(exitcode=code, join=lambda: None)
-    with pytest.raises(runs.Died, match=f"^A process {how} while it loaded the model. Expected processes that"):
+    with pytest.raises(
+        runs.Died,
+        match=(
+            rf"A process {how} while it loaded the model, often because memory ran out\. Run the "
+            r"same command again with fewer --workers\."
+        ),
+    ):
         dead.model()

@@ -86,7 +86,7 @@ def test_those_that_live_go_on_and_the_last_one_stops_the_run(shards: list[Shard
 def test_a_shard_that_cannot_be_read_is_told_and_nothing_written(shards: list[Shard], job: Job, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "away")
     error = results([], job, shards[1:2])[1]
-    assert str(error).endswith("photos is gone. Expected the folder of the pictures. Put it back.")
+    assert str(error).endswith("photos no longer exists. Restore it.")
     assert rows(tmp_path / "out") == []
 
 

@@ -96,11 +96,15 @@ def test_what_is_not_there_is_a_row_and_what_is_refused_a_shard(
 def test_an_address_with_nothing_is_told(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.makedirs("/bucket/empty")
     for address, kind, says in (
-        ("memory://bucket/empty", EmptyFolderError, "No picture is in memory://bucket/empty or below. Expected files"),
+        ("memory://bucket/empty", EmptyFolderError, "memory://bucket/empty has no pictures"),
         ("memory://bucket/nowhere", DataError, "memory://bucket/nowhere cannot be read: FileNotFoundError: "),
         ("memory://bucket/no.tar", DataError, "memory://bucket/no.tar cannot be read: FileNotFoundError: "),
         ("nothing://bucket", DataError, "nothing://bucket cannot be read: ValueError: Protocol not known: nothing"),
-        ("simplecache::memory://bucket", DataError, "simplecache::memory://bucket is not an address. Expected the"),
+        (
+            "simplecache::memory://bucket",
+            DataError,
+            "An address must have the form s3://bucket/photos, got simplecache::memory://bucket.",
+        ),
     ):
         with pytest.raises(kind) as caught:
             run(Simulated(), find_input(address), tmp_path / "out")

@@ -57,7 +57,7 @@ def test_rows_are_vectors_under_the_names_of_their_files(tmp_path: Path) -> None
         assert one.pooled.shape == (1, WIDTH)
         assert one.pooled[0].tolist() == vector(one.digest).tolist()
     assert [one.image for one in heard.failures] == [str(tmp_path / "photos" / names[1])]
-    assert heard.notes == [f"1 of 3 shards of {tmp_path / 'out'} are missing. Add the run again when they are there."]
+    assert heard.notes == [f"1 of 3 shards of {tmp_path / 'out'} are missing. Add the run again when they exist."]
     assert (is_run(tmp_path / "out"), is_run(tmp_path / "photos")) == (True, False)
 
 
@@ -77,12 +77,23 @@ def test_a_run_that_does_not_fit_the_index_is_told(tmp_path: Path) -> None:
         run(Embedding(space=space), find_input(tmp_path / "photos"), tmp_path / space)
     for folder, into, kind, says in (
         ("words", index(), DataError, r"words has no vectors of whole pictures\."),
-        ("features", index("abd"), ModelError, r"features was made with simulated, and the index with net, whose"),
+        (
+            "features",
+            index("abd"),
+            ModelError,
+            (
+                "features and the index must have the same encoder, got simulated and net, whose "
+                "weights differ. For a separate index, give the encoder of the run with --encoder."
+            ),
+        ),
         (
             "features",
             index(parts="cells"),
             DataError,
-            r"The index keeps parts of pictures, and .*features has vectors of whole",
+            (
+                "The index stores patches of pictures, but .*features has only vectors of whole "
+                "pictures. Add the pictures instead."
+            ),
         ),
     ):
         with pytest.raises(kind, match=says):
@@ -102,7 +113,7 @@ GOOD = {"image": "a.png", "digest": "d", "embedding": [1.0, 2.0, 3.0, 4.0], "err
 def test_a_row_that_is_none_is_refused(change: dict[str, Any]) -> None:
     assert _seen(GOOD, "/root", WIDTH).name == "/root/a.png"  # type: ignore[union-attr]
     assert _seen(GOOD | {"error": "broken", "digest": None}, "", WIDTH) == Failure("a.png", "broken")
-    with pytest.raises(ValueError, match=r"not text|no digest, or does not have 4 numbers"):
+    with pytest.raises(ValueError, match=r"not a text|no digest, or does not have 4 numbers"):
         _seen(GOOD | change, "/root", WIDTH)
 
 
@@ -129,7 +140,5 @@ def test_a_shard_that_was_changed_is_told_with_its_cure(tmp_path: Path) -> None:
         (_with(table, ["x"] * 2, pa.string()), ""),
     ):
         rewritten(job, changed)
-        with pytest.raises(
-            DataError, match=rf"-00001\.parquet is damaged \(.*{why}\)\. Expected a shard as the run wrote it"
-        ):
+        with pytest.raises(DataError, match=rf"is damaged \(.*{why}\)\. Delete it, then run the same command again\."):
             list(_rows(job, Progress(), WIDTH))

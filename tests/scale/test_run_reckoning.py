@@ -117,12 +117,20 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
     model = WORK.open().model()
     job = claim(tmp_path / "out", "embed", photos, model)
     assert job.facts["input"]["n_pictures"] == 4
-    with pytest.raises(ForeignFileError, match=r"out was started with verb embed, not predict\. Expected the same"):
+    with pytest.raises(
+        ForeignFileError,
+        match=(
+            r"out belongs to another run: verb embed, not predict\. Choose another folder, or "
+            r"repeat the first command\."
+        ),
+    ):
         claim(tmp_path / "out", "predict", photos, model)
     fewer = type(model)(model.identity, model.columns[:1])
-    with pytest.raises(ForeignFileError, match=r"was started with columns \['image', 'digest', 'embedding', 'error'\]"):
+    with pytest.raises(
+        ForeignFileError, match=r"belongs to another run: columns \['image', 'digest', 'embedding', 'error'\]"
+    ):
         claim(tmp_path / "out", "embed", photos, fewer)
-    with pytest.raises(ForeignFileError, match=r"was started with other pictures \(.*photos\), not those of .*tars\."):
+    with pytest.raises(ForeignFileError, match=r"Choose another folder, or repeat the first command\."):
         claim(tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "tars")), model)
     assert claim(tmp_path / "out", "embed", photos, model).digest == job.digest
     run(Deciding(), find_input(tmp_path / "photos"), tmp_path / "decisions")
@@ -144,7 +152,13 @@ def test_a_manifest_of_another_make_is_told(change: dict[str, Any], tmp_path: Pa
     manifest.write_text(json.dumps(facts))
     assert status(tmp_path / "out").n_shards == 1, "as it is, it is read"
     manifest.write_text(json.dumps(facts | change))
-    with pytest.raises(ForeignFileError, match=r"_manifest\.json is not what SeeWhy wrote\."):
+    with pytest.raises(
+        ForeignFileError,
+        match=(
+            r"_manifest\.json was changed or written by another version\. Choose "
+            r"another folder for the run\."
+        ),
+    ):
         status(tmp_path / "out")
 
 

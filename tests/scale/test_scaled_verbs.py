@@ -57,7 +57,9 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
             assert shown["where"]["heat"] == one["where"]["heat"]
             assert (row["label"], row["where"]) == (one["label"], one["where"]["verdict"])
     done = CliRunner().invoke(app, ["predict", *asked, "--top", "2", *many, str(tmp_path / "decisions")])
-    assert "decisions was started with the top 5, not 2. Expected the same" in str(done.exception)
+    assert (
+        "decisions belongs to another run: the top 5, not 2. Choose another folder, or repeat the first command."
+    ) in str(done.exception)
 
 
 @pytest.mark.slow
@@ -68,7 +70,7 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     told = json.loads(done.stdout)
     assert (told["added"], told["notes"]) == (
         3,
-        [f"1 of 3 shards of {run} are missing. Add the run again when they are there."],
+        [f"1 of 3 shards of {run} are missing. Add the run again when they exist."],
     )
     invoke(*whole)
     told = json.loads(invoke("index", str(run), "-o", str(tmp_path / "library"), "--json", code=1))
@@ -81,20 +83,22 @@ def test_an_index_takes_the_vectors_of_a_run(photos: Path, tmp_path: Path) -> No
     invoke("embed", str(photos), "--space", "words", "-o", str(tmp_path / "words"), code=1)
     done = CliRunner().invoke(app, ["index", str(tmp_path / "words"), "-o", str(tmp_path / "library")])
     assert str(done.exception).startswith(
-        f"{tmp_path / 'words'} has no vectors of whole pictures. Expected a run of seewhy index --parquet"
+        f"{tmp_path / 'words'} has no vectors of whole pictures. Give the output folder of seewhy index --parquet."
     )
 
 
 def test_parquet_takes_one_input_and_a_place(tmp_path: Path) -> None:
     for arguments, says in (
-        (["a", "b", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
-        (["-", "-o", "out"], "--parquet was given with several inputs, or with names on standard input."),
-        (["a"], "--parquet was given without a folder for its files. Name one with -o."),
+        (["a", "b", "-o", "out"], "--parquet requires one folder, table or address of shards as input."),
+        (["-", "-o", "out"], "--parquet requires one folder, table or address of shards as input."),
+        (["a"], "--parquet requires an output folder. Name one with -o."),
     ):
         done = CliRunner().invoke(app, ["predict", "--parquet", *arguments])
         assert str(done.exception).startswith(says)
     done = CliRunner().invoke(app, ["explain", "a", "--parquet", "-o", "out", "--object-mask", "m.png"])
-    assert str(done.exception).startswith("--parquet and --masks were both given, but --parquet writes tables")
+    assert str(done.exception).startswith(
+        "--parquet cannot be combined with --masks, because it writes tables without pages. Leave one out."
+    )
 
 
 @pytest.mark.parametrize(("failed", "unread", "code"), [(0, [], 0), (1, [], 1), (0, [("a.tar", "broken")], 1)])
@@ -116,7 +120,7 @@ def test_what_the_options_say_is_what_is_run(
     assert (told["given"].per_shard, told["given"].column, told["output"]) == (7, "photo", tmp_path / "out")
     assert (told["part"], told["workers"], told["threads"], told["cluster"]) == (Part(2, 2), 2, 5, None)
     lines = [f"{tmp_path / 'out'}: 2 shards done of the 3 in this part, 1 existed before; 9 rows"]
-    lines += ["  not readable: 1; the column error says why"] * failed
+    lines += ["  not readable: 1; the column error has the reasons"] * failed
     lines += ["  shards left out: 1; run the same command to try them again"] * len(unread)
     assert said.splitlines() == lines
 

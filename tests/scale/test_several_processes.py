@@ -55,7 +55,8 @@ def test_a_shard_of_which_processes_die_is_left_out(photos: Path, tmp_path: Path
     )
     assert (report.done, [name for name, _ in report.unread]) == (9, ["pictures 17 to 20"])
     assert report.unread[0][1].startswith(
-        "A process was killed by signal 9 while it did this shard. Expected processes that keep running"
+        "A process was killed by signal 9 while it did this shard, often because memory ran "
+        "out. Run the same command again with fewer --workers."
     )
     assert status(tmp_path / "out").missing == ["4"]
     assert run(Simulated(), find_input(photos, per_shard=4), tmp_path / "out").done == 1
@@ -74,7 +75,7 @@ def test_a_model_that_cannot_be_opened_is_told_once(photos: Path, tmp_path: Path
         )
     with pytest.raises(ModelError, match="A process was killed by signal 9 while it loaded the model"):
         run(Simulated(refuses="kill"), find_input(photos), tmp_path / "out", workers=2, threads=2)
-    with pytest.raises(ModelError, match=r"^Two processes opened different models:"):
+    with pytest.raises(ModelError, match=r"Do not change its files during the run, and run the same command again\."):
         run(
             Simulated(refuses="differ", seconds=1),
             find_input(photos, per_shard=4),
@@ -121,8 +122,8 @@ def test_killed_in_the_middle_and_run_again_each_picture_has_one_row(
 def test_more_workers_than_threads_are_not_started(photos: Path, tmp_path: Path) -> None:
     progress = Progress()
     run(Simulated(), find_input(photos), tmp_path / "out", workers=3, threads=1, progress=progress)
-    assert progress.notes == ["3 workers were requested, and there are threads for 1: 1 will work."]
-    with pytest.raises(SeeWhyError, match=r"^The number of workers is 0\."):
+    assert progress.notes == ["3 workers were requested, but there are threads for 1, so 1 workers are used."]
+    with pytest.raises(SeeWhyError, match=r"--workers must be at least 1, got 0\."):
         run(Simulated(), find_input(photos), tmp_path / "out", workers=0)
 
 

@@ -29,7 +29,7 @@ def test_a_folder_that_goes_while_it_is_read_is_a_shard_that_cannot_be(tmp_path:
     make_pictures(tmp_path / "photos", 3)
     (shard,) = find_input(tmp_path / "photos").shards()
     (tmp_path / "photos").rename(tmp_path / "away")
-    with pytest.raises(ShardError, match=r"photos is gone\. Expected the folder of the pictures\. Put it back\."):
+    with pytest.raises(ShardError, match=r"photos no longer exists\. Restore it\."):
         list(shard.items())
 
 

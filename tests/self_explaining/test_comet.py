@@ -319,8 +319,8 @@ def test_a_stopped_fit_goes_on_to_the_same_weights(folders: Path, tmp_path: Path
     progress = Progress()
     rest = recipe.fit(tiny_cnn(), samples, checkpoint=checkpoint, progress=progress)
     assert progress.notes == [
-        "an earlier run finished all 6 steps, so nothing is left to do",
-        "going on at step 5, where an earlier run was stopped",
+        "all 6 steps were finished by an earlier run",
+        "resuming at step 5",
     ]
     whole = recipe.fit(tiny_cnn(), samples)
     assert whole.network is not None
@@ -353,11 +353,11 @@ def test_what_cannot_be_is_refused() -> None:
     for setting, message in (
         (
             {"mode": "4p"},
-            "comet was given mode='4p'. Expected '2p', '3p' or 'post_hoc'. Change it, or leave it out to use '2p'.",
+            "mode of comet must be '2p', '3p' or 'post_hoc', got '4p'. Leave it out to use '2p'.",
         ),
         (
             {"tau": 1.5},
-            "comet was given tau=1.5. Expected a number from 0 to below 1. Change it, or leave it out to use 0.2.",
+            "tau of comet must be a number from 0 to below 1, got 1.5. Leave it out to use 0.2.",
         ),
     ):
         with pytest.raises(InputError) as caught:

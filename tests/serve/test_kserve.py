@@ -60,7 +60,7 @@ def test_a_broken_picture_has_an_error_of_its_own(client: Client, fitted: Classi
     assert [bool(one) for one in found["error"]] == [False, True, True, False]
     alone = service.post(INFER, json=asks(text(b"no picture")))
     assert alone.status_code == 422
-    assert alone.json()["error"].startswith("No picture can be read. The first one ")
+    assert alone.json()["error"].startswith("None of the pictures can be read. The first one")
 
 
 def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
@@ -82,21 +82,30 @@ def test_what_is_served_says_so(client: Client, fitted: Classifier) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"{", "The body cannot be read"),
-        (b"[" * 2000, "The body cannot be read"),
-        (b"[" * 100_000, "The body holds more lists, texts or numbers than 32 pictures have."),
-        (b"[]", "The request's "),
-        (b'{"inputs": [1]}', "The request's "),
-        (asks("", name="image"), "The request's inputs.0 is"),
-        (asks("", datatype="FP32"), "The request's inputs.0.picture.datatype is 'FP32': Input should be 'BYTES'."),
-        (asks("", shape=[True]), "The request's inputs.0.picture.shape"),
-        (asks("", shape=[1] * 5), "The request's inputs.0.picture.shape"),
-        (asks("", shape=[2]), "'picture' of shape [2] holds 1 values."),
-        (asks(1), "'picture' of shape [1] holds 1 values."),
-        (asks(*["a"] * 33), "The request holds 33 pictures. Expected at most 32."),
-        (asks("a", outputs=[1]), "The request's outputs.0 is '1'"),
-        (asks("a", id=1), "The request's id is '1'"),
-        (asks(0, name="pixels", datatype="FP32", shape=[1, 3, 1, 1]), "'pixels' has the shape [1, 3, 1, 1]."),
+        (b"{", "The body is not valid JSON of KServe's v2 protocol:"),
+        (b"[" * 2000, "The body is not valid JSON of KServe's v2 protocol:"),
+        (
+            b"[" * 100_000,
+            (
+                "The body must have at most 32 files, or their pixels, but it has more lists, texts "
+                "or numbers. Send several requests."
+            ),
+        ),
+        (b"[]", " of the request is invalid:"),
+        (b'{"inputs": [1]}', " of the request is invalid:"),
+        (asks("", name="image"), "inputs.0 of the request is invalid:"),
+        (
+            asks("", datatype="FP32"),
+            "inputs.0.picture.datatype of the request is invalid: Input should be 'BYTES', got 'FP32'",
+        ),
+        (asks("", shape=[True]), " of the request is invalid:"),
+        (asks("", shape=[1] * 5), " of the request is invalid:"),
+        (asks("", shape=[2]), "'picture' of shape [2] must have"),
+        (asks(1), "'picture' of shape [1] must have"),
+        (asks(*["a"] * 33), "pictures, got 33. Send several requests."),
+        (asks("a", outputs=[1]), "outputs.0 of the request is invalid:"),
+        (asks("a", id=1), "id of the request is invalid:"),
+        (asks(0, name="pixels", datatype="FP32", shape=[1, 3, 1, 1]), "'pixels' must have the shape [n,"),
     ],
 )
 def test_what_is_no_request_is_one_sentence(client: Client, fitted: Classifier, body: Any, said: str) -> None:
@@ -123,4 +132,4 @@ def test_an_output_that_is_none_is_named(client: Client, fitted: Classifier, pic
     answer = client(fitted).post(INFER, json=asks(text(pictures[0]), outputs=[{"name": "heat"}]))
     assert answer.json()["error"] == "There is no output 'heat'. /v2/models/tiny lists the outputs."
     binary = client(fitted).post(INFER, content=b"", headers={"inference-header-content-length": "1"})
-    assert "The request holds binary tensors." in binary.json()["error"]
+    assert "Binary tensors are not supported. Send the data as JSON." in binary.json()["error"]

@@ -131,14 +131,14 @@ def test_maps_are_measured_where_that_is_wanted_and_allowed(
             "?explain=why",
             1,
             422,
-            "explain='why' was given. Expected where, like, words, separated by commas.",
+            "explain must be where, like, words, separated by commas, got 'why'.",
         ),
         ("?model=birds", 1, 404, "There is no model called 'birds'. Known: tiny."),
-        ("?format=html", 2, 422, "2 pictures were sent. Expected one for a card. Send one, or leave out format."),
-        ("?target=moss", 1, 422, "target, contrast or measure was given without evidence."),
+        ("?format=html", 2, 422, "requires one picture, got 2. Send one, or leave out format."),
+        ("?target=moss", 1, 422, "target, contrast and measure require explain=where. Add it."),
         ("?explain=where&target=bee", 1, 422, "bee"),
         ("?top=0", 1, 422, "top: "),
-        ("", 5, 422, "Expected a form of the type multipart/form-data with 1 to 4 files in the field 'picture'."),
+        ("", 5, 422, "Send a form of the type multipart/form-data with 1 to 4 files in the field 'picture'."),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(
@@ -154,7 +154,7 @@ def test_an_address_is_never_fetched(client: Client, fitted: Classifier, monkeyp
     service = client(fitted)
     answer = service.post("/predict", data={"picture": "http://localhost:9/a.png"}, files=[("other", b"x")])
     assert answer.status_code == 422
-    assert "The form holds no picture." in answer.json()["error"]
+    assert "The form has no picture." in answer.json()["error"]
     named = service.post("/predict", files=[("picture", ("file:///etc/passwd", b"http://localhost:9/a.png"))])
     assert named.status_code == 422
 
@@ -186,12 +186,17 @@ def test_other_machines_need_a_token_unless_that_is_said() -> None:
     with pytest.raises(InputError) as caught:
         ServiceSettings(Settings(host="0.0.0.0"))
     assert str(caught.value) == (
-        "Other machines can reach 0.0.0.0, and no token was given. Expected a token for a service that others reach. "
-        "Give --token-file FILE or set SEEWHY_TOKEN; --no-token serves everybody."
+        "A token is required, because other machines can reach 0.0.0.0. Give --token-file "
+        "FILE or set SEEWHY_TOKEN; --no-token serves everybody."
     )
     assert ServiceSettings(Settings(host="0.0.0.0"), open_without_token=True).token is None
     assert TOKEN not in repr(ServiceSettings(Settings(host="0.0.0.0"), token=TOKEN))
-    with pytest.raises(InputError, match="The token has 5 characters"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"printable ASCII characters without spaces, got 5 characters\. Make one with: openssl " r"rand -hex 32"
+        ),
+    ):
         ServiceSettings(token="short")
 
 

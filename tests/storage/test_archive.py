@@ -66,7 +66,7 @@ def test_what_is_wrong_with_a_file_is_said_in_the_words_of_its_kind(tmp_path: Pa
     assert refused(None, FileNotFoundError, TensorArchive("x", "y"))
     assert refused(b"", WeightsError) == "HERE is damaged or holds no sums (it is empty). Sum again."
     newer = save(PLAIN, {"card": json.dumps({**CARD, "format": 4})})
-    assert refused(newer, ModelError) == "HERE has format 4; this SeeWhy reads 3. Update SeeWhy, or sum again."
+    assert refused(newer, ModelError) == "HERE must have format 3, got 4. Update SeeWhy, or sum again."
     unsaid = save(PLAIN, {"card": '{"format": 3}'})
     assert refused(unsaid, WeightsError) == "HERE is damaged or holds no sums (it has no 'sums'). Sum again."
     assert refused(save(PLAIN), WeightsError) == "HERE is damaged or holds no sums (it has no 'card'). Sum again."
@@ -88,7 +88,7 @@ def test_a_folder_names_its_tensors_by_their_digest_and_drops_the_old_ones(tmp_p
     with pytest.raises(WeightsError) as caught:
         FOLDER.checked_tensors(folder, card)
     assert str(caught.value) == (
-        f"{file} is damaged (its SHA-256 is not the one in sums.json). Copy the whole folder again, or sum again."
+        f"{file} is damaged (its SHA-256 differs from the one in sums.json). Copy the whole folder again, or sum again."
     )
 
 
@@ -99,10 +99,10 @@ def test_what_is_wrong_with_a_folder_is_said_in_the_words_of_its_kind(tmp_path: 
             FOLDER.checked_tensors(tmp_path, FOLDER.load_card(tmp_path))
         return str(caught.value).replace(str(tmp_path), "HERE")
 
-    update = "this SeeWhy reads 2. Update SeeWhy with: pip install -U seewhy, or sum again."
-    assert refused({"format": 3}) == f"HERE has format 3; {update}"
-    assert refused([]) == f"HERE has format None; {update}"
-    damaged = """HERE/sums.json is damaged (ValueError("its tensors are '../x', not a SHA-256")). Sum again."""
+    update = "Update SeeWhy with: pip install -U seewhy, or sum again."
+    assert refused({"format": 3}) == f"HERE must have format 2, got 3. {update}"
+    assert refused([]) == f"HERE must have format 2, got None. {update}"
+    damaged = """HERE/sums.json is damaged (ValueError("its tensors must have a SHA-256, got '../x'")). Sum again."""
     assert refused({"format": 2, "tensors": "../x"}) == damaged
     (tmp_path / "sums.json").unlink()
     with pytest.raises(ModelError) as caught:

@@ -10,7 +10,7 @@ import pytest
 from seewhy.errors import DataError
 from seewhy.storage.cache import cache_dir
 
-CURE = "Name a folder that you may write to with SEEWHY_CACHE."
+CURE = "Set SEEWHY_CACHE to a writable folder."
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(Path, "home", unknown)
     with pytest.raises(DataError) as caught:
         cache_dir()
-    assert str(caught.value) == f"No folder for a cache was found: Could not determine home directory. {CURE}"
+    assert str(caught.value) == f"No cache folder was found: Could not determine home directory. {CURE}"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir() == tmp_path / "seewhy"
 

@@ -97,8 +97,8 @@ def test_a_database_of_another_kind_of_ours_is_not_mixed_up(tmp_path: Path) -> N
     with pytest.raises(ForeignFileError) as caught:
         AnnotationStore(tmp_path / "a.sqlite")
     assert str(caught.value) == (
-        f"{tmp_path / 'a.sqlite'} exists and is not a file of annotations of SeeWhy. Expected such a file or a new "
-        "name. Choose another name; the file was not changed."
+        f"{tmp_path / 'a.sqlite'} exists and is not a file of annotations of SeeWhy. Choose "
+        "another name; the file was not changed."
     )
 
 

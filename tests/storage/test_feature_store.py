@@ -15,8 +15,8 @@ from seewhy.storage.features import FeatureStore, _map, look_key, text_key
 from seewhy.types import Crop
 
 CURE = (
-    "It holds only what can be computed again. To go on, free some disk space, or delete the file, or name another "
-    "place with --store or SEEWHY_CACHE."
+    "It has only data that can be computed again. To continue, free some disk space, or "
+    "delete the file, or name another place with --store or SEEWHY_CACHE."
 )
 
 
@@ -134,8 +134,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         FeatureStore(path)
     assert str(caught.value) == (
-        f"{path} exists and is not a feature store of SeeWhy. Expected such a file or a new name. Choose another name; "
-        "the file was not changed."
+        f"{path} exists and is not a feature store of SeeWhy. Choose another name; the file was not changed."
     )
     assert path.read_bytes() == b"\x89PNG" * 300
 
@@ -165,9 +164,9 @@ def test_damage_in_the_middle_is_named_and_the_run_goes_on(
     damaged.put([(key(0), torch.ones(4), None)])
     assert damaged.get_texts([key(0)]) == {}
     assert caplog.messages == [
-        f"The feature store {store.path} cannot be used any more: database disk image is malformed. The run goes on "
-        "without it, as it holds only what can be computed again. Before the next run, "
-        f"{CURE.partition('To go on, ')[2]}"
+        f"The feature store {store.path} cannot be used any more: database disk image is malformed. The run continues "
+        "without it. Before the next run, "
+        f"{CURE.partition('To continue, ')[2]}"
     ]
 
 
@@ -179,7 +178,7 @@ def test_a_full_disk_is_named_once_and_loses_nothing(store: FeatureStore, caplog
         store.put((key(i), torch.ones(4000), None) for i in range(1, 20))
     assert set(store.get([key(i) for i in range(20)])) == {key(0)}
     assert len(caplog.messages) == 1
-    assert f"{store.path} cannot be used any more: database or disk is full. The run goes on" in caplog.text
+    assert f"{store.path} cannot be used any more: database or disk is full. The run continues" in caplog.text
 
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:

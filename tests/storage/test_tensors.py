@@ -54,7 +54,7 @@ def test_damage_is_noticed(path: Path, change: str, caplog: pytest.LogCaptureFix
     path.write_bytes({"a value": bytes(data), "cut off": bytes(data[:-8]), "empty": b""}[change])
     with caplog.at_level(logging.WARNING, "seewhy"):
         assert_kept(make, 2)
-    assert caplog.messages == [f"{path} was damaged; SeeWhy makes it again."]
+    assert caplog.messages == [f"{path} was damaged and is computed again."]
     assert_kept(make, 2)
 
 
@@ -81,4 +81,4 @@ def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(
     said = "cannot be used: not a directory" if trouble == "no folder" else "could not be written: no space left"
     assert said in caplog.text
     assert str(tmp_path) in caplog.text
-    assert "Until then, SeeWhy makes it again in every run" in caplog.text
+    assert "Until then, it is computed again in every run." in caplog.text

@@ -242,11 +242,8 @@ def test_masks_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_path: Path
     data = STUDY.run(reader("cnn", False), samples, source, progress=progress).data
     assert data["n"] == 20
     assert {Path(one["image"]).name: one["error"] for one in data["left_out"]} == {
-        "0.png": (
-            "the mask 0.png is empty in the part of the picture that the model sees; draw the object, or leave the "
-            "picture out"
-        ),
-        "1.png": "the mask 1.png covers 100% of the part that the model sees, so there is no background",
+        "0.png": ("the mask 0.png is empty in the area that the model sees; draw the object, or leave the picture out"),
+        "1.png": "the mask 1.png covers 100% of the area that the model sees, so there is no background",
         "2.png": "has 64 by 64 pixels, but its mask 2.png has 64 by 32; save the mask in the size of the picture",
         "3.png": "has no mask in masks; add one of the same name",
     }
@@ -277,16 +274,19 @@ def test_one_mask_does_not_serve_two_pictures_of_one_name(tmp_path: Path) -> Non
     source = MaskFiles.of(tmp_path, TRANSFORM, [s.image for s in samples.items])
     views = [read_views(s.source, TRANSFORM, [None])[0] for s in samples.items]
     with pytest.raises(
-        ImageError, match=r"is one of several pictures called a, and a\.png cannot be the mask of them all"
+        ImageError,
+        match=(
+            r"is one of several pictures called a, so a\.png is ambiguous; put the masks into one " r"folder per class"
+        ),
     ):
         source.mask(samples.items[1], views[1])
     Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / "red" / "a.png")
     assert int(source.mask(samples.items[0], views[0]).sum()) == 64
     with pytest.raises(
-        DataError, match=r"One mask, .*a\.png, was given for 2 pictures\. Expected a folder with one mask per picture"
+        DataError, match=r"--masks must be a folder with one mask per picture, got one file, a\.png, for 2 pictures\."
     ):
         MaskFiles.of(tmp_path / "a.png", TRANSFORM, ["b", "c"])
-    with pytest.raises(DataError, match=r"Expected a folder of masks, or one mask file"):
+    with pytest.raises(DataError, match=r"do not exist\. Check the path\."):
         MaskFiles.of(tmp_path / "none", TRANSFORM, ["b"])
 
 
@@ -373,7 +373,7 @@ def test_a_stopped_study_asks_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"The study was given n_rounds=0\. Expected a whole number of at least 1"):
+    with pytest.raises(InputError, match=r"n_rounds of the study must be a whole number of at least 1"):
         BackgroundStudy(n_rounds=0)
     samples, masks = planted(12, 0, "object")
     few = BackgroundStudy(n_draws=50, n_per_class=4).run(reader("cnn", False), samples, Known(masks)).data
@@ -394,4 +394,6 @@ def test_the_command_prints_its_table_and_writes_its_page(tmp_path: Path, monkey
     done = RUNNER.invoke(app, [*argued, "--json"])
     check("study-background", [json.loads(done.stdout)])
     done = RUNNER.invoke(app, [*argued, "--object", "cup"])
-    assert "and --object were both given." in str(done.exception)
+    assert "and --object cannot be combined, because each gives the place of the object. Leave one out." in str(
+        done.exception
+    )

@@ -154,17 +154,17 @@ def test_the_verb(folders: Path, tmp_path: Path, run: Any) -> None:
     assert (tmp_path / "m" / "seewhy.json").is_file()
     text, wrong = run("adapt", folders, "-o", tmp_path / "n", *how)
     assert "these classes" in text
-    assert run("adapt", folders, "-o", tmp_path / "o", *how, "--dry-run")[1].startswith("--dry-run was given with the")
+    assert run("adapt", folders, "-o", tmp_path / "o", *how, "--dry-run")[1].startswith(
+        "--dry-run cannot be combined with --method"
+    )
     assert not (tmp_path / "o").exists()
 
 
 def test_options_that_do_not_go_together(folders: Path, tmp_path: Path, run: Any) -> None:
     out = ("-o", tmp_path / "m")
     assert run("adapt", folders, *out, "--shots", 2)[1] == (
-        "--shots was given without --method. Expected a method that learns classes by their names beside "
-        "it. Add --method coop, say, or drop the option."
+        "--shots requires --method. Add --method coop, for example, or leave it out."
     )
     assert run("adapt", folders, *out, "--method", "coop", "--objective", "clip")[1] == (
-        "--objective was given with the method 'coop', which does not use it. Expected options of that "
-        "method. Drop this one, or leave --method out."
+        "--objective cannot be combined with --method coop. Leave one out."
     )

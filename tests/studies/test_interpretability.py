@@ -269,7 +269,7 @@ def test_features_that_are_not_finite_leave_the_picture_out_for_all(samples: Sam
     broken = tiny_cnn(5, name="broken")
     with torch.no_grad():
         next(iter(broken.module.parameters())).fill_(torch.nan)
-    with pytest.raises(DataError, match=r"None of the .* pictures can be read; the first, .*finite"):
+    with pytest.raises(DataError, match=r"None of the .* pictures can be read\. The first is .*finite"):
         replace(STUDY, libraries=("random",)).run([tiny_cnn(), broken], samples)
 
 

@@ -107,9 +107,8 @@ def test_statistics_of_a_part_are_refused_before_anything_changes() -> None:
     with pytest.raises(InputError) as caught:
         train(task, DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "Contrast normalises over the samples that are computed together, but micro_batch=4 computes batches in parts. "
-        "Expected fixed statistics, or a normalisation of each sample. Put its batch normalisation into evaluation "
-        "mode, or train in one piece."
+        "Contrast uses batch normalisation, but micro_batch=4 computes batches in parts. Put "
+        "the batch normalisation into evaluation mode, or do not split the batch."
     )
     torch.testing.assert_close(task.state_dict(), before, rtol=0, atol=0)
     train(task, DATA, replace(HOW, n_steps=1))
@@ -140,14 +139,13 @@ def test_what_cannot_be_computed_in_parts_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         train(Odd(False), DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "Odd was given micro_batch, but makes features of the shapes () for 4 samples. Expected one row per sample. "
-        "Leave micro_batch out, or move what needs the whole batch into the loss."
+        "With micro_batch, Odd must return features with one row per sample, got the shapes "
+        "() for 4 samples. Leave micro_batch out, or move what needs the whole batch into the "
+        "loss."
     )
     with pytest.raises(InputError) as caught:
         train(Odd(True), DATA, replace(HOW, micro_batch=4))
-    assert str(caught.value) == (
-        "Odd has 2 losses, but micro_batch was given. Expected one loss. Leave micro_batch out."
-    )
+    assert str(caught.value) == ("micro_batch must not be set for Odd, which has 2 losses. Leave it out.")
 
 
 def test_parts_of_a_batch_keep_what_belongs_together() -> None:

@@ -165,7 +165,9 @@ def test_stopped_and_started_again_it_ends_at_the_same_weights(tmp_path: Path) -
 
 
 def test_parts_of_a_batch_are_refused_where_heads_are_normalised_over_it() -> None:
-    with pytest.raises(InputError, match="DenseViews normalises over the samples that are computed together"):
+    with pytest.raises(
+        InputError, match=r"Put the batch normalisation into evaluation mode, or do not split the batch\."
+    ):
         train(task(PixPro()), data(), Training(1, N, micro_batch=4))
 
 

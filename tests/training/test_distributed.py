@@ -159,15 +159,14 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         for name, value in alone.items():
             torch.testing.assert_close(found[0][name], value, rtol=1e-6, atol=1e-6, msg=lambda m: f"{case} {name}: {m}")  # noqa: B023
     assert (tmp_path / "said.1").read_text() == (
-        "2 processes were given batches of 1. Expected at least one sample for each. Start fewer processes, or give a "
-        "larger batch_size."
+        "batch_size must be at least the number of processes (2), got 1. Start fewer processes or raise batch_size."
     )
     assert (tmp_path / "own.0").exists()
     assert not (tmp_path / "own.1").exists(), "the first alone writes"
     assert (tmp_path / "apart.0").read_text() == (tmp_path / "apart.1").read_text()
     assert (tmp_path / "apart.1").read_text() == (
-        "The processes would go on from different steps: 3, 0. Expected one checkpoint that all of them can read. Keep "
-        "it where every machine sees it."
+        "All processes must resume at the same step, got the steps 3, 0. Put the checkpoint "
+        "where every machine can read it."
     )
     assert "but 2 processes compute a part of each batch. Expected" in (tmp_path / "norm.0").read_text()
 

@@ -120,7 +120,7 @@ def test_a_run_that_was_stopped_goes_on(table: Path, monkeypatch: pytest.MonkeyP
         (NAMED[:2], needs(objectives["prefix"])),  # type: ignore[type-abstract]
         (
             (*ASKED[:2], "--instruction", "kind"),
-            "--instruction was given 'kind'. Expected COLUMN=WORDS. For example: colour='the colour'",
+            "--instruction must be COLUMN=WORDS, got 'kind'. For example: colour='the colour'",
         ),
         (
             (*ASKED, "--train", "heads"),
@@ -286,11 +286,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
-            "adapt was given keep=2. Expected a number from 0 to 1. Change it, or leave it out.",
+            "keep of adapt must be a number from 0 to 1, got 2.",
         ),
         (
             {"objective": "prefix", "label": "kind", "held_out": 1.0},
-            "adapt was given held_out=1. Expected a number above 0 and below 1. Change it, or leave it out to use 0.1.",
+            "held_out of adapt must be a number above 0 and below 1, got 1. Leave it out to use 0.1.",
         ),
     ],
 )

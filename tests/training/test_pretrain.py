@@ -209,9 +209,9 @@ def test_pictures_on_both_sides_and_under_two_classes_are_named(folders: Path, t
 
 def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples) -> None:
     alike = [Sample(samples.items[0].image) for _ in range(5)]
-    with pytest.raises(DataError, match=r"^1 different picture\(s\) .* were given\. Expected four or more"):
+    with pytest.raises(DataError, match="At least four different pictures with texts are required, got"):
         quick("simclr").fit(tiny_cnn(), alike)
-    with pytest.raises(InputError, match=r"^pretrain was given batch_size=1\. Expected a whole number of at least 2"):
+    with pytest.raises(InputError, match=r"^batch_size of pretrain must be a whole number of at least 2"):
         quick(batch_size=1)
     with pytest.raises(InputError, match=r"^The loss is not finite at step"):
         quick(lr=1e30).fit(tiny_cnn(), samples.items)

@@ -1,4 +1,4 @@
-"""Classifiers: what turns a look into a decision for the user's own classes. A recipe makes one."""
+"""Classification recipes, by name."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Recipe", "classifiers"]
 
 
 class Recipe(ABC):
-    """A frozen dataclass whose fields are the paper's parameters; it makes a classifier of names, words or pictures.
+    """The base class of recipes: a frozen dataclass whose fields are the parameters of the paper.
 
     Class attributes:
-        name: registered name, the file's stem; ``paper``: the paper it comes from; ``needs``: what it needs.
+        name: registered name; ``paper``: reference of the paper; ``needs``: required inputs.
         cost: forward passes per picture in prediction.
-        network: what it trains inside the network, if anything.
-        reranking: how its sentences decide, if not by their mean.
-        needs_attention: whether it needs a transformer.
-        needs_tokens: whether the encoder's text half must return single tokens.
-        words_are: the origin of its texts: ``"names"`` for class names alone, ``"the encoder's"`` for texts that came
-            with the encoder, or ``"given"`` for descriptions from the user.
-        small: settings with which it is fast, for tests and trials: ``cls(**cls.small)``.
+        network: class of the layers that it trains inside the network, if any.
+        reranking: class of its decision by sentences, if it is not their mean.
+        needs_attention: whether it requires a transformer.
+        needs_tokens: whether it requires a text encoder that returns single tokens.
+        words_are: origin of its texts: ``"names"`` for class names, ``"the encoder's"`` for texts of the encoder, or
+            ``"given"`` for descriptions from the user.
+        small: fast settings for tests: ``cls(**cls.small)``.
     """
 
     name: ClassVar[str]
@@ -47,7 +47,7 @@ class Recipe(ABC):
         check_fields(self)
 
     def parameters(self) -> dict[str, Any]:
-        """The values of the fields, for cards and saved models."""
+        """Return the values of the fields, for cards and saved models."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ classifiers: Registry[Recipe] = Registry(
 
 
 def recipe_of(name: str) -> type[Recipe]:
-    """The recipe of that name; the base class, which has no texts, if no installed package has it."""
+    """Return the recipe with this name, or the base class if it is not installed."""
     try:
         return classifiers[name]
     except UnknownNameError:

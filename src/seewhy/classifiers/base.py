@@ -1,4 +1,4 @@
-"""Classifier: a frozen encoder, a small head, and the evidence it can give."""
+"""The classifier: a frozen encoder, a small head, and the data for its explanations."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Predicts and explains pictures; made by a recipe (see :mod:`seewhy.classifiers`) or loaded with
-    :func:`seewhy.load`.
+    """An image classifier that explains its predictions.
+
+    Fit one with a recipe (see :mod:`seewhy.classifiers`), or load one with :func:`seewhy.load`.
 
     Attributes:
-        recipe: registered name of the recipe that made it; ``parameters`` are the recipe's fields.
-        encoder: turns pictures into features.
-        classes: names, in the order of the head's rows.
-        head: pooled features → logits.
-        words: descriptions of the classes, if any; ``decided_by_words``: whether they make the decision.
-        bank: patches of your pictures, if it was fitted on pictures; ``likeness`` says how far similar patches can be
-            trusted.
-        held_out: pictures kept out of training.
-        words_accuracy: accuracy of the words alone, measured on ``words_accuracy_on``.
-        trained_on: one line for the card.
-        measures: further figures found while fitting.
-        folder: the folder it was loaded from, which also holds explainers trained for it.
-        network: the trained layers inside the network, for classifiers that explain themselves.
-        known: digests and a few numbers of each picture that it was fitted on.
-        fitted_in: precision in which a saved classifier's features were computed, if known.
-        trust: how often decisions are right on held-out pictures, once measured.
+        recipe: registered name of the recipe; ``parameters`` are the recipe's fields.
+        encoder: network that turns pictures into features.
+        classes: class names, in the order of the head's outputs.
+        head: function from pooled features to logits.
+        words: descriptions of the classes, if any; ``decided_by_words``: whether they decide the class.
+        bank: patches of your pictures, if it was fitted on pictures; ``likeness``: how reliable their similarity is.
+        held_out: pictures that were not used for training.
+        words_accuracy: accuracy of the descriptions, measured on ``words_accuracy_on``.
+        trained_on: description of the training data, one line.
+        measures: further metrics, measured while fitting.
+        folder: folder that it was loaded from, with the explainers trained for it.
+        network: trained layers inside the network, for self-explaining classifiers.
+        known: digest and statistics of each training picture.
+        fitted_in: precision of the features that the head was fitted on, if known.
+        trust: measured reliability on held-out pictures, if measured.
     """
 
     recipe: str
@@ -88,7 +88,7 @@ class Classifier:
 
     def __post_init__(self) -> None:
         if (twice := first_repeated(self.classes)) is not None:
-            raise DataError(f"Two classes are called {twice!r}. Give each class a name of its own.")
+            raise DataError(f"Class names must differ, but {twice!r} occurs twice.")
 
     @checked
     def index_of(self, label: str | int) -> int:
@@ -96,7 +96,7 @@ class Classifier:
 
     @property
     def where(self) -> str:
-        """The attribution used unless another is requested: the classifier's own, if it has one, otherwise Grad-CAM."""
+        """The default attribution method: the classifier's own if it has one, otherwise Grad-CAM."""
         return "grad_cam" if self.network is None else self.network.where
 
     def probabilities(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -105,18 +105,20 @@ class Classifier:
 
     @cached_property
     def measured_trust(self) -> Trust | None:
-        """What held-out pictures say of the decisions; measured now if it was not before, ``None`` if it cannot be."""
+        """The reliability on held-out pictures, or ``None`` without such pictures; measured on first use."""
         return self.with_trust().trust
 
     def with_trust(self, progress: Progress | None = None) -> Classifier:
-        """The same classifier, with :attr:`measured_trust` among what is saved."""
+        """Return the same classifier with :attr:`measured_trust`, so that it is saved."""
         from .certainty import trust_of
 
         return replace(self, trust=self.trust or trust_of(self, progress))
 
     @cached_property
     def measured_words(self) -> WordsMeasure | None:
-        """How well the descriptions fit held-out pictures, beside wrong ones; ``None`` without held-out pictures."""
+        """How well the descriptions fit held-out pictures, compared with wrong descriptions; ``None`` without such
+        pictures.
+        """
         from .words import measure_words
 
         return measure_words(self)
@@ -129,7 +131,7 @@ class Classifier:
         pooled: Float[Tensor, " d"] | None = None,
         level: float = LEVEL,
     ) -> Prediction:
-        """The decision on one picture from its probabilities and, if its trust is measured, its features."""
+        """Return the prediction for one picture, from its probabilities and optionally its features."""
         from .certainty import decide
 
         judged = None
@@ -150,10 +152,15 @@ class Classifier:
         top: Count = 5,
         level: float = LEVEL,
     ) -> Iterator[Prediction | Failure]:
-        """Predict pictures as a stream, in order, with one result per picture; a broken one never stops the others.
+        """Predict pictures one by one, in order; an unreadable picture yields a :class:`Failure`.
 
-        ``store`` keeps features between runs. With ``views``, logits are averaged over several crops per picture.
-        ``level`` is how often the classes named must include the true one.
+        Args:
+            pictures: see :mod:`seewhy.pictures.sources`.
+            store: cache of features between runs.
+            views: crops per picture, over which the logits are averaged.
+            batch_size: pictures per batch.
+            top: number of likeliest classes to return.
+            level: required probability that the predicted set of classes contains the true class.
         """
         for seen, probabilities in self._decided(_walk(pictures), store, views, batch_size):
             if isinstance(seen, Failure):
@@ -166,7 +173,6 @@ class Classifier:
     def _decided(
         self, pictures: Iterable[Any], store: FeatureStore | None, views: Views | None, batch_size: int
     ) -> Iterator[tuple[Encoded | Failure, Tensor]]:
-        """Each picture as it was seen, and the probabilities of all classes."""
         request = EncodeRequest() if views is None else EncodeRequest(views=views)
         for seen in encode_stream(self.encoder, pictures, store=store, request=request, batch_size=batch_size):
             if isinstance(seen, Failure):
@@ -188,14 +194,14 @@ class Classifier:
     def predict(
         self, picture: One | Many, *, top: Count = 5, store: FeatureStore | None = None
     ) -> Prediction | list[Prediction | Failure]:
-        """Predict one picture, or several: then the result is a list, with a :class:`Failure` for each broken picture.
+        """Predict one picture, or several; then return a list with a :class:`Failure` for each unreadable picture.
 
         A picture is a file name, a Pillow image, an array ``(h, w, 3)``, a tensor ``(3, h, w)``, …
         (:mod:`seewhy.pictures.sources`).
 
         Raises:
             ImageError: the one picture cannot be read.
-            InputError: it is no picture.
+            InputError: the input is not a picture.
         """
         many = several(picture)
         if many is None:
@@ -211,7 +217,7 @@ class Classifier:
         views: Views | None = None,
         batch_size: Count = 32,
     ) -> np.ndarray:
-        """Probabilities of all classes, float32 ``(n, k)``, from :meth:`predict_all`.
+        """Return the probabilities of all classes, float32 ``(n, k)``.
 
         Raises:
             ImageError: a picture cannot be read.
@@ -232,7 +238,7 @@ class Classifier:
         batch_size: Count = 16,
         **options: Unpack[ExplainKeywords],
     ) -> Iterator[Explanation | Failure]:
-        """Explain pictures as a stream; ``options`` are those of :class:`seewhy.evidence.explain.ExplainOptions`."""
+        """Explain pictures one by one; for ``options``, see :class:`seewhy.evidence.explain.ExplainOptions`."""
         from ..evidence.explain import ExplainOptions, explain_all
 
         return explain_all(self, _walk(pictures), ExplainOptions(**options), store=store, batch_size=batch_size)
@@ -249,15 +255,16 @@ class Classifier:
     def explain(
         self, picture: One | Many, *, store: FeatureStore | None = None, **options: Unpack[ExplainKeywords]
     ) -> Explanation | list[Explanation | Failure]:
-        """Explain one picture, or several as in :meth:`predict`: decision, where, like what, in words, with measures.
+        """Explain one picture, or several; then return a list with a :class:`Failure` for each unreadable picture.
 
-        Options are ``where``, ``target``, ``contrast``, ``measure``, … of
+        An explanation has the prediction, a heat map, similar patches of your pictures, descriptions, and measures of
+        faithfulness. Options are ``where``, ``target``, ``contrast``, ``measure``, … of
         :class:`seewhy.evidence.explain.ExplainOptions`.
 
         Raises:
             ImageError: the one picture cannot be read.
             DataError: ``target`` or ``contrast`` is not one of the classes.
-            InputError: it is no picture, or an option is unknown or of another type.
+            InputError: the input is not a picture, or an option is unknown or has the wrong type.
         """
         many = several(picture)
         if many is None:
@@ -266,7 +273,7 @@ class Classifier:
 
     @checked
     def evaluate(self, samples: Any, labels: Any = None, **options: Unpack[EvaluateKeywords]) -> Report:
-        """Measure accuracy, calibration, confusions and the faithfulness of the explanations on labelled pictures."""
+        """Measure accuracy, calibration, confusions and the faithfulness of explanations on labelled pictures."""
         from ..evaluation import evaluate
         from ..pictures.datasets import samples_of
 
@@ -274,7 +281,7 @@ class Classifier:
 
     @checked
     def with_descriptions(self, descriptions: Words, store: FeatureStore | None = None) -> Classifier:
-        """The same classifier with other descriptions, measured without class names; decisions do not change."""
+        """Return the same classifier with other descriptions; predictions do not change."""
         from .words import with_descriptions
 
         return with_descriptions(self, descriptions, store)
@@ -293,14 +300,14 @@ class Classifier:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that an explanation depends on besides picture and options: saved data and precision."""
+        """SHA-256 of everything in the classifier that an explanation depends on."""
         from .saving import digest
 
         return hashlib.sha256(f"{digest(self)}|{self.encoder.engine.precision}".encode()).hexdigest()
 
     @checked
     def save(self, folder: str | Path) -> Path:
-        """Write the classifier: a folder of safetensors and JSON, whole or not at all."""
+        """Save the classifier to a folder of safetensors and JSON files."""
         from .saving import save
 
         return save(self, Path(folder))
@@ -310,17 +317,16 @@ class Classifier:
 
 
 def position(label: str | int, classes: Sequence[str]) -> int:
-    """The index of a class, from its name or from the index itself."""
+    """Return the index of a class, given its name or index."""
     if not isinstance(label, str):
         if str(label) in classes and list(classes).index(str(label)) != label:
             raise DataError(
-                f"The class {label} is ambiguous: it is a number, and another class has the name {str(label)!r}. "
-                f"Expected a name. Write {str(label)!r} in quotes."
+                f"The class {label} is ambiguous: it could be an index or the class named {str(label)!r}. "
+                f"Write {str(label)!r} in quotes."
             )
         if not 0 <= label < len(classes):
             raise DataError(
-                f"There is no class number {label}. Expected a number from 0 ({classes[0]!r}) to {len(classes) - 1} "
-                f"({classes[-1]!r}). Give one of them, or the name of a class."
+                f"A class index must be from 0 ({classes[0]!r}) to {len(classes) - 1} ({classes[-1]!r}), got {label}."
             )
         return int(label)
     if label in classes:
@@ -328,29 +334,29 @@ def position(label: str | int, classes: Sequence[str]) -> int:
     inside = [c for c in classes if label.casefold() in c.casefold()]
     near = inside[:3] or nearest(label, classes, n=3, cutoff=0.4)
     raise DataError(
-        f"There is no class called {label!r} among the {len(classes)} of this classifier. "
-        f"{'Did you mean' if near else 'The first are'} {', '.join(map(repr, near or classes[:5]))}?"
+        f"There is no class {label!r} among the {len(classes)} classes. "
+        f"{'Did you mean' if near else 'The first are'} "
+        f"{', '.join(map(repr, near or classes[:5]))}?"
     )
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names without outer blanks, after a check that there are at least two and none occurs twice."""
+    """Return the stripped class names, after a check that there are at least two and that they differ."""
     cleaned = tuple(n.strip() for n in names if n.strip())
     if len(cleaned) < 2:
-        raise DataError(f"{len(cleaned)} class was named. Name at least two, separated by commas.")
+        raise DataError(f"At least two class names are required, got {len(cleaned)}. Separate the names by commas.")
     if (twice := first_repeated(cleaned)) is not None:
-        raise DataError(f"The class {twice!r} is named twice. Name each class once.")
+        raise DataError(f"Class names must differ, but {twice!r} occurs twice.")
     return cleaned
 
 
 def _walk(pictures: Any) -> Iterable[Any]:
-    """Several pictures one by one; a single one counts as one of them."""
     many = several(pictures)
     return [pictures] if many is None else many
 
 
 def _only(results: Any) -> Any:
-    """The one result of a stream, which is closed here and not when somebody drops the error it may end in."""
+    """Return the only result of a generator, and close the generator."""
     try:
         result = next(results)
     finally:

@@ -1,4 +1,4 @@
-"""Sentences that decide, chosen on your pictures: anew for the classes in question on each, or few on each picture."""
+"""Classifiers that decide by descriptions: chosen per set of likely classes, or per picture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WEIGHTS = tuple(w / 4 for w in range(160))
 
 @dataclass(frozen=True)
 class Pool:
-    """All texts of all classes, each once."""
+    """The distinct descriptions of all classes."""
 
     classes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -46,7 +46,7 @@ class Pool:
         return cls(tuple(descriptions.texts), tuple(texts), assigned)
 
     def written_for(self, text: int, label: int) -> int | None:
-        """The class that a text was written for if it is not this class; the first, if there are several."""
+        """Return the first class that a text was written for, or ``None`` if it was written for ``label``."""
         owners = [c for c, mine in enumerate(self.assigned) if text in mine]
         return None if label in owners or not owners else owners[0]
 
@@ -54,12 +54,13 @@ class Pool:
 def selection_matrix(
     texts: Float[Tensor, "p d"], pictures: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int
 ) -> Float[Tensor, "p c"]:
-    """``M``: the mean cosine of each text with the pictures of each class (the authors use equally many per class)."""
+    """Return the mean cosine similarity of each text with the pictures of each class, ``(texts, classes)``."""
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
-            f"{int((counts == 0).sum())} of {n_classes} classes have no picture to choose words with. Expected one per "
-            "class. Add pictures, or leave those classes out."
+            "Every class must have at least one picture to choose descriptions with, but "
+            f"{int((counts == 0).sum())} of {n_classes} classes have none. Add pictures, or leave "
+            "those classes out."
         )
     sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
     return texts @ (sums / counts[:, None]).T
@@ -72,12 +73,15 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Selector:
-    """The training-free selector: it finds texts that fit a class in question better than each of its rivals.
+    """The training-free selector of descriptions that fit a class better than its rivals.
 
-    A text ``p`` is kept for class ``a`` when ``M_pa − M_pb ≥ margin`` for every rival ``b`` in question. Of these it
-    chooses the ``m`` texts with the largest ``mean over b of (M_pa − M_pb)``, where ``b = a`` contributes zero. If no
-    text is kept, the first ``m`` texts written for the class replace them. The authors use ``m = 5`` and a margin of 0,
-    which keeps every text that is ahead; with few pictures that is noise.
+    ``M_pa`` is the mean cosine similarity of text ``p`` with the pictures of class ``a``. Text ``p`` qualifies for
+    class ``a`` if, for every rival class ``b``,
+
+        M_pa - M_pb >= margin
+
+    The ``m`` qualified texts with the largest mean difference are chosen. If none qualifies, the first ``m``
+    descriptions of the class are used. Paper: ``m = 5`` and ``margin = 0``.
     """
 
     m: Count = 5
@@ -110,7 +114,7 @@ class Selector:
 def best_weight(
     captions: Float[Tensor, "n k"], words: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]
 ) -> tuple[float, Float[Tensor, " w"]]:
-    """The ``w`` of ``w · caption + words`` with the best accuracy, the smallest of several; and all accuracies."""
+    """Return the ``w`` with the best accuracy of ``w * captions + words``, and the accuracy of every ``w``."""
     found = torch.stack([hits(w * captions + words, right).float().mean() for w in WEIGHTS])
     return WEIGHTS[int(found.argmax())], found
 
@@ -121,7 +125,7 @@ def hits(scores: Float[Tensor, "n k"], right: Bool[Tensor, "n k"]) -> Bool[Tenso
 
 @dataclass(frozen=True)
 class Chosen(Reranking):
-    """For the classes in question, ``t_a = (w · s_a + mean over the chosen texts of s_p) / (w + 1)``."""
+    """Scores of the likeliest classes: ``t_a = (w * s_a + mean of s_p over the chosen texts p) / (w + 1)``."""
 
     name = "discriminative"
     small = {"k": 2}
@@ -174,24 +178,26 @@ class Chosen(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class Discriminative(PictureRecipe):
-    """Decides between the likeliest classes by descriptions that your pictures chose to separate them.
+    """Decides between the likeliest classes by the descriptions that separate them best on your pictures.
 
-    The first look is zero-shot, by class names. For each of its ``k`` best classes, those of all descriptions are
-    chosen that fit it better than each rival on your pictures (:class:`Selector`). The class then scores
-    ``w · cosine with its sentence + mean cosine of its chosen descriptions``; descriptions carry no class names.
-    Nothing is trained, but it is not zero-shot: it uses the pictures' classes.
+    Zero-shot classification by class names gives the ``k`` likeliest classes. For each of them, :class:`Selector`
+    chooses descriptions, and the class scores
 
-    ``w`` is chosen on half of the pictures, where the other half chose descriptions; the authors take the best on the
-    test pictures. Other differences: classes may have different numbers of pictures, texts are never repeated to fill
-    up, and classes outside the first ``k`` keep the first look's probabilities.
+        w * cosine with its class-name sentence + mean cosine with its chosen descriptions
+
+    Nothing is trained, but the labels of your pictures are used, so the method is not zero-shot.
+
+    Where we differ: ``w`` is chosen on half of the pictures, after the other half chose the descriptions; the authors
+    use the best ``w`` on the test set. Classes may have different numbers of pictures. Texts are not repeated to fill
+    up ``m``. Classes outside the first ``k`` keep their zero-shot probabilities.
 
     Args:
         k: number of likeliest classes to decide between.
-        m: most descriptions per class.
-        margin: how far a description must be ahead (paper: 0).
-        weight: ``w``, the weight of the name; default: chosen on your pictures.
+        m: maximum number of descriptions per class.
+        margin: minimum difference in mean cosine similarity to every rival (paper: 0).
+        weight: ``w``, the weight of the class name; default: chosen on your pictures.
         gate: see :class:`~seewhy.heads.votes.Reranking`; default: descriptions decide every picture.
-        templates: sentences for the class names; default: the encoder's own.
+        templates: sentences for the class names; default: the encoder's templates.
     """
 
     name = "discriminative"
@@ -213,7 +219,7 @@ class Discriminative(PictureRecipe):
     def learn(self, fitting: Fitting) -> Outcome:
         encoder, descriptions, store = fitting.encoder, fitting.descriptions, fitting.store
         if descriptions is None:
-            raise DataError("No descriptions were given. Expected texts to choose from. Add --descriptions FILE.")
+            raise DataError("This recipe requires descriptions. Add --descriptions FILE.")
         pictures = fitting.look(n_bank=self.n_bank)
         first = ZeroShot(templates=self.templates).build(encoder, pictures.classes, store)
         described = descriptions.limited_to(pictures.classes)
@@ -254,12 +260,12 @@ class Discriminative(PictureRecipe):
         return Chosen(pool, matrix, weight, Selector(self.m, self.margin), self.k, self.gate)
 
     def _weight(self, pool: Pool, vectors: Tensor, seen: Tensor, labels: Tensor, groups: Tensor) -> float:
-        """The weight that is right most often on one half of the pictures, where the other half chose descriptions."""
+        """Return the weight with the best accuracy on half of the pictures; the other half chooses descriptions."""
         half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
             raise DataError(
-                "A class has only one picture, too few to choose both descriptions and the weight of the names. "
-                "Expected two per class. Add pictures, or set --set weight=1."
+                "Every class must have at least two pictures to choose the weight of the class names. "
+                "Add pictures, or use --set weight=1."
             )
         decides = self._decides(pool, vectors, seen[half], labels[half], 0.0)
         scores = seen[~half] @ vectors.T
@@ -273,20 +279,21 @@ N_FOLDS = 5
 @classifiers.register
 @dataclass(frozen=True)
 class SparseConcepts(PictureRecipe):
-    """A linear classifier on the few concepts, in words, that stand out in a picture.
+    """A linear classifier on the few concepts, in words, that are most unusual in a picture.
 
-    ``a`` = cosines with sentences, in standard units over the training pictures; the ``kept`` largest ``|a|`` of each
-    picture stay and all others are 0; ``logits = W · a + b`` (Shen et al. 2025, the interpretable prediction behind
-    their score). So the card can list every number that made the decision. A concept that is *weaker* than usual can be
-    among them.
+    Cosine similarities with the concepts are standardised over the training pictures. Of these values ``a``, the
+    ``kept`` largest ``|a|`` of each picture remain and the others become 0. Then ``logits = W a + b`` (Shen et al.
+    2025). A concept that is *weaker* than usual can be among them.
 
-    Concepts are the descriptions of any class, or phrases of ImageNet's glosses. If there are more than
-    ``n_concepts``, those are taken whose cosines differ most between classes. The authors train by Adam, choose on
-    what they report, and normalise over a picture's concepts; see ``seewhy study interpretability``.
+    Concepts are the descriptions of all classes, or phrases of ImageNet's glosses. Of more than ``n_concepts``, those
+    whose cosine similarities differ most between classes are used.
+
+    Where we differ: the authors train by Adam, choose settings on the test set, and normalise over the concepts of a
+    picture. See ``seewhy study interpretability``.
 
     Args:
-        kept: concepts to keep per picture; 10 of 200 is the paper's sparsity 0.95.
-        n_concepts: most concepts to use.
+        kept: concepts per picture; 10 of 200 is the paper's sparsity of 0.95.
+        n_concepts: maximum number of concepts.
     """
 
     name = "sparse_concepts"
@@ -314,9 +321,7 @@ class SparseConcepts(PictureRecipe):
         cosines = Projected(tower)(pooled).detach() @ vectors.T
         chosen = _telling(cosines, labels)[: self.n_concepts].sort().values
         if not len(chosen):
-            raise DataError(
-                "Every description fits all pictures equally well. Expected some that differ. Give other descriptions."
-            )
+            raise DataError("Every description fits all pictures equally well. Give descriptions that differ.")
         cosines, texts = cosines[:, chosen], tuple(texts[i] for i in chosen.tolist())
         mean, spread = cosines.mean(0), cosines.std(0, correction=0)
         n_classes = len(pictures.classes)
@@ -347,7 +352,9 @@ class SparseConcepts(PictureRecipe):
     def _fit(
         self, x: Float[Tensor, "n m"], labels: Int[Tensor, " n"], pictures: EncodedSet, of: Int[Tensor, " n"]
     ) -> tuple[LinearFit, float]:
-        """The penalty and the temperature chosen on a fifth of the rows; without any to spare, neither is."""
+        """Fit with the penalty and temperature that are best on a fifth of the rows, or with defaults if rows are too
+        few.
+        """
         n_classes = len(pictures.classes)
         fold = torch.where(group_folds(labels, pictures.groups[of], N_FOLDS, self.seed) == 0, 0, -1)
         if len(fold.unique()) < 2:
@@ -358,7 +365,7 @@ class SparseConcepts(PictureRecipe):
 
 
 def _telling(cosines: Float[Tensor, "n t"], labels: Int[Tensor, " n"]) -> Int[Tensor, " u"]:
-    """Texts that change, those first whose variance between classes is largest by that within."""
+    """Return the texts in descending order of the ratio of between-class to within-class variance."""
     within, between = torch.zeros_like(cosines[0]), torch.zeros_like(cosines[0])
     for label in labels.unique():
         own = cosines[labels == label]

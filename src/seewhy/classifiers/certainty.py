@@ -1,8 +1,8 @@
-"""How often it was right on pictures held out, what to expect of new ones, and how far to trust one decision.
+"""Accuracy on held-out pictures, its expected range on new pictures, and the reliability of one prediction.
 
-Pictures of one day tell nothing of the next. What they can tell is how far the figure falls where they differ most: the
-pictures of each class are parted in two by looks, and each half is decided by a fit on the other halves. Over pairs of
-lists, one to fit on and a later one, the range held the later figure in 93 % (benchmarks/strangers.py).
+The expected range uses the accuracy between halves: each class is split in two by appearance, and each half is
+predicted by a fit on the other halves. In benchmarks/strangers.py, the range contained the accuracy on later pictures
+in 93 % of the cases.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 N_STRANGERS = 32
 N_NAMED = 4
-"""Classes of a set that a sentence names; the others are counted."""
+"""Maximum number of class names in a sentence; the others are counted."""
 MIN_LEVEL = 0.5
 HALF = 0.5
-"""Of the score: where names alone decide and none has as much, none of them fits well."""
+"""Minimum score of a class, if no pictures were used, for its name to fit well."""
 FIT = "seewhy fit PHOTOS -o MODEL"
 C = 100.0
-"""Of a picture, where none was chosen on held-out pictures."""
+"""Default C per picture if no C was chosen."""
 DOWN, UP = 1.0, 0.7
-"""Log odds by which the range goes at most below the interval of the held-out figure, and by which it goes above it."""
+"""Maximum shift of the log odds, down and up, from the held-out interval to the expected range."""
 MOST = 3000
-"""Pictures that are parted, at most."""
+"""Maximum number of pictures to split into halves."""
 N_STARTS, N_ROUNDS = 4, 15
 
 
 def common_figures(
     pictures: EncodedSet, n: int, held: HeldOut | None, progress: Progress, measured: Tensor | None, c: float | None
 ) -> dict[str, Any]:
-    """The figures that every classifier fitted on pictures reports."""
+    """Return the metrics that every classifier fitted on pictures reports."""
     index = pictures.held.nonzero()[:, 0] if measured is None else measured
     figures: dict[str, Any] = {"held_out_accuracy": None, "held_out_interval": None, "held_out_calibration_error": None}
     how, expected, grouping = None, None, pictures.grouping
@@ -91,7 +91,7 @@ def common_figures(
 
 
 def held_out_lines(measures: dict[str, Any]) -> list[str]:
-    """The lines that ``fit`` prints about the held-out figure: what to expect, its basis, and what is not known."""
+    """Return the lines that ``fit`` prints about the held-out accuracy."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
     if right is None:
         return ["no picture could be held out, so nobody knows how often it is right"]
@@ -126,14 +126,16 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
 def linear_fit(
     features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> Callable[[Float[Tensor, "b d"]], Float[Tensor, "b k"]]:
-    """A linear classifier from features to logits, as ``linear`` fits one without crops."""
+    """Fit a linear classifier without crops, and return its function from features to logits."""
     return fit_logistic(features, labels, n_classes, c or C, tol=1e-4).logits
 
 
 def accuracy_between_halves(
     pooled: Float[Tensor, "n p"], labels: Int[Tensor, " n"], n_classes: int, c: float | None = None
 ) -> float | None:
-    """Accuracy when each half of every class is predicted from the other halves; ``None`` without two classes."""
+    """Return the accuracy when each half of every class is predicted from the other halves; ``None`` for fewer than two
+    classes.
+    """
     if len(labels) > MOST:
         some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
         pooled, labels = pooled[some], labels[some]
@@ -152,7 +154,7 @@ def accuracy_between_halves(
 
 
 def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
-    """Split pictures by their main difference: 0 or 1 for each, from two spherical means, best of a few starts."""
+    """Split pictures into clusters 0 and 1 by spherical 2-means, the best of ``N_STARTS`` initialisations."""
     n = len(features)
     if n < 4:
         return torch.arange(n) % 2
@@ -171,13 +173,13 @@ def halves(features: Float[Tensor, "n d"], seed: int = 0) -> Int[Tensor, " n"]:
 
 
 def expected_range(interval: tuple[float, float], hardest: float) -> tuple[float, float]:
-    """The range of accuracies on another day, from the held-out accuracy's interval and the one between halves."""
+    """Return the expected range of the accuracy on new pictures."""
     low, high = interval
     return min(low, max(hardest, _moved(low, -DOWN))), _moved(high, UP)
 
 
 def log_odds_shift(measures: Mapping[str, Any]) -> tuple[float, float]:
-    """How far the log odds of being right may fall and rise, from the measured range; 0 without one."""
+    """Return how far the log odds of being right may fall and rise on new pictures; 0 if not measured."""
     expected, interval = measures.get("expected_range"), measures.get("held_out_interval")
     if expected is None or interval is None:
         return 0.0, 0.0
@@ -195,15 +197,12 @@ def _moved(p: float, by: float) -> float:
 
 def check_level(level: float) -> float:
     if not MIN_LEVEL <= level < 1:
-        raise InputError(
-            f"The level is {level}. Expected a number from {MIN_LEVEL} to below 1: how often the classes named must "
-            "include the true one. Give 0.9, for example."
-        )
+        raise InputError(f"level must be at least {MIN_LEVEL} and less than 1, got {level}. Use 0.9, for example.")
     return level
 
 
 def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"]) -> Inputs:
-    """The inputs of the trust measure: features, the classifier's logits, and the encoder's own probabilities."""
+    """Return the inputs of the reliability measure: features, logits, and the encoder's own probabilities."""
     own, layer = None, classifier.encoder.classifier
     if layer is not None and layer.in_features == pooled.shape[1]:
         with torch.no_grad():
@@ -212,7 +211,7 @@ def trust_inputs(classifier: Classifier, pooled: Float[Tensor, "b d"], logits: F
 
 
 def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust | None:
-    """Trust, measured on the held-out pictures and on pictures of no class; ``None`` if they are too few."""
+    """Measure the reliability on held-out pictures and on pictures of no class; ``None`` if there are too few."""
     held = classifier.held_out
     if held is None or held.logits is None:
         return None
@@ -237,7 +236,7 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
 
 
 class Unmeasured(NamedTuple):
-    """Why nothing was measured, and what is needed; ``by_names`` if the user gave no pictures."""
+    """The reason why no reliability was measured, and its cure; ``by_names`` says that no pictures were used."""
 
     reason: str
     cure: str
@@ -251,7 +250,7 @@ class Unmeasured(NamedTuple):
 def decide(
     classifier: Classifier, pooled: Float[Tensor, "b d"], logits: Float[Tensor, "b k"], level: float = LEVEL
 ) -> list[Decision]:
-    """The decisions on pictures, with their trust."""
+    """Return the predictions with their reliability."""
     check_level(level)
     trust = classifier.measured_trust
     if trust is None:
@@ -289,7 +288,6 @@ def _measured(classifier: Classifier, whole: Decision, judged: Judgement, i: int
 
 
 def _worded(d: Decision, names: Sequence[str]) -> Decision:
-    """With its sentence, the figures behind it, and what to do next."""
     low, high = d.interval or (0.0, 1.0)
     right, n = _part(d.probability), len(d.classes)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
@@ -315,7 +313,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
 
 
 def listed(names: Sequence[str]) -> str:
-    """``A``, ``A or B``, ``A, B or C``; only the first ones of many."""
+    """Join names as ``A``, ``A or B`` or ``A, B or C``; long lists are shortened."""
     shown = list(names[:N_NAMED])
     if len(names) > N_NAMED:
         shown.append(f"{len(names) - N_NAMED} more")
@@ -327,7 +325,6 @@ def _part(value: float | None) -> str:
 
 
 def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, why: Unmeasured) -> Decision:
-    """What can be had without pictures: the classes with the promised part of the score."""
     values, order = p.sort(descending=True)
     n = int((values.cumsum(0) < level).sum()) + 1
     names, best = tuple(classifier.classes[k] for k in order[:n].tolist()), float(values[0])

@@ -1,4 +1,4 @@
-"""Pictures as one encoder sees them, each encoded once, with classes, groups, columns and a part that is held out."""
+"""Labelled pictures with their features from one encoder, and their split into training and held-out pictures."""
 
 from __future__ import annotations
 
@@ -31,35 +31,34 @@ from .known_pictures import KnownPictures
 MAX_HELD_OUT = 5000
 HeldOutPart = Annotated[float, Bound(0, 0.9)]
 Split = Literal["grouped", "random"]
-"""Pictures of the same thing on one side, or each picture by itself."""
+"""Whether groups of pictures stay together in a split, or pictures are split at random."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Pictures kept out of training, as features: what evidence is measured on.
+    """Features of pictures that were not used for training.
 
-    For a linear classifier these are (up to 5,000 of) *all* its pictures that can be measured: each was held out once,
-    with all others of its group (out-of-fold). For other classifiers they are the pictures that were held out.
+    For a linear classifier, they are up to 5,000 pictures that were each held out in one fold of cross-validation.
     """
 
     pooled: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
     logits: Float[Tensor, "n k"] | None = None
-    """By one that saw no picture of its group; their softmax is calibrated. Earlier archives have none."""
+    """Out-of-fold logits, whose softmax is calibrated; ``None`` in archives of older versions."""
     groups: Int[Tensor, " n"] | None = None
-    """Pictures with the same number show the same thing, as far as is known."""
+    """Group numbers; pictures with the same number show the same object."""
     before: Float[Tensor, "n e"] | None = None
-    """As the encoder saw them before it was adapted, where it sees them otherwise now; not saved."""
+    """Features of the encoder before its adaptation, if it was adapted; not saved."""
 
 
 @torch.no_grad()
 def with_logits(head: Head, held: HeldOut | None) -> HeldOut | None:
-    """The same pictures with the logits of a head that was fitted on none of them."""
+    """Return the held-out pictures with the logits of a head."""
     return None if held is None else replace(held, logits=head(held.pooled))
 
 
 def accuracy_by_words(head: Head, held: HeldOut) -> float:
-    """How often a head's sentences alone are right, without the sentences that only name the class."""
+    """Return the accuracy of a head's descriptions without the class names."""
     assert isinstance(head.votes, WordDecision)
     found = head.votes.by_words(head.feature(held.pooled) @ head.weight.T)
     return round(float((found == held.labels).float().mean()), 4)
@@ -67,11 +66,11 @@ def accuracy_by_words(head: Head, held: HeldOut) -> float:
 
 @dataclass(frozen=True, eq=False)
 class EncodedSet:
-    """Pictures that could be read, as one encoder (``encoder``, its fingerprint) sees them.
+    """Pictures and their features from one encoder, whose fingerprint is ``encoder``.
 
-    The pictures ``held`` are not used for training while settings are chosen. If they are the user's own
-    (``validation``), the final fit does not use them either. ``folds`` holds each picture out once (-1 never). Folds
-    and ``held`` keep groups whole.
+    Pictures flagged in ``held`` are not used for training while settings are chosen. The final fit uses them, unless
+    they are the user's validation pictures (``validation``). ``folds`` has the fold in which each picture is held out,
+    or -1. Groups of pictures stay together.
     """
 
     items: Sequence[Sample]
@@ -102,7 +101,7 @@ class EncodedSet:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Encode the pictures, each by its own crop; ``progress`` reports those that cannot be read."""
+        """Encode each picture's centre crop; ``progress`` reports unreadable pictures."""
         progress = progress or Progress()
         pairs = list(
             progress.results(
@@ -122,22 +121,22 @@ class EncodedSet:
 
     @cached_property
     def pooled(self) -> Float[Tensor, "n d"]:
-        """One row per picture, from its own crop."""
+        """Features of each picture's own crop."""
         return torch.stack([one.pooled[0] for one in self.encoded])
 
     @property
     def groups(self) -> Int[Tensor, " n"]:
-        """A number for each picture; pictures of the same object share one."""
+        """Group number of each picture; pictures of the same object have the same number."""
         return torch.arange(len(self.labels)) if self.grouping is None else self.grouping.groups
 
     @property
     def final(self) -> Bool[Tensor, " n"]:
-        """Flags of the pictures in the final fit."""
+        """Mask of the pictures in the final fit."""
         return ~self.held if self.validation else torch.ones_like(self.held)
 
     @property
     def trained(self) -> list[int]:
-        """Positions of the pictures that the fit uses while it chooses settings."""
+        """Indices of the training pictures."""
         return (~self.held).nonzero()[:, 0].tolist()
 
     def subset(self, index: Sequence[int]) -> Self:
@@ -154,25 +153,25 @@ class EncodedSet:
         )
 
     def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
-        """Split into training and held-out pictures; copies, and pictures of one given group, stay on one side."""
+        """Split into training and held-out pictures; copies and groups stay together."""
         own, held = parted(self.items, self.digests, fraction, seed)
         return self.subset(own), self.subset(held)
 
     def with_folds(self, n_folds: int, seed: int) -> Self:
-        """The same pictures in folds that keep groups whole; the first fold is held out."""
+        """Return the pictures in folds that keep groups together; the first fold is held out."""
         groups = self.groups.unique(return_inverse=True)[1]
         folds = group_folds(self.labels, groups, n_folds, seed)
         return replace(self, folds=folds, held=folds == 0)
 
     def rows(self, of: Bool[Tensor, " n"]) -> tuple[Float[Tensor, "r d"], Int[Tensor, " r"], Int[Tensor, " r"]]:
-        """The features of every view of these pictures, their labels, and the index of each row's picture."""
+        """Return the features of every view of the pictures, their labels, and the picture index of each row."""
         index = of.nonzero()[:, 0]
         views = [self.encoded[i].pooled for i in index.tolist()]
         count = torch.tensor([len(v) for v in views])
         return torch.cat(views), self.labels[index].repeat_interleave(count), index.repeat_interleave(count)
 
     def held_out(self, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """The held-out pictures, each with its own crop alone, as in a prediction."""
+        """Return the features of the held-out pictures, one crop per picture as in a prediction."""
         index = evenly(self.held, most)
         return self.own_crops(index) if len(index) else None
 
@@ -180,7 +179,7 @@ class EncodedSet:
         return HeldOut(self.pooled[index], self.labels[index], groups=self.groups[index])
 
     def known(self, encoder: Encoder, of: Bool[Tensor, " n"]) -> KnownPictures | None:
-        """What a classifier fitted on these pictures remembers of them."""
+        """Return the digests and features that a classifier saves of its training pictures."""
         if not bool(of.any()):
             return None
         part = self.subset(of.nonzero()[:, 0].tolist())
@@ -190,7 +189,9 @@ class EncodedSet:
         return KnownPictures.of(names, part.digests, part.pooled, encoder.fingerprint, miniatures)
 
     def held_by(self, encoder: Encoder, progress: Progress) -> tuple[Int[Tensor, " m"], HeldOut | None]:
-        """The held-out pictures under another encoder: positions of those still readable, and their features."""
+        """Encode the held-out pictures with another encoder; return the indices of readable pictures and their
+        features.
+        """
         index = self.held.nonzero()[:, 0].tolist()
         stream = encode_stream(encoder, [self.items[i].source for i in index])
         again = list(progress.track(stream, "Looking at pictures again", len(index)))
@@ -204,7 +205,7 @@ class EncodedSet:
 def _check_any(items: Sequence[Sample], kept: Sequence[object], progress: Progress) -> None:
     if items and not kept:
         first = progress.failures[0]
-        raise DataError(f"None of the {len(items)} pictures can be read; the first, {first.image}: {first.error}.")
+        raise DataError(f"None of the {len(items)} pictures can be read. The first is {first.image}: {first.error}.")
 
 
 def encode_labelled(
@@ -214,7 +215,7 @@ def encode_labelled(
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> EncodedSet:
-    """The pictures whose label is one of these classes; a note counts the others."""
+    """Encode the pictures of the given classes; a note counts the others."""
     progress = progress or Progress()
     items, others = samples.of(classes)
     for note in others:
@@ -244,19 +245,19 @@ def encode_samples(
     features: bool = False,
     n_bank: int | None = None,
 ) -> EncodedSet:
-    """Encode pictures once, and hold some of them out; a broken picture is reported and left out.
+    """Encode pictures, and hold some of them out; unreadable pictures are reported and left out.
 
-    ``views`` are for the training pictures. With ``features``, all feature maps are kept. For patches, the maps and
-    pixels of ``n_bank`` training and ``n_bank`` held-out pictures are kept.
+    ``views`` returns the crops of a training picture. ``features`` keeps all feature maps. ``n_bank`` is the number of
+    training pictures, and of held-out pictures, that keep feature maps and pixels for patches.
     """
     validation = held_out.validation
     others = () if validation is None else validation.items
     if unknown := [c for c in (() if validation is None else validation.classes) if c not in samples.classes]:
         near = nearest(unknown[0], samples.classes, n=3, cutoff=0.4)
         raise DataError(
-            f"The validation pictures have the class {unknown[0]!r}, which is not one of the {len(samples.classes)} "
-            f"training classes. {'Did you mean' if near else 'The first are'} "
-            f"{', '.join(map(repr, near or samples.classes[:5]))}? Give the classes the same names in both."
+            f"The validation pictures have the class {unknown[0]!r}, which is not one of the "
+            f"{len(samples.classes)} training classes. {'Did you mean' if near else 'The first are'} "
+            f"{', '.join(map(repr, near or samples.classes[:5]))}?"
         )
     for note in samples.notes + (() if validation is None else validation.notes):
         progress.note(note)
@@ -288,7 +289,7 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
     doubled = under_two_classes(names, digests)
     twice = len({d for d, is_double in zip(digests, doubled, strict=True) if is_double})
     if twice:
-        progress.note(f"{twice} picture(s) are in more than one class, byte for byte; no copy is held out")
+        progress.note(f"{twice} picture(s) have exact copies in more than one class; these are never held out")
     with progress.doing("Grouping pictures that look alike"):
         grouping = _grouping(pictures, how.split)
     labels, groups = pictures.labels, grouping.groups
@@ -308,18 +309,18 @@ def hold_out(items: Sequence[Sample], encoded: Sequence[Encoded], how: HoldOut, 
 def _hold_validation(
     items: Sequence[Sample], encoded: Sequence[Encoded], held: Sequence[bool], by: Split, progress: Progress
 ) -> EncodedSet:
-    """Hold out the user's validation pictures, without those that are training pictures too."""
+    """Hold out the user's validation pictures, except copies of training pictures."""
     own = [i for i, out in enumerate(held) if not out]
     classes, known = _classes([items[i] for i in own]), {encoded[i].digest for i in own}
     names = set(classes)
     copies = [out and s.digest in known for s, out in zip(encoded, held, strict=True)]
     keep = [i for i, s in enumerate(items) if s.label in names and not copies[i]]
     if any(copies):
-        progress.note(f"left out {sum(copies)} validation picture(s) that are training pictures too, byte for byte")
+        progress.note(f"left out {sum(copies)} validation picture(s) that are exact copies of training pictures")
     if len(keep) == len(own):
         raise DataError(
-            "No validation picture can be used: none can be read, or all are training pictures too. "
-            "Give pictures that are not trained on, or leave validation out."
+            "No validation picture is readable and absent from the training pictures. Give other "
+            "validation pictures, or leave validation out."
         )
     pictures = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True).subset(keep)
     with progress.doing("Grouping pictures that look alike"):
@@ -346,20 +347,19 @@ def _classes(items: Sequence[Sample]) -> tuple[str, ...]:
     classes = tuple(sorted({s.label for s in items}, key=natural_key))
     if len(classes) < 2:
         raise DataError(
-            f"Only {len(classes)} class has a readable picture; at least two are needed. "
-            "Put the pictures of each class into a folder of its own."
+            f"At least two classes must have readable pictures, got {len(classes)}. Put the pictures "
+            "of each class into one folder."
         )
     return classes
 
 
 def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Training rows and held-out rows, by given groups and files; copies are never on both sides."""
+    """Return the indices of training and held-out items; copies and groups stay together."""
     whole = [item.group or digest for item, digest in zip(items, digests, strict=True)]
     distinct = sorted(set(whole))
     if len(distinct) < 4:
         raise DataError(
-            f"{len(distinct)} different picture(s) with texts were given. Expected four or more, as some are held out "
-            "to compare settings. Give more pairs."
+            f"At least four different pictures with texts are required, got {len(distinct)}. Give more pairs."
         )
     random.Random(f"{seed}|pairs").shuffle(distinct)
     held = set(distinct[: max(2, round(fraction * len(distinct)))])
@@ -370,13 +370,13 @@ def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, see
 
 
 def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """Positions of true flags; of too many, the requested number, evenly spaced."""
+    """Return the indices of true flags, or ``most`` evenly spaced ones of them."""
     index = flags.nonzero()[:, 0]
     return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
 
 
 def spread(labels: Sequence[Hashable], among: Sequence[bool], most: int) -> list[int]:
-    """At most ``most`` of the flagged pictures, spread over the classes as evenly as possible, in order."""
+    """Return the indices of up to ``most`` flagged pictures, spread evenly over the classes."""
     cap = max(1, most // max(len(set(labels)), 1))
     taken: dict[Hashable, int] = defaultdict(int)
     chosen = []

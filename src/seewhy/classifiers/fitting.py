@@ -1,4 +1,4 @@
-"""How a classifier is made of pictures: a recipe learns, and all that is the same for every recipe is done here."""
+"""The base class of recipes that fit a classifier to pictures."""
 
 from __future__ import annotations
 
@@ -42,28 +42,29 @@ class Fitting:
     checkpoint: Path | None
 
     def sealed(self, seal: str) -> tuple[Path, str] | None:
-        """The checkpoint, and the seal that it must have."""
+        """Return the checkpoint with its identifier."""
         return None if self.checkpoint is None else (self.checkpoint, seal)
 
     def look(self, reader: Encoder | None = None, *, keep: bool = True, **how: Any) -> EncodedSet:
-        """Encode the pictures once, with the encoder or another ``reader``; see :func:`.encode_samples`."""
+        """Encode the pictures with the encoder or another ``reader``; see :func:`.encode_samples`."""
         store, eye = self.store if keep else None, reader or self.encoder
         return encode_samples(eye, self.samples, self.held_out, store=store, progress=self.progress, **how)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a recipe's learning.
+    """The result of :meth:`PictureRecipe.learn`.
 
     Attributes:
-        classifier: with the held-out pictures and their logits.
-        pictures: the training and the held-out pictures; ``looked_by`` encoded them, if another encoder was given.
-        figures: the method's own figures, besides those that all methods report.
-        trial: the fit without the held-out pictures, if the final ``classifier`` was fitted on them.
-        measured: all pictures measured on, if the classifier keeps only some of them.
-        index: their positions, if they are not the pictures flagged as held out.
-        patches: the pictures whose patches are kept, if their held-out ones differ from those of the figures.
-        keep: whether to keep the features of the classifier's encoder.
+        classifier: classifier with the held-out pictures and their logits.
+        pictures: training and held-out pictures.
+        looked_by: the encoder of ``pictures``, if it is not the classifier's.
+        figures: metrics of this method, added to those of every recipe.
+        trial: the fit without held-out pictures, if ``classifier`` was refitted on them.
+        measured: all pictures for the metrics, if the classifier keeps only some of them.
+        index: indices of the pictures for the metrics, if they are not the held-out ones.
+        patches: pictures for the patch bank, if they are not ``pictures``.
+        keep: whether to cache the features of the classifier's encoder.
     """
 
     classifier: Classifier
@@ -78,16 +79,16 @@ class Outcome:
 
 
 class PictureRecipe(Recipe):
-    """The base of recipes that learn from pictures with classes; a subclass writes :meth:`learn`.
+    """The base class of recipes that learn from labelled pictures; a subclass implements :meth:`learn`.
 
     Class attributes:
-        takes: what it learns from besides pictures (descriptions, captions), and whether it keeps a checkpoint.
+        takes: inputs besides pictures: ``"descriptions"``, ``"captions"``, ``"checkpoint"``.
 
     Args:
-        held_out: share of the pictures to hold out and measure on, 0 to 1.
-        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, and gives figures that are
-            too good.
-        n_bank: pictures whose patches are kept as evidence; more make the model file larger.
+        held_out: fraction of the pictures to hold out for metrics, 0 to 1.
+        split: ``grouped`` keeps pictures of the same object together; ``random`` does not, so its metrics are too
+            optimistic.
+        n_bank: maximum number of pictures whose patches are saved as evidence.
         seed: seed of the splits.
     """
 
@@ -100,7 +101,7 @@ class PictureRecipe(Recipe):
 
     @abstractmethod
     def learn(self, fitting: Fitting) -> Outcome:
-        """Encode the pictures and learn: this is the method itself."""
+        """Encode the pictures and fit the classifier."""
 
     @final
     @undisturbed
@@ -116,20 +117,19 @@ class PictureRecipe(Recipe):
         progress: Progress | None = None,
         checkpoint: Path | None = None,
     ) -> Classifier:
-        """Fit a classifier to pictures, and measure its evidence and figures.
+        """Fit a classifier to labelled pictures, and measure it on held-out pictures.
 
         Args:
             encoder: the encoder, which is not changed.
-            samples: pictures with classes.
-            validation: pictures for choosing and measuring, never for training; default: the share ``held_out`` of
-                ``samples``. Give them if ``samples`` holds near-duplicates (frames of one film, photos of one visit),
-                which make all figures too good.
-            descriptions: descriptions of the same classes, as evidence or to learn from.
+            samples: labelled pictures.
+            validation: pictures for settings and metrics, never used for training; default: the fraction ``held_out``
+                of ``samples``. Give them if ``samples`` has near-duplicates, such as frames of one film, which make all
+                metrics too optimistic.
+            descriptions: descriptions of the classes, as evidence or to learn from.
             captions: texts for each picture; see :mod:`seewhy.language.matching`.
-            store: where features are kept, so that a second or an interrupted run does not encode again.
-            progress: progress callback, notes and failures.
-            checkpoint: where to keep the state from which a stopped run continues; the caller deletes it when the
-                result is safe.
+            store: cache of features.
+            progress: progress reporter.
+            checkpoint: file to resume an interrupted run from; the caller deletes it after the run.
         """
         self.check_given(descriptions=descriptions, captions=captions, checkpoint=checkpoint)
         hold_out = HoldOut(self.held_out, self.seed, validation, self.split)
@@ -143,18 +143,18 @@ class PictureRecipe(Recipe):
         return made.with_descriptions(words, store) if words is not None and made.words is None else made
 
     def check_given(self, **given: object) -> None:
-        """Refuse inputs that the recipe does not take; the message names the recipes that take them."""
+        """Check that the recipe takes the given inputs."""
         for name, value in given.items():
             if value is not None and name not in self.takes:
                 able = [n for n in classifiers if name in getattr(classifiers[n], "takes", ())]
                 texts = " and ".join(name for name in self.takes if name != "checkpoint")
                 raise InputError(
-                    f"{self.name} was given {name}. Expected {f'pictures with {texts}' if texts else 'only pictures'}. "
-                    f"Leave {name} out, or use one of {', '.join(able)}."
+                    f"The recipe {self.name} does not take {name}, only "
+                    f"{f'pictures with {texts}' if texts else 'pictures'}. Leave {name} out, or use one of "
+                    f"{', '.join(able)}."
                 )
 
     def _evidence(self, outcome: Outcome, fitting: Fitting) -> dict[str, Any]:
-        """Patches of the pictures, how far they can be trusted, the figures, and which pictures are known."""
         made, pictures, progress = outcome.classifier, outcome.pictures, fitting.progress
         evidence = {} if self.n_bank is None else _patches(outcome, self.n_bank, fitting)
         fitted_on = ~pictures.held if outcome.trial is None else pictures.final
@@ -165,9 +165,7 @@ class PictureRecipe(Recipe):
 
 
 def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
-    """The bank of patches, and how far it can be trusted: by held-out pictures, whose fold is left out of the bank,
-    decided by the trial, which was not fitted on them, unless the outcome says what was decided.
-    """
+    """Return the patch bank and its reliability, which is measured on held-out pictures fold by fold."""
     pictures, final, progress = outcome.patches or outcome.pictures, outcome.classifier, fitting.progress
     chosen = [
         i for part in (pictures.final, ~pictures.final) for i in spread(pictures.labels.tolist(), part.tolist(), n_bank)

@@ -1,4 +1,4 @@
-"""FuDD: the classes in question, distinguished by descriptions written for this (Esfandiarpoor & Bach 2023)."""
+"""FuDD: follow-up descriptions that distinguish the likeliest classes (Esfandiarpoor & Bach 2023)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEMPLATE = "A photo of a {}."
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption of one class that distinguishes it from one rival."""
+    """A caption of one class that distinguishes it from a rival class."""
 
     row: int
     label: int
@@ -40,12 +40,11 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions(Reranking):
-    """For the classes in question, ``t_a = scale · x · e_a + fusion · s_a``; ``e_a`` is the normalised mean of its
-    captions.
+    """Scores of the likeliest classes: ``t_a = scale * (x · e_a) + fusion * s_a``.
 
-    Its captions are those against every other class in question, each once. A pair without captions contributes the
-    class's own sentence. ``vectors`` are the head's rows, each of length ``scale``: first those of the classes, then
-    those of the captions.
+    ``e_a`` is the normalised mean of the captions of class ``a`` against the other likely classes, and ``s_a`` its
+    zero-shot score. A pair without captions uses the class's own sentence. The rows of ``vectors``, of length
+    ``scale``, are the classes' sentences followed by the captions.
     """
 
     name = "follow_up"
@@ -71,7 +70,7 @@ class Captions(Reranking):
         return dict(found)
 
     def rows_of(self, label: int, ambiguous: Sequence[int]) -> list[int]:
-        """The rows of each of these classes, each row once."""
+        """Return the rows of a class's captions against the other likely classes."""
         rows: set[int] = set()
         for rival in ambiguous:
             if rival != label:
@@ -117,18 +116,20 @@ class Captions(Reranking):
 @classifiers.register
 @dataclass(frozen=True)
 class FollowUp(Recipe):
-    """Finds the likeliest classes zero-shot; captions that distinguish each two of them decide (FuDD).
+    """Finds the likeliest classes zero-shot, and decides by captions that distinguish each pair of them (FuDD).
 
-    A class ``a`` of the ``k`` in question, ``A``, is the set of captions written for it against every ``b`` in ``A``,
-    each once: ``e_a = normalise(mean normalise(g(caption)))``; the largest ``x · e_a`` decides. A pair without captions
-    contributes the class's own sentence. The authors' code (BatsResearch/fudd) puts captions in lower case except the
-    first letter, and drops the first look's scores, which ``fusion`` and ``gate`` can keep.
+    For each class ``a`` of the ``k`` likeliest, the embedding ``e_a`` is the normalised mean of the normalised
+    embeddings of its captions against the others, each caption once. The class with the largest ``x · e_a`` is
+    predicted. A pair without captions uses the class's own sentence.
+
+    Where we differ: the authors' code (BatsResearch/fudd) converts captions to lower case except the first letter, and
+    has no ``fusion`` and ``gate``.
 
     Args:
-        k: number of likeliest classes to decide between; with all classes there is no first look.
-        fusion: how much of the first look's cosine to add to the second's.
-        gate: keep the first look's decision if its two largest probabilities differ by at least this.
-        templates: sentences of the first look.
+        k: number of likeliest classes to decide between; all classes skip the zero-shot step.
+        fusion: weight of the zero-shot cosine similarity in the final score.
+        gate: minimum difference between the two largest zero-shot probabilities to keep the zero-shot prediction.
+        templates: sentences of the zero-shot step.
         scale: logit scale; default: the encoder's own.
     """
 
@@ -150,11 +151,11 @@ class FollowUp(Recipe):
         return self.after(first, list(pairs), store)
 
     def after(self, first: Classifier, pairs: Sequence[Pair], store: FeatureStore | None = None) -> Classifier:
-        """The second look after a classifier that compares pictures with sentences (zero_shot, described)."""
+        """Add follow-up captions to a zero-shot or described classifier."""
         if not isinstance(first.head.feature, Projected) or first.head.votes is not None:
             raise InputError(
-                f"--follow-up was given with a classifier made by {first.recipe}. Expected one made from names or "
-                "descriptions. Give its classes with --labels, without --model."
+                f"--follow-up requires a classifier made from names or descriptions, got {first.recipe}. "
+                "Give its classes with --labels, without --model."
             )
         pairs = check_pairs(pairs, first.classes) if pairs else []
         texts, captions = _captions(pairs, first.classes)
@@ -173,7 +174,6 @@ class FollowUp(Recipe):
 
 
 def _captions(pairs: Sequence[Pair], classes: tuple[str, ...]) -> tuple[list[str], tuple[Caption, ...]]:
-    """Distinct texts, and whose they are."""
     at = {name: i for i, name in enumerate(classes)}
     rows: dict[str, int] = {}
     found: dict[tuple[int, int, int], Caption] = {}
@@ -189,7 +189,6 @@ def _captions(pairs: Sequence[Pair], classes: tuple[str, ...]) -> tuple[list[str
 def _bank(
     classes: tuple[str, ...], captions: Sequence[Caption], vectors: Float[Tensor, "r d"], template: str
 ) -> WordBank:
-    """All captions of each class; a class without any has its own sentence."""
     rows: list[tuple[str, int, int]] = []
     for i, name in enumerate(classes):
         own = {c.row: c.text for c in captions if c.label == i} or {i: template.replace("{}", name)}

@@ -1,8 +1,4 @@
-"""Which pictures a classifier was fitted on, saved with it so that it is not judged on them unnoticed.
-
-Of each there are the SHA-256 of its file, 128 numbers of one byte, its square-rooted features projected at random, and
-its miniature, by which a copy is told from a picture that is merely alike (:mod:`seewhy.pictures.miniatures`).
-"""
+"""The pictures that a classifier was fitted on, to detect them in later measurements."""
 
 from __future__ import annotations
 
@@ -23,12 +19,12 @@ from ..storage.parts import rebuilt
 
 WIDTH = 128
 MOST_MINIATURES = 20_000
-"""Miniatures that are kept, evenly drawn of more pictures than these: 6 kB each."""
+"""Maximum number of miniatures, evenly spaced over the pictures; each has 6 kB."""
 
 
 @dataclass(frozen=True)
 class KnownPictures:
-    """The pictures of a fit, with miniatures of at most :data:`MOST_MINIATURES`; earlier versions have none."""
+    """The pictures of a fit, with up to :data:`MOST_MINIATURES` miniatures; archives of older versions have none."""
 
     names: tuple[str, ...]
     digests: UInt8[Tensor, "n 32"]
@@ -53,7 +49,7 @@ class KnownPictures:
 
     @staticmethod
     def restore(facts: dict[str, Any] | None, tensors: dict[str, Tensor]) -> KnownPictures | None:
-        """Read what was saved; ``None`` in archives of earlier versions."""
+        """Restore the saved pictures; ``None`` in archives of older versions."""
         if facts is None:
             return None
         names = tuple(map(str, facts["names"]))
@@ -61,18 +57,18 @@ class KnownPictures:
         sizes = {"n": len(names), "w": WIDTH, "s": MINIATURE}
         known = rebuilt(KnownPictures, tensors, "known.", sizes, names=names, encoder=str(facts["encoder"]))
         if len(known.miniatures) not in (0, len(_drawn(len(names)))):
-            raise ValueError(f"{len(known.miniatures)} miniatures of {len(names)} pictures")
+            raise ValueError(f"{len(known.miniatures)} miniatures for {len(names)} pictures")
         return known
 
     @cached_property
     def by_digest(self) -> dict[str, str]:
-        """For the digest of a file, the picture with the same bytes."""
+        """The name of a picture for the digest of its file."""
         return {bytes(row).hex(): name for row, name in zip(self.digests.tolist(), self.names, strict=True)}
 
     def copies_of(
         self, miniatures: UInt8[Tensor, "q s"], pooled: Float[Tensor, "q d"] | None
     ) -> list[tuple[str, float] | None]:
-        """For each picture the one that it copies, and how far their details agree."""
+        """Return, for each picture, the known picture that it is a copy of and the correlation; otherwise ``None``."""
         place = _drawn(len(self.names))[: len(self.miniatures)]
         ours = Likeness(self.miniatures, None if pooled is None else self.features[place].float())
         asked = Likeness(miniatures, None if pooled is None else compact(pooled).float())
@@ -84,7 +80,7 @@ class KnownPictures:
 
 
 def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:
-    """Rows of 128 whole numbers whose cosines are nearly those of the square-rooted features."""
+    """Return int8 projections whose cosine similarities approximate those of the square-rooted features."""
     rooted = normalize(pooled.float().sign() * pooled.float().abs().sqrt(), dim=1)
     # The same numbers in every version: numpy keeps this generator's stream as it is.
     projection = np.random.RandomState(0).randn(pooled.shape[1], WIDTH).astype(np.float32)
@@ -94,5 +90,4 @@ def compact(pooled: Float[Tensor, "n d"]) -> Int8[Tensor, "n w"]:
 
 
 def _drawn(n: int) -> Int[Tensor, " m"]:
-    """Places of those whose miniatures are kept."""
     return torch.linspace(0, n - 1, MOST_MINIATURES).long() if n > MOST_MINIATURES else torch.arange(n)

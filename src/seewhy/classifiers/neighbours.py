@@ -1,4 +1,4 @@
-"""Nearest neighbours: a picture is what the user's pictures most like it are."""
+"""Weighted k-nearest neighbours."""
 
 from __future__ import annotations
 
@@ -24,29 +24,34 @@ from .linear.jitter import crops_by_name
 
 KS = (1, 3, 5, 10, 20, 50, 100)
 TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2)
-"""Of a vote: a picture whose cosine is larger by the temperature counts e times as much."""
+"""Temperatures of the vote: a picture whose cosine similarity is larger by ``T`` has ``e`` times the weight."""
 
 SCALES = tuple(2.0 ** (e / 4) for e in range(-12, 13))
 N_ASKED = 2000
-"""Pictures that are left out in turn to choose on, and asked again without their voters; more change little and cost a
-product with all others each."""
+"""Maximum number of pictures for leave-one-out validation; more change little."""
 
 
 @classifiers.register
 @dataclass(frozen=True)
 class Neighbours(PictureRecipe):
-    """Lets the nearest of your pictures vote, the nearer the more (weighted k-nearest neighbours).
+    """Weighted k-nearest neighbours on the features of your pictures.
 
-    ``logit_c = scale · log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)``, see :class:`~seewhy.heads.votes.Votes`. ``k`` and ``T``
-    have the best leave-one-out accuracy, with ties by likelihood; ``scale`` has the largest likelihood. A picture's
-    crops, its copies and the other pictures of the same object are left out with it. Wu et al. take k = 200 and T =
-    0.07. Here the nearest picture of every class always votes, so every class has a finite logit to explain.
+    The logit of class ``c`` is (see :class:`~seewhy.heads.votes.Votes`)
+
+        logit_c = scale * log Σ_{i ∈ N_c} exp(cos(x, x_i) / T)
+
+    where ``N_c`` are the neighbours of class ``c``. ``k`` and ``T`` have the best leave-one-out accuracy, with ties
+    decided by the likelihood, and ``scale`` has the largest likelihood. Crops and copies of a picture, and other
+    pictures of the same object, are left out with it.
+
+    Where we differ: Wu et al. use k = 200 and T = 0.07. Here the nearest picture of every class always votes, so that
+    every class has a finite logit.
 
     Args:
-        k: number of pictures that vote; default: chosen.
-        temperature: temperature of the vote; default: chosen.
+        k: number of neighbours; default: chosen by leave-one-out validation.
+        temperature: temperature of the vote; default: chosen by leave-one-out validation.
         n_crops: random crops per picture, which vote too.
-        power: exponent of the signed power.
+        power: exponent of the signed power normalisation of the features.
     """
 
     name = "neighbours"
@@ -80,7 +85,7 @@ class Neighbours(PictureRecipe):
         return Outcome(replace(plain, held_out=held), pictures, figures, trial)
 
     def _choose(self, pictures: EncodedSet) -> _Choice:
-        """``k``, temperature and scale, by leaving each training picture out in turn."""
+        """Choose ``k``, temperature and scale by leave-one-out validation."""
         x, y, picture = pictures.rows(~pictures.held)
         x, same = Normalise(self.power, l2=True)(x), pictures.groups[picture]
         first = torch.cat([torch.ones(1, dtype=torch.bool), picture[1:] != picture[:-1]]).nonzero()[:, 0]

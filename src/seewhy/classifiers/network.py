@@ -1,4 +1,4 @@
-"""What a self-explaining classifier learnt inside its network, saved and loaded with it."""
+"""Interface of the trained layers inside a self-explaining classifier."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Network(ABC):
-    """Weights that a recipe trained inside, before or after the trunk of an encoder.
+    """Weights that a recipe trained inside, before or after the encoder's trunk.
 
-    Its classifier uses :meth:`encoder`, so every attribution, metric and card works on it. The head is the identity if
-    the network itself ends in logits. ``where`` names the attribution that reads the network's own maps.
+    The classifier uses :meth:`encoder`, so all attribution methods and metrics apply to it. The head is the identity if
+    the network ends in logits. ``where`` is the attribution method that reads the network's own maps.
     """
 
     where: ClassVar[str]
@@ -29,33 +29,36 @@ class Network(ABC):
     @property
     @abstractmethod
     def base(self) -> Encoder:
-        """The encoder that was extended, found again by its name."""
+        """The original encoder, loaded by its name."""
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """The encoder with the trained weights; its fingerprint covers them."""
+        """Return the encoder with the trained weights, which its fingerprint includes."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All trained tensors."""
+        """Return all trained tensors."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What is needed besides the tensors to build the network again, as JSON."""
+        """Return everything besides the tensors that :meth:`restore` needs, as JSON."""
 
     @classmethod
     @abstractmethod
     def restore(cls, base: Encoder, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Build the network again from the results of :meth:`facts` and :meth:`tensors`."""
+        """Build the network from the results of :meth:`facts` and :meth:`tensors`."""
 
 
 @dataclass(frozen=True)
 class Perception:
-    """How a picture was redrawn before it was classified: the grey picture after 0, 1, … loops; the last one is
-    classified.
+    """The iterations in which a network redraws a picture before it classifies the last one.
 
-    ``moves`` are root mean square changes over pixels, and ``spread`` is that of the final copies around their mean.
-    ``nearest`` is the memorised picture at this ``distance``, with its file's ``name`` and its class.
+    Attributes:
+        path: grey pictures after 0, 1, … iterations.
+        moves: root mean square change of the pixels per iteration.
+        spread: root mean square deviation of the final copies from their mean.
+        n_copies: number of copies.
+        nearest: nearest memorised picture, at ``distance``, with its file ``name`` and class index ``label``.
     """
 
     path: Float[Tensor, "t h w"]
@@ -70,23 +73,23 @@ class Perception:
 
 @runtime_checkable
 class Perceiver(Protocol):
-    """A network that redraws a picture from memory and classifies the redrawn picture."""
+    """A network that redraws a picture from memory and classifies the result."""
 
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """The redrawn form of a picture given as normalised pixels; ``None`` if the picture is classified as it is."""
+        """Redraw a normalised picture; ``None`` if it is classified unchanged."""
         ...
 
 
 @runtime_checkable
 class ReadsPooled(Protocol):
-    """A network between pooling and the head: the encoder stays the same, and the head reads this network's output."""
+    """A network between pooling and the head, which leaves the encoder unchanged."""
 
     def feature(self) -> Feature: ...
 
 
 @runtime_checkable
 class NamesClasses(Protocol):
-    """A network that recognises classes by their names: those that it learnt, and any others."""
+    """A network that classifies by class names, including names that it was not trained on."""
 
     @property
     def base(self) -> Encoder: ...

@@ -1,4 +1,4 @@
-"""Findings by pairs of sentences, one that says it is there and one that says it is not: no picture is learnt from."""
+"""Zero-shot findings by pairs of sentences, one for and one against each finding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of one picture, in the order of the questions."""
+    """The findings of one picture, in the order of the given names."""
 
     picture: str
     found: tuple[Finding, ...]
@@ -43,14 +43,18 @@ class Findings:
 
 @dataclass(frozen=True)
 class PromptPairs:
-    """Several findings of a picture, each with its own question, so that findings do not compete.
+    """Zero-shot multi-label classification by pairs of sentences (Tiu et al. 2022, CheXzero).
 
-    ``p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))``, where ``t+`` and ``t-`` are the normalised means of the sentences
-    that affirm and deny the finding (Tiu et al. 2022, CheXzero).
+    The probability of a finding is
 
-    The encoder must have learnt from texts with negations. The embedded one has not: on 200 ImageNet photographs,
-    margins ranked a class's own picture first 74 % of the time, plain cosines with its name 99.9 %. Measure it before
-    you rely on it.
+        p = exp(s u·t+) / (exp(s u·t+) + exp(s u·t-))
+
+    where ``u`` is the normalised picture embedding, and ``t+`` and ``t-`` are the normalised mean embeddings of the
+    sentences for and against the finding.
+
+    The encoder must have been trained on texts with negations. The embedded encoder was not: on 200 ImageNet
+    photographs, the margin ranked a picture of the class first in 74 % of the cases, and the cosine similarity with the
+    class name in 99.9 %. Measure the accuracy before you rely on it.
 
     Args:
         present: sentences with ``{}`` for the finding.
@@ -73,18 +77,17 @@ class PromptPairs:
         wrong = [t for t in (*self.present, *self.absent) if "{}" not in t]
         if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
             raise InputError(
-                f"Prompt pairs were given present={self.present}, absent={self.absent}, scale={self.scale}. Expected "
-                "one or more sentences of each kind with {} for the finding, and a scale above 0. Change them."
+                f"present and absent must each have at least one sentence with {{}} for the finding, and "
+                f"scale must be greater than 0, got present={self.present}, absent={self.absent}, "
+                f"scale={self.scale}."
             )
 
     def __call__(
         self, encoder: Encoder, pictures: One | Many, names: Sequence[str], *, store: FeatureStore | None = None
     ) -> Iterator[Findings | Failure]:
-        """One result for each picture, in order; one that cannot be read is a failure."""
+        """Yield the findings of each picture, in order; an unreadable picture becomes a :class:`Failure`."""
         if not names or not all(name.strip() for name in names):
-            raise InputError(
-                f"The findings {list(names)} were given. Expected one or more, in words. Name what to look for."
-            )
+            raise InputError(f"names must have at least one finding, in words, got {list(names)}.")
         present, absent = (self._means(encoder, names, said, store) for said in (self.present, self.absent))
         scale, many = self.scale or encoder.text.logit_scale, several(pictures)
 
@@ -107,6 +110,6 @@ class PromptPairs:
         return normalize(vectors.unflatten(0, (len(names), len(said))).mean(1), dim=1)
 
     def classifier(self, encoder: Encoder, name: str) -> Classifier:
-        """One finding as a classifier of two classes, from the first sentence of each kind."""
+        """Return a classifier of two classes for one finding, from the first sentence of each kind."""
         both = [said[0].replace("{}", name) for said in (self.present, self.absent)]
         return ZeroShot(templates=("{}",), scale=self.scale).build(encoder, both)

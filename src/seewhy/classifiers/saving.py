@@ -1,7 +1,4 @@
-"""A saved classifier: a folder of safetensors and JSON. Loading it runs no code.
-
-Somebody else may have written them: what is not checked here would show later as a wrong answer or deep in a method.
-"""
+"""Save and load classifiers as safetensors and JSON, checking untrusted files on loading."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ from .network import Network, ReadsPooled
 FORMAT = 2
 CARD = "seewhy.json"
 MAX_LOGIT = 60000.0
-"""What half precision holds."""
+"""Maximum of half precision, rounded down."""
 ARCHIVE = FolderArchive(
     CARD,
     Facts(("format", "seewhy", "recipe", "encoder")),
@@ -62,20 +59,18 @@ ARCHIVE = FolderArchive(
     undigested={1: "tensors.safetensors"},
 )
 PLAIN = {"parameters": dict, "measures": dict, "decided_by_words": bool, "words_accuracy_on": str, "trained_on": str}
-"""Fields that stand in the card as they are, of these types."""
+"""Fields of the card that are stored unchanged, with their types."""
 Tensors = dict[str, Tensor]
 
 
 def save(classifier: Classifier, folder: Path) -> Path:
-    """Write the card, and beside it the tensors in a file named after their SHA-256. An earlier classifier is replaced
-    at the moment its card is.
-    """
+    """Write the card, and the tensors in a file named by their SHA-256; an earlier classifier is replaced."""
     fitted_in = classifier.fitted_in or classifier.encoder.engine.precision
     return ARCHIVE.save(folder, {**_card(classifier), "fitted_in": fitted_in}, save_tensors(_tensors(classifier)))
 
 
 def digest(classifier: Classifier) -> str:
-    """SHA-256 of all that :func:`save` writes except its remark on precision; SeeWhy's version is part of it."""
+    """Return the SHA-256 of everything that :func:`save` writes, except the precision."""
     card = json.dumps(_card(classifier), sort_keys=True)
     return hashlib.sha256(f"{card}|{tensors_digest(_tensors(classifier))}".encode()).hexdigest()
 
@@ -130,14 +125,15 @@ def load(folder: str | Path, *, engine: str = "auto", encoder: Encoder | str | N
     """Load a saved classifier.
 
     Args:
-        folder: the folder that :meth:`Classifier.save` wrote.
-        engine: engine for the trunk.
-        encoder: the encoder it was made with, or its name; default: the embedded encoder named in the folder. A file
-            never makes SeeWhy load any other encoder.
+        folder: folder written by :meth:`Classifier.save`.
+        engine: engine of the trunk.
+        encoder: encoder that it was made with, or its name; default: the embedded encoder named in the folder. Any
+            other encoder must be given here.
 
     Raises:
-        ModelError: the folder holds no saved classifier or one of a newer format, or the encoder is another one.
-        WeightsError: its tensors are damaged.
+        ModelError: the folder has no saved classifier or a newer format, or the encoder is not the one it was made
+            with.
+        WeightsError: the tensors are damaged.
     """
     folder = Path(folder)
     card = ARCHIVE.load_card(folder)
@@ -167,7 +163,7 @@ def _own(tensors: Tensors, prefix: str) -> Tensors:
 
 
 def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifier:
-    """Earlier versions wrote less: no network, known pictures, precision or trust, nor logits of those held out."""
+    """Build the classifier; fields that older versions did not write are optional."""
     network, classes, words, bank = None, tuple(card["classes"]), None, None
     if card.get("network") is not None:
         kind = classifiers[card["recipe"]].network
@@ -176,7 +172,7 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
         network = kind.restore(base, card["network"], _own(tensors, "network."))
     encoder = base if network is None else network.encoder()
     if not isinstance(card["recipe"], str) or not all(isinstance(label, str) for label in classes):
-        raise TypeError("a recipe, or a class, has a name that is no text")
+        raise TypeError("the name of the recipe or of a class is not a text")
     for name, plain in PLAIN.items():
         if not isinstance(card[name], plain):
             raise TypeError(f"{name} is {card[name]!r}")
@@ -184,9 +180,9 @@ def _assemble(card: dict[str, Any], tensors: Tensors, base: Encoder) -> Classifi
     if card["words"] is not None:
         texts = tuple(card["words"]["texts"])
         words = rebuilt(WordBank, tensors, "words.", {"n": len(texts)}, classes=classes, texts=texts)
-        check_index("the words' classes", words.owner, len(classes))
+        check_index("the class indices of the descriptions", words.owner, len(classes))
         if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a description is no text")
+            raise TypeError("a description is not a text")
     if card["bank"] is not None:
         pictures = pictures_of(card["bank"], tensors["bank.thumbnails"])
         bank = rebuilt(PatchBank, tensors, "bank.", {"m": len(pictures)}, pictures=pictures)
@@ -217,32 +213,32 @@ def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Net
     check_axes("head.weight", weight, Float[Tensor, "r d"], {})
     check_axes("head.bias", bias, Float[Tensor, " k"], {})
     if not math.isfinite(scale):
-        raise ValueError(f"a scale of {scale}")
+        raise ValueError(f"the logit scale is {scale}")
     decides: Votes | WordDecision | None = None
     n_rows = k
     if votes is not None:
         decides = Votes(tensors["head.owner"], k, int(votes["k"]), tuple(votes["names"]))
-        check_index("the rows' classes", decides.owner, k)
+        check_index("the class indices of the rows", decides.owner, k)
         n_rows = len(decides.owner)
         if decides.names and len(decides.names) != n_rows:
             raise ValueError(f"{len(decides.names)} names for {n_rows} rows")
     elif facts is not None:
         kind = classifiers[card["recipe"]].reranking
         if kind is None:
-            raise ValueError(f"{card['recipe']} does not look a second time")
+            raise ValueError(f"{card['recipe']} has no reranking")
         decides = kind.restore(facts, _own(tensors, "reranking."), weight)
         n_rows = max(decides.least_rows, len(weight))
     if bias.shape != (k,) or (decides is not None and decides.n_classes != k):
-        raise ValueError(f"{k} classes for {len(bias)} rows")
+        raise ValueError(f"{k} classes, but {len(bias)} biases")
     if len(weight) != n_rows:
-        raise ValueError(f"weights {tuple(weight.shape)} for {n_rows} rows")
+        raise ValueError(f"weights of shape {tuple(weight.shape)}, but {n_rows} rows")
     return Head(_feature(card["feature"], encoder, network), weight, bias, scale, decides)
 
 
 def _feature(facts: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
     if facts["kind"] == "network":
         if not isinstance(network, ReadsPooled):
-            raise ValueError("no network reads its features")
+            raise ValueError("its features need a network, which it does not have")
         return network.feature()
     if facts["kind"] == "normalise":
         return Normalise(float(facts["power"]), bool(facts["l2"]))
@@ -253,21 +249,21 @@ def _held_out(tensors: Tensors, k: int) -> HeldOut | None:
     if "held_out.pooled" not in tensors:
         return None
     held = rebuilt(HeldOut, tensors, "held_out.", {"k": k})
-    check_index("the held-out pictures' classes", held.labels, k)
+    check_index("the class indices of the held-out pictures", held.labels, k)
     return replace(held, pooled=held.pooled.float(), logits=None if held.logits is None else held.logits.float())
 
 
 def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None, k: int) -> Trust | None:
-    """One by other rules, of an earlier version, is measured anew, where that can be."""
+    """Restore the measured reliability; ``None`` if an older version measured it."""
     if facts is None or held is None or facts["version"] in range(1, TRUST_VERSION):
         return None
     return Trust.restore(facts, _own(tensors, "trust."), trust_features(held.pooled), k)
 
 
 def _check(c: Classifier) -> None:
-    """Whatever is of one space, pooled or shared with text, has one width."""
+    """Check that all vectors of one feature space have the same width."""
     if c.words_accuracy is not None and not (isinstance(c.words_accuracy, int | float) and 0 <= c.words_accuracy <= 1):
-        raise ValueError(f"words_accuracy is {c.words_accuracy!r}, of 0 to 1")
+        raise ValueError(f"words_accuracy must be from 0 to 1, got {c.words_accuracy!r}")
     if c.bank is not None:
         check_patches(c.bank, len(c.classes))
     pooled = [] if c.held_out is None else [c.held_out.pooled]
@@ -277,4 +273,4 @@ def _check(c: Classifier) -> None:
         pooled.append(c.bank.pooled)
     for tensors in (pooled, joint):
         if len({t.shape[1] for t in tensors}) > 1:
-            raise ValueError(f"widths that differ: {', '.join(str(tuple(t.shape)) for t in tensors)}")
+            raise ValueError(f"different widths: {', '.join(str(tuple(t.shape)) for t in tensors)}")

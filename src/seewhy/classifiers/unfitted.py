@@ -1,4 +1,4 @@
-"""Classifiers that are made without pictures: of classes' names, of their descriptions, or the encoder's own."""
+"""Classifiers without training pictures: from class names, from descriptions, or the encoder's own."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ from .base import Classifier, check_names
 @classifiers.register
 @dataclass(frozen=True)
 class ZeroShot(Recipe):
-    """Classifies by class names alone: the picture goes to the class whose sentences are nearest.
+    """Zero-shot classification by class names.
 
-    ``w_c = normalise(mean_p normalise(g(template_p(c))))`` and ``logit_c = scale · u · w_c`` (paper, section 3.1.4
-    and the released notebook): normalised, averaged, normalised again. Templates cost nothing when predicting.
+    The weights are (paper, section 3.1.4, and the released notebook)
+
+        w_c = normalise(mean_p normalise(g(template_p(c))))
+
+    where ``g`` is the text encoder and ``template_p(c)`` is template ``p`` with class name ``c``. Then ``logit_c =
+    scale * (u · w_c)`` for the normalised picture embedding ``u``.
 
     Args:
         templates: sentences with ``{}`` for the class name; default: the encoder's own.
@@ -51,7 +55,7 @@ class ZeroShot(Recipe):
         templates = self.templates or encoder.text.templates
         for template in templates:
             if "{}" not in template:
-                raise InputError(f"The template {template!r} has no {{}} where the class's name goes. Add it.")
+                raise InputError(f"A template must have {{}} for the class name, got {template!r}.")
         texts = [filled(t, c) for c in classes for t in templates]
         vectors = encode_texts(encoder, texts, store)
         weight = normalize(vectors.unflatten(0, (len(classes), len(templates))).mean(1), dim=1)
@@ -71,11 +75,11 @@ class ZeroShot(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Described(Recipe):
-    """A class is a list of visual descriptions; its score is their mean cosine with the picture.
+    """Classification by the mean cosine similarity with descriptions of each class.
 
-    ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), each descriptor written as *class, which has descriptor*.
-    The score is the plain mean of cosines, as in the paper. CLIP's ensemble normalises the mean again, which would
-    favour classes with scattered descriptors.
+    The score is ``s(c, x) = 1/|D(c)| Σ_d φ(d, x)`` (paper, equation 1), where ``D(c)`` are the descriptions of class
+    ``c`` in the form *class, which has description*, and ``φ`` is the cosine similarity. The mean is not normalised
+    again as in CLIP's prompt ensemble, which would favour classes with diverse descriptions.
 
     Args:
         with_names: whether sentences contain the class name, as in the paper.
@@ -107,7 +111,7 @@ class Described(Recipe):
 @classifiers.register
 @dataclass(frozen=True)
 class Pretrained(Recipe):
-    """The encoder's own last layer, with the classes it was trained on (lite0: ImageNet's 1,000)."""
+    """The encoder's own last layer, with the classes it was trained on (lite0: the 1,000 classes of ImageNet)."""
 
     name = "pretrained"
     paper = "the encoder's own"
@@ -117,11 +121,11 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Take the encoder's own classifier, with ImageNet's glosses if it is embedded or uses an embedded trunk."""
+        """Return the encoder's own classifier, with ImageNet's glosses if the encoder has the embedded text encoder."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
-                f"The encoder {encoder.name!r} has no classes of its own. Name yours with --labels, or fit a "
+                f"The encoder {encoder.name!r} has no classes. Name yours with --labels, or fit a "
                 "classifier on pictures with: seewhy fit PHOTOS -o MODEL"
             )
         names = encoder.classes or tuple(f"class {i}" for i in range(layer.out_features))
@@ -145,7 +149,7 @@ class Pretrained(Recipe):
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:
-    """The encoder's vectors of the glosses; ``None`` unless its text half is that of the embedded encoder below it."""
+    """Return the encoder's vectors of the glosses; ``None`` unless it has the embedded text encoder."""
     root = encoder
     while root.base is not None:
         root = root.base

@@ -1,4 +1,4 @@
-"""A classifier's words: given, changed, measured on pictures, and beside lists that mean something else."""
+"""The descriptions of a classifier: set them, change them, and measure how well they fit pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .unfitted import gloss_vectors
 
 N_DRAWS = 999
 FEW = 5
-"""Classes that wrong assignments alone can judge: four lists have 24 orders, of which the true one is 4 %."""
+"""Minimum number of classes for the permutation test: four lists have 24 orders, so the true order is 4 %."""
 EXACT = 6
 N_FOREIGN = 48
 _FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
@@ -39,7 +39,7 @@ _FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
 
 def words_of(classifier: Classifier) -> WordBank:
     if classifier.words is None:
-        raise DataError("This classifier has no descriptions. Give some with --descriptions FILE.")
+        raise DataError("This classifier has no descriptions. Add --descriptions FILE.")
     return classifier.words
 
 
@@ -48,14 +48,13 @@ def texts_of(words: WordBank) -> dict[str, tuple[str, ...]]:
 
 
 def words_alone(classifier: Classifier, held_out: HeldOut) -> float:
-    """Accuracy of choosing the class whose descriptions, as they are measured, score highest on average."""
+    """Return the accuracy of choosing the class whose descriptions have the highest mean cosine similarity."""
     joint = Projected(classifier.encoder.text)(held_out.pooled)
     chosen = (joint @ words_of(classifier).measured.class_weight().T).argmax(1)
     return round(float((chosen == held_out.labels).float().mean()), 4)
 
 
 def _measured(classifier: Classifier, kind: str = "held-out") -> Classifier:
-    """With the accuracy of the words alone on its held-out pictures, where there are any."""
     held = classifier.held_out
     if held is None:
         return classifier
@@ -75,15 +74,16 @@ def with_descriptions(classifier: Classifier, descriptions: Words, store: Featur
 def measured_on(
     classifier: Classifier, samples: Samples, store: FeatureStore | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """The same classifier with its descriptions measured on these pictures. Sentences with the class's name are
-    measured without it, except for a zero-shot classifier, whose texts are the names, and for a follow-up's captions.
+    """Return the classifier with its descriptions measured on the given pictures.
+
+    Class names are removed from the descriptions, except for zero-shot classifiers and for captions of a follow-up.
     """
     pictures = encode_labelled(classifier.encoder, classifier.classes, samples, store, progress)
     return measured_by(classifier, HeldOut(pictures.pooled, pictures.labels), store)
 
 
 def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | None = None) -> Classifier:
-    """Like :func:`measured_on`, on pictures that are encoded already."""
+    """Measure the descriptions like :func:`measured_on`, on encoded pictures."""
     if held.logits is None and classifier.held_out is None:  # it has learned from none of them
         held = with_logits(classifier.head, held) or held
     changed = replace(classifier, held_out=held, trust=None)
@@ -98,9 +98,9 @@ def measured_by(classifier: Classifier, held: HeldOut, store: FeatureStore | Non
 
 
 def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = None, *, bare: bool = False) -> WordBank:
-    """The same descriptions, to be measured with each text alone, without its class's name.
+    """Return the descriptions with vectors of the texts without class names.
 
-    With ``bare`` the vectors are already those of the texts alone, so only texts that contain the name are encoded
+    ``bare`` says that the vectors were computed without class names, so only texts that contain the name are encoded
     again.
     """
     plain: dict[int, str] = {}
@@ -117,7 +117,7 @@ def nameless(encoder: Encoder, words: WordBank, store: FeatureStore | None = Non
 
 
 def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureStore | None = None) -> Classifier:
-    """The classifier with these descriptions of all its classes; only new sentences are encoded."""
+    """Return the classifier with other descriptions; only new sentences are encoded."""
     if classifier.words is None:
         raise DataError("This classifier has no descriptions to change. Start with --descriptions FILE.")
     wanted, words = descriptions.limited_to(classifier.classes), classifier.words
@@ -142,12 +142,12 @@ def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureS
 
 
 def words_decide(classifier: Classifier) -> bool:
-    """Whether the decision comes from the descriptions in a way that can follow a change of them."""
+    """Return whether the head is computed from the descriptions, so that it can follow a change of them."""
     return _rows_of(classifier) is not None
 
 
 def _rows_of(classifier: Classifier) -> Callable[[WordBank], Tensor] | None:
-    """How the head's rows come from the words: their mean, or the mean at unit length; ``None`` for neither."""
+    """Return the function that computes the head's weights from the descriptions, or ``None``."""
     weight, words = classifier.head.weight, classifier.words
     if words is None or not classifier.decided_by_words or classifier.head.votes is not None:
         return None
@@ -157,7 +157,7 @@ def _rows_of(classifier: Classifier) -> Callable[[WordBank], Tensor] | None:
 
 
 def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """The predicted class if the descriptions decide; otherwise the class whose descriptions score highest."""
+    """Return the predicted class if the descriptions decide, otherwise the class with the best-fitting descriptions."""
     words = words_of(classifier)
     if words_decide(classifier):
         return classifier.head.probabilities(pooled).argmax(1)
@@ -167,7 +167,7 @@ def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor
 
 @dataclass(frozen=True)
 class ForeignLists:
-    """For every class, lists of the same length with sentences about other subjects."""
+    """For every class, lists of sentences about other subjects, as long as the class's own list."""
 
     lists: Float[Tensor, "k m d"]
     centre: Float[Tensor, "k m"]
@@ -177,10 +177,14 @@ class ForeignLists:
 class WordsMeasure:
     """How well the descriptions fit held-out pictures, compared with wrong descriptions.
 
-    A list's fit is its cosine minus its mean (``centre``) over held-out pictures, with equal weight for every class.
-    ``as_good`` is the share of wrong assignments of lists to classes that fit as well as the true one. For each class,
-    ``beats`` is the share of other lists that fit its pictures less well (NaN without pictures). ``foreign`` exists if
-    fewer than ``FEW`` classes have pictures.
+    The fit of a list is its cosine similarity minus its mean over held-out pictures (``centre``), with equal weight for
+    every class.
+
+    Attributes:
+        as_good: fraction of wrong assignments of lists to classes that fit as well as the true one.
+        beats: for each class, the fraction of other lists that fit its pictures less well; NaN without pictures.
+        centre: mean cosine similarity of each list over held-out pictures.
+        foreign: lists about other subjects, if fewer than ``FEW`` classes have pictures.
     """
 
     as_good: float
@@ -199,11 +203,11 @@ class WordsMeasure:
 
 @torch.no_grad()
 def measure_words(classifier: Classifier) -> WordsMeasure | None:
-    """Measure a classifier's descriptions on its held-out pictures; ``None`` if these are of fewer than two classes.
+    """Measure a classifier's descriptions by a permutation test on its held-out pictures.
 
-    The mean fit of the classes' lists to their own pictures is compared with that of the same lists given to other
-    classes: in every order, or in 999 random ones for more than six classes. With fewer than five classes, 999 draws of
-    lists about other subjects replace them, and no other order may fit as well.
+    The true assignment of lists to classes is compared with all permutations, or with 999 random ones for more than six
+    classes. With fewer than five classes, 999 random lists about other subjects replace the permutations. Returns
+    ``None`` if fewer than two classes have held-out pictures.
     """
     words, held = classifier.words, classifier.held_out
     if words is None or held is None:
@@ -232,7 +236,6 @@ def measure_words(classifier: Classifier) -> WordsMeasure | None:
 
 
 def _share(fits: Float[Tensor, " k"], index: int) -> float:
-    """Part of the other lists that fit less well than this one."""
     return float((fits < fits[index]).sum()) / max(1, len(fits) - 1)
 
 
@@ -243,7 +246,9 @@ def _class_means(
 
 
 def _orders(fit: Float[Tensor, "p p"]) -> float:
-    """Part of the orders of the lists, the true one among them, under which they fit as well as under the true one."""
+    """Return the fraction of permutations of the lists, including the true one, that fit at least as well as the true
+    one.
+    """
     n = len(fit)
     if n <= EXACT:
         order = torch.tensor(list(permutations(range(n))))
@@ -255,7 +260,7 @@ def _orders(fit: Float[Tensor, "p p"]) -> float:
 
 
 def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
-    """Part of the draws of one strange list a class, the true lists among them, that fit as well as the true ones."""
+    """Return the p-value of the true lists against random lists about other subjects."""
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(strange.shape[1], (N_DRAWS, len(strange)), generator=generator)
     total = strange[torch.arange(len(strange)), index].sum(1)
@@ -263,7 +268,7 @@ def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
 
 
 def _foreign_lists(classifier: Classifier) -> Float[Tensor, "k m d"]:
-    """Of glosses of ImageNet's classes, evenly spaced; each begins one list and others are drawn to it."""
+    """Return lists of evenly spaced ImageNet glosses, each as long as the class's own list."""
     encoder, words = classifier.encoder, words_of(classifier)
     if encoder not in _FOREIGN:  # those of the embedded ones are shipped
         texts = [text for lines in imagenet_descriptions().values() for text in lines]

@@ -1,4 +1,4 @@
-"""The command line: few verbs, options from what they make. Nothing heavy is imported before a verb runs."""
+"""The command line; heavy modules are imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .verbs import register
 
 
 class Verbs(TyperGroup):
-    """All verbs; a command of an earlier version is read as today's."""
+    """The group of all commands, which accepts the names of earlier versions."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, todays(args))
@@ -58,11 +58,11 @@ def options_of_all(
 
 
 LONGEST_NAME = 200
-"""Signs of a name that are shown where the system refuses it."""
+"""Maximum characters of a file name in an error message."""
 STOPPED = 130
-"""Exit code of a run that was ended with Ctrl-C."""
+"""Exit code after Ctrl-C."""
 BACKSLASHES = "backslashreplace"
-"""What becomes of file names that are not UTF-8: what JSON reads back as they were."""
+"""Error handler for file names that are not UTF-8; JSON restores them."""
 VERBS = {
     "Make a model": (fit.fit, pages.export),
     "Decide and explain": (
@@ -82,7 +82,7 @@ app.add_typer(study.app, name="study", rich_help_panel="Decide and explain")
 
 
 def main() -> None:
-    """The entry point: a mistake prints one line and gives exit code 2; ``--debug`` shows its traceback."""
+    """Run the command line; errors print one line and exit with code 2, and ``--debug`` prints the traceback."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -104,16 +104,16 @@ def main() -> None:
 
 
 def _unusable(error: OSError) -> str:
-    """What is said of a name that the system refuses, wherever it is asked: too long, not allowed, a broken disk."""
+    """Return the message for a file name that the operating system refuses."""
     name = os.fsdecode(error.filename)
     name = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
-    wanted = "Expected a name that the system accepts, and the right to use it. Check both."
+    wanted = "Check the name and the permissions."
     return f"{name} cannot be used: {error.strerror}. {wanted}"
 
 
 @cache
 def _of_verb(name: str) -> typer.Typer:
-    """The command line with this verb alone: reading the options of all takes a tenth of a second."""
+    """Return the command line with only this command, which starts faster."""
     own = [command for command in app.registered_commands if command.name == name]
     groups = [group for group in app.registered_groups if group.name == name]
     if not (own or groups):
@@ -124,7 +124,7 @@ def _of_verb(name: str) -> typer.Typer:
 
 
 def _exit_code(end: SystemExit) -> Any:
-    """The code to end with; the parser hides Ctrl-C and a closed pipe behind codes and words of its own."""
+    """Return the exit code, with Ctrl-C and closed pipes handled."""
     behind: set[type[BaseException]] = set()
     cause: BaseException | None = end
     while cause is not None:

@@ -1,4 +1,4 @@
-"""``seewhy check``: wrong labels, copies, pictures unlike every class, faulty pictures; or texts that do not fit."""
+"""``seewhy check``: find wrong labels, copies, outliers, faulty pictures and texts that do not fit."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def _labels(session: Session) -> NoReturn:
 
 
 def _go_on(session: Session) -> NoReturn:
-    """Continue an earlier check: write the corrected table, or serve the page on which people decide."""
+    """Continue an earlier check: write the corrected table, or serve the page for decisions."""
     from ..language.annotation.labels import Corrections, LabelledData, check_corrected, open_decisions
     from ..studies.inspection.check import read_check, small_picture
 
     o = session.given
     if o.from_ is None or o.serve == (o.export is not None):
         raise InputError(
-            "--from, --serve or --export was given alone, or --serve with --export. Expected --from FOLDER with one of "
-            "them. Use --from check/ --serve."
+            "--from FOLDER requires either --serve or --export, and they require --from FOLDER. Use "
+            "--from check/ --serve, for example."
         )
     if o.export is not None:
         check_corrected(o.export, o.data, session.force)
@@ -118,8 +118,9 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
     session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
     if counts["outdated"]:
         say(
-            f"seewhy: {data.path} has other labels now for {counts['outdated']} of {counts['n']} rows than when people "
-            "decided on them. These decisions are marked outdated and not applied. Decide on them again.",
+            f"seewhy: {data.path} now has other labels for {counts['outdated']} of {counts['n']} rows "
+            "than when people decided on them. These decisions are marked outdated and not applied. "
+            "Decide on them again.",
             file=sys.stderr,
         )
 
@@ -139,7 +140,7 @@ def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None]
 
 
 def _texts(session: Session) -> NoReturn:
-    """Check pictures with texts by rules; with a place, write the pairs that pass there, and the others beside it."""
+    """Check pictures with texts by rules, and optionally write the pairs that pass and the others."""
     from ..language.pairs import check as check_pairs
 
     o = session.given
@@ -176,7 +177,6 @@ def _clean(session: Session, how: dict[str, Any]) -> NoReturn:
 
 
 def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
-    """All rules that are not skipped, with the settings ``RULE:FIELD=VALUE``."""
     from ..language.pairs import rules
 
     for name in skip or ():
@@ -186,7 +186,7 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
         name, _, field = setting.partition(":")
         if not field:
             raise InputError(
-                f"--set was given '{setting}={value}'. Expected RULE:FIELD=VALUE. Use, for example, too_long:most=40."
+                f"--set must be RULE:FIELD=VALUE, got '{setting}={value}'. Use, for example, too_long:most=40."
             )
         defaults: dict[str, Any] = {f.name: f.default for f in fields(rules[name])}  # type: ignore[arg-type]
         if field not in defaults:
@@ -196,7 +196,5 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
             given.setdefault(name, {})[field] = kind(value)
         except ValueError as error:
             what = {int: "a whole number", float: "a number"}[kind]
-            raise InputError(
-                f"--set was given '{setting}={value}'. Expected {what} for {field}. Correct it."
-            ) from error
+            raise InputError(f"{field} must be {what}, got --set '{setting}={value}'.") from error
     return [rules[name](**given.get(name, {})) for name in rules if name not in (skip or ())]

@@ -1,4 +1,4 @@
-"""``seewhy segment`` and ``seewhy detect``: what is where, by words or as something was trained."""
+"""``seewhy segment`` and ``seewhy detect``: find segments and objects, by words or with a trained model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .session import Session
 from .terminal import say
 
 MOST_SAID = 10
-"""Names not found that are said of one picture."""
+"""Maximum number of missing names in a line about a picture."""
 
 
 def segment(
@@ -36,13 +36,13 @@ def segment(
     if model is not None:
         if labels is not None:
             raise InputError(
-                "--model and --labels were both given. A saved segmenter has its own classes. Drop one of the two."
+                "--model and --labels cannot be combined, because a saved segmenter has its own classes. Leave one out."
             )
         session.finish_settings()
         with session.terminal.doing(f"Loading {model}"):
             segmenter: Any = load_segmenter(model, encoder=session.own_encoder, engine=session.engine)
     elif labels is None:
-        raise InputError('No names were given. Expected what the pictures may show. Add --labels "road, car, tree".')
+        raise InputError('Class names are required. Add --labels "road, car, tree", for example.')
     else:
         from ..dense import segmenters
 
@@ -118,7 +118,7 @@ def _detector_by_words(
     from ..dense.by_words import detector_for
 
     if labels is None:
-        raise InputError('No names were given. Expected the objects to look for. Add --labels "stamp, platelet".')
+        raise InputError('Class names are required. Add --labels "stamp, platelet", for example.')
     if tiles is not None:
         given |= detectors[method.partition(":")[0]].tiled(tiles)
     given |= _settings(session, detectors, method)
@@ -132,13 +132,13 @@ def _saved_detector(session: Session, model: str, labels: str | None, tiles: int
 
     if tiles is not None:
         raise InputError(
-            "--model and --tiles were both given. A saved detector uses the tiles it was fitted with. Drop one "
-            "of the two, or fit it with another --set zoom=…."
+            "--model and --tiles cannot be combined, because a saved detector uses the tiles it was "
+            "fitted with. Leave one out, or fit it with another --set zoom=…."
         )
     if "least_presence" in session.settings:
         raise InputError(
-            "--model and --set least_presence were both given. A saved detector has its own limits. Drop one of "
-            "the two, or use --least-score."
+            "--model and --set least_presence cannot be combined, because a saved detector has its "
+            "own thresholds. Leave one out, or use --least-score."
         )
     overlap, most = session.take("overlap", "most")
     session.finish_settings()
@@ -153,7 +153,7 @@ def _line(image: str, parts: Sequence[str], not_found: Sequence[str]) -> str:
 
 
 def left_out(names: Sequence[str]) -> str:
-    """The text after the results about names that were not found.
+    """Return the text about names that were not found.
 
     >>> left_out(["sports car", "bus"]), left_out([])
     ('; not found: sports car, bus', '')

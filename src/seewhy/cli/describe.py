@@ -1,4 +1,4 @@
-"""``seewhy describe``: descriptions, written by a language model of your choice and kept in files you edit."""
+"""``seewhy describe``: write descriptions with a language model."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """Who is asked, and how.
+    """The language model, and how to query it.
 
     Args:
-        writer: a model's name at the service, a folder, a .gguf file, or smollm2.
+        writer: name of a model of the service, a folder, a .gguf file, or smollm2.
         base_url: address of an OpenAI-compatible service.
-        key_variable: environment variable with the service's key.
-        leave_out: parameters that the service refuses, separated by commas: max_tokens, temperature, seed, or
+        key_variable: environment variable with the service's API key.
+        leave_out: parameters that the service does not accept, separated by commas: max_tokens, temperature, seed, or
             response_format (then described in the question).
-        max_tokens: most tokens per answer; default: as many as it needs.
-        timeout: seconds allowed for one answer.
-        price_in: price of a million tokens read, for --dry-run.
-        price_out: price of a million tokens written, for --dry-run.
+        max_tokens: maximum tokens per answer; default: no limit.
+        timeout: maximum seconds per answer.
+        price_in: price of a million input tokens, for --dry-run.
+        price_out: price of a million output tokens, for --dry-run.
     """
 
     writer: str | None = None
@@ -52,7 +52,7 @@ class Writing:
         check_fields(self, "describe")
 
     def desk(self, session: Session) -> WriterSession | None:
-        """The writer's desk, with answers kept in the cache folder; ``None`` if no writer was named."""
+        """Return a session with the language model, whose answers are cached; ``None`` without ``writer``."""
         from ..language.service_writer import ServiceWriter
         from ..language.writers import SMOLLM2, LocalWriter, WriterSession, Written
 
@@ -70,11 +70,11 @@ class Writing:
     def needed_desk(self, session: Session) -> WriterSession:
         desk = self.desk(session)
         if desk is None:
-            raise InputError("No writer was named. Expected a language model. Name it with --writer.")
+            raise InputError("A language model is required. Name it with --writer.")
         return desk
 
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
-        """Print what a run would ask, for ``--dry-run``; ``None`` if no writer was named."""
+        """Print the estimate of ``--dry-run``, and exit."""
         if estimate is None:
             session.say({"n_prompts": 0}, "no --writer was named, so there is nothing to ask")
             raise typer.Exit
@@ -111,7 +111,7 @@ def write(
     (n_texts,) = session.take("n_texts")
     n_texts = 6 if n_texts is None else n_texts
     if n_texts < 2:
-        raise InputError(f"n_texts={n_texts} was given. Expected at least 2 texts per class. Raise it.")
+        raise InputError(f"n_texts must be at least 2, got {n_texts}.")
     writing = session.make(Writing, writer=writer, base_url=base_url)
     check_file(output, force=session.force)
     names = _names(data)
@@ -137,8 +137,7 @@ def _write_pairs(session: Session) -> NoReturn:
     n_texts = 5 if n_texts is None else n_texts
     if n_texts < 1 or most < 1 or top < 2:
         raise InputError(
-            f"n_texts={n_texts}, most={most} and top={top} were given. Expected at least 1 text, 1 pair and 2 "
-            "classes. Raise them."
+            f"n_texts and most must be at least 1 and top at least 2, got n_texts={n_texts}, most={most} and top={top}."
         )
     check_file(output, force=session.force)
     writing = session.make(Writing, writer=o.writer, base_url=o.base_url)
@@ -148,9 +147,7 @@ def _write_pairs(session: Session) -> NoReturn:
     stream = classifier.predict_all(pictures, store=session.store, top=top)
     predictions = [prediction for _, prediction in session.terminal.results(pictures, stream, "Looking at pictures")]
     if not predictions:
-        raise DataError(
-            f"None of the {len(pictures)} pictures in {o.data} can be read. Expected at least one. Give another folder."
-        )
+        raise DataError(f"None of the {len(pictures)} pictures in {o.data} can be read. Give another folder.")
     chosen = confusable_pairs(predictions, most)
     if o.dry_run:
         writing.say(session, desk.estimate(pair_prompt(a, b, kind, n_texts) for a, b in chosen))
@@ -175,7 +172,6 @@ def _names(given: str) -> list[str]:
 
 
 def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> NoReturn:
-    """Exit code 1 when something is missing."""
     for label, reason in failed.items():
         say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
     lines = [f"{output}: {n} written. Read it and edit it before you rely on it."] if n else []

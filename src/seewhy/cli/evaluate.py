@@ -1,4 +1,4 @@
-"""``seewhy evaluate``: how good, how far to trust the explanations, whether a contract is kept, whether data drift."""
+"""``seewhy evaluate``: measure accuracy, faithfulness and drift, and check a contract."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ..pictures.boxes import BoxData
 
 FIT = "fit"
-"""After ``--against``: the pictures that the classifier knows itself."""
+"""Value of ``--against`` for the pictures of the fit."""
 DEFAULT = "default"
-"""After ``--contract``: what ``--write-contract`` writes."""
+"""Value of ``--contract`` for the contract of ``--write-contract``."""
 
 
 def evaluate(
@@ -67,7 +67,7 @@ def evaluate(
     if write_contract is not None:
         _write_contract(session)
     if not data:
-        raise InputError("No pictures were given. Expected labelled pictures. Name a folder or a table.")
+        raise InputError("Labelled pictures are required. Name a folder or a table.")
     if contract is not None:
         _audit(session, _only(data))
     if against is not None:
@@ -77,13 +77,10 @@ def evaluate(
     boxed, masked = _is_of_boxes(model, detector), not retrieval and is_masked(place)
     if (masks or object_) and (retrieval or boxed or masked or n_explained == 0):
         raise InputError(
-            "--masks or --object was given, and no map of a classifier is measured here. Expected pictures with "
-            "classes, and one explained picture or more. Drop --masks and --object."
+            "--masks and --object require pictures with classes and at least one explained picture. Leave them out."
         )
     if cards is not None and check_output(cards):
-        raise DataError(
-            f"--cards {cards} would be one file. Expected a folder for several cards. Leave the ending out."
-        )
+        raise DataError(f"--cards must be a folder, got {cards}. Leave the ending out.")
     run = _retrieval if retrieval else _boxes if boxed else _masks if masked else _decisions
     run(session, place, path)
 
@@ -112,8 +109,8 @@ def _decisions(session: Session, place: Path, path: Path | None) -> NoReturn:
 def _only(data: Sequence[str]) -> str:
     if len(data) > 1:
         raise InputError(
-            f"{len(data)} places were given. Expected one folder or table of labelled pictures (several only with "
-            "--against). Put them into one table."
+            f"Exactly one folder or table is required without --against, got {len(data)}. Put the "
+            "pictures into one table."
         )
     return data[0]
 
@@ -123,22 +120,20 @@ def _write_contract(session: Session) -> NoReturn:
 
     o = session.given
     if o.model is not None or o.data:
-        raise InputError(
-            "--write-contract was given beside a model. Expected it alone, since it measures nothing. Drop one of them."
-        )
+        raise InputError("--write-contract cannot be combined with a model or pictures. Leave one out.")
     write(o.write_contract, Contract.preset().to_toml(), force=session.force)
     say(f"contract: {o.write_contract}")
     raise typer.Exit
 
 
 def _audit(session: Session, data: str) -> NoReturn:
-    """Figure by figure, each with its interval, its limit and what it means; exit code 1 where one is broken."""
+    """Check a contract on labelled pictures, and exit with code 1 if a limit is not met."""
     from ..studies.auditing import audit
     from ..studies.auditing.contract import Contract
 
     o = session.given
     if o.model is None:
-        raise InputError("No model was given. Expected a saved classifier. Name it with -m.")
+        raise InputError("--contract requires a saved classifier. Name it with -m.")
     asked = None if o.contract == DEFAULT else Contract.load(Path(o.contract))
     check_report(o.output, "audit", session.force)
     if o.junit is not None:
@@ -149,7 +144,7 @@ def _audit(session: Session, data: str) -> NoReturn:
     classifier = session.classifier(o.model)
     source, boxes = options.objects_of(session, classifier, [s.image for s in samples.items])
     if boxes is not None and (len(o.masks) > 1 or o.object_):
-        raise InputError("Boxes were given beside another source of masks. Expected one of them. Drop the other.")
+        raise InputError("Boxes cannot be combined with another source of masks. Leave one out.")
     done = audit(
         classifier, samples, contract=asked, group=session.group, train=train, masks=source, seed=session.seed,
         n_explained=32 if o.n_explained is None else o.n_explained, **session.kept,
@@ -161,15 +156,14 @@ def _audit(session: Session, data: str) -> NoReturn:
 
 
 def _check_junit(junit: Path, folder: Path | None, force: bool) -> None:
-    """See that a JUnit file can be written, in the report's folder, too, which need not be there yet."""
+    """Check that the JUnit file can be written, even if it is in the report's folder, which may not exist yet."""
     from ..report.paging import ENDINGS
 
     place = Path(os.path.realpath(junit))
     report = None if folder is None else Path(os.path.realpath(folder))
     if report is not None and place in [report / f"audit{ending}" for ending in ENDINGS]:
         raise InputError(
-            f"--junit {junit} is a file of the report itself. Expected another name. Use {junit.with_suffix('.xml')}, "
-            "for example."
+            f"--junit {junit} is a file of the report. Choose another name, for example {junit.with_suffix('.xml')}."
         )
     if report is None or place.parent != report or report.is_dir():
         check_file(junit, force=force)
@@ -232,7 +226,7 @@ def _masks(session: Session, place: Path, path: Path | None) -> NoReturn:
 
 
 def _is_of_boxes(model: str | None, detector: str | None) -> bool:
-    """Whether boxes are to be judged: of a detector, saved or named, or those in a folder."""
+    """Return whether to evaluate boxes: of a detector or in a folder."""
     from ..dense.saving import is_detector
     from ..pictures.boxes import has_boxes
 
@@ -240,7 +234,7 @@ def _is_of_boxes(model: str | None, detector: str | None) -> bool:
 
 
 def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
-    """Average precision, beside boxes that know less."""
+    """Evaluate boxes by average precision, compared with simpler boxes."""
     from ..dense import detectors
     from ..dense.by_words import detector_for
     from ..dense.evaluation import evaluate_boxes
@@ -260,8 +254,8 @@ def _boxes(session: Session, place: Path, path: Path | None) -> NoReturn:
         boxes = _detected(session, truth, saved.for_classes(names or (truth if saved.reads_words else saved).classes))
         if known := saved.known([p.image for p in truth.pictures]):
             note = (
-                f"The detector was fitted on {len(known)} of {len(truth)} pictures (the same files), so its figures "
-                f"are too good; the first: {known[0]}"
+                f"The detector was fitted on {len(known)} of {len(truth)} pictures, so its metrics are "
+                f"too optimistic. The first is {known[0]}."
             )
             truth = replace(truth, notes=(*truth.notes, note))
     else:

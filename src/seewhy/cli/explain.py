@@ -1,4 +1,4 @@
-"""``seewhy explain``: the decision, and where, like what, in words; or a card for every box or segment."""
+"""``seewhy explain``: explain the predictions for pictures, boxes or segments."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..evidence.explain import ExplainOptions
 
 OF_WHOLE_PICTURES = ("follow_up", "validation", "typical", "masks", "object_")
-"""Options that boxes and segments have no use for."""
+"""Options that do not apply to boxes and segments."""
 ONE_BY_ONE = ("typical", "masks", "object_", "parts", "known", "png")
-"""Options for what is shown beside single pictures, which has no place in Parquet."""
+"""Options that do not apply to Parquet."""
 
 
 def explain(
@@ -64,8 +64,8 @@ def explain(
 
         for name in session.was_given(ONE_BY_ONE):
             raise InputError(
-                f"--parquet and {_option(name)} were both given, but --parquet writes tables, without pages. Leave one "
-                "out."
+                f"--parquet cannot be combined with {_option(name)}, because it writes tables without "
+                "pages. Leave one out."
             )
         spread = session.make(Spread, rest=False)
     how = _how(
@@ -99,12 +99,12 @@ def explain(
     if batch.index is not None and done and not session.as_json:
         say(f"index: {batch.index}")
     if output is None and done:
-        session.terminal.note("no card was made; -o why makes one for each picture, in a folder why")
+        session.terminal.note("no card was written; -o why writes a card for each picture to the folder why")
     session.end(done)
 
 
 def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptions:
-    """Options of the explanation; settings that are none of its fields are those of the method."""
+    """Return the options of the explanation; other settings are those of the attribution method."""
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
 
@@ -127,7 +127,7 @@ def judge_named(session: Session, name: str | None) -> Any:
 def tell_results(
     session: Session, results: Iterator[Any], tell: Callable[[Any], None], total: int | None = None
 ) -> int:
-    """Print each result as soon as it is there; returns how many pictures were explained."""
+    """Print each result as soon as it is computed, and return the number of explained pictures."""
     done = 0
     for result in session.results(results, "Explaining pictures" if total else "Explaining", total):
         done += 1
@@ -139,18 +139,17 @@ def tell_results(
 
 
 def _check(output: Path | None, png: bool, force: bool) -> None:
-    """See that cards can be written, before the work begins; without a place there are none."""
     from ..evidence.batch import check_output
 
     if png and (output is None or output.suffix):
-        problem = "no folder for it" if output is None else f"{output} is one file"
-        raise InputError(f"--png was given, but {problem}. Expected a folder. Name one with -o.")
+        problem = "without -o" if output is None else f"with the single file {output}"
+        raise InputError(f"--png requires an output folder, but it was given {problem}. Name one with -o.")
     if output is not None:
         check_output(output, force=force)
 
 
 def _note_layer(session: Session, classifier: Any, how: ExplainOptions) -> None:
-    """Say where the map is read, where another place could be named."""
+    """Note which layer the map is computed from, if another layer can be chosen."""
     from ..evidence.explain import reads_layer
 
     method = how.method(classifier.where)
@@ -188,9 +187,7 @@ def _explain_parts(session: Session, how: ExplainOptions, most: int) -> NoReturn
 
     o, terminal = session.given, session.terminal
     for name in session.was_given(OF_WHOLE_PICTURES):
-        raise InputError(
-            f"{_option(name)} was given, but it is for whole pictures, not for boxes or segments. Leave it out."
-        )
+        raise InputError(f"{_option(name)} applies to whole pictures, not to boxes or segments. Leave it out.")
     words = options.read_descriptions(o.descriptions)
     explainer = PartExplainer.of(_finder(session), words, session.store)
     if o.known is not None:
@@ -212,17 +209,17 @@ def _finder(session: Session) -> Any:
         if o.parts is not None or o.labels is not None:
             other = "--labels" if o.parts is None else "--parts"
             raise InputError(
-                f"--model and {other} were both given, but a saved model has its own names. Leave one out."
+                f"--model and {other} cannot be combined, because a saved model has its own class names. Leave one out."
             )
         load = load_detector if is_detector(o.model) else load_segmenter
         return load(o.model, encoder=session.own_encoder, engine=session.engine)
     if o.parts is None:
         raise InputError(
-            "--known was given, but it is for boxes or segments. Add --parts word_regions, for example, or a saved "
+            "--known requires boxes or segments. Add --parts word_regions, for example, or a saved "
             "segmenter or detector with -m."
         )
     if o.labels is None:
-        raise InputError('--parts was given without names. Expected what to look for. Add --labels "stamp, platelet".')
+        raise InputError('--parts requires names of what to find. Add --labels "stamp, platelet", for example.')
     by_words = detector_for if o.parts.partition(":")[0] in detectors else segmenter_for
     names = options.label_names(o.labels)
     return by_words(o.parts, names, session.encoder_name, engine=session.engine, store=session.store)

@@ -1,4 +1,4 @@
-"""``seewhy index`` and ``seewhy search``: pictures become searchable, or their vectors are kept as Parquet."""
+"""``seewhy index`` and ``seewhy search``: make pictures searchable, and search them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def index(
     if verify is not None or status is not None:
         _look_at(session, verify, status, data or output or forget or forget_missing or rebuild)
     if parquet and not data:
-        raise InputError("No pictures were named. Write seewhy index PICTURES -o FOLDER --parquet, or --status FOLDER.")
+        raise InputError(
+            "--parquet requires pictures. Write seewhy index PICTURES -o FOLDER --parquet, or --status FOLDER."
+        )
     if parquet:
         from ..scale.work import Embed
         from .many import Spread, into_parquet
@@ -58,10 +60,11 @@ def index(
         work = replace(session.make(Embed), encoder=session.encoder_name, engine=session.engine)
         into_parquet(session, work, spread)
     if output is None:
-        raise InputError("No index was named. Expected its folder. Name it with -o.")
+        raise InputError("The folder of the index is required. Name it with -o.")
     if not (data or forget or forget_missing or rebuild):
         raise InputError(
-            "Nothing was named. Give pictures to add, or --forget, --forget-missing, --rebuild or --verify."
+            "Pictures to add or a change is required. Name pictures, or use --forget, "
+            "--forget-missing, --rebuild or --verify."
         )
     check_place(output)
     settings = session.make(Settings)
@@ -89,7 +92,7 @@ def index(
 
 
 def _look_at(session: Session, verify: Path | None, status: Path | None, change: Any) -> NoReturn:
-    """Whether what is there is whole, or how far a run is; exit code 2 or 1 where it is not."""
+    """Verify an index or a run, or print a run's status; exit with code 2 if it is damaged, 1 if it is incomplete."""
     from ..retrieval import Index
     from ..scale.reading import is_run
     from ..scale.reading import status as read_status
@@ -98,7 +101,7 @@ def _look_at(session: Session, verify: Path | None, status: Path | None, change:
     option = "--verify" if verify is not None else "--status"
     if change or (verify is not None and status is not None):
         other = "--status" if not change else "pictures or a change"
-        raise InputError(f"{option} and {other} were both given. Expected only one of them. Leave one out.")
+        raise InputError(f"{option} and {other} cannot be combined. Leave one out.")
     if status is not None:
         run = read_status(status)
         session.say(run.to_json(), *run.lines())

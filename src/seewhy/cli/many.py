@@ -1,6 +1,6 @@
-"""``predict --parquet``, ``explain --parquet`` and ``index --parquet``: many pictures, a folder of Parquet files.
+"""``predict --parquet``, ``explain --parquet`` and ``index --parquet``: write results of many pictures to Parquet.
 
-A row for each picture, a file for each shard; what is asked travels to every process by its options.
+The output has one row per picture and one file per shard.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the work is cut and spread.
+    """How to split a run.
 
     Args:
-        per_shard: pictures per output file, if the input has no shards of its own; a killed run loses at most one
-            file.
+        per_shard: pictures per output file, if the input has no shards; an interruption loses at most one file.
         threads: threads for engine, decoding and torch together; default: all cores.
-        gpus: with --cluster: GPUs per worker; with 0.5, two share one.
+        gpus: with --cluster: GPUs per worker; with 0.5, two workers share a GPU.
     """
 
     per_shard: Count = 2048
@@ -66,7 +65,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class ClassifierChoice:
-    """The classifier that the options name."""
+    """The options that select a classifier."""
 
     model: str | None
     labels: str | None
@@ -88,7 +87,7 @@ class ClassifierChoice:
 
 @dataclass(frozen=True)
 class _Deciding(Opened):
-    """A classifier at work; ``row`` is what is kept of a result."""
+    """An opened classifier; ``row`` converts a result to a row."""
 
     classifier: Classifier
     decides: dict[str, Any]
@@ -112,7 +111,7 @@ class _Deciding(Opened):
 
 @dataclass(frozen=True)
 class Predict(Work):
-    """Writes decisions; its fields are those of ``seewhy predict``."""
+    """Predict pictures; the fields are those of ``seewhy predict``."""
 
     chosen: ClassifierChoice
     top: int = 5
@@ -152,7 +151,7 @@ class Predict(Work):
 
 @dataclass(frozen=True)
 class Explain(Work):
-    """Writes explanations; the column ``explanation`` is the JSON that ``seewhy explain --json`` prints."""
+    """Explain pictures; the column ``explanation`` is the JSON of ``seewhy explain --json``."""
 
     chosen: ClassifierChoice
     options: ExplainOptions
@@ -193,18 +192,15 @@ def _explain_row(explanation: Explanation) -> Row:
 
 
 def into_parquet(session: Session, work: Work, spread: Spread) -> NoReturn:
-    """Run the work on the one input that was named, report the result, and end."""
+    """Run the work on one input, print the report, and exit."""
     from ..scale.run import Part, run
 
     o = session.given
     pictures = [str(place) for place in (o.data if session.verb == "index" else o.pictures)]
     if len(pictures) != 1 or pictures[0] == "-":
-        raise InputError(
-            "--parquet was given with several inputs, or with names on standard input. Expected one folder, table or "
-            "address of shards. Name it."
-        )
+        raise InputError("--parquet requires one folder, table or address of shards as input.")
     if o.output is None:
-        raise InputError("--parquet was given without a folder for its files. Name one with -o.")
+        raise InputError("--parquet requires an output folder. Name one with -o.")
     session.finish_settings()
     report = run(
         work, spread.input(session, pictures[0]), o.output, part=Part.read(o.shard), workers=o.workers,
@@ -221,7 +217,7 @@ def _lines(report: Report) -> list[str]:
     if report.changed:
         lines.append(f"  done again: {report.changed:,}, because their pictures were replaced")
     if report.failed:
-        lines.append(f"  not readable: {report.failed:,}; the column error says why")
+        lines.append(f"  not readable: {report.failed:,}; the column error has the reasons")
     if report.unread:
         lines.append(f"  shards left out: {len(report.unread):,}; run the same command to try them again")
     return lines

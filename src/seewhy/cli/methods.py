@@ -1,4 +1,4 @@
-"""``seewhy methods`` and ``seewhy doctor``: what there is, and what works on this machine."""
+"""``seewhy methods`` and ``seewhy doctor``: list the methods, and test the installation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .session import Session
 from .terminal import say
 
 NOT_FOR_USE = {"all", "demo", "dev"}
-"""Extras that bring others together, or are for the repository."""
+"""Extras that combine others, or are for development."""
 
 
 def with_settings(name: str) -> list[dict[str, Any]]:
@@ -36,7 +36,6 @@ def with_settings(name: str) -> list[dict[str, Any]]:
 
 
 def _class_of(row: dict[str, Any]) -> Any:
-    """The class behind a row, where its fields can be set; ``None`` elsewhere."""
     from ..attributions import attributions
     from ..classifiers import classifiers
 
@@ -77,7 +76,7 @@ def _method_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def examine() -> dict[str, Any]:
-    """Engines, embedded models, extras and folders, without any network call."""
+    """Return the engines, embedded models, extras and folders, without network access."""
     from ..encoders.embedded import SOURCES
     from ..encoders.engines import available_engines
 
@@ -96,7 +95,7 @@ def examine() -> dict[str, Any]:
 
 
 def extras_of() -> dict[str, list[str]]:
-    """For each extra the packages that it installs, as the installed package states them."""
+    """Return the packages of each extra, from the metadata of the installed package."""
     extras: dict[str, list[str]] = {}
     for line in requires("seewhy") or ():
         package, marker = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)

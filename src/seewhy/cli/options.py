@@ -1,4 +1,4 @@
-"""Arguments and options that mean the same in several verbs, and what they name."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def open_store(name: str | None) -> FeatureStore | None:
-    """The feature store that was named, or none. If the default one in the cache fails, the run goes on without it."""
+    """Open the feature store; if the default store fails, return ``None`` so that the run continues without it."""
     from ..storage.features import FeatureStore
 
     if name == "none":
@@ -38,7 +38,7 @@ def open_store(name: str | None) -> FeatureStore | None:
 
 
 def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[str]:
-    """The named files, and the pictures in named folders; ``-`` stands for the names on standard input."""
+    """Yield the named files and the pictures in named folders; ``-`` reads names from standard input."""
     from ..pictures.sources import list_pictures
 
     alone = len(pictures) == 1
@@ -50,9 +50,7 @@ def picture_names(pictures: list[str], output: Path | None = None) -> Iterator[s
                 yield first
                 yield from names
             elif alone:
-                raise DataError(
-                    "Standard input is empty. Expected file names, one per line. Check the command before the pipe."
-                )
+                raise DataError("Standard input has no file names. Check the command before the pipe.")
         else:
             yield from _listed(one, alone)
 
@@ -66,7 +64,7 @@ def _lines(output: Path | None) -> Iterator[str]:
 
 
 def _listed(one: str, alone: bool) -> Iterator[str]:
-    """The pictures in a folder; one without any is handed on among others, so that it is named and the rest goes on."""
+    """Yield the pictures in a folder; a folder without pictures is yielded itself if there are other arguments."""
     from ..pictures.sources import list_pictures
 
     try:
@@ -78,14 +76,14 @@ def _listed(one: str, alone: bool) -> Iterator[str]:
 
 
 def check_device(device: str) -> None:
-    """Refuse a GPU that torch does not find; the engine uses a GPU by default if there is one."""
+    """Check that torch supports the device."""
     import torch
 
     seen = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("auto", seen):
         raise InputError(
-            f"--device {device} was given, but torch {torch.__version__} runs on {seen} here. Expected auto or {seen}. "
-            "For cuda install torch with CUDA; for cpu hide the GPU with CUDA_VISIBLE_DEVICES=."
+            f"--device must be auto or {seen} here (torch {torch.__version__}), got {device}. For "
+            "cuda install torch with CUDA; for cpu hide the GPU with CUDA_VISIBLE_DEVICES=."
         )
 
 
@@ -96,7 +94,7 @@ def read_descriptions(path: Path | None) -> Descriptions | None:
 
 
 def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Samples:
-    """Labelled pictures; the text of each is its value in the column of groups, if one is named."""
+    """Load labelled pictures; the text of each is its value in the column of groups, if one is given."""
     from dataclasses import replace
 
     from ..pictures.samples import load_samples
@@ -105,7 +103,7 @@ def grouped_samples(data: Path, image: str, label: str, group: str | None) -> Sa
     if group is None:  # a table's texts are no groups
         return replace(samples, items=tuple(replace(s, texts=()) for s in samples.items))
     if not any(s.text for s in samples.items):
-        raise DataError(f"{data} has no column {group!r}. Expected a table with that column. Name one that it has.")
+        raise DataError(f"{data} must be a table with the column {group!r}.")
     return samples
 
 
@@ -120,10 +118,7 @@ def resolve(
 ) -> Classifier:
     if follow_up is not None:
         if descriptions is not None:
-            raise InputError(
-                "--follow-up and --descriptions were both given, but a follow-up writes its own sentences. Leave one "
-                "out."
-            )
+            raise InputError("--follow-up and --descriptions cannot be combined. Leave one out.")
         from ..classifiers.follow_up import FollowUp
         from ..language.questions import read_pairs
 
@@ -153,7 +148,7 @@ def named_by(model: Classifier, labels: str) -> Classifier:
 
     if not isinstance(model.network, NamesClasses):
         raise InputError(
-            "--model and --labels were both given, but a saved classifier has its own classes. Leave one out."
+            "--model and --labels cannot be combined, because a saved classifier has its own classes. Leave one out."
         )
     return model.network.classifier(names_in(labels))
 
@@ -168,7 +163,7 @@ def from_labels(labels: str, encoder: Encoder, store: FeatureStore | None) -> Cl
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a person's text file, each of which is one of ``what``. DataError if it cannot be read."""
+    """Return the lines of a text file, with one ``what`` per line."""
     from ..storage.reading import read_text, reason
 
     try:
@@ -178,7 +173,7 @@ def lines_of(path: Path, what: str) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    """Names separated by commas, or those of a .txt file with one per line.
+    """Return names separated by commas, or the lines of a .txt file.
 
     >>> names_in("a wren, a robin")
     ['a wren', 'a robin']
@@ -187,14 +182,14 @@ def names_in(text: str) -> list[str]:
 
 
 def label_names(labels: str) -> list[str]:
-    """The same names as they were typed, for callers that refuse empty ones."""
+    """Return the names unchanged, including empty ones."""
     return lines_of(Path(labels), "class") if labels.lower().endswith(".txt") else labels.split(",")
 
 
 def objects_of(
     session: Session, classifier: Classifier, names: Iterable[str]
 ) -> tuple[MaskSource | None, BoxData | None]:
-    """The source of the objects' places (masks, else a segmenter, else words, else boxes), and the boxes."""
+    """Return the source of object masks (masks, otherwise a segmenter, words or boxes), and the boxes."""
     from ..dense.by_words import SegmenterMasks, WordMasks
     from ..dense.saving import is_segmenter, load_segmenter
     from ..pictures.boxes import has_boxes, load_boxes
@@ -208,8 +203,8 @@ def objects_of(
     if "masks" in kinds and ("segmenter" in kinds or wanted):
         other = "--object" if wanted else f"--masks {kinds['segmenter']}"
         raise InputError(
-            f"--masks {kinds['masks']} and {other} were both given. Expected only one of them, to say where the object "
-            "is. Leave one out."
+            f"--masks {kinds['masks']} and {other} cannot be combined, because each gives the place "
+            "of the object. Leave one out."
         )
     boxes = load_boxes(kinds["boxes"]) if "boxes" in kinds else None
     if "masks" in kinds:

@@ -1,4 +1,4 @@
-"""``seewhy app``, ``seewhy serve`` and ``seewhy export``: the page, the service, and a graph for other servers."""
+"""``seewhy app``, ``seewhy serve`` and ``seewhy export``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def app(
     if annotate is not None:
         _annotate(session)
     if data is not None and len(data) > 1:
-        raise InputError(f"--data was given {len(data)} times. Expected one folder or table. Remove the others.")
+        raise InputError(f"--data must be given once, got {len(data)} values.")
     place = data[0] if data else None
     if export is not None:
         _export_decisions(session, place)
@@ -59,8 +59,8 @@ def app(
     _check(place, by, decisions)
     if settings.is_open:
         say(
-            f"seewhy: other machines can reach {host}, and everybody who does can use the page: it has no passwords. "
-            "Leave out --host to keep it on this machine.",
+            f"seewhy: other machines can reach {host}, and everybody who does can use the page: it "
+            "has no passwords. Leave out --host to serve only this machine.",
             file=sys.stderr,
         )
     samples = None if place is None else options.grouped_samples(place, *label_columns(session), by)
@@ -76,15 +76,14 @@ def app(
 
 
 def _web_settings(session: Session, **more: Any) -> Any:
-    """Settings of a page; sizes are given in megabytes."""
+    """Return the settings of a page; sizes are given in megabytes."""
     from ..service.app.settings import MEGABYTE, Settings
 
     max_upload, decode_seconds = session.take("max_upload", "decode_seconds")
     if max_upload < 0.001 or decode_seconds < 1:
         raise InputError(
-            f"max_upload={max_upload:g} and decode_seconds={decode_seconds} were given. Expected at least 0.001 "
-            f"(MB) and "
-            "1 (second). Give more."
+            "max_upload must be at least 0.001 (MB) and decode_seconds at least 1, got "
+            f"max_upload={max_upload:g} and decode_seconds={decode_seconds}."
         )
     session.finish_settings()
     o, size = session.given, round(max_upload * MEGABYTE)
@@ -93,7 +92,7 @@ def _web_settings(session: Session, **more: Any) -> Any:
 
 
 def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
-    """A picture may get a label of the model or of the data."""
+    """Return the corrections; a picture may get a label of the model or of the data."""
     from ..language.annotation.labels import Corrections, LabelledData, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
@@ -106,10 +105,7 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
 
     path, decisions = session.given.export, session.given.decisions
     if data is None or decisions is None:
-        raise InputError(
-            f"--export {path} was given without --data or --decisions. Expected both. "
-            "Add --data FOLDER --decisions FOLDER."
-        )
+        raise InputError(f"--export {path} requires --data and --decisions. Add --data FOLDER --decisions FOLDER.")
     check_corrected(path, data, session.force)
     samples = session.samples(data)
     standing = open_decisions(decisions, samples.classes, new=False)
@@ -118,17 +114,15 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
 
 
 def _check(data: Path | None, by: str | None, decisions: Path | None) -> None:
-    """Refuse options that would have no effect."""
+    """Check that no option lacks the pictures that it needs."""
     if decisions is not None and data is None:
-        raise InputError(
-            f"--decisions {decisions} was given without pictures. Expected labelled ones. Add --data FOLDER."
-        )
+        raise InputError(f"--decisions {decisions} requires labelled pictures. Add --data FOLDER.")
     if by is not None and data is None:
-        raise InputError(f"--by {by} was given without pictures. Expected a table. Add --data FILE.")
+        raise InputError(f"--by {by} requires a table. Add --data FILE.")
 
 
 def _annotate(session: Session) -> NoReturn:
-    """Serve the annotation page, or read texts into the file, or export its annotations."""
+    """Serve the annotation page, import texts to compare with, or export annotations."""
     from ..language.annotation.desk import AnnotationDesk, ClassifierSeeder, check_export
     from ..language.annotation.desk import export as write
     from ..language.annotation.rounds import StopRule
@@ -136,9 +130,7 @@ def _annotate(session: Session) -> NoReturn:
 
     o = session.given
     if not o.data:
-        raise InputError(
-            f"--annotate {o.annotate} was given without pictures. Expected some to describe. Add --data FOLDER."
-        )
+        raise InputError(f"--annotate {o.annotate} requires pictures. Add --data FOLDER.")
     if o.export is not None:
         check_export(o.export, force=session.force)
     rule = session.make(StopRule, rest=False)
@@ -172,7 +164,7 @@ def _list_pictures(session: Session, store: AnnotationStore, data: list[str]) ->
 
     readable = list(session.terminal.readable(find_pictures(session.pictures(data)), "Reading pictures", False))
     if not readable:
-        raise DataError(f"No picture in {', '.join(data)} can be read. Expected at least one. Give other files.")
+        raise DataError(f"None of the pictures in {', '.join(data)} can be read. Give other files.")
     store.add_pictures(readable)
     return len(readable)
 
@@ -229,7 +221,7 @@ def serve(
 
 
 def named(models: list[str]) -> dict[str, Path]:
-    """The name and folder of each ``-m``.
+    """Return the name and folder of each ``-m``.
 
     >>> named(["birds", "plants=models/plants-3"])
     {'birds': PosixPath('birds'), 'plants': PosixPath('models/plants-3')}
@@ -241,13 +233,11 @@ def named(models: list[str]) -> dict[str, Path]:
             name, folder = Path(text).resolve().name, text
         if not NAME.fullmatch(name) or not folder:
             raise InputError(
-                f"-m {text!r} gives the model the name {name!r}. Expected up to 64 letters, digits, points and dashes. "
-                "Give -m NAME=FOLDER."
+                f"The name of a model must be up to 64 letters, digits, points and dashes, got {name!r} "
+                f"from -m {text!r}. Give -m NAME=FOLDER."
             )
         if name in folders:
-            raise InputError(
-                f"Two models have the name {name!r}. Expected a different name for each. Give -m NAME=FOLDER."
-            )
+            raise InputError(f"Models must have different names, but {name!r} occurs twice. Give -m NAME=FOLDER.")
         folders[name] = Path(folder)
     return folders
 

@@ -1,4 +1,4 @@
-"""Before a verb runs: what it writes is none of what it reads, under whatever name either is given."""
+"""Checks that the outputs of a command are not among its inputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..storage.output import check_apart, check_folder, write
 from .terminal import say
 
 OUTPUTS = ("output", "export", "cards", "junit", "write_contract", "annotate")
-"""Options that name what is written; ``--store`` is read and written."""
+"""Options for outputs; ``--store`` is read and written."""
 MODEL_FILES = (".safetensors", ".sqlite", ".f32", ".faiss", "seewhy.json", "encoder.json")
-"""What SeeWhy reads of a folder of its own, by the end of the name."""
+"""Suffixes of the files that SeeWhy reads in its own folders."""
 
 
 def check_words(args: Sequence[str]) -> None:
-    """Refuse an empty name as output, because it would mean the current folder."""
+    """Check that no output option is empty, which would mean the current folder."""
     names = {"-o", *(f"--{name.replace('_', '-')}" for name in OUTPUTS)}
     for name, value in pairwise([*args, None]):
         if (name in names and value == "") or name in {f"{option}=" for option in names}:
-            raise InputError(f"The name after {name} is empty. Expected a file or folder. Give one.")
+            raise InputError(f"{name} must be a file or folder, got an empty name.")
 
 
 def refuse_addresses(values: Any) -> None:
@@ -38,7 +38,7 @@ def refuse_addresses(values: Any) -> None:
 
 
 def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
-    """Refuse an output that is also an input, among a verb's options."""
+    """Check that no output of a command is also an input."""
     for name in OUTPUTS:
         value = options.get(name)
         if value is None:
@@ -48,26 +48,24 @@ def check_options(options: Mapping[str, Any], *, keeps: bool = False) -> None:
         for other in (*OUTPUTS, "store"):
             second = options.get(other)
             if other != name and second is not None and os.path.realpath(second) == os.path.realpath(output):
-                raise InputError(
-                    f"{output} was given twice, after --{name} and --{other}. Expected two names. Choose another."
-                )
+                raise InputError(f"--{name} and --{other} must differ, got {output} for both. Choose another name.")
         if output.is_file():
             check_apart(output, (file for path in _paths(others) for file in _files(path)))
         for folder in _paths(others):
             if output.is_dir() and not keeps and _is_own(folder) and output.samefile(folder):
                 raise ForeignFileError(
-                    f"{output} is also read, and new files would be mixed with its own. Expected another folder. "
-                    "Choose another name; --force does not help here."
+                    f"{output} is also an input, and new files would be mixed with its own. Choose another "
+                    "folder; --force does not help."
                 )
             if _lands_in(output, folder):
                 raise ForeignFileError(
-                    f"{output} lies in {folder}, so the next run would read it as a picture. Expected a place outside. "
-                    "Choose another."
+                    f"{output} is in {folder}, so the next run would read it as a picture. Choose a place "
+                    "outside of it."
                 )
 
 
 def _paths(values: Any) -> Iterator[Path]:
-    """Those of an option's values that are names of something on this disk."""
+    """Yield the values of options that are existing paths."""
     if isinstance(values, list | tuple):
         for value in values:
             yield from _paths(value)
@@ -80,7 +78,7 @@ def _paths(values: Any) -> Iterator[Path]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The file, and those that are read because of it: pictures of a folder or a table, a model's own."""
+    """Yield a file, and the files that are read with it: pictures of a folder or table, or the files of a model."""
     from ..pictures.sources import SUFFIXES, list_files
     from ..pictures.tables import TABLES, rows_of
 
@@ -103,7 +101,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _lands_in(output: Path, folder: Path) -> bool:
-    """Whether a file of this name would be found when the pictures of the folder are listed."""
+    """Return whether a file of this name would be listed with the pictures of the folder."""
     from ..pictures.sources import SUFFIXES
 
     if output.suffix.lower() not in SUFFIXES or output.is_dir() or not folder.is_dir():
@@ -112,7 +110,7 @@ def _lands_in(output: Path, folder: Path) -> bool:
 
 
 def check_report(folder: Path | None, name: str, force: bool) -> None:
-    """Check that a page, its JSON and its progress can be written into a folder; called before the work begins."""
+    """Check that a page, its JSON and its progress can be written into a folder."""
     from ..report.paging import ENDINGS, check_ending
     from ..storage.journal import Journal
     from ..studies.study import NUMBERS, PROGRESS
@@ -133,7 +131,7 @@ def csv_row(values: list[Any]) -> str:
 
 
 def write_lines(lines: Iterator[str], form: str, output: Path | None, force: bool) -> None:
-    """Write lines to standard output as they come, or to a file, whole or not at all."""
+    """Write lines to standard output one by one, or to a file atomically."""
     if output is None:
         raw = form == "csv" and not sys.stdout.isatty()
         for line in lines:

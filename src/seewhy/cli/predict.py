@@ -1,4 +1,4 @@
-"""``seewhy predict``: decisions as a stream."""
+"""``seewhy predict``: classify pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = ("image", "label", "score", "error", "verdict", "right", "set")
 FINDING_COLUMNS = ("image", "finding", "probability", "margin", "error")
 NOT_BESIDE_FINDINGS = ("model", "labels", "follow_up", "validation", "reject", "level", "top", "crops")
-"""Options that findings have no use for."""
+"""Options that cannot be combined with ``--finding``."""
 
 
 def predict(
@@ -76,7 +76,7 @@ def predict(
         from ..classifiers.certainty import why_unmeasured
 
         raise InputError(
-            f"--reject was given, but this classifier cannot recognise unknown pictures: {why_unmeasured(classifier)}"
+            f"--reject requires a classifier that can recognise unknown pictures: {why_unmeasured(classifier)}"
         )
     stream = classifier.predict_all(
         session.pictures(pictures, output), store=session.store, views=predict_views(crops), batch_size=batch_size,
@@ -94,14 +94,11 @@ def _rejecting(stream: Iterator[Prediction | Failure]) -> Iterator[Prediction | 
 
 
 def _findings(session: Session, form: str) -> NoReturn:
-    """One line per picture, or per picture and finding."""
+    """Print the findings, one line per picture, or per picture and finding in CSV."""
     from ..classifiers.prompt_pairs import PromptPairs
 
     for name in session.was_given(NOT_BESIDE_FINDINGS):
-        raise InputError(
-            f"--finding and --{name.replace('_', '-')} were both given, but they decide in different ways. Expected "
-            "only one of them. Leave one out."
-        )
+        raise InputError(f"--finding and --{name.replace('_', '-')} cannot be combined. Leave one out.")
     o = session.given
     if o.output is not None:
         check_file(o.output, force=session.force)
@@ -111,7 +108,7 @@ def _findings(session: Session, form: str) -> NoReturn:
 
 
 def _write(session: Session, stream: Iterator[Any], kind: str, form: str, output: Path | None) -> NoReturn:
-    """Lines as results come; failures are named, and have lines of their own."""
+    """Write the results one by one, and report failures."""
     done = 0
 
     def results() -> Iterator[Any]:

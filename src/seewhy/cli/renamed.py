@@ -1,4 +1,4 @@
-"""Verbs and options of earlier versions: they still work, with a line on standard error that says today's."""
+"""Commands and options of earlier versions, which still work with a warning."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..errors import InputError
 from .terminal import say
 
 GOES = "0.4"
-"""The version without them."""
+"""Version in which they are removed."""
 LONGEST = 60
-"""Signs of a word that are shown."""
+"""Maximum characters of a word in a message."""
 TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 OPTIONS: dict[str, str] = {"--" + name.replace("_", "-"): f"--set {name}=" for name in TABLE["settings"].split()}
 OPTIONS |= TABLE["options"]
 
 
 def todays(args: list[str]) -> list[str]:
-    """A typed command in today's form; arguments after ``--`` are names of files.
+    """Convert a command line of an earlier version to the current form; arguments after ``--`` are unchanged.
 
     >>> todays(["search", "library", "--image", "a.jpg"])
     ['search', 'library', '--image', 'a.jpg']
@@ -34,8 +34,7 @@ def todays(args: list[str]) -> list[str]:
         return args
     if verb in TABLE["left"]:
         raise InputError(
-            f"seewhy {verb} is no longer a command. Expected its Python script. Run reproductions/"
-            f"{TABLE['left'][verb]} from the repository."
+            f"seewhy {verb} is no longer a command. Run reproductions/{TABLE['left'][verb]} from the repository."
         )
     old, end = TABLE["verbs"].get(verb, {}), rest.index("--") if "--" in rest else len(rest)
     words = _moved(old, rest[:end])
@@ -51,7 +50,7 @@ def todays(args: list[str]) -> list[str]:
 
 
 def _moved(old: Mapping[str, Any], words: list[str]) -> list[str]:
-    """Arguments, which are neither options nor their values, after the option that they belong to today."""
+    """Put the options that they need now before positional arguments."""
     option, left = old.get("first") or old.get("each"), 1 if "first" in old else len(words)
     if option is None:
         return words

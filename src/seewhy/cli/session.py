@@ -1,4 +1,4 @@
-"""One run of a verb."""
+"""The options and resources of one CLI command."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ T = TypeVar("T")
 PART = r"\.(plain|[0-9.]+(e-?[0-9]+)?)"
 COLUMNS = ("image", "label", "text", "split")
 DEFAULT_ENCODER = "lite0"
-"""One that is the same is the same as none, and then a saved classifier's own embedded one is taken."""
+"""Default encoder; a saved classifier uses its own encoder instead."""
 N_COUNTED = 50_000
-"""Pictures are counted before the work up to here, so that a line can say how long it takes."""
+"""Maximum number of pictures that are counted in advance, for the progress bar."""
 WORK = {
     "fit": "Making the model", "export": "Exporting the model", "predict": "Predicting", "explain": "Explaining",
     "segment": "Labelling pixels", "detect": "Finding objects", "evaluate": "Evaluating the model",
@@ -49,11 +49,11 @@ WORK = {
     "pretrain": "Training an encoder", "describe": "Writing descriptions", "study": "Working out the answer",
     "doctor": "Testing this installation", "methods": "Looking up methods",
 }  # fmt: skip
-"""What the line on a terminal says between the counted parts of a verb."""
+"""Text of the progress bar between the counted parts of a command."""
 
 
 class Session:
-    """What the options that all verbs share stand for, opened when it is needed."""
+    """The options that all commands share; resources are opened on first use."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Session:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Inside this context a line says what is being done, from the first second; Ctrl-C says what is kept."""
+        """Show a progress bar inside this context; Ctrl-C reports which results were kept."""
         then = WORK.get(self.verb.partition(" ")[0], "Working")
         with nullcontext() if self.terminal.quiet else LINE.during(Step("Loading SeeWhy", then=then)):
             try:
@@ -107,7 +107,7 @@ class Session:
                 raise KeyboardInterrupt(self._stopped()) from None
 
     def ready(self, *lines: str, file: TextIO | None = None) -> None:
-        """Remove the line, because a page is served and the wait is over."""
+        """Remove the progress bar when a page is ready, and print the lines."""
         LINE.rest()
         say(*lines, file=file)
 
@@ -127,14 +127,14 @@ class Session:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The place where features are kept, and the receiver of progress."""
+        """Keyword arguments with the feature store and the progress reporter."""
         return {"store": self.store, "progress": self.terminal}
 
     @property
     def encoder_name(self) -> str:
         if len(self.encoder_names) > 1:
             raise InputError(
-                f"--encoder was given {len(self.encoder_names)} times. Expected one encoder. Leave out "
+                f"--encoder must be given once, got {len(self.encoder_names)} encoders. Leave out "
                 f"{self.encoder_names[1]}, for example."
             )
         return self.encoder_names[0]
@@ -154,7 +154,7 @@ class Session:
         names = self.encoder_names
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
-            raise InputError(f"The encoder {twice[0]} was given twice. Expected each only once. Leave one out.")
+            raise InputError(f"--encoder {twice[0]} was given twice. Leave one out.")
         return {name: self.encoder(name) for name in names}
 
     def saved(self, model: str | Path) -> Classifier:
@@ -183,7 +183,7 @@ class Session:
             return load_samples(place, **columns, **more)
 
     def pair_columns(self) -> dict[str, Any]:
-        """The columns of pictures with texts; ``None`` if none was named."""
+        """Return the column names for pictures with texts; ``None`` for names that were not given."""
         text = self.columns.get("text")
         names = {name: self.columns.get(name) for name in ("image", "label")}
         return {**names, "text": None if text is None else text.split(","), "group": self.group}
@@ -200,9 +200,9 @@ class Session:
         return chain(first, found)
 
     def make(self, cls: Any, *, rest: bool = True, **given: Any) -> Any:
-        """Make an object from the given fields that are not ``None``, and from those that ``--set`` names.
+        """Make an object from the given fields that are not ``None`` and from the settings of ``--set``.
 
-        ``rest`` says that nothing takes settings after it, so one that is no field is an error.
+        ``rest`` says that no later object uses settings, so an unknown setting raises an error.
         """
         known = {one.name for one in settings_of(cls)}
         values = {name: value for name, value in given.items() if value is not None}
@@ -211,13 +211,13 @@ class Session:
         mine = {name: self.settings.pop(name) for name in [*self.settings] if rest or name in known}
         for name in values:
             if name in mine:
-                raise InputError(f"{name} was given twice, as an option and with --set. Keep one of them.")
+                raise InputError(f"{name} was given both as an option and with --set. Leave one out.")
         with self.options_told():
             read = configured(cls, mine) if mine else None
         return cls(**values, **{name: getattr(read, name) for name in mine})
 
     def take(self, *names: str) -> tuple[Any, ...]:
-        """Take the settings in ``settings.py`` that are fields of no class."""
+        """Return the values of settings that belong to no class."""
         own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
         return tuple(
             value_of(self.verb, name, self.settings.pop(name), own[name].kind)
@@ -232,13 +232,13 @@ class Session:
             for part in SETTINGS.get(self.verb, ()):
                 known += part if isinstance(part, dict) else [f.name for f in fields(resolve_name(part)) if f.init]
             if not known:
-                raise InputError(f"--set {name} was given, but seewhy {self.verb} has no settings. Leave it out.")
+                raise InputError(f"seewhy {self.verb} has no settings, but --set {name} was given. Leave it out.")
             with self.options_told():
                 raise UnknownNameError(f"setting of seewhy {self.verb}", name, known)
 
     @contextmanager
     def options_told(self) -> Iterator[None]:
-        """Raise the error for a name that is no setting; if it is an option of the verb, the error says so."""
+        """Add the name of the option to the error if an unknown setting is an option of the command."""
         try:
             yield
         except UnknownNameError as error:
@@ -251,13 +251,13 @@ class Session:
         return {name: self.settings.pop(name) for name in [*self.settings]}
 
     def was_given(self, names: Iterable[str]) -> list[str]:
-        """The verb's own options that a person gave."""
+        """Return the names of options that the user gave on the command line."""
         sources = {name: self.context.get_parameter_source(name) for name in names}
         return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
     @contextmanager
     def checkpoint(self, output: Path) -> Iterator[Path]:
-        """The file from which a stopped run continues, beside its output; it is deleted when the output is complete."""
+        """Yield the checkpoint file next to the output; it is deleted when the output is complete."""
         make_folder(output.parent)
         checkpoint = check_checkpoint(output.parent / f".{output.name}.checkpoint")
         yield checkpoint
@@ -267,7 +267,7 @@ class Session:
         return self.terminal.readable(stream, what, self.as_json, total)
 
     def say(self, data: Mapping[str, Any], *lines: str) -> None:
-        """Print one JSON object, or lines for people."""
+        """Print one JSON object, or lines of text."""
         say(*([JSON.dumps(data, ensure_ascii=False)] if self.as_json else lines), flush=True)
 
     def report(self, found: Page, place: Path | None, name: str | None = None) -> None:
@@ -285,12 +285,11 @@ class Session:
         say(*(() if page is None else (f"report: {page}",)))
 
     def end(self, done: int) -> NoReturn:
-        """End with exit code 1 if a picture could not be read."""
+        """Exit, with code 1 if a picture could not be read."""
         raise typer.Exit(self.terminal.exit_code(done))
 
 
 def _print(found: Page) -> None:
-    """A report in a terminal, and its answer, where the report has other words for it."""
     from rich.console import Console
 
     from ..report.terminal import to_terminal
@@ -303,7 +302,7 @@ def _print(found: Page) -> None:
 
 
 def settings(given: Sequence[str] | None) -> dict[str, str]:
-    """``["n_masks=2000", …]`` as a dictionary; a repeated setting is added after a comma.
+    """Parse ``["n_masks=2000", …]`` to a dictionary; values of a repeated setting are joined by commas.
 
     >>> settings(["n_masks=2000", "shots=1", "shots=4"])
     {'n_masks': '2000', 'shots': '1,4'}
@@ -315,11 +314,11 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
 def assignments(
     option: str, given: Sequence[str] | None, form: str, example: str, known: Sequence[str] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Pairs from ``NAME=VALUE``; each name must be among the known ones, if these are given."""
+    """Yield pairs from ``NAME=VALUE``, after a check that the names are known."""
     for text in given or ():
         name, _, value = (part.strip() for part in text.partition("="))
         if not (name and value) or (known is not None and name not in known):
-            raise InputError(f"{option} was given {text!r}. Expected {form}. For example: {example}")
+            raise InputError(f"{option} must be {form}, got {text!r}. For example: {example}")
         yield name, value
 
 
@@ -331,7 +330,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def checkpoints(checkpoint: Path) -> list[Path]:
-    """The files from which a stopped fit continues: its own, and those of its stages."""
+    """Return the checkpoint files of a fit, including those of its stages."""
     folder, wanted = checkpoint.parent, re.escape(checkpoint.name) + f"({PART})?"
     return [folder / name for name in os.listdir(folder) if re.fullmatch(wanted, name)] if folder.is_dir() else []
 

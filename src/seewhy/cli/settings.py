@@ -1,6 +1,6 @@
-"""What ``--set`` sets in each verb: fields of what it makes, and a few settings that are fields of nothing.
+"""The settings of ``--set`` for each command.
 
-``make docs`` writes ``settings.json`` from this table, so that ``--help-all`` imports nothing.
+``make docs`` writes ``settings.json`` from this table, so that ``--help-all`` needs no imports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Own:
-    """A setting that is no field of a class: its default, its meaning, and its type (otherwise that of the default)."""
+    """A setting that is not a field of a class; its type is that of the default, unless ``kind`` is given."""
 
     preset: Any
     help: str
@@ -28,8 +28,8 @@ IGNORE = Own((255,), "mask values to ignore.", tuple[int, ...])
 SPREAD = "seewhy.cli.many:Spread"
 WRITING = "seewhy.cli.describe:Writing"
 WEB = {
-    "max_upload": Own(20.0, "largest request in megabytes."),
-    "decode_seconds": Own(10, "seconds of processor time allowed to decode one picture."),
+    "max_upload": Own(20.0, "maximum megabytes of a request."),
+    "decode_seconds": Own(10, "maximum CPU seconds to decode one picture."),
 }
 SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
@@ -44,7 +44,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
             "folds": Own(5, "for a detector: number of folds of its cross-validation."),
             "precision": Own(
                 None,
-                "for a detector: the precision wanted of each class on new pictures; default: the largest F1.",
+                "for a detector: required precision of each class on new pictures; default: the largest F1.",
                 float | None,
             ),
         },
@@ -58,19 +58,26 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
             "explainer": Own(None, "a trained explainer or its folder; default: the classifier's own.", Path | None),
             "judge": Own(
                 None,
-                "with --typical: a saved classifier, or an encoder with words, to judge the pictures; not the one that "
-                "guides them.",
+                "with --typical: a saved classifier or an image-text encoder to judge the generated "
+                "pictures; it must not be the one that guides them.",
                 str | None,
             ),
-            "most_cards": Own(20, "most cards per picture: for the boxes of highest score, or the largest segments."),
+            "most_cards": Own(
+                20, "maximum cards per picture: for the boxes of highest score, or the largest segments."
+            ),
         },
     ),
     "segment": ("seewhy.dense.maskclip:MaskCLIP",),
     "detect": (
         "seewhy.dense.word_regions:WordRegions",
         {
-            "overlap": Own(None, "of boxes of a class that overlap more, keep the one of higher score.", float | None),
-            "most": Own(None, "most boxes per picture.", int | None),
+            "overlap": Own(
+                None,
+                "maximum overlap of two boxes of a class; of boxes that overlap more, only the one with "
+                "the highest score is kept.",
+                float | None,
+            ),
+            "most": Own(None, "maximum boxes per picture.", int | None),
         },
     ),
     "evaluate": ("seewhy.studies.auditing.drift:DriftTest", {"ignore": IGNORE}),
@@ -82,20 +89,22 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "serve": (
         {
             **WEB,
-            "max_pictures": Own(32, "most pictures per request."),
-            "max_batch": Own(16, "most pictures per batch, over all clients."),
+            "max_pictures": Own(32, "maximum pictures per request."),
+            "max_batch": Own(16, "maximum pictures per batch, over all clients."),
             "max_wait": Own(5.0, "milliseconds that a picture waits for others to join its batch."),
-            "max_waiting": Own(256, "most pictures that may wait; further ones are refused."),
-            "request_seconds": Own(60.0, "seconds after which a request is given up."),
+            "max_waiting": Own(256, "maximum waiting pictures; further ones are refused."),
+            "request_seconds": Own(60.0, "maximum seconds for a request."),
             "reload_seconds": Own(5.0, "seconds between checks for a new model; 0 waits for SIGHUP."),
-            "drain_seconds": Own(30.0, "seconds that running requests get after SIGTERM."),
+            "drain_seconds": Own(30.0, "maximum seconds for running requests after SIGTERM."),
         },
     ),
     "index": ("seewhy.retrieval.settings:Settings", "seewhy.scale.work:Embed", SPREAD),
     "search": (
         "seewhy.retrieval:Query",
         {
-            "collapse": Own(0.97, "cosine above which a result is listed as a copy of another; 1 lists all."),
+            "collapse": Own(
+                0.97, "cosine similarity above which a result is listed as a copy of another; 1 lists all."
+            ),
             "levels": Own(3, "levels of the query's spatial parts."),
         },
     ),
@@ -104,13 +113,13 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "describe write": (
         WRITING,
         {
-            "n_texts": Own(None, "most texts per class (default 6) or per pair (default 5).", int | None),
+            "n_texts": Own(None, "maximum texts per class (default 6) or per pair (default 5).", int | None),
             "most": Own(50, "with --pairs: number of pairs; those confused most often come first."),
             "top": Own(3, "with --pairs: number of a picture's most probable classes that count as confusable."),
         },
     ),
     "describe match": ("seewhy.language.matching:Match", WRITING),
-    "describe images": (WRITING, {"threshold": Own(0.5, "least probability of an object.")}),
+    "describe images": (WRITING, {"threshold": Own(0.5, "minimum probability of an object.")}),
     "study background": ("seewhy.studies.background:BackgroundStudy",),
     "study interpretability": ("seewhy.studies.interpretability:InterpretabilityStudy",),
     "study scaling": (
@@ -132,4 +141,5 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         },
     ),
 }
-"""Verb → classes by their full names, and settings of its own. Settings of a method are shown by ``seewhy methods``."""
+"""Classes by their full names, and other settings, for each command. ``seewhy methods`` shows the settings of a
+method."""

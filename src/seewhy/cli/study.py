@@ -1,4 +1,4 @@
-"""``seewhy study``: questions about a model, answered on many pictures. Stopped, each goes on where it was."""
+"""``seewhy study``: answer questions about a model on many pictures."""
 
 from __future__ import annotations
 
@@ -114,9 +114,7 @@ def _judge(session: Session, name: str, encoders: Sequence[Encoder]) -> Encoder 
         return None
     judge = session.encoder(name)
     if not judge.has_text:
-        raise InputError(
-            f"The judge {name} has no words. Expected an encoder with words. Use --judge lite0, for example."
-        )
+        raise InputError(f"--judge must be an image-text encoder, got {name}. Use --judge lite0, for example.")
     return judge
 
 
@@ -151,8 +149,8 @@ def scaling(
         saved = session.saved(model)
         if saved.recipe != recipe.name:
             raise DataError(
-                f"{model} is a {saved.recipe} classifier. Expected a linear one, which this study fits on more and "
-                "more pictures. Give its encoder with --encoder instead."
+                f"{model} must be a linear classifier for this study, got {saved.recipe}. Give its "
+                "encoder with --encoder instead."
             )
         recipe, encoders = Linear(**saved.parameters), {saved.encoder.name: saved.encoder}
     if model is None or session.was_given(["encoder"]):

@@ -1,4 +1,4 @@
-"""What the command line shows on standard error while it works, and the exit code it ends with."""
+"""Messages and progress on standard error, and the exit code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def say(*lines: str, file: TextIO | None = None, flush: bool = True) -> None:
-    """Print each text on one line, whatever names it contains; tabs stay, because they separate columns."""
+    """Print each text on one line, with control characters except tabs escaped."""
     with LINE.above():
         for line in lines:
             print(printable(line, keep="\t"), file=file or sys.stdout, flush=flush)
 
 
 class Notes(logging.Handler):
-    """Prints the library's log warnings as notes on standard error."""
+    """A log handler that prints SeeWhy's warnings as notes on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # a full disk under standard error stops nothing
@@ -34,7 +34,7 @@ class Notes(logging.Handler):
 
 
 class Terminal(Bars):
-    """Progress, notes and failures on standard error, so that standard output stays clean."""
+    """A progress reporter that writes to standard error."""
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__()
@@ -63,9 +63,7 @@ class Terminal(Bars):
     def readable(
         self, results: Iterable[T | Failure], what: str, as_json: bool, total: int | None = None
     ) -> Iterator[T]:
-        """Pass on the readable pictures as they are done. The others are named, with a line of their own in JSON
-        output.
-        """
+        """Yield the results without failures, which are reported, and printed as JSON with ``as_json``."""
         for result in self.track(results, what, total):
             if isinstance(result, Failure):
                 self.failed(result)
@@ -75,7 +73,7 @@ class Terminal(Bars):
                 yield result
 
     def exit_code(self, done: int) -> int:
-        """1 if a picture failed, after a one-line summary; otherwise 0."""
+        """Return 1 after a summary if a picture failed, otherwise 0."""
         if not self.failures:
             return 0
         say(f"seewhy: {done} done, {len(self.failures)} could not be read (named above)", file=sys.stderr)
@@ -86,7 +84,7 @@ _own: list[TextIO] = []
 
 
 def take_standard_input() -> None:
-    """Keep a copy for :func:`standard_input`, so that no library reads a file name there as an answer."""
+    """Move standard input to :func:`standard_input`, so that no library reads from it."""
     try:
         number = sys.stdin.fileno()
         copy = os.dup(number)

@@ -1,4 +1,4 @@
-"""``seewhy adapt`` and ``seewhy pretrain``: an encoder learns from pictures with texts, alone, or by classes' names."""
+"""``seewhy adapt`` and ``seewhy pretrain``: train encoders on pictures, texts or class names."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ..learning.way import Way
 
 NAMES_ONLY = ("model", "shots", "base_to_new", "new_names", "also")
-"""Options that mean nothing without a method."""
+"""Options that require ``--method``."""
 NOT_BY_NAMES = ("objective", "train", "instruction", "dry_run")
-"""Options that mean nothing with one."""
+"""Options that cannot be combined with ``--method``."""
 BY_OPTION = ("train", "keep", "epochs", "projection", "augmentation")
-"""Options that are settings of a training; left out, its own."""
+"""Options that are settings of a training; by default, the training's own."""
 BY_SET = ("may_forget", "batch_size", "lr", "projection_width", "kappa", "effective", "keep_head", "pyramid")
-"""Settings of a training; others are those of the objective."""
+"""Settings of a training; all others are settings of the objective."""
 
 
 def adapt(
@@ -57,8 +57,7 @@ def adapt(
         _adapt_names(session)
     for name in session.was_given(NAMES_ONLY):
         raise InputError(
-            f"--{name.replace('_', '-')} was given without --method. Expected a method that learns classes by "
-            "their names beside it. Add --method coop, say, or drop the option."
+            f"--{name.replace('_', '-')} requires --method. Add --method coop, for example, or leave it out."
         )
     _train_and_save(session, _way(session, all_of_it=False))
 
@@ -118,7 +117,7 @@ def _spelt(name: str) -> str:
 
 
 def by_column(given: Sequence[str]) -> dict[str, list[str]]:
-    """For each column its wordings.
+    """Return the wordings of each column.
 
     >>> by_column(["colour=the colour", "kind=its kind", "colour=what colour is it?"])
     {'colour': ['the colour', 'what colour is it?'], 'kind': ['its kind']}
@@ -185,17 +184,14 @@ def _say_cost(session: Session, cost: Cost) -> NoReturn:
 
 
 def _adapt_names(session: Session) -> NoReturn:
-    """Learn a prompt before the names of a few classes: read, encode, train, choose, measure, save, report."""
+    """Train a prompt for class names, measure it and save the classifier."""
     from ..classifiers.saving import ARCHIVE
     from ..studies.forgetting import AdaptingData, adapt_names
 
     o, terminal = session.given, session.terminal
     output = o.output
     if unused := [*session.was_given(NOT_BY_NAMES), *(["column text"] if "text" in session.columns else [])]:
-        raise InputError(
-            f"--{unused[0].replace('_', '-')} was given with the method {o.method!r}, which does not use it. "
-            "Expected options of that method. Drop this one, or leave --method out."
-        )
+        raise InputError(f"--{unused[0].replace('_', '-')} cannot be combined with --method {o.method}. Leave one out.")
     ARCHIVE.check(output)
     named = {name: getattr(o, name) for name in session.was_given(("keep", "epochs", "shots"))}
     recipe = recipe_from(session, o.method, **named)

@@ -1,4 +1,4 @@
-"""The JSON that cli answers with, as types."""
+"""JSON types of the CLI."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..results import Doc
 
 class Engine(TypedDict):
     name: Annotated[str, Doc("name")]
-    version: Annotated[str | None, Doc("`null` where it is not installed")]
-    precision: Annotated[str | None, Doc("the precision it computes in")]
+    version: Annotated[str | None, Doc("version; `null` if it is not installed")]
+    precision: Annotated[str | None, Doc("precision of its computation")]
     note: Annotated[str, Doc("why it is used or not, in words")]
 
 
 class DoctorOutput(TypedDict):
-    """The object of seewhy doctor --json."""
+    """The JSON of ``seewhy doctor --json``."""
 
     seewhy: Annotated[str, Doc("version of SeeWhy")]
     packages: Annotated[dict[str, str | None], Doc("package → version, `null` where it is missing")]
@@ -33,21 +33,21 @@ class DoctorOutput(TypedDict):
 
 class Setting(TypedDict):
     name: Annotated[str, Doc("name of the setting")]
-    kind: Annotated[str, Doc("the values it takes, in words")]
-    default: Annotated[str, Doc("the default, as typed on the command line")]
+    kind: Annotated[str, Doc("type of its values, in words")]
+    default: Annotated[str, Doc("default, as typed on the command line")]
 
 
 class MethodsOutput(TypedDict):
-    """A line of seewhy methods --json."""
+    """A line of ``seewhy methods --json``."""
 
-    family: Annotated[str, Doc("the family of the method")]
+    family: Annotated[str, Doc("family of the method")]
     name: Annotated[str, Doc("registered name")]
     paper: Annotated[str, Doc("the source")]
-    needs: Annotated[str, Doc("what it needs, in words")]
+    needs: Annotated[str, Doc("requirements, in words")]
     cost: Annotated[str, Doc("forward passes, in words")]
-    planted: Annotated[str, Doc("how often its hottest place lies on planted evidence")]
+    planted: Annotated[str, Doc("how often its hottest pixel lies on planted evidence")]
     summary: Annotated[str, Doc("what it does")]
-    settings: NotRequired[Annotated[list[Setting], Doc("given with a method's name: what `--set` can set")]]
+    settings: NotRequired[Annotated[list[Setting], Doc("settings for `--set`; only if a method is named")]]
 
 
 AnyEvaluateOutput = RetrievalOutput | MasksOutput | EvaluateBoxesOutput | EvaluateOutput

@@ -1,4 +1,4 @@
-"""A function becomes a verb: its parameters are arguments and options, and its docstring says what they mean."""
+"""Make CLI commands from functions: parameters become arguments and options, and docstrings become help texts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .session import Session
 from .terminal import say
 
 ADDRESS = "ADDRESS"
-"""Stands in the metavar of an option that takes the name of a place in object storage, too."""
+"""Marks, in its metavar, an option that also takes an address in object storage."""
 ALL, SHORT = "seewhy.all", "seewhy.short"
 N_SHOWN = 10
-"""Options that ``--help`` shows."""
+"""Number of options in ``--help``."""
 LETTERS = {
     "output": "-o", "model": "-m", "labels": "-l", "encoder": "-e", "method": "-M", "image": "-i", "text": "-t",
     "writer": "-w", "quiet": "-q",
@@ -40,7 +40,7 @@ TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text("utf-8"))
 
 
 def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -> None:
-    """Make a function a verb: its first parameter is the session, and the parameters before the star are arguments."""
+    """Register a function as a command; its first parameter is the session, and positional parameters are arguments."""
     name = function.__name__.replace("_", "-")
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *parameters_of(function)[1:]]
@@ -59,7 +59,7 @@ def register(app: typer.Typer, function: Callable[..., None], panel: str = "") -
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters in typer's form, each with its text from the docstring."""
+    """Return the parameters in typer's form, with their help texts."""
     texts = {**TEXTS["options"], **TEXTS["verbs"].get(function.__name__, {})}
     told = {name: ("", text) if isinstance(text, str) else tuple(text) for name, text in texts.items()}
     told |= documented(function)[1]
@@ -70,7 +70,7 @@ def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Parameter:
-    """One argument or option; a name that Python has taken ends in a line, which people do not type."""
+    """Return one argument or option; the trailing underscore of a Python keyword is dropped."""
     name, (kind, bound) = p.name.rstrip("_"), _without_bound(p.annotation)
     shown = p.default not in (None, "", False, inspect.Parameter.empty)
     if p.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -89,7 +89,7 @@ def _parameter(p: inspect.Parameter, metavar: str, help: str) -> inspect.Paramet
 
 
 def _without_bound(hint: Any) -> tuple[Any, Bound | None]:
-    """A type and its bound: ``Count | None`` is a whole number from 1, or none."""
+    """Split a type such as ``Count | None`` into the plain type and its bound."""
     if get_origin(hint) is Annotated:
         return get_args(hint)[0], hint.__metadata__[0]
     if get_origin(hint) in (Union, UnionType):
@@ -115,7 +115,7 @@ def _help_all(
 
 @cache
 def shared_options() -> tuple[TyperOption, ...]:
-    """The options of every verb, made once; ``--help-all`` is the last."""
+    """Return the options of every command; the last is ``--help-all``."""
 
     def all_of_them(**given: Any) -> None:
         pass
@@ -134,7 +134,7 @@ def shared_options() -> tuple[TyperOption, ...]:
 
 
 class Verb(TyperCommand):
-    """A verb with the shared options: it makes a session, and refuses an output that is also an input."""
+    """A command with the shared options, which checks that no output is also an input."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         own_help = super().get_params(ctx)[len(self.params) :]
@@ -167,7 +167,6 @@ class Verb(TyperCommand):
 
 
 def _shown(params: Sequence[Any]) -> list[Any]:
-    """Arguments and ten options: a verb's first ones, the encoder, JSON, and where the rest stands."""
     options = [p for p in params if isinstance(p, TyperOption)]
     own = [p for p in options if p.rich_help_panel != EVERY]
     *shared, more = shared_options()
@@ -187,7 +186,7 @@ def verb_of(ctx: Any) -> str:
 
 
 def settings_lines(verb: str) -> list[str]:
-    """The settings that ``--set`` takes in a verb, from the table that ``make docs`` writes."""
+    """Return the lines of ``--help-all`` about the settings of a command."""
     table = json.loads(Path(__file__).with_name("settings.json").read_text("utf-8")).get(verb, [])
     lines = [f"  {row['name']}={row['default']}  ({row['kind']})  {row['help']}".rstrip() for row in table]
     return ["Settings, as --set NAME=VALUE:", *lines] if lines else []

@@ -1,1 +1,1 @@
-"""Pictures and tables of the user's: found, read safely, cut to size."""
+"""Find, read, crop and resize pictures, and read tables."""

@@ -1,4 +1,4 @@
-"""Any picture's colours as 8-bit sRGB, and how many bits of a wide picture are used."""
+"""Convert pictures to 8-bit sRGB, and detect the bit depth of 16-bit pictures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..errors import ImageError
 
 FULL = 65535
 STATED, WIDE = "seewhy_greatest", "seewhy_wide"
-"""What is noted of a picture before it is decoded: the greatest value that it may have, and that Pillow halves it."""
+"""Keys of notes about an undecoded picture: its maximum value, and whether Pillow drops its lower 8 bits."""
 _BITS, _GREATEST, _SAMPLE_GREATEST = 258, 281, 341
 _logger = logging.getLogger(__name__)
 _noted: set[str] = set()
 
 
 def note_depth(opened: Image.Image) -> None:
-    """Add a note on what the file of an opened picture, not yet decoded, says of its colours."""
+    """Note the maximum value that the file of an undecoded picture states."""
     tags: Any = getattr(opened, "tag_v2", {})
     opened.info[WIDE] = opened.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in opened.tile)  # type: ignore[attr-defined]
     bits = next(iter(_numbers(tags.get(_BITS))), 16)
@@ -36,36 +36,35 @@ def _numbers(value: Any) -> list[int]:
 
 
 def greatest(name: str, high: int, stated: int | None) -> int:
-    """The value that is white in an integer picture."""
+    """Return the value of white in an integer picture."""
     if stated is not None and high <= stated:
         return stated
     bits = 8 if high <= 255 else 12 if high <= 4095 else 16
     if bits < 16 and high > 0:
-        what = f"has values up to {high:,} of {FULL:,}; SeeWhy reads it, and all others like it, as {bits}-bit pictures"
+        what = f"has values up to {high:,} of {FULL:,}; it and similar pictures are read as {bits}-bit pictures"
         _say(f"{bits} bits", f"{name}: {what}")
     return 2**bits - 1
 
 
 def brightened(name: str, image: Image.Image) -> Image.Image:
-    """Colours of 12 bits in 16, of which Pillow keeps the upper 8: the 4 bits in use, spread over the whole range."""
+    """Scale 12-bit colours in 16-bit channels, of which Pillow keeps 4 bits, to the full range."""
     high = max(top for _, top in image.getextrema()[:3]) if image.info.get(WIDE) else 0  # type: ignore[misc]
     if not 0 < high <= 15:
         return image
-    what = "has 12-bit colours in 16 bits, so only 4 bits of each can be read; save it, and all like it, with 8 bits"
+    what = "has 12-bit colours in 16 bits, of which only 4 bits can be read; save it and similar pictures with 8 bits"
     _say("colours", f"{name}: {what}")
     table = np.minimum(np.arange(256) * 17, 255).tolist()
     return image.point(table * 3 + (list(range(256)) if image.mode == "RGBA" else []))
 
 
 def _say(kind: str, message: str) -> None:
-    """Once for each kind, as the whole folder is likely to be so."""
     if kind not in _noted:
         _noted.add(kind)
         _logger.warning("%s", message)
 
 
 def flatten(name: str, image: Image.Image) -> Image.Image:
-    """The picture as 8-bit sRGB on white."""
+    """Return the picture as 8-bit sRGB on a white background."""
     image = brightened(name, image)
     profile, alpha = image.info.get("icc_profile"), None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -85,7 +84,7 @@ def flatten(name: str, image: Image.Image) -> Image.Image:
             converter = _converter(profile, image.mode)
             image = ImageCms.applyTransform(image, converter) or image if converter else image
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            _logger.warning("%s: its colour profile cannot be used (%s); SeeWhy reads it as sRGB", name, error)
+            _logger.warning("%s: its colour profile cannot be used (%s), so it is read as sRGB", name, error)
     if image.mode != "RGB":
         image = image.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
@@ -96,10 +95,10 @@ def flatten(name: str, image: Image.Image) -> Image.Image:
 
 
 def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.ndarray:
-    """Wide integers and floats as 8 bits."""
+    """Convert integers and floats to 8 bits."""
     kind, width = values.dtype.kind, values.dtype.itemsize
     if kind not in "buif":
-        raise ImageError(name, f"holds {values.dtype} values; expected integers or floats; convert it to uint8")
+        raise ImageError(name, f"has {values.dtype} values; they must be integers or floats; convert it to uint8")
     if kind == "b" or (kind, width) == ("u", 1):
         return values if kind == "u" else values * np.uint8(255)
     if (kind, width) == ("u", 2):
@@ -107,7 +106,7 @@ def to_bytes(name: str, values: np.ndarray, stated: int | None = None) -> np.nda
         return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
     finite = np.isfinite(values)
     if not finite.any():
-        raise ImageError(name, "holds no finite value; save it again with 8 bits per channel")
+        raise ImageError(name, "has no finite value; save it again with 8 bits per channel")
     values = np.where(finite, values, 0).astype(np.float64).clip(-1e300, 1e300)
     low, high = values[finite].min(), values[finite].max()
     if kind != "f" and low >= 0 and high <= FULL:

@@ -1,7 +1,4 @@
-"""A process of its own that decodes pictures sent to it, with so much time and so much memory.
-
-A decoder that a picture has broken can hang, grow or end, and none of it reaches the process that asked.
-"""
+"""A process that decodes pictures with limits on time and memory, so that a broken decoder cannot affect the caller."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ from .images import Picture, read_picture
 
 MOST_HEAD = 100_000
 SPARE_SECONDS = 2
-"""Between the limit that a decoder keeps by itself, which gives the better message, and the one the system enforces."""
+"""Seconds between the decoder's own limit, which has a better message, and the operating system's limit."""
 
 
 def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> None:
-    """Ask for a picture: send the bytes of its file, or the name of a file that SeeWhy wrote."""
+    """Request a picture: send the bytes of a file, or the name of a file."""
     data = source if isinstance(source, bytes) else b""
     head = {"path": None if isinstance(source, bytes) else source, "n": len(data), "transform": transform.to_json()}
     to.write(json.dumps(head).encode() + b"\n" + data)
@@ -32,7 +29,7 @@ def write_request(to: IO[bytes], source: bytes | str, transform: Transform) -> N
 
 
 def read_reply(source: IO[bytes], name: str, transform: Transform) -> Picture:
-    """The picture that was asked for."""
+    """Return the requested picture."""
     try:
         head = json.loads(source.readline(MOST_HEAD))
         if "error" in head:
@@ -77,7 +74,7 @@ def _answer(source: bytes | str, transform: Transform) -> bytes:
 
 
 def _limit_time(seconds: int) -> None:
-    """From now on; the system ends the process, whatever it is doing."""
+    """Set a limit on the CPU time of this process, from now on."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -1,4 +1,4 @@
-"""What a picture's file may cost: scans, reads and seconds are counted, and how many pictures are in memory at once."""
+"""Limits on the cost of decoding: scans, reads, seconds, and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import InputError
 
 
 class Room:
-    """The memory for decoding. Pictures are decoded together while they fit; a larger one is decoded alone."""
+    """A memory limit for decoding: pictures are decoded in parallel while they fit."""
 
     def __init__(self, pixels: int, free: int) -> None:
         self.pixels, self.free, self.left = pixels, free, pixels
@@ -38,10 +38,10 @@ class Room:
 
 
 MAX_SCANS = 64
-"""Of a JPEG; programs write 1 to 13."""
+"""Maximum number of scans of a JPEG; programs write 1 to 13."""
 
 _MOST_READ = 16
-"""How many times over a file may be read; a decoder reads it once or twice."""
+"""Maximum bytes that a decoder may read, as a multiple of the file's size; decoders read a file once or twice."""
 _FREE_BYTES = 64_000_000
 _MOST_READS = 500_000
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
@@ -49,19 +49,19 @@ _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 class TooCostlyError(Exception):
-    """A file needs more time or memory than is allowed; the text says how much, and what to do."""
+    """Raised when a file needs more time or memory than is allowed."""
 
 
 def limit_of(name: str, what: str, default: int) -> int:
-    """A limit that an environment variable sets, as a whole number."""
+    """Return an integer limit from an environment variable."""
     text = os.environ.get(name, str(default))
     if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"{name} is {text!r}. Expected a whole number of {what}. Correct or unset it.")
+        raise InputError(f"{name} must be a whole number of {what}, at least 1, got {text!r}. Correct or unset it.")
     return int(text)
 
 
 class BoundedFile(io.BytesIO):
-    """A file in memory, read piece by piece, that stops its decoder after too much time or too many bytes."""
+    """A file in memory that stops its decoder after too much time or too many bytes."""
 
     def __init__(self, data: bytes, seconds: float) -> None:
         super().__init__(data)
@@ -74,7 +74,7 @@ class BoundedFile(io.BytesIO):
         self._left -= len(data)
         self._reads += 1
         if self._left < 0 or self._reads > _MOST_READS:
-            raise TooCostlyError("makes its reader go over it again and again, piece by piece; save it again as PNG")
+            raise TooCostlyError("makes the decoder read it again and again; save it again as PNG")
         if time.thread_time() > self._until:
             raise TooCostlyError(
                 f"takes more than {self._seconds:g} seconds to decode; shrink it, save it again, or set "
@@ -90,7 +90,7 @@ class BoundedFile(io.BytesIO):
 
 
 def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
-    """The number of scans in the first picture of a JPEG; counting stops one above ``most``.
+    """Return the number of scans in the first picture of a JPEG, or ``most + 1`` if there are more than ``most``.
 
     >>> count_scans(b"\\xff\\xd8\\xff\\xda\\0\\2ab\\xff\\0c\\xff\\xda\\0\\2d\\xff\\xd9")
     2
@@ -111,6 +111,6 @@ def count_scans(data: bytes, most: int = MAX_SCANS) -> int:
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG with more scans than any program writes."""
+    """Check that a JPEG has at most ``MAX_SCANS`` scans."""
     if data[:2] == b"\xff\xd8" and count_scans(data) > MAX_SCANS:
-        raise TooCostlyError(f"stores its picture in more than {MAX_SCANS} scans; save it again")
+        raise TooCostlyError(f"has more than {MAX_SCANS} scans; save it again")

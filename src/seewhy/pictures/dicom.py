@@ -1,11 +1,11 @@
-"""DICOM as 8-bit pictures: the first frame, rescaled, windowed, and never a word of its header.
+"""Read the first frame of DICOM files as 8-bit pictures, without any text of the header.
 
-The standard is DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (modality) and C.11.2 (window). What is decided here:
+Pixels, modality and window follow DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2, with these choices:
 
-* The window is the file's first one; without one, 8-bit values stay and others are stretched from their smallest to
-  their largest. ``MONOCHROME1`` is inverted. Tables in place of a window, and segmented palettes, are not applied.
-* Only the elements that make the picture are parsed, and no text of pydicom's is repeated, since it may quote a header.
-* Deflated files are refused, as pydicom unpacks them without end.
+* The first window of the file is used. Without a window, 8-bit values are unchanged and other values are scaled from
+  their minimum to their maximum. ``MONOCHROME1`` is inverted. VOI lookup tables and segmented palettes are not applied.
+  * Only the elements for the pixels are parsed. Messages of pydicom are not repeated, because they may quote the
+  header. * Deflated files are refused, because pydicom inflates them without a limit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether a file's first 132 bytes are a DICOM preamble.
+    """Return whether a file begins with a DICOM preamble.
 
     >>> is_dicom(bytes(128) + b"DICM")
     True
@@ -55,7 +55,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
-    """The picture with its size; its pixels are decoded only when it is loaded."""
+    """Return the picture with its size; its pixels are decoded on access."""
     try:
         importlib.import_module("pydicom")
     except ImportError:
@@ -66,7 +66,7 @@ def open_dicom(name: str, data: bytes, seconds: float) -> Image.Image:
 
 
 class _Mute(threading.local):
-    """Drops what pydicom logs in the reading thread, since it quotes values."""
+    """A log filter that drops pydicom's messages in the reading thread, because they quote header values."""
 
     reading = False
 
@@ -78,7 +78,7 @@ _MUTE = _Mute()
 
 
 def _guarded(name: str, reason: str, work: Callable[[], T]) -> T:
-    """Says only what is ours: pydicom's messages may quote a patient."""
+    """Call ``work``, and replace errors of pydicom by ``reason``, because they may quote a patient."""
     for logger in _LOGGERS:
         logging.getLogger(logger).addFilter(_MUTE)  # the same one is added once
     _MUTE.reading = True
@@ -105,7 +105,7 @@ class _DicomFile(ImageFile.ImageFile):
             raise ImageError(name, _EMPTY)
         self._size = (int(dataset.Columns), int(dataset.Rows))
         if 0 in self._size:
-            raise ImageError(name, f"has no pixels ({self.width} by {self.height}); give one of at least 1 by 1")
+            raise ImageError(name, f"has no pixels ({self.width} by {self.height}); the size must be at least 1 by 1")
         self._mode = "RGB" if int(dataset.SamplesPerPixel) == 3 else "L"
         self._dataset = dataset
 
@@ -117,12 +117,12 @@ class _DicomFile(ImageFile.ImageFile):
 
 
 def _colours(name: str, dataset: Any) -> np.ndarray:
-    """The first frame: grey values windowed to 8 bits, or colours as stored."""
+    """Return the first frame: grey values windowed to 8 bits, or colours as stored."""
     from pydicom.pixels import apply_color_lut, pixel_array
 
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
-        _logger.warning("%s: has %d frames; the first is read", name, frames)
+        _logger.warning("%s: has %d frames; only the first is read", name, frames)
     _check_frame(name, dataset, frames)
     pixels = pixel_array(dataset, index=0)
     if pixels.ndim == 3:
@@ -133,7 +133,7 @@ def _colours(name: str, dataset: Any) -> np.ndarray:
 
 
 def _check_frame(name: str, dataset: Any, frames: int) -> None:
-    """Refuses what no plugin here decodes, and frames that unpack to more than the header says."""
+    """Check that the frame can be decoded, and that it has no more pixels than the header says."""
     from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder
 
@@ -150,7 +150,7 @@ def _check_frame(name: str, dataset: Any, frames: int) -> None:
 
 
 def _check_runs(frame: bytes, n_pixels: int) -> None:
-    """Counts what run lengths unpack to: two bytes can ask for 128, however few were announced."""
+    """Check that the run lengths of an RLE frame add up to no more than its number of pixels."""
     starts = [int.from_bytes(frame[i : i + 4], "little") for i in range(4, 64, 4)]
     starts = [*starts[: int.from_bytes(frame[:4], "little")], len(frame)]
     for at, end in itertools.pairwise(starts):
@@ -160,11 +160,11 @@ def _check_runs(frame: bytes, n_pixels: int) -> None:
             count += 0 if head == 128 else head + 1 if head < 128 else 257 - head
             at += head + 2 if head < 128 else 1 if head == 128 else 2
             if count > n_pixels + 128:
-                raise TooCostlyError("unpacks to more pixels than its header says; export it again uncompressed")
+                raise TooCostlyError("has more pixels than its header says; export it again uncompressed")
 
 
 def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarray, "h w"]:
-    """Stored values as 8-bit grey, by PS3.3 C.11.1.1 and C.11.2.1.2 to C.11.2.1.3, as pydicom applies them."""
+    """Return stored values as 8-bit grey levels, by PS3.3 C.11.1.1 and C.11.2.1.2 to C.11.2.1.3."""
     from pydicom import Dataset
     from pydicom.pixels import apply_modality_lut, apply_windowing
 
@@ -188,7 +188,6 @@ def windowed(pixels: Shaped[np.ndarray, "h w"], dataset: Any) -> Shaped[np.ndarr
 
 
 def _value(dataset: Any, keyword: str, default: Any) -> Any:
-    """An element of the picture's, or of its first frame's; of several values the first."""
     groups = [dataset]
     for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in list(dataset.get(sequence) or [])[:1]:

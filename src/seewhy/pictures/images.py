@@ -1,4 +1,4 @@
-"""Reading pictures: one decode path for everything, safe on hostile files, the same pixels timm would give."""
+"""Read pictures of any format, with the same pixels as timm and limits for hostile files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _DEFAULT_MAX_PIXELS = 178_956_970
 
 MAX_PIXELS = limit_of("SEEWHY_MAX_PIXELS", "pixels", _DEFAULT_MAX_PIXELS)
 MAX_SECONDS = limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
-"""Of computing that one picture may take."""
+"""Maximum seconds to decode one picture."""
 if Image.MAX_IMAGE_PIXELS is not None:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, math.ceil(MAX_PIXELS / 2))
 _BLOCK = 16_384  # bytes decoded at once, so that a decoder is stopped soon
@@ -65,12 +65,16 @@ Image.init()
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One view of one picture, ready for a network: uint8 ``(h, w, 3)``, exactly the transform's input size.
+    """One view of a picture in the encoder's input size.
 
-    ``original_size`` is ``(width, height)`` of the upright picture. ``window`` is the area that the view shows,
-    ``(left, top, right, bottom)`` in pixels of that picture; it reaches outside if the transform pads. ``digest`` is
-    the SHA-256 of the file's bytes, or of the upright RGB pixels and their shape; a ``flipped`` view is mirrored left
-    to right.
+    Attributes:
+        name: file name, or the name of a picture in memory.
+        pixels: uint8 ``(h, w, 3)``.
+        original_size: ``(width, height)`` of the upright picture, in pixels.
+        window: area of the view, ``(left, top, right, bottom)`` in pixels of the upright picture; it extends beyond the
+            picture if the transform pads.
+        digest: SHA-256 of the file's bytes, or of the upright RGB pixels and their shape.
+        flipped: whether the view is mirrored left to right.
     """
 
     name: str
@@ -81,7 +85,7 @@ class Picture:
     flipped: bool = False
 
     def to_original(self, fraction_box: FractionBox) -> PixelBox:
-        """A box on the view in whole pixels of the upright picture, clipped to it and never empty."""
+        """Return a box of the view in pixels of the upright picture, clipped to the picture and never empty."""
         left, top, right, bottom = fraction_box
         if self.flipped:
             left, right = 1 - right, 1 - left
@@ -93,10 +97,7 @@ class Picture:
 
 
 class _Hush(threading.local):
-    """Mutes Pillow's warnings about damaged metadata in the reading thread only, as ``catch_warnings`` cannot.
-
-    It is a permanent entry of the process's list, whose module pattern matches only while its own thread reads.
-    """
+    """A warning filter that mutes Pillow's warnings about damaged metadata in the reading thread only."""
 
     reading = 0
     pattern = "(?!)"  # of those who copy the list by its patterns, as scikit-learn does: matches nothing
@@ -119,7 +120,7 @@ _FILTER = ("ignore", None, Warning, _HUSH, 0)
 
 
 class _Cut(NamedTuple):
-    """Where a view lies: ``box`` of the upright picture is resized to ``size`` and put ``at`` a corner on the input."""
+    """The geometry of a view: ``box`` is resized to ``size`` and pasted at ``at``."""
 
     window: FloatBox
     box: FloatBox
@@ -130,12 +131,14 @@ class _Cut(NamedTuple):
 
 _ROOM = Room(64_000_000, free=1_000_000)
 FILES = Room(MAX_BYTES, free=2**26)
-"""The same of large files' bytes, as many threads read."""
+"""Memory limit for the bytes of large files that threads read at the same time."""
 
 
 @contextmanager
 def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
-    """Open a picture: its name, the undecoded picture and its file's bytes. Errors inside are the picture's."""
+    """Open a picture, and yield its name, the undecoded picture and its bytes; errors inside become
+    :class:`ImageError`.
+    """
     source = plain(given)
     name = given.name if isinstance(given, InMemory) else _name(source)
     with FILES.taken(_n_bytes(source)), _HUSH:
@@ -154,19 +157,18 @@ def opening(given: One) -> Iterator[tuple[str, Image.Image, bytes]]:
 
 
 def _n_bytes(source: Plain) -> int:
-    """Of a file, before it is read; 0 for what is none, or cannot be asked."""
     with suppress(OSError, ValueError):
         return os.stat(source).st_size if isinstance(source, str | Path) else 0
     return 0
 
 
 def read_picture(source: One, transform: Transform) -> Picture:
-    """Read a file, or a picture in any other form (:mod:`seewhy.pictures.sources`)."""
+    """Read a picture in any form of :mod:`seewhy.pictures.sources`."""
     return read_views(source, transform, [None])[0]
 
 
 def read_views(given: One, transform: Transform, views: Sequence[Crop | None]) -> list[Picture]:
-    """Decode a picture once and cut several views; ``None`` stands for the transform's own resize and centre crop."""
+    """Decode a picture once, and return several views; ``None`` is the transform's resize and centre crop."""
     with opening(given) as (name, opened, data):
         draft = _draft(name, opened, transform, views if data else None)
         with _ROOM.taken(opened.width * opened.height):
@@ -188,13 +190,11 @@ def _name(source: Plain) -> str:
 
 
 def _read_bytes(name: str) -> bytes:
-    """All bytes of a regular file; never waits on a pipe or device."""
+    """Return the bytes of a regular file, never of a pipe or device."""
     try:
         with open_regular(name) as (file, size):
             if size > MAX_BYTES:
-                raise ImageError(
-                    name, f"holds {size:,} bytes, more than the {MAX_BYTES:,} that SeeWhy reads; shrink it"
-                )
+                raise ImageError(name, f"has {size:,} bytes, more than the limit of {MAX_BYTES:,}; shrink it")
             data = file.read()
     except (OSError, ValueError) as error:
         raise ImageError(name, _why_not_opened(name, error)) from error
@@ -223,7 +223,7 @@ def _why_not_opened(name: str, error: BaseException) -> str:
 
 
 def _identify(name: str, data: bytes) -> Image.Image:
-    """The picture's header; refuses other formats and too many pixels."""
+    """Return the picture with its header read, after a check of the format and the number of pixels."""
     check_scans(data)
     try:
         opened = Image.open(BoundedFile(data, MAX_SECONDS), formats=[f for f in _FORMATS if f in Image.OPEN])
@@ -267,7 +267,7 @@ def _too_many(count: int | None) -> str:
 
 
 def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | None) -> _Draft:
-    """Has a JPEG decoded smaller where ``views`` allow it; the factor, and the size before, by the header alone."""
+    """Let the JPEG decoder downscale where ``views`` allow it; return the original size and the factor."""
     size, factor = image.size, 1
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(name, _too_many(size[0] * size[1]))
@@ -283,7 +283,7 @@ def _draft(name: str, image: Image.Image, transform: Transform, views: _Views | 
 
 
 def _decode(name: str, image: Image.Image, draft: _Draft) -> tuple[Image.Image, tuple[int, int]]:
-    """Upright RGB and its true size."""
+    """Return the upright RGB picture and its original size."""
     size, factor = draft
     image.load()
     size = size if factor > 1 else image.size  # a TIFF turns itself upright while loading
@@ -304,19 +304,21 @@ def _orientation(image: Image.Image) -> int:
 
 def _from_array(name: str, array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ImageError(name, f"has the shape {array.shape}; expected (h, w) or (h, w, 1, 3 or 4); put channels last")
+        raise ImageError(
+            name, f"has the shape {array.shape}; the shape must be (h, w) or (h, w, 1, 3 or 4); put channels last"
+        )
     array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return Image.fromarray(np.ascontiguousarray(to_bytes(name, array)))
 
 
 def _place(size: tuple[int, int], transform: Transform, crop: Crop | None) -> _Cut:
-    """Rounds as torchvision's ``Resize`` and ``CenterCrop`` do, which pad in black what is smaller than the input."""
+    """Return the geometry of a view, with the rounding and padding of torchvision's ``Resize`` and ``CenterCrop``."""
     inputs = transform.input_size[::-1]
     if crop is not None:
         left, top, right, bottom = crop.box
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            expected = "Expected fractions with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1. Correct the box."
-            raise InputError(f"The crop is {crop.box}. {expected}")
+            expected = "must be fractions with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1"
+            raise InputError(f"The box of a crop {expected}, got {crop.box}.")
         window = cast(FloatBox, tuple(f * size[i % 2] for i, f in enumerate(crop.box)))
         return _Cut(window, window, inputs, flip=crop.flip)
     if isinstance(transform.resize, int):
@@ -343,23 +345,23 @@ def _cut(image: Image.Image, factor: int, transform: Transform, cut: _Cut) -> np
 
 
 def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
-    """Width and height of the upright picture, without decoding it."""
+    """Return the width and height of the upright picture, without decoding it."""
     with opening(given) as (name, opened, _):
         width, height = opened.size
         _check_size(name, width, height)
         if longest is not None and max(width, height) > longest * min(width, height):
-            times = f"one side may be at most {longest} times the other where a picture is cut into windows"
+            times = f"the longer side may be at most {longest} times the shorter side for a sliding window"
             raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
         return (height, width) if _orientation(opened) >= 5 else (width, height)
 
 
 def _check_size(name: str, width: int, height: int) -> None:
     if not width or not height:
-        raise ImageError(name, f"has no pixels ({width} by {height}); give one of at least 1 by 1")
+        raise ImageError(name, f"has no pixels ({width} by {height}); the size must be at least 1 by 1")
 
 
 def random_crop(rng: np.random.Generator, scale: tuple[float, float], aspect: tuple[float, float], flip: bool) -> Crop:
-    """A random crop: its area is uniform in ``scale``, and its width/height ratio is log-uniform in ``aspect``."""
+    """Return a random crop; its area is uniform in ``scale``, and its aspect ratio is log-uniform in ``aspect``."""
     area = rng.uniform(*scale)
     ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
     # A side longer than the picture is cut back and the other grows, which keeps the area.

@@ -1,4 +1,4 @@
-"""Small copies of pictures, and whether two are of the same one: saved anew, scaled, cut, mirrored, turned or lit."""
+"""Detect copies of a picture that were resaved, scaled, cropped, mirrored, rotated or brightened."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..errors import WeightsError
 from .decoding import check_scans
 
 LARGEST = 1 << 24
-"""Pixels of a view that are decoded; no network looks at so many."""
+"""Maximum number of pixels of a saved view."""
 
 
 def encode_thumbnail(pixels: np.ndarray, quality: int = 85) -> bytes:
-    """The pixels ``(h, w, 3)`` as JPEG bytes."""
+    """Encode pixels ``(h, w, 3)`` as JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "jpeg", quality=quality)
     return file.getvalue()
 
 
 def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
-    """The pixels ``(h, w, 3)`` of JPEG bytes that were saved with a model; no other format is tried."""
+    """Decode a JPEG that was saved with a model, to pixels ``(h, w, 3)``."""
     try:
         check_scans(data)
         opened = Image.open(io.BytesIO(data), formats=["JPEG"])
@@ -37,24 +37,22 @@ def decode_thumbnail(data: bytes, name: str) -> np.ndarray:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels")
         return np.asarray(opened.convert("RGB"))
     except Exception as error:
-        raise WeightsError(
-            f"The saved view of {name!r} cannot be read: {error}. Expected a JPEG picture. Fit the model again."
-        ) from error
+        raise WeightsError(f"The saved view of {name!r} cannot be read: {error}. Fit the model again.") from error
 
 
 SIDE, COLOURED = 64, 32
-"""Sides of the grey copy and of the two that hold colour."""
+"""Side lengths of the grey and the two colour planes of a miniature."""
 WIDTH = SIDE**2 + 2 * COLOURED**2 + 1
-"""Bytes of a miniature: 64 by 64 grey ones, 32 by 32 for red and for blue less grey, and the side of the picture."""
+"""Bytes of a miniature: 64 x 64 grey, 32 x 32 red minus grey, 32 x 32 blue minus grey, and the short side."""
 GREY = (0.299, 0.587, 0.114)
 CELLS = 8
-"""Cells a side by which pictures are compared whichever way they are turned,"""
+"""Grid cells per side of the rotation-invariant descriptor."""
 WEIGHTS = (1.0, 2.0, 2.0, 3.0)
-"""and what their grey, red, blue and detail count."""
+"""Weights of grey, red, blue and detail in the rotation-invariant descriptor."""
 
 
 def miniature(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[Tensor, " w"]:
-    """A view in a few bytes.
+    """Return a compact copy of a picture, which :func:`same_pictures` compares.
 
     Example:
         >>> miniature(np.zeros((224, 224, 3), np.uint8), (640, 480)).shape
@@ -69,7 +67,7 @@ def miniature(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt
 
 
 def opened(rows: UInt8[Tensor, "n w"]) -> tuple[Float[Tensor, "n 3 s s"], Int[Tensor, " n"]]:
-    """Colours from 0 to 255, red first, and the short side of each picture; 255 stands for all larger ones."""
+    """Return RGB values from 0 to 255 and the short side of each picture, clipped to 255 pixels."""
     n = len(rows)
     grey = rows[:, : SIDE**2].reshape(n, 1, SIDE, SIDE).float()
     colour = (rows[:, SIDE**2 : -1].reshape(n, 2, COLOURED, COLOURED).float() - 128) * 2
@@ -83,10 +81,10 @@ def grey_of(colours: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def turn_free(rows: UInt8[Tensor, "n w"], step: int = 1024) -> Float[Tensor, "n d"]:
-    """Numbers that stay the same if a picture is turned or mirrored in any of eight ways. For each of 8 by 8 cells,
-    they are the mean over the eight places to which these ways bring it, and the spread of the eight around that mean.
+    """Return descriptors that are invariant to mirroring and to rotations by 90 degrees.
 
-    Of each of 8 by 8 cells: the mean over the eight places that these bring it to, and how far the eight lie from it.
+    For each of 8 x 8 grid cells, they are the mean over its eight symmetric positions and the mean deviation from that
+    mean.
     """
     found = [_turn_free(part) for part in rows.split(step)]
     return torch.cat(found) if found else torch.zeros(0, 80)
@@ -106,7 +104,7 @@ def _turn_free(rows: UInt8[Tensor, "n w"]) -> Float[Tensor, "n d"]:
 
 
 def turned(planes: Tensor, way: int) -> Tensor:
-    """The last two dimensions turned by quarter turns; from the fourth way on, mirrored as well."""
+    """Rotate the last two dimensions by ``way`` quarter turns, and mirror them if ``way`` is 4 or more."""
     quarter = torch.rot90(planes, way % 4, (-2, -1))
     return quarter.flip(-1) if way >= 4 else quarter
 
@@ -116,24 +114,23 @@ def stacked(miniatures: Sequence[UInt8[Tensor, " w"]]) -> UInt8[Tensor, "n w"]:
 
 
 SCALES = (0.8, 0.9, 1.0, 1 / 0.9, 1 / 0.8)
-"""Of the one picture to the other, that are tried; what lies between is found from the nearest."""
+"""Initial scales between the two pictures; Gauss-Newton refines the best."""
 REACH = 8
-"""Points of 32 by which the one may be shifted."""
+"""Maximum initial shift, in pixels of 32."""
 WAYS = 3
-"""Turns, scales and shifts that are followed up, of those that were tried."""
+"""Number of best initial transforms that are refined."""
 AT_A_GLANCE, ROUGHLY = 0.45, 0.6
-"""Correlation of details at 32 points below which a pair is given up, tried and followed up. Of 4,000 copies of six
-sets 1 in 200 is below .51 or .68."""
+"""Minimum correlation of details before and after refinement. 1 in 200 of 4,000 copies is below 0.51 or 0.68."""
 RING = 0.06
-"""Part of a side that does not count at every edge: what comes into the corners when a picture is turned by little."""
+"""Margin to ignore at each edge, as a fraction of the side: a slight rotation fills the corners with other content."""
 FAINT = 8.0
-"""Grey levels of 255: spread around a point above which its detail counts alike, so that outlines do not drown it."""
+"""Grey levels added to the local standard deviation, so that flat areas do not count like outlines."""
 LEAST_SHARED = 0.45
-"""Part of the second picture that the first covers."""
+"""Minimum fraction of the second picture that the first covers."""
 
 
 class Aligned(NamedTuple):
-    """Pairs of pictures, the first laid on the second."""
+    """Pairs of pictures, with the first warped onto the second."""
 
     place: Int[Tensor, " p"]
     first: Float[Tensor, "p 3 s s"]
@@ -143,9 +140,9 @@ class Aligned(NamedTuple):
 
 
 def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -> Aligned | None:
-    """Lay first pictures on second ones, where they agree; ``None`` if no pair agrees.
+    """Align pairs of pictures, and return the pairs that agree; ``None`` if there are none.
 
-    Gauss-Newton on shift and matrix refines the best turns, scales and shifts, at 32 points and then at 64.
+    Gauss-Newton refines the best initial rotations, scales and shifts at 32 x 32 and then at 64 x 64 pixels.
     """
     a, b = (avg_pool2d(grey_of(x), 2) for x in (first, second))
     glance, way, turn = _glance(a, b)
@@ -164,13 +161,13 @@ def aligned(first: Float[Tensor, "p 3 s s"], second: Float[Tensor, "p 3 s s"]) -
 
 
 def detail(grey: Float[Tensor, "n 1 s s"], around: int = 9) -> Float[Tensor, "n 1 s s"]:
-    """Each point minus the mean around it, as a fraction of their spread."""
+    """Return each pixel minus the local mean, divided by the local standard deviation."""
     left = grey - _mean(grey, around)
     return left / (_mean(left**2, around).sqrt() + FAINT)
 
 
 def correlation(a: Float[Tensor, "n 1 s s"], b: Float[Tensor, "n 1 s s"], inside: Tensor) -> Float[Tensor, " n"]:
-    """Correlation of two pictures' points that are inside; 0 if one picture has no spread."""
+    """Return the correlation of each pair of pictures over the pixels ``inside``; 0 if one picture is constant."""
     n = inside.sum((2, 3), keepdim=True).clamp(min=1)
     a, b = ((x - (x * inside).sum((2, 3), keepdim=True) / n) * inside for x in (a, b))
     length = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
@@ -187,7 +184,7 @@ def _laid(planes: Float[Tensor, "p c s s"], turn: Float[Tensor, "p 2 3"]) -> tup
 
 
 def _shared(at: Float[Tensor, "p s s 2"]) -> Bool[Tensor, "p 1 s s"]:
-    """Where both pictures have points, less the ring around each."""
+    """Return a mask of the pixels that both pictures have, without the margin of either."""
     own = _places(at.shape[1]).abs().amax(2) <= 1 - RING
     return (own & (at.abs().amax(3) <= 1 - RING))[:, None]
 
@@ -200,7 +197,7 @@ def _places(side: int) -> Float[Tensor, "s s 2"]:
 def _glance(
     a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"]
 ) -> tuple[Float[Tensor, " p"], Int[Tensor, "p k"], Float[Tensor, "p k 2 3"]]:
-    """Best correlation over turns, scales and shifts, and turn and matrix of the best of them."""
+    """Return the best correlation over rotations, scales and shifts, with the best transforms."""
     n, side = len(a), a.shape[-1]
     scaled = [_unit(*_laid(a, scale * torch.eye(2, 3).expand(n, 2, 3))) for scale in SCALES]
     ways = [_unit(turned(b, way), None) for way in range(8)]
@@ -218,7 +215,6 @@ def _glance(
 
 
 def _unit(planes: Float[Tensor, "p 1 s s"], at: Tensor | None) -> Float[Tensor, "p s s"]:
-    """Details of mean 0 and length 1; 0 outside the picture."""
     left = detail(planes, 5)[:, 0]
     if at is not None:
         left = left * (at.abs().amax(3) <= 1)
@@ -229,7 +225,6 @@ def _unit(planes: Float[Tensor, "p 1 s s"], at: Tensor | None) -> Float[Tensor, 
 def _followed(
     a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"], way: Int[Tensor, "p k"], turn: Float[Tensor, "p k 2 3"]
 ) -> tuple[Int[Tensor, " p"], Float[Tensor, "p 2 3"], Float[Tensor, " p"]]:
-    """The best of the ways, each made closer."""
     k, fine = way.shape[1], detail(a, 5).repeat_interleave(way.shape[1], dim=0)
     there = detail(torch.stack([turned(b[i // k], w) for i, w in enumerate(way.flatten().tolist())]), 5)
     closer = _closer(fine, there, turn.flatten(0, 1), 6)
@@ -244,7 +239,7 @@ def _followed(
 def _closer(
     a: Float[Tensor, "p 1 s s"], b: Float[Tensor, "p 1 s s"], turn: Float[Tensor, "p 2 3"], steps: int
 ) -> Float[Tensor, "p 2 3"]:
-    """Gauss-Newton on the six numbers of the turn, with gain and offset fitted beside them."""
+    """Refine affine matrices by Gauss-Newton, together with gain and offset."""
     side = a.shape[-1]
     slope_x, slope_y = torch.zeros_like(a), torch.zeros_like(a)
     slope_x[..., 1:-1] = (a[..., 2:] - a[..., :-2]) * side / 4
@@ -266,24 +261,25 @@ def _closer(
 
 
 CANDIDATES = 8
-"""Likest pictures of each that are looked at closely, by features and by what no turn changes."""
+"""Nearest neighbours of each picture that are compared, by features and by the rotation-invariant descriptor."""
 LEAST_COSINE, FARTHEST = 0.7, 0.35
-"""Of candidates. Copies have more than .7 cut by a tenth, and less than .05 turned by quarters."""
+"""Minimum cosine similarity and maximum distance of candidates. Crops by a tenth have more than 0.7, rotations less
+than 0.05."""
 MOST_GAIN = 1.6
-"""Times that the one may be brighter than the other."""
+"""Maximum ratio of brightness between two copies."""
 CLIPPED = 250.0
-"""Levels of 255 above which brightness may have been cut off."""
+"""Level of 255 above which a pixel may be saturated."""
 MOST_TILT, MOST_STRETCH, LARGER = 6.0, 1.16, (0.73, 1.37)
-"""Degrees, ratio of sides, and scale of the one picture to the other: a view of the thing from elsewhere is no copy."""
+"""Maximum rotation in degrees, maximum ratio of the sides, and range of the scale between two copies."""
 STEP = 128
 
 
 class Limits(NamedTuple):
-    """The limits within which two pictures count as one, if the short side of the smaller has ``side`` pixels or more.
+    """Thresholds for two pictures to be copies, if the short side of the smaller has at least ``side`` pixels.
 
-    Details are compared at ``points`` per side. The limits are their least correlation, ``overall`` and in each of 7 by
-    7 overlapping windows. Of 100 cells of 16 by 16, at least 95 must differ by no more than ``colour`` and
-    ``brightness``, in levels of 255.
+    Details are compared at ``points`` x ``points`` pixels. Their correlation must be at least ``overall``, and at least
+    ``everywhere`` in each of 7 x 7 overlapping windows. In 95 % of 16 x 16 grid cells, the difference must be at most
+    ``colour`` and ``brightness``, in levels of 255.
     """
 
     side: int
@@ -295,19 +291,19 @@ class Limits(NamedTuple):
 
 
 LIMITS = (Limits(128, 64, 0.96, 0.93, 6, 10), Limits(48, 32, 0.96, 0.93, 6, 10), Limits(0, 32, 0.9, 0.8, 20, 32))
-"""Chosen on the training lists of six sets (docs/measured.md says on which, and what they do on others)."""
+"""Chosen on the training splits of six data sets; docs/measured.md has the results."""
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """The numbers by which pictures are compared."""
+    """The miniatures of pictures, and optionally their features."""
 
     miniatures: UInt8[Tensor, "n w"]
     features: Float[Tensor, "n d"] | None = None
 
 
 def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tensor, Tensor, Float[Tensor, " pair"]]:
-    """Pairs of positions that hold the same picture, and how far their details agree."""
+    """Return the index pairs of copies, and the correlation of each pair."""
     there = ours if theirs is None else theirs
     first, second = _candidates(ours, there, within=theirs is None)
     parts = zip(first.split(STEP), second.split(STEP), strict=True)
@@ -318,7 +314,7 @@ def same_pictures(ours: Likeness, theirs: Likeness | None = None) -> tuple[Tenso
 
 
 def agreement(first: UInt8[Tensor, "p w"], second: UInt8[Tensor, "p w"]) -> Float[Tensor, " p"]:
-    """Correlation of two miniatures' details after one is laid on the other; 0 if they are not the same picture."""
+    """Return the correlation of each pair of miniatures after alignment; 0 if they are not copies."""
     (a, side_a), (b, side_b) = opened(first), opened(second)
     pair, value = aligned(a, b), torch.zeros(len(first))
     if pair is None:
@@ -333,7 +329,6 @@ def agreement(first: UInt8[Tensor, "p w"], second: UInt8[Tensor, "p w"]) -> Floa
 
 
 def _candidates(ours: Likeness, theirs: Likeness, *, within: bool) -> tuple[Int[Tensor, " p"], Int[Tensor, " p"]]:
-    """Pairs that are worth a close look, in order."""
     n, m = len(ours.miniatures), len(theirs.miniatures)
     keys = [torch.zeros(0, dtype=torch.long)]
     glances = [(turn_free(ours.miniatures), turn_free(theirs.miniatures), -FARTHEST, False)]
@@ -355,7 +350,7 @@ def _candidates(ours: Likeness, theirs: Likeness, *, within: bool) -> tuple[Int[
 
 
 def _as_bright(a: Tensor, b: Tensor, inside: Bool[Tensor, "p 1 s s"]) -> tuple[Tensor, Tensor]:
-    """Both as bright as the brighter, cut off where that would be."""
+    """Scale the darker picture of each pair to the brightness of the other, clipped to 255."""
     open_ = inside & (a.amax(1, keepdim=True) < CLIPPED) & (b.amax(1, keepdim=True) < CLIPPED)
     gain = (a * b * open_).sum((1, 2, 3)) / (a * a * open_).sum((1, 2, 3)).clamp(min=1)
     gain = gain.where(open_.sum((1, 2, 3)) >= a.shape[-1], 1.0).clamp(1 / MOST_GAIN, MOST_GAIN)[:, None, None, None]
@@ -363,7 +358,7 @@ def _as_bright(a: Tensor, b: Tensor, inside: Bool[Tensor, "p 1 s s"]) -> tuple[T
 
 
 def _plausible(matrix: Float[Tensor, "p 2 2"]) -> Bool[Tensor, " p"]:
-    """Whether it is a small tilt and a scale, as of a picture that was cut or turned a little."""
+    """Return whether each matrix is a slight rotation, stretch and scaling."""
     u, size, v = torch.linalg.svd(matrix)
     tilt = torch.atan2(*(u @ v)[:, :, 0].flip(1).unbind(1)).abs().rad2deg()
     within = (size[:, 1] >= LARGER[0]) & (size[:, 0] <= LARGER[1])
@@ -389,7 +384,6 @@ def _agreement(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"], limits: L
 
 
 def _everywhere(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"]) -> Float[Tensor, " p"]:
-    """The least correlation of all windows that have detail."""
     window = a.shape[-1] // 4
     products = a * b * inside, a * a * inside, b * b * inside, inside
     ab, aa, bb, shared = (avg_pool2d(x, window, window // 2) for x in products)
@@ -399,7 +393,7 @@ def _everywhere(a: Tensor, b: Tensor, inside: Float[Tensor, "p 1 s s"]) -> Float
 
 
 def _differences(a: Tensor, b: Tensor, inside: Tensor) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Of colour and of brightness, which 95 of 100 cells do not exceed."""
+    """Return the 95th percentiles of the colour and brightness differences over the grid cells."""
     by = a.shape[-1] // 16
     part = avg_pool2d(inside, by)
     counts = part > 0.6

@@ -1,4 +1,4 @@
-"""Where the object is on a view of a picture: by masks or boxes that people drew, or by whatever else names pixels."""
+"""Masks of the object in a picture, from mask files, boxes or other sources."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .images import Picture, read_picture, upright_size
 from .samples import Sample
 
 FULL = 0.95
-"""A mask of more than this part of a view leaves no background to ask about."""
+"""Maximum fraction of a view that a mask may cover, so that some background is left."""
 
 
 class MaskSource(Protocol):
-    """A source that says where the object is."""
+    """A source of object masks."""
 
     @property
     def told(self) -> str: ...
@@ -38,12 +38,12 @@ class MaskSource(Protocol):
     def seal(self) -> str: ...
 
     def mask(self, sample: Sample, picture: Picture) -> Bool[Tensor, "h w"]:
-        """A mask of the view, true on the object."""
+        """Return a mask of the view, true on the object."""
         ...
 
 
 def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "h w"]:
-    """A mask of the upright picture on one view; each pixel is read at its middle, false outside the picture."""
+    """Return the part of a mask that a view shows; pixels outside the picture are false."""
     (x0, y0, x1, y1), (height, width) = picture.window, picture.pixels.shape[:2]
     rows = np.floor(y0 + (np.arange(height) + 0.5) / height * (y1 - y0)).astype(int)
     columns = np.floor(x0 + (np.arange(width) + 0.5) / width * (x1 - x0)).astype(int)
@@ -54,16 +54,15 @@ def in_view(mask: Bool[np.ndarray, "oh ow"], picture: Picture) -> Bool[Tensor, "
 
 
 def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool[Tensor, "h w"]:
-    """The mask, if it has both an object and a background."""
+    """Return the mask, after a check that it has both object and background."""
     part = float(mask.float().mean())
     if part == 0:
         raise ImageError(
             name,
-            f"{what} is empty in the part of the picture that the model sees; draw the object, or leave the "
-            "picture out",
+            f"{what} is empty in the area that the model sees; draw the object, or leave the picture out",
         )
     if part > FULL:
-        raise ImageError(name, f"{what} covers {part:.0%} of the part that the model sees, so there is no background")
+        raise ImageError(name, f"{what} covers {part:.0%} of the area that the model sees, so there is no background")
     return mask
 
 
@@ -72,19 +71,18 @@ def _seal(facts: object) -> str:
 
 
 def _bright(file: Path, transform: Transform) -> Bool[Tensor, "h w"]:
-    """Where a mask's file is not black, cut and resized as its picture."""
+    """Return the bright pixels of a mask file, cropped and resized like its picture."""
     view = read_picture(file, transform).pixels
     return torch.from_numpy(view.max(2) > view.max() / 2)
 
 
 def _called(folder: Path, picture: str | Path) -> list[Path]:
-    """The files of a folder that are called as a picture is."""
     return sorted(folder.glob(f"{glob.escape(Path(picture).stem)}.*"))
 
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Masks as images whose object is not black: a folder of masks, or one image for one picture."""
+    """Masks from a folder of images, or from one image for one picture; the object is not black."""
 
     place: Path
     transform: Transform
@@ -93,16 +91,14 @@ class MaskFiles:
 
     @classmethod
     def of(cls, place: Path, transform: Transform, pictures: Iterable[str]) -> MaskFiles:
-        """The masks for these pictures."""
+        """Return the masks of the given pictures."""
         if not place.exists():
-            raise DataError(
-                f"There are no masks at {place}. Expected a folder of masks, or one mask file. Check the path."
-            )
+            raise DataError(f"The masks {place} do not exist. Check the path.")
         counts = Counter(Path(name).stem for name in pictures)
         if place.is_file() and counts.total() > 1:
             raise DataError(
-                f"One mask, {place}, was given for {counts.total()} pictures. Expected a folder with one mask per "
-                "picture. Name that folder."
+                f"--masks must be a folder with one mask per picture, got one file, {place}, for "
+                f"{counts.total()} pictures."
             )
         return cls(place, transform, frozenset(name for name, n in counts.items() if n > 1))
 
@@ -127,7 +123,7 @@ class MaskFiles:
         return usable(_bright(file, self.transform), sample.image, f"the mask {file.name}")
 
     def _file(self, sample: Sample) -> Path:
-        """In a folder called as the picture's class or own folder, else in the folder itself."""
+        """Return the mask file in a folder named like the picture's class or folder, otherwise in the main folder."""
         name = Path(sample.image)
         folders = [self.place / part for part in (sample.label, name.parent.name) if part]
         if found := [file for folder in folders for file in _called(folder, name)]:
@@ -138,18 +134,18 @@ class MaskFiles:
         if name.stem in self.shared:
             raise ImageError(
                 sample.image,
-                f"is one of several pictures called {name.stem}, and {found[0].name} cannot be the mask of them all; "
-                "put the masks into one folder per class",
+                f"is one of several pictures called {name.stem}, so {found[0].name} is ambiguous; put the "
+                "masks into one folder per class",
             )
         return found[0]
 
 
 @dataclass(frozen=True, eq=False)
 class BoxMasks:
-    """Boxes as masks: those labelled with the picture's class or, if there are none, all boxes."""
+    """Boxes as masks: those of the picture's class or, if there are none, all boxes."""
 
     data: BoxData
-    told = "boxes, which hold some background too"
+    told = "boxes, which contain some background"
     by_hand = True
 
     @property
@@ -158,7 +154,6 @@ class BoxMasks:
 
     @cached_property
     def _boxes(self) -> Mapping[str, Sequence[BoxRecord]]:
-        """By the file itself, and by names that only one file has."""
         counts = Counter(os.path.basename(p.image) for p in self.data.pictures)
         names = [(os.path.basename(p.image), p.boxes) for p in self.data.pictures]
         files = {os.path.realpath(p.image): p.boxes for p in self.data.pictures}
@@ -179,9 +174,9 @@ class BoxMasks:
 
 
 def mask_beside(folder: Path, picture: str | Path, transform: Transform) -> Bool[Tensor, "h w"] | None:
-    """A picture's mask, cut and resized like the picture; ``None`` if it is missing, empty or full."""
+    """Return a picture's mask, cropped and resized like the picture; ``None`` if it is missing, empty or full."""
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. Expected a folder with one mask per picture. Name one.")
+        raise DataError(f"{folder} must be a folder with one mask per picture.")
     found = _called(folder, picture)
     if not found:
         return None

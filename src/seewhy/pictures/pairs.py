@@ -1,4 +1,4 @@
-"""Pictures with texts: from tables, JSONL, folders, WebDataset shards, data frames and Hugging Face data sets."""
+"""Pictures with texts from tables, JSONL, folders, WebDataset shards, data frames and Hugging Face data sets."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from .sources import InMemory, list_pictures
 from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, rows_of, texts_in
 
 FORMS = (
-    f"Expected a table ({', '.join(TABLES)}), a folder of pictures with texts or of class folders, .tar shards, a data "
-    "frame, a Hugging Face data set or a list of (picture, texts)"
+    f"They must be a table ({', '.join(TABLES)}), a folder of pictures with text files, class "
+    "folders, .tar shards, a data frame, a Hugging Face data set or a list of (picture, "
+    "texts)"
 )
 
 
@@ -38,23 +39,22 @@ def load_pairs(
 
     Args:
         source: one of
-
-            - a table with a column of file names (relative to it) and one or several of texts; a cell of JSONL or
-              Parquet may be a list of texts;
-            - a folder of pictures, each beside its text (``a.jpg``, ``a.txt``), or of one folder per class, whose name
-              is then the text;
+            - a table with a column of file names, relative to the table, and at least one column of texts; a value in
+                JSONL or Parquet may be a list of texts;
+            - a folder of pictures with a text file for each (``a.jpg``, ``a.txt``), or class folders, whose names
+                become the texts;
             - a WebDataset shard (``.tar``), a folder of them, or ``shard-{000..012}.tar``: ``a.jpg`` with ``a.txt`` or
-              ``a.json``;
+                ``a.json``;
             - a data frame, or one split of a Hugging Face data set;
             - a list of pairs ``(picture, text or texts)``, or samples.
-        image: the column of pictures; default: one called image, picture, file or similar.
-        text: the columns of texts; default: all called text, caption, title or similar, also with numbers.
-        label: the column of classes; default: one called ``label``, if it exists.
-        group: the column that says which pictures belong together (the patient, the product).
+        image: column of pictures; default: a column named image, picture, file or similar.
+        text: columns of texts; default: all columns named text, caption, title or similar, also with numbers.
+        label: column of classes; default: ``label``, if it exists.
+        group: column of groups, such as the patient or the product; pictures of a group are held out together.
 
     Raises:
-        DataError: nothing usable is there, or a column is missing.
-        InputError: it is none of these.
+        DataError: there are no usable pictures, or a column is missing.
+        InputError: the source is not supported.
 
     Example:
         >>> import numpy as np
@@ -66,16 +66,13 @@ def load_pairs(
     missing = [s.image for s in pairs.items if s.pixels is None and not os.path.exists(s.image)]
     if len(missing) == len(pairs):
         raise DataError(
-            f"None of the {len(pairs)} pictures exists; the first is {missing[0]}. Expected full paths, or paths "
-            "relative to the table. Correct the column, or move the table beside its pictures."
+            f"None of the {len(pairs)} pictures exists. The first is {missing[0]}. Paths must be "
+            "absolute or relative to the table."
         )
     gone = set(missing)
     items = [s for s in pairs.items if s.image not in gone]
     if len(items) == 1:
-        raise DataError(
-            f"One picture with a text was given: {items[0].image}. Expected at least two, as pictures are compared "
-            "with each other. Give more."
-        )
+        raise DataError(f"At least two pictures with texts are required, got only {items[0].image}.")
     notes = [f"left out {len(missing)} picture(s) that do not exist: {some(missing, 3)}"] if missing else []
     return gathered(items, [*pairs.notes, *notes])
 
@@ -88,11 +85,11 @@ def read_pairs(
     label: str | None = None,
     group: str | None = None,
 ) -> Samples:
-    """Like :func:`load_pairs`, but missing files stay among the samples, so that the caller can count them."""
+    """Load pictures with texts like :func:`load_pairs`, but keep samples whose files are missing."""
     if isinstance(source, Samples):
         return source
     columns = Columns(image, (text,) if isinstance(text, str) else tuple(text or ()), label, group)
-    parts = Parts(str(source) if isinstance(source, str | os.PathLike) else "What was given")
+    parts = Parts(str(source) if isinstance(source, str | os.PathLike) else "The source")
     if isinstance(source, str | os.PathLike):
         _from_path(Path(source), columns, parts)
     elif (table := opened(source)) is not None:
@@ -101,15 +98,14 @@ def read_pairs(
         for i, one in enumerate(source):
             if not isinstance(one, tuple | list) or len(one) != 2:
                 raise InputError(
-                    f"Item {i} of the data is {article(type(one).__name__)}. Expected a pair (picture, text or texts). "
-                    "Give each picture with its texts."
+                    f"Item {i} of the data must be a pair (picture, text or texts), got {article(type(one).__name__)}."
                 )
             parts.add(sample_of(one[0], f"picture {i + 1}"), texts_in(one[1], f"Item {i}"))
     else:
         streamed = hasattr(source, "take") and not hasattr(source, "__len__")
         cure = "Load all of it, or only its first rows: Dataset.from_list(list(data.take(1000)))"
         raise InputError(
-            f"The pictures with texts were given as {article(type(source).__name__)}. {FORMS}. "
+            f"Pictures with texts cannot be read from {article(type(source).__name__)}. {FORMS}. "
             f"{cure if streamed else 'Give one of them'}."
         )
     return parts.samples()
@@ -117,7 +113,7 @@ def read_pairs(
 
 @dataclass
 class Parts:
-    """Samples while a source is read: the rows of one picture are put together."""
+    """Samples while a source is read; rows of the same picture are merged."""
 
     where: str
     found: dict[str, Sample] = field(default_factory=dict)
@@ -126,27 +122,26 @@ class Parts:
     same: dict[str, str] = field(default_factory=dict)
 
     def add(self, sample: Sample, texts: Iterable[str]) -> None:
-        """Add a row; a picture that was added before gets its texts."""
+        """Add a row; rows of the same picture share one sample."""
         image, label, group = sample.image, sample.label, sample.group
         self.texts.setdefault(image, []).extend(t.strip() for t in texts if t.strip())
         before = self.found.setdefault(image, sample)
         if before.label and label and before.label != label:
             raise DataError(
-                f"{self.where} gives {image} the class {before.label!r} in one row and {label!r} in another. Expected "
-                "one class per picture. Correct it, or name another column of classes."
+                f"{self.where} gives {image} two classes, {before.label!r} and {label!r}. Correct one of "
+                "the rows, or name another column of classes."
             )
         if before.group and group and (one := self._root(before.group)) != (other := self._root(group)):
             self.same[other] = one
         self.found[image] = replace(before, label=before.label or label, group=before.group or group)
 
     def _root(self, group: str) -> str:
-        """What a group counts as; the way there is half as long the next time, however long it became."""
         while (above := self.same.get(group)) is not None:
             self.same[group] = group = self.same.get(above, above)
         return group
 
     def samples(self) -> Samples:
-        """The samples that were read; pictures without a text are left out with a note."""
+        """Return the samples; pictures without a text are left out with a note."""
         silent = [image for image, texts in self.texts.items() if not texts]
         items = [replace(s, texts=tuple(self.texts[s.image])) for s in self.found.values() if self.texts[s.image]]
         items = [replace(s, group=self._root(s.group)) if s.group in self.same else s for s in items]
@@ -160,7 +155,7 @@ class Parts:
             notes.append(f"left out {len(silent)} picture(s) without a text: {some(silent, 3)}")
         if not items:
             raise DataError(
-                f"{self.where} holds no picture with a text. {FORMS}. Give at least two pictures with their texts."
+                f"{self.where} has no pictures with texts. {FORMS}. Give at least two pictures with their texts."
             )
         return Samples(tuple(items), gathered(items).classes, tuple(notes))
 
@@ -175,13 +170,12 @@ def _from_path(path: Path, columns: Columns, parts: Parts) -> None:
     elif path.is_dir():
         _from_folder(path, parts)
     else:
-        raise DataError(f"{path} holds no pictures with texts. {FORMS}. Check the name.")
+        raise DataError(f"{path} has no pictures with texts. {FORMS}. Check the name.")
 
 
 def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, folder: Path) -> None:
-    """Rows of a table; its columns are chosen by the first."""
     if not rows:
-        raise DataError(f"{parts.where} has no rows. Expected one row per picture and text. Add some.")
+        raise DataError(f"{parts.where} has no rows. Add one row per picture and text.")
     chosen, nameless = choose(columns, rows, parts.where), []
     for number, row in enumerate(rows, start=1):
         where = f"{parts.where}, row {number}"
@@ -198,7 +192,7 @@ def _from_rows(rows: Sequence[dict[str, Any]], columns: Columns, parts: Parts, f
 
 
 def _from_folder(root: Path, parts: Parts) -> None:
-    """Pictures beside their texts; without one text, the names of the folders that they lie in."""
+    """Add the pictures of a folder with their text files, or with their folder names if there are no text files."""
     beside = {name: Path(name).with_suffix(".txt") for name in list_pictures([root])}
     has_texts = any(path.is_file() for path in beside.values())
     for name, path in beside.items():
@@ -213,11 +207,10 @@ def _text_of(path: Path) -> str:
     try:
         return read_text(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Expected text in UTF-8. Save it as UTF-8.") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Save it as UTF-8 text.") from error
 
 
 def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> None:
-    """One key of a shard: its JSON has columns as a row has, and its texts are texts."""
     if record.picture is None:
         return
     row = record.facts.get("json")
@@ -235,9 +228,9 @@ def _add_record(key: str, record: Record, columns: Columns, parts: Parts) -> Non
 
 
 def _from_columns(source: Any, own_names: dict[str, Any], columns: Columns, parts: Parts) -> None:
-    """A data frame, or a Hugging Face data set, whose pictures are fetched when they are looked at."""
+    """Add the rows of a data frame or a Hugging Face data set; pictures are fetched on access."""
     if not len(source):
-        raise DataError("What was given has no rows. Expected one row per picture and text. Add some.")
+        raise DataError("The data has no rows. Add one row per picture and text.")
     kinds = {name: type(kind).__name__ for name, kind in (getattr(source, "features", None) or {}).items()}
     pictures = [name for name, kind in kinds.items() if kind == "Image"]
     wanted = replace(columns, image=pictures[0]) if columns.image is None and pictures else columns

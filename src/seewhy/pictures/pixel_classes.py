@@ -1,9 +1,9 @@
-"""Pictures whose every pixel has a class: folders of masks, and COCO's JSON.
+"""Pictures with a class for every pixel: a folder of masks, or a COCO JSON file.
 
-A folder holds ``images/`` and ``labels/`` (or ``masks/``, ``annotations/``), a mask for each picture under the same
-stem: one channel, whose values are numbers of classes. Their names stand in ``classes.txt``, one a line from 0 on, or
-``classes.json``, ``["sky", …]`` or ``{"0": "sky", …}``, in the folder or the one above it. COCO's JSON names its
-pictures relative to itself, to ``images/`` beside it, or to the folder of pictures that is given.
+A folder has ``images/`` and ``labels/`` (or ``masks/``, ``annotations/``), with one mask per picture of the same name.
+A mask has one channel of class numbers. The class names are in ``classes.txt``, one per line from class 0, or in
+``classes.json``, as ``["sky", …]`` or ``{"0": "sky", …}``. That file is in the folder or its parent. Pictures of a COCO
+file are relative to the file, to ``images/`` next to it, or to the given folder.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .samples import some
 from .sources import list_pictures
 
 LEFT_OUT = 255
-"""Value of a pixel that counts for nothing, after reading: no class, or one without a name."""
+"""Value of ignored pixels after reading: pixels without a class, or of a class without a name."""
 FOLDERS = ("labels", "masks", "annotations")
 NAMES = ("classes.txt", "classes.json")
 ELSE = "background"
-"""A class of this name has what COCO's annotations leave over."""
+"""Name of the class for pixels without a COCO annotation."""
 MOST = 255
 CLASSES = 2**20
-"""Bytes of the largest file of names."""
+"""Maximum bytes of a file of class names."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedPicture:
-    """A picture with its mask, which is read only when it is needed."""
+    """A picture with its mask, which is read on access."""
 
     image: str
     mask: str | tuple[tuple[int, int], tuple[tuple[int, Any], ...]] = field(repr=False)
@@ -59,7 +59,9 @@ class MaskedPictures:
         return len(self.items)
 
     def truth(self, item: MaskedPicture, size: tuple[int, int]) -> tuple[np.ndarray, dict[int, int]]:
-        """The true class of each pixel ``(height, width)``, 255 if ignored; and the values without a name."""
+        """Return the class of each pixel ``(height, width)``, with 255 for ignored pixels, and the counts of values
+        without a name.
+        """
         if not isinstance(item.mask, str):
             return self._drawn(item.image, *item.mask, size), {}
         found = read_values(item.mask)
@@ -80,12 +82,12 @@ class MaskedPictures:
     def _drawn(
         self, image: str, said: tuple[int, int], annotations: tuple[tuple[int, Any], ...], size: tuple[int, int]
     ) -> np.ndarray:
-        """COCO's annotations, the largest first, so that what is small is not hidden."""
+        """Draw COCO annotations in descending order of area, so that large masks do not cover small ones."""
         if said != size:
             raise ImageError(
                 image,
-                f"has {size[0]} by {size[1]} pixels, but its annotations are of {said[0]} by {said[1]}; export them "
-                "again, or use the picture that was annotated",
+                f"has {size[0]} by {size[1]} pixels, but its annotations have {said[0]} by {said[1]}; "
+                "export them again, or use the picture that was annotated",
             )
         rest = self.classes.index(ELSE) if ELSE in self.classes else LEFT_OUT
         canvas = np.full(size[::-1], rest, np.uint8)
@@ -102,8 +104,8 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
             if mask.shape != size[::-1]:
                 raise ImageError(
                     image,
-                    f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels, which is not its own size; export "
-                    "it again",
+                    f"has a mask of {mask.shape[1]} by {mask.shape[0]} pixels, which differs from the size of "
+                    "the picture; export it again",
                 )
             return mask
         drawn = Image.new("1", size)
@@ -117,15 +119,17 @@ def _mask_of(shape: Any, size: tuple[int, int], image: str) -> np.ndarray:
 
 
 def read_values(path: str) -> np.ndarray:
-    """The numbers in a mask's file, ``(h, w)``: palette entries or grey levels. A mask in colours is refused."""
+    """Read a mask file as class numbers ``(h, w)``: palette indices or grey levels."""
     with opening(path) as (name, opened, _):
         if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
             raise ImageError(
-                name, f"has colours ({opened.mode}); expected one channel with the numbers of classes; convert it"
+                name, f"has colours ({opened.mode}); a mask must have one channel of class numbers; convert it"
             )
         found = np.asarray(opened)
     if found.size and (found.min() < 0 or found.max() > 65535):
-        raise ImageError(path, f"has values from {found.min()} to {found.max()}; expected 0 to 65535; convert it")
+        raise ImageError(
+            path, f"has values from {found.min()} to {found.max()}; class numbers must be from 0 to 65535; convert it"
+        )
     return found.astype(np.int64)
 
 
@@ -137,16 +141,16 @@ def load_masks(
     ignore: Sequence[int] = (255,),
     pictures: str | Path | None = None,
 ) -> MaskedPictures:
-    """Read a folder of masks, or COCO's JSON.
+    """Load pictures with masks from a folder or a COCO JSON file.
 
     Args:
-        source: the folder, or the JSON.
+        source: the folder or the JSON file.
         classes: names of the values 0, 1, …; default: those in ``classes.txt`` or ``classes.json``.
-        ignore: values to ignore.
-        pictures: folder of COCO's pictures; default: the folder of the JSON.
+        ignore: mask values to ignore.
+        pictures: folder of the pictures of a COCO file; default: the folder of the JSON file.
 
     Raises:
-        DataError: nothing usable was found; the message says what SeeWhy looked for.
+        DataError: no usable pictures were found.
     """
     path = Path(source)
     if path.suffix.lower() == ".json":
@@ -155,25 +159,24 @@ def load_masks(
 
 
 def is_masked(source: str | Path) -> bool:
-    """Whether a source holds pictures with masks, or is a COCO file, rather than classes of whole pictures."""
+    """Return whether a source has masks or is a COCO file, as opposed to class folders."""
     path = Path(source)
     return path.is_file() if path.suffix.lower() == ".json" else _masks_of(path) is not None
 
 
 def _masks_of(root: Path) -> Path | None:
-    """The folder of masks beside the one of pictures."""
     return next((root / n for n in FOLDERS if (root / n).is_dir() and (root / "images").is_dir()), None)
 
 
 def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, ...]) -> MaskedPictures:
     if (place := _masks_of(root)) is None:
         raise DataError(
-            f"{root} has no folder of masks beside images/. Expected labels/ with a mask for each picture: "
-            "images/a.jpg, labels/a.png. Add it, or give COCO's JSON."
+            f"{root} has no folder of masks. Add labels/ with one mask per picture (images/a.jpg, "
+            "labels/a.png), or give a COCO JSON file."
         )
     names = dict(enumerate(classes)) if classes is not None else _names(root)
     if LEFT_OUT in names or len(names) > MOST:
-        raise DataError(f"{root} has {len(names)} classes. Expected at most {MOST}. Merge some.")
+        raise DataError(f"{root} must have at most {MOST} classes, got {len(names)}. Merge some.")
     masks = {_stem(f, place): f for f in list_pictures([place])}
     items, without = [], []
     for image in list_pictures([root / "images"]):
@@ -184,8 +187,8 @@ def _from_folder(root: Path, classes: Sequence[str] | None, ignored: tuple[int, 
             items.append(MaskedPicture(image, mask))
     if not items:
         raise DataError(
-            f"No picture in {root / 'images'} has a mask of the same name in {place}. Rename them, for example a.jpg "
-            "and a.png."
+            f"No picture in {root / 'images'} has a mask of the same name in {place}. Use the same "
+            "names, for example a.jpg and a.png."
         )
     notes = [f"left out {len(without)} picture(s) without a mask: {some(without)}"] if without else []
     if masks:
@@ -203,12 +206,11 @@ def _places(values: Iterable[int]) -> dict[int, int]:
 
 
 def _names(root: Path) -> dict[int, str]:
-    """Value → name."""
     place = next((f / n for f in (root, root.parent) for n in NAMES if (f / n).is_file()), None)
     if place is None:
         raise DataError(
-            f"{root} does not name the classes of its masks. Expected classes.txt, with one name per line from value 0 "
-            'on, or classes.json. Write one, or give --labels "sky, road, car".'
+            f"{root} has no class names. Add classes.txt with one name per line from value 0, or "
+            'classes.json, or give --labels "sky, road, car".'
         )
     try:
         said = read_json(place, CLASSES) if place.suffix == ".json" else read_text(place, CLASSES).splitlines()
@@ -216,16 +218,13 @@ def _names(root: Path) -> dict[int, str]:
         found = {int(value): str(name).strip() for value, name in pairs}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{place} cannot be used ({reason(error)}). Expected one name per line, or JSON of values with names. "
-            "Correct it."
+            f"{place} cannot be read ({reason(error)}). Write one name per line, or JSON of values with names."
         ) from error
     found = {value: name for value, name in sorted(found.items()) if name}
     twice = first_repeated(found.values())
     if len(found) < 2 or twice or min(found) < 0:
         given = f"{twice!r} twice" if twice else f"{len(found)} class(es)"
-        raise DataError(
-            f"{place} names {given}. Expected two or more different names, for the values from 0 on. Correct it."
-        )
+        raise DataError(f"{place} must have at least two different names, for values from 0, got {given}.")
     return found
 
 
@@ -242,11 +241,11 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
         raise DataError(
-            f"{path} cannot be used ({why}). Expected COCO's images, categories and annotations with segmentations. "
-            "Export it again."
+            f"{path} is not a valid COCO file ({why}). It must have images, categories and "
+            "annotations with segmentations."
         ) from error
     if not 2 <= len(names) <= MOST:
-        raise DataError(f"{path} has {len(names)} categories. Expected 2 to {MOST}. Merge some, or add one.")
+        raise DataError(f"{path} must have 2 to {MOST} categories, got {len(names)}.")
     roots = [pictures] if pictures is not None else [path.parent, path.parent / "images"]
     items, absent, bare = [], [], []
     for own, name, width, height in images:
@@ -260,8 +259,8 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
             items.append(MaskedPicture(str(file), ((width, height), known)))
     if not items:
         raise DataError(
-            f"None of the {len(images)} pictures of {path} exists with a mask. Expected them beside it, or in images/. "
-            "Give their folder."
+            f"None of the {len(images)} pictures of {path} exists and has a mask. Put the pictures "
+            "next to it or into images/, or give their folder."
         )
     notes = [f"{len(absent)} picture(s) of {path.name} do not exist: {some(absent)}"] if absent else []
     notes += [f"left out {len(bare)} picture(s) without a mask: {some(bare)}"] if bare else []
@@ -270,11 +269,11 @@ def _from_coco(path: Path, pictures: Path | None) -> MaskedPictures:
 
 
 LARGEST = 2**28
-"""Pixels of a mask; no picture that is read has more."""
+"""Maximum number of pixels of a mask."""
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the alternating runs of 0 and 1, column by column, beginning with 0.
+    """Return the lengths of the alternating runs of 0 and 1, column by column, beginning with 0.
 
     Example:
         >>> runs(np.array([[0, 1], [1, 1]])).tolist()
@@ -287,10 +286,7 @@ def runs(mask: np.ndarray) -> np.ndarray:
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
-    """``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` writes it.
-
-    Each run is stored as its difference from the run two places before, in groups of five bits, lowest first. A sixth
-    bit says whether more groups follow, and 48 is added to make a letter.
+    """Encode a mask as ``{"size": [h, w], "counts": text}``, as pycocotools' ``mask.encode`` does.
 
     Example:
         >>> encode(np.array([[0, 1], [1, 1]]))
@@ -309,7 +305,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decode(coded: Any, name: str = "a mask") -> np.ndarray:
-    """The mask ``(h, w)`` of booleans; counts are a text or a list of lengths.
+    """Decode a run-length mask to booleans ``(h, w)``; the counts are a text or a list of lengths.
 
     Example:
         >>> decode({"size": [2, 2], "counts": [1, 3]}).tolist()
@@ -320,14 +316,13 @@ def decode(coded: Any, name: str = "a mask") -> np.ndarray:
         lengths = _lengths(counts) if isinstance(counts, str) else [int(n) for n in counts]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{name} is not a run-length mask ({type(error).__name__}: {error}). Expected COCO's "
-            '{"size": [height, width], "counts": …}. Export it again.'
+            f'{name} must be a COCO run-length mask {{"size": [height, width], "counts": …}}, got '
+            f"{type(error).__name__}: {error}. Export it again."
         ) from error
     right = min(lengths, default=0) >= 0 and sum(lengths) == height * width
     if not right or height < 1 or width < 1 or height * width > LARGEST:
         raise DataError(
-            f"{name} has runs of {sum(lengths)} pixels for {height} rows of {width}. Expected as many as the picture "
-            "has. Export it again."
+            f"The runs of {name} must add up to its {height} x {width} pixels, got {sum(lengths)}. Export it again."
         )
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape((height, width), order="F")
 
@@ -338,12 +333,12 @@ def _lengths(text: str) -> list[int]:
     for letter in text:
         group = ord(letter) - 48
         if not 0 <= group < 64 or shift > 60:
-            raise ValueError(f"{letter!r} is not one of its letters")
+            raise ValueError(f"{letter!r} is not a valid letter")
         x, shift = x | (group & 0x1F) << shift, shift + 5
         if not group & 0x20:
             x |= -1 << shift if group & 0x10 else 0
             found.append(x + (found[-2] if len(found) > 2 else 0))
             x = shift = 0
     if shift:
-        raise ValueError("its counts are cut off")
+        raise ValueError("its counts are truncated")
     return found

@@ -1,7 +1,4 @@
-"""Samples: pictures with what is known of them; here with classes, from class folders or from a table.
-
-Pictures with texts come from :mod:`seewhy.pictures.pairs`. Class order is by natural sort of the names.
-"""
+"""Samples: pictures with their classes, from class folders or a table; classes are in natural sort order."""
 
 from __future__ import annotations
 
@@ -29,17 +26,15 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture with all that is known about it.
-
-    Pictures of one group show the same object, person or place. They are only held out together.
+    """A picture with its class, texts and group, as far as they are known.
 
     Attributes:
-        image: its file, or the name of a picture in memory.
-        label: its class; empty if it has none.
-        texts: its texts.
-        group: the name of its group.
-        pixels: the picture itself, if it has no file.
-        split: its split of the data, such as train or test.
+        image: file name, or the name of a picture in memory.
+        label: class name; empty if unknown.
+        texts: captions of the picture.
+        group: name of the object, person or place that it shows; pictures of one group are held out together.
+        pixels: the picture, if it has no file.
+        split: name of its split, such as train or test.
     """
 
     image: str
@@ -52,29 +47,28 @@ class Sample:
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
             raise InputError(
-                f"The sample {self.image} was given the texts {self.texts!r}. Expected a tuple of texts, even for one "
-                f"text. Write ({self.texts!r},)."
+                f"texts of the sample {self.image} must be a tuple, got {self.texts!r}. Write ({self.texts!r},)."
             )
 
     @property
     def text(self) -> str | None:
-        """The first text, if there is one."""
+        """The first caption, or ``None``."""
         return self.texts[0] if self.texts else None
 
     @property
     def source(self) -> str | InMemory:
-        """What is read: the file, or the pixels."""
+        """The file name, or the picture in memory."""
         return self.image if self.pixels is None else self.pixels
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures with their classes, texts and groups, as far as known.
+    """Pictures with their classes, texts and groups, as far as they are known.
 
     Attributes:
-        items: the samples, in the order found.
-        classes: names of the classes in natural order; empty if no picture has a class.
-        notes: what the user should know about the data.
+        items: the samples, in the order they were found.
+        classes: class names in natural sort order; empty if no picture has a class.
+        notes: remarks about the data for the user.
     """
 
     items: tuple[Sample, ...]
@@ -94,23 +88,23 @@ class Samples:
         return sum(len(s.texts) for s in self.items)
 
     def labelled(self) -> Samples:
-        """The samples, for work that needs a class for each."""
+        """Return the samples, after a check that every sample has a class."""
         without = [s.image for s in self.items if not s.label]
         if without:
             raise DataError(
-                f"{len(without)} of {len(self)} pictures have no class: {some(without, 3)}. Expected a class for each. "
-                "Name the column of classes, or leave these pictures out."
+                f"Every picture must have a class, but {len(without)} of {len(self)} have none: "
+                f"{some(without, 3)}. Name the column of classes, or leave these pictures out."
             )
         return self
 
     def of(self, classes: Sequence[str]) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-        """The samples whose label is one of these classes; a note counts the others, if there are any."""
+        """Return the samples of the given classes, and a note that counts the others."""
         known = set(classes)
         items = tuple(s for s in self.items if s.label in known)
         if not items:
             raise DataError(
-                f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the {len(classes)} classes "
-                f"({_few(classes)}). Give the classes the same names in both."
+                f"None of the {len(self.classes)} labels ({_few(self.classes)}) is one of the "
+                f"{len(classes)} classes ({_few(classes)}). Use the same class names in both."
             )
         strange = [c for c in self.classes if c not in known]
         n = len(self) - len(items)
@@ -135,34 +129,34 @@ def load_samples(
     group: str | None = None,
     split: str | None = None,
 ) -> Samples:
-    """Read class folders or a table.
+    """Load labelled pictures from class folders or a table.
 
     Args:
-        source: a folder with one folder per class, or a table.
-        image: the table's column of file names, relative to it.
-        label: the table's column of classes.
-        text: the table's column of texts; it may be missing.
-        group: the table's column that says which object, visit or patient a picture shows. Pictures with the same
-            value are held out together. For class folders, ``"folder"`` groups by the folders below each class.
-        split: the table's column that names the split of a picture (train, test); class folders have none.
+        source: a folder with one subfolder per class, or a table.
+        image: column of file names, relative to the table.
+        label: column of class names.
+        text: column of captions; it may be missing.
+        group: column that says which object, visit or patient a picture shows. Pictures with the same value are held
+            out together. For class folders, ``"folder"`` groups pictures by the folders below each class.
+        split: column that names the split of a picture (train, test); not for class folders.
 
     Raises:
-        DataError: nothing usable was found; the message says what SeeWhy looked for.
+        DataError: no usable pictures were found.
     """
     path = Path(source)
     if path.is_dir():
         if split is not None:
             raise DataError(
-                f"{path} is a folder, so it has no column {split!r} of splits. Give a table with that column, or give "
-                "each split by itself."
+                f"{path} is a folder, so it has no column {split!r} of splits. Give a table with that "
+                "column, or one folder per split."
             )
         items, notes = _from_folders(path, group)
     elif path.suffix.lower() in TABLES:
         items, notes = _from_table(path, list(rows_of(path)), image, label, text, group, split)
     else:
         raise DataError(
-            f"{path} is neither a folder nor a table. Give a folder with one folder per class, "
-            f"or a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
+            f"{path} must be a folder with one subfolder per class, or a table ending in "
+            f"{', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
     return gathered(items, notes)
 
@@ -170,7 +164,7 @@ def load_samples(
 def load_pictures(
     source: str | Path, *, image: str = "image", label: str = "label", group: str | None = None
 ) -> Samples:
-    """Read class folders, a table or plain pictures: a folder without subfolders, a table without classes."""
+    """Load pictures from class folders, a table, a folder without subfolders, or a table without classes."""
     path = Path(source)
     if path.is_dir():
         if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
@@ -182,26 +176,30 @@ def load_pictures(
         without = label not in columns and image in columns
         return gathered(*_from_table(path, rows, image, None if without else label, "", group, None))
     raise DataError(
-        f"{path} is neither a folder nor a table. Give a folder of pictures, one with a folder per class, or a "
-        f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
+        f"{path} must be a folder of pictures, a folder with one subfolder per class, or a table "
+        f"ending in {', '.join(TABLES)} with the column {image!r}. Pictures end in "
+        f"{', '.join(SUFFIXES)}."
     )
 
 
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:
-    """Make these into samples with their classes."""
+    """Return the samples with their classes, after a check that the class names differ."""
     counts, notes = Counter(s.label for s in items if s.label), list(notes)
     seen: dict[str, str] = {}
     for name in counts:
         if not is_unicode(name):  # a class is written, spoken of and encoded as text
-            raise DataError(f"The name of the class {name!r} is not UTF-8. Rename it.")
+            raise DataError(f"Class names must be UTF-8, got {name!r}. Rename the class.")
         # Two names that a person would read as one must not become two classes.
         folded = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
         if folded in seen:
-            raise DataError(f"Two classes have the same name: {seen[folded]!r} and {name!r}. Rename or merge them.")
+            raise DataError(
+                f"Class names must differ by more than case and spacing, got {seen[folded]!r} and "
+                f"{name!r}. Rename or merge them."
+            )
         seen[folded] = name
     single = [c for c, n in counts.items() if n == 1]
     if single:
-        notes.append(f"{len(single)} class(es) have only one picture, so it is never held out: {some(single)}")
+        notes.append(f"{len(single)} class(es) have only one picture, which is never held out: {some(single)}")
     return Samples(tuple(items), tuple(sorted(counts, key=natural_key)), tuple(notes))
 
 
@@ -213,14 +211,11 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
     folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
     folders.sort(key=lambda p: natural_key(p.name))
     if not folders:
-        raise DataError(
-            f"{root} has no folders in it. Expected one folder per class. Put the pictures of each class into a "
-            "folder of its own."
-        )
+        raise DataError(f"{root} must have one subfolder per class, but it has no subfolders.")
     if {f.name.lower() for f in folders} <= _SPLITS:
         raise DataError(
-            f"{root} holds the splits {', '.join(f.name for f in folders)}, not classes. "
-            f"Give one of them, for example {folders[-1]}."
+            f"{root} has the splits {', '.join(f.name for f in folders)} instead of classes. Give one "
+            f"of them, for example {folders[-1]}."
         )
     items, empty = [], []
     for folder in folders:
@@ -230,8 +225,8 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
             empty.append(folder.name)
     if not items:
         raise DataError(
-            f"The folders of {root} hold no pictures. Expected files ending in {', '.join(sorted(SUFFIXES))}. Add "
-            "some, or give another folder."
+            f"The subfolders of {root} have no pictures. Pictures end in "
+            f"{', '.join(sorted(SUFFIXES))}. Add some, or give another folder."
         )
     notes = [f"left out {len(empty)} folder(s) without pictures: {some(empty)}"] if empty else []
     loose = sum(p.suffix.lower() in SUFFIXES for p in entries if p.is_file())
@@ -241,8 +236,8 @@ def _from_folders(root: Path, group: str | None) -> tuple[list[Sample], list[str
         return items, notes
     if group != "folder":
         raise DataError(
-            f"{root} is a folder, so it has no column {group!r}. Give 'folder' to group pictures by the folders below "
-            "each class, or give a table with that column."
+            f"{root} is a folder, so it has no column {group!r}. Use 'folder' to group pictures by "
+            "the folders below each class, or give a table with that column."
         )
     return [replace(s, group=str(Path(s.image).parent)) for s in items], notes
 
@@ -251,13 +246,13 @@ def _from_table(
     path: Path, rows: Sequence[dict[str, Any]], image: str, label: str | None, text: str, group: str | None,
     split: str | None,
 ) -> tuple[list[Sample], list[str]]:  # fmt: skip
-    """Of rows that have a picture, and a class where there is a column of them."""
     items, incomplete, needed = [], [], [image] if label is None else [image, label]
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in needed if c not in row]:
             raise DataError(
-                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}; it has "
-                f"{', '.join(map(repr, row))}. Name the columns with --column image=NAME --column label=NAME."
+                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}. Its "
+                f"columns are {', '.join(map(repr, row))}. Name the columns with --column image=NAME "
+                "--column label=NAME."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):
@@ -272,7 +267,7 @@ def _from_table(
             raise no_column(path, column, columns, f" to say {what}")
     if not items:
         both = repr(image) if label is None else f"both {image!r} and {label!r}"
-        raise DataError(f"{path} has no rows with {both}. Fill them in.")
+        raise DataError(f"{path} has no rows with {both}. Fill in the values.")
     whole = whole_numbers([s.label for s in items])
     items = [replace(s, label=name) for s, name in zip(items, whole, strict=True)]
     what = "picture" if label is None else "picture or class"
@@ -280,10 +275,10 @@ def _from_table(
 
 
 def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: int) -> list[bool]:
-    """Choose the held-out samples: stratified and seeded, with exact copies on the same side.
+    """Choose the held-out samples: stratified by class and seeded.
 
     About ``fraction`` of each class's distinct pictures is held out: at least one if the class has two or more, and
-    never all. Copies of one picture under several classes stay on the training side.
+    never all. Exact copies stay together. Copies with different classes are never held out.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for label, digest, twice in zip(labels, digests, under_two_classes(labels, digests), strict=True):
@@ -299,7 +294,7 @@ def split(labels: Sequence[str], digests: Sequence[str], fraction: float, seed: 
 
 
 def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[bool]:
-    """For each picture, whether a byte-for-byte copy of it has another class."""
+    """Return, for each picture, whether an exact copy of it has another class."""
     owners: dict[str, set[str]] = defaultdict(set)
     for label, digest in zip(labels, digests, strict=True):
         owners[digest].add(label)
@@ -307,7 +302,7 @@ def under_two_classes(labels: Sequence[str], digests: Sequence[str]) -> list[boo
 
 
 def content_digest(sample: Sample) -> str | None:
-    """SHA-256 of a file's bytes, or of the pixels of a picture in memory; ``None`` if it cannot be read."""
+    """Return the SHA-256 of a file's bytes or of a picture in memory; ``None`` if it cannot be read."""
     try:
         given: Any = plain(sample.source)
         if isinstance(given, bytes):
@@ -321,7 +316,7 @@ def content_digest(sample: Sample) -> str | None:
 
 
 def copies(samples: Samples) -> list[tuple[int, ...]]:
-    """Groups of positions whose pictures are byte for byte the same, in order of the first."""
+    """Return groups of indices whose pictures are identical byte for byte."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, sample in enumerate(samples.items):
         if (digest := content_digest(sample)) is not None:
@@ -330,18 +325,20 @@ def copies(samples: Samples) -> list[tuple[int, ...]]:
 
 
 def check_apart(train: Samples, test: Samples) -> None:
-    """Refuse data in which a picture is on both sides."""
+    """Check that no picture is in both the training and the test set."""
     known = {digest: s.image for s in train.items if (digest := content_digest(s)) is not None}
     both = [f"{known[digest]} = {s.image}" for s in test.items if (digest := content_digest(s)) in known]
     if both:
         raise DataError(
-            f"{len(both)} picture(s) are in both the training and the test pictures: {some(both, 3)}. Expected each in "
-            "only one of them. Remove them from one."
+            f"{len(both)} picture(s) are in both the training and the test set: {some(both, 3)}. "
+            "Remove them from one of the two."
         )
 
 
 def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
-    """The fold of each picture, at most 0 to ``n - 1``, all of about the same size; copies and groups stay together."""
+    """Return a fold from 0 to ``n - 1`` for each picture; copies and groups stay together, and folds have similar
+    sizes.
+    """
     owners = _together(samples)
     sizes = Counter(owners)
     order = sorted(sizes)
@@ -354,7 +351,7 @@ def folds_of(samples: Samples, n: int, seed: int = 0) -> list[int]:
 
 
 def _together(samples: Samples) -> list[int]:
-    """Of each picture the first one that it belongs together with, by group or by content."""
+    """Return, for each picture, the smallest index among the pictures of its group and its copies."""
     owner = list(range(len(samples)))
 
     def root(i: int) -> int:

@@ -1,8 +1,4 @@
-"""WebDataset shards: tar files of ``name.jpg``, ``name.txt``, ``name.json``, read where they lie.
-
-Nothing is unpacked, no name in a shard is ever used as a path, and a text is read only up to a limit. Members are found
-once, by their headers; a picture is read when it is looked at, by the same safe reader as a file's bytes.
-"""
+"""Read WebDataset shards: tar files of ``name.jpg``, ``name.txt``, ``name.json``, without unpacking them."""
 
 from __future__ import annotations
 
@@ -22,22 +18,22 @@ from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, natural_key
 
 TEXT_BYTES, HEADER_BYTES = 2**20, 2**20
-"""Longest text or JSON member that is read, and longest header of a member: a name and its attributes."""
+"""Maximum bytes of a text or JSON member, and of a member's header."""
 PADDING = 2**20
-"""Bytes behind the end of a tar, at most; more are a hole where its pictures should be."""
+"""Maximum bytes of padding after the end of the tar data."""
 TEXTS = ("txt", "text", "caption", "json", "cls")
 
 
 @dataclass
 class Record:
-    """The files of one key in a shard."""
+    """The files with one key in a shard."""
 
     picture: InMemory | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def shards_of(source: str | Path) -> list[Path]:
-    """The shards of a source: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``; else none."""
+    """Return the shards of a source: a ``.tar``, the ``.tar`` files of a folder, or ``shard-{000..012}.tar``."""
     text, path = str(source), Path(source)
     if "{" in text and text.endswith(".tar"):
         choices = []
@@ -54,12 +50,12 @@ def shards_of(source: str | Path) -> list[Path]:
 
 
 def in_shard(shard: Path, member: str) -> InMemory:
-    """A picture in a shard, by its name there."""
+    """Return a picture in a shard by its name."""
     name = f"{shard}/{member}"
 
     def load() -> Any:
         if (picture := _pictures(shard, shard.stat().st_mtime_ns).get(name)) is None:
-            raise ImageError(name, "is not in the shard; name a picture that it holds")
+            raise ImageError(name, "is not in the shard; check the name")
         return picture.load()
 
     return InMemory(name, load)
@@ -71,14 +67,14 @@ def _pictures(shard: Path, _changed: int) -> dict[str, InMemory]:
 
 
 def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
-    """The keys of a shard with their files, in order."""
+    """Yield the keys of a shard with their files, in order."""
     records: dict[str, Record] = {}
     odd: list[str] = []
     try:
         with open_regular(shard) as (file, size), tarfile.open(fileobj=cast(Any, _Headers(file)), mode="r:") as tar:
             for member in tar:
                 if member.offset_data + (0 if member.issparse() else member.size) > size:
-                    raise tarfile.ReadError(f"{member.name!r} is cut off")
+                    raise tarfile.ReadError(f"{member.name!r} is truncated")
                 if member.isdir():
                     continue
                 key, ending = _key(member.name)
@@ -96,8 +92,8 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
     except (OSError, tarfile.TarError, EOFError, ArithmeticError, LookupError, ValueError) as error:
         # What tarfile makes of a damaged header is of many kinds.
         raise DataError(
-            f"{shard} cannot be read: {reason(error)}. Expected an uncompressed tar of pictures and texts. Copy it "
-            "again, or repack a compressed one without compression."
+            f"{shard} cannot be read as an uncompressed tar: {reason(error)}. Copy it again, or "
+            "repack it without compression."
         ) from error
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
@@ -106,35 +102,33 @@ def records_of(shard: Path, notes: list[str]) -> Iterator[tuple[str, Record]]:
 
 
 class _Headers:
-    """A tar as its headers are read: one that asks for more than a header has is damaged."""
+    """A tar file that limits the size of a header."""
 
     def __init__(self, file: BufferedReader) -> None:
         self.file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int) -> bytes:
         if size > HEADER_BYTES:
-            raise tarfile.ReadError(
-                f"it announces a header of {size:,} bytes, but SeeWhy reads at most {HEADER_BYTES:,}"
-            )
+            raise tarfile.ReadError(f"its header has {size:,} bytes, more than the limit of {HEADER_BYTES:,}")
         return self.file.read(size)
 
 
 def _key(name: str) -> tuple[str, str]:
-    """WebDataset's rule: a key ends at the first point of the file's name; and the ending."""
+    """Split a name at the first dot of its file name, as WebDataset does, into key and extension."""
     folder, slash, file = name.rpartition("/")
     stem, _, ending = file.partition(".")
     return folder + slash + stem, ending.lower()
 
 
 def _refused(member: tarfile.TarInfo, ending: str) -> str:
-    """Why a member is not read; empty where it is."""
+    """Return why a member is not read, or an empty text."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name:
         return "its name leads outside the shard"
     if not member.isreg() or member.issparse():
         return "it is a link, a device or sparse, not a plain file"
     if member.size > (most := TEXT_BYTES if ending in TEXTS else MAX_BYTES):
-        return f"it has {member.size:,} bytes, but SeeWhy reads at most {most:,}"
+        return f"it has {member.size:,} bytes, more than the limit of {most:,}"
     return ""
 
 
@@ -143,7 +137,7 @@ def _bytes(shard: Path, name: str, start: int, size: int) -> bytes:
         file.seek(start)
         data = file.read(size)
     if len(data) < size:
-        raise ImageError(f"{shard}/{name}", "is cut off, because the shard has changed; read the shard again")
+        raise ImageError(f"{shard}/{name}", "is truncated, because the shard has changed; read the shard again")
     return data
 
 
@@ -152,6 +146,4 @@ def _fact(shard: Path, name: str, data: bytes) -> Any:
         text = data.decode("utf-8-sig")
         return json_value(text) if name.lower().endswith(".json") else text.strip()
     except ValueError as error:
-        raise DataError(
-            f"{shard}, {name}, cannot be read: {error}. Expected text in UTF-8. Save it as UTF-8."
-        ) from error
+        raise DataError(f"{shard}, {name}, cannot be read: {error}. Save it as UTF-8.") from error

@@ -1,4 +1,4 @@
-"""Whatever a picture may be given as, and the picture files below folders in the order people expect."""
+"""The supported forms of a picture, and picture files in folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMS = "a file name, bytes, a Pillow image, an array (h, w, 3) or a tensor (3, 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A picture without a file, under a name of its own; it is fetched when it is read."""
+    """A picture without a file; ``load`` returns it on access."""
 
     name: str
     load: Callable[[], Any]
@@ -45,12 +45,12 @@ else:
 
 
 def name_of(source: Any, number: int) -> str:
-    """The name of a picture: its file, its own name, or ``picture 3`` for the third of several."""
+    """Return the name of a picture, or ``picture 3`` for the third picture without a name."""
     return str(source) if isinstance(source, str | os.PathLike | InMemory) else f"picture {number}"
 
 
 def plain(source: Any) -> Plain:
-    """A picture in one of the forms that SeeWhy decodes."""
+    """Return a picture in one of the forms that SeeWhy decodes."""
     if isinstance(source, InMemory):
         try:
             return plain(source.load())
@@ -74,14 +74,12 @@ def plain(source: Any) -> Plain:
         return source["bytes"] if source.get("bytes") else str(source["path"])
     array = _as_array(source)
     if array is None or array.ndim < 2:
-        raise InputError(
-            f"A picture was given as {article(type(source).__name__)}. Expected {FORMS}. Convert it first."
-        )
+        raise InputError(f"A picture must be {FORMS}, got {article(type(source).__name__)}.")
     return array
 
 
 def several(source: Any) -> Iterable[Any] | None:
-    """The pictures in a collection; ``None`` if this is one picture or no collection."""
+    """Return the pictures of a collection; ``None`` for one picture or anything else."""
     if isinstance(source, str | bytes | bytearray | memoryview | os.PathLike | Image.Image | InMemory):
         return None
     if isinstance(source, Mapping):
@@ -105,17 +103,19 @@ def _as_array(source: Any) -> np.ndarray | None:
 
 
 def _from_tensor(tensor: Any) -> np.ndarray:
-    """Channels last; floats as they are, since 0…1 is the array's rule too."""
+    """Return a tensor as an array with channels last."""
     name = f"<tensor {'x'.join(map(str, tensor.shape))}>"
     if tensor.ndim not in (2, 3) or (tensor.ndim == 3 and tensor.shape[0] not in CHANNELS):
         cure = "put channels first, as tensor.permute(2, 0, 1) does"
-        raise ImageError(name, f"has the shape {tuple(tensor.shape)}; expected (h, w) or (1, 3 or 4, h, w); {cure}")
+        raise ImageError(
+            name, f"has the shape {tuple(tensor.shape)}; the shape must be (h, w) or (1, 3 or 4, h, w); {cure}"
+        )
     array = tensor.detach().cpu()
     array = (array.float() if array.is_floating_point() else array).numpy()
     if array.dtype.kind == "f" and array.size and not (np.nanmin(array) >= 0 and np.nanmax(array) <= 1):
         low, high = float(np.nanmin(array)), float(np.nanmax(array))
-        cure = "undo its normalisation, or divide numbers from 0 to 255 by 255"
-        raise ImageError(name, f"holds numbers from {low:.3g} to {high:.3g}; expected floats from 0 to 1; {cure}")
+        cure = "undo its normalisation, or divide values from 0 to 255 by 255"
+        raise ImageError(name, f"has values from {low:.3g} to {high:.3g}; floats must be from 0 to 1; {cure}")
     if array.dtype.kind == "i" and array.size and array.min() >= 0 and array.max() <= 255:
         array = array.astype(np.uint8)
     return array if array.ndim == 2 else np.moveaxis(array, 0, -1)
@@ -125,10 +125,10 @@ SUFFIXES = (".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jpeg", ".jpg", 
 
 
 def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
-    """List the given files as they are, even missing ones, and the pictures in the given folders and below.
+    """Yield the given files, and the pictures in the given folders and their subfolders.
 
-    Folders are read lazily in natural order ("2" before "10"), each only once even if links lead to it. Hidden entries
-    are skipped.
+    Files are yielded even if they do not exist. Folders are read lazily in natural order ("2" before "10"), each only
+    once. Hidden entries are skipped.
     """
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         if not os.path.isdir(path):
@@ -138,7 +138,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
         first = next(names, None)
         if first is None:
             raise EmptyFolderError(
-                f"The folder {os.fspath(path)} and its subfolders hold no pictures. Expected files ending in "
+                f"The folder {os.fspath(path)} and its subfolders have no pictures. Pictures end in "
                 f"{', '.join(SUFFIXES)}. Give another folder, or name the files one by one."
             )
         yield first
@@ -146,7 +146,7 @@ def list_pictures(paths: Iterable[str | Path]) -> Iterator[str]:
 
 
 def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterator[str]:
-    """The files in a folder and below, as :func:`list_pictures` walks it."""
+    """Yield the files in a folder and its subfolders, in the order of :func:`list_pictures`."""
     seen, pending = set(), [(os.fspath(folder), True)]
     while pending:
         path, is_folder = pending.pop()
@@ -177,7 +177,7 @@ def list_files(folder: str | Path, wanted: Callable[[str, str], bool]) -> Iterat
 
 
 def _is_picture(name: str, path: str) -> bool:
-    """Whether it is called so, or has no suffix and is DICOM, as scanners and archives write it."""
+    """Return whether a file has the suffix of a picture, or no suffix and a DICOM preamble."""
     if name.lower().endswith(SUFFIXES):
         return True
     if not re.fullmatch(r"[^.]+|[0-9.]+", name) or not os.path.isfile(path):
@@ -190,7 +190,7 @@ def _is_picture(name: str, path: str) -> bool:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a name can be written as UTF-8; one made of other bytes cannot, though its file can be read."""
+    """Return whether a name can be encoded as UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -199,14 +199,11 @@ def is_unicode(name: str) -> bool:
 
 
 def unlistable(folder: str | Path, error: OSError) -> DataError:
-    """The error for a folder that the system does not list."""
-    return DataError(
-        f"The folder {folder} cannot be listed ({error.strerror}). Expected a folder that you may read. Allow reading "
-        "it, or leave it out."
-    )
+    """Return the error for a folder that cannot be listed."""
+    return DataError(f"The folder {folder} cannot be listed ({error.strerror}). Allow reading it, or leave it out.")
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """Sort key that puts "2" before "10", by length and digits: Python converts at most 4,300 digits."""
+    """Return a sort key that puts "2" before "10"."""
     digits = (part.lstrip("0") if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", name)))
     return [(len(part), part) if i % 2 else part for i, part in enumerate(digits)], name

@@ -1,4 +1,4 @@
-"""Tables and Parquet, read so that nothing slips into another column, and which columns hold what."""
+"""Read tables and Parquet files strictly, and find the columns of pictures and texts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..spelling import first_repeated, nearest
 from ..storage.reading import json_value, open_lines, open_regular, reason
 
 ROOM = 1 << 26
-"""Bytes that the cells of a column may take at once, were each as long as all of its pages."""
+"""Maximum bytes of a column that are read at once."""
 MOST_ROWS = 4096
-"""Rows that are in memory at once."""
+"""Maximum number of rows in memory at once."""
 FREE_BYTES, FREE_VALUES = 1 << 28, 1 << 22
-"""What any file may unpack to, and how many values it may have."""
+"""Uncompressed bytes and number of values that any file may have."""
 BYTES_PER_BYTE, VALUES_PER_BYTE = 250, 64
-"""What may come beyond that of each byte of the file; tables of pictures unpack to 1 to 20 times their bytes."""
+"""Additional uncompressed bytes and values per byte of the file; tables of pictures expand 1 to 20 times."""
 
 
 def parquet_batches(
     opened: Any, where: PurePath, choose: Callable[[list[str]], Sequence[str] | None], most_rows: int = MOST_ROWS
 ) -> Iterator[Any]:
-    """The rows as pyarrow record batches."""
+    """Yield the rows as pyarrow record batches."""
     try:
         from pyarrow import ArrowException, RecordBatch
         from pyarrow.parquet import ParquetFile
@@ -49,11 +49,11 @@ def parquet_batches(
                     raise _bomb(where, size, f"more than {FREE_BYTES + BYTES_PER_BYTE * size:,} bytes")
                 yield rows
     except (ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{where} cannot be read: {reason(error)}. Expected a Parquet file. Write it again.") from error
+        raise DataError(f"{where} cannot be read as Parquet: {reason(error)}. Write it again.") from error
 
 
 def _check(metadata: Any, columns: Sequence[str] | None, size: int, where: PurePath) -> int:
-    """Bytes of the longest column of a part of the file, as the footer states them."""
+    """Check the uncompressed size in the footer, and return the bytes of the longest column chunk."""
     unpacked, longest, values = 0, 0, Counter[str]()
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
@@ -71,7 +71,6 @@ def _check(metadata: Any, columns: Sequence[str] | None, size: int, where: PureP
 
 
 def _plain(column: Any, where: PurePath) -> Any:
-    """A column each of whose cells stands for itself, and not for one that is written elsewhere."""
     if hasattr(column, "dictionary_decode"):
         return column.dictionary_decode()
     pending = [column.type]
@@ -79,24 +78,23 @@ def _plain(column: Any, where: PurePath) -> Any:
         kind = pending.pop()
         pending += [kind.field(i).type for i in range(kind.num_fields)]
         if hasattr(kind, "index_type"):
-            raise DataError(f"{where} has lists of categories. Expected lists of texts. Write them as texts.")
+            raise DataError(f"{where} must have lists of texts, got lists of categories. Write them as texts.")
     return column
 
 
 def _bomb(where: PurePath, size: int, what: str) -> DataError:
     return DataError(
-        f"{where} has {size:,} bytes, which unpack to {what}. Expected a table that does not grow so much. Write it "
-        "again, or give it as CSV."
+        f"{where} has {size:,} bytes, which expand to {what}. Write it again with less compression, or give it as CSV."
     )
 
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 _NOT_A_NUMBER = ("nan", "<na>", "nat")
-"""What data frames write where a number is missing; in lower case."""
+"""Texts that data frames write for a missing number, in lower case."""
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table as dictionaries from column name to value."""
+    """Yield the rows of a table as dictionaries by column name."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -109,34 +107,32 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             with open_lines(path, newline="") as lines:
                 yield from _separated(path, csv.reader(lines, delimiter="\t" if suffix == ".tsv" else ",", strict=True))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read: {reason(error)}. Expected a table in UTF-8. Save it as UTF-8."
-        ) from error
+        raise DataError(f"{path} cannot be read: {reason(error)}. Save it as a table in UTF-8.") from error
 
 
 def cell_text(value: Any, where: str) -> str:
-    """A cell as text; empty if the cell is missing."""
+    """Return a value as text; empty if it is missing."""
     if value is None:
         return ""
     odd = isinstance(value, float) and not math.isfinite(value)
     if odd or (isinstance(value, str) and value.strip().lower() in _NOT_A_NUMBER):
         raise DataError(
-            f"{where} holds {str(value)!r}, which stands for a missing number. Expected a name. Fill the cell in, or "
-            "empty it to leave the row out."
+            f"{where} must be a name, got {str(value)!r}, which is a missing number. Fill in a name, "
+            "or leave it empty to skip the row."
         )
     if isinstance(value, list | dict | bytes | tuple | set):
-        raise DataError(f"{where} holds a {type(value).__name__}. Expected a name or a number. Write one value.")
+        raise DataError(f"{where} must be a text or a number, got a {type(value).__name__}.")
     return str(value)
 
 
 def plain_text(row: Mapping[str, Any], column: str | None) -> str | None:
-    """A cell as text; ``None`` if the cell is missing or NaN."""
+    """Return a value as text; ``None`` if it is missing, empty or NaN."""
     value = None if column is None else row.get(column)
     return None if value is None or value != value else str(value).strip() or None
 
 
 def whole_numbers(names: Sequence[str]) -> list[str]:
-    """The names; if all are whole numbers written with a decimal point, which a gap in their column adds, without it.
+    """Remove the ``.0`` from names if all of them are integers; data frames add it to columns with missing values.
 
     >>> whole_numbers(["3.0", "12.0"]), whole_numbers(["3.0", "2.5"]), whole_numbers(["3.0", "moss"])
     (['3', '12'], ['3.0', '2.5'], ['3.0', 'moss'])
@@ -151,13 +147,13 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if twice is not None:
         places = [str(i) for i, name in enumerate(columns, start=1) if name == twice]
         raise DataError(
-            f"{path} has {len(places)} columns called {twice!r} (columns {', '.join(places)}). Expected every name "
-            "once. Rename or remove one."
+            f"Column names must differ, but {path} has {len(places)} columns {twice!r} (columns "
+            f"{', '.join(places)}). Rename or remove one."
         )
 
 
 def _separated(path: Path, lines: Any) -> Iterator[dict[str, Any]]:
-    """Rows whose quotes are closed and whose cells are as many as the columns, so that none slips."""
+    """Yield the rows of a CSV or TSV file, after a check that each has as many values as there are columns."""
     number = 0
     try:
         columns = next(lines, None)
@@ -175,13 +171,13 @@ def _separated(path: Path, lines: Any) -> Iterator[dict[str, Any]]:
 
 
 def _row(where: str, columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    """One row by name; cells without a heading, and headings without a cell, may only be empty ones."""
+    """Return a row by column name; missing headings and missing values must be empty."""
     row: dict[str, Any] = {}
     for name, cell in zip_longest(columns, cells):
         if (name is None and cell.strip()) or (cell is None and name.strip()):
             raise DataError(
-                f"{where} has {len(cells)} cells, but there are {len(columns)} columns. Expected one cell per column. "
-                "Put names with commas into quotes, and keep empty cells."
+                f"{where} must have {len(columns)} values, one per column, got {len(cells)}. Put values "
+                "with commas into quotes, and keep empty values."
             )
         if name is not None:
             row[name] = None if cell is None else from_spreadsheet(cell)
@@ -200,20 +196,20 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise
             except ValueError as error:
                 said = getattr(error, "msg", str(error))
-                raise DataError(f"{where} is not JSON: {said}. Write one object per line.") from error
+                raise DataError(f"{where} is not valid JSON: {said}. Write one object per line.") from error
             if not isinstance(row, dict):
-                raise DataError(f"{where} is not an object. Write one object per line.")
+                raise DataError(f"{where} must be a JSON object.")
             yield row
 
 
 def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     if (twice := first_repeated(name for name, _ in pairs)) is not None:
-        raise DataError(f"{where} names {twice!r} twice. Expected every name once. Remove one.")
+        raise DataError(f"{where} has the key {twice!r} twice. Remove one.")
     return dict(pairs)
 
 
 def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -> DataError:
-    """The error for a table without a column that was named."""
+    """Return the error for a missing column."""
     there = sorted(map(str, columns))
     near = nearest(name, there)
     meant = f"Did you mean {near[0]!r}?" if near else f"It has {', '.join(map(repr, there))}."
@@ -223,12 +219,12 @@ def no_column(path: object, name: str, columns: Iterable[str], what: str = "") -
 IMAGE_COLUMNS = ("image", "img", "picture", "pixel_values", "file", "path")
 TEXT_COLUMNS = ("text", "texts", "caption", "captions", "sentence", "sentences", "title", "description", "txt")
 LOOKED_AT = 50
-"""Rows by which the columns are known."""
+"""Number of rows from which the column names are collected."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns; ``None``, or an empty list, where SeeWhy is to find them."""
+    """Names of columns; ``None`` or an empty tuple to find them automatically."""
 
     image: str | None = None
     texts: tuple[str, ...] = ()
@@ -236,17 +232,17 @@ class Columns:
     group: str | None = None
 
     def belonging(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """A row's class and group; each is empty if the row has none."""
+        """Return a row's class and group as fields of a sample."""
         label = "" if self.label is None else cell_text(row.get(self.label), f"{where}, {self.label!r},")
         return {"label": label.strip(), "group": plain_text(row, self.group)}
 
     def texts_of(self, row: Mapping[str, Any], where: str) -> list[str]:
-        """A row's texts; a cell may hold several."""
+        """Return a row's texts; a value may be a list of texts."""
         return [text for c in self.texts for text in texts_in(row.get(c), f"{where}, column {c!r},")]
 
 
 def choose(wanted: Columns, rows: Sequence[Mapping[str, Any]], where: str) -> Columns:
-    """The columns of a table, by the given names or the usual ones."""
+    """Return the columns of a table: the given names, otherwise the usual names."""
     names = list(dict.fromkeys(str(name) for row in rows[:LOOKED_AT] for name in row))
     for name in (wanted.image, *wanted.texts, wanted.label, wanted.group):
         if name is not None and name not in names:
@@ -264,13 +260,13 @@ def _usual(names: Sequence[str], usual: Sequence[str], what: str, option: str, w
     near = next((m for u in usual[:4] for m in nearest(u, names)), None)
     meant = f" Did you mean {near!r}?" if near else ""
     raise DataError(
-        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} Expected one called "
-        f"{usual[0]!r}. Rename yours, or name it with {option}."
+        f"{where} has no column of {what} among {', '.join(map(repr, names))}.{meant} Rename a "
+        f"column to {usual[0]!r}, or name it with {option}."
     )
 
 
 def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """One by its usual name, or several that are numbered: caption_0, caption_1, …"""
+    """Return the usual column of texts, or numbered ones (caption_0, caption_1, …)."""
     for usual in TEXT_COLUMNS:
         numbered = [n for n in names if re.fullmatch(rf"{usual}[_ -]?\d+", n.casefold())]
         if numbered and usual not in (n.casefold() for n in names):
@@ -279,7 +275,7 @@ def _text_columns(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def texts_in(value: Any, where: str) -> list[str]:
-    """The texts of a cell: one text, a list of texts, or a list of annotations as in COCO."""
+    """Return the texts of a value: one text, a list of texts, or a list of COCO annotations."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list | tuple):
@@ -289,6 +285,6 @@ def texts_in(value: Any, where: str) -> list[str]:
         return []
     if not isinstance(value, str):
         raise DataError(
-            f"{where} holds {value!r}. Expected a text or a list of texts. Correct it, or name another column."
+            f"{where} must be a text or a list of texts, got {value!r}. Correct it, or name another column."
         )
     return [value]

@@ -1,1 +1,1 @@
-"""Runs over many pictures, with several processes and machines: one Parquet file per part of the input."""
+"""Runs over many pictures with several processes and machines, with one Parquet file per shard."""

@@ -1,7 +1,7 @@
-"""The input of a long run, cut into shards: the same shards in any process, on any machine, in any order.
+"""The input of a long run, split into the same shards in every process.
 
-A folder or a table gives so many pictures each, tars and Parquet files a file each, here or on object storage. Names
-are relative to what was given, so that a job goes on where the same pictures lie elsewhere.
+Folders and tables are split by number of pictures; tar and Parquet files are one shard each. Names are relative to the
+input, so that a job can resume after the input was moved.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..pictures.tables import IMAGE_COLUMNS, TABLES, cell_text, no_column, parqu
 from ..storage.reading import open_regular, reason
 
 PER_SHARD = 2048
-"""Pictures per shard if the input has no shards: a kill may lose a minute of a CPU's work."""
+"""Pictures per shard of a folder or table; an interruption loses about a minute of a CPU's work."""
 IN_HAND = 64
-"""Rows of a Parquet file kept in memory at once."""
+"""Rows of a Parquet file in memory at once."""
 
 
 class ShardError(DataError):
-    """A shard of the input that cannot be read to its end; the other shards can."""
+    """A shard of the input that cannot be read completely."""
 
 
 class Item(NamedTuple):
-    """A picture of a shard: its name, and its source."""
+    """A picture of a shard: its name and source."""
 
     name: str
     source: Any
@@ -42,9 +42,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard(ABC):
-    """A part of the input that one process handles: its position among all shards, and its name for messages.
-
-    ``stamp`` holds the size and time of its files when the work began."""
+    """A part of the input that one process handles: its index, its name, and a digest of its files' sizes and times."""
 
     index: int
     name: str
@@ -53,21 +51,20 @@ class Shard(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """The digest of the shard's list of pictures."""
+        """Digest of the names of the shard's pictures."""
 
     def stamped(self) -> Self:
-        """Return the shard with the stamp that its files have now."""
+        """Return the shard with the current stamp of its files."""
         return replace(self, stamp=digest_of(self._states()))
 
     def _states(self) -> Iterator[str]:
-        """What changes when a file that it is read from is replaced, for each."""
         yield from ()
 
     @abstractmethod
     def _items(self) -> Iterator[Item]: ...
 
     def items(self) -> Iterator[Item]:
-        """Yield its pictures one by one, in order; raises ShardError if it cannot be read to its end."""
+        """Yield the shard's pictures in order; raises ShardError if the shard cannot be read completely."""
         try:
             yield from self._items()
         except (OSError, SeeWhyError) as error:
@@ -82,7 +79,7 @@ def digest_of(names: Iterable[str]) -> str:
 
 
 def state_of(path: str) -> str:
-    """Return size and time of a file; a missing file has a state too."""
+    """Return the size and time of a file, or the error number if it is missing."""
     try:
         about = os.stat(path)
     except OSError as error:
@@ -92,7 +89,7 @@ def state_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Named(Shard):
-    """Pictures given by names relative to a folder."""
+    """Pictures given by file names relative to a folder."""
 
     place: str
     names: tuple[str, ...]
@@ -108,12 +105,12 @@ class Named(Shard):
         for name in self.names:
             yield Item(name, os.path.join(self.place, name))
         if not os.path.isdir(self.place):
-            raise DataError(f"{self.place} is gone. Expected the folder of the pictures. Put it back.")
+            raise DataError(f"The folder {self.place} no longer exists. Restore it.")
 
 
 @dataclass(frozen=True)
 class Packed(Shard):
-    """A file that holds pictures, relative to a folder; ``column`` names the picture column of a Parquet file."""
+    """A tar or Parquet file of pictures; ``column`` is the picture column of a Parquet file."""
 
     place: str
     column: str | None = None
@@ -151,14 +148,13 @@ class Packed(Shard):
                 cells = batch.column(0).to_pylist()
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path} cannot be read: {reason(error)}. Expected a Parquet file. Give another file."
+                    f"{path} is not a readable Parquet file: {reason(error)}. Give another file."
                 ) from error
             for value in cells:
                 yield self._row(path, number, value)
                 number += 1
 
     def _row(self, path: PurePath, number: int, value: Any) -> Item:
-        """A cell as a picture: its bytes, or the file that it names."""
         place = value.get("path") if isinstance(value, Mapping) else value
         data = value.get("bytes") if isinstance(value, Mapping) else value
         if not isinstance(data, bytes) and isinstance(place, str) and place.strip():
@@ -173,15 +169,15 @@ def _picture_column(path: PurePath, names: list[str], wanted: str | None) -> str
     column = wanted or next((name for name in IMAGE_COLUMNS if name in names), None)
     if column is None:
         raise DataError(
-            f"{path} has no column of pictures among {', '.join(map(repr, names))}. Expected one called "
-            f"{IMAGE_COLUMNS[0]!r}. If another holds them, name it with --column."
+            f"{path} has no column of pictures among {', '.join(map(repr, names))}. Name the column "
+            f"with --column, or rename it to {IMAGE_COLUMNS[0]!r}."
         )
     return column
 
 
 @dataclass(frozen=True)
 class Input(ABC):
-    """The input, which can be read again and again; ``column`` names the picture column of a table."""
+    """The input of a run; ``column`` is the picture column of a table."""
 
     place: str
     per_shard: int = PER_SHARD
@@ -193,7 +189,7 @@ class Input(ABC):
 
     @abstractmethod
     def shards(self) -> Iterator[Shard]:
-        """Yield the shards in order; only one is in memory at once."""
+        """Yield the shards in order."""
 
     def _of_names(self, place: str, names: Iterator[str], empty: DataError | None = None) -> Iterator[Named]:
         first = 1
@@ -225,12 +221,12 @@ class Table(Input):
 
     def shards(self) -> Iterator[Shard]:
         path = Path(self.place)
-        empty = DataError(f"{path} names no pictures. Expected one row per picture. Fill it in.")
+        empty = DataError(f"{path} has no file names of pictures. Add one row per picture.")
         yield from self._of_names(str(path.parent), names_in_table(path, self.column), empty)
 
 
 def names_in_table(path: Path, wanted: str | None) -> Iterator[str]:
-    """Yield the file names of a table; rows without one are skipped."""
+    """Yield the file names of a table; rows without a file name are skipped."""
     column = None
     for number, row in enumerate(rows_of(path), start=1):
         column = column or _picture_column(path, list(map(str, row)), wanted)
@@ -260,10 +256,10 @@ class ParquetFiles(Input):
 
 
 def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | None = None) -> Input:
-    """Find what kind of input lies at this place."""
+    """Return the input at a path or address."""
     text = os.fspath(place)
     if per_shard < 1:
-        raise InputError(f"The number of pictures per shard is {per_shard}. Expected a number above 0. Change it.")
+        raise InputError(f"per_shard must be at least 1, got {per_shard}.")
     if "://" in text:
         from .places import RemoteInput  # which is made of what is here
 
@@ -279,7 +275,6 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     if kind is None or not (path.exists() or kind is Tars):
         is_there = "is neither a folder, a table nor a shard" if path.exists() else "does not exist"
         raise DataError(
-            f"{text} {is_there}. Expected a folder of pictures, a table ending in {', '.join(TABLES)}, or .tar "
-            "shards. Give one of them."
+            f"{text} {is_there}. Give a folder of pictures, a table ending in {', '.join(TABLES)}, or .tar shards."
         )
     return kind(text, per_shard, column)

@@ -1,4 +1,4 @@
-"""The output of a long run: a manifest that describes it, a Parquet file for each shard, and last ``_SUCCESS``."""
+"""The output of a long run: a manifest, one Parquet file per shard, and ``_SUCCESS`` at the end."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from .places import Place, Where, find_place
 from .work import Model, Opened
 
 MANIFEST = "_manifest.json"
-"""Name of the manifest; readers of Parquet folders skip names that begin like this."""
+"""Name of the manifest; readers of Parquet folders skip names with a leading underscore."""
 SUCCESS = "_SUCCESS"
-"""Name of the file by which Hadoop, Spark and others recognise a finished run: it exists once every shard does."""
+"""Name of the file that marks a finished run for Hadoop, Spark and others."""
 FORMAT = 1
 IN_HAND = 512
-"""Rows kept in memory before they are written."""
+"""Maximum number of rows in memory before they are written."""
 MOST_SHARDS = 1_000_000
 MAGIC = b"PAR1"
 """The first bytes of every Parquet file."""
 END = 1 << 16
-"""Bytes at the end of a shard that are read first; they hold the metadata of most shards."""
+"""Bytes at the end of a shard that are read first; they contain the metadata of most shards."""
 AT_ONCE = 16
-"""Shards whose ends are read at the same time."""
+"""Number of shards whose metadata are read at the same time."""
 FIRST = 5
-"""Failed pictures of a shard that are named during the run; all are in the column ``error``."""
+"""Maximum number of failed pictures per shard that are reported during the run; the column ``error`` has all."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A first pass over the input: a digest of each shard, and the number of pictures if known without opening any."""
+    """The digest of each shard, and the number of pictures if it is known without opening files."""
 
     kind: str
     place: str
@@ -68,7 +68,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A written shard: its rows, the failed ones, a few failures with reasons, and the stamp of its source."""
+    """A written shard: its number of rows and failures, the first failures, and the stamp of its source."""
 
     index: int
     n: int
@@ -79,7 +79,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Job:
-    """A run and its output folder; every shard carries the digest of all that its rows depend on."""
+    """A run and its output folder; the digest of the run is in every shard."""
 
     place: Place
     facts: Mapping[str, Any]
@@ -97,7 +97,7 @@ class Job:
         return f"shard-{index:0{digits}}-of-{self.n_shards:0{digits}}.parquet"
 
     def written(self, index: int) -> Written | None:
-        """Return a shard if it exists, is complete and belongs to this job."""
+        """Return a shard if it is complete and belongs to this job, otherwise ``None``."""
         from pyarrow import ArrowException
 
         name = self.name(index)
@@ -121,7 +121,6 @@ class Job:
         return Written(index, found.num_rows, n_failed, stamp=facts.get(b"stamp", b"").decode("ascii", "replace"))
 
     def _end(self, name: str) -> bytes:
-        """The footer of a file, and what stands before it."""
         try:
             end = self.place.read(name, -END)
             if len(end) == END < (length := int.from_bytes(end[-8:-4], "little") + 2 * len(MAGIC) + SEAL):
@@ -130,13 +129,13 @@ class Job:
             raise
         except OSError as error:
             raise DataError(
-                f"{self.place.at(name)} cannot be read: {reason(error)}. Expected a shard of this run. Delete it, "
-                "then run the same command again."
+                f"The shard {self.place.at(name)} cannot be read: {reason(error)}. Delete it, then run "
+                "the same command again."
             ) from error
         return end
 
     def all_written(self, indices: Iterable[int]) -> Iterator[Written | None]:
-        """Yield shards as :meth:`written` does, reading several at once."""
+        """Yield the result of :meth:`written` for each index, reading several shards at once."""
         names = self.place.names()
         waiting = iter(indices)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -145,14 +144,14 @@ class Job:
 
     def _foreign(self, name: str) -> ForeignFileError:
         return ForeignFileError(
-            f"{self.place.at(name)} was not written by SeeWhy. Expected a shard of this run under that name, or "
-            "no file. Move it away, or choose another folder for the run."
+            f"{self.place.at(name)} was not written by SeeWhy. Move it away, or choose another folder for the run."
         )
 
     def is_of(self, shard: Shard, there: Written) -> bool:
-        """Whether a shard was made from the pictures as they are now; a missing source counts as unchanged.
+        """Return whether the source of a shard is unchanged; a missing source counts as unchanged.
 
-        Compares size and time of its files, and if those differ the SHA-256 in each row."""
+        Sizes and times of the files are compared, and if those differ, the SHA-256 in each row.
+        """
         if there.stamp in ("", shard.stamp):
             return True
         from pyarrow.parquet import ParquetFile
@@ -171,7 +170,7 @@ class Job:
         return self.place.write_by(self.name(shard.index), lambda part: _write(part, shard, opened, self.digest))
 
     def finish(self) -> None:
-        """Mark the run as finished, if every shard exists."""
+        """Mark the run as finished if every shard exists."""
         names = self.place.names()
         if SUCCESS not in names and all(self.name(index) in names for index in range(self.n_shards)):
             text = json.dumps({"job": self.digest, "n_shards": self.n_shards}, indent=1).encode()
@@ -179,7 +178,7 @@ class Job:
 
 
 def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
-    """Return the folder for this run: a new one, or that of the same run begun earlier or elsewhere."""
+    """Return the job in a new folder, or in the folder of an earlier run of the same job."""
     place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -195,23 +194,20 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     facts["sha256"] = _sha256(facts)
     names = place.names()
     if names and MANIFEST not in names:
-        raise ForeignFileError(
-            f"{place} holds files that do not belong to a run. Expected a new folder, or the folder of a run. "
-            "Choose another name."
-        )
+        raise ForeignFileError(f"{place} has files that do not belong to a run. Choose another folder.")
     text = json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
     place.write_first(MANIFEST, text)
     job = read_job(place)
     if job.digest != facts["digest"]:
         raise ForeignFileError(
-            f"{place} was started with {'; '.join(_differences(job.facts, facts))}. Expected the same, so that "
-            "rows are not mixed. Choose another folder, or repeat the first command."
+            f"{place} belongs to another run: {'; '.join(_differences(job.facts, facts))}. Choose "
+            "another folder, or repeat the first command."
         )
     return job
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """What the folder was begun with, and what there is now, where they differ."""
+    """Yield the differences between the job in the folder and the current job."""
     for key in ("verb", "seewhy", "columns"):
         if there[key] != here[key]:
             yield f"{key} {there[key]}, not {here[key]}"
@@ -226,7 +222,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_job(output: Where) -> Job:
-    """Read the run that was written to this place."""
+    """Read the job in an output folder."""
     place = find_place(output)
     manifest = place.at(MANIFEST)
     try:
@@ -236,27 +232,22 @@ def read_job(output: Where) -> Job:
         whole = whole and facts.pop("sha256", None) in (None, _sha256(facts))
         whole = whole and _is_told(facts) and facts["digest"] == _digest(facts)
     except FileNotFoundError as error:
-        raise DataError(
-            f"{place} has no {MANIFEST}. Expected the folder of a run, as seewhy index --parquet -o makes it. "
-            "Give that folder."
-        ) from error
+        raise DataError(f"{place} has no {MANIFEST}. Give the output folder of seewhy index --parquet.") from error
     except SeeWhyError:
         raise
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{manifest} cannot be read: {reason(error)}. Expected the manifest of a run. Choose another folder "
-            "for the run."
+            f"The manifest {manifest} cannot be read: {reason(error)}. Choose another folder for the run."
         ) from error
     if not whole:
         raise ForeignFileError(
-            f"{manifest} is not what SeeWhy wrote. Expected the manifest of a run of this version. Choose another "
-            "folder for the run."
+            f"The manifest {manifest} was changed or written by another version. Choose another folder for the run."
         )
     return Job(place, facts)
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    """Of what a run is, wherever its pictures lie."""
+    """Return the digest of a job, which does not depend on the place of its pictures."""
     told = {"kind", "digest", "per_shard"}
     own = {**facts, "input": {k: v for k, v in facts["input"].items() if k in told}}
     own.pop("digest", None)
@@ -268,7 +259,6 @@ def _sha256(facts: Mapping[str, Any]) -> str:
 
 
 def _is_told(facts: Mapping[str, Any]) -> bool:
-    """Whether a manifest says all that is asked of it, each of its kind."""
     kinds = {"verb": str, "seewhy": str, "model": dict, "columns": list, "input": dict, "n_shards": int}
     return (
         all(isinstance(facts.get(name), kind) for name, kind in kinds.items())
@@ -279,7 +269,6 @@ def _is_told(facts: Mapping[str, Any]) -> bool:
 
 
 def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
-    """Rows as they come; at no time are more than a few in memory."""
     import pyarrow as pa
 
     facts = {MADE_BY: version("seewhy"), "job": digest, "shard": str(shard.index), "input": shard.digest}
@@ -296,7 +285,6 @@ def _write(part: Path, shard: Shard, opened: Opened, digest: str) -> Written:
 
 
 def _content(item: Item) -> str | None:
-    """SHA-256 of a picture's bytes; ``None`` where it is gone."""
     try:
         if isinstance(item.source, str):
             return file_sha256(item.source)

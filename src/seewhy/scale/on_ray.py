@@ -1,9 +1,4 @@
-"""A run on Ray, one machine or a cluster: actors in place of processes; the same shards, files and bytes as without.
-
-Ray reports its use to its makers, and on clusters that ``ray start`` made even where that is switched off. Here it is
-switched off, and the address that it would report to is one at which nothing listens, before Ray is loaded. Even then a
-process of its own asks the metadata services of three clouds where it is; what is started here has no way out to do so.
-"""
+"""Run on Ray, with actors in place of processes and the same output; Ray's usage reports are switched off."""
 
 from __future__ import annotations
 
@@ -24,16 +19,16 @@ from .run import Alone, Died, Workers
 from .work import Model, Work
 
 NOWHERE = "http://127.0.0.1:9/"
-"""Address for Ray's usage reports: the discard port of this machine, where nothing listens."""
+"""Address for Ray's usage reports: the discard port of this machine, which is closed."""
 PATIENCE = 1800.0
-"""Seconds for an actor to get a machine and load its model; a cluster that lost machines has no room for it."""
+"""Maximum seconds for an actor to start and to load its model."""
 Proxies = Mapping[str, "str | None"]
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _ADDRESS = re.compile(r"local|auto|[^/\s]+:\d+")
 
 
 def ray() -> Any:
-    """Import Ray with its usage reports off."""
+    """Import Ray with its usage reports switched off."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_USAGE_STATS_REPORT_URL"] = NOWHERE
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -49,7 +44,7 @@ def ray() -> Any:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """Block HTTP requests to other machines from processes started meanwhile; actors get the old settings back."""
+    """Block HTTP requests to other machines from processes that are started in this context."""
     closed = dict.fromkeys(PROXIES, NOWHERE) | dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
     before = proxies()
     os.environ.update(closed)
@@ -72,13 +67,13 @@ def put_back(before: Proxies) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster to use, and how to spread the work on it.
+    """The Ray cluster, and how to spread the work on it.
 
     Attributes:
-        address: ``"local"``, this machine; ``"auto"`` or ``"HOST:PORT"``, the cluster to which this machine belongs.
+        address: ``"local"`` for this machine; ``"auto"`` or ``"HOST:PORT"`` for the cluster that it belongs to.
         workers: number of actors, each with a model.
         threads: threads per actor.
-        gpus: GPUs per actor; with a fraction, several actors share one.
+        gpus: GPUs per actor; actors share a GPU if it is a fraction.
     """
 
     address: str = "local"
@@ -87,13 +82,13 @@ class Cluster:
     gpus: float = 0.0
 
     def reached(self) -> str:
-        """Return the address; for ``"auto"``, the one in Ray's own settings."""
+        """Return the address; ``"auto"`` is replaced by ``RAY_ADDRESS`` if it is set."""
         address = os.environ.get("RAY_ADDRESS") or "auto" if self.address == "auto" else self.address
         if not _ADDRESS.fullmatch(address):
             raise InputError(
-                f"The cluster is {address}, from where files cannot be written. Expected local, auto, or "
-                "HOST:PORT of a cluster that this machine belongs to. Run the command on a machine of the "
-                "cluster: ray job submit --address http://HOST:8265 -- seewhy … --cluster auto."
+                "--cluster must be local, auto, or HOST:PORT of a cluster that this machine belongs to, "
+                f"got {address}. For a remote cluster, use: ray job submit --address http://HOST:8265 -- "
+                "seewhy … --cluster auto."
             )
         return address
 
@@ -111,8 +106,8 @@ def on_ray(work: Work, cluster: Cluster) -> Iterator[Workers]:
             ours.init(address, **quiet)
     except Exception as error:  # its errors are of many kinds, and some of the network's
         raise ModelError(
-            f"The cluster {address} does not answer ({type(error).__name__}: {error}). Expected a running "
-            "cluster. Start it, or use --cluster local."
+            f"The cluster {address} does not answer ({type(error).__name__}: {error}). Start it, or "
+            "use --cluster local."
         ) from error
     with redirect_stdout(sys.stderr):  # where Ray says what died, which is no part of --json
         try:
@@ -146,8 +141,8 @@ class RemoteActor:
                 raise cause from error
             last = next((line for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
             raise Died(
-                f"A Ray actor died while it {doing} ({last.strip()}). Expected machines that keep running and can "
-                "open the same model. Look for memory in Ray's logs, then run the same command again."
+                f"A Ray actor died while it {doing} ({last.strip()}). Look for memory errors in Ray's "
+                "logs, then run the same command again."
             ) from error
 
     def end(self) -> None:
@@ -156,14 +151,14 @@ class RemoteActor:
 
 
 class Actor:
-    """The model in a process of the cluster."""
+    """A model in a process of the cluster."""
 
     def __init__(self, work: Work, threads: int, outside: Proxies) -> None:
         put_back(outside)
         self._how = work, threads
 
     def model(self) -> Model:
-        """Open the model here, because Ray does not report errors from a constructor."""
+        """Open the model; Ray would not report errors of a constructor."""
         self._alone = Alone(*self._how)
         return self._alone.model()
 

@@ -1,8 +1,4 @@
-"""Places of pictures and of a run's files: a folder on disk, or object storage such as s3://bucket/vectors.
-
-Inputs are read there by fsspec. Nothing that is read leads elsewhere: names are joined to the person's address, never
-taken for addresses.
-"""
+"""The input and output of a run, in a local folder or in object storage such as ``s3://bucket/vectors``."""
 
 from __future__ import annotations
 
@@ -32,18 +28,18 @@ from .inputs import Input, Item, Named, Packed, Shard, names_in_table
 
 T = TypeVar("T")
 AT_ONCE = 16
-"""Pictures fetched at the same time; half as many again wait in memory."""
+"""Number of pictures that are fetched at the same time; half as many wait in memory."""
 STATES = ("ETag", "etag", "md5Hash", "content_hash", "mtime", "LastModified", "last_modified", "updated", "created")
 """File-system fields that change with a file, the most reliable first."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/].*")
 
 
 class Remote:
-    """A place on an fsspec file system."""
+    """An address on an fsspec file system."""
 
     def __init__(self, address: str) -> None:
         if not _ADDRESS.fullmatch(address) or "::" in address:
-            raise DataError(f"{address} is not an address. Expected the form s3://bucket/photos. Correct it.")
+            raise DataError(f"An address must have the form s3://bucket/photos, got {address}.")
         try:
             from fsspec.core import url_to_fs
 
@@ -58,7 +54,7 @@ class Remote:
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def ask(self, question: Callable[[Any], T], name: str = "", *, gone: bool = False) -> T:
-        """Ask the file system; with ``gone``, a missing name raises ``FileNotFoundError``."""
+        """Query the file system; with ``gone``, a missing name raises ``FileNotFoundError``."""
         try:
             return question(self.files)
         except SeeWhyError:
@@ -69,7 +65,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}" if name else self.address, error) from error
 
     def states(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield for each file a text that changes with it: ETag, or size and time; several are asked for at once."""
+        """Yield the ETag, or the size and time, of each file."""
 
         def state(name: str) -> str:
             try:
@@ -91,10 +87,7 @@ class Remote:
             yield path
 
     def fetched(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield items with their bytes in memory, fetched ahead, if their sources are names; others stay as they are.
-
-        A missing name fails that picture only; any other error fails the shard, which is tried again.
-        """
+        """Yield the items with their bytes, which are fetched ahead; a missing name fails only that picture."""
         ahead: deque[tuple[Item, Future[bytes] | None]] = deque()
         pool = ThreadPoolExecutor(AT_ONCE)
 
@@ -123,7 +116,7 @@ class Remote:
             raise unreadable(f"{self.address.rstrip('/')}/{name}", error) from error
 
     def pictures(self) -> Iterator[str]:
-        """Yield names below the place, one folder at a time, in natural order."""
+        """Yield the picture names below the address, folder by folder in natural order."""
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -140,10 +133,10 @@ def _missing(message: str) -> bytes:
 
 
 def unreadable(address: str, error: Exception) -> DataError:
-    """Return the error for a place that does not exist or may not be read."""
+    """Return the error for an address that cannot be read."""
     return DataError(
-        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Expected a place that exists, "
-        "and credentials that may read it. Check the name; for s3://, check the settings of the AWS tools."
+        f"{address} cannot be read: {type(error).__name__}: {reason(error).rstrip('.')}. Check "
+        "the address and the credentials; for s3://, check the settings of the AWS tools."
     )
 
 
@@ -160,7 +153,7 @@ class RemoteNamed(Named):
 
 @dataclass(frozen=True)
 class RemotePacked(Packed):
-    """A file below an address that holds pictures; a tar file is fetched completely."""
+    """A tar or Parquet file below an address; a tar file is downloaded completely."""
 
     def _states(self) -> Iterator[str]:
         return Remote(self.place).states([self.name])
@@ -195,7 +188,7 @@ class RemoteInput(Input):
             yield from self._of_files(above, [name])
         elif ending in TABLES:
             with place.copied("") as path:
-                empty = _empty(f"{self.place} names no pictures")
+                empty = _empty(f"{self.place} has no file names of pictures")
                 yield from self._of_names(above, names_in_table(path, self.column), empty)
         else:
             names = [os.path.basename(name) for name in place.ask(lambda files: files.ls(place.root, detail=False))]
@@ -203,21 +196,21 @@ class RemoteInput(Input):
             if packed := tars or tables:
                 yield from self._of_files(self.place, sorted(packed, key=natural_key))
                 return
-            empty = _empty(f"No picture is in {self.place} or below")
+            empty = _empty(f"{self.place} has no pictures")
             yield from self._of_names(self.place, place.pictures(), empty)
 
 
 def _empty(what: str) -> EmptyFolderError:
-    return EmptyFolderError(f"{what}. Expected files ending in {', '.join(SUFFIXES)}. Give another place.")
+    return EmptyFolderError(f"{what}. Pictures end in {', '.join(SUFFIXES)}. Give another place.")
 
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Kinds of address with atomic writes: an object is visible completely or not at all."""
+"""Protocols with atomic writes: an object is visible completely or not at all."""
 
 
 @dataclass(frozen=True)
 class LocalFolder:
-    """A folder on a disk, which several machines may share; each process gets a copy of this object."""
+    """A folder on a disk, which several machines may share."""
 
     folder: Path
 
@@ -229,7 +222,7 @@ class LocalFolder:
         return str(self.folder / name)
 
     def check(self) -> None:
-        """Check before the work begins that the folder is writable, without changing anything."""
+        """Check that the folder is writable, without changing it."""
         check_folder(self.folder)
 
     def names(self) -> set[str]:
@@ -239,17 +232,17 @@ class LocalFolder:
         return {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
 
     def read(self, name: str, start: int, end: int | None = None) -> bytes:
-        """Read part of a file; a negative start counts from the end."""
+        """Read a byte range of a file; a negative start counts from the end."""
         with open_regular(self.folder / name) as (file, size):
             file.seek(max(0, size + start) if start < 0 else start)
             return file.read(-1 if end is None else end - start)
 
     def copy(self, name: str) -> AbstractContextManager[Path]:
-        """Return a local path of a file, to read and not to change."""
+        """Return a local path of a file, for reading only."""
         return nullcontext(self.folder / name)
 
     def write_first(self, name: str, data: bytes) -> bool:
-        """Write a file unless the name exists, completely or not at all; return whether this writer was the first."""
+        """Write a file atomically unless it exists; return whether it was written."""
         make_folder(check_folder(self.folder))
         try:
             return write_first(self.folder / name, data)
@@ -257,7 +250,7 @@ class LocalFolder:
             raise _unwritten(self.at(name), error) from error
 
     def write_by(self, name: str, make: Callable[[Path], T]) -> T:
-        """Let ``make`` write a local file, which gets its name once it is complete."""
+        """Write a file atomically by calling ``make`` with a temporary path."""
         try:
             return write_by(self.folder / name, make)
         except OSError as error:
@@ -266,8 +259,8 @@ class LocalFolder:
 
 def _unwritten(path: str, error: OSError) -> DataError:
     return DataError(
-        f"{path} could not be written: {reason(error).lower()}. Files already written are complete. Free some "
-        "space or allow writing there, then run the same command again."
+        f"{path} could not be written: {reason(error).lower()}. Free some space or allow writing "
+        "there, then run the same command again; files already written are complete."
     )
 
 
@@ -297,8 +290,8 @@ class ObjectStore:
                 self._remote.files.info(bucket)
             except FileNotFoundError as error:
                 raise DataError(
-                    f"{self.address} cannot be written to: there is no bucket {bucket}. Expected an existing "
-                    "bucket. Make it, or correct its name."
+                    f"{self.address} cannot be written: the bucket {bucket} does not exist. Create it, or "
+                    "correct its name."
                 ) from error
             except Exception:  # listing was allowed below the address alone
                 return
@@ -351,15 +344,15 @@ class ObjectStore:
 
     def _unwritten(self, name: str, error: Exception) -> DataError:
         return DataError(
-            f"{self.at(name)} could not be written: {type(error).__name__}: {reason(error).rstrip('.')}. Expected "
-            "a bucket that answers, and credentials that may write to it; files already written are complete. "
-            "Check both, then run the same command again."
+            f"{self.at(name)} could not be written: {type(error).__name__}: "
+            f"{reason(error).rstrip('.')}. Check the bucket and the credentials, then run the same "
+            "command again; files already written are complete."
         )
 
 
 Place: TypeAlias = LocalFolder | ObjectStore
 Where: TypeAlias = str | Path | Place
-"""A place, or its name."""
+"""A place, or its path or address."""
 
 
 def find_place(output: Where) -> Place:
@@ -370,8 +363,7 @@ def find_place(output: Where) -> Place:
         return LocalFolder(Path(output))
     if address.partition("://")[0] not in STORES:
         raise DataError(
-            f"{address} cannot be used: files must appear there whole, as in object storage. Expected a folder, "
-            f"or an address that begins with {', '.join(f'{one}://' for one in STORES[:-1])}. Mount the place and "
-            "name the folder."
+            f"{address} has no atomic writes. Give a folder, or an address that begins with "
+            f"{', '.join(f'{one}://' for one in STORES[:-1])}, or mount the place and give its folder."
         )
     return ObjectStore(address.rstrip("/"))

@@ -1,4 +1,4 @@
-"""Reading a run's output: its progress, its damage, and its vectors for an index."""
+"""Read the output of a run: its status, its integrity, and its vectors for an index."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 class Input(TypedDict):
     kind: Annotated[str, Doc("folder, table, tars, parquet")]
     digest: Annotated[str, Doc("digest of the names of all pictures, or of all shards")]
-    place: Annotated[str, Doc("as it was given")]
-    n_pictures: Annotated[Count | None, Doc("number of pictures; `null` if shards are not opened to count them")]
-    per_shard: Annotated[int | None, Doc("pictures per shard; `null` if the input has its own shards")]
+    place: Annotated[str, Doc("path or address, as given")]
+    n_pictures: Annotated[Count | None, Doc("number of pictures; `null` if it is not known without opening shards")]
+    per_shard: Annotated[int | None, Doc("pictures per shard; `null` if the input has shards")]
 
 
 @dataclass(frozen=True)
 class Status:
-    """The JSON object that ``seewhy index --parquet --status --json`` prints."""
+    """The JSON of ``seewhy index --parquet --status --json``."""
 
-    output: Annotated[str, Doc("the run's folder")]
+    output: Annotated[str, Doc("output folder of the run")]
     n_shards: Annotated[Count, Doc("number of shards")]
-    n_missing: Annotated[Count, Doc("shards still missing")]
-    missing: Annotated[list[str], Doc("their numbers from 0, in ranges such as `3-7`")]
-    rows: Annotated[Count, Doc("rows of the shards written")]
-    failed: Annotated[Count, Doc("pictures among them that could not be read")]
+    n_missing: Annotated[Count, Doc("number of missing shards")]
+    missing: Annotated[list[str], Doc("indices of the missing shards, from 0, in ranges such as `3-7`")]
+    rows: Annotated[Count, Doc("rows of the written shards")]
+    failed: Annotated[Count, Doc("pictures in these shards that could not be read")]
     verb: Annotated[str, Doc("the command")]
-    seewhy: Annotated[str, Doc("version of SeeWhy that started it")]
+    seewhy: Annotated[str, Doc("version of SeeWhy that started the run")]
     model: Annotated[dict[str, str | float | bool | None], Doc("the model")]
     columns: Annotated[list[str], Doc("columns of the Parquet files")]
     input: Annotated[Input, Doc("the input")]
@@ -65,7 +65,7 @@ class Status:
 
 
 def spans(numbers: Sequence[int]) -> list[str]:
-    """Return runs of consecutive numbers, as texts.
+    """Return ranges of consecutive numbers as texts.
 
     >>> spans([0, 1, 2, 7, 9, 10])
     ['0-2', '7', '9-10']
@@ -102,7 +102,7 @@ def verify(output: Where) -> Verification:
 
 
 AT_ONCE = 1024
-"""Rows added in one step: a kill loses at most these."""
+"""Rows that are added in one step; an interruption loses at most these."""
 
 
 def is_run(place: Path) -> bool:
@@ -112,12 +112,12 @@ def is_run(place: Path) -> bool:
 
 
 def add_run(index: Index, run: Where, progress: Progress) -> Change:
-    """Add the rows of a run to an index; existing rows stay, so that it can be repeated as the run goes on."""
+    """Add the rows of a run to an index; it can be repeated while the run continues."""
     job = _fitting(index, run)
     missing = sum(written is None for written in job.all_written(range(job.n_shards)))
     if missing:
         of = f"{missing} of {job.n_shards} shards of {job.place}"
-        progress.note(f"{of} are missing. Add the run again when they are there.")
+        progress.note(f"{of} are missing. Add the run again when they exist.")
     return index.add_seen(
         progress.track(_rows(job, progress, index.describe()["columns"]["look"]), "Indexing pictures")
     )
@@ -127,19 +127,17 @@ def _fitting(index: Index, run: Where) -> Job:
     job = read_job(run)
     place, made = job.place, job.facts["model"]
     if made.get("space") != "features":
-        raise DataError(
-            f"{place} has no vectors of whole pictures. Expected a run of seewhy index --parquet. Make one from "
-            "the pictures."
-        )
+        raise DataError(f"{place} has no vectors of whole pictures. Give the output folder of seewhy index --parquet.")
     if made.get("fingerprint") != index.encoder.fingerprint:
         raise ModelError(
-            f"{place} was made with {made.get('encoder')}, and the index with {index.encoder.name}, whose weights "
-            "differ. Expected the same encoder. For an index of its own, name the run's encoder with --encoder."
+            f"{place} and the index must have the same encoder, got {made.get('encoder')} and "
+            f"{index.encoder.name}, whose weights differ. For a separate index, give the encoder of "
+            "the run with --encoder."
         )
     if index.settings.parts != "none":
         raise DataError(
-            f"The index keeps parts of pictures, and {place} has vectors of whole pictures. Expected an index "
-            "without parts. Add the pictures themselves."
+            f"The index stores patches of pictures, but {place} has only vectors of whole pictures. "
+            "Add the pictures instead."
         )
     return job
 
@@ -175,8 +173,8 @@ def _rows(job: Job, progress: Progress, width: int) -> Iterator[Encoded]:
                 raise
             why = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
             raise DataError(
-                f"{job.place.at(job.name(number))} is damaged ({why}). Expected a shard as the run wrote it. "
-                "Delete it, then run the same command again."
+                f"The shard {job.place.at(job.name(number))} is damaged ({why}). Delete it, then run the "
+                "same command again."
             ) from error
 
 
@@ -187,7 +185,7 @@ def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
 
     image, digest, error = row["image"], row["digest"], row["error"]
     if not isinstance(image, str) or not isinstance(error, str | None):
-        raise ValueError("a picture's name or error is not text")
+        raise ValueError("a picture's name or error is not a text")
     name = os.path.join(root, image)
     if error is not None:
         return Failure(name, error)
@@ -199,4 +197,4 @@ def _seen(row: dict[str, Any], root: str, width: int) -> Encoded | Failure:
 
 EmbedStatusOutput = Status
 EmbedOutput = Status | VerifyOutput | Run
-"""The JSON object that ``seewhy index --parquet --json`` prints."""
+"""The JSON of ``seewhy index --parquet --json``."""

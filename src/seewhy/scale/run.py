@@ -1,4 +1,4 @@
-"""A long run: processes the missing shards in this process, in several, or on Ray."""
+"""Run a job: process the missing shards in this process, in several processes, or on Ray."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from .on_ray import Cluster
 
 LIVES = 2
-"""Processes that a shard may crash before it is skipped."""
+"""Number of processes that a shard may crash before it is skipped."""
 SHOWN = 20
-"""Failed pictures of a run that are named during it."""
+"""Maximum number of failed pictures that are reported during a run."""
 Result = tuple[Shard, Written | ShardError]
 
 
@@ -56,11 +56,11 @@ class Alone:
 
 
 class Died(ModelError):
-    """A process ended during its work."""
+    """Raised when a process ends during its work."""
 
 
 class Worker(Protocol):
-    """A separate process with the model; both methods raise :class:`Died`."""
+    """A separate process with the model; both methods raise :class:`Died` if it ends."""
 
     def model(self) -> Model: ...
     def do(self, job: Job, shard: Shard) -> Written | ShardError: ...
@@ -93,8 +93,8 @@ class LocalProcess:
             code = self._process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             raise Died(
-                f"A process {how} while it {doing}. Expected processes that keep running; memory often ran out. "
-                "Check the system's log, then run the same command again with fewer --workers."
+                f"A process {how} while it {doing}, often because memory ran out. Run the same command "
+                "again with fewer --workers."
             ) from None
         if isinstance(answer, SeeWhyError) and not isinstance(answer, ShardError):
             raise answer
@@ -106,7 +106,7 @@ class LocalProcess:
 
 
 def serve(pipe: Connection, work: Work, threads: int) -> None:
-    """Run the other end of the pipe: open the model, and process shards until none is left."""
+    """Open the model, and process shards from the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the first process is gone
         try:
@@ -119,7 +119,7 @@ def serve(pipe: Connection, work: Work, threads: int) -> None:
 
 
 class Workers(AbstractContextManager["Workers"]):
-    """Processes that share the shards of a run, each with a thread; a new process replaces one that died."""
+    """Processes that share the shards of a run; a process that dies is replaced."""
 
     def __init__(self, start: Callable[[], Worker], n: int) -> None:
         self._start, self._n = start, n
@@ -151,7 +151,7 @@ class Workers(AbstractContextManager["Workers"]):
             yield result
 
     def _ask(self, job: Job, worker: Worker | None) -> None:
-        """Shards one by one, until all are done; of workers that cannot begin, the last one stops the run."""
+        """Process shards until all are done; if no worker can start, the run stops."""
         try:
             worker = worker or self._started()[0]
             while (shard := self._next()) is not None:
@@ -178,14 +178,15 @@ class Workers(AbstractContextManager["Workers"]):
         model = worker.model()
         if self._model is not None and model != self._model:
             raise ModelError(
-                f"Two processes opened different models: {dict(self._model.identity)} and {dict(model.identity)}. "
-                "Expected one model. Do not change its files during the run, and run the same command again."
+                f"All processes must open the same model, got {dict(self._model.identity)} and "
+                f"{dict(model.identity)}. Do not change its files during the run, and run the same "
+                "command again."
             )
         self._model = model
         return worker, model
 
     def _next(self) -> Shard | None:
-        """A shard that is left; while others do the last ones, one of theirs may be lost."""
+        """Return the next shard; wait if other workers may still return one."""
         with self._changed:
             while not self._lost:
                 if (shard := next(self._left, None)) is not None:
@@ -203,7 +204,7 @@ class Workers(AbstractContextManager["Workers"]):
             self._changed.notify_all()
 
     def _bury(self, shard: Shard, error: Died) -> None:
-        """Of a shard that processes died of another is tried, or it is left out."""
+        """Retry a shard whose process died, or skip it after ``LIVES`` deaths."""
         with self._changed:
             self._deaths[shard.index] += 1
             if self._deaths[shard.index] < LIVES:
@@ -215,7 +216,7 @@ class Workers(AbstractContextManager["Workers"]):
 
 @dataclass(frozen=True)
 class Part:
-    """The shards of one among several runs that share an input."""
+    """The part of the shards that this run processes, if several runs share an input."""
 
     number: int = 1
     of: int = 1
@@ -233,12 +234,12 @@ class Part:
             if 1 <= int(number) <= int(of):
                 return cls(int(number), int(of))
         raise InputError(
-            f"The shard is {text!r}. Expected a part and the number of parts, from 1/16 to 16/16. In a Slurm "
-            "array of 1-16, write $SLURM_ARRAY_TASK_ID/16."
+            f"--shard must be a part such as 3/16, from 1/16 to 16/16, got {text!r}. In a Slurm array "
+            "of 1-16, write $SLURM_ARRAY_TASK_ID/16."
         )
 
     def has(self, index: int) -> bool:
-        """Whether a shard belongs to this part; it depends only on the shard's position, so all runs agree."""
+        """Return whether a shard belongs to this part."""
         return index % self.of == self.number - 1
 
 
@@ -247,7 +248,7 @@ WHOLE = Part()
 
 @dataclass
 class Report:
-    """The outcome of a run."""
+    """The result of a run."""
 
     output: str
     n_shards: int = 0
@@ -275,7 +276,7 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Process the missing shards of a part of the input; each picture gets one row, however often a run stopped."""
+    """Process the missing shards of a part of the input; each picture gets one row, even if the run was interrupted."""
     progress = progress or Progress()
     place = find_place(output)
     place.check()
@@ -304,24 +305,23 @@ def run(
 def _doing(
     work: Work, cluster: Cluster | None, workers: int, threads: int | None, progress: Progress
 ) -> AbstractContextManager[Alone | Workers]:
-    """Who does the work."""
     if cluster is not None:
         from .on_ray import on_ray
 
         return on_ray(work, cluster)
     if workers < 1:
-        raise InputError(
-            f"The number of workers is {workers}. Expected a whole number above 0. Use --workers 1 or more."
-        )
+        raise InputError(f"--workers must be at least 1, got {workers}.")
     most = threads or n_cores()
     if workers > most:
-        progress.note(f"{workers} workers were requested, and there are threads for {most}: {most} will work.")
+        progress.note(
+            f"{workers} workers were requested, but there are threads for {most}, so {most} workers are used."
+        )
     n = min(workers, most)
     return nullcontext(Alone(work, threads)) if n == 1 else Workers(partial(LocalProcess, work, most // n), n)
 
 
 def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) -> Iterator[Shard]:
-    """Return the shards of the part that are not written yet."""
+    """Yield the shards of the part that are not written yet."""
     n = -1
     before = job.all_written(filter(part.has, range(len(survey.digests))))
     for n, shard in enumerate(given.shards()):
@@ -342,6 +342,6 @@ def missing(given: Input, survey: Survey, job: Job, part: Part, report: Report) 
 
 def _changed(given: Input) -> InputError:
     return InputError(
-        f"The files of {given.place} changed while they were read. Expected the same files throughout, so that none is "
-        "missed. When copying there has ended, run again into another folder; what is written is complete."
+        f"The files of {given.place} changed while they were read. Wait until copying has ended, "
+        "then run again with another output folder; files already written are complete."
     )

@@ -1,4 +1,4 @@
-"""The work on each picture of a long run: a recipe that is sent to a process, and the model that it opens there."""
+"""The work on each picture of a long run, in a form that can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """The recipe and settings that rows depend on, in a form that can be sent to another process."""
+    """The identity of an opened model, and the columns of its rows."""
 
     identity: Mapping[str, Any]
     columns: tuple[tuple[str, Any], ...]
@@ -34,7 +34,7 @@ class Model:
 
 
 class Opened(ABC):
-    """A recipe with its model in the process that runs it."""
+    """Work with its model loaded in this process."""
 
     identity: Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Opened(ABC):
 
     @abstractmethod
     def columns(self) -> list[tuple[str, pa.DataType]]:
-        """Names and types of a row's columns besides ``image`` and ``error``."""
+        """Return names and types of the columns besides ``image`` and ``error``."""
 
     @abstractmethod
     def results(self, sources: Iterator[Any]) -> Iterator[Row | Failure]:
@@ -51,7 +51,7 @@ class Opened(ABC):
 
 
 class Work(ABC):
-    """A recipe for the rows; its fields are plain values."""
+    """The settings of the work; its fields are plain values."""
 
     verb: ClassVar[str]
 
@@ -70,13 +70,13 @@ def arrow() -> Any:
 
 @dataclass(frozen=True)
 class Embed(Work):
-    """Computes pooled vectors.
+    """Compute pooled feature vectors.
 
     Attributes:
         encoder: name of the encoder.
-        engine: engine for the encoder.
-        space: ``"features"``, the pooled vectors, or ``"words"``, unit vectors in the space of the encoder's sentences.
-        dtype: type of the stored numbers.
+        engine: engine of the encoder.
+        space: ``"features"`` for pooled features, or ``"words"`` for unit vectors in the space of the text encoder.
+        dtype: dtype of the stored vectors.
         batch_size: pictures per batch.
     """
 

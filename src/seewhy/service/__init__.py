@@ -1,1 +1,1 @@
-"""The page, the service and exported graphs."""
+"""Web pages, the HTTP service and exported graphs."""

@@ -1,4 +1,4 @@
-"""A classifier as one ONNX graph: uint8 pictures in, prediction and Grad-CAM out, checked before it is written."""
+"""Export a classifier to one ONNX graph with predictions and Grad-CAM."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ from ..types import Failure
 INPUTS = ("picture", "class_index")
 OUTPUTS = ("logits", "probabilities", "heat", "explained")
 MOST_IN_BATCH = 2**16
-"""Largest batch of a graph."""
+"""Maximum batch size of a graph."""
 Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
-"""``picture`` and ``class_index`` → outputs by name."""
+"""Function from ``picture`` and ``class_index`` to the outputs by name."""
 TWO_GIGABYTES = 2**31 - 2**24
 FILE = "model.onnx"
 RUNTIME = "onnxruntime"
-"""Runs the graph; also the name of the extra and of Triton's backend."""
+"""Name of the runtime, of the extra and of Triton's backend."""
 NEEDS = ("onnx", "onnxscript", "onnxruntime")
 CARD = "export.json"
 FACTS = Facts(("format", "seewhy", "graph", "preprocessing", "files"))
 FORMAT = 1
 MOST = 64
-"""Most pictures in the comparison."""
+"""Maximum number of pictures in the comparison."""
 TOLERANCE = 1e-4
-"""Largest difference allowed: of probabilities; of logits and heat by a picture's largest, for logits at least 1."""
+"""Maximum difference of probabilities, and maximum relative difference of logits and heat."""
 N_DRAWN = 8
 LABELS = "labels.txt"
 
 
 class Graph(nn.Module):
-    """``picture`` and ``class_index`` → ``logits``, ``probabilities``, ``heat`` and ``explained``.
+    """The exported module: ``(picture, class_index)`` → ``(logits, probabilities, heat, explained)``.
 
-    The heat is Grad-CAM on the last feature map: a gradient through the head only, traced into plain operations.
+    The heat is Grad-CAM on the last feature map.
     """
 
     mean: Tensor
@@ -86,7 +86,7 @@ class Graph(nn.Module):
         return self.tail(self.trunk(pixels), class_index)
 
     def program(self, size: tuple[int, int]) -> ExportedProgram:
-        """Return the graph for pictures of this height and width, and batches of any length."""
+        """Return the graph for pictures of this height and width, with a variable batch size."""
         example = torch.zeros(self.n_examples, *size, 3, dtype=torch.uint8)
         index = torch.full((self.n_examples, 1), -1)
         batch = Dim("batch", min=1, max=MOST_IN_BATCH)
@@ -95,9 +95,8 @@ class Graph(nn.Module):
                 return torch.export.export(self.eval(), (example, index), dynamic_shapes=({0: batch}, {0: batch}))
         except Exception as error:
             raise ModelError(
-                f"The trunk cannot be exported for batches of any length ({said(error)}). Expected a trunk "
-                f"without branches "
-                "that depend on the pictures. Use lite0, or run seewhy serve."
+                f"The trunk cannot be exported for a variable batch size ({said(error)}). Use the encoder "
+                "lite0, or run seewhy serve."
             ) from error
 
 
@@ -107,7 +106,7 @@ def on_cpu(trunk: nn.Module) -> nn.Module:
 
 
 def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
-    """The steps of ``predict`` and ``explain --where grad_cam`` after the trunk."""
+    """Trace ``predict`` and ``explain --where grad_cam`` after the trunk."""
     index = torch.full((len(features), 1), -1)
 
     def tail(features: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
@@ -124,15 +123,13 @@ def _traced(classifier: Classifier, features: Tensor) -> fx.GraphModule:
             return make_fx(tail, plain, "symbolic", _allow_non_fake_inputs=True)(features, index)
         except Exception as error:
             raise ModelError(
-                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot become one graph: its "
-                f"head depends "
-                f"on values ({said(error)}). Expected a head of fixed operations. "
-                "Export 'linear', 'zero_shot' or 'neighbours', or run seewhy serve."
+                f"A {classifier.recipe!r} classifier on {classifier.encoder.name!r} cannot be exported, "
+                f"because its head depends on values ({said(error)}). Export 'linear', 'zero_shot' or "
+                "'neighbours', or run seewhy serve."
             ) from error
 
 
 def _plain() -> dict[Any, Any]:
-    """Decompositions of operations into simpler ones that ONNX has."""
     aten = torch.ops.aten
     # The gradient of a norm needs its mean and scale, which the runtimes' own norms do not return.
     norms = get_decompositions([aten.native_layer_norm, aten.native_group_norm])
@@ -140,7 +137,7 @@ def _plain() -> dict[Any, Any]:
 
 
 def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Replaces torch's own decomposition, on which OpenVINO fails."""
+    """Replace torch's decomposition of ``stack``, on which OpenVINO fails."""
     return torch.cat([one.unsqueeze(dim) for one in tensors], dim)
 
 
@@ -150,9 +147,9 @@ def said(error: Exception) -> str:
 
 
 def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]) -> int:
-    """Write the graph, with facts by name, into a folder; return its opset.
+    """Write the graph and its metadata into a folder, and return its opset.
 
-    Weights of 2 GB or more go into a file beside it.
+    Weights of 2 GB or more are written to a second file.
     """
     import onnx
 
@@ -166,7 +163,7 @@ def write_graph(program: ExportedProgram, folder: Path, facts: Mapping[str, str]
 
 
 def open_graph(folder: Path) -> Run:
-    """Return a function that runs the graph, in float32."""
+    """Return a function that runs the graph in float32."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -195,20 +192,20 @@ class Exported:
 
 @checked
 def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
-    """Write a classifier as one graph: uint8 pictures in, prediction and Grad-CAM out.
+    """Export a classifier to one ONNX graph: uint8 pictures in, prediction and Grad-CAM out.
 
-    The graph expects pictures in the encoder's size; the card says how the caller must resize them. SeeWhy runs the
-    graph and compares it with ``predict`` and ``explain`` before the folder appears.
+    The graph takes pictures in the encoder's size; the card says how to resize them. Before the folder is written, the
+    graph's outputs are compared with ``predict`` and ``explain``.
 
     Args:
         model: the classifier.
-        folder: a new name, or an earlier export that nobody changed.
-        pictures: pictures for the comparison, at most 64. Default: 8 generated ones.
+        folder: a new folder, or an earlier export that was not changed.
+        pictures: pictures for the comparison, up to 64; default: 8 generated ones.
 
     Raises:
         MissingExtraError: the packages for ONNX are not installed.
         ForeignFileError: the folder exists and is not an unchanged export.
-        ModelError: this classifier cannot become a graph, or the graph gives other answers.
+        ModelError: the classifier cannot be exported, or the outputs of the graph differ.
         DataError: no picture for the comparison can be read, or the folder cannot be written.
     """
     if any(find_spec(module) is None for module in NEEDS):
@@ -219,14 +216,11 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
         with new_folder(folder, is_untouched) as fresh:
             card = _write(fresh, model, views, given=pictures is not None)
     except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error}. Expected a folder with free space. Free some, or give another name."
-        ) from error
+        raise DataError(f"{folder} cannot be written: {error}. Free some space, or give another folder.") from error
     return Exported(folder, card, failures)
 
 
 def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
-    """Write the graph into a folder; its opset, and a function that runs it."""
     program = Graph(model).program(model.encoder.transform.input_size)
     facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
     texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
@@ -236,13 +230,11 @@ def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
         raise
     except Exception as error:
         raise ModelError(
-            f"ONNX cannot express this classifier ({said(error)}). Expected operations that ONNX has. "
-            "Run seewhy serve instead."
+            f"This classifier cannot be exported to ONNX ({said(error)}). Run seewhy serve instead."
         ) from error
 
 
 def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
-    """Write everything into a temporary folder, the card last."""
     opset, run = _graph(model, fresh)
     differences = compare(model, run, views)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
@@ -281,17 +273,14 @@ def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) ->
 
 
 def check_place(folder: Path) -> Path:
-    """Return the folder, if an export can be written there; checked before the work begins."""
+    """Return the folder, after a check that an export can be written there."""
     if folder.exists() and not is_untouched(folder):
-        raise ForeignFileError(
-            f"{folder} exists and is not an unchanged export of SeeWhy. Expected a new name, or such an export. "
-            "Give another name."
-        )
+        raise ForeignFileError(f"{folder} exists and is not an unchanged export of SeeWhy. Give another name.")
     return check_folder(folder)
 
 
 def is_untouched(folder: Path) -> bool:
-    """Whether a folder is an export that nobody has changed; never raises for its content."""
+    """Return whether a folder is an unchanged export."""
     card = folder / CARD
     try:
         if card.is_symlink() or folder.is_symlink() or not FACTS.is_on(card):
@@ -308,7 +297,6 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[Failure, ...]]:
-    """Pictures in the encoder's size, and those that could not be read."""
     transform = model.encoder.transform
     if pictures is None:
         return drawn(transform.input_size), ()
@@ -322,7 +310,7 @@ def _views(model: Classifier, pictures: Many | None) -> tuple[np.ndarray, tuple[
         except ImageError as error:
             failures.append(Failure(error.path, error.reason))
     if not views:
-        raise DataError("None of the pictures for the comparison can be read. Expected at least one. Give others.")
+        raise DataError("None of the pictures for the comparison can be read. Give other pictures.")
     return np.stack(views), tuple(failures)
 
 
@@ -330,16 +318,16 @@ Tensors = list[dict[str, Any]]
 
 
 def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensors, Tensors]:
-    """Return the inputs and outputs of a graph; the batch comes first in every shape."""
+    """Return the signatures of the inputs and outputs; the first dimension of every shape is the batch."""
     inputs = {
         "picture": ("uint8", (*size, 3), "RGB of 0 to 255, height by width, resized as below"),
-        "class_index": ("int64", (1,), "of the class to be explained; -1 explains the one decided for"),
+        "class_index": ("int64", (1,), "class to explain; -1 explains the predicted class"),
     }
     outputs = {
         "logits": ("float32", (n_classes,), "of the classes"),
-        "probabilities": ("float32", (n_classes,), "the scores of seewhy predict, adding up to 1"),
-        "heat": ("float32", grid, "Grad-CAM, signed: above 0 speaks for the class explained"),
-        "explained": ("int64", (1,), "index of the class explained"),
+        "probabilities": ("float32", (n_classes,), "scores of seewhy predict, which add up to 1"),
+        "heat": ("float32", grid, "Grad-CAM, signed: values above 0 support the explained class"),
+        "explained": ("int64", (1,), "index of the explained class"),
     }
     ins, outs = (
         [{"name": n, "type": kind, "shape": ["batch", *shape], "what": what} for n, (kind, shape, what) in part.items()]
@@ -349,7 +337,7 @@ def signatures(n_classes: int, size: tuple[int, int], grid: tuple[int, int]) -> 
 
 
 def preprocessing(model: Classifier) -> dict[str, Any]:
-    """Return how the caller prepares a picture, and what the graph does next."""
+    """Return the preprocessing by the caller and by the graph."""
     t = model.encoder.transform
     short = isinstance(t.resize, int)
     return {
@@ -367,7 +355,7 @@ def preprocessing(model: Classifier) -> dict[str, Any]:
 
 
 class Differences(NamedTuple):
-    """Largest differences between a graph and SeeWhy; logits and heat relative, as for ``TOLERANCE``."""
+    """Maximum differences between the graph and SeeWhy; relative for logits and heat, as in ``TOLERANCE``."""
 
     logits: float
     probabilities: float
@@ -379,7 +367,7 @@ class Differences(NamedTuple):
 
 
 def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
-    """Return pictures of coloured waves and noise: light and dark, coarse and fine."""
+    """Return generated pictures of coloured waves and noise."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
     turns = random.uniform(0.5, 12, (n, 3, 2, 1, 1)) * random.choice([-1, 1], (n, 3, 2, 1, 1))
@@ -391,7 +379,7 @@ def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.nd
 def answers(
     classifier: Classifier, views: UInt8[np.ndarray, "b h w 3"], index: Int[Tensor, " b"] | None = None
 ) -> dict[str, Tensor]:
-    """Return SeeWhy's own answers for pictures in the encoder's size, in eager torch and float32, by output name."""
+    """Return the expected outputs by name, computed in eager torch and float32."""
     encoder = classifier.encoder
     with torch.no_grad():
         features = on_cpu(encoder.trunk)(encoder.pixels(list(views)))
@@ -404,7 +392,7 @@ def answers(
 
 
 def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
-    """Compare on all pictures at once and on a single one, for the predicted class and for other classes."""
+    """Compare the graph with the classifier on a batch and on one picture, for predicted and given classes."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
     differences = []
@@ -417,15 +405,13 @@ def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"
     whole = Differences(*map(max, zip(*differences, strict=True)))
     if not whole.largest <= TOLERANCE:
         raise ModelError(
-            f"The graph's answers differ from the classifier's by {whole.largest:.1g} on {len(views)} pictures. "
-            f"Expected "
-            f"at most {TOLERANCE:.0e}. Report this."
+            f"The outputs of the graph must differ by at most {TOLERANCE:.0e}, got "
+            f"{whole.largest:.1g} on {len(views)} pictures. Report this."
         )
     return whole
 
 
 def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: bool) -> Differences:
-    """``chosen``: the graph chose the classes, which must be the likeliest; otherwise they were given to it."""
     if any(got[name].shape != wanted[name].shape for name in wanted) or not got["explained"].equal(wanted["explained"]):
         return Differences(*[float("inf")] * 3)
     logits, heat = wanted["logits"], wanted["heat"]
@@ -439,5 +425,4 @@ def _differences(got: dict[str, Tensor], wanted: dict[str, Tensor], *, chosen: b
 
 
 def _most(*values: Tensor) -> float:
-    """The largest value; NaN counts as infinite."""
     return max(float(v.nan_to_num(torch.inf).max()) for v in values)

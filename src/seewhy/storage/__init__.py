@@ -1,1 +1,1 @@
-"""What lies on the disk, and how it gets there."""
+"""Safe reading and writing of files."""

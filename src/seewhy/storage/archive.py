@@ -1,6 +1,4 @@
-"""The one way to keep what was fitted: tensors and a card, in one file or in a folder.
-
-It is written whole or not at all, over nothing but its own kind, and read with bounds and without running code."""
+"""Save and load fitted models as a JSON card with safetensors, in one file or in a folder."""
 
 from __future__ import annotations
 
@@ -36,12 +34,12 @@ T = TypeVar("T")
 
 SPOKEN = Facts(("seewhy", "method"))
 DAMAGE = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, OverflowError, MemoryError)
-"""What reading or putting together what somebody has changed may end in."""
+"""Errors that damaged or changed files can cause."""
 
 
 @dataclass(frozen=True)
 class TensorArchive:
-    """A kind of safetensors file. Its header may hold a card; the facts are then also in a JSON file beside it."""
+    """A kind of safetensors file, with an optional card in its header and an optional JSON file of facts next to it."""
 
     otherwise: str
     again: str
@@ -50,7 +48,7 @@ class TensorArchive:
     error: type[SeeWhyError] = WeightsError
 
     def check(self, path: Path) -> Path:
-        """Return the path if an archive can be saved there; called before the work begins."""
+        """Return the path, after a check that an archive can be saved there."""
         if path.parent.is_dir():
             check_file(path, TENSORS, force=None)
             check_file(path.with_suffix(".json"), SPOKEN, force=None)
@@ -66,7 +64,7 @@ class TensorArchive:
         *,
         force: bool | None = None,
     ) -> Path:
-        """Write the file, and beside it the facts for people."""
+        """Write the file, and the JSON file of facts."""
         if spoken is not None:
             check_file(path.with_suffix(".json"), SPOKEN, force=force)
         facts = None if card is None else {"card": json.dumps(card)}
@@ -76,14 +74,14 @@ class TensorArchive:
         return path
 
     def load(self, path: Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
-        """The result of ``assemble`` on card and tensors; if it cannot use them, the file counts as damaged."""
+        """Return ``assemble(card, tensors)``; if it fails, the file counts as damaged."""
         try:
             tensors, texts = read_tensors(path)
             card = {} if self.format is None and "card" not in texts else parse_json(texts["card"])
             if self.format is not None and card["format"] != self.format:
                 again = self.again[:1].lower() + self.again[1:]
                 raise ModelError(
-                    f"{path} has format {card['format']!r}; this SeeWhy reads {self.format}. Update SeeWhy, or {again}"
+                    f"{path} must have format {self.format}, got {card['format']!r}. Update SeeWhy, or {again}"
                 )
             return assemble(card, tensors)
         except FileNotFoundError as error:
@@ -97,7 +95,7 @@ class TensorArchive:
 
 @dataclass(frozen=True)
 class FolderArchive:
-    """A kind of folder: a card in JSON, and the tensors in a file named after their SHA-256."""
+    """A kind of folder with a JSON card, and the tensors in a file named by their SHA-256."""
 
     card: str
     facts: Facts
@@ -106,11 +104,11 @@ class FolderArchive:
     make: str
     again: str
     undigested: Mapping[int, str] = field(default_factory=dict)
-    """Format → the name its tensors had before there was a digest."""
+    """Name of the tensors file in formats without a digest."""
     most: int = MAX_JSON
 
     def check(self, folder: Path) -> Path:
-        """Return the folder if one can be saved there; called before the work begins."""
+        """Return the folder, after a check that it can be saved there."""
         if folder.exists() and not self.is_one(folder):
             raise ForeignFileError(f"{folder} exists and is not {self.kind}. Give another name.")
         return check_folder(folder)
@@ -136,7 +134,7 @@ class FolderArchive:
             return self.undigested[card["format"]]
         sha256 = card.get("tensors")
         if not isinstance(sha256, str) or re.fullmatch("[0-9a-f]{64}", sha256) is None:
-            raise ValueError(f"its tensors are {sha256!r}, not a SHA-256")
+            raise ValueError(f"its tensors must have a SHA-256, got {sha256!r}")
         return f"tensors-{sha256[:16]}.safetensors"
 
     def load_card(self, folder: Path) -> dict[str, Any]:
@@ -156,7 +154,7 @@ class FolderArchive:
             card.pop("sha256", None)
         if not isinstance(card, dict) or written not in self.formats:
             raise ModelError(
-                f"{folder} has format {written!r}; this SeeWhy reads {' and '.join(map(str, self.formats))}. "
+                f"{folder} must have format {' or '.join(map(str, self.formats))}, got {written!r}. "
                 f"Update SeeWhy with: pip install -U seewhy, or {self.again}."
             )
         return card
@@ -169,7 +167,7 @@ class FolderArchive:
         try:
             data = read_tensor_bytes(file)
             if card["format"] not in self.undigested and hashlib.sha256(data).hexdigest() != card["tensors"]:
-                raise ValueError(f"its SHA-256 is not the one in {self.card}")
+                raise ValueError(f"its SHA-256 differs from the one in {self.card}")
             return tensors_of(data)[0]
         except (OSError, ValueError) as error:
             raise WeightsError(

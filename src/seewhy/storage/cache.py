@@ -1,4 +1,4 @@
-"""Where SeeWhy keeps what it can make again; and names of places in object storage, which no folder is made of."""
+"""The cache folder, and addresses in object storage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])", re.IGNORECASE)
 
 
 def address_of(path: str | Path) -> str | None:
-    """The address, such as ``s3://bucket/photos``, from which a path was made; a path keeps only one of the two
-    slashes.
+    """Return the address, such as ``s3://bucket/photos``, that a path was made from; ``None`` for a local path.
 
     Example:
         >>> address_of(Path("s3://bucket/photos"))
@@ -26,21 +25,21 @@ def address_of(path: str | Path) -> str | None:
 
 
 def refuse_address(path: str | Path) -> None:
-    """Refuse an address, because it would create a folder called ``s3:``."""
+    """Check that a path is not an address, which would create a folder ``s3:``."""
     if (address := address_of(path)) is not None:
         raise DataError(
-            f"{address} is an address. Expected a file or folder on this machine: only predict, explain and index with "
-            "--parquet write to object storage. Choose a local name."
+            f"{address} is an address, but a local file or folder is required. Only predict, explain "
+            "and index with --parquet write to object storage."
         )
 
 
-_CURE = "Name a folder that you may write to with SEEWHY_CACHE."
+_CURE = "Set SEEWHY_CACHE to a writable folder."
 
 
 def cache_dir(*parts: str) -> Path:
-    """A folder in the cache, created if it is missing.
+    """Return a folder in the cache, created if it is missing.
 
-    ``SEEWHY_CACHE`` sets the root; otherwise it is the platform's own place for caches.
+    ``SEEWHY_CACHE`` sets the root; by default it is the platform's cache folder.
     """
     try:
         root = _root()
@@ -51,7 +50,7 @@ def cache_dir(*parts: str) -> Path:
         said = (error.strerror or str(error)).lower()
         raise DataError(f"The cache folder {folder} cannot be used: {said}. {_CURE}") from error
     except RuntimeError as error:  # pathlib's, where a user has no home
-        raise DataError(f"No folder for a cache was found: {str(error).rstrip('.')}. {_CURE}") from error
+        raise DataError(f"No cache folder was found: {str(error).rstrip('.')}. {_CURE}") from error
     return folder
 
 

@@ -1,4 +1,4 @@
-"""SQLite files of SeeWhy: known by the application's number in their header; somebody else's is never changed."""
+"""SQLite databases of SeeWhy, recognised by the application id; other databases are never changed."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _BESIDE: dict[str, tuple[bytes, ...]] = {
     "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
     "-shm": (),
 }
-"""What SQLite keeps beside a database, and how it begins."""
+"""Suffixes of SQLite's own files next to a database, and their first bytes."""
 _guard = threading.RLock()
 _opened: set[tuple[int, int]] = set()
-"""Files that are, or were, open in this process as databases. Whoever reads such a file past SQLite and closes it takes
-all of the process's locks from it, and from its log (a rule of POSIX): then two processes write at once, and the
-database is lost. From then on only SQLite itself is asked about it."""
+"""Identities of the databases that this process has opened. Only SQLite may read them: by a rule of POSIX, closing
+such a file elsewhere releases the process's locks, so that two processes could write at once."""
 
 
 @dataclass(frozen=True)
 class DatabaseKind:
-    """A kind of database: its name in messages, the number in its header, and the statements that create its tables."""
+    """A kind of database: its name in messages, its application id, and the statements that create its tables."""
 
     what: str
     number: int
@@ -40,7 +39,7 @@ class DatabaseKind:
 
 
 def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connection:
-    """Open a database of SeeWhy's or create it, with write-ahead and its tables. A foreign file is not changed."""
+    """Open or create a database with a write-ahead log; a database of another application is not changed."""
     refuse_address(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _guard:  # nobody may look at the file between its being looked at and its being known as opened
@@ -57,7 +56,7 @@ def connect(path: Path, kind: DatabaseKind, **options: Any) -> sqlite3.Connectio
             ).fetchone()
             if acting is not None:
                 form = acting[0] if acting[0] != "table" else "virtual table"
-                raise sqlite3.DatabaseError(f"it has the {form} {acting[1]!r}, and SeeWhy makes none")
+                raise sqlite3.DatabaseError(f"it has the {form} {acting[1]!r}, which SeeWhy never creates")
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(kind.schema)
         except UnicodeDecodeError as error:  # what SQLite would say of it is itself no text
@@ -76,9 +75,9 @@ def memory(kind: DatabaseKind) -> sqlite3.Connection:
 
 
 def check(path: Path, kind: DatabaseKind) -> bool:
-    """Whether there is such a database; called before the work begins, without changing anything."""
+    """Return whether the database exists, after a check that it can be opened or created."""
     if special(path) or path.is_dir():
-        raise ForeignFileError(f"{path} cannot hold {kind.what}. Expected the name of a file. Give one.")
+        raise ForeignFileError(f"{path} must be a file to store {kind.what}.")
     target = Path(os.path.realpath(path))
     with _guard:
         if target.exists() and _identity(target) in _opened:
@@ -88,8 +87,7 @@ def check(path: Path, kind: DatabaseKind) -> bool:
             number = _number(target) if target.exists() else None
     if number is not None and number != kind.number:
         raise ForeignFileError(
-            f"{path} exists and is not {kind.what} of SeeWhy. Expected such a file or a new name. Choose another name; "
-            "the file was not changed."
+            f"{path} exists and is not {kind.what} of SeeWhy. Choose another name; the file was not changed."
         )
     return number is not None
 
@@ -100,14 +98,14 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _number(path: Path) -> int:
-    """The application's number in the header of a file; 0 where it is no database, or says none."""
+    """Return the application id in a file's header; 0 if the file is not a database."""
     with open(path, "rb") as file:
         head = file.read(100)
     return int.from_bytes(head[_NUMBER_AT], "big") if head.startswith(_MAGIC) else 0
 
 
 def _asked_number(path: Path) -> int:
-    """The same of a database open in this process, by SQLite; of another file under its inode, by the header."""
+    """Return the application id of a database that is open in this process."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
             return int(db.execute("PRAGMA application_id").fetchone()[0])
@@ -129,13 +127,13 @@ def _check_beside(path: Path, target: Path) -> None:
             begins = not starts or not head or head in starts
         if not begins:
             raise ForeignFileError(
-                f"{beside} is in the way: SQLite needs that name for {path.name}. Choose another name, or move that "
-                "file away; nothing was changed."
+                f"{beside} is in the way: SQLite needs that name for {path.name}. Choose another name, or "
+                "move that file away."
             )
 
 
 def _make(path: Path, kind: DatabaseKind) -> None:
-    """A new database takes its name when it is whole, so that nobody ever meets an empty file; the first one stays."""
+    """Create a database under a temporary name, and rename it unless another process was first."""
     target = Path(os.path.realpath(path))
     fresh = target.parent / f".{secrets.token_hex(6)}.part"
     try:

@@ -1,8 +1,7 @@
-"""The feature store: what was looked at once is found again by content, in SQLite.
+"""A cache of features in SQLite, by the content of pictures and texts.
 
-A row is keyed by the SHA-256 of the picture's bytes, the encoder's fingerprint and the view; vectors are float32, maps
-float16 (relative error below 1e-3). It carries digests over its key and its numbers: a damaged one is dropped and
-looked at again. What stops the store (damaged pages, a full disk) does not stop the run: it goes on without.
+Vectors are float32, and maps float16 with a relative error below 1e-3. If the store fails, for example because the disk
+is full, the run continues without it.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ def text_key(text: str, tower: str) -> bytes:
 
 
 class FeatureStore:
-    """Keeps the features of pictures and the vectors of sentences on disk.
+    """A cache of picture features and sentence embeddings on disk.
 
     Args:
-        path: the database file; default: ``features.sqlite`` in the cache folder.
+        path: database file; default: ``features.sqlite`` in the cache folder.
 
     Raises:
-        ForeignFileError: SeeWhy did not make the file.
-        DataError: it cannot be opened, is damaged, or the disk is full.
+        ForeignFileError: the file was not written by SeeWhy.
+        DataError: the file cannot be opened or is damaged, or the disk is full.
     """
 
     @checked
@@ -77,12 +76,12 @@ class FeatureStore:
 
     def _problem(self, error: Exception | str) -> DataError:
         return DataError(
-            f"The feature store {self.path} cannot be used: {error}. It holds only what can be computed again. To go "
-            f"on, {_CURE}"
+            f"The feature store {self.path} cannot be used: {error}. It has only data that can be "
+            f"computed again. To continue, {_CURE}"
         )
 
     def get(self, keys: Sequence[bytes], *, features: bool = False) -> dict[bytes, tuple[Tensor, Tensor | None]]:
-        """The stored rows of these keys; with ``features``, only rows that have a feature map."""
+        """Return the stored rows of these keys; with ``features``, only rows that have a feature map."""
         found: dict[bytes, tuple[Tensor, Tensor | None]] = {}
         wanted = "features, shape, features_digest" if features else "NULL, NULL, NULL"
         bad: list[bytes] = []
@@ -101,7 +100,7 @@ class FeatureStore:
         return found
 
     def put(self, rows: Iterable[tuple[bytes, Tensor, Tensor | None]]) -> None:
-        """Store all results or none. Stored ones stay; a missing map is added if 16 bits can hold it."""
+        """Store all rows in one transaction; a missing map is added to an existing row if it fits into float16."""
         fitting = ((k, p, f if f is None or f.half().isfinite().all() else None) for k, p, f in rows)
         self._write(
             "INSERT INTO looks_2 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET features = excluded.features,"
@@ -119,7 +118,7 @@ class FeatureStore:
         self._write("INSERT OR IGNORE INTO texts_2 VALUES (?, ?, ?)", [(k, *_vector(k, v)) for k, v in rows])
 
     def report(self) -> None:
-        """Log how many damaged rows were found since the last report; log nothing if there were none."""
+        """Log the number of damaged rows since the last call, if there were any."""
         with self._lock:
             n = {table: len(keys) for table, keys in self._damaged.items()}
             for keys in self._damaged.values():
@@ -130,7 +129,6 @@ class FeatureStore:
                 _log.warning("%s damaged and computed again (in %s).", said, self.path)
 
     def _forget(self, table: str, keys: Sequence[bytes]) -> None:
-        """Drop damaged rows, so that what is made again takes their place."""
         if keys:
             with self._lock:
                 self._damaged[table].update(keys)
@@ -160,11 +158,10 @@ class FeatureStore:
             self._give_up(error, reads=False)
 
     def _give_up(self, error: Exception, *, reads: bool) -> None:
-        """The run goes on without the store; said once."""
         if self._writes:
             _log.warning(
-                "The feature store %s cannot be used any more: %s. The run goes on without it, as it holds only what "
-                "can be computed again. Before the next run, %s",
+                "The feature store %s cannot be used any more: %s. The run continues without it. Before "
+                "the next run, %s",
                 self.path,
                 error,
                 _CURE,
@@ -208,7 +205,7 @@ def _map(key: bytes, value: Tensor | None) -> tuple[bytes | None, bytes | None, 
 
 
 def _values(digest: object, kind: type, key: bytes, blob: object, shape: object = None) -> Tensor | None:
-    """The numbers of a row as float32; ``None`` where they are not those that were kept, or not finite."""
+    """Return the values of a row as float32; ``None`` if they are damaged or not finite."""
     parts = [key, blob] if shape is None else [key, blob, shape]
     if not all(isinstance(part, bytes) for part in parts) or digest != _digest(*parts):  # type: ignore[arg-type]
         return None

@@ -1,4 +1,4 @@
-"""Files inside folders of SeeWhy's own: their names are chosen by SeeWhy, and none leads out of the folder."""
+"""Safe writing and deleting of files in folders that SeeWhy owns."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ T = TypeVar("T")
 
 
 def inside(folder: Path, name: object, pattern: str) -> Path:
-    """The path of a file in a folder of SeeWhy's own, by a name that came from data."""
+    """Return the path of a file in ``folder``, after a check that the name matches ``pattern``."""
     if not isinstance(name, str) or os.path.basename(name) != name or re.fullmatch(pattern, name) is None:
         raise ForeignFileError(
-            f"{folder} names {name!r} as a file of its own. Expected a name of the form {pattern} inside that folder. "
-            "Somebody may have tampered with it. Make it again."
+            f"{folder} refers to a file {name!r}, which must match {pattern}. The folder may have "
+            "been tampered with. Create it again."
         )
     return folder / name
 
 
 @contextlib.contextmanager
 def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: False) -> Iterator[Path]:
-    """A folder beside ``folder`` that takes its name in one step when it is complete, and is deleted after an error.
+    """Yield a temporary folder that is renamed to ``folder`` when it is complete, and deleted after an error.
 
-    An earlier one that is SeeWhy's own by ``is_own`` gives way, and stays whole until then.
+    An existing folder is replaced only if ``is_own`` accepts it.
     """
     refuse_address(folder)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
@@ -55,16 +55,15 @@ def new_folder(folder: Path, is_own: Callable[[Path], bool] = lambda _folder: Fa
 
 
 def write_inside(path: Path, data: bytes | str) -> Path:
-    """Write a file in a folder of SeeWhy's own, whole or not at all; a link there is replaced, never followed."""
+    """Write a file atomically; a link is replaced, never followed."""
     return write_atomic(path, data, follow=False)
 
 
 def write_together(folder: Path, files: Mapping[str, bytes | str], stale: Path | None = None) -> Path:
-    """Write files into a folder of SeeWhy's own; the last file names the others. Then delete the ``stale`` files.
+    """Write files into a folder, and delete the ``stale`` file afterwards.
 
-    A new folder takes its name when all files are complete. In an existing folder, all files are on the disk before the
-    first takes its name. So its old contents stay complete until the last file is replaced, and its other files are not
-    changed.
+    All files are on the disk before the first is renamed. The last file must refer to the others, so the old contents
+    stay valid until it is replaced.
     """
     try:
         if not folder.exists():
@@ -105,11 +104,10 @@ def _write_all(fresh: Path, files: Mapping[str, bytes | str], folder: Path) -> N
 
 
 def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
-    """Write into a file of a folder of SeeWhy's own, from byte ``place`` on, through to the disk."""
+    """Write data at byte ``place`` of a file, and sync it to the disk."""
     if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
         raise ForeignFileError(
-            f"{path} is a link, so writing would change another file too. Expected a plain file. Copy {path.parent} "
-            "without links first."
+            f"{path} is a link, so writing would change another file too. Copy {path.parent} without links first."
         )
     with open(path, "r+b" if path.exists() else "xb") as file:
         file.seek(place)
@@ -119,7 +117,7 @@ def write_at(path: Path, place: int, data: bytes | memoryview) -> None:
 
 
 def write_first(path: Path, data: bytes) -> bool:
-    """Write a file if none of that name exists, whole or not at all; of several writers at once, one succeeds."""
+    """Write a file atomically unless it exists; return whether it was written."""
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
         part.write_bytes(data)
@@ -138,10 +136,9 @@ def write_first(path: Path, data: bytes) -> bool:
 
 
 def write_by(path: Path, make: Callable[[Path], T]) -> T:
-    """Let ``make`` write a file beside ``path``; it takes that name when it is complete and on the disk.
+    """Write a file atomically by calling ``make`` with a temporary path.
 
-    Of several processes the first one succeeds. Unfinished files of the others, or of an earlier run that was killed,
-    are deleted.
+    If several processes write the same file, the first one succeeds. Temporary files of interrupted runs are deleted.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:
@@ -161,7 +158,7 @@ def write_by(path: Path, make: Callable[[Path], T]) -> T:
 
 
 def remove_inside(path: Path) -> None:
-    """Delete a file in a folder of SeeWhy's own, if it exists; of a link, only the link is deleted."""
+    """Delete a file if it exists; only the link is deleted if it is a link."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -169,7 +166,7 @@ def remove_inside(path: Path) -> None:
 
 
 def drop_folder(folder: Path, pattern: str) -> None:
-    """Delete these files of a folder of SeeWhy's own, and then the folder if it is empty."""
+    """Delete the files that match ``pattern``, and then the folder if it is empty."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if re.fullmatch(pattern, path.name) and (path.is_file() or path.is_symlink()):

@@ -1,4 +1,4 @@
-"""Lines of JSON that are added one by one, so that what is stopped, or killed, goes on where it was."""
+"""Files of JSON lines to which records are added, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .output import check_target, descriptor, make_folder, special
 class Journal(AbstractContextManager["Journal"]):
     """A file of records that is read when it is opened, and then extended.
 
-    A file with a line that is not SeeWhy's record is not changed. A last line that a kill cut off is overwritten.
+    A file with a line that is not a record of SeeWhy is not changed. An incomplete last line is overwritten.
     """
 
     def __init__(self, path: Path, form: Lines, *, force: bool | None = False, sync: bool = False) -> None:
@@ -33,10 +33,7 @@ class Journal(AbstractContextManager["Journal"]):
             return
         if not force:
             cure = "Choose another name" + (", or --force to begin it again." if force is False else ".")
-            raise ForeignFileError(
-                f"{path} exists and was not written by this command. Expected a new name, or a file that the same "
-                f"command left. {cure}"
-            )
+            raise ForeignFileError(f"{path} exists and was not written by this command. {cure}")
         self.rows, self._cut, self._anew = [], None, True
 
     def _read(self) -> bool:

@@ -1,7 +1,7 @@
-"""How SeeWhy knows its own files again.
+"""Marks by which SeeWhy recognises its own files.
 
-One that a user named by its place and digest, kept in the cache, until somebody changes it; tensors by a fact in their
-header; a folder by its card, JSON that ends in a digest of all before it; lines by the fields that each has.
+Files that a user named are recognised by path and digest, which are stored in the cache; safetensors by a key in the
+header; folders by a JSON card with a digest; JSON lines by their fields.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ..errors import DataError
 from .cache import cache_dir
 
 LONGEST = 2**26
-"""Bytes of a line of JSON; no record is longer."""
+"""Maximum bytes of a line of JSON."""
 MADE_BY = "seewhy"
-"""The fact that says whose a file of tensors is."""
+"""Key of the mark in a safetensors header."""
 _HEADER = 2**28
-"""Bytes of a safetensors header; no card is longer."""
+"""Maximum bytes of a safetensors header."""
 _SEALED = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
 
 class Mark(Protocol):
-    """What identifies files of one kind, wherever they are."""
+    """The mark of one kind of file."""
 
     def is_on(self, path: Path) -> bool:
-        """Whether a file has the mark; never raises for the file's contents."""
+        """Return whether a file has the mark; invalid contents raise no error."""
 
 
 def is_own(path: Path, mark: Mark | None = None) -> bool:
-    """Whether a file has the mark, or is as SeeWhy wrote it there; an unreadable file is never touched."""
+    """Return whether a file has the mark or is unchanged since SeeWhy wrote it."""
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,9 +46,9 @@ def is_own(path: Path, mark: Mark | None = None) -> bool:
 
 
 def remember(path: Path, data: bytes) -> None:
-    """Record a file before it is written; the old record stays until then, so a kill in between loses neither.
+    """Store the digest of a file before it is written, next to the digest of its previous contents.
 
-    Without a cache SeeWhy cannot recognise the file later, so it will not overwrite it.
+    Without a cache, the file cannot be recognised later, so it will not be overwritten.
     """
     with contextlib.suppress(DataError, OSError):
         memory = _memory(path)
@@ -70,7 +70,7 @@ def _memory(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The mark of a safetensors file: a fact in its header."""
+    """The mark of a safetensors file: a key in its header."""
 
     def is_on(self, path: Path) -> bool:
         with open(path, "rb") as file:
@@ -88,7 +88,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """The mark of a JSON card, in a folder or beside tensors: fields that it always has."""
+    """The mark of a JSON card: the fields that it must have."""
 
     fields: tuple[str, ...]
 
@@ -101,7 +101,7 @@ class Facts:
         return sealed is None or hashlib.sha256(sealed[1]).hexdigest().encode() == sealed[2]
 
     def is_on(self, path: Path) -> bool:
-        """Whether a file is such a card; a damaged one is recognised by its beginning."""
+        """Return whether a file is such a card; a damaged card is recognised by its first bytes."""
         with open(path, "rb") as file:
             data = file.read(LONGEST)
         try:
@@ -113,7 +113,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Record:
-    """A kind of line: fields that it always has, in their order, and optional ones; ``None`` allows any."""
+    """The fields of one kind of JSON line: required ones in order, and optional ones; ``None`` allows any."""
 
     fields: tuple[str, ...]
     more: frozenset[str] | None = frozenset()
@@ -125,7 +125,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Lines:
-    """The mark of a file of JSON lines: every line is one of SeeWhy's records."""
+    """The mark of a file of JSON lines: every line has the fields of a :class:`Record`."""
 
     forms: tuple[Record, ...]
 
@@ -144,7 +144,7 @@ class Lines:
         return isinstance(row, dict) and any(form.is_form_of(row) for form in self.forms)
 
     def begins(self, line: bytes) -> bool:
-        """Whether a line is the beginning of a record that a kill cut off."""
+        """Return whether a line is the beginning of a record, cut off by an interruption."""
         if not line.startswith(tuple(f'{{"{form.fields[0]}": '.encode() for form in self.forms)):
             return False
         try:
@@ -156,4 +156,4 @@ class Lines:
 
 TENSORS = TensorFile()
 CHECKPOINT = TensorFile()
-"""What a stopped run goes on from."""
+"""The mark of a checkpoint."""

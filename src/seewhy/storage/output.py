@@ -1,6 +1,6 @@
-"""What may be written: whole or not at all, and never over a file that SeeWhy did not make.
+"""Atomic writing of output files, and protection of files that SeeWhy did not write.
 
-Outside this room nothing in SeeWhy writes, empties, renames or deletes a file (a test of the architecture holds it).
+No module outside ``storage`` writes, empties, renames or deletes a file.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from .marks import CHECKPOINT, Mark, is_own, remember
 
 _STREAM = re.compile(r"/dev/(stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 _WAIT = 10.0
-"""Seconds that a pipe's reader may take to come."""
+"""Maximum seconds to wait for the reader of a pipe."""
 
 
 def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, force: bool | None = False) -> Path:
-    """Write a file that a user named; overwrite only a file that SeeWhy wrote there, or one that has ``mark``.
+    """Write a file that a user named, unless it exists and SeeWhy did not write it.
 
-    A pipe, a terminal or ``/dev/stdout`` is written to directly. ``force`` overwrites other files too; it is ``None``
-    if the user has no such option.
+    Pipes, terminals and ``/dev/stdout`` are written directly.
+
+    Args:
+        path: file to write.
+        data: contents.
+        mark: mark of files that may be overwritten.
+        force: whether to overwrite any file; ``None`` if the user has no such option.
     """
     path = check_file(path, mark, force=force)
     if special(path):
@@ -47,30 +52,26 @@ def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, forc
 
 
 def check_file(path: str | Path, mark: Mark | None = None, *, force: bool | None = False) -> Path:
-    """Return the path if :func:`write` would write there; called before the work begins, without changing anything."""
+    """Return the path, after a check that :func:`write` may write there."""
     path = check_target(Path(path))
     if not special(path) and path.exists() and not force and not is_own(path, mark):
         cure = "Choose another name" + (", or --force (force=True) to write over it." if force is False else ".")
-        raise ForeignFileError(
-            f"{path} exists, and SeeWhy did not write it (or it has changed since). Expected a new name, or an "
-            f"unchanged file of SeeWhy. {cure}"
-        )
+        raise ForeignFileError(f"{path} exists, and SeeWhy did not write it or it was changed since. {cure}")
     return path
 
 
 def check_checkpoint(path: Path) -> Path:
-    """Return the path if a checkpoint is or can be kept there; called before the work begins."""
+    """Return the path, after a check that a checkpoint can be written there."""
     path = check_target(path)
     if path.exists() and not is_own(path, CHECKPOINT):
         raise ForeignFileError(
-            f"{path} is damaged or not from SeeWhy, but this run keeps its work there. Expected nothing, or the work "
-            "of a stopped run. Move it away."
+            f"{path} must be a checkpoint of SeeWhy, but it is damaged or another file. Move it away."
         )
     return path
 
 
 def check_apart(output: Path, inputs: Iterable[Path]) -> None:
-    """Refuse to overwrite a file that is also read, under whatever name; called before the work begins."""
+    """Check that the output is not one of the input files."""
     if special(output) or not output.is_file():
         return
     written = output.stat()
@@ -79,13 +80,13 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
             if os.path.samestat(path.stat(), written):
                 also = "" if path == output else f", as {path}"
                 raise ForeignFileError(
-                    f"{output} is also read{also}, and would be overwritten. Expected another file. Choose another "
-                    "name; --force does not help here."
+                    f"{output} is also an input{also}, and would be overwritten. Choose another name; --force "
+                    "does not help."
                 )
 
 
 def special(path: Path) -> bool:
-    """Whether the path is a pipe, a terminal or another device; these are written to and never replaced."""
+    """Return whether the path is a pipe, a terminal or another device."""
     if _STREAM.fullmatch(os.path.abspath(path)):
         return True
     try:
@@ -96,10 +97,7 @@ def special(path: Path) -> bool:
 
 
 def write_atomic(path: Path, data: bytes | str, *, follow: bool = True) -> Path:
-    """Write ``data`` to ``path``, whole or not at all; for files that SeeWhy named itself, as in the cache.
-
-    It takes the name in one step. An existing file keeps its permissions, and a link still points to it.
-    """
+    """Write a file atomically, keeping the permissions of an existing file and links to it."""
     target = Path(os.path.realpath(path)) if follow else path
     temporary = target.parent / f".{secrets.token_hex(6)}.part"
     try:
@@ -127,7 +125,7 @@ def _write_flushed(path: Path, payload: bytes) -> None:
 
 
 def descriptor(path: Path) -> int:
-    """Open a pipe or device for writing; a pipe waits for its reader, but only for a while."""
+    """Open a pipe or device for writing; a pipe waits up to ``_WAIT`` seconds for its reader."""
     found = _STREAM.fullmatch(os.path.abspath(path))
     if found is not None:
         sys.stdout.flush()
@@ -147,7 +145,7 @@ def descriptor(path: Path) -> int:
 
 
 def check_target(path: Path) -> Path:
-    """Return the path if, as far as can be known, a file can be written there; called before the work begins."""
+    """Return the path, after a check that a file can be written there."""
     if special(path):
         return path
     refuse_address(path)
@@ -159,22 +157,20 @@ def check_target(path: Path) -> Path:
     elif not os.access(target.parent, os.W_OK | os.X_OK):
         code = errno.EACCES
     elif target.exists() and not target.stat().st_mode & 0o222:  # root may, but was told not to
-        raise DataError(f"{path} is write-protected. Expected a file that you may overwrite. Choose another name.")
+        raise DataError(f"{path} is write-protected. Choose another name.")
     else:
         return path
     raise _problem(path, OSError(code, os.strerror(code)))
 
 
 def check_folder(path: Path) -> Path:
-    """Return the path if it is or can become a folder that can be written to; called before the work begins."""
+    """Return the path, after a check that it is or can become a writable folder."""
     refuse_address(path)
     whole = Path(os.path.abspath(path))
     there = next(p for p in (whole, *whole.parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        said = "may not be written to" if there.is_dir() else "is a file"
-        raise DataError(
-            f"{path} cannot be made, because {there} {said}. Expected a folder you may write to. Choose another place."
-        )
+        said = "is not writable" if there.is_dir() else "is a file"
+        raise DataError(f"{path} cannot be created, because {there} {said}. Choose another place.")
     return path
 
 
@@ -185,7 +181,7 @@ def make_folder(path: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The folder {path} cannot be made: {reason}. Choose another place.") from error
+        raise DataError(f"The folder {path} cannot be created: {reason}. Choose another place.") from error
     return path
 
 
@@ -195,7 +191,7 @@ def temporary_folder() -> Path:
 
 @contextlib.contextmanager
 def working_folder(folder: Path | None) -> Iterator[Path]:
-    """The folder that a user named, or a temporary one."""
+    """Yield the given folder, or a temporary folder."""
     if folder is not None:
         yield folder
         return
@@ -218,7 +214,7 @@ def _problem(path: Path, error: OSError) -> DataError:
 
 def _cure(error: OSError, target: Path) -> str:
     if error.errno == errno.ENXIO:
-        return "Start what reads from it first."
+        return "Start the program that reads from it first."
     if isinstance(error, FileNotFoundError) and not target.parent.is_dir():
         return f"Create the folder {target.parent} first."
     if isinstance(error, IsADirectoryError | NotADirectoryError):

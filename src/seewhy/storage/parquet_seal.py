@@ -1,4 +1,4 @@
-"""Parquet that knows whether it is as it was written: digests between its rows and its footer."""
+"""Parquet files with SHA-256 digests of their rows and footer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Checked(NamedTuple):
-    """A file that was read to its end."""
+    """The result of reading a file completely."""
 
     file: str
     error: str = ""
@@ -45,24 +45,24 @@ class Verification:
         n = len(self.files)
         unchecked = sum(not one.has_sums for one in self.files)
         whole = n - unchecked - len(self.damaged)
-        said = f"{self.output}: {whole:,} of {n:,} files are as they were written, {len(self.damaged):,} damaged"
-        yield said + (f", {unchecked:,} without checksums, of an earlier version" if unchecked else "")
+        said = f"{self.output}: {whole:,} of {n:,} files are unchanged, {len(self.damaged):,} damaged"
+        yield said + (f", {unchecked:,} without checksums, from an earlier version" if unchecked else "")
         yield from (f"  {one.file}: {one.error}" for one in self.damaged)
 
 
 MAGIC = b"seewhy\0\1"
 SEALED = "digests"
-"""The fact of a file that has them: a file with this fact and without them has lost them."""
+"""Metadata key of files with digests, so that removed digests are noticed."""
 _END = 8
-"""Bytes behind a footer: its length, and ``PAR1``."""
+"""Bytes after a footer: its length and ``PAR1``."""
 SEAL = len(MAGIC) + 2 * 32
-"""Bytes before a footer: what makes the digests known, and the two."""
+"""Bytes before a footer: the magic bytes and two digests."""
 _BLOCK = 2**20
 
 
 @contextmanager
 def sealed_writer(path: Path, schema: pa.Schema) -> Iterator[ParquetWriter]:
-    """A writer for a new file of rows; at the end of the block it puts their digests before the file's footer."""
+    """Yield a writer for a new Parquet file; at the end, the digests are inserted before the footer."""
     from pyarrow.parquet import ParquetWriter
 
     schema = schema.with_metadata({**(schema.metadata or {}), SEALED: "sha256"})
@@ -87,7 +87,7 @@ def _rows_digest(file: BinaryIO, length: int) -> bytes:
 
 
 def sealed_metadata(file: BinaryIO, size: int) -> Any:
-    """The facts in a file's footer, if the footer is unchanged; the rows are not read."""
+    """Return the metadata of a file, after a check of its footer."""
     from pyarrow.parquet import read_metadata
 
     start, digests = _digests(file, size)
@@ -98,26 +98,26 @@ def sealed_metadata(file: BinaryIO, size: int) -> Any:
     file.seek(0)
     found = read_metadata(file)
     if not digests and SEALED.encode() in (found.metadata or {}):
-        raise ValueError("its digests are not as they were written")
+        raise ValueError("its digests were changed")
     return found
 
 
 def check_rows(file: BinaryIO, size: int) -> bool:
-    """Refuse a file in which any byte has changed."""
+    """Check the digests of rows and footer; return whether the file has any."""
     sealed_metadata(file, size)
     start, digests = _digests(file, size)
     if not digests:
         return False
     if _rows_digest(file, start - SEAL) != digests[:32]:
         file.seek(0)
-        raise ValueError(f"its {_damaged(file)} are not as they were written")
+        raise ValueError(f"its {_damaged(file)} were changed")
     return True
 
 
 def _digests(file: BinaryIO, size: int) -> tuple[int, bytes]:
-    """Where the footer begins, and the two digests; none where there are none."""
+    """Return the position of the footer, and the digests or empty bytes."""
     if size < _END:
-        raise ValueError(f"its {size} bytes are no Parquet")
+        raise ValueError(f"its {size} bytes are too short for Parquet")
     file.seek(size - _END)
     start = size - _END - int.from_bytes(file.read(4), "little")
     if start < 0:

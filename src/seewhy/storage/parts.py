@@ -1,4 +1,4 @@
-"""Dataclasses as tensors: their fields say which there are, and the axes in their types what must fit together."""
+"""Convert dataclasses to tensors and back, and check their dtypes and shapes by their type annotations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The fields that are tensors, by their names after the prefix."""
+    """Return the tensor fields by name."""
     found = {f"{prefix}{f.name}": getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -21,11 +21,11 @@ def tensors_of(part: Any, prefix: str = "") -> dict[str, Tensor]:
 def rebuilt(
     kind: type[T], tensors: Mapping[str, Tensor], prefix: str = "", sizes: Mapping[str, int] | None = None, **given: Any
 ) -> T:
-    """The dataclass with these tensors and the other values given; a field in neither must have a default.
+    """Build a dataclass from tensors and other values; a field in neither must have a default.
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: one is of another kind of numbers, or its axes are not as long as its type and the others say.
+        ValueError: a tensor has another dtype or shape than its type annotation.
     """
     values = dict(given)
     for f in fields(kind):  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def rebuilt(
 
 
 def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) -> None:
-    """Refuse a tensor that does not fit its type; axes of the same name must have the same length."""
+    """Check the dtype and shape of a tensor; axes of the same name must have the same length."""
     axes = hint.dim_str.split()
     if str(tensor.dtype).removeprefix("torch.") not in hint.dtypes or tensor.ndim != len(axes):
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
@@ -53,6 +53,5 @@ def check_axes(name: str, tensor: Tensor, hint: Any, lengths: dict[str, int]) ->
 
 @cache
 def _axes(kind: type) -> dict[str, Any]:
-    """The tensor type of each field that has one."""
     hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
     return {name: h for name, kinds in hints.items() for h in kinds if hasattr(h, "dim_str")}

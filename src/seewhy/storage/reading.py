@@ -1,4 +1,4 @@
-"""Reading what may be anything: regular files alone, bounded, never waited on; strict JSON; true tensors."""
+"""Safe reading of untrusted files: regular files only, size limits, strict JSON, and checked safetensors."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from ..errors import SeeWhyError
 from ..spelling import first_repeated
 
 MAX_JSON = 256 << 20
-"""Bytes of the largest card: a million pictures' names with their digests."""
+"""Maximum bytes of a JSON file; enough for a million names with digests."""
 MAX_LINE = 64 << 20
-"""Signs of the longest line of a table: a picture written as text."""
+"""Maximum characters of a line of a table; enough for an encoded picture."""
 MAX_TENSORS = 4 << 30
-"""Bytes of the largest file of tensors: both towers of a large network."""
+"""Maximum bytes of a safetensors file."""
 MAX_HEADER = 64 << 20
-"""Bytes of the longest header of a file of tensors."""
+"""Maximum bytes of a safetensors header."""
 SUM = "crc32"
-"""The fact of a file of tensors that holds :func:`tensors_sum`."""
+"""Key of the checksum :func:`tensors_sum` in a safetensors header."""
 LONGEST = 300
-"""Signs of a reason that are shown."""
+"""Maximum characters of a reason in a message."""
 _INHERITED = re.compile(r"/dev/fd/\d+|/proc/self/fd/\d+")
-"""What the shell calls a pipe that it opened for this program; opening it never waits."""
+"""Paths of pipes that the shell opened for this program."""
 
 
 def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """The value of a JSON text; all faults raise one kind of error."""
+    """Parse JSON; every syntax error raises ``ValueError``."""
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except RecursionError as error:
@@ -52,22 +52,22 @@ def json_value(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
 
 
 def json_lines(text: str) -> list[Any]:
-    """The values of JSONL. Only a newline ends a line, because texts may hold the other line-ending characters."""
+    """Parse JSON lines, which are separated by newlines only."""
     return [json_value(line) for line in text.split("\n") if line.strip()]
 
 
 class UnreadableError(OSError):
-    """A file exists but cannot be used; the text says why, without the file's name."""
+    """An existing file that cannot be used; the message does not name the file."""
 
 
 def reason(error: Exception) -> str:
-    """Why a file could not be read, on one line, for a message that names the file itself."""
+    """Return the reason of a read error in one line, without the file name."""
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse a path that is no regular file, before a library opens it and waits."""
+    """Check that a path is a regular file."""
     with open_regular(path):
         pass
 
@@ -97,7 +97,7 @@ def _check_kind(status: os.stat_result) -> None:
 
 
 def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
-    """All bytes of a regular file, or of a pipe that the shell opened for this program, as in ``<(command)``."""
+    """Read a regular file, or a pipe that the shell opened, as in ``<(command)``."""
     if _INHERITED.fullmatch(os.fspath(path)) is None:
         with open_regular(path) as (file, size):
             return _read(file, size, limit)
@@ -111,7 +111,7 @@ def read_file(path: str | Path, limit: int = MAX_JSON) -> bytes:
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
     if len(data) > limit:
-        raise UnreadableError(f"it has more than {limit:,} bytes, the most that SeeWhy reads")
+        raise UnreadableError(f"it has more than the limit of {limit:,} bytes")
     return data
 
 
@@ -129,9 +129,7 @@ def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterato
         def lines() -> Iterator[str]:
             while line := text.readline(MAX_LINE + 1):
                 if len(line) > MAX_LINE:
-                    raise UnreadableError(
-                        f"one of its lines has more than {MAX_LINE:,} characters, the most that SeeWhy reads"
-                    )
+                    raise UnreadableError(f"one of its lines has more than the limit of {MAX_LINE:,} characters")
                 yield line
 
         yield lines()
@@ -139,7 +137,7 @@ def open_lines(path: str | Path, newline: str | None = None) -> Iterator[Iterato
 
 def _read(file: BufferedReader, size: int, limit: int) -> bytes:
     if size > limit:
-        raise UnreadableError(f"it has {size:,} bytes, but SeeWhy reads at most {limit:,}")
+        raise UnreadableError(f"it has {size:,} bytes, more than the limit of {limit:,}")
     try:
         data = file.read(size + 1)
     except MemoryError as error:
@@ -147,19 +145,19 @@ def _read(file: BufferedReader, size: int, limit: int) -> bytes:
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from error
     if len(data) > size:
-        raise UnreadableError(f"it grows while it is read, beyond its {size:,} bytes")
+        raise UnreadableError(f"it grew beyond its {size:,} bytes while it was read")
     return data
 
 
 def file_sha256(path: str | Path, limit: int | None = None) -> str:
     with open_regular(path) as (file, size):
         if limit is not None and size > limit:
-            raise UnreadableError(f"it has {size:,} bytes, but SeeWhy reads at most {limit:,}")
+            raise UnreadableError(f"it has {size:,} bytes, more than the limit of {limit:,}")
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text in UTF-8, read strictly."""
+    """Parse JSON in UTF-8; duplicate keys, NaN and numbers out of range raise ``ValueError``."""
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         return json.loads(
@@ -168,7 +166,7 @@ def parse_json(data: bytes | str) -> Any:
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON: {error.msg} at line {error.lineno}") from error
+        raise ValueError(f"it is not valid JSON: {error.msg} at line {error.lineno}") from error
     except UnicodeDecodeError as error:
         raise ValueError("it is not text in UTF-8") from error
 
@@ -177,12 +175,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
         twice = str(first_repeated(name for name, _ in pairs))
-        raise ValueError(f"its key {twice[:40]!r} is there twice")
+        raise ValueError(f"its key {twice[:40]!r} occurs twice")
     return unique
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"it says {text} for a number")
+    raise ValueError(f"it has {text} as a number")
 
 
 def _integer(text: str) -> int:
@@ -202,15 +200,15 @@ def read_json(path: str | Path, limit: int = MAX_JSON) -> Any:
 
 
 def read_tensors(path: str | Path, limit: int = MAX_TENSORS) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file and the texts in its header; both are checked if they have a checksum."""
+    """Read the tensors and header texts of a safetensors file, and verify their checksum if there is one."""
     tensors, texts = tensors_of(read_tensor_bytes(path, limit))
     if SUM in texts and texts[SUM] != tensors_sum(tensors, texts):
-        raise ValueError("its numbers or texts were changed")
+        raise ValueError("its checksum does not match")
     return tensors, texts
 
 
 def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
-    """CRC-32 of tensors, with names, types and shapes, and of the texts in the header."""
+    """Return the CRC-32 of tensors with their names, types and shapes, and of the header texts."""
     facts = sorted((name, text) for name, text in texts.items() if name != SUM)
     found = zlib.crc32(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -220,14 +218,14 @@ def tensors_sum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def read_tensor_bytes(path: str | Path, limit: int = MAX_TENSORS) -> bytes:
-    """All bytes of a safetensors file; if its header does not fit the rest, only the header is read."""
+    """Read a safetensors file, after a check that its header fits its size."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         if len(start) == 8 and 2 <= (length := int.from_bytes(start, "little")) <= min(MAX_HEADER, size - 8):
             _layout(start + file.read(length), size)
             file.seek(0)
             return _read(file, size, limit)
-        raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
+        raise ValueError(f"its {size:,} bytes do not begin like a safetensors file" if size else "it is empty")
 
 
 def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -235,13 +233,13 @@ def tensors_of(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         return load_tensors(data), header
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"it holds no tensors: {error}") from error
+        raise ValueError(f"it is not a valid safetensors file: {error}") from error
     except MemoryError as error:
         raise UnreadableError(f"its {len(data):,} bytes do not fit into memory") from error
 
 
 def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """For each tensor of a safetensors file, its type of numbers (``"F32"``) and shape, from the header."""
+    """Return the dtype (such as ``"F32"``) and shape of each tensor of a safetensors file."""
     with open_regular(path) as (file, size):
         start = file.read(8)
         length = int.from_bytes(start, "little")
@@ -252,13 +250,13 @@ def read_layout(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         shape: Any = about.get("shape")
         sizes = shape if isinstance(shape, list) else [None]
         if not isinstance(kind, str) or not all(type(n) is int and n >= 0 for n in sizes):
-            raise ValueError(f"its header does not say what {name[:80]!r} is")
+            raise ValueError(f"its header does not give the type and shape of {name[:80]!r}")
         found[name] = (kind, tuple(sizes))
     return found
 
 
 def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None:
-    """Refuse tensors whose types or axes differ from those that were written: ``float2``, ``int1``, ``bytes2``."""
+    """Check the type and number of dimensions of tensors, given as ``float2``, ``int1``, ``bytes2``."""
     for name, expected in kinds.items():
         if (tensor := tensors.get(name)) is None:
             continue
@@ -269,19 +267,19 @@ def check_kinds(tensors: Mapping[str, Tensor], kinds: Mapping[str, str]) -> None
 
 
 def _layout(data: bytes, size: int) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """What a header says of each tensor, and the texts in it, if the tensors end where the file does."""
+    """Return the entries and texts of a safetensors header, after a check that the tensors end with the file."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise ValueError(f"its {size:,} bytes do not begin as tensors do" if size else "it is empty")
+        raise ValueError(f"its {size:,} bytes do not begin like a safetensors file" if size else "it is empty")
     header = parse_json(data[8 : 8 + length])
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     texts = header.pop("__metadata__", None) or {}
     ends = [about.get("data_offsets") if isinstance(about, dict) else None for about in header.values()]
     if not all(isinstance(end, list) and len(end) == 2 and all(type(e) is int for e in end) for end in ends):
-        raise ValueError("its header does not say where its tensors lie")
+        raise ValueError("its header does not give the offsets of its tensors")
     if (said := max((end[1] for end in ends if end), default=0)) != size - 8 - length:
-        raise ValueError(f"its tensors end at byte {said:,} of {size - 8 - length:,}")
+        raise ValueError(f"its tensors end at byte {said:,} instead of {size - 8 - length:,}")
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("its header's texts are none")
+        raise ValueError("the metadata of its header are not texts")
     return header, texts

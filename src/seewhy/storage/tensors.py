@@ -1,4 +1,4 @@
-"""Tensors in files: written with SeeWhy's mark and a sum of theirs; in the cache, made again where they are damaged."""
+"""Safetensors files with SeeWhy's mark and a checksum, and a cache of computed tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("seewhy")
 
 
 def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> bytes:
-    """The contents of a safetensors file with SeeWhy's mark and a checksum of everything in it."""
+    """Return the contents of a safetensors file with SeeWhy's mark and a checksum."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     texts = {MADE_BY: version("seewhy"), **(facts or {})}
     data = save(plain, {**texts, SUM: tensors_sum(plain, texts)})
@@ -37,7 +37,7 @@ def marked_tensors(tensors: Mapping[str, Tensor], facts: Mapping[str, str] | Non
 
 
 def compact(tensor: Tensor) -> Tensor:
-    """The tensor in half precision if that holds its largest number, otherwise unchanged.
+    """Return the tensor in half precision if its values fit, otherwise unchanged.
 
     >>> compact(torch.tensor([1e3])).dtype, compact(torch.tensor([1e6])).dtype
     (torch.float16, torch.float32)
@@ -46,9 +46,10 @@ def compact(tensor: Tensor) -> Tensor:
 
 
 def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of ``folder/name.safetensors`` in the cache; if it is missing or damaged, ``make`` computes them.
+    """Return the tensors of ``folder/name.safetensors`` in the cache; if it is missing or damaged, compute them by
+    ``make``.
 
-    If they cannot be written to the cache, they are used anyway, and a note says so.
+    If the cache cannot be written, a warning is logged.
     """
     try:
         path = cache_dir(folder) / f"{name}.safetensors"
@@ -65,7 +66,7 @@ def cached_tensors(folder: str, name: str, make: Callable[[], Mapping[str, Tenso
 
 
 def _unkept(made: Mapping[str, Tensor], error: DataError) -> dict[str, Tensor]:
-    _log.warning("%s Until then, SeeWhy makes it again in every run.", error)
+    _log.warning("%s Until then, it is computed again in every run.", error)
     return {key: value.contiguous() for key, value in made.items()}
 
 
@@ -75,13 +76,13 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         found, texts = read_tensors(path)
     except (OSError, ValueError):
-        _log.warning("%s was damaged; SeeWhy makes it again.", path)
+        _log.warning("%s was damaged and is computed again.", path)
         return None
     return found if SUM in texts else None  # without a sum it is not damaged but from an earlier version
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in any order."""
+    """Return the SHA-256 of names, dtypes, shapes and values, in any order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

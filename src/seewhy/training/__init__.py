@@ -1,1 +1,1 @@
-"""Learning: the loop, and the pictures it is fed."""
+"""The training loop, its data and its augmentations."""

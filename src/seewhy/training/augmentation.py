@@ -1,4 +1,4 @@
-"""Pictures as training sees them: random crops, each mirrored half of the time, with other colours where asked for."""
+"""Training pictures with random crops, flips and colour changes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..progress import Progress
 from ..types import Failure, FractionBox, Transform
 
 BORDER = 256 / 224
-"""Pictures are read this much larger than the network's input, as is usual for ImageNet, and cropped at random."""
+"""Ratio of the size of decoded pictures to the network's input; random crops are taken from it."""
 View = tuple[np.ndarray, FractionBox, bool]
-"""uint8 pixels ``(h, w, 3)``, which part of the upright picture they show, and whether they are mirrored."""
+"""uint8 pixels ``(h, w, 3)``, the box of the upright picture that they show, and whether they are mirrored."""
 
 
 class TrainingPictures:
-    """Reads batches of pictures, each picture a little different every time."""
+    """Reads batches of randomly augmented pictures."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class TrainingPictures:
     def batch(
         self, index: Sequence[int], draws: Sequence[np.random.Generator], pool: ThreadPoolExecutor | None = None
     ) -> tuple[list[int], dict[str, Any]]:
-        """Positions of the readable pictures, and their fields for :class:`seewhy.training.batches.Batch`."""
+        """Return the indices of the readable pictures, and their columns for :class:`seewhy.training.batches.Batch`."""
         read = list((map if pool is None else pool.map)(self._read, index, draws))
         found = [(i, views) for i, views in zip(index, read, strict=True) if views is not None]
         if not found:
@@ -102,22 +102,22 @@ class TrainingPictures:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crops with flips and colours, drawn separately for each view (SimCLR's appendix A, BYOL's appendix B).
+    """Random crops, flips and colour changes, drawn separately for each view (SimCLR, appendix A; BYOL, appendix B).
 
-    Blur and solarisation may differ between the first and the second view, as in BYOL; further views repeat this pair.
+    Blur and solarisation may have one probability per view, as in BYOL; further views repeat them in turn.
 
     Args:
-        scale: area of a crop, as a fraction of the picture.
-        aspect: ratio of its width to its height, both as fractions of the picture.
-        flip: whether to mirror a view half of the time.
-        jitter: how often brightness, contrast, saturation and hue change, in random order.
-        brightness: largest difference of its factor from 1.
-        contrast: largest difference of its factor from 1.
-        saturation: largest difference of its factor from 1.
-        hue: largest turn of the colour circle.
-        grey: how often a view becomes grey.
-        blur: how often a view is blurred, with a standard deviation of 0.1 to 2 pixels at 224.
-        solarise: how often pixels brighter than half are inverted.
+        scale: range of the area of a crop, as a fraction of the picture.
+        aspect: range of the aspect ratio of a crop, relative to that of the picture.
+        flip: whether to mirror a view with probability 0.5.
+        jitter: probability of changing brightness, contrast, saturation and hue, in random order.
+        brightness: maximum deviation of the brightness factor from 1.
+        contrast: maximum deviation of the contrast factor from 1.
+        saturation: maximum deviation of the saturation factor from 1.
+        hue: maximum hue shift, as a fraction of the colour circle.
+        grey: probability of converting a view to grey.
+        blur: probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels at a size of 224.
+        solarise: probability of inverting pixels above half brightness.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -136,18 +136,18 @@ class Augmentation:
         check_fields(self, "The augmentation")
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]):
             raise InputError(
-                f"The augmentation was given scale={self.scale}, aspect={self.aspect}. Expected parts of a picture's "
-                "area above 0 and at most 1, and ratios above 0, the smaller first. Change them."
+                "scale must be two ascending fractions from 0 to 1 and aspect two ascending ratios "
+                f"greater than 0, got scale={self.scale}, aspect={self.aspect}."
             )
         parts = (*self.blur, *self.solarise)
         if not self.blur or not self.solarise or not all(0 <= part <= 1 for part in parts):
             raise InputError(
-                f"The augmentation was given blur={self.blur}, solarise={self.solarise}. Expected at least one "
-                "probability from 0 to 1 in each. Change them."
+                "blur and solarise must each have at least one probability from 0 to 1, got "
+                f"blur={self.blur}, solarise={self.solarise}."
             )
 
     def distort(self, pixels: np.ndarray, draw: np.random.Generator, view: int) -> np.ndarray:
-        """A view ``(h, w, 3)`` in other colours; all random numbers are drawn, even those that are not used."""
+        """Apply the colour changes to a view ``(h, w, 3)``."""
         chances, amounts, order = draw.random(4), draw.uniform(-1, 1, 4), draw.permutation(4)
         sigma = draw.uniform(0.1, 2.0) * max(pixels.shape[:2]) / 224
         image = Image.fromarray(pixels)
@@ -179,11 +179,11 @@ AUGMENTATIONS = {
     "crops": Augmentation(jitter=0.0, grey=0.0, blur=(0.0,)),
     "whole": Augmentation(scale=(0.8, 1.0), flip=False, jitter=0.0, grey=0.0, blur=(0.0,)),
 }
-"""By name: with SimCLR's colours; with BYOL's; crops and flips alone; and small cuts, for digits and the like."""
+"""By name: SimCLR, BYOL, only crops and flips, and only slight crops (for digits, for example)."""
 
 
 def augmentation(name: str) -> Augmentation:
-    """The augmentation of this name."""
+    """Return the augmentation with this name."""
     if name not in AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]

@@ -1,4 +1,4 @@
-"""What each step of a training is shown, read a step ahead, by one process or by several that ``torchrun`` starts."""
+"""Training batches, read ahead by one process or by several under ``torchrun``."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from .task import Task
 
 N_THREADS = min(4, os.cpu_count() or 1)
-"""That decode pictures while a step computes."""
+"""Number of threads that decode pictures."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """The rank of this process, and the number of processes that train together."""
 
     rank: int = 0
     world: int = 1
@@ -38,7 +38,7 @@ class Processes:
 
     @classmethod
     def joined(cls) -> Processes:
-        """The processes that ``torchrun`` started or that the caller has joined; otherwise this one alone."""
+        """Join the processes of ``torchrun`` or of an initialised process group; otherwise return a single process."""
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
@@ -51,20 +51,20 @@ class Processes:
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
 
     def share(self, n: int) -> tuple[int, int]:
-        """The range of a batch's samples that this process computes: the first, and one past the last."""
+        """Return the half-open range of a batch's samples that this process computes."""
         each, more = divmod(n, self.world)
         first = self.rank * each + min(self.rank, more)
         return first, first + each + (self.rank < more)
 
     def agree(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Let all processes begin with the first one's weights; called after each has read its checkpoint."""
+        """Broadcast the weights of the first process, after a check that all processes resume at the same step."""
         if self.world == 1:
             return
         steps = sizes_of(step)
         if len(set(steps)) > 1:
             raise DataError(
-                f"The processes would go on from different steps: {', '.join(map(str, steps))}. Expected one "
-                "checkpoint that all of them can read. Keep it where every machine sees it."
+                f"All processes must resume at the same step, got the steps {', '.join(map(str, steps))}. "
+                "Put the checkpoint where every machine can read it."
             )
         for value in tensors.values():
             dist.broadcast(value, 0)
@@ -72,7 +72,7 @@ class Processes:
     def average(
         self, parameters: Sequence[Tensor], terms: Mapping[str, Tensor], n: int, *, stop: bool = False
     ) -> tuple[dict[str, Tensor], bool]:
-        """Exchange at once: the batch's gradients and terms, and whether any process was asked to stop."""
+        """Average gradients and terms over all processes; also return whether any process was asked to stop."""
         like = parameters[0]
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         there = [float(p.grad is not None) for p in parameters]
@@ -87,7 +87,7 @@ class Processes:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes, one after another; a row's gradient is the sum of what every process makes of it."""
+    """An all-gather of rows whose backward pass sums the gradients over all processes."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -106,7 +106,7 @@ class _Gather(torch.autograd.Function):
 
 
 def sizes_of(n: int) -> list[int]:
-    """The number that each process contributes."""
+    """Return the ``n`` of every process."""
     if not (dist.is_available() and dist.is_initialized()):
         return [n]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -117,7 +117,9 @@ def sizes_of(n: int) -> list[int]:
 
 
 def gathered(own: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Rows from all processes with gradients, and which rows belong to this one; every process must call it."""
+    """Return the rows of all processes with gradients, and the range of this process's rows; every process must call
+    it.
+    """
     sizes = sizes_of(len(own))
     if len(sizes) == 1:
         return own, (0, len(own))
@@ -131,7 +133,7 @@ ALONE = Processes()
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples of a step."""
+    """The samples of a training step."""
 
     index: list[int]
     columns: dict[str, Any]
@@ -143,7 +145,7 @@ class Batch:
         return len(self.index)
 
     def parts(self, size: int) -> list[Batch]:
-        """The samples in pieces of this size."""
+        """Return the samples in batches of ``size``."""
         rows = [slice(i, i + size) for i in range(0, len(self), size)]
         return [Batch(self.index[r], {n: _cut(one, r, n) for n, one in self.columns.items()}) for r in rows]
 
@@ -160,21 +162,20 @@ def _cut(value: Any, rows: slice, name: str = "") -> Any:
 
 
 Column = Any
-"""A tensor, or anything else that a list of positions indexes; a function of positions and a ``torch.Generator``; an
-object whose ``drawn`` takes positions and a ``numpy`` generator of each, such as
-:class:`~seewhy.learning.contrast.Drawn`; or :class:`~seewhy.training.augmentation.TrainingPictures`."""
+"""The values of all samples: a tensor; anything indexed by a list of indices; a function of indices and a
+``torch.Generator``; an object with ``drawn``, such as :class:`~seewhy.learning.contrast.Drawn`; or
+:class:`~seewhy.training.augmentation.TrainingPictures`."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """The samples that a task learns from.
+    """The training samples of a task.
 
     Attributes:
         n_samples: number of samples.
-        columns: for each name the values of all samples, in order; see :data:`Column`. Pictures that are decoded again
-            for every step are the column ``"pixels"``.
-        apart: a number for each sample, if every batch must hold samples of a single number; the batches come in mixed
-            order.
+        columns: values of all samples by name; see :data:`Column`. Pictures that are decoded again at every step are
+            the column ``"pixels"``.
+        apart: a number for each sample; all samples of a batch have the same number. By default batches are mixed.
     """
 
     n_samples: int
@@ -182,38 +183,37 @@ class TrainingData:
     apart: Int[Tensor, " n"] | None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """The number of whole batches in an epoch; samples that fill no whole batch are left out."""
+        """Return the number of batches in an epoch, without the last, incomplete one."""
         if self.apart is None:
             return self.n_samples // min(batch_size, self.n_samples)
         return sum(n // min(batch_size, n) for n in self.apart.unique(return_counts=True)[1].tolist())
 
     @property
     def pictures(self) -> TrainingPictures | None:
-        """The column that decodes pictures, if there is one."""
+        """The column that decodes pictures, or ``None``."""
         found = self.columns.get("pixels")
         return found if isinstance(found, TrainingPictures) else None
 
     def check(self, task: Task) -> None:
-        """Raise an ``InputError`` if there are no samples, if the task needs others, or if nothing learns."""
+        """Raise ``InputError`` if there are no samples, if a column is missing, or if no parameter is trainable."""
         if self.n_samples < 1:
-            raise InputError("There is nothing to train on. Expected at least one sample. Give some.")
+            raise InputError("The training data must have at least one sample.")
         if not any(p.requires_grad for p in task.parameters()):
             raise InputError(
-                f"{type(task).__name__} has no weight that may change. Expected at least one. Call "
-                "requires_grad_(True) on the weights that should learn."
+                f"{type(task).__name__} has no trainable parameter. Call requires_grad_(True) on the weights to train."
             )
         known = [*self.columns, *(("views", "boxes", "flipped") if self.pictures is not None else ())]
         missing = [name for name in task.needs if name not in known]
         if missing:
             raise InputError(
-                f"{type(task).__name__} was given {', '.join(known) or 'nothing'} of each sample. Expected "
-                f"{', '.join(task.needs)}. Add {', '.join(missing)}."
+                f"{type(task).__name__} requires the columns {', '.join(task.needs)}, got "
+                f"{', '.join(known) or 'none'}. Add {', '.join(missing)}."
             )
 
     def batch(
         self, step: int, batch_size: int, seed: int, pool: ThreadPoolExecutor | None = None, among: Processes = ALONE
     ) -> Batch:
-        """The batch of a step."""
+        """Return the batch of a step."""
         epoch, at = divmod(step, self.steps_per_epoch(batch_size))
         order, size, pictures = seed * 1_000_003 + epoch, min(batch_size, self.n_samples), self.pictures
         if self.apart is not None:
@@ -245,7 +245,7 @@ class TrainingData:
     def batches(
         self, steps: Sequence[int], batch_size: int, seed: int, among: Processes = ALONE
     ) -> Generator[Batch, None, None]:
-        """The batches of several steps; the next one's pictures are decoded while the caller computes."""
+        """Yield the batches of several steps; pictures are decoded one step ahead."""
         if self.pictures is None:
             yield from (self.batch(step, batch_size, seed, None, among) for step in steps)
             return
@@ -261,13 +261,11 @@ class TrainingData:
 
 @lru_cache(maxsize=2)
 def _order(n_samples: int, seed: int) -> Int[Tensor, " n"]:
-    """Of an epoch; kept, for it is asked at every step."""
     return torch.randperm(n_samples, generator=torch.Generator().manual_seed(seed))
 
 
 @lru_cache(maxsize=4)
 def _batches_apart(numbers: Int[Tensor, " n"], batch_size: int, seed: int) -> tuple[Int[Tensor, " b"], ...]:
-    """Those of an epoch, each of samples with one number."""
     generator, found = torch.Generator().manual_seed(seed), []
     for one in numbers.unique().tolist():
         rows = (numbers == one).nonzero()[:, 0]

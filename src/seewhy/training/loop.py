@@ -1,4 +1,4 @@
-"""The one training loop: seeded, resumable after any kill, told as it goes; what is trained is a task."""
+"""The training loop: seeded, and resumable after an interruption."""
 
 from __future__ import annotations
 
@@ -37,33 +37,35 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 @dataclass(frozen=True)
 class Training:
-    """The length, speed and seed of a training.
+    """The length, speed and seed of a training run.
 
     Attributes:
         n_steps: number of batches.
-        batch_size: samples per batch over all processes; an epoch's last, smaller batch is left out.
+        batch_size: samples per batch over all processes; the last, incomplete batch of an epoch is dropped.
         optimiser: ``"sgd"`` (momentum 0.9) or ``"adamw"``.
         lr: highest learning rate.
         bias_lr: learning rate of biases, as a multiple of ``lr``.
-        weight_decay: weight decay of all parameters except biases, scales, and the weights of normalisations.
-        schedule: ``"constant"``; ``"cosine"`` down to 0; ``"milestones"``, times 0.2 at 40, 60 and 80 % of the
-            steps, as COMET's authors do; ``"one_cycle"`` (Smith & Topin 2018, as in torch: 30 % of the steps up from
-            1/25, then down to 1/250,000; with SGD its momentum 0.95 to 0.85 and back); ``"per_epoch"``, times 0.95
-            after each.
-        seed: seed of the order of samples and of all random numbers within a step.
-        checkpoint_every: steps between two checkpoints; default: half a minute, or ten times as long as writing one
-            takes.
-        nesterov: whether SGD's momentum is Nesterov's.
-        warmup: number of first steps, in which the rate rises evenly to its highest instead of following the schedule.
-        part_lr: rates of some parameters, as multiples of ``lr``: ``(beginning of the parameters' names, multiple)``.
-        part_decay: weight decays of some parameters, in the same way.
-        clip: greatest length of the gradient over all parameters; default: any.
-        ema: decay of a running average of the weights, which is the result; with 0 the result is the weights
-            themselves.
-        micro_batch: samples computed at once; default: a process's whole batch if half of the free memory suffices,
-            otherwise as many as fit in 2 GB. The gradient is still that of the whole batch (gradient caching), for one
-            more forward pass.
-        precision: ``"bf16"`` computes networks in bfloat16, only on graphics cards: on CPUs it was slower.
+        weight_decay: weight decay, not applied to biases, scales and normalisation layers.
+        schedule: learning rate schedule:
+            ``"constant"``;
+            ``"cosine"``: decays to 0;
+            ``"milestones"``: multiplied by 0.2 after 40, 60 and 80 % of the steps, as in the code of COMET;
+            ``"one_cycle"``: Smith & Topin 2018, as in torch: rises from ``lr / 25`` for 30 % of the steps, then falls
+            to ``lr / 250000``; with SGD, the momentum goes from 0.95 to 0.85 and back;
+            ``"per_epoch"``: multiplied by 0.95 after each epoch.
+        seed: seed of the sample order and of all random numbers within a step.
+        checkpoint_every: steps between checkpoints; default: 30 seconds, or ten times the time to write a checkpoint.
+        nesterov: whether SGD uses Nesterov momentum.
+        warmup: number of steps with a linear warm-up, in which ``schedule`` is ignored.
+        part_lr: learning rates of parameter groups, as multiples of ``lr``: pairs ``(prefix of the parameter names,
+            multiple)``.
+        part_decay: weight decays of parameter groups: pairs ``(prefix, weight decay)``.
+        clip: maximum norm of the gradient over all parameters; default: no clipping.
+        ema: decay of an exponential moving average of the weights, which replaces the final weights; 0 turns it off.
+        micro_batch: samples per forward pass; default: the whole batch if it fits in half of the free memory, otherwise
+            as many as fit in 2 GB. Gradient caching keeps the gradient equal to the whole batch's, for one more forward
+            pass.
+        precision: ``"bf16"`` computes networks in bfloat16; GPU only.
     """
 
     n_steps: Count
@@ -89,7 +91,7 @@ class Training:
 
     @classmethod
     def cosine(cls, how: Any, data: TrainingData, lr: float, **more: Any) -> Self:
-        """A training with these settings, whose rate rises for a few steps and then follows a cosine."""
+        """Return settings with a warm-up of up to 20 steps followed by a cosine schedule."""
         size = min(how.batch_size, data.n_samples)
         steps = how.epochs * data.steps_per_epoch(size)
         usual = {"weight_decay": how.weight_decay, "schedule": "cosine", "warmup": min(20, steps // 5)}
@@ -98,7 +100,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """The record of a finished training."""
+    """The result of a finished training run."""
 
     history: tuple[dict[str, float], ...]
     seconds_per_step: float
@@ -106,13 +108,13 @@ class Trained:
 
     @property
     def loss(self) -> float:
-        """The average loss of the last 20 steps."""
+        """The mean loss of the last 20 steps."""
         last = [step["loss"] for step in self.history[-20:]]
         return round(sum(last) / len(last), 4)
 
 
 def mean_terms(steps: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The average terms of some steps."""
+    """Return the mean of each loss term over the steps."""
     return {name: round(sum(step[name] for step in steps) / len(steps), 4) for name in (steps[0] if steps else ())}
 
 
@@ -124,29 +126,26 @@ def train(
     checkpoint: tuple[Path, str] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a task in place; afterwards it is frozen, in evaluation mode, and on its earlier device.
+    """Train a task in place, and return it frozen, in evaluation mode, and on its original device.
 
-    A step depends only on the seed, its number and the weights. So a run that was killed and started again ends with
-    the same weights. When it is told to stop (Ctrl-C, ``SIGTERM``, ``SIGHUP``), or if an error occurs between two
-    steps, it finishes its step and writes its checkpoint. An error within a step leaves the last checkpoint. Only the
-    task's own parameters get gradients. Under ``torchrun`` each process computes a share of every batch, and all end
-    with the same weights.
+    On Ctrl-C, ``SIGTERM`` or ``SIGHUP``, the loop finishes the current step and writes a checkpoint. A resumed run ends
+    with the same weights as an uninterrupted one. Under ``torchrun``, each process computes an equal share of every
+    batch.
     """
     data.check(task)
     among = Processes.joined()
     size = min(how.batch_size, data.n_samples)
     if size < among.world:
         raise InputError(
-            f"{among.world} processes were given batches of {size}. Expected at least one sample for each. Start fewer "
-            "processes, or give a larger batch_size."
+            f"batch_size must be at least the number of processes ({among.world}), got {size}. Start "
+            "fewer processes or raise batch_size."
         )
     progress = progress if progress is not None and among.rank == 0 else Progress()
     home = next(task.parameters()).device
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
     if how.precision == "bf16" and device.type != "cuda":
         raise InputError(
-            f"precision='bf16' was given, but the training runs on {device.type}. Expected a GPU, as bf16 is slower "
-            "elsewhere. Leave precision out."
+            f"precision='bf16' requires a GPU, but the training runs on {device.type}. Leave precision out."
         )
     run = _Run(task.to(device), data, how, among, progress, checkpoint)
     first = run.resume()
@@ -182,7 +181,7 @@ def train(
 
 
 class Interrupt:
-    """Delays the first signal that ends a process until a step is done and written; a second signal acts at once."""
+    """A signal handler that delays the first signal to the end of a step; a second signal acts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -210,14 +209,14 @@ class Interrupt:
         self._give_back()
 
     def act(self) -> None:
-        """Let the signal act, which usually ends the process: Ctrl-C raises a ``KeyboardInterrupt``."""
+        """Raise the delayed signal; Ctrl-C becomes a ``KeyboardInterrupt``."""
         self._give_back()
         number, self.signal = self.signal or signal.SIGTERM, None
         signal.raise_signal(number)
 
 
 class History:
-    """The terms of every step, read from the device only now and then."""
+    """The loss terms of every step, copied from the device in groups of 32 steps."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -225,12 +224,12 @@ class History:
         self.waiting: list[list[Tensor]] = []
 
     def add(self, terms: Mapping[str, Tensor]) -> bool:
-        """Add a step's terms; returns whether to read the numbers now."""
+        """Add the terms of one step, and return whether to copy the numbers from the device now."""
         self.names = self.names or list(terms)
         if not set(self.names) <= set(terms):
             raise DataError(
-                f"The checkpoint has numbers of {', '.join(self.names):.200}. Expected numbers of {', '.join(terms)}. "
-                "It is damaged, or of another version: delete it and begin again."
+                f"The checkpoint must have the terms {', '.join(terms)}, got "
+                f"{', '.join(self.names):.200}. Delete the checkpoint and start again."
             )
         self.waiting.append([terms[name].detach() for name in self.names])
         if not any(term.is_cuda for term in self.waiting[-1]):
@@ -239,7 +238,7 @@ class History:
         return len(self.waiting) == 32
 
     def resume(self, names: Any, numbers: Tensor) -> bool:
-        """Continue from a checkpoint's names of terms and numbers; returns whether they are whole steps."""
+        """Continue from the terms in a checkpoint, and return whether they are complete."""
         fits = isinstance(names, list) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
         if not fits or numbers.ndim != 1 or (len(numbers) % len(names) if names else len(numbers)):
             return False
@@ -248,7 +247,7 @@ class History:
 
     @property
     def last(self) -> dict[str, float]:
-        """The terms of the last step that was read."""
+        """The terms of the last step that was copied from the device."""
         n = len(self.names)
         return dict(zip(self.names, self.numbers[-n:], strict=True)) if n and self.numbers else {}
 
@@ -261,7 +260,7 @@ class History:
 
 
 class _Run:
-    """A training under way: the task, its optimiser, its average and its history, which are kept together."""
+    """The state of a training run: the task, its optimiser, the moving average and the history."""
 
     def __init__(
         self,
@@ -291,18 +290,18 @@ class _Run:
         }
 
     def in_parts(self) -> str | None:
-        """Why the samples of a batch are not computed together, if they are not."""
+        """Return the reason why a batch is split, or ``None`` if it is not."""
         if self.how.micro_batch is not None and len(self.players) > 1:
             raise InputError(
-                f"{type(self.task).__name__} has {len(self.players)} losses, but micro_batch was given. Expected one "
-                "loss. Leave micro_batch out."
+                f"micro_batch must not be set for {type(self.task).__name__}, which has "
+                f"{len(self.players)} losses. Leave it out."
             )
         if self.among.world > 1:
             return f"{self.among.world} processes compute a part of each batch"
         return None if self.at_once is None else f"micro_batch={self.at_once} computes batches in parts"
 
     def fit_into_memory(self, device: torch.device) -> None:
-        """Choose how many samples are computed at once, no more than an earlier run did, and say what a step takes."""
+        """Choose the micro-batch size, and report the memory that a step takes."""
         n = -(-min(self.how.batch_size, self.data.n_samples) // self.among.world)
         with seeded(self.how.seed):
             found = measure(self.task, self.data, n, self.how.seed, device)
@@ -315,7 +314,7 @@ class _Run:
             self.progress.note(note)
 
     def step(self, step: int, batch: Batch) -> bool:
-        """Gradients, one step of the optimiser, and what follows the weights; whether any process is asked to stop."""
+        """Run one step, and return whether any process was asked to stop."""
         self.unkept = False
         set_rates(self.optimiser, self.how, step, self.data.n_samples)
         self.optimiser.zero_grad()
@@ -337,7 +336,7 @@ class _Run:
         return stops if self.among.world > 1 else self.interrupt.signal is not None
 
     def _gradients(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
-        """Those of the whole batch, whatever its parts; and its terms."""
+        """Compute the gradients of the whole batch, and return its loss terms."""
         alone, micro, device = self.among.world == 1, self.at_once, self.own[0].device.type
         weight = 1.0 if alone else float(len(batch))
         half = torch.autocast(device, torch.bfloat16) if self.how.precision == "bf16" else nullcontext()
@@ -353,25 +352,24 @@ class _Run:
         return terms
 
     def read(self) -> None:
-        """Wait for the history's numbers, and see that those that go down are finite."""
+        """Copy the terms from the device, and check that the losses are finite."""
         history = self.history
         for terms in history.waiting:
             history.numbers.extend(round(float(term), 6) for term in terms)
             if not all(math.isfinite(terms[history.names.index(name)]) for name in self.players):
                 raise InputError(
-                    f"The loss is not finite at step {len(history)}{self.kept}. The learning rate, {self.how.lr:g}, "
-                    "may be too large. Try a tenth of it."
+                    f"The loss is not finite at step {len(history)}{self.kept}. Lower the learning rate, for "
+                    f"example to a tenth of {self.how.lr:g}."
                 )
         history.waiting.clear()
 
     def trained(self) -> dict[str, Tensor]:
-        """What a step changes: all of the task's state but frozen weights."""
+        """Return the tensors that a step changes: the task's state without frozen weights."""
         frozen = {name for name, p in self.task.named_parameters() if not p.requires_grad}
         state = {f"task.{n}": value for n, value in self.task.state_dict().items() if n not in frozen}
         return state | {f"average.{n}": value for n, value in self.average.items()}
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written after a step; the last one's is, as other work may follow."""
         if step + 1 == self.how.n_steps:
             return True
         if self.how.checkpoint_every is not None:
@@ -379,15 +377,14 @@ class _Run:
         return time.monotonic() >= self.due_at
 
     def stop(self, *, act: bool = True) -> None:
-        """Say where it stands, and let a signal do what it does."""
         done, n = len(self.history), self.how.n_steps
-        self.progress.note(f"stopped after step {done} of {n}{self.kept}; run the same command to go on")
+        self.progress.note(f"stopped after step {done} of {n}{self.kept}; run the same command to resume")
         if act:
             self.interrupt.act()
 
     @contextmanager
     def kept_on_error(self) -> Iterator[None]:
-        """Write what is done where an error ends it between two steps; within one, weights are half new."""
+        """Write a checkpoint if an error occurs between two steps."""
         try:
             yield
         except BaseException:
@@ -398,11 +395,11 @@ class _Run:
             raise
 
     def keep(self) -> None:
-        """Task, optimiser and history in one file, so that they always belong together; the first process writes."""
+        """Write the task, the optimiser and the history to one file."""
         assert self.path is not None
         self.unkept = False
         self.read()
-        self.kept = f"; {self.path} holds step {len(self.history)}"
+        self.kept = f"; the checkpoint {self.path} is at step {len(self.history)}"
         if self.among.rank:
             return
         begun = time.monotonic()
@@ -416,7 +413,7 @@ class _Run:
         self.due_at = time.monotonic() + max(SECONDS, 10 * (time.monotonic() - begun))
 
     def resume(self) -> int:
-        """How many steps an earlier run left, put back; 0 where there is nothing or it was another training."""
+        """Load the checkpoint, and return its number of steps; 0 if there is none or it belongs to another training."""
         path, note = self.path, self.progress.note
         if path is None or not check_checkpoint(path).exists():
             return 0
@@ -429,13 +426,13 @@ class _Run:
         except (OSError, ValueError):
             tensors, about, names, size = {}, {}, [], None
         if about.get("seal") != self.seal:
-            note(f"{path} belongs to another training or is damaged; this one begins at the first step")
+            note(f"{path} is damaged or belongs to another training; starting at step 1")
             return 0
         numbers, state = tensors.pop("history", None), optimiser_state(tensors, self.optimiser)
         kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
         same = {n: (v.shape, v.dtype) for n, v in own.items()} == {n: (v.shape, v.dtype) for n, v in kept.items()}
         if not same or state is None or numbers is None or not self.history.resume(names, numbers):
-            note(f"{path} is damaged; this training begins at the first step")
+            note(f"{path} is damaged; starting at step 1")
             return 0
         with torch.no_grad():
             for name, value in own.items():
@@ -443,7 +440,7 @@ class _Run:
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.was_at_once = size if isinstance(size, int) and size > 0 else None
         done, n = len(self.history), self.how.n_steps
-        self.kept = f"; {path} holds step {done}"
-        rest = f"going on at step {done + 1}, where an earlier run was stopped"
-        note(rest if done < n else f"an earlier run finished all {done} steps, so nothing is left to do")
+        self.kept = f"; the checkpoint {path} is at step {done}"
+        rest = f"resuming at step {done + 1}"
+        note(rest if done < n else f"all {done} steps were finished by an earlier run")
         return done

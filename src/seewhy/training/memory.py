@@ -1,7 +1,7 @@
-"""What a step of a training takes of memory, and the gradients of a large batch in the memory of a small one.
+"""Memory of a training step, and gradient caching for batches that do not fit (Gao et al. 2021, arXiv 2101.06983).
 
-Gao et al. 2021, arXiv 2101.06983 (gradient caching): features first, the loss on all, then part by part. The loss sees
-the whole batch, so that in-batch negatives, learnt temperatures and biases get the very gradient of the full batch.
+Gradient caching computes features in micro-batches and the loss on the whole batch, so the gradients equal those of the
+whole batch.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from .batches import Batch, TrainingData
 from .task import Task
 
 N_MEASURED = 2
-"""Samples that are measured, and twice as many."""
+"""Number of samples for the first measurement; the second uses twice as many."""
 PART = 0.5
-"""Of the memory that is free, what a batch that is computed whole may take."""
+"""Fraction of the free memory that a whole batch may take."""
 AT_ONCE = 2 * 2**30
-"""Bytes that the parts of a larger one take on a processor, where larger parts are no faster."""
+"""Bytes of a micro-batch on a CPU."""
 N_AHEAD = 3
-"""Batches of pictures that are there at a time: one is computed, two are read ahead."""
+"""Batches of pictures in memory at once: the current one and two that are read ahead."""
 WORTH_A_NOTE = 2**30
 SMALL = 2**22
-"""Bytes of weights, or of a batch, below which a training without pictures is not measured."""
+"""Bytes of weights or of a batch below which training without pictures is not measured."""
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """The memory that the steps of a training take."""
+    """The memory that a training step takes, in bytes."""
 
     per_sample: float
     fixed: float
@@ -48,43 +48,43 @@ class StepMemory:
     splits: bool
 
     def of(self, n: int) -> float:
-        """The bytes for this many samples computed at once."""
+        """Return the bytes for ``n`` samples in one forward pass."""
         return self.fixed + n * self.per_sample
 
     def at_once(self, n: int) -> int | None:
-        """The number of ``n`` samples to compute at once; ``None`` for all of them."""
+        """Return the micro-batch size for ``n`` samples; ``None`` if they fit at once."""
         most = PART * self.free - self.fixed
         if not self.splits or n * self.per_sample <= most:
             return None
         return max(1, int(min(most, self.parts) / self.per_sample))
 
     def say(self, n: int, size: int | None) -> str | None:
-        """The note for a person before the training starts; empty if it takes little memory."""
+        """Return a note about the memory of a step; ``None`` if it is small."""
         need, free = self.of(n if size is None else size), f"{gigabytes(self.free)} are free"
         if need > self.free:
-            parts = "even one sample at a time" if size == 1 else f"with {size or n} samples computed at once"
+            parts = "even with one sample at a time" if size == 1 else f"with micro-batches of {size or n} samples"
             raise InputError(
-                f"A step of {n} samples needs about {gigabytes(need)} of memory {parts}, and {free}. Give a smaller "
-                "batch size, smaller pictures, or a machine with more memory."
+                f"A step of {n} samples needs about {gigabytes(need)} of memory {parts}, but {free}. Use "
+                "a smaller batch size, smaller pictures, or a machine with more memory."
             )
         if size is not None:
             whole, part = gigabytes(self.of(n)), gigabytes(need)
             return (
-                f"a step of {n} samples would take about {whole} of memory, but {free}: SeeWhy computes {size} at "
-                f"once, in about {part}, with the same gradient and one more forward pass"
+                f"a step of {n} samples would take about {whole} of memory, but {free}: micro-batches of "
+                f"{size} samples take about {part}, with the same gradient and one more forward pass"
             )
         return f"a step of {n} samples takes about {gigabytes(need)} of memory; {free}" if need > WORTH_A_NOTE else None
 
 
 def gigabytes(n: float) -> str:
-    """Gigabytes for people: one decimal, none from 100 on."""
+    """Format bytes as gigabytes, with one decimal below 100 GB."""
     return f"{n / 1e9:.1f} GB" if n < 1e11 else f"{n / 1e9:.0f} GB"
 
 
 def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.device) -> StepMemory | None:
-    """Measure the memory of a step, in a pass over a few pictures that leaves weights and buffers unchanged.
+    """Measure the memory of a step by forward passes on a few pictures, without changing the task.
 
-    ``None`` if network and data are small, if pictures cannot be read, or if the free memory is unknown.
+    Returns ``None`` if the network and data are small, if pictures cannot be read, or if the free memory is unknown.
     """
     free = free_memory(device)
     few, heavy = min(N_MEASURED, n), sum(p.nbytes for p in task.parameters()) >= SMALL
@@ -108,7 +108,9 @@ def measure(task: Task, data: TrainingData, n: int, seed: int, device: torch.dev
 
 
 def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
-    """Bytes that a pass forward keeps for the way back, and whether its features have a row for each sample."""
+    """Return the bytes that a forward pass saves for the backward pass, and whether the features have one row per
+    sample.
+    """
     kept: dict[int, int] = {}
 
     def pack(value: Tensor) -> Tensor:
@@ -131,7 +133,7 @@ def _held(task: Task, batch: Batch, seed: int) -> tuple[int, bool]:
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """The bytes that this process may still take from a graphics card, or from the machine and its control groups."""
+    """Return the free bytes of the GPU, or of the machine within the limits of its control groups."""
     if device is not None and device.type == "cuda":
         own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + own
@@ -150,7 +152,7 @@ def _of_machine() -> int | None:
 
 
 def _of_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What is left of the limit of each group, from this process's own upwards; version 2 and version 1."""
+    """Yield the bytes left in each control group of this process, for versions 1 and 2."""
     names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
     with suppress(OSError):
         for line in own.read_text().splitlines():
@@ -167,7 +169,7 @@ def _of_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self
 
 
 def _cached(folder: Path) -> int:
-    """Bytes of files that a group has in memory, which go when others need the place."""
+    """Return the bytes of cached files in a control group, which can be reclaimed."""
     facts: dict[str, Any] = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return int(facts.get("total_inactive_file", facts.get("inactive_file", 0)))
 
@@ -175,7 +177,7 @@ def _cached(folder: Path) -> int:
 def cached_gradients(
     task: Task, batch: Batch, own: Sequence[Tensor], size: int, seed: int, weight: float
 ) -> Mapping[str, Tensor]:
-    """Add a batch's gradients to its parameters, and return the terms; both passes seed each piece alike."""
+    """Compute gradients with gradient caching, and return the loss terms."""
     parts, found = batch.parts(size), []
     with torch.no_grad():
         for i, part in enumerate(parts):
@@ -184,9 +186,9 @@ def cached_gradients(
             if not has_rows(found[-1], len(part)):
                 given = ", ".join(str(tuple(value.shape)) for value in tensors_in(found[-1])) or "nothing"
                 raise InputError(
-                    f"{type(task).__name__} was given micro_batch, but makes features of the shapes {given} for "
-                    f"{len(part)} samples. Expected one row per sample. Leave micro_batch out, or move what needs the "
-                    "whole batch into the loss."
+                    f"With micro_batch, {type(task).__name__} must return features with one row per sample, "
+                    f"got the shapes {given} for {len(part)} samples. Leave micro_batch out, or move what "
+                    "needs the whole batch into the loss."
                 )
     flat, shapes = zip(*(tree_flatten(one) for one in found), strict=True)
     rows = [torch.cat(one) if isinstance(one[0], Tensor) else one[0] for one in zip(*flat, strict=True)]
@@ -212,14 +214,13 @@ def _seed(seed: int, part: int) -> int:
 
 @contextmanager
 def exact(task: Task, reason: str | None) -> Iterator[None]:
-    """Check that nothing in a task depends on which samples are computed together."""
+    """Raise ``InputError`` during training if a layer uses batch statistics and the batch is split."""
 
     def refuse(module: nn.Module, _: Any) -> None:
         if normalises(module):
             raise InputError(
-                f"{type(task).__name__} normalises over the samples that are computed together, but {reason}. Expected "
-                "fixed statistics, or a normalisation of each sample. Put its batch normalisation into evaluation "
-                "mode, or train in one piece."
+                f"{type(task).__name__} uses batch normalisation, but {reason}. Put the batch "
+                "normalisation into evaluation mode, or do not split the batch."
             )
 
     normal = [m for m in task.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -228,17 +229,17 @@ def exact(task: Task, reason: str | None) -> Iterator[None]:
 
 
 def normalises(module: nn.Module) -> bool:
-    """Whether a module is a batch normalisation that uses the statistics of its input."""
+    """Return whether a module is a batch normalisation that uses batch statistics."""
     normal = isinstance(module, nn.modules.batchnorm._BatchNorm)
     return normal and (module.training or getattr(module, "running_mean", None) is None)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in nested dicts, lists and tuples."""
+    """Return all tensors in nested dicts, lists and tuples."""
     return [one for one in tree_leaves(value) if isinstance(one, Tensor)]
 
 
 def has_rows(features: Any, n: int) -> bool:
-    """Whether features have a row for each of ``n`` samples."""
+    """Return whether features have one row for each of ``n`` samples."""
     every = tensors_in(features)
     return bool(every) and all(value.shape[:1] == (n,) for value in every)

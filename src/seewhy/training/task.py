@@ -1,4 +1,4 @@
-"""What is learnt, and from what: a task holds the networks and all state that a step changes; and its optimiser."""
+"""Training tasks, learning rate schedules and optimisers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Task(nn.Module, ABC):
-    """Networks, and the loss that trains them; :func:`seewhy.training.loop.train` does the rest.
+    """The base class of training tasks: networks with the loss that trains them.
 
-    Parameters that require gradients are trained. Whatever else a step changes (a queue, a slow copy, running
-    averages) is a buffer. A checkpoint keeps both, but not the frozen weights, so these must be the same when a stopped
-    training continues. The task need not contain a network that it only uses.
+    Parameters that require gradients are trained. All other state that a step changes (a queue, a momentum encoder,
+    running averages) must be a buffer. Checkpoints have both, but no frozen weights, so these must be the same when a
+    training is resumed. Networks that a task only uses need not be submodules.
 
     Class attributes:
-        needs: names of the fields that a batch must hold, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
-        moves: whether task and batches move to the fastest device; ``False`` if the task uses objects that cannot move.
+        needs: columns that a batch must have, such as ``"pixels"``, ``"views"``, ``"boxes"``, ``"labels"``.
+        moves: whether the task and its batches move to the GPU; ``False`` if it uses objects that cannot be moved.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -35,22 +35,22 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def features(self, batch: Batch) -> Any:
-        """The networks' output on a batch; this is the costly step."""
+        """Run the networks on a batch; with gradient caching, on parts of a batch."""
 
     @abstractmethod
     def loss(self, features: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms, the same at every step. ``"loss"``, or each player's own term, is minimised."""
+        """Return named scalar terms, the same at every step; ``"loss"`` is minimised, or the term of each player."""
 
     def players(self) -> Mapping[str, nn.Module]:
-        """For games, the module that each term trains; all move at once, by the gradients of one batch."""
+        """Return the module that each term trains; all are updated in the same step."""
         return {"loss": self}
 
     def after_step(self) -> None:
-        """Called after the weights have moved: slow copies follow, queues move on, temperatures keep their bounds."""
+        """Update the buffers after a step of the optimiser."""
 
 
 class Supervised(Task):
-    """A network whose outputs are class scores; its accuracy is watched."""
+    """A network whose outputs are class logits, trained by cross-entropy."""
 
     def __init__(self, network: nn.Module, label_smoothing: float = 0.0, *, column: str = "pixels") -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Supervised(Task):
 def classified(
     scores: Float[Tensor, "b k"], labels: Int[Tensor, " b"], label_smoothing: float = 0.0
 ) -> dict[str, Tensor]:
-    """The cross entropy, and the accuracy of the best score."""
+    """Return the cross-entropy and the accuracy."""
     right = (scores.argmax(1) == labels).float().mean()
     return {"loss": cross_entropy(scores, labels, label_smoothing=label_smoothing), "right": right}
 
@@ -77,7 +77,7 @@ Schedule = Literal["constant", "cosine", "milestones", "one_cycle", "per_epoch"]
 
 
 def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> tuple[float, float]:
-    """The factor of the learning rate, and the momentum."""
+    """Return the factor of the learning rate, and the momentum."""
     if schedule == "constant":
         return 1.0, 0.9
     if schedule == "per_epoch":
@@ -95,7 +95,7 @@ def rates(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> 
 
 
 def set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samples: int) -> None:
-    """Set the rates of a step in every group."""
+    """Set the learning rate and momentum of a step in every parameter group."""
     per_epoch = n_samples // min(how.batch_size, n_samples)
     factor, momentum = rates(how.schedule, step, how.n_steps, per_epoch)
     if step < how.warmup:
@@ -107,7 +107,7 @@ def set_rates(optimiser: torch.optim.Optimizer, how: Training, step: int, n_samp
 
 
 def optimiser_of(task: Task, how: Training) -> torch.optim.Optimizer:
-    """An optimiser with one group per pair of rate and decay, chosen by the names of parameters and modules."""
+    """Return an optimiser with one parameter group per pair of learning rate and weight decay."""
     normal = {id(p) for m in task.modules() if "norm" in type(m).__name__.lower() for p in m.parameters(recurse=False)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in task.named_parameters():
@@ -130,7 +130,7 @@ def _multiple(parts: tuple[tuple[str, float], ...], name: str) -> float:
 def optimiser_state(
     tensors: Mapping[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> dict[int, dict[str, Tensor]] | None:
-    """The optimiser's state of each parameter, by its number; ``None`` if the state does not fit these parameters."""
+    """Return the optimiser's state by parameter number; ``None`` if it does not fit the parameters."""
     shapes = [p.shape for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

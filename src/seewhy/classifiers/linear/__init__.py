@@ -1,1 +1,1 @@
-"""A linear classifier on frozen features: its recipe and its solvers."""
+"""Linear classifiers on frozen features, and their solvers."""

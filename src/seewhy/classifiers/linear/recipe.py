@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features (CNN Features off-the-shelf; Razavian et al. 2014, arXiv 1403.6382)."""
+"""A linear classifier on frozen features (Razavian et al. 2014, arXiv 1403.6382)."""
 
 from __future__ import annotations
 
@@ -24,19 +24,27 @@ from .jitter import crops_by_name
 from .solvers import LinearFit, Solver, balanced_weight, c_path, fit_logistic, fit_svm, fit_temperature, share_weight
 
 GRID = tuple(10.0 ** (e / 2) for e in range(-2, 8))
-"""C per picture, for features of mean squared length 1: the losses of a picture's views are averaged."""
+"""Values of C per picture, for features with a mean squared norm of 1."""
 UNCHOSEN = 100.0
-"""That C where nothing is held out to choose it on: the middle of what is best on photographs."""
+"""Default C if no pictures are held out to choose it."""
 N_CHOOSING = 2
-"""Folds on which C is tried; the others are fitted with the one chosen alone."""
+"""Number of folds to choose C on; the other folds use the chosen C."""
 TOL = 1e-4
-"""Relative decrease at which fits stop; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
+"""Tolerance of the fits; 1e-6 takes twice as long for the same accuracy (benchmarks/linear_fit.py)."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that a linear classifier is fitted on, one per view. ``own`` marks the picture's own crop. ``fold`` is
-    the fold that holds the picture out (``rounds``; -1 never), and ``final`` marks pictures of the final fit.
+    """The features of all views, one row per view.
+
+    Attributes:
+        x: features.
+        y: class of each row.
+        picture: picture index of each row.
+        fold: fold that holds the picture out, or -1.
+        own: mask of the rows of the picture's own crop.
+        final: mask of the rows in the final fit.
+        rounds: fold of each picture, or -1.
     """
 
     x: Float[Tensor, "r d"]
@@ -58,7 +66,7 @@ class Rows:
         return cls(feature(x), y, picture, rounds[picture], own, pictures.final[picture], rounds)
 
     def logits(self, fits: Sequence[LinearFit]) -> Float[Tensor, "n k"]:
-        """Each picture's logits from the fit that held it out; NaN if none did."""
+        """Return each picture's logits from the fit that held it out; NaN for pictures that were never held out."""
         logits = torch.full((len(self.rounds), len(fits[0].bias)), torch.nan)
         for number, fit in enumerate(fits):
             asked = self.own & (self.fold == number)
@@ -68,8 +76,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice made on held-out pictures (``index``, with their calibrated ``logits``). ``trial`` is the fit without
-    the first fold. ``random_accuracy`` is the accuracy on pictures held out at random, if that differs.
+    """The chosen C and temperature, with the fits.
+
+    Attributes:
+        c: chosen C, per picture.
+        fit: final fit.
+        trial: fit without the first fold.
+        temperature: temperature of the softmax.
+        index: indices of the held-out pictures; ``logits``: their calibrated logits.
+        random_accuracy: accuracy on pictures held out at random, if that differs.
     """
 
     c: float
@@ -81,7 +96,7 @@ class Choice:
     random_accuracy: float | None = None
 
     def held_out(self, pictures: EncodedSet, most: int = MAX_HELD_OUT) -> HeldOut | None:
-        """The held-out pictures, each with its own crop alone and its logits."""
+        """Return the features and logits of up to ``most`` held-out pictures."""
         if self.index is None or self.logits is None:
             return None
         some = evenly(torch.ones_like(self.index, dtype=torch.bool), most)
@@ -93,19 +108,21 @@ class Choice:
 class Linear(PictureRecipe):
     """Logistic regression or a linear SVM on the pooled features of a frozen encoder.
 
-    Every picture is used whole and as ``n_crops`` random crops and flips; features get a signed power and unit
-    length; regularisation and temperature are chosen on held-out pictures. The final fit uses all pictures, or all but
-    the user's validation pictures. The paper crops at fixed places and squares its features, which did worse
+    Each picture is used as a whole and as ``n_crops`` random crops with flips. C and the temperature are chosen on
+    held-out pictures. The final fit uses all pictures except the user's validation pictures.
+
+    Where we differ: the paper uses crops at fixed positions and squared features, which had lower accuracy
     (benchmarks/grocery.py).
 
     Args:
-        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one against the rest, squared hinge).
+        solver: ``"logistic"`` (multinomial) or ``"svm"`` (one-vs-rest, squared hinge).
         n_crops: random crops per picture.
-        power: exponent of the signed power.
-        l2: whether features are scaled to unit length.
-        class_weight: ``"balanced"`` weighs classes alike; ``None`` weighs pictures alike.
-        held_out: share of the pictures that measures C, temperature and evidence, 0 to 1. Each part takes a turn, so
-            every picture is measured once; there are as many fits as parts.
+        power: exponent of the signed power normalisation of the features.
+        l2: whether to L2-normalise the features.
+        class_weight: ``"balanced"`` gives every class the same total weight; ``None`` gives every picture the same
+            weight.
+        held_out: fraction of the pictures per cross-validation fold, 0 to 1. Every picture is held out once to choose C
+            and the temperature and to measure evidence.
     """
 
     name = "linear"
@@ -130,7 +147,7 @@ class Linear(PictureRecipe):
         return self.learn_seen(fitting.encoder, pictures)
 
     def learn_seen(self, encoder: Encoder, pictures: EncodedSet) -> Outcome:
-        """Learn from pictures that were encoded before, all with the same number of views."""
+        """Fit on encoded pictures, which must all have the same number of views."""
         rows = Rows.of(pictures, self._feature)
         with beside(encoder.engine.name, len(pictures.items)):
             chosen = self._choose(rows, pictures)
@@ -153,13 +170,13 @@ class Linear(PictureRecipe):
         )
 
     def fit_at(self, pictures: EncodedSet, c: float) -> Head:
-        """The uncalibrated fit of these pictures with a given ``C`` (per picture)."""
+        """Fit on the pictures with the given ``C`` per picture, without calibration."""
         rows = Rows.of(pictures, self._feature)
         fit = self._solve(rows, torch.ones_like(rows.own), len(pictures.classes), c / (self.n_crops + 1), None)
         return Head(self._feature, fit.weight, fit.bias)
 
     def _choose(self, rows: Rows, pictures: EncodedSet) -> Choice:
-        """C and temperature, on held-out pictures; without any, a middling C and no calibration."""
+        """Choose C and the temperature on held-out pictures; without any, use ``UNCHOSEN`` and no calibration."""
         n_classes = len(pictures.classes)
         unit = 1.0 / (self.n_crops + 1) / max(float(rows.x.square().sum(1).mean()), 1e-12)
         if not bool((rows.fold >= 0).any()):
@@ -192,7 +209,7 @@ class Linear(PictureRecipe):
         return replace(found, random_accuracy=self._at_random(rows, pictures, c, fits[0]))
 
     def _at_random(self, rows: Rows, pictures: EncodedSet, c: float, start: LinearFit) -> float | None:
-        """What a part drawn at random would have said, which holds pictures of the same things."""
+        """Return the accuracy on pictures held out at random; ``None`` if no picture can be held out."""
         names = [s.label for s in pictures.items]
         held = torch.tensor(split(names, pictures.digests, self.held_out, self.seed))
         asked = held[rows.picture] & rows.own

@@ -1,11 +1,11 @@
-"""Linear classifiers on frozen features, solved fast: multinomial logistic regression and squared-hinge SVM.
+"""Fast linear classifiers on frozen features: multinomial logistic regression and a squared-hinge SVM.
 
-Both minimise ``1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)`` by a preconditioned L-BFGS; with fewer samples than
-features in the span of the samples (QR), which holds the optimum. The first inverse Hessian of L-BFGS is usually a
-multiple of the identity. Here it is ``(a C X^T S X + 1)^-1``, the true one when every sample is as uncertain as the
-average one; ``a`` is that average, taken anew each iteration. ``X^T S X`` is kept as its leading eigenvectors, found by
-random projection (Halko et al. 2011, arXiv 0909.4061) with a fixed seed, and one number for the rest. Logits are linear
-in the step, so a line search costs no product with X: an iteration is two.
+Both minimise
+
+    1/2 |W|^2 + C sum_i s_i loss(y_i, W x_i + b)
+
+over the weights ``W`` and biases ``b``, where ``s_i`` are sample weights, by L-BFGS with a low-rank initial inverse
+Hessian (Halko et al. 2011, arXiv 0909.4061).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RANK = 96
 
 
 class Softmax:
-    """``s_i (log sum_k exp z_ik - z_iy)``; one problem for all classes, with an unpenalised bias."""
+    """The multinomial log-loss: ``s_i (log sum_k exp z_ik - z_iy)``, with an unpenalised bias."""
 
     per_class = False
 
@@ -54,7 +54,7 @@ class Softmax:
 
 
 class SquaredHinge:
-    """``s_i sum_k max(0, 1 - t_ik z_ik)^2``, t = +1 for its class, else -1; one problem per class, bias penalised."""
+    """The one-vs-rest squared hinge loss: ``s_i sum_k max(0, 1 - t_ik z_ik)^2``, with a penalised bias."""
 
     per_class = True
 
@@ -100,10 +100,11 @@ def fit_logistic(
     warm_start: LinearFit | None = None,
     tol: float = 1e-6,
 ) -> LinearFit:
-    """Multinomial logistic regression, ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, bias unpenalised.
+    """Fit multinomial logistic regression with an unpenalised bias.
 
-    The objective is scikit-learn's ``LogisticRegression(C=c)``, whose default stopping rule leaves it up to twice as
-    high when C is large. This function stops when the predicted decrease is ``tol`` of the objective.
+    Minimises ``1/2 |W|^2 + C sum_i s_i (log sum_k exp z_ik - z_iy)``, as scikit-learn's ``LogisticRegression(C=c)``
+    does. Stops when the predicted decrease is at most ``tol`` times the objective. With a large C, scikit-learn's
+    default stopping rule can leave the objective twice as high.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]])
@@ -126,10 +127,13 @@ def fit_svm(
     warm_start: LinearFit | None = None,
     tol: float = 1e-6,
 ) -> LinearFit:
-    """One-vs-rest SVM, ``sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2``, t = +1 or -1.
+    """Fit a one-vs-rest SVM with a penalised bias, as liblinear's primal L2-SVM does.
 
-    The objective is liblinear's primal L2-SVM, bias penalised; the classes are separate problems, solved in the same
-    matrix products. The paper's one-vs-one SVM has no class scores that can be summed over views of a picture.
+    Minimises
+
+        sum_k 1/2 (|w_k|^2 + b_k^2) + C sum_i s_i max(0, 1 - t_ik z_ik)^2
+
+    where ``t_ik`` is +1 if sample ``i`` has class ``k`` and -1 otherwise.
     """
     s = _check(x, y, n_classes, c, sample_weight)
     return _solve(x.float(), torch.zeros(x.shape[1]), SquaredHinge(y, n_classes, s), c, warm_start, tol)
@@ -137,41 +141,35 @@ def fit_svm(
 
 def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor | None) -> Tensor:
     if not (0 < c < math.inf):
-        raise InputError(f"C is {c}. Expected a positive finite number. Pass c=1.0, say.")
+        raise InputError(f"C must be a positive finite number, got {c}.")
     if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise DataError(
-            f"Features have shape {tuple(x.shape)} and labels {tuple(y.shape)}. "
-            "Expected (n, d) and (n,). Pass one row and one label per sample."
-        )
+        raise DataError(f"Features must have shape (n, d) and labels (n,), got {tuple(x.shape)} and {tuple(y.shape)}.")
     bad = (~torch.isfinite(x).all(1)).nonzero().flatten().tolist()
     if bad:
         rows = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise DataError(
-            f"Features of row {rows} are NaN or infinite. Expected finite numbers. "
-            "Remove these rows or encode them again."
+            f"Features must be finite, got NaN or infinity in row {rows}. Remove these rows or encode them again."
         )
     present = y.unique().tolist()
     if present and not 0 <= present[0] <= present[-1] < n_classes:
         raise DataError(
-            f"Labels run from {present[0]} to {present[-1]}. Expected 0 to {n_classes - 1}. "
-            "Number the classes from 0, or raise n_classes."
+            f"Labels must be from 0 to {n_classes - 1}, got {present[0]} to {present[-1]}. Number the "
+            "classes from 0, or raise n_classes."
         )
     if len(present) < 2:
-        raise DataError(
-            f"The samples hold {len(present)} class(es). Expected at least 2. Add samples of another class."
-        )
+        raise DataError(f"The samples must have at least 2 classes, got {len(present)}.")
     if sample_weight is None:
         return torch.ones(len(x))
     if sample_weight.shape != y.shape or not bool(torch.isfinite(sample_weight).all() and (sample_weight >= 0).all()):
         raise DataError(
-            f"Sample weights have shape {tuple(sample_weight.shape)} or hold negative or non-finite values. "
-            f"Expected {len(y)} numbers of at least 0. Pass one weight per row."
+            f"sample_weight must be {len(y)} finite numbers of at least 0, got shape "
+            f"{tuple(sample_weight.shape)} or a negative or non-finite value."
         )
     return sample_weight.float()
 
 
 def _solve(x: Tensor, mean: Tensor, loss: Loss, c: float, warm: LinearFit | None, tol: float) -> LinearFit:
-    """Rotate into the span when n < d, append the bias column, minimise, and undo both."""
+    """Minimise the loss in the span of the samples if there are fewer samples than features."""
     basis = None
     if x.shape[0] < x.shape[1]:
         basis, r = torch.linalg.qr(x.T)
@@ -189,9 +187,7 @@ def _solve(x: Tensor, mean: Tensor, loss: Loss, c: float, warm: LinearFit | None
 
 
 def _minimise(x: Tensor, loss: Loss, c: float, ridge: Tensor, w: Tensor, tol: float) -> tuple[Tensor, float, int, bool]:
-    """From ``w`` until the predicted decrease is at most ``tol`` times the objective: where that is, the objective
-    there, the iterations, and whether it converged.
-    """
+    """Run L-BFGS from ``w``; return the weights, the objective, the number of iterations, and whether it converged."""
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum(0) if loss.per_class else torch.dot(a.flatten(), b.flatten())[None]
@@ -223,7 +219,7 @@ def _safe_inverse(a: Tensor) -> Tensor:
 
 
 def _inverse_hessian(x: Tensor, weight: Tensor) -> Callable[[float], Callable[[Tensor], Tensor]]:
-    """Scale → the product with ``(scale X^T S X + 1)^-1``; ``X^T S X`` is about ``U values U^T + rest (1 - U U^T)``."""
+    """Return a function that maps ``scale`` to the product with ``(scale X^T S X + 1)^-1``."""
     rank = min(_RANK, x.shape[1])
     start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
     basis, _ = torch.linalg.qr(x.T @ (weight * (x @ start)))
@@ -245,7 +241,7 @@ def _inverse_hessian(x: Tensor, weight: Tensor) -> Callable[[float], Callable[[T
 def _direction(
     gradient: Tensor, inverse: Callable[[Tensor], Tensor], pairs: deque[tuple[Tensor, Tensor, Tensor]], dot: Dot
 ) -> Tensor:
-    """The two-loop recursion (Nocedal 1980) around the preconditioner."""
+    """Return the L-BFGS direction by the two-loop recursion (Nocedal 1980)."""
     q, alphas = gradient.clone(), []
     for step, change, rho in reversed(pairs):
         alphas.append(rho * dot(step, q))
@@ -263,9 +259,7 @@ def _direction(
 def _line_search(
     loss: Loss, c: float, z: Tensor, zd: Tensor, slope: Tensor, penalty: tuple[Tensor, Tensor], dot: Dot
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the derivative along the direction is nearly 0, each class its own length if the loss says so; the
-    derivative alone is exact where float32 values of the objective no longer differ.
-    """
+    """Search for the step length at which the directional derivative is nearly 0."""
     low, slope_low = torch.zeros_like(slope), slope
     high, slope_high = torch.full_like(slope, math.inf), torch.zeros_like(slope)
     t = torch.ones_like(slope)
@@ -290,25 +284,22 @@ def _line_search(
 
 
 def balanced_weight(y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """``n / (k n_y)``, scikit-learn's ``class_weight="balanced"``: every class gets the same total weight."""
+    """Return scikit-learn's ``class_weight="balanced"`` sample weights, ``n / (k n_y)``."""
     _, position, count = y.unique(return_inverse=True, return_counts=True)
     return len(y) / (len(count) * count.float())[position]
 
 
 def share_weight(y: Int[Tensor, " n"], shares: Float[Tensor, " k"]) -> Float[Tensor, " n"]:
-    """Weights, with mean 1, that give the classes these shares of the rows, as before some were held out. Without
-    weights, a class of two pictures, one of them held out, loses to every class that kept both.
-    """
+    """Return sample weights with mean 1 that give each class its share of the total weight."""
     weight = shares[y] / y.bincount(minlength=len(shares))[y]
     return weight / weight.mean()
 
 
 def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float:
-    """The T in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)`` (Guo et al. 2017, arXiv 1706.04599).
+    """Return the temperature ``T`` in [0.01, 100] that minimises the log-loss of ``softmax(logits / T)``.
 
-    The loss is convex in 1/T; its derivative, ``mean(E_p[z] - z_y)``, is bisected. If all ``n`` are right that loss has
-    no optimum, so each counts with weight ``1 / (n + 2)`` as a picture of its second class (for two classes and a fixed
-    margin Laplace's rule, ``(right + 1) / (n + 2)``); Guo et al. do not have that.
+    Method: temperature scaling (Guo et al. 2017, arXiv 1706.04599). Where we differ: each sample also counts as its
+    second-best class with weight ``1 / (n + 2)``, so that an optimum exists if all ``n`` predictions are right.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0]] * 4)
@@ -316,9 +307,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
         2.8854
     """
     if not len(y) or not bool(torch.isfinite(logits).all()):
-        raise DataError(
-            "The logits are empty or not finite. Expected finite numbers (n, k). Check the validation split."
-        )
+        raise DataError("logits must be finite and of shape (n, k) with n > 0. Check the validation split.")
     z = logits.double()
     own = z.gather(1, y[:, None])
     truth = own.mean()
@@ -334,7 +323,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
 
 
 class PathPoint(NamedTuple):
-    """The results of one C on held-out pictures; ``log_loss`` is at the best temperature for it."""
+    """The results of one C on held-out pictures; ``log_loss`` is computed after temperature scaling."""
 
     c: float
     accuracy: float
@@ -343,7 +332,7 @@ class PathPoint(NamedTuple):
 
 
 class CPath(NamedTuple):
-    """Every C that was tried, the chosen one, its fit in the last round, and the latest fit of every round."""
+    """The results of every C, the best result, its fit in the last fold, and the latest fit of every fold."""
 
     points: tuple[PathPoint, ...]
     best: PathPoint
@@ -355,7 +344,7 @@ Weigh = Callable[[Tensor], Tensor | None]
 
 
 class _Round:
-    """One fold of a path: what is trained on, what is held out, and the latest fit."""
+    """The training rows, held-out rows and latest fit of one fold."""
 
     def __init__(self, x: Tensor, y: Tensor, groups: Tensor, out: Tensor, asked: Tensor, weigh: Weigh) -> None:
         # Rows are taken anew at every step, since a copy a fold would not fit into memory.
@@ -383,12 +372,11 @@ def c_path(
     weigh: Weigh = lambda y: None,
     tol: float = 1e-3,
 ) -> CPath:
-    """Try every C on held-out pictures, strongest penalty first; each fit starts from the one before.
+    """Evaluate every C on held-out pictures, from the strongest penalty to the weakest.
 
-    A picture's logits are the mean over its rows. The best accuracy wins; within half a percent of it, the lowest
-    log-loss. It ends early when two steps in a row neither raise the best accuracy nor lower the best log-loss by a
-    hundredth. It continues while all decisions equal those of the strongest penalty, for example if features hardly
-    differ.
+    A picture's logits are the mean over its rows. The best C has the lowest log-loss of all whose accuracy is within
+    half a percent of the highest. The search stops early after two values of C that neither raise the accuracy nor
+    lower the log-loss by 1 %.
     """
     groups = torch.arange(len(y)) if groups is None else groups
     numbers = [f for f in fold.unique().tolist() if f >= 0]
@@ -396,8 +384,8 @@ def c_path(
     home = torch.zeros(int(group.max()) + 1, dtype=fold.dtype).scatter_(0, group, fold)
     if not numbers or not grid or bool((home[group] != fold).any()):
         raise DataError(
-            "No row is held out, no C is given, or a picture is in several folds. "
-            "Expected folds 0, 1, ... that keep a picture whole. Number them so."
+            "fold must number the held-out rows 0, 1, ..., keep each picture in one fold, and grid "
+            "must have at least one C."
         )
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked
     rounds = [_Round(x, y, groups, fold == f, asked, weigh) for f in numbers]

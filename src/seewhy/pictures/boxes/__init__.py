@@ -1,4 +1,4 @@
-"""Pictures with boxes around what is in them: COCO, YOLO, VOC and CSV, read and written."""
+"""Read and write bounding boxes in the formats COCO, YOLO, VOC and CSV."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "lo
 def load_boxes(source: str | Path, *, format: str | None = None, pictures: str | Path | None = None) -> BoxData:
     """Load pictures with boxes from COCO, YOLO, VOC or a table.
 
-    Boxes without area, outside the picture or of an unknown class are left out and listed in ``left_out``. Boxes that
-    reach beyond the picture are cut at its edge. Missing pictures are listed in ``missing``.
+    Boxes that have no area, lie outside the picture or have an unknown class are left out and listed in ``left_out``.
+    Boxes that extend beyond the picture are clipped. Missing pictures are listed in ``missing``.
 
     Args:
-        source: a COCO file, a folder with YOLO's labels and names, a folder of VOC's files, or a table.
-        format: its registered name; default: recognised from the files.
-        pictures: the folder of the pictures; default: the folders nearby.
+        source: a COCO file, a folder with YOLO labels and class names, a folder of VOC files, or a table.
+        format: registered name of the format; default: detected from the files.
+        pictures: folder of the pictures; default: the folders nearby.
     """
     path = Path(source)
     if not path.exists():
-        raise DataError(f"{path} does not exist. Expected a file or folder of boxes. Check its name.")
+        raise DataError(f"{path} does not exist. Check its name.")
     for name in [format] if format is not None else list(box_formats):
         reader = box_formats[name]()
         if reader.knows(path):
@@ -44,13 +44,12 @@ def load_boxes(source: str | Path, *, format: str | None = None, pictures: str |
             return data
     what = f"the format {format}" if format is not None else f"any of {', '.join(box_formats)}"
     raise DataError(
-        f"{path} holds no boxes in {what}. Expected a COCO file, YOLO labels with the names of their classes, VOC XML "
-        "or a table. Give one of these."
+        f"{path} has no boxes in {what}. Give a COCO file, YOLO labels with class names, VOC XML or a table."
     )
 
 
 def has_boxes(path: Path) -> bool:
-    """Whether a file or folder looks like boxes of some format."""
+    """Return whether a file or folder has boxes of some format."""
     return path.exists() and any(box_formats[name]().knows(path) for name in box_formats)
 
 
@@ -61,11 +60,11 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
     Args:
         data: the pictures with their boxes.
         folder: created if it does not exist.
-        format: a registered name, such as ``"coco"``.
-        force: overwrite files that SeeWhy did not write.
+        format: registered name of the format, such as ``"coco"``.
+        force: whether to overwrite files that SeeWhy did not write.
 
     Returns:
-        The files; the first one names the classes.
+        The files; the first one has the class names.
     """
     folder, files = Path(folder), list[Path]()
     for name, text in check_boxes(data, folder, format=format, force=force).items():
@@ -75,7 +74,7 @@ def save_boxes(data: BoxData, folder: str | Path, *, format: str = "coco", force
 
 
 def check_boxes(data: BoxData, folder: Path, *, format: str, force: bool) -> Mapping[str, str]:
-    """The names of the files that :func:`save_boxes` would write into the folder; nothing is changed."""
+    """Return the contents by file name that :func:`save_boxes` would write, after a check that it may write them."""
     files: Mapping[str, str] = box_formats[format]().files(data, folder)
     for name in files:
         if (folder / name).exists():
@@ -90,8 +89,6 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class BoxRecord:
-    """A box."""
-
     box: Corners
     label: str
     score: float | None = None
@@ -100,8 +97,6 @@ class BoxRecord:
 
 @dataclass(frozen=True)
 class BoxedPicture:
-    """A picture and its boxes."""
-
     image: str
     size: Size | None
     boxes: tuple[BoxRecord, ...] = ()
@@ -109,7 +104,7 @@ class BoxedPicture:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A box that cannot be used, as the file has it."""
+    """A box that was left out, with its values as in the file."""
 
     where: str
     image: str
@@ -123,8 +118,6 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class BoxData:
-    """Pictures with boxes."""
-
     pictures: tuple[BoxedPicture, ...]
     classes: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -142,21 +135,20 @@ class BoxData:
         return f"BoxData({len(self)} pictures, {self.n_boxes} boxes, {len(self.classes)} classes)"
 
     def present(self) -> BoxData:
-        """The pictures whose files exist."""
+        """Return only the pictures whose files exist."""
         gone = set(self.missing)
         kept = tuple(p for p in self.pictures if p.image not in gone)
         if not kept:
             raise DataError(
-                f"None of the {len(self)} pictures exists; the first is "
-                f"{self.pictures[0].image if self else 'unnamed'}. Expected their files. Name their folder with "
-                "--pictures."
+                f"None of the {len(self)} pictures exists. The first is "
+                f"{self.pictures[0].image if self else 'unnamed'}. Give their folder with --pictures."
             )
         return BoxData(kept, self.classes, self.left_out, (), self.notes)
 
 
 @dataclass
 class _Gathered:
-    """A picture while its file of boxes is read: its size as it has it, its size, and how what is stated differs."""
+    """The sizes and boxes of a picture while its file is read."""
 
     own: Size | None
     size: Size | None = None
@@ -165,7 +157,7 @@ class _Gathered:
 
 
 class Gathering:
-    """Collects boxes while a file is read: it names what is wrong and continues with the rest."""
+    """Collects boxes while a file is read, and notes what is wrong with each box left out."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -176,7 +168,7 @@ class Gathering:
         self._cut: list[str] = []
 
     def picture(self, image: str, stated: Size | None = None) -> Size | None:
-        """Add a picture, with or without boxes to come. Its size is its own, otherwise that in the file."""
+        """Add a picture, and return its size: that of the picture file, otherwise the stated size."""
         one = self._pictures.get(image)
         if one is None:
             try:
@@ -194,7 +186,7 @@ class Gathering:
         self._left_out.append(LeftOut(where, image, label, tuple(values), why))
 
     def box(self, where: str, image: str, record: BoxRecord) -> None:
-        """Add a box of a picture that was added before; a box that reaches beyond the picture is cut."""
+        """Add a box to a picture, clipped to the picture."""
         one = self._pictures[image]
         if one.differs:
             return
@@ -210,17 +202,14 @@ class Gathering:
         one.boxes.append(replace(record, box=cut))
 
     def done(self) -> BoxData:
-        """All boxes that were read."""
+        """Return all pictures and boxes."""
         others = [f"{Path(image).name} ({one.differs})" for image, one in self._pictures.items() if one.differs]
         if not self._pictures:
-            raise DataError(
-                f"{self.source} names no picture. Expected at least one, with or without boxes. Give another file."
-            )
+            raise DataError(f"{self.source} has no pictures. Give another file.")
         if len(others) == len(self._pictures):
             raise DataError(
-                f"{self.source} states sizes that its pictures do not have: {some(others, 3)}. Expected boxes for "
-                "these pictures. Export it again from these pictures, saved upright, or give the pictures it was made "
-                "from."
+                f"The sizes in {self.source} differ from those of its pictures: {some(others, 3)}. Give "
+                "the pictures that were annotated, or export the boxes again for these pictures."
             )
         fitting = [(image, one) for image, one in self._pictures.items() if not one.differs]
         pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in fitting)
@@ -228,12 +217,12 @@ class Gathering:
         classes = (*self.classes, *sorted(used - set(self.classes), key=natural_key))
         missing = tuple(p.image for p in pictures if not os.path.exists(p.image))
         counted: list[tuple[str, Sequence[object]]] = [
-            ("picture(s) left out, as their stated size is wrong and their boxes would be misplaced", others)
+            ("picture(s) left out, because their size differs from the stated size", others)
         ]
         reasons = dict.fromkeys(o.why for o in self._left_out)
         because = ((why, [o for o in self._left_out if o.why == why]) for why in reasons)
         counted += [(f"box(es) left out, each of which {why}", boxes) for why, boxes in because]
-        counted += [("box(es) cut at the edge of their picture", self._cut), ("picture(s) do not exist", missing)]
+        counted += [("box(es) clipped to their picture", self._cut), ("picture(s) do not exist", missing)]
         notes = [*self.notes, *(f"{len(of)} {what}: {some([*map(str, of)], 3)}" for what, of in counted if of)]
         if without := [c for c in classes if c not in used]:
             notes.append(f"{len(without)} class(es) have no box: {some(without)}")
@@ -241,7 +230,7 @@ class Gathering:
 
 
 def _placed(box: Corners, size: Size | None) -> tuple[str | None, Corners]:
-    """What is wrong with a box, if it cannot be used; and the box within the picture."""
+    """Return why a box cannot be used, or ``None``, and the box clipped to the picture."""
     left, top, right, bottom = box
     if not all(map(math.isfinite, box)):
         return "has a coordinate that is not a number", box
@@ -256,7 +245,7 @@ def _placed(box: Corners, size: Size | None) -> tuple[str | None, Corners]:
 
 
 def find_picture(name: str, folders: Iterable[Path]) -> str:
-    """The picture with this name in the first folder that has it; if no folder has it, its path in the first folder."""
+    """Return the path of a picture in the first folder that has it, otherwise its path in the first folder."""
     names = [name] if name.lower().endswith(SUFFIXES) else [name + s for s in (*SUFFIXES, *map(str.upper, SUFFIXES))]
     folders = list(folders)
     there = (str(folder / one) for folder in folders for one in names if os.path.isfile(folder / one))
@@ -264,7 +253,7 @@ def find_picture(name: str, folders: Iterable[Path]) -> str:
 
 
 def near(path: Path, pictures: Path | None) -> list[Path]:
-    """Folders that may hold the pictures of a file of boxes."""
+    """Return the folders in which to look for the pictures."""
     if pictures is not None:
         return [pictures]
     here = path if path.is_dir() else path.parent
@@ -274,13 +263,13 @@ def near(path: Path, pictures: Path | None) -> list[Path]:
 
 
 def whole_size(width: Any, height: Any) -> Size | None:
-    """A size that a file states; ``None`` if the file does not state it."""
+    """Return a size from a file; ``None`` if it is missing or invalid."""
     found = number(width), number(height)
     return (int(found[0]), int(found[1])) if all(f >= 1 and f.is_integer() for f in found) else None
 
 
 def number(value: Any) -> float:
-    """A number from a file, also if it is written as text; NaN if it is no number."""
+    """Return a number from a file; NaN if the value is not a number."""
     if isinstance(value, bool) or value is None:
         return math.nan
     try:
@@ -290,7 +279,7 @@ def number(value: Any) -> float:
 
 
 def from_folder(image: str, folder: Path) -> str:
-    """A picture's name relative to a folder; the name of a missing picture is unchanged."""
+    """Return a picture's path relative to a folder; the path of a missing picture is unchanged."""
     if not os.path.exists(image):
         return image
     try:
@@ -300,7 +289,7 @@ def from_folder(image: str, folder: Path) -> str:
 
 
 def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
-    """Each name without its ending, with the folders that distinguish it from the others."""
+    """Return each file name without its extension, with the folders that make it unique."""
     plain = [Path(os.path.abspath(p.image)).with_suffix("") for p in pictures]
     common = os.path.commonpath([p.parent for p in plain]) if plain else ""
     names = [Path(os.path.relpath(p, common)).as_posix() for p in plain]
@@ -308,7 +297,7 @@ def stems(pictures: Sequence[BoxedPicture]) -> list[str]:
     for name, one in zip(names, pictures, strict=True):
         if (other := owner.setdefault(name.casefold(), one.image)) != one.image:
             raise DataError(
-                f"The names of {other} and {one.image} differ only in their endings, so their boxes would share one "
-                "file. Expected a different name for each. Rename one, or write COCO."
+                f"File names must differ by more than their extensions, got {other} and {one.image}. "
+                "Rename one, or write COCO."
             )
     return names

@@ -1,4 +1,4 @@
-"""COCO, CSV, VOC and YOLO: how each is recognised, read and written."""
+"""The box formats COCO, CSV, VOC and YOLO."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ from . import (
 )
 
 LARGEST_JSON, LARGEST = 1 << 30, 16 << 20
-"""Bytes of a COCO file, the largest of whose own has half of it, and of any other: 10,000 boxes have 2.5 million."""
+"""Maximum bytes of a COCO file and of any other file; 10,000 boxes take 2.5 million."""
 DEEPEST = 32
-"""Elements of XML within one another."""
+"""Maximum depth of nested XML elements."""
 
 
 def _written(value: float) -> str:
-    """A number as short as it can be read back."""
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
 @box_formats.register
 class COCO:
-    """Boxes as ``[left, top, width, height]`` in pixels, with ``image_id`` and ``category_id`` (cocodataset.org).
+    """COCO boxes ``[left, top, width, height]`` in pixels, with ``image_id`` and ``category_id`` (cocodataset.org).
 
-    ``score`` is read and written if there is one. A bare list of detections is refused, because it names no pictures.
+    ``score`` is optional. A list of detections without images is refused.
     """
 
     name: ClassVar[str] = "coco"
@@ -66,14 +65,16 @@ class COCO:
         found, folders = Gathering(path), near(path, pictures)
         names = {_id(path, c, "category"): str(c.get("name", "")) for c in _list(path, data, "categories")}
         if (twice := first_repeated(names.values())) is not None:
-            raise DataError(f"{path} has two categories called {twice!r}. Rename or merge them.")
+            raise DataError(
+                f"Category names must differ, but {path} has {twice!r} twice. Rename or merge the categories."
+            )
         found.classes += names.values()
         images: dict[int, str] = {}
         for one in _list(path, data, "images"):
             key, file = _id(path, one, "image"), one.get("file_name")
             if key in images or not isinstance(file, str) or not file:
-                what = "is there twice" if key in images else "has no file_name"
-                raise DataError(f"{path}: the image {key} {what}. Expected one image per id. Correct it.")
+                what = "occurs twice" if key in images else "has no file_name"
+                raise DataError(f"{path}: the image {key} {what}. Correct it.")
             images[key] = find_picture(file, folders)
             found.picture(images[key], whole_size(one.get("width"), one.get("height")))
         for i, one in enumerate(_list(path, data, "annotations")):
@@ -107,38 +108,39 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         data = parse_json(read_file(path, LARGEST_JSON))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}. Expected COCO boxes. Export them again.") from error
+        raise DataError(f"{path} cannot be read as COCO boxes: {reason(error)}. Export them again.") from error
     if isinstance(data, dict) and "images" in data:
         return data
     what = "a list of detections without images" if isinstance(data, list) else "not a COCO file"
-    raise DataError(f"{path} is {what}. Expected an object with images, categories and annotations. Export it again.")
+    raise DataError(
+        f"{path} must be an object with images, categories and annotations, but it is {what}. Export it again."
+    )
 
 
 def _list(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = data.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise DataError(f"{path}: {key!r} is not a list of objects. Expected COCO. Export it again.")
+        raise DataError(f"{path}: {key!r} must be a list of objects. Export it again as COCO.")
     return found
 
 
 def _id(path: Path, one: dict[str, Any], what: str) -> int:
     found = one.get("id")
     if type(found) is not int:
-        raise DataError(f"{path}: a {what} has the id {found!r}. Expected a whole number. Export it again.")
+        raise DataError(f"{path}: the id of a {what} must be an integer, got {found!r}. Export it again.")
     return found
 
 
 def _annotation(
     found: Gathering, where: str, one: dict[str, Any], images: Mapping[int, str], names: Mapping[int, str]
 ) -> None:
-    """One annotation, with what is wrong with it named."""
     given, of, kind = one.get("bbox"), one.get("image_id"), one.get("category_id")
     values = [number(v) for v in given] if isinstance(given, list) else []
     image = images.get(of, "") if type(of) is int else ""
     label = names.get(kind, "") if type(kind) is int else ""
     why = "" if len(values) == 4 else "has no bbox with four numbers"
-    why = why if label else f"is of a category that is not listed ({kind})"
-    why = why if image else f"is of an image that is not listed ({of})"
+    why = why if label else f"has an unknown category ({kind})"
+    why = why if image else f"has an unknown image ({of})"
     if why:
         found.leave_out(where, image, label, values, why)
         return
@@ -150,10 +152,10 @@ def _annotation(
 
 @box_formats.register
 class CSV:
-    """One row per box; a picture without boxes has a row without numbers. Classes without a box are not kept.
+    """A table with one row per box; a picture without boxes has a row without numbers.
 
-    Columns are called ``image, left, top, right, bottom, label`` or as other tools call them (``filename, xmin, ymin,
-    xmax, ymax, class``); ``width``, ``height``, ``score`` and ``ignored`` are optional.
+    The columns are ``image, left, top, right, bottom, label``, or the names of other tools (``filename, xmin, ymin,
+    xmax, ymax, class``). ``width``, ``height``, ``score`` and ``ignored`` are optional. Classes without a box are lost.
     """
 
     name: ClassVar[str] = "csv"
@@ -182,8 +184,8 @@ class CSV:
                     one[name] = one[there]
             if missing := [c for c in ("image", *self.edges, "label") if c not in one]:
                 raise DataError(
-                    f"{path} has no column {missing[0]!r}; it has {', '.join(map(repr, row))}. Expected image, left, "
-                    "top, right, bottom and label. Rename the columns."
+                    f"{path} has no column {missing[0]!r} among {', '.join(map(repr, row))}. Rename the "
+                    "columns to image, left, top, right, bottom and label."
                 )
             name = cell_text(one["image"], where)
             if not name.strip():
@@ -215,7 +217,7 @@ class CSV:
 
 
 class _Safe(TreeBuilder):
-    """Builds XML that neither nests without end nor declares entities, which could be expanded or fetched."""
+    """An XML builder that limits the depth and refuses document types, which could declare entities."""
 
     depth = 0
 
@@ -230,11 +232,11 @@ class _Safe(TreeBuilder):
         return super().end(tag)
 
     def doctype(self, *_: object) -> None:
-        raise ValueError("it declares a document type, which SeeWhy refuses")
+        raise ValueError("it declares a document type, which is not allowed")
 
 
 def parse_xml(data: bytes) -> Element:
-    """The root of an XML text; a text with a document type is refused."""
+    """Parse XML, and return its root; a document type raises ``ValueError``."""
     parser = XMLParser(target=_Safe())
     try:
         parser.feed(data)
@@ -246,10 +248,10 @@ def parse_xml(data: bytes) -> Element:
 
 @box_formats.register
 class VOC:
-    """``bndbox`` with ``xmin, ymin, xmax, ymax`` in pixels, taken as they stand (Everingham et al. 2010).
+    """VOC boxes ``xmin, ymin, xmax, ymax`` in pixels, used without a shift (Everingham et al. 2010).
 
-    VOC's own files count pixels from 1 and include the last one. Tools that write this format do not, so SeeWhy adds
-    and subtracts nothing. If ``classes.txt`` exists, it gives the classes and their order.
+    Where we differ: VOC's own files count pixels from 1 and include the last pixel. Most tools that write this format
+    do not, so nothing is added or subtracted. ``classes.txt``, if it exists, gives the class names in order.
     """
 
     name: ClassVar[str] = "voc"
@@ -276,7 +278,7 @@ class VOC:
                 self._add(found, file, root, [*near(file, pictures), *near(path, pictures)])
         if unread:
             if len(unread) == len(files):
-                raise DataError(f"{path} cannot be read: {unread[0]}. Expected VOC files. Export them again.")
+                raise DataError(f"{path} cannot be read as VOC files: {unread[0]}. Export them again.")
             found.notes.append(f"{len(unread)} file(s) cannot be read: {', '.join(unread[:3])}")
         return found.done()
 
@@ -315,10 +317,10 @@ class VOC:
 
 @box_formats.register
 class YOLO:
-    """Lines ``class centre-x centre-y width height [score]``, as fractions of the picture (Ultralytics' layout).
+    """YOLO lines ``class centre-x centre-y width height [score]``, as fractions of the picture (Ultralytics layout).
 
-    Labels lie in folders called ``labels``, and pictures under the same names in ``images`` beside them, or both lie
-    together. The names of the classes are in ``data.yaml``, ``classes.txt`` or ``obj.names``.
+    Label files are in ``labels`` folders and pictures in ``images`` folders next to them, or both are in one folder.
+    The class names are in ``data.yaml``, ``classes.txt`` or ``obj.names``.
     """
 
     name: ClassVar[str] = "yolo"
@@ -333,7 +335,7 @@ class YOLO:
         file = path if path.is_file() else next((path / n for n in self.name_files if (path / n).is_file()), None)
         if file is None:
             names_ = ", ".join(self.name_files)
-            raise DataError(f"{path} does not name its classes. Expected one of {names_}. Add one.")
+            raise DataError(f"{path} has no class names. Add one of {names_}.")
         found, names, root = Gathering(path), _names(file), file.parent
         found.classes += names.values()
         texts = [p for p in root.rglob("*.txt") if p.name not in self.name_files and p != file]
@@ -352,7 +354,7 @@ class YOLO:
             except EmptyFolderError:
                 continue
         if outlines:
-            found.notes.append(f"{outlines} outline(s) were replaced by the boxes around them")
+            found.notes.append(f"{outlines} polygon(s) were replaced by their bounding boxes")
         return found.done()
 
     def files(self, data: BoxData, folder: Path) -> Mapping[str, str]:
@@ -362,13 +364,13 @@ class YOLO:
         for stem, picture in zip(stems(data.pictures), data.pictures, strict=True):
             if any(b.ignored for b in picture.boxes):
                 raise DataError(
-                    f"{picture.image} has a box marked as a crowd or as difficult, which YOLO cannot store. Write COCO "
-                    "or VOC, or remove the box."
+                    f"{picture.image} has a box marked as crowd or difficult, which YOLO cannot store. Write "
+                    "COCO or VOC, or remove the box."
                 )
             if picture.size is None:
                 raise DataError(
-                    f"The size of {picture.image} is unknown, as the file does not exist. YOLO needs it to store "
-                    "boxes. Name the folder of the pictures with --pictures."
+                    f"YOLO needs the size of {picture.image}, but the file does not exist. Give the folder of "
+                    "the pictures with --pictures."
                 )
             (width, height), lines = picture.size, []
             for b in picture.boxes:
@@ -381,26 +383,24 @@ class YOLO:
 
 
 def _names(file: Path) -> dict[int, str]:
-    """Number → name."""
     try:
         text = read_text(file, LARGEST)
         given: Any = text.splitlines() if file.suffix not in (".yaml", ".yml") else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{file} cannot be read: {reason(error)}. Expected names of classes. Rewrite it.") from error
+        raise DataError(f"{file} cannot be read as class names: {reason(error)}.") from error
     names = given.get("names") if isinstance(given, dict) else given
     if isinstance(names, list):
         names = {i: n for i, n in enumerate(names) if n is not None and str(n).strip()}
     plain = isinstance(names, dict) and all(type(k) is int and type(v) in (str, int) for k, v in names.items())
     if not names or not plain:
-        raise DataError(f"{file} has no names of classes. Expected 'names:' with a list or with numbers. Add it.")
+        raise DataError(f"{file} must have class names under 'names:', as a list or by number.")
     found = {k: str(v).strip() for k, v in sorted(names.items())}
     if (twice := first_repeated(found.values())) is not None:
-        raise DataError(f"{file} names the class {twice!r} twice. Rename or merge them.")
+        raise DataError(f"Class names must differ, but {file} has {twice!r} twice. Rename or merge the classes.")
     return found
 
 
 def _picture(label_file: Path, root: Path, pictures: Path | None) -> str:
-    """The picture that a file of labels belongs to."""
     parts = list(label_file.relative_to(root).with_suffix("").parts)
     if "labels" not in parts:
         return find_picture("/".join(parts), near(root, pictures))
@@ -411,7 +411,7 @@ def _picture(label_file: Path, root: Path, pictures: Path | None) -> str:
 
 
 def _lines(found: Gathering, file: Path, image: str, size: Size | None, names: Mapping[int, str]) -> int:
-    """The boxes of one file; how many were outlines."""
+    """Add the boxes of a label file, and return how many were polygons."""
     try:
         lines = read_text(file, LARGEST).splitlines()
     except OSError as error:
@@ -425,8 +425,9 @@ def _lines(found: Gathering, file: Path, image: str, size: Size | None, names: M
         label = names.get(int(cells[0])) if cells[0].isdecimal() and len(cells[0]) < 10 else None
         is_outline = len(values) >= 6 and len(values) % 2 == 0
         if label is None or size is None or not (len(values) in (4, 5) or is_outline):
-            why = "has no picture to take its size from" if size is None else "is not a class and four numbers"
-            why = why if label is not None else f"is of a class without a name ({cells[0][:20]})"
+            unknown = "has an unknown size, as its picture does not exist"
+            why = unknown if size is None else "is not a class with four numbers"
+            why = why if label is not None else f"has a class without a name ({cells[0][:20]})"
             found.leave_out(where, image, label or cells[0][:20], values, why)
             continue
         outlines += is_outline
@@ -436,7 +437,7 @@ def _lines(found: Gathering, file: Path, image: str, size: Size | None, names: M
 
 
 def _corners(values: list[float], is_outline: bool, size: Size) -> Corners:
-    """A box in pixels; at the picture's edge it is not beyond it for what arithmetic adds."""
+    """Return a box in pixels, without rounding errors beyond the picture's edge."""
     if is_outline:
         xs, ys = values[::2], values[1::2]
         box = min(xs), min(ys), max(xs), max(ys)

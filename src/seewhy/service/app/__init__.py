@@ -1,4 +1,4 @@
-"""The web page: drop a picture and see its card. Needs the extra ``app``, which is imported on first use."""
+"""The web pages; they require the extra ``app``, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def make_app(
 ) -> FastAPI:
     """Return the pages of a classifier as an ASGI app.
 
-    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. The store holds features of
-    ``data``, and never those of pictures that readers send.
+    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. ``store`` caches features of
+    ``data``, never of uploaded pictures.
     """
     try:
         from .pages import make

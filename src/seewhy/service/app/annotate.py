@@ -1,4 +1,4 @@
-"""The annotation page as an ASGI app: ``seewhy app --annotate``."""
+"""The annotation pages as an ASGI app: ``seewhy app --annotate``."""
 
 from __future__ import annotations
 
@@ -37,10 +37,8 @@ from .settings import Settings
 SCRIPTS = ("annotate.js", "annotate_boxes.js", "annotate_compare.js")
 Task = Annotated[str, InPath(pattern="^(objects|caption)$", description="objects or caption.")]
 Name = Annotated[str, Query(alias="as", max_length=200, description="The annotator's name.")]
-Show = Annotated[
-    Literal["all", "open", "finished"], Query(description="Which pictures: all, not finished, or finished.")
-]
-Of = Annotated[Literal["writing", "comparing"], Query(description="Which work to look for.")]
+Show = Annotated[Literal["all", "open", "finished"], Query(description="Which pictures: all, unfinished or finished.")]
+Of = Annotated[Literal["writing", "comparing"], Query(description="Which task to find.")]
 PICTURES_A_PAGE = 60
 TITLES = {"objects": "Objects", "caption": "The whole picture", "compare": "Compare", "history": "History"}
 
@@ -74,7 +72,7 @@ class TextBody(BaseModel):
 
 
 class AnnotationPages:
-    """The handlers; the OpenAPI document uses their docstrings."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, desk: AnnotationDesk) -> None:
         self.desk = desk
@@ -104,7 +102,7 @@ class AnnotationPages:
         nothing: Of | None = None,
         format: Format = "html",
     ) -> Response:
-        """All pictures, and the progress of each and of all."""
+        """All pictures, with their progress."""
         rows = self.desk.overview()
         author = _author_or_none(name)
         kept = [row for row in rows if show == "all" or (show == "finished") == bool(row["finished"])]
@@ -125,7 +123,7 @@ class AnnotationPages:
         return self._answer(format, data, "annotate_home.html", author, **data, **about)
 
     def next(self, name: Name = "", of: Of = "writing", format: Format = "html") -> Response:
-        """Lead a person to the next picture to write about or compare, or to the list when there is none."""
+        """Redirect to the next picture to annotate or compare, or to the list if there is none."""
         author = check_author(name)
         if of == "comparing":
             key = self.desk.next_comparison(author)
@@ -139,11 +137,11 @@ class AnnotationPages:
         return RedirectResponse(f"{page}?{urlencode({'as': author, **nothing})}", 303)
 
     def objects(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """Boxes, labels and descriptions of one picture's objects."""
+        """Boxes, labels and descriptions of the objects in a picture."""
         return self._task("objects", key, name, format)
 
     def caption(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """The text on one whole picture, beside the descriptions of its objects."""
+        """The caption of a picture, with the descriptions of its objects."""
         return self._task("caption", key, name, format)
 
     def _task(self, task: str, key: str, name: str, format: str) -> Response:
@@ -167,7 +165,7 @@ class AnnotationPages:
         return self._answer(format, {**data, "objects": objects}, f"annotate_{task}.html", author, **about)
 
     def compare(self, key: Key, name: Name = "", format: Format = "html") -> Response:
-        """Two texts on one picture, in random order and without names."""
+        """Two texts on one picture, in random order and without the authors' names."""
         picture, author = known_picture(self.desk, key), _author_or_none(name)
         if author is None:
             return RedirectResponse("/", 303)
@@ -183,7 +181,7 @@ class AnnotationPages:
         return self._answer(format, rows, "annotate_history.html", author, picture=picture, rows=rows, here="history")
 
     def figures(self, name: Name = "", format: Format = "html") -> Response:
-        """Figures by round, which texts people prefer, with intervals, and whether people agree."""
+        """Metrics by round, preferred texts with intervals, and the agreement between people."""
         data = self.desk.figures()
         return self._answer(format, data, "annotate_figures.html", _author_or_none(name), **data)
 
@@ -199,14 +197,14 @@ class AnnotationPages:
         return answer(format, lambda: twin, page)
 
     def draft(self, key: Key, task: Task, body: DraftBody) -> Response:
-        """Save a draft; it is on disk before this answers."""
+        """Save a draft to the disk."""
         known_picture(self.desk, key)
         written = (body.author, body.content, body.base, body.seconds, body.seen)
         revision, shelved = self.desk.store.keep_draft(key, task, *written, tab=body.tab, sequence=body.sequence)
         return JSONResponse({"revision": revision, "shelved": shelved})
 
     def save(self, key: Key, task: Task, body: SaveBody) -> Response:
-        """Finish a round. If somebody else saved first, the answer (409) holds both texts, merged."""
+        """Finish a round. If somebody else saved first, the answer (409) has both texts, merged."""
         known_picture(self.desk, key)
         store = self.desk.store
         done = store.save(key, task, body.author, body.content, body.base, body.seconds, merges=body.merges)
@@ -231,14 +229,14 @@ class AnnotationPages:
         return JSONResponse(answered, 409)
 
     def aside(self, key: Key, task: Task, body: Body) -> Response:
-        """Put a draft aside and start again from the last version. The draft is kept."""
+        """Put a draft aside and start again from the latest version. The draft is kept."""
         known_picture(self.desk, key)
         author = check_author(body.author)
         self.desk.store.put_aside(key, task, author)
         return JSONResponse(self.desk.state(key, task, author))
 
     def covered(self, key: Key, body: TextBody) -> Response:
-        """Which objects, and which of their words, are missing from a text."""
+        """The objects, and the words of their descriptions, that a text does not mention."""
         known_picture(self.desk, key)
         return JSONResponse({"objects": self.desk.covered(key, body.text)})
 
@@ -249,7 +247,7 @@ class AnnotationPages:
         return JSONResponse({"kept": True})
 
     def jpeg(self, key: Key, small: bool = False) -> Response:
-        """The picture, upright, at most 1,600 pixels on a side, or 320."""
+        """The upright picture, at most 1,600 pixels on the longer side, or 320 for a thumbnail."""
         known_picture(self.desk, key)
         return Response(self.desk.jpeg(key, 320 if small else 1600), media_type=JPEG)
 
@@ -259,7 +257,7 @@ class AnnotationPages:
 
 
 def make_annotation_app(desk: AnnotationDesk, settings: Settings | None = None) -> FastAPI:
-    """Return an app with pages on which people describe pictures in rounds."""
+    """Return an app in which people annotate pictures in rounds."""
     app = make_base("SeeWhy annotation", settings or Settings(), SCRIPTS)
     AnnotationPages(desk).mount(app)
     return app

@@ -1,4 +1,4 @@
-"""The common part of all pages: routes, uploads, templates, errors, JSON twins and paging."""
+"""Routes, uploads, templates, errors and paging for all pages."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .worker import BusyError
 
 T = TypeVar("T")
 Documented = dict[int | str, dict[str, Any]]
-"""Answers of a route, in the form of its OpenAPI document."""
-Format = Annotated[Literal["html", "json"], Query(description="A page, or its JSON twin.")]
+"""Responses of a route, as in the OpenAPI document."""
+Format = Annotated[Literal["html", "json"], Query(description="A page, or its data as JSON.")]
 PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; a number past the end gives the last page.")]
 Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
 RETRY_AFTER = "2"
-"""Seconds to wait if too many requests are waiting."""
+"""Seconds to wait if too many requests are queued."""
 DROPS = "app.js"
-"""The script that takes pictures dropped on a page."""
+"""Name of the script that accepts dropped pictures."""
 FIELD = "picture"
 MOST_FORM_BYTES = 200_000
 MOST_FORM_FIELDS = 400
@@ -51,11 +51,11 @@ _HTML: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 ERRORS: Documented = {
     status: {"model": Problem, "description": text, "content": _HTML}
     for status, text in {
-        303: "Done, or a name is missing; `location` names the page to go to.",
+        303: "Done, or a name is missing; `location` is the page to go to.",
         403: "The request would change something and came from another site.",
         404: "There is no such page, or its picture is no longer in memory.",
         408: "The body arrived too slowly.",
-        409: "Somebody else saved first. Nothing was changed; the answer holds the current state.",
+        409: "Somebody else saved first. Nothing was changed; the answer has the current state.",
         413: "The body is too large.",
         421: "The page does not answer under this host name.",
         422: "The input is not valid; the message says why.",
@@ -88,7 +88,7 @@ def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) ->
 
 @cache
 def templates() -> Environment:
-    """Return the card's own templates and style, with those of the app."""
+    """Return the template environment of the app and the cards."""
     packages = ("seewhy.service.app", "seewhy.report")
     own = environment().overlay(loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]))
     own.globals = {**environment().globals, "script": None}
@@ -98,7 +98,7 @@ def templates() -> Environment:
 
 @cache
 def source(name: str) -> str:
-    """Return the text of one of SeeWhy's style sheets or scripts."""
+    """Return the text of a style sheet or script."""
     return templates().loader.get_source(templates(), name)[0]  # type: ignore[union-attr]
 
 
@@ -107,12 +107,12 @@ def render(template: str, **context: Any) -> str:
 
 
 def answer(format: str, data: Callable[[], Any], page: Callable[[], str], status: int = 200) -> Response:
-    """Return the page or its JSON; only the requested form is made."""
+    """Return the page or its JSON; only the requested form is computed."""
     return JSONResponse(data(), status) if format == "json" else HTMLResponse(page(), status)
 
 
 def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[T]]:
-    """Return the page's number, the number of pages, and the page's items."""
+    """Return the number of the page, the number of pages, and the items of the page."""
     pages = max(1, math.ceil(len(items) / size))
     page = min(max(page, 1), pages)
     return page, pages, items[(page - 1) * size : page * size]
@@ -128,7 +128,7 @@ def refuse(request: Request, status: int, text: str) -> Response:
 
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:
-    """Answer errors of HTTP, of validation and of SeeWhy in the app's own form."""
+    """Answer HTTP errors, validation errors and SeeWhy's errors by ``refuse``."""
 
     def http(request: Request, error: Any) -> Response:
         response = refuse(request, error.status_code, error.detail)
@@ -172,7 +172,7 @@ def _script(name: str) -> Callable[[], Response]:
 
 
 def form_with(fields: dict[str, Any], kind: str = "multipart/form-data") -> dict[str, Any]:
-    """Return the documented body of a form with all of these fields."""
+    """Return the OpenAPI description of a form with the given fields, all required."""
     form = {"type": "object", "required": [*fields], "properties": fields}
     return {"requestBody": {"required": True, "content": {kind: {"schema": form}}}}
 
@@ -181,9 +181,9 @@ UPLOAD_BODY = form_with({FIELD: {"type": "string", "format": "binary", "descript
 
 
 async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[bytes, str]]:
-    """Return the pictures of a form with their names, read into memory; an empty file has no bytes."""
+    """Return the pictures of an uploaded form with their names; an empty file has no bytes."""
     files = "one file" if n_most == 1 else f"1 to {n_most} files"
-    expected = f"Expected a form of the type multipart/form-data with {files} in the field {FIELD!r}."
+    expected = f"Send a form of the type multipart/form-data with {files} in the field {FIELD!r}."
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise InputError(f"The request is not a form with a file. {expected} With curl: -F {FIELD}=@photo.jpg")
     parser = MultiPartParser(request.headers, request.stream(), max_files=n_most, max_fields=8, max_part_size=10_000)
@@ -192,30 +192,30 @@ async def read_uploads(request: Request, most: int, n_most: int) -> list[tuple[b
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "It is damaged"
-        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected} Send it again.") from error
+        raise InputError(f"The form cannot be read: {reason.rstrip('.')}. {expected}") from error
     sent = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
     found = [(await file.read(), shown_name(file.filename or "")) for file in sent]
     await form.close()
     if not any(data for data, _ in found):
-        raise InputError(f"The form holds no picture. {expected} Choose a picture first.")
+        raise InputError(f"The form has no picture. {expected}")
     return found
 
 
 def shown_name(name: str) -> str:
-    """Return the last part of a client's file name, cleaned for display only."""
+    """Return the last part of a client's file name, cleaned for display."""
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     clean = "".join(sign for sign in last if sign.isprintable()).strip()
     return clean[:LONGEST_NAME] or "picture"
 
 
 async def read_form(request: Request) -> list[tuple[str, str]]:
-    """Return the fields of a form that holds text only, in order."""
+    """Return the fields of a text form, in order."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > MOST_FORM_BYTES:
             raise InputError(
-                f"The form has more than {MOST_FORM_BYTES:,} bytes, the most allowed. Send fewer or shorter texts."
+                f"The form is larger than the limit of {MOST_FORM_BYTES:,} bytes. Send fewer or shorter texts."
             )
         parts.append(part)
     try:
@@ -223,6 +223,5 @@ async def read_form(request: Request) -> list[tuple[str, str]]:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FORM_FIELDS, errors="strict")
     except ValueError as error:
         raise InputError(
-            f"The form cannot be read. Expected at most {MOST_FORM_FIELDS} fields in UTF-8, encoded as a web "
-            f"form. Send it again."
+            f"The form cannot be read. It must have at most {MOST_FORM_FIELDS} fields in UTF-8, encoded as a web form."
         ) from error

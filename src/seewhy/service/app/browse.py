@@ -1,4 +1,4 @@
-"""A grid of all labelled pictures, sorted, filtered and searched; only what is in view is sent."""
+"""A grid of all labelled pictures that can be sorted, filtered and searched."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LIST = "selection.csv"
 MOST_DECISIONS = 2000
 """At once."""
 MOST_TILES = 200
-"""Of one answer."""
+"""Maximum number of tiles in one answer."""
 Text = Annotated[str, Query(max_length=1000)]
 Chance = Annotated[float, Query(ge=0, le=1)]
 Places = Annotated[str, Query(max_length=400_000, description="Numbers of pictures, separated by commas.")]
@@ -44,16 +44,19 @@ class ManyBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000, description="Who decides.")
-    decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(description="On all of them.")
-    label: str = Field("", max_length=1000, description="The label they are to have, where it is corrected.")
+    decision: Literal["corrected", "confirmed", "later", "dropped", "undo"] = Field(
+        description="The decision on all of the pictures."
+    )
+    label: str = Field("", max_length=1000, description="The new label, if the decision is `corrected`.")
     places: list[int] = Field(max_length=MOST_DECISIONS, description="Numbers of pictures.")
     bases: dict[int, int] = Field(
-        default_factory=dict, description="By picture: the number of its decision that was seen, where there was one."
+        default_factory=dict,
+        description="By picture: the number of its latest decision that the client has seen, if any.",
     )
 
 
 class Browse:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(
         self, rows: Rows, compute: Callable[..., Any], corrections: Corrections | None, bar: Callable[..., Any]
@@ -74,7 +77,7 @@ class Browse:
             add_data(app, "/decide-many", self.decide_many, methods=["POST"])
 
     def page(self, format: Format = "html") -> Response:
-        """All labelled pictures as a grid. What is shown, and how it is sorted, is in the address."""
+        """All labelled pictures as a grid; the address has the filter and the sort order."""
         rows = self.rows
         data = {
             "n": len(rows.items), "classes": list(rows.classes), "verdicts": list(VERDICTS),
@@ -103,9 +106,9 @@ class Browse:
         descending: bool = False,
         start: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 200,
-        places: Annotated[bool, Query(description="Also give the numbers of all pictures of the view.")] = False,
+        places: Annotated[bool, Query(description="Also return the numbers of all pictures of the view.")] = False,
     ) -> Response:
-        """The pictures of a view: how many there are, and those from `start` on."""
+        """The number of pictures in a view, and `count` pictures from `start` on."""
         view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
         if like is not None:
             if words.strip():
@@ -141,11 +144,13 @@ class Browse:
         return found
 
     def _match(self, words: str) -> np.ndarray:
-        """The cosine of each picture that was looked at with the words; kept until more were looked at."""
+        """Return the cosine similarity of the words with each encoded picture."""
         rows = self.rows
         encoder = rows.classifier.encoder
         if not encoder.has_text:
-            raise InputError("This model has no words, so pictures cannot be searched by words. Search by file name.")
+            raise InputError(
+                "Search by words requires an image-text encoder, which this model does not have. Search by file name."
+            )
         if self._matched is None or self._matched[:2] != (words, rows.n_done):
             found = np.full(len(rows.items), np.nan, np.float32)
             index = (rows.state == READ).nonzero()[0]
@@ -158,7 +163,7 @@ class Browse:
         return self._matched[2]
 
     def tiles(self, places: Places) -> Response:
-        """Small copies of some pictures in one answer: the number of bytes of each as 32 bits, then all JPEGs."""
+        """Thumbnails of some pictures: the number of bytes of each as 32 bits, then all JPEGs."""
         index = self._numbers(places, MOST_TILES)
         assert self.rows.tiles is not None
         data = packed(self.rows.tiles.get(self.rows.tile_keys(index)))
@@ -176,7 +181,7 @@ class Browse:
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
 
     def decide_many(self, body: ManyBody) -> Response:
-        """Decide on many pictures alike. Where somebody decided in between, that stands, and it is told."""
+        """Save the same decision on many pictures. A picture with a newer decision is refused, with the reason."""
         assert self._corrections is not None
         rows, decisions = self.rows, self._corrections.decisions
         n_saved, refused, standing = 0, [], decisions.standing()
@@ -208,13 +213,13 @@ class Browse:
         except ValueError:
             index = [-1]
         if len(index) > most:
-            raise InputError(f"{len(index)} pictures were asked for. Expected at most {most}. Ask for fewer.")
+            raise InputError(f"At most {most} pictures can be requested, got {len(index)}.")
         return self._known(index)
 
     def _known(self, places: Sequence[int]) -> Sequence[int]:
         n = len(self.rows.items)
         if wrong := [i for i in places if not 0 <= i < n]:
-            raise InputError(f"There is no picture number {wrong[0]}. Expected 0 to {n - 1}. Reload the page.")
+            raise InputError(f"The number of a picture must be from 0 to {n - 1}, got {wrong[0]}. Reload the page.")
         return places
 
 

@@ -1,4 +1,4 @@
-"""Decisions on labels: the routes for pages that list labelled pictures, and the page of a check."""
+"""Routes for decisions on labels, and the page of a check."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from .base import CSV, Format, add_data, add_file, add_page, answer, make_base, 
 from .settings import Settings
 
 SCRIPT = "deciding.js"
-Key = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's key, as the list names it.")]
+Key = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's key, as in the list.")]
 
 
 class UndoBody(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     author: str = Field(max_length=1000, description="Who decides.")
-    base: int = Field(ge=0, le=10**9, description="Number of the last decision seen; 0 for none.")
+    base: int = Field(ge=0, le=10**9, description="Number of the latest decision that the client has seen; 0 for none.")
 
 
 class DecisionBody(UndoBody):
     decision: str = Field(max_length=40, description="corrected, confirmed, later or dropped.")
     label: str = Field("", max_length=1000, description="The new label, if corrected.")
-    given: str = Field(max_length=1000, description="Its label in the data.")
+    given: str = Field(max_length=1000, description="The label in the data.")
 
 
 class Deciding:
-    """The handlers; the OpenAPI document uses their docstrings."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, corrections: Corrections, image_of: Callable[[str, str], str | None]) -> None:
         self.corrections = corrections
@@ -60,18 +60,15 @@ class Deciding:
         return JSONResponse(self._decisions.history(key))
 
     def decide(self, key: Key, body: DecisionBody) -> Response:
-        """Decide on a label. It is on disk before this answers, and never overwrites a decision that was not seen."""
+        """Save a decision on a label, unless a newer one exists that the client has not seen."""
         image = self._image_of(key, body.given)
         if image is None:
-            raise DataError(
-                f"No picture {key!r} with the label {body.given!r:.80} is listed. Expected one of the page. "
-                f"Reload the page."
-            )
+            raise DataError(f"No listed picture has the key {key!r} and the label {body.given!r:.80}. Reload the page.")
         picture = known_picture(image, key)
         return _answer(self._decisions.decide(picture, body.author, body.decision, body.label, body.given, body.base))
 
     def undo(self, key: Key, body: UndoBody) -> Response:
-        """Go back to the decision before. The history keeps both."""
+        """Return to the previous decision. The history keeps both."""
         return _answer(self._decisions.undo(key, body.author, body.base))
 
     def table(self) -> Response:
@@ -85,9 +82,8 @@ def _answer(done: Saved | Conflict) -> Response:
         return JSONResponse(as_row(done.version))
     state = as_row(done.latest)
     text = (
-        f"{state['author']} decided first: {state['decision']}, {state['label'] or 'no label'}. Your decision was "
-        f"not saved. "
-        "Look at it and decide again."
+        f"{state['author']} decided first: {state['decision']}, {state['label'] or 'no label'}. "
+        "Your decision was not saved. Look at it and decide again."
     )
     return JSONResponse({"error": text, "state": state}, 409)
 
@@ -103,7 +99,7 @@ def make_check_app(
     context = {**check_context(check, KINDS, read), "data": corrections.data.path.name}
 
     def page(format: Format = "html") -> Response:
-        """The findings, each with buttons to decide on its label."""
+        """The findings, with buttons to decide on each label."""
         return answer(format, lambda: check, lambda: render("check_served.html", **context))
 
     images = {(f["key"], f["label"]): f["image"] for f in check["findings"] if f["key"]}

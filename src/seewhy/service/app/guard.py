@@ -1,4 +1,4 @@
-"""The checks on every request, and the headers of every answer: host, origin, size, time."""
+"""ASGI middleware that checks host, origin, size and time of every request, and sets the security headers."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ HEADERS = {
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 Refuse = Callable[[Request, int, str], Response]
-"""Request, status, message → the error as a page or JSON."""
+"""Function from request, status and message to the error as a page or JSON."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware. Every request and every answer passes through it.
+    """ASGI middleware for every request and answer.
 
-    * **Host**: an address, ``localhost``, or a name given to the server. Any other name may be a foreign site that
-      points at this machine (DNS rebinding).
-    * **Origin**: a request that changes something comes from the page itself or from no page. Other sites may link to
-      the page but not load it.
-    * **Size and time**: a body has at most ``max_upload`` bytes, all bodies together ``max_held``; it comes within
-      ``body_seconds``; an answer begins within ``request_seconds``.
-    * **Errors**: an error inside is written to the log. The answer does not reveal it.
+    * **Host**: must be an address, ``localhost``, or a name given to the server. Other names may be foreign sites that
+      resolve to this machine (DNS rebinding). * **Origin**: a request that changes data must come from SeeWhy's own
+      pages or from no page. Other sites may link to a page but not load it. * **Size and time**: a body has at most
+      ``max_upload`` bytes, and all bodies together ``max_held``. A body must arrive within ``body_seconds``, and an
+      answer must begin within ``request_seconds``. * **Errors**: an unexpected error is logged, and its message is not
+      sent.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse) -> None:
@@ -56,7 +55,7 @@ class Guard:
         self.settings = settings
         self.refuse = refuse
         self.held = 0
-        """Bytes of the bodies of all requests that are not answered yet."""
+        """Bytes of the bodies of all running requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +78,7 @@ class Guard:
                 request,
                 answer,
                 504,
-                f"The answer took more than {self.settings.request_seconds:g} seconds, the most allowed. Try again.",
+                f"The answer took more than the limit of {self.settings.request_seconds:g} seconds. Try again.",
                 receive,
             )
         except Exception:
@@ -88,7 +87,7 @@ class Guard:
                 request,
                 answer,
                 500,
-                "The server met an error that it did not expect. Its log says which. Try again.",
+                "An unexpected error occurred on the server; see its log. Try again.",
                 receive,
             )
         finally:
@@ -102,7 +101,7 @@ class Guard:
         if not self._host_allowed(request.headers.get("host", "")):
             return (
                 421,
-                "The server does not answer under this host name. To allow it, start the server with --name NAME.",
+                "This host name is not allowed. To allow it, start the server with --name NAME.",
             )
         if not (same_origin(request.headers) if request.method not in SAFE else no_part_of_another(request.headers)):
             return 403, "This request came from another site. Send it from a page of this server."
@@ -126,7 +125,7 @@ class Guard:
 
 
 class _Body:
-    """A request's body; an error ends it where it is too long, too slow, or too much with all others."""
+    """The body of a request, with limits on its size, its time and the size of all bodies."""
 
     def __init__(self, receive: Receive, guard: Guard) -> None:
         self._receive = receive
@@ -157,7 +156,7 @@ class _Body:
 
 
 class _Answer:
-    """Adds the headers, and remembers whether an answer has begun."""
+    """Adds the security headers to an answer, and records that it has begun."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -173,7 +172,7 @@ class _Answer:
 
 
 def same_origin(headers: Headers) -> bool:
-    """Whether a request comes from SeeWhy's own pages or from no page; browsers send the origin of changes."""
+    """Return whether a request comes from SeeWhy's own pages or from no page."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -187,7 +186,7 @@ def same_origin(headers: Headers) -> bool:
 
 
 def no_part_of_another(headers: Headers) -> bool:
-    """Whether a request opens a page, or loads part of SeeWhy's own; other sites may link here but load nothing."""
+    """Return whether a request opens a page or is part of SeeWhy's own page."""
     if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
         return True
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
@@ -195,6 +194,6 @@ def no_part_of_another(headers: Headers) -> bool:
 
 def too_large(most: int) -> str:
     return (
-        f"The request is larger than {most / MEGABYTE:.3g} MB, the most allowed. "
-        "Send a smaller picture, or start with --set max_upload."
+        f"The request is larger than the limit of {most / MEGABYTE:.3g} MB. Send a smaller "
+        "picture, or start with --set max_upload."
     )

@@ -1,4 +1,4 @@
-"""A map of all labelled pictures: similar ones near each other, coloured by what is known of them."""
+"""A map of all labelled pictures, with similar pictures near each other."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from .rows import READ, VERDICTS, Rows
 
 SCRIPTS = ("points.js", "map.js")
 N_COMPONENTS = 50
-"""Principal components that neighbours are found in."""
+"""Number of principal components for the nearest neighbours."""
 FIT_ON = 20_000
-"""Pictures at most that the components are computed from."""
+"""Maximum number of pictures to compute the components from."""
 CHUNK = 4096
 PERPLEXITY = 30
 FEWEST = 12
-"""Fewer pictures stay as the first two components place them."""
+"""Minimum number of pictures for openTSNE; fewer are placed by two principal components."""
 EARLY, LATE, EVERY = 250, 500, 25
-"""Steps of openTSNE, as its authors set them; the page sees every 25th."""
+"""Steps of openTSNE, as its authors set them; the page is updated every 25 steps."""
 MOST_COLOURS = 20
 UNKNOWN = 65535
 Column = Literal["label", "predicted", "right", "verdict", "probability", "likeness", "finding", "decision"]
@@ -55,10 +55,10 @@ _logger = logging.getLogger(__name__)
 
 
 def principal(features: Float[np.ndarray, "n d"], k: int, fit_on: int = FIT_ON) -> Float[np.ndarray, "n k"]:
-    """Each row, scaled to length 1, by its first principal components.
+    """Return the first ``k`` principal components of the L2-normalised rows.
 
-    The components are the exact eigenvectors of the covariance, so the map is the same each time. They come from at
-    most ``fit_on`` rows, evenly spread. Where there are fewer than ``k``, the rest is 0.
+    They are exact eigenvectors of the covariance of up to ``fit_on`` evenly spaced rows. If there are fewer than ``k``
+    components, the others are 0.
     """
     n, d = features.shape
     some = np.linspace(0, n - 1, min(n, fit_on)).astype(np.int64)
@@ -85,14 +85,14 @@ def _parts(features: np.ndarray, index: np.ndarray) -> Iterator[torch.Tensor]:
 
 
 class Closed(Exception):
-    """The page is being closed, so the rest of the map is not needed."""
+    """Raised to stop the computation when the page is closed."""
 
 
 class Arrangement:
-    """Two numbers for each picture. A thread of its own, at low priority, computes them once the map is opened.
+    """The position of each picture on the map, computed by a thread at low priority.
 
-    While pictures are still being looked at, the first two principal components place them. Afterwards openTSNE puts
-    neighbours beside each other. That result is kept in the cache, under the contents of all pictures and the encoder.
+    While pictures are encoded, their positions are the first two principal components. Afterwards openTSNE places
+    neighbours near each other. The result is cached for these pictures and this encoder.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -100,18 +100,18 @@ class Arrangement:
         self.xy = np.full((len(rows.items), 2), np.nan, np.float32)
         self.method: Literal["none", "components", "neighbours"] = "none"
         self.version = 0
-        """Higher whenever ``xy`` is another."""
+        """Number of changes of ``xy``."""
         self.progress = 0.0
-        """Of arranging neighbours, from 0 to 1."""
+        """Progress of openTSNE, from 0 to 1."""
         self.note = ""
         self.kept = False
-        """Whether the cache had it."""
+        """Whether the positions came from the cache."""
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the thread, unless it was started."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="map", daemon=True)
@@ -134,7 +134,6 @@ class Arrangement:
         }  # fmt: skip
 
     def _run(self) -> None:
-        """Nobody waits for its outcome, so it says itself what went wrong."""
         if sys.platform == "linux":  # elsewhere a thread has no priority of its own
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
@@ -149,7 +148,7 @@ class Arrangement:
             self.note = "SeeWhy stopped computing the map. The server's log says why. Start the page again."
 
     def _place_all(self) -> bool:
-        """Place what was looked at by components, again whenever that is half as much again; true once it is all."""
+        """Place encoded pictures by principal components as their number grows; return whether all were encoded."""
         rows, drawn = self.rows, 0
         while not (self._closed.is_set() or rows.problem):
             done = rows.n_done
@@ -184,7 +183,7 @@ class Arrangement:
         # Under the cache's own check: a damaged file is made again.
         found = cached_tensors("maps", self._digest(), lambda: {"xy": torch.from_numpy(self._embed(index))})["xy"]
         if found.shape != (len(index), 2) or not found.isfinite().all():
-            raise ValueError(f"a map of the shape {tuple(found.shape)} is kept for {len(index)} pictures")
+            raise ValueError(f"the cached map of {len(index)} pictures has the shape {tuple(found.shape)}")
         self._take(index, found.numpy(), "neighbours")
         self.progress = 1.0
 
@@ -220,10 +219,10 @@ class Arrangement:
 
 
 def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One small number for each picture, and what the numbers stand for.
+    """Return a 16-bit number for each picture, in base64, and the legend.
 
-    The numbers are 16 bits, in base64. Of classes, they are places in the legend; of quantities, 0 to 65,534 from
-    ``low`` to ``high``. 65,535 is unknown.
+    For classes, the number is an index of the legend. For quantities, 0 to 65,534 stands for ``low`` to ``high``.
+    65,535 is unknown.
     """
     read = rows.state == READ
     if name == "probability":
@@ -273,7 +272,7 @@ def _packed(values: np.ndarray) -> str:
 
 
 class Map:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any) -> None:
         self.rows = rows
@@ -287,19 +286,21 @@ class Map:
         add_data(app, "/column", self.column)
 
     def page(self, format: Format = "html") -> Response:
-        """All labelled pictures as points, similar ones near each other. As JSON: how far the computation is."""
+        """All labelled pictures as points, with similar pictures near each other. As JSON: the progress of the
+        computation.
+        """
         self.arrangement.start()
         columns = [name for name in get_args(Column) if name != "decision" or self._corrections is not None]
         shown = {"n": len(self.rows.items), "columns": {name: TITLES[name] for name in columns}, "palette": MAP}
         return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._bar("map")))
 
     def points(self) -> Response:
-        """Where each picture is: 32-bit floats x, y, x, y, …, not a number where it was not looked at."""
+        """The position of each picture: 32-bit floats x, y, x, y, …, NaN for pictures that are not encoded yet."""
         made = self.arrangement
         made.start()
         return Response(made.xy.astype("<f4").tobytes(), media_type=PACKED, headers={"x-version": str(made.version)})
 
     def column(self, name: Column) -> Response:
-        """What colours the points: one number for each picture, and a legend."""
+        """The colours of the points: one number for each picture, and a legend."""
         decided = {} if self._corrections is None else self._corrections.decisions.standing()
         return JSONResponse({"name": name, "title": TITLES[name], **column(self.rows, name, decided)})

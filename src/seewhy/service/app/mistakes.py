@@ -1,4 +1,4 @@
-"""What the classifier gets wrong on labelled pictures."""
+"""The mistakes of the classifier on labelled pictures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Listing:
 
 
 class Mistakes:
-    """The pictures that are predicted otherwise than they are labelled, by pair of classes or one by one."""
+    """The pictures whose prediction differs from their label."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -109,7 +109,7 @@ class Mistakes:
 
 
 def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:
-    """The most frequent confusion first, and within it the most certain mistake."""
+    """Group mistakes by pair of classes, with the most frequent pair first."""
     groups: dict[tuple[str, str], list[Mistake]] = defaultdict(list)
     for mistake in found:
         groups[mistake.true, mistake.predicted].append(mistake)

@@ -1,4 +1,4 @@
-"""The pages of the app. Each takes what it shows from the state, as HTML or as JSON."""
+"""The pages of the app, as HTML or JSON."""
 
 from __future__ import annotations
 
@@ -64,13 +64,16 @@ from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_
 
 THUMBNAIL_SIDE = 160
 FINER = 12
-"""Pixels of a word's overlay for each cell; the browser smooths the rest."""
+"""Overlay pixels per grid cell; the browser smooths them."""
 THUMBS_A_PAIR = 12
 Id = Annotated[str, InPath(min_length=1, max_length=64, description="The picture's id, as `POST /look` gives it.")]
 Label = Annotated[str | None, Query(max_length=500, description="One of the classes. Default: the predicted one.")]
 OneOf = Annotated[str, Query(max_length=500, description="One of the classes. Default: all.")]
 Listed = Annotated[
-    Order | None, Query(description="By pair of classes, or one by one. Default: one by one if a pair is given.")
+    Order | None,
+    Query(
+        description="Grouped by pair of classes, or picture by picture. Default: picture by picture if a pair is given."
+    ),
 ]
 FORM_BODY = form_with(
     {
@@ -84,7 +87,7 @@ _logger = logging.getLogger("seewhy")
 
 
 class Pages:
-    """The handlers; the OpenAPI document uses their docstrings."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -106,7 +109,7 @@ class Pages:
         add_page(app, "/help", self.help)
 
     async def home(self, request: Request, format: Format = "html") -> Response:
-        """The start page: drop, paste or choose a picture. It lists the last ones."""
+        """The start page, to drop, paste or choose a picture. It lists recent pictures."""
         state, reader = self.state, self.state.reader(request)
         recent = [(shown, await state.explain(shown, reader)) for shown in state.memory.recent(reader)]
         classifier = state.classifier
@@ -125,7 +128,9 @@ class Pages:
         return signed(answer(format, data, page), request, reader)
 
     async def look(self, request: Request, format: Format = "html") -> Response:
-        """Explain one picture. A browser is led to its card; as JSON, the answer is the card, not yet measured."""
+        """Explain one picture. A browser is redirected to the card; with JSON, the answer is the card, without the
+        measure of faithfulness.
+        """
         ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
         shown = self.state.keep(await self.state.see(picture, name), reader)
@@ -152,7 +157,7 @@ class Pages:
         measure: Annotated[bool, Query(description="Measure how faithful the heat is (about one second).")] = False,
         format: Format = "html",
     ) -> Response:
-        """The card: prediction, where, like what, in words; for a class, or for one class rather than another."""
+        """The card: prediction, heat map, similar patches and descriptions, for one class or two classes compared."""
         state, reader, shown = self.state, self.state.reader(request), self.state.shown(id)
         e = await state.explain(shown, reader, target or None, contrast or None, measure)
         measured = measure and state.settings.measure
@@ -165,7 +170,9 @@ class Pages:
         return signed(answer(format, lambda: state.card_json(shown, e, reader, measured), page), request, reader)
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
-        """Where each sentence of the card fits better than those of the other class: a matrix and an overlay."""
+        """For each description on the card, where it fits better than the descriptions of the other class: a matrix and
+        an overlay.
+        """
         seen = self.state.shown(id).seen
         classifier = self.state.of(self.state.reader(request))
 
@@ -190,12 +197,14 @@ class Pages:
         self,
         request: Request,
         id: Id,
-        row: Annotated[int, Query(ge=0, le=10_000, description="Of the cell, from the top, from 0.")],
-        column: Annotated[int, Query(ge=0, le=10_000, description="Of the cell, from the left, from 0.")],
+        row: Annotated[int, Query(ge=0, le=10_000, description="Row of the grid cell, from the top, starting at 0.")],
+        column: Annotated[
+            int, Query(ge=0, le=10_000, description="Column of the grid cell, from the left, starting at 0.")
+        ],
         target: Label = None,
         contrast: Label = None,
     ) -> Response:
-        """The most similar parts of your pictures for one place of this one, and its share of the evidence."""
+        """The most similar patches of your pictures for one grid cell, and its share of the evidence."""
         seen = self.state.shown(id).seen
         classifier = self.state.of(self.state.reader(request))
 
@@ -217,8 +226,8 @@ class Pages:
         labels, texts = ([v for k, v in fields if k == key] for key in ("label", "texts"))
         if not labels or len(labels) != len(texts):
             raise InputError(
-                f"The form has {len(labels)} fields 'label' and {len(texts)} fields 'texts'. Expected one of each "
-                f"per class. Send both."
+                f"The form must have one field 'texts' for each field 'label', got {len(labels)} fields "
+                f"'label' and {len(texts)} fields 'texts'."
             )
         changes = {label: text.splitlines() for label, text in zip(labels, texts, strict=True)}
         state = self.state
@@ -245,12 +254,10 @@ class Pages:
         return signed(JSONResponse({"card": f"/card/{shown.id}"}), request, reader)
 
     async def descriptions(self, request: Request) -> Response:
-        """The current descriptions, in the form that `--descriptions` and `--labels` read."""
+        """The current descriptions, in the format of `--descriptions` and `--labels`."""
         words = self.state.of(self.state.reader(request)).words
         if words is None:
-            raise InputError(
-                "This classifier has no descriptions. To use some, start the page with --descriptions FILE."
-            )
+            raise InputError("This classifier has no descriptions. Start the page with --descriptions FILE.")
         return JSONResponse({label: list(texts) for label, texts in texts_of(words).items()})
 
     async def mistakes(
@@ -261,7 +268,7 @@ class Pages:
         page: PageNumber = 1,
         format: Format = "html",
     ) -> Response:
-        """The classifier's mistakes on the pictures of `--data` so far, by pair of classes or one by one."""
+        """The mistakes on the pictures of `--data` so far, by pair of classes or picture by picture."""
         state, found = self.state, self.state.mistakes
         listing = Listing(true or None, predicted or None, order or ("surest" if true and predicted else "pairs"), page)
         data = {"n": 0, "confusions": [], "pictures": []} if found is None else found.to_json(listing)
@@ -283,7 +290,7 @@ class Pages:
         return answer(format, lambda: data, rendered)
 
     async def changes(self, request: Request, format: Format = "html") -> Response:
-        """What the reader's edited descriptions change on the pictures of `--data`: for all, by group, by picture."""
+        """The effect of the reader's edited descriptions on the pictures of `--data`: overall, by group, by picture."""
         data = await self.state.effect(self.state.reader(request))
 
         def rendered() -> str:
@@ -294,7 +301,7 @@ class Pages:
         return answer(format, lambda: data, rendered)
 
     async def thumbnail(self, index: Index) -> Response:
-        """A small copy of one of the pictures of `--data`."""
+        """A thumbnail of one of the pictures of `--data`."""
         state, path, rows = self.state, self.state.sample(index).image, self.state.rows
         assert rows is not None
         assert rows.tiles is not None
@@ -311,7 +318,6 @@ class Pages:
         return HTMLResponse(render("help.html", **self.state.bar("help")))
 
     def _tools(self, shown: Shown, e: Explanation, reader: Reader, measured: bool) -> dict[str, Any]:
-        """The tools beside the card."""
         state, classifier = self.state, self.state.of(reader)
         given = state.classifier
         target = e.where.target if not isinstance(e.where, Missing) else e.prediction.label
@@ -335,13 +341,11 @@ class Pages:
 
 
 def _compared(fields: list[tuple[str, str]]) -> str:
-    """The card's comparison, as a query."""
     kept = {k: v for k, v in fields if k in ("target", "contrast") and v}
     return f"?{urlencode(kept)}" if kept else ""
 
 
 def _effect(study: dict[str, Any]) -> dict[str, Any] | None:
-    """The effect of the reader's descriptions on labelled pictures, in short; ``None`` where unknown."""
     if "accuracy" not in study:
         return None
     kinds = [flip["kind"] for flip in study["flips"]]
@@ -350,7 +354,6 @@ def _effect(study: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str | None) -> list[tuple[str, str]]:
-    """The two classes of the card and their texts, one a line."""
     if classifier.words is None:
         return []
     one, other, _ = classes_of(classifier, shown.seen, target, contrast)
@@ -359,7 +362,7 @@ def _editable(classifier: Classifier, shown: Shown, target: str, contrast: str |
 
 
 def _read_check(rows: Rows, corrections: Corrections) -> None:
-    """Take the findings of a check that lies in the folder of the decisions, if it is on the same data."""
+    """Show the findings of a check in the folder of the decisions, if it is of the same data."""
     folder, data = corrections.decisions.store.path.parent, corrections.data
     if not (folder / CHECK).is_file():
         return
@@ -370,7 +373,7 @@ def _read_check(rows: Rows, corrections: Corrections) -> None:
 
 
 def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
-    """See :func:`seewhy.service.app.make_app`; the extra is installed."""
+    """Make the app; see :func:`seewhy.service.app.make_app`."""
     state = State(classifier, settings, data, store, corrections)
     state.wake()
     chart = None if state.rows is None else Map(state.rows, corrections, state.bar)

@@ -1,4 +1,4 @@
-"""Fit anew with what people decided, in the background, and show whether it helped."""
+"""Refit the classifier with the decisions of people in the background, and compare its accuracy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 
 class LastStep(Progress):
-    """Keeps the last step, for the page."""
+    """A progress reporter that stores the latest step, for the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Compared:
 
 
 class Refitting:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, state: State, corrections: Corrections, study: RefitStudy | None = None) -> None:
         assert state.rows is not None
@@ -83,7 +83,7 @@ class Refitting:
         return self._thread is not None and self._thread.is_alive()
 
     def page(self, format: Format = "html") -> Response:
-        """Whether the decisions helped: accuracy before and after, and what changed."""
+        """The accuracy before and after the decisions, and the changed predictions."""
         found = self.found
         data = self._state() if found is None else {**self._state(), **found.findings.data}
 
@@ -134,7 +134,7 @@ class Refitting:
         return card.without_folders(), learnt
 
     def state(self) -> Response:
-        """What is being done, and how far it is."""
+        """The current step and its progress."""
         return JSONResponse(self._state())
 
     def _state(self) -> dict[str, Any]:
@@ -142,11 +142,11 @@ class Refitting:
         return {"running": step, "done": self.found is not None, "problem": self.problem or None}
 
     def start(self) -> Response:
-        """Begin, with the decisions that stand now; one at a time."""
+        """Start with the current decisions, unless a fit is running."""
         with self._lock:
             if not self.is_running:
                 if left := len(self.rows.items) - self.rows.n_done:
-                    raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid has all of them.")
+                    raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid shows all of them.")
                 self._progress, self.problem = LastStep(), ""
                 self._thread = threading.Thread(target=self._run, name="seewhy-refit", daemon=True)
                 self._thread.start()
@@ -171,4 +171,4 @@ class Refitting:
             self.problem = str(error)
         except Exception:
             _logger.exception("fitting with the decisions stopped")
-            self.problem = "Fitting stopped. The server's log says why. Mend the cause and try again."
+            self.problem = "Fitting stopped. The server's log says why. Fix the cause and try again."

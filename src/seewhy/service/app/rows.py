@@ -1,4 +1,4 @@
-"""What is known of every labelled picture, by columns: filled while nobody waits, filtered and sorted at once."""
+"""The predictions for all labelled pictures, in columns that are filled in the background."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ STATES = ("waiting", "read", "unreadable")
 VERDICTS: tuple[Certainty, ...] = get_args(Certainty)
 SORTS = ("order", "label", "predicted", "probability", "doubt", "likeness", "match")
 MOST_ROWS = 1000
-"""Of one answer."""
+"""Maximum number of rows in one answer."""
 
 _logger = logging.getLogger(__name__)
 
 
 class Rows:
-    """Looks at labelled pictures in small pieces, least urgent of all, and keeps a few numbers of each.
+    """Predicts labelled pictures in small batches at the lowest priority, and stores a few numbers for each.
 
-    A picture costs 60 bytes and its features in half precision: 50,000 of 1,280 numbers are 130 MB.
+    A picture takes 60 bytes and its features in half precision; 50,000 pictures with 1,280 features take 130 MB.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Rows:
         n = len(self.items)
         others = [c for c in samples.classes if c not in set(classifier.classes)]
         self.classes: tuple[str, ...] = (*classifier.classes, *others)
-        """The model's, then those of the data that it does not know."""
+        """The classes of the model, followed by the unknown classes of the data."""
         number = {name: k for k, name in enumerate(self.classes)}
         self.label = np.array([number.get(s.label, -1) for s in self.items], np.int32)
         self.state = np.zeros(n, np.uint8)
@@ -75,12 +75,12 @@ class Rows:
         self._keys: list[bytes] = []
 
     def start(self) -> None:
-        """Begin; each piece asks for the next."""
+        """Start with the first batch; each batch queues the next one."""
         self._worker.do(self._piece, IDLE)
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each picture is predicted as it is labelled; false where it was not looked at."""
+        """Mask of the pictures that are predicted correctly; false for pictures that are not encoded yet."""
         return (self.state == READ) & (self.predicted == self.label)
 
     @property
@@ -89,17 +89,17 @@ class Rows:
         return (self.state == READ) & (self.predicted != self.label) & known
 
     def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
-        """Features of some pictures that were looked at."""
+        """Return the features of encoded pictures."""
         assert self.features is not None
         return torch.from_numpy(self.features[index].astype(np.float32))
 
     def looked_at(self) -> tuple[np.ndarray, Float[Tensor, "n d"]]:
-        """Places and features of the pictures looked at so far whose label the model knows."""
+        """Return the indices and features of the encoded pictures whose label the model knows."""
         index = ((self.state == READ) & (self.label >= 0) & (self.label < len(self.classifier.classes))).nonzero()[0]
         return index, self.pooled(index) if len(index) else torch.empty(0, 0)
 
     def read_check(self, findings: Sequence[Mapping[str, Any]]) -> None:
-        """Take the findings of ``seewhy check``, by file name."""
+        """Add the findings of ``seewhy check``, by file name."""
         place = {s.image: i for i, s in enumerate(self.items)}
         bit = {kind: 1 << i for i, kind in enumerate(KINDS)}
         for one in findings:
@@ -107,7 +107,7 @@ class Rows:
                 self.findings[i] |= bit[one["kind"]]
 
     def of_key(self, key: str, label: str) -> str | None:
-        """The file of a picture with this key and label, if there is one."""
+        """Return the file of a picture with this key and label, or ``None``."""
         number = self.classes.index(label) if label in self.classes else -1
         found = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
         return self.items[int(found[0])].image if len(found) else None
@@ -121,7 +121,6 @@ class Rows:
             )
 
     def _piece(self) -> None:
-        """One step; nobody waits for its outcome, so it says itself what went wrong."""
         try:
             self._step()
         except BusyError:
@@ -129,8 +128,8 @@ class Rows:
         except Exception:
             _logger.exception("predicting the labelled pictures stopped")
             self.problem = (
-                "SeeWhy stopped predicting these pictures. The server's log says why. "
-                "Mend the cause and start the page again."
+                "SeeWhy stopped predicting these pictures. The server's log says why. Fix the cause and "
+                "start the page again."
             )
 
     def _step(self) -> None:
@@ -199,7 +198,7 @@ class Rows:
         return [self._keys[i] if i < len(self._keys) else b"" for i in index]
 
     def to_json(self, index: Sequence[int], decided: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Some rows for the page."""
+        """Return the rows of the given indices for the page."""
         kinds, rows = list(KINDS), []
         for i in index:
             key, label, predicted = self.key[i].decode(), int(self.label[i]), int(self.predicted[i])
@@ -226,18 +225,18 @@ def _number(value: np.floating[Any]) -> float | None:
 
 @dataclass(frozen=True)
 class View:
-    """Which pictures, and in which order; what the address of the page says.
+    """A filter and a sort order of the pictures, as in the address of the page.
 
     Attributes:
-        label, predicted: of this class.
+        label, predicted: class name.
         right: ``"right"`` or ``"wrong"``.
-        verdict: how certain.
+        verdict: certainty of the prediction.
         finding: a kind of :data:`~seewhy.studies.inspection.check.KINDS`.
-        decision: of people: ``"open"``, or what they decided.
-        name: a part of the file name.
-        words: sorted by how well they match, where the model has words.
-        least, most: of the probability of being right, or, unmeasured, of the score.
-        sort, descending: by a column of :data:`SORTS`.
+        decision: decision of people, or ``"open"``.
+        name: part of the file name.
+        words: words to sort by, from the best match down, if the encoder has a text encoder.
+        least, most: range of the probability of being right, or of the score if it is not measured. sort, descending:
+            column of :data:`SORTS`, and direction.
     """
 
     label: str = ""
@@ -256,7 +255,7 @@ class View:
     def select(
         self, rows: Rows, decided: Mapping[str, Mapping[str, Any]], match: np.ndarray | None = None
     ) -> np.ndarray:
-        """The places of its pictures, in its order; ``match`` is how well each matches the words."""
+        """Return the indices of the selected pictures in order; ``match`` is how well each matches the words."""
         keep = np.ones(len(rows.items), bool)
         for name, column in (("label", rows.label), ("predicted", rows.predicted)):
             if asked := getattr(self, name):
@@ -283,7 +282,7 @@ class View:
         self, rows: Rows, by: str, chance: np.ndarray, match: np.ndarray | None, index: np.ndarray
     ) -> np.ndarray:
         if by not in SORTS:
-            raise DataError(f"Pictures cannot be sorted by {by!r}. Expected {', '.join(SORTS)}.")
+            raise DataError(f"The sort column must be one of {', '.join(SORTS)}, got {by!r}.")
         if by == "order":
             return np.arange(len(index))[:: -1 if self.descending else 1]
         columns = {
@@ -297,7 +296,7 @@ class View:
 
 def _place(what: str, asked: str, known: Sequence[str]) -> int:
     if asked not in known:
-        raise DataError(f"The {what} {asked!r:.80} is not known. Expected one of {', '.join(known)}.")
+        raise DataError(f"The {what} must be one of {', '.join(known)}, got {asked!r:.80}.")
     return known.index(asked)
 
 

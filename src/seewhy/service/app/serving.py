@@ -1,4 +1,4 @@
-"""The HTTP server, with limits on the time and size of what clients send and read."""
+"""The HTTP server, with limits on the time and size of requests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MOST_CONNECTIONS = 500
 MOST_HEAD_BYTES = 32_000
 MOST_PIECES = 1000
 LEAST_PIECE = 64
-"""Least mean bytes per piece of a body, after the first ``MOST_PIECES``: a piece costs as much as kilobytes."""
+"""Minimum mean bytes per piece of a body, after the first ``MOST_PIECES`` pieces."""
 
 
 def run(app: Any, settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve an app until it is stopped; ``ready`` is called with the address once it answers."""
+    """Serve an app until it is stopped; ``ready`` is called with the address once the server answers."""
     with listen(settings.host, settings.port) as listening:
         ready(address(settings.host, listening.getsockname()[1]))
         try:
@@ -51,7 +51,7 @@ def limited(app: Any, settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; clients that connect before the server runs wait on it."""
+    """Return a listening socket; clients that connect before the server runs wait."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=512)
@@ -60,8 +60,9 @@ def listen(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         raise InputError(
-            f"SeeWhy cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}. "
-            "Give another --port (0 picks a free one) or --host."
+            f"The server cannot listen on {host}, port {port}: "
+            f"{(error.strerror or str(error)).lower()}. Give another --port (0 picks a free one) or "
+            "--host."
         ) from error
 
 
@@ -71,7 +72,7 @@ def address(host: str, port: int) -> str:
 
 
 class StrictFraming(h11.Connection):
-    """h11 that refuses requests which a proxy may read in another way (RFC 9112, section 6.1), and tiny pieces."""
+    """An h11 connection that refuses ambiguous framing (RFC 9112, section 6.1) and bodies in tiny pieces."""
 
     def next_event(self) -> Any:
         event = super().next_event()
@@ -89,7 +90,7 @@ class StrictFraming(h11.Connection):
 
 
 class PatientConnection(H11Protocol):
-    """Uvicorn's HTTP/1.1 over h11 with time limits, so that slow clients cannot hold every connection (slowloris)."""
+    """Uvicorn's HTTP/1.1 protocol with time limits against slow clients (slowloris)."""
 
     def __init__(self, *, limits: Settings, **options: Any) -> None:
         super().__init__(**options)
@@ -113,7 +114,7 @@ class PatientConnection(H11Protocol):
             self._stop_waiting()
 
     def send_400_response(self, msg: str) -> None:
-        """Send Uvicorn's answer if no other one has begun; else close the connection."""
+        """Send Uvicorn's error if no answer has begun, otherwise close the connection."""
         idle = self.cycle is None or self.cycle.response_complete
         if idle and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
@@ -125,7 +126,7 @@ class PatientConnection(H11Protocol):
         super().connection_lost(exc)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close once the client has read its answer, or after a limit."""
+        """Close the connection once the client has read its answer, or after a time limit."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self.limits.request_seconds, self.transport.abort)
 

@@ -1,4 +1,4 @@
-"""Every limit of the page, in one place."""
+"""The limits of the pages."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits and choices of the page.
+    """Limits and settings of the pages.
 
     Attributes:
-        host: address to listen on; any other than a loopback address opens the page to other machines.
+        host: address to listen on; any address that is not loopback opens the page to other machines.
         port: port to listen on; 0 picks a free one.
-        names: host names that the page answers under, besides ``localhost`` and addresses.
-        max_upload: most bytes of one request's body.
-        max_held: most bytes of all bodies together; a request beyond it gets 503.
-        head_seconds: how long a client may take to send a request's head.
-        body_seconds: how long a client may take to send a body.
-        request_seconds: how long an answer may take, measuring included.
-        decode_seconds: processor seconds to decode one picture.
+        names: allowed host names, besides ``localhost`` and addresses.
+        max_upload: maximum bytes of a request's body.
+        max_held: maximum bytes of all bodies together; a request beyond it gets 503.
+        head_seconds: maximum seconds to receive a request's head.
+        body_seconds: maximum seconds to receive a body.
+        request_seconds: maximum seconds for an answer, including measures of faithfulness.
+        decode_seconds: maximum CPU seconds to decode one picture.
         measure: whether to measure maps by deletion and insertion.
-        n_pictures: pictures kept in memory for all readers together; the oldest go first.
-        n_sessions: readers whose edits and last pictures are remembered.
-        n_recent: how many of a reader's last pictures to list.
-        n_waiting: pictures and jobs that may wait; one more gets 503.
-        batch: most pictures per batch.
-        gather_seconds: how long a batch waits for pictures that are being decoded.
+        n_pictures: maximum number of pictures in memory; the oldest are dropped.
+        n_sessions: maximum number of readers whose edits and recent pictures are stored.
+        n_recent: number of recent pictures to list for a reader.
+        n_waiting: maximum number of waiting pictures and jobs; a request beyond it gets 503.
+        batch: maximum pictures per batch.
+        gather_seconds: seconds that a batch waits for pictures that are being decoded.
     """
 
     host: str = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""The state of the pages: classifier, worker, readers with their descriptions; in memory, but for tiles and the map."""
+"""The state of the web pages: the classifier, the worker, and the readers with their descriptions."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ T = TypeVar("T")
 MOST_TEXTS = 50
 MOST_SIGNS = 300
 MOST_TOGETHER = 500
-"""Most texts in one edit."""
+"""Maximum number of texts in one edit."""
 N_EXPLANATIONS = 6
 
 
 class Bounded(Generic[T]):
-    """A cache by name that drops the least recently used item; safe between threads."""
+    """A thread-safe cache that drops the least recently used item."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -109,7 +109,7 @@ class Memory:
         return shown
 
     def reader(self, cookie: str | None) -> Reader:
-        """Return the reader of a cookie, or a new one, who is stored from the first picture or edit on."""
+        """Return the reader of a cookie, or a new reader."""
         found = None if cookie is None else self.editors.get(cookie) or self.readers.get(cookie)
         return found or Reader(secrets.token_urlsafe(16), deque(maxlen=self.n_recent))
 
@@ -118,7 +118,7 @@ class Memory:
         (self.readers if reader.edited is None else self.editors).put(reader.id, reader)
 
     def recent(self, reader: Reader) -> list[Shown]:
-        """Return a reader's last pictures that are still stored, newest first."""
+        """Return the reader's latest pictures that are still stored, newest first."""
         found = (self.pictures.get(one) for one in reader.recent)
         return [shown for shown in found if shown is not None]
 
@@ -146,12 +146,12 @@ class State:
         self.mistakes = None if self.rows is None else Mistakes(self.rows)
 
     def wake(self) -> None:
-        """Start the engine on a blank picture, so that the first reader does not wait for it."""
+        """Run the encoder once on a blank picture, so that the first request is not slow."""
         encoder = self.classifier.encoder
         encoder.encode(encoder.pixels([np.zeros((*encoder.transform.input_size, 3), np.uint8)]))
 
     def _measure_words(self) -> None:
-        """Measure a classifier made from descriptions alone, on the labelled pictures; later cards show the result."""
+        """Measure the descriptions of a classifier without held-out pictures, on the labelled pictures."""
         assert self.rows is not None
         numbers, pooled = self.rows.looked_at()
         if not len(numbers) or self.classifier.words is None or self.classifier.held_out is not None:
@@ -164,11 +164,11 @@ class State:
                 author.edited = measured_by(author.edited, held, self.store)
 
     async def compute(self, job: Callable[[], T], urgency: int = SOON) -> T:
-        """Return the result of a job, run in the one thread that computes."""
+        """Run a job in the computing thread, and return its result."""
         return await asyncio.wrap_future(self.worker.do(job, urgency))
 
     def reader(self, request: Request) -> Reader:
-        """Return the reader of a request, by a cookie."""
+        """Return the reader of a request, by its cookie."""
         return self.memory.reader(request.cookies.get(_cookie(request)))
 
     async def see(self, source: bytes | str, name: str) -> Encoded:
@@ -221,11 +221,11 @@ class State:
         contrast: str | None = None,
         measure: bool = False,
     ) -> Explanation:
-        """Return the card's evidence, measured if requested and allowed; computed once."""
+        """Return the explanation of a picture, which is computed once; faithfulness is measured if requested and
+        allowed.
+        """
         if target is not None and target == contrast:
-            raise InputError(
-                f"The class {target!r} was chosen twice. Expected two different classes. Choose another one."
-            )
+            raise InputError(f"The class {target!r} cannot be compared with itself. Choose another class.")
         options = ExplainOptions(target=target, contrast=contrast, measure=measure and self.settings.measure)
         classifier = self.of(reader)
         key = (self.measured, (reader.id, reader.version) if reader.edited is not None else None, options)
@@ -240,11 +240,11 @@ class State:
         return await self.compute(make, LATER if options.measure else SOON)
 
     def take_words(self, reader: Reader, edited: Classifier | None) -> None:
-        """Use other descriptions from now on; ``None`` restores the original ones."""
+        """Set the reader's descriptions; ``None`` restores the original ones."""
         reader.edited, reader.version, reader.effect = edited, reader.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
-        """The effect of the reader's edit on the labelled pictures encoded so far, or why it is unknown."""
+        """Return the effect of the reader's edit on the labelled pictures, or why it is unknown."""
         rows = self.rows
         if rows is None:
             return Missing(
@@ -269,7 +269,7 @@ class State:
     def sample(self, index: int) -> Sample:
         if self.rows is None or not 0 <= index < len(self.rows.items):
             raise HTTPException(
-                404, "The pictures of --data have none with this number. Choose one on the page of mistakes."
+                404, "There is no picture with this number in --data. Choose one on the page of mistakes."
             )
         return self.rows.items[index]
 
@@ -282,13 +282,13 @@ class State:
 
 
 def signed(response: Response, request: Request, reader: Reader) -> Response:
-    """Return the answer with a cookie that identifies the reader."""
+    """Return the response with a cookie that identifies the reader."""
     response.set_cookie(_cookie(request), reader.id, httponly=True, samesite="strict")
     return response
 
 
 def _cookie(request: Request) -> str:
-    """One name per port: browsers send a machine's cookies to all its ports."""
+    """Return a cookie name for this port, because browsers send cookies to all ports of a machine."""
     server = request.scope.get("server")
     return f"seewhy-{server[1] if server else 0}"
 
@@ -306,22 +306,20 @@ def classes_of(
 def with_texts(
     classifier: Classifier, changes: Mapping[str, Sequence[str]], store: FeatureStore | None = None
 ) -> Classifier:
-    """Return the same classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
+    """Return the classifier with other texts for some classes (:func:`seewhy.classifiers.words.reworded`)."""
     if classifier.words is None:
-        raise DataError(
-            "This classifier has no descriptions to edit. To use some, start the page with --descriptions FILE."
-        )
+        raise DataError("This classifier has no descriptions to edit. Start the page with --descriptions FILE.")
     for label in changes:
         classifier.index_of(label)
     if (n := sum(map(len, changes.values()))) > MOST_TOGETHER:
-        raise DataError(f"The edit has {n} texts. Expected at most {MOST_TOGETHER}. Edit fewer classes at a time.")
+        raise DataError(f"An edit may have at most {MOST_TOGETHER} texts, got {n}. Edit fewer classes at a time.")
     wanted = Descriptions.of({**texts_of(classifier.words), **{k: list(v) for k, v in changes.items()}})
     for label in changes:
         texts = wanted.texts[label]
         if len(texts) > MOST_TEXTS:
-            raise DataError(f"{label!r} has {len(texts)} texts. Expected at most {MOST_TEXTS}. Remove some.")
+            raise DataError(f"A class may have at most {MOST_TEXTS} texts, got {len(texts)} for {label!r}.")
         if (longest := max(map(len, texts))) > MOST_SIGNS:
-            raise DataError(f"A text of {label!r} has {longest} characters. Expected at most {MOST_SIGNS}. Shorten it.")
+            raise DataError(f"A text may have at most {MOST_SIGNS} characters, got {longest} for a text of {label!r}.")
     edited = reworded(classifier, wanted, store)
     if classifier.words.nameless is None or edited.held_out is None:
         return edited
@@ -337,7 +335,7 @@ class Moved:
 
     @property
     def bars(self) -> list[tuple[str, float, float, float, float, float]]:
-        """Return the rows, each with its tick, and the start and length of its bar, in 0…1."""
+        """Return each row with the position of its tick and the start and length of its bar, from 0 to 1."""
         values = [v for _, before, after in self.rows for v in (before, after)]
         low, high = min(0.0, *values), max(0.0, *values)
         span = (high - low) or 1.0
@@ -370,7 +368,7 @@ def moved(
 def on_pictures(
     before: Classifier, after: Classifier, samples: Mapping[int, Sample], pooled: Float[Tensor, "n d"]
 ) -> dict[str, Any]:
-    """Measure what an edit of descriptions changes on labelled pictures, by the study ``edit-words``."""
+    """Measure the effect of edited descriptions on labelled pictures."""
     # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
     names = {str(i): Path(sample.image).name for i, sample in samples.items()}
@@ -380,7 +378,7 @@ def on_pictures(
 
 
 def changes_between(before: Classifier, after: Classifier) -> list[Change]:
-    """Return removed and added sentences, class by class, in pairs as far as possible."""
+    """Return the removed and added sentences of each class, in pairs as far as possible."""
     assert before.words is not None
     assert after.words is not None
     old, new = texts_of(before.words), texts_of(after.words)

@@ -1,4 +1,4 @@
-"""Small copies of pictures for grids: made once, kept in the cache, found by file name, size and time of change."""
+"""A cache of thumbnails for grids of pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ...storage.cache import cache_dir
 from ...storage.database import DatabaseKind, connect
 
 SIDE = 128
-"""Of a tile, in pixels; pages show them at 64 to 160."""
+"""Longer side of a tile in pixels."""
 QUALITY = 72
 MOST_A_QUERY = 500
 TILES = DatabaseKind(
@@ -31,9 +31,9 @@ _log = logging.getLogger("seewhy")
 
 
 def file_key(name: str) -> bytes:
-    """By what a file is known again without being read: where it lies, its size, and when it was changed.
+    """Return a key from the path, the size and the times of change of a file, which is not read.
 
-    The time of change alone can be set, as ``cp -p`` does; the file system's own (``ctime``) cannot.
+    A copy can set ``mtime``, as ``cp -p`` does, but not ``ctime``.
     """
     try:
         facts = os.stat(name)
@@ -44,14 +44,14 @@ def file_key(name: str) -> bytes:
 
 
 def square(pixels: np.ndarray) -> bytes:
-    """The whole picture, its longer side :data:`SIDE`, as JPEG."""
+    """Encode the picture as JPEG with a longer side of :data:`SIDE`."""
     view = Image.fromarray(pixels)
     view.thumbnail((SIDE, SIDE))
     return encode_thumbnail(np.asarray(view), QUALITY)
 
 
 class Tiles:
-    """Tiles on disk. What it holds can be made again, so a damaged or full disk costs time and nothing else."""
+    """A cache of tiles on disk, or in memory if the disk fails."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_dir() / "tiles.sqlite"
@@ -65,20 +65,20 @@ class Tiles:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        _log.warning("Tiles are not kept in %s: %s. They are made again next time.", self.path, error)
+        _log.warning("Tiles cannot be cached in %s: %s. They will be computed again next time.", self.path, error)
         self._db = None
 
     def known(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Those of these keys that have a tile."""
+        """Return the keys that have a tile."""
         return set(self._select("key", [*keys]))
 
     def get(self, keys: Sequence[bytes]) -> list[bytes]:
-        """A JPEG for each key; empty where there is none."""
+        """Return a JPEG for each key, or empty bytes."""
         found = dict(self._select("key, jpeg", keys, pairs=True))
         return [found.get(key, b"") for key in keys]
 
     def put(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep tiles; without a database, in memory."""
+        """Store tiles."""
         if self._db is None:
             self._memory.update(rows)
             return
@@ -106,5 +106,5 @@ class Tiles:
 
 
 def packed(tiles: Sequence[bytes]) -> bytes:
-    """Several files in one answer: how many bytes each has, as 32-bit numbers, then the bytes."""
+    """Join files to one answer: their sizes as 32-bit integers, then their bytes."""
     return struct.pack(f"<{len(tiles)}I", *map(len, tiles)) + b"".join(tiles)

@@ -1,4 +1,4 @@
-"""The computing: processes decode pictures, and one thread encodes them in batches."""
+"""Processes that decode pictures, and a thread that encodes them in batches."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ T = TypeVar("T")
 Look = tuple[Picture, str, Future[Encoded | Failure]]
 
 SOON, LATER, IDLE = 0, 1, 2
-"""Urgency of jobs: a reader waits; a reader reads in the meantime; nobody waits."""
+"""Priorities of jobs: a reader waits, a reader waits for a later part, or nobody waits."""
 MOST_IN_ROW = 4
-"""Most batches in a row before a job with a waiting reader gets its turn."""
+"""Maximum number of batches in a row before a job with a waiting reader runs."""
 
 _logger = logging.getLogger(__name__)
 
 
 class BusyError(SeeWhyError):
-    """An error of a full queue; ask again later."""
+    """Raised when the queue is full."""
 
 
 class Worker:
-    """Encodes pictures and runs jobs: pictures first, in batches, then jobs by urgency, then by age."""
+    """A thread that encodes pictures in batches and runs other jobs by priority."""
 
     def __init__(
         self, encoder: Encoder, settings: Settings, on_batch: Callable[[int, float], None] | None = None
@@ -65,7 +65,7 @@ class Worker:
 
     @contextlib.contextmanager
     def coming(self) -> Iterator[None]:
-        """Announce a picture that is being decoded, so that a batch waits a little for it."""
+        """Announce a picture that is being decoded, so that the next batch waits for it."""
         with self._wake:
             self._n_coming += 1
         try:
@@ -76,7 +76,7 @@ class Worker:
                 self._wake.notify()
 
     def look(self, picture: Picture, name: str) -> Future[Encoded | Failure]:
-        """Encode a picture, together with those announced by :meth:`coming`."""
+        """Queue a picture for encoding, in a batch with other pictures."""
         future: Future[Encoded | Failure] = Future()
         with self._wake:
             self._admit(len(self._looks))
@@ -101,7 +101,7 @@ class Worker:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Finish the running job, and drop the waiting ones."""
+        """Finish the running job, and cancel the waiting ones."""
         with self._wake:
             self._open = False
             waiting: list[Future[Any]] = [f for _, _, f in self._looks] + [f for *_, f in self._jobs]
@@ -135,7 +135,7 @@ class Worker:
                 _settle(job[3], job[2])
 
     def _gather(self) -> list[Look]:
-        """The next batch; its first picture waits a little for those being decoded. Called with the lock held."""
+        """Return the next batch, after a short wait for pictures that are being decoded. Requires the lock."""
         until = time.monotonic() + self.settings.gather_seconds
         while self._open and self._n_coming and len(self._looks) < self.settings.batch:
             left = until - time.monotonic()
@@ -169,24 +169,24 @@ class Worker:
 
 
 def _settle(future: Future[T], job: Callable[[], T]) -> None:
-    """Run a job and pass on its result or error, unless nobody waits for it any more."""
+    """Run a job and set its result or error, unless its future was cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     try:
         future.set_result(job())
     except BaseException as error:
         if not isinstance(error, Exception):
-            _logger.error("the app's thread met %r", error)
+            _logger.error("the app's thread was stopped by %r", error)
         future.set_exception(error)
 
 
 MOST_BYTES = 2**31
-"""Most memory that a process may add to its initial size."""
+"""Maximum bytes that a process may allocate after its start."""
 _COSTLY = "takes more time or memory to decode than is allowed here; shrink it, or save it again"
 
 
 class Decoder:
-    """Decodes pictures in a few processes. A process that takes too long is ended and replaced."""
+    """Decodes pictures in a few processes; a process that takes too long is replaced."""
 
     def __init__(self, seconds: int, n_waiting: int) -> None:
         self.seconds = seconds
@@ -198,7 +198,7 @@ class Decoder:
         self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), thread_name_prefix="seewhy-decoder")
 
     def read(self, source: bytes | str, name: str, transform: Transform) -> Future[Picture]:
-        """Return a picture in the form of :func:`seewhy.pictures.images.read_picture`."""
+        """Return the future result of :func:`seewhy.pictures.images.read_picture`."""
         with self._lock:
             if self._n >= self.n_waiting:
                 raise BusyError(f"{self._n} pictures are already waiting. Try again in a few seconds.")
@@ -232,7 +232,7 @@ class Decoder:
             watch.cancel()
 
     def _process(self) -> subprocess.Popen[bytes]:
-        """This thread's process, started if needed."""
+        """Return this thread's process, started if needed."""
         process = getattr(self._mine, "process", None)
         if process is None or process.poll() is not None:
             path = os.pathsep.join(p for p in sys.path if p)
@@ -264,14 +264,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @cache
 def decoder_with(seconds: int, n_waiting: int) -> Decoder:
-    """Return the decoder with these limits, one for all pages of this process; its processes end with this one."""
+    """Return the decoder with these limits, which all pages of this process share."""
     made = Decoder(seconds, n_waiting)
     atexit.register(made.stop)
     return made
 
 
 async def see(worker: Worker, decoder: Decoder, source: bytes | str, name: str) -> Encoded | Failure:
-    """Decode a picture, and encode it with those that arrive soon."""
+    """Decode and encode a picture."""
     with worker.coming():
         picture = await asyncio.wrap_future(decoder.read(source, name, worker.encoder.transform))
         look = worker.look(picture, name)

@@ -1,4 +1,4 @@
-"""Classifiers behind HTTP, for programs. Needs the extra ``serve``, which is imported on first use."""
+"""The HTTP service; it requires the extra ``serve``, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ServiceSettings", "make_service"]
 
 Source = Classifier | Path
-"""A classifier, or the folder of a saved one; SeeWhy loads the folder again when it changes."""
+"""A classifier, or the folder of a saved one, which is reloaded when it changes."""
 
 
 def make_service(
@@ -26,9 +26,13 @@ def make_service(
     load: Callable[[Path], Classifier] | None = None,
     log_to: int | None = None,
 ) -> FastAPI:
-    """Return an ASGI app that serves classifiers by name; the first answers requests without a name.
+    """Return an ASGI app that serves classifiers by name.
 
-    It writes one line per request to the file descriptor ``log_to``.
+    Args:
+        models: classifiers or folders by name; the first answers requests without a name.
+        settings: limits and settings.
+        load: function that loads a folder.
+        log_to: file descriptor for the access log; default: no log.
     """
     try:
         from .serving import make

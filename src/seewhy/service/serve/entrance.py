@@ -1,4 +1,4 @@
-"""The middleware of every request: an id, a count and a line in the log; then draining, rate and token."""
+"""Middleware for request ids, metrics and the access log, and for draining, rate limit and token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_WAITING = 10_000
 
 
 class Metrics:
-    """The metrics of one service for Prometheus, in a separate registry."""
+    """The Prometheus metrics of one service."""
 
     def __init__(self) -> None:
         self.registry = to = CollectorRegistry()
@@ -54,7 +54,7 @@ class Metrics:
         self.running = Gauge("seewhy_running", "Requests in progress.", registry=to)
         unwritten = "Lines of the access log that were dropped."
         self.lines_dropped = Counter("seewhy_log_lines_dropped", unwritten, registry=to)
-        self.waiting = Gauge("seewhy_waiting", "Pictures and jobs that wait, by model.", ("model",), registry=to)
+        self.waiting = Gauge("seewhy_waiting", "Waiting pictures and jobs, by model.", ("model",), registry=to)
         self.stale = Gauge(
             "seewhy_stale", "1 if the newest saved model could not be loaded, by model.", ("model",), registry=to
         )
@@ -76,7 +76,7 @@ class AccessLog:
             self._thread.start()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Queue a line; never waits."""
+        """Queue a line without waiting."""
         if self.to is None:
             return
         try:
@@ -85,7 +85,7 @@ class AccessLog:
             self.dropped()
 
     def close(self) -> None:
-        """Write the waiting lines, within two seconds."""
+        """Write the queued lines, within two seconds."""
         if self._thread.is_alive():
             try:
                 self._lines.put(None, timeout=1)
@@ -111,15 +111,15 @@ class AccessLog:
 VISIT = "seewhy.visit"
 WITHOUT_TOKEN = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
 WELCOME = frozenset(("/", "/docs"))
-"""Pages for people, which a browser opens without a token."""
+"""Pages for browsers, which need no token."""
 WHILE_DRAINING = WITHOUT_TOKEN | {"/metrics", "/version"}
 LONGEST_ID = 128
 N_CLIENTS = 10_000
-"""Most addresses whose rate is remembered; the least recently seen is forgotten first."""
+"""Maximum number of addresses with a rate limit; the least recently seen is dropped."""
 
 
 def request_id(headers: Headers) -> str:
-    """Return the client's id if it is short printable ASCII; else a new one."""
+    """Return the client's id if it is short printable ASCII, otherwise a new one."""
     given = headers.get("x-request-id", "")
     fits = 0 < len(given) <= LONGEST_ID and all("!" <= sign <= "~" for sign in given)
     return given if fits else uuid.uuid4().hex
@@ -130,12 +130,12 @@ def refuse(request: Request, status: int, text: str) -> JSONResponse:
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser sent the request; programs get JSON."""
+    """Return whether a browser sent the request; other clients get JSON."""
     return "text/html" in request.headers.get("accept", "")
 
 
 class Entrance:
-    """The outermost ASGI middleware: ids, counts, the log."""
+    """The outermost ASGI middleware: request ids, metrics and the access log."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app = app
@@ -206,13 +206,13 @@ class Door:
         path, settings = request.scope["path"], self.service.settings
         if self.service.draining and path not in WHILE_DRAINING:
             return _later(
-                refuse(request, 503, "The service is stopping. Ask another one, or try again in a few seconds."), 5
+                refuse(request, 503, "The service is stopping. Try another one, or try again in a few seconds."), 5
             )
         if path in WITHOUT_TOKEN:
             return None
         wait = self.rates.wait(_address(request.scope))
         if wait > 0:
-            text = f"This address sent more than {settings.rate:g} requests in a minute. Try again later."
+            text = f"This address sent more than the limit of {settings.rate:g} requests per minute. Try again later."
             return _later(refuse(request, 429, text), math.ceil(wait))
         if settings.token is None or (path in WELCOME and wants_page(request)):
             return None
@@ -233,7 +233,7 @@ def _later(answer: JSONResponse, seconds: int) -> JSONResponse:
 
 
 class Rates:
-    """Rate limit by address: token buckets that hold at most one minute's requests."""
+    """Rate limits by address: token buckets for up to one minute's requests."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
@@ -255,7 +255,7 @@ class Rates:
 
 
 def _network(address: str) -> str:
-    """The address; for IPv6 its /64 network, since one household has 2^64 addresses."""
+    """Return the address, or the /64 network of an IPv6 address, because one client has a whole network."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

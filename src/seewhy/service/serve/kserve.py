@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe v2, REST): metadata, readiness, ``infer`` on pictures or pixels."""
+"""The Open Inference Protocol (KServe v2, REST)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .service import Model, Service, state, unless_gone
 
 MOST_AXES = 4
 MOST_OBJECTS = 1000
-"""Most objects in a request's JSON, counted before it is parsed."""
+"""Maximum number of objects in a request's JSON, counted before it is parsed."""
 
 
 def _printable(text: str) -> str:
@@ -36,7 +36,7 @@ def _printable(text: str) -> str:
 
 
 Pictures = list[tuple[bytes, str]] | Tensor
-"""Files, each with a name; or pixels."""
+"""Files with names, or pixels."""
 Name = Annotated[str, Path(min_length=1, max_length=100, description="The model's name.")]
 Shape = Annotated[list[Annotated[int, Field(strict=True, ge=1)]], Field(max_length=MOST_AXES)]
 Values = Annotated[list[Any], Field(description="Files in base64, or numbers; flat or nested.")]
@@ -71,7 +71,7 @@ class InferRequest(BaseModel):
 
 SCHEMA = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
 PARTS = SCHEMA.pop("$defs")
-"""The schemas to which it refers, by name."""
+"""Schemas that ``SCHEMA`` refers to, by name."""
 BODY = {"required": True, "content": {"application/json": {"schema": SCHEMA}}}
 router = APIRouter(prefix="/v2")
 
@@ -90,7 +90,7 @@ async def live(request: Request) -> JSONResponse:
 
 @router.get("/models/{name}")
 async def model(request: Request, name: Name) -> dict[str, Any]:
-    """A model's inputs, outputs and classes. Its version is the start of its digest."""
+    """A model's inputs, outputs and classes. Its version is the beginning of its digest."""
     with request.app.state.service.models.use(name) as used:
         classes, transform = used.classifier.classes, used.classifier.encoder.transform
         return {
@@ -116,9 +116,9 @@ async def model_ready(request: Request, name: Name) -> JSONResponse:
 
 @router.post("/models/{name}/infer", openapi_extra={"requestBody": BODY})
 async def infer(request: Request, name: Name) -> JSONResponse:
-    """Classify `picture` (BYTES: files in base64) or `pixels` (FP32: prepared as the model's `transform` says)."""
+    """Classify `picture` (BYTES: files in base64) or `pixels` (FP32: preprocessed by the model's `transform`)."""
     if "inference-header-content-length" in request.headers:
-        raise InputError("The request holds binary tensors. Expected JSON only. Send the data as JSON.")
+        raise InputError("Binary tensors are not supported. Send the data as JSON.")
     service: Service = request.app.state.service
     with service.models.use(name) as used:
         body, most = await request.body(), service.settings.n_pictures
@@ -131,7 +131,7 @@ async def infer(request: Request, name: Name) -> JSONResponse:
 
 
 async def _decide(service: Service, used: Model, pictures: Pictures) -> tuple[Tensor, list[str]]:
-    """A row of probabilities and an error per picture; with an error, the row is 0."""
+    """Return probabilities and an error for each picture; the probabilities of a failed picture are 0."""
     if isinstance(pictures, Tensor):
         parts = map(used.classifier.encoder.pooled, pictures.split(service.settings.web.batch))
         pooled = await asyncio.wrap_future(used.worker.do(lambda: torch.cat(list(parts))))
@@ -139,7 +139,7 @@ async def _decide(service: Service, used: Model, pictures: Pictures) -> tuple[Te
     looks = await service.look(used, pictures)
     errors = [look.error if isinstance(look, Failure) else "" for look in looks]
     if all(errors):
-        raise InputError(f"No picture can be read. The first one {errors[0]}. Send picture files in base64.")
+        raise InputError(f"None of the pictures can be read. The first one {errors[0]}. Send picture files in base64.")
     good = [look.pooled for look in looks if isinstance(look, Encoded)]
     rows = torch.zeros(len(looks), len(used.classifier.classes))
     rows[[not said for said in errors]] = await service.probabilities(used, torch.cat(good))
@@ -153,14 +153,14 @@ def _outputs(n: int, n_classes: int) -> list[dict[str, Any]]:
 
 
 def _read(body: bytes, model: Model, most: int) -> tuple[Pictures, set[str], str | None]:
-    """A request's pictures, outputs (none for all) and id; refused if it holds more than so many pictures can."""
+    """Return a request's pictures, requested outputs and id."""
     _, height, width = expected = (3, *model.classifier.encoder.transform.input_size)
     signs = {b"{": MOST_OBJECTS, b'"': 8 * MOST_OBJECTS + 2 * most}
     signs |= {b"[": most * (3 * height + 4) + MOST_OBJECTS, b",": most * 3 * height * width + 8 * MOST_OBJECTS}
     if any(body.count(sign) > n for sign, n in signs.items()):
         raise InputError(
-            f"The body holds more lists, texts or numbers than {most} pictures have. Expected at most {most} files, or "
-            "their pixels. Send several requests."
+            f"The body must have at most {most} files, or their pixels, but it has more lists, texts "
+            "or numbers. Send several requests."
         )
     try:
         request = InferRequest.model_validate(parse_json(body))
@@ -168,22 +168,20 @@ def _read(body: bytes, model: Model, most: int) -> tuple[Pictures, set[str], str
         first = problem.errors(include_url=False)[0]
         place, value = ".".join(map(str, first["loc"])) or "body", str(first["input"])[:50]
         raise InputError(
-            f"The request's {place} is {value!r}: {first['msg']}. Expected a request of KServe's v2 protocol. "
+            f"{place} of the request is invalid: {first['msg']}, got {value!r}. "
             f"/v2/models/{model.name} lists the inputs."
         ) from None
     except ValueError as problem:
-        raise InputError(
-            f"The body cannot be read: {problem}. Expected a request of KServe's v2 protocol. Send JSON."
-        ) from problem
+        raise InputError(f"The body is not valid JSON of KServe's v2 protocol: {problem}.") from problem
     (tensor,) = request.inputs
     pictures: Pictures = _files(tensor) if isinstance(tensor, PictureTensor) else _pixels(tensor, expected)
     if len(pictures) > most:
-        raise InputError(f"The request holds {len(pictures)} pictures. Expected at most {most}. Send several requests.")
+        raise InputError(f"A request may have at most {most} pictures, got {len(pictures)}. Send several requests.")
     return pictures, {one.name for one in request.outputs or ()}, request.id
 
 
 def _flat(values: list[Any]) -> list[Any]:
-    """Nested values flattened; rows of unequal length stay as they are."""
+    """Flatten nested lists; lists of unequal length are unchanged."""
     for _ in range(MOST_AXES - 1):
         if not all(isinstance(row, list) and len(row) == len(values[0]) for row in values):
             break
@@ -192,11 +190,10 @@ def _flat(values: list[Any]) -> list[Any]:
 
 
 def _files(tensor: PictureTensor) -> list[tuple[bytes, str]]:
-    """The files, each named by its number."""
     data, shape = _flat(tensor.data), tensor.shape
     if math.prod(shape) != len(data) or not all(isinstance(one, str) for one in data):
         raise InputError(
-            f"'picture' of shape {shape} holds {len(data)} values. Expected as many texts in base64 as the shape says."
+            f"'picture' of shape {shape} must have {math.prod(shape)} base64 texts, got {len(data)} values."
         )
     return [(_file(text), str(i)) for i, text in enumerate(data)]
 
@@ -209,21 +206,18 @@ def _file(text: str) -> bytes:
 
 
 def _pixels(tensor: PixelsTensor, expected: tuple[int, ...]) -> Tensor:
-    """Pixels as the encoder expects them."""
     data, shape, n = _flat(tensor.data), tensor.shape, math.prod(tensor.shape)
     if tuple(shape[1:]) != expected:
         raise InputError(
-            f"'pixels' has the shape {shape}. Expected [n, {', '.join(map(str, expected))}]. Resize the pictures."
+            f"'pixels' must have the shape [n, {', '.join(map(str, expected))}], got {shape}. Resize the pictures."
         )
     # with one text among them, numpy would make texts of all, each as long as the longest
     if len(data) != n or not all(type(value) in (int, float) for value in data):
-        raise InputError(f"The data of 'pixels' are not {n} numbers. Send as many as its shape says.")
+        raise InputError(f"The data of 'pixels' must be {n} numbers, as its shape says.")
     with np.errstate(over="ignore"):
         pixels = np.array(data, np.float32).reshape(shape)
     if not np.isfinite(pixels).all():
-        raise InputError(
-            "'pixels' holds numbers too large for FP32. Prepare the pixels as the model's 'transform' says."
-        )
+        raise InputError("'pixels' has numbers too large for FP32. Preprocess the pictures by the model's 'transform'.")
     return torch.from_numpy(pixels)
 
 

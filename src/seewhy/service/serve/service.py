@@ -1,4 +1,4 @@
-"""The state of the service: models, each replaced as a whole or not at all, decoder and metrics."""
+"""The state of the service: models, decoder and metrics."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from .settings import ServiceSettings
 _logger = logging.getLogger(__name__)
 Load = Callable[[Path], Classifier]
 RETRY_SECONDS = 60.0
-"""Seconds until a model that failed to load is tried again, even if its folder has not changed."""
+"""Seconds until a model that failed to load is tried again."""
 
 
 class Model:
-    """One loaded classifier. Requests that use it may finish after another has replaced it."""
+    """A loaded classifier, which stays usable for running requests after it was replaced."""
 
     def __init__(self, name: str, classifier: Classifier, digest: str, settings: Settings, metrics: Metrics) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Model:
 
 
 class Models:
-    """The models by name, loaded again when their folders change or on a signal."""
+    """The models by name, which are reloaded when their folders change or on a signal."""
 
     def __init__(
         self, sources: Mapping[str, Classifier | Path], settings: Settings, load: Load, metrics: Metrics
@@ -87,14 +87,14 @@ class Models:
         self.metrics = metrics
         self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
         self.problems: dict[str, str] = {}
-        """Name → why the model now in its folder could not be loaded."""
+        """Name → why the current model in its folder could not be loaded."""
         self._refused: dict[str, tuple[object, float]] = {}
-        """Name → the files that failed to load, and when."""
+        """Name → the files that failed to load, and the time."""
         self._lock = threading.Lock()
         self._now = {name: self._made(name, source) for name, source in sources.items()}
 
     def _made(self, name: str, source: Classifier | Path) -> Model:
-        """A folder that changes while it is loaded counts as changed the next time."""
+        """Load a model with the digest that its folder had before."""
         if not isinstance(source, Path):
             return Model(name, source, source.digest, self.settings, self.metrics)
         digest = digest_of(source) or ""
@@ -106,7 +106,7 @@ class Models:
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Model]:
-        """Return a model by name for the time of a request; the first if no name is given."""
+        """Yield a model by name, or the first model, for the time of a request."""
         with self._lock:
             model = self._now.get(next(iter(self._now)) if name is None else name)
             if model is not None:
@@ -119,9 +119,9 @@ class Models:
             model.leave()
 
     def reload(self, *, force: bool = False) -> None:
-        """Load changed models; the old one stays if the new one cannot be loaded.
+        """Reload changed models; a model that cannot be loaded does not replace the old one.
 
-        The new one is tried again when a file changes, or after a minute, since the encoder may be elsewhere.
+        A failed model is tried again when a file changes, or after a minute.
         """
         for name, folder in self.folders.items():
             digest, files, now = digest_of(folder), files_of(folder), time.monotonic()
@@ -136,7 +136,7 @@ class Models:
                 self._refused[name] = files, time.monotonic()
                 self.metrics.reloads.labels(name, "refused").inc()
                 if self.problems.get(name) != reason:
-                    _logger.warning("model %r was not reloaded, and the old one still answers: %s", name, reason)
+                    _logger.warning("model %r could not be reloaded, so the old one is still used: %s", name, reason)
                 self.problems[name] = reason
             else:
                 self._take(new)
@@ -156,7 +156,7 @@ class Models:
 
 
 def digest_of(folder: Path) -> str | None:
-    """Return the SHA-256 of a saved classifier's card, which holds its tensors' digest; ``None`` without a card."""
+    """Return the SHA-256 of a saved classifier's card; ``None`` if there is no card."""
     try:
         return hashlib.sha256((folder / CARD).read_bytes()).hexdigest()
     except OSError:
@@ -164,7 +164,7 @@ def digest_of(folder: Path) -> str | None:
 
 
 def files_of(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of each file, which show whether files are still being copied."""
+    """Return the name, size and time of each file."""
     try:
         found = [(path.name, path.stat()) for path in folder.iterdir()]
     except OSError:  # a file vanished in between; the next listing differs
@@ -173,7 +173,7 @@ def files_of(folder: Path) -> list[tuple[str, int, int]]:
 
 
 class Reloader:
-    """Checks the folders at intervals, and at once when told."""
+    """A thread that reloads changed models at intervals, and on a signal."""
 
     def __init__(self, models: Models, seconds: float) -> None:
         self.models = models
@@ -207,11 +207,11 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):
-    """An error of a client that left before its answer."""
+    """Raised when a client disconnects before its answer."""
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of the work, which is cancelled once the client has left."""
+    """Return the result of the work; cancel it if the client disconnects."""
 
     async def left() -> None:
         while not await request.is_disconnected():
@@ -255,7 +255,7 @@ class Service:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether every model still computes."""
+        """Return whether every model's worker thread is alive."""
         return all(model.worker.is_alive for model in self.models.all())
 
     @property
@@ -263,7 +263,7 @@ class Service:
         return self.is_alive and not self.draining
 
     def wake(self) -> None:
-        """Make one card, so that the first client does not wait for imports."""
+        """Explain one picture with each model, so that the first request is not slow."""
         for model in self.models.all():
             shape = (*model.classifier.encoder.transform.input_size, 3)
             with contextlib.suppress(SeeWhyError):  # a model that cannot explain may still predict
@@ -276,7 +276,7 @@ class Service:
         self.log.close()
 
     async def look(self, model: Model, pictures: Sequence[tuple[bytes, str]]) -> list[Encoded | Failure]:
-        """Decode and encode pictures. A broken one becomes a failure; the others go on."""
+        """Decode and encode pictures; an unreadable picture becomes a failure."""
         looks = [asyncio.ensure_future(self._look(model, data, name)) for data, name in pictures]
         try:
             found = await asyncio.gather(*looks)
@@ -295,11 +295,11 @@ class Service:
             return Failure(name, error.reason)
 
     async def aside(self, job: Callable[[], T]) -> T:
-        """Run a short job that would still block the event loop: a head, a large JSON."""
+        """Run a short job in another thread, so that it does not block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._heads, job)
 
     async def probabilities(self, model: Model, pooled: Tensor) -> Tensor:
-        """Return probabilities of all classes, a row per picture, computed beside the encoding thread."""
+        """Return the probabilities of all classes, one row per picture."""
 
         def make() -> Tensor:
             with beside(model.classifier.encoder.engine.name), torch.no_grad():
@@ -314,7 +314,7 @@ class Service:
         return await self.aside(lambda: [judge(s.name, p, top, s.pooled[0]) for s, p in decided])
 
     async def explain(self, model: Model, seen: Sequence[Encoded], options: ExplainOptions) -> list[Explanation]:
-        """Return each picture's evidence, computed as separate jobs, so that other requests run in between."""
+        """Return each picture's explanation, computed as separate jobs so that other requests run in between."""
 
         def job(one: Encoded) -> Callable[[], Explanation]:
             return lambda: next(explain_seen(model.classifier, [one], options)).without_folders()

@@ -1,4 +1,4 @@
-"""The service's routes, whose docstrings appear in the OpenAPI document, and its server."""
+"""The routes of the service, whose docstrings appear in the OpenAPI document, and its server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVIDENCE = {
     "like": ("like", "like_measured", "like_missing"),
     "words": ("words", "words_measured", "words_missing"),
 }
-"""The name of a kind of evidence → the keys of an explanation that hold it."""
+"""Keys of an explanation for each kind of evidence."""
 ALWAYS = ("agreement", "agreement_parts", "agreement_about", "subject")
 MOST_TOP = 1000
 
@@ -64,7 +64,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         421: "The service does not answer under this host name.",
         422: "The input is not valid; the message says why.",
         429: "Too many requests from this address; `retry-after` says when to try again.",
-        503: "Too much is waiting, or the service is stopping; `retry-after` says when to try again.",
+        503: "The queue is full, or the service is stopping; `retry-after` says when to try again.",
         504: "The answer took too long.",
     }.items()
 }
@@ -99,7 +99,7 @@ class Answers:
         add_data(app, "/predict", self.predict, methods=["POST"], **card)
 
     async def welcome(self, request: Request) -> Response:
-        """A description for people: a browser gets a page; a program gets an error, as for any unknown address."""
+        """A description of the service for browsers; other clients get an error."""
         if not wants_page(request):
             raise HTTPException(404)
         if request.scope["path"] != "/":
@@ -154,13 +154,11 @@ class Answers:
             bool, Query(description="Measure the heat map by deletion and insertion: some hundred passes per picture.")
         ] = False,
     ) -> Response:
-        """Classify pictures, and explain them if asked. A broken picture never stops the others."""
+        """Classify pictures, and optionally explain them. An unreadable picture does not stop the others."""
         settings = self.service.settings
         wanted = _evidence(explain)
         if (target or contrast or measure) and not wanted and format == "json":
-            raise InputError(
-                "target, contrast or measure was given without evidence. Expected explain=where too. Add it."
-            )
+            raise InputError("target, contrast and measure require explain=where. Add it.")
         options = ExplainOptions(
             target=target or None, contrast=contrast or None, measure=measure and settings.web.measure, top=top
         )
@@ -170,7 +168,7 @@ class Answers:
             visit.model, visit.pictures = used.name, len(pictures)
             if format != "json" and len(pictures) != 1:
                 raise InputError(
-                    f"{len(pictures)} pictures were sent. Expected one for a card. Send one, or leave out format."
+                    f"format={format} requires one picture, got {len(pictures)}. Send one, or leave out format."
                 )
             needed = bool(wanted) or format != "json"
             results = await unless_gone(request, self._results(used, pictures, top, options if needed else None))
@@ -180,7 +178,6 @@ class Answers:
     async def _results(
         self, model: Model, pictures: list[tuple[bytes, str]], top: int, options: ExplainOptions | None
     ) -> list[Any]:
-        """A failure, a prediction or an explanation per picture, in order."""
         looks = await self.service.look(model, pictures)
         good = [look for look in looks if isinstance(look, Encoded)]
         made: list[Any] = []
@@ -195,14 +192,11 @@ class Answers:
 def _evidence(explain: str | None) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in (explain or "").split(",") if part.strip()))
     if unknown := [name for name in wanted if name not in EVIDENCE]:
-        raise InputError(
-            f"explain={unknown[0]!r} was given. Expected {', '.join(EVIDENCE)}, separated by commas. Remove the others."
-        )
+        raise InputError(f"explain must be {', '.join(EVIDENCE)}, separated by commas, got {unknown[0]!r}.")
     return wanted
 
 
 def _answer(model: Model, results: list[Any], format: str, wanted: tuple[str, ...]) -> Response:
-    """The response; 422 if no picture could be read."""
     failed = [one for one in results if isinstance(one, Failure)]
     broken = {"error": f"{failed[0].image}: {failed[0].error}"} if len(failed) == len(results) else {}
     if format != "json" and not broken:
@@ -214,7 +208,6 @@ def _answer(model: Model, results: list[Any], format: str, wanted: tuple[str, ..
 
 
 def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """The prediction, and the kinds of evidence asked for."""
     whole = one.to_json()
     kept = [key for name in wanted for key in EVIDENCE[name]]
     evidence = {key: whole[key] for key in (*kept, *ALWAYS) if key in whole}
@@ -222,7 +215,7 @@ def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gone(request: Request, _error: Exception) -> Response:
-    """Return an answer that nobody reads; the log shows that the client left."""
+    """Return a response with the status for the log, after the client has disconnected."""
     return Response(status_code=GONE)
 
 
@@ -232,7 +225,7 @@ def make(
     load: Callable[[Path], Classifier] | None,
     log_to: int | None,
 ) -> FastAPI:
-    """See :func:`seewhy.service.serve.make_service`; the extra is installed."""
+    """Make the service; see :func:`seewhy.service.serve.make_service`."""
     metrics = Metrics()
     loaded = Models(models, settings.web, load or load_saved, metrics)
     service = Service(settings, loaded, metrics, AccessLog(log_to, metrics.lines_dropped.inc))
@@ -260,7 +253,7 @@ def make(
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server; on a signal it refuses new requests and ends once running ones are answered."""
+    """A Uvicorn server that, on a signal, refuses new requests and stops when running ones are answered."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -268,7 +261,7 @@ class DrainingServer(uvicorn.Server):
         self.until = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains; the second ends at once."""
+        """Stop accepting requests on the first signal, and exit at once on the second."""
         if self.service.draining:
             self.should_exit = self.force_exit = True
             return

@@ -1,4 +1,4 @@
-"""The service's settings, token and limits, and the fields of its access log."""
+"""Settings and token of the service, and the fields of its access log."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ TOKEN_VARIABLE = "SEEWHY_TOKEN"
 SHORTEST_TOKEN = 16
 MOST_TOKEN_BYTES = 4096
 GONE = 499
-"""The status in the log of a client that left before its answer."""
+"""Status in the log if the client disconnected before its answer."""
 
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Limits and choices of a service.
+    """Limits and settings of a service.
 
     Attributes:
-        web: address, sizes, times, batches and queues, as for the page.
-        token: required as ``Authorization: Bearer …``; ``None`` requires none.
+        web: address, sizes, times, batches and queues, as for the pages.
+        token: token of the header ``Authorization: Bearer …``; ``None`` requires no token.
         open_without_token: whether other machines may send requests without a token.
-        n_pictures: most pictures per request.
-        rate: most requests per minute from one address; ``None`` sets no limit.
-        reload_seconds: how often to check folders for a new model; 0 waits for SIGHUP only.
-        drain_seconds: how long running requests may take after SIGTERM.
+        n_pictures: maximum pictures per request.
+        rate: maximum requests per minute from one address; ``None`` sets no limit.
+        reload_seconds: seconds between checks for a new model; 0 waits for SIGHUP.
+        drain_seconds: maximum seconds for running requests after SIGTERM.
 
     Raises:
-        InputError: other machines can reach it, and it has no token.
+        InputError: other machines can reach the service, and it has no token.
     """
 
     web: Settings = field(default_factory=Settings)
@@ -51,9 +51,8 @@ class ServiceSettings:
             _check_token(self.token)
         elif self.web.is_open and not self.open_without_token:
             raise InputError(
-                f"Other machines can reach {self.web.host}, and no token was given. Expected a token for a "
-                f"service that others "
-                f"reach. Give --token-file FILE or set {TOKEN_VARIABLE}; --no-token serves everybody."
+                f"A token is required, because other machines can reach {self.web.host}. Give "
+                f"--token-file FILE or set {TOKEN_VARIABLE}; --no-token serves everybody."
             )
 
     def limits(self) -> dict[str, Any]:
@@ -82,8 +81,8 @@ def read_token(file: Path | None) -> str | None:
     except OSError as error:
         why = reason(error)
         raise InputError(
-            f"The token in {file} cannot be read: {why[:1].lower()}{why[1:]}. Expected a file with one line. "
-            "Make one with: openssl rand -hex 32 > token"
+            f"The token file {file} cannot be read: {why[:1].lower()}{why[1:]}. Make one with: "
+            "openssl rand -hex 32 > token"
         ) from error
     return _check_token(text)
 
@@ -91,9 +90,8 @@ def read_token(file: Path | None) -> str | None:
 def _check_token(token: str) -> str:
     if len(token) < SHORTEST_TOKEN or not all("!" <= sign <= "~" for sign in token):
         raise InputError(
-            f"The token has {len(token)} characters. Expected at least {SHORTEST_TOKEN} printable ASCII "
-            f"characters without "
-            "spaces. Make one with: openssl rand -hex 32"
+            f"The token must have at least {SHORTEST_TOKEN} printable ASCII characters without "
+            f"spaces, got {len(token)} characters. Make one with: openssl rand -hex 32"
         )
     return token
 
