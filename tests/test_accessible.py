@@ -103,6 +103,14 @@ def of_app(stack: ExitStack, folder: Path) -> Iterator[tuple[str, str]]:
         time.sleep(0.1)
     yield "card", address + card
     yield "compared", f"{address}{card}?target=moss&contrast={quote(LABELS[2])}"
+    moved = {"author": "Ann", "decision": "corrected", "label": "moss"}
+    places = asked(f"{address}/rows?name=wrong&places=true")["places"]
+    asked(f"{address}/decide-many", json.dumps({**moved, "places": places}).encode())
+    asked(f"{address}/refit/start", b"{}")
+    while asked(f"{address}/refit/state")["running"]:
+        time.sleep(0.1)
+    for path in ("browse", "refit", "refit/cards/0"):
+        yield path, f"{address}/{path}"
     for path in ("", "mistakes", "mistakes?order=surest", "help", "map", "changes", "card/gone"):
         yield path or "home", f"{address}/{path}"
     check = Check().run(tiny_cnn(), samples).to_json()

@@ -142,6 +142,26 @@ def test_a_long_press_shows_the_heat_and_opens_nothing(tab: Browser, grid: str) 
     tab.call("Emulation.setTouchEmulationEnabled", enabled=False)
 
 
+def test_a_point_of_the_map_is_shown_with_its_heat(tab: Browser, grid: str, made: list[str]) -> None:
+    tab.open(f"{grid}/map", 1100)
+    if not tab.run("!!document.createElement('canvas').getContext('webgl')"):
+        pytest.skip("this browser has no WebGL")
+    until(tab, f"/beside each other\\.|differ most/.test({COUNT})")
+    before = len(made)
+    tab.run("document.querySelector('#map canvas').focus()")
+    tab.press("Enter")
+    until(tab, f"{SEEN} && /labelled .*predicted /.test({SAID})")
+    assert len(made) == before, "the picture comes at once, and its heat later"
+    until(tab, f"{SAID}.includes('Heat for the prediction')")
+    assert len(made) <= before + 1
+    assert tab.run("document.querySelector('#at img').src").startswith("blob:")
+    name = tab.run("document.querySelector('#at b').textContent")
+    tab.press("Escape")
+    assert not tab.run(SEEN)
+    tab.press("Enter")
+    until(tab, f"{SEEN} && {SAID}.includes({json.dumps(name)}) && {SAID}.includes('Heat for the prediction')")
+
+
 @pytest.fixture
 def two() -> Iterator[tuple[Browser, Browser]]:
     pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")

@@ -62,9 +62,10 @@
       if (!cell) {
         cell = document.createElement("a");
         cell.className = "cell";
-        cell.setAttribute("role", "gridcell");
+        cell.setAttribute("role", "option");
         cell.tabIndex = -1;
         cell.dataset.at = at;
+        cell.id = `picture-${at}`;
         cell.innerHTML = '<img alt="" decoding="async"><span class="what"></span><span class="name"></span>';
         cells.set(at, cell);
         add.append(cell);
@@ -255,6 +256,7 @@
     if (top < grid.scrollTop) grid.scrollTop = top;
     if (top + side() > grid.scrollTop + grid.clientHeight) grid.scrollTop = top + side() - grid.clientHeight;
     draw();
+    grid.setAttribute("aria-activedescendant", `picture-${focus}`);
     rest(cells.get(focus));
   };
   grid.addEventListener("keydown", (event) => {
@@ -339,7 +341,7 @@
   new ResizeObserver(layout).observe(grid);
   document.addEventListener("decided", () => { asked.clear(); draw(); });
 
-  grid.innerHTML = '<div class="all"></div>';
+  grid.innerHTML = '<div class="all" role="presentation"></div>';
   fromAddress();
   layout();
   restart();

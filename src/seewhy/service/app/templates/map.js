@@ -128,9 +128,10 @@
 
   // the picture of a point, and with its heat where the pointer rests
   const [image, ...lines] = at.children, warm = lines[3];
+  let warmed = -1;
   const draw = (address) => { URL.revokeObjectURL(image.src); image.hidden = !address; image.src = address; };
-  const heat = new Heat((_, address, told) => {
-    if (address) draw(address);
+  const heat = new Heat((i, address, told) => {
+    if (address) { draw(address); warmed = i; }
     warm.textContent = told || "Heat for the prediction";
     put();
   });
@@ -140,12 +141,13 @@
     at.hidden = true;
     heat.rest(i);
     if (i < 0) return;
-    warm.textContent = "";
+    [warm.textContent, warmed] = ["", -1];
+    draw("");
     const [data, tile] = await Promise.all([json(`/rows?start=${i}&count=1`), fetch(`/tiles?places=${i}`).then((answer) => answer.arrayBuffer())]);
     if (i !== shownAt) return;
     const row = data.rows[0], [name, label, said] = lines;
     note.textContent = data.note ?? "";
-    if (!warm.textContent) draw(tile.byteLength < 5 ? "" : URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" })));
+    if (warmed !== i) draw(tile.byteLength < 5 ? "" : URL.createObjectURL(new Blob([tile.slice(4)], { type: "image/jpeg" })));
     name.textContent = row.image;
     label.textContent = row.label ? `labelled ${row.label}` : "no label";
     const sure = row.probability ?? row.score;
