@@ -18,7 +18,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from ..classifiers.base import Classifier
-    from ..language.annotation.labels import Corrections
+    from ..language.annotation.labels import Corrections, LabelledData
     from ..language.annotation.store import AnnotationStore
     from ..pictures.samples import Samples
 
@@ -32,6 +32,7 @@ def app(
     model: str | None = None,
     labels: str | None = None,
     data: list[Path] | None = None,
+    unlabelled: Path | None = None,
     decisions: Path | None = None,
     annotate: Path | None = None,
     port: Annotated[int, Bound(0, 65535)] = 8000,
@@ -57,6 +58,7 @@ def app(
     settings = _web_settings(session, measure=measure)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     _check(place, by, decisions)
+    others = _unlabelled(session, place)
     if settings.is_open:
         say(
             f"seewhy: other machines can reach {host}, and everybody who does can use the page: it "
@@ -68,8 +70,10 @@ def app(
         session.terminal.note(note)
     corrections = None
     if place is not None and samples is not None and decisions is not None:
-        corrections = _corrections(session, place, samples, decisions, classifier.classes)
-    served = make_app(classifier, settings, data=samples, store=session.store, corrections=corrections)
+        corrections = _corrections(session, place, samples, others, classifier.classes)
+    served = make_app(
+        classifier, settings, data=samples, store=session.store, corrections=corrections, unlabelled=others
+    )
     from ..service.app.serving import run
 
     run(served, settings, lambda url: session.ready(f"SeeWhy is at {url} (Ctrl-C stops it)"))
@@ -91,17 +95,40 @@ def _web_settings(session: Session, **more: Any) -> Any:
     return Settings(**web, max_upload=size, decode_seconds=decode_seconds, **more)
 
 
-def _corrections(session: Session, data: Path, samples: Samples, folder: Path, classes: tuple[str, ...]) -> Corrections:
-    """Return the corrections; a picture may get a label of the model or of the data."""
-    from ..language.annotation.labels import Corrections, LabelledData, open_decisions
+def _unlabelled(session: Session, data: Path | None) -> Samples | None:
+    """Pictures without labels, to stand beside the data; labels that they have are not used."""
+    from ..pictures.samples import Sample, gathered, load_pictures
+    from ..pictures.sources import list_pictures
+
+    place = session.given.unlabelled
+    if place is None:
+        return None
+    if data is None:
+        raise InputError(f"--unlabelled {place} was given without labelled pictures. Expected both. Add --data FOLDER.")
+    if place.is_dir():
+        return gathered([Sample(name) for name in list_pictures([place])])
+    return load_pictures(place, image=label_columns(session)[0], label="")
+
+
+def _corrections(
+    session: Session, data: Path, samples: Samples, others: Samples | None, classes: tuple[str, ...]
+) -> Corrections:
+    """A picture may get a label of the model or of the data."""
+    from ..language.annotation.labels import Corrections, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
-    labelled = LabelledData(data, samples.items, *label_columns(session))
-    return Corrections(labelled, open_decisions(folder, known))
+    return Corrections(_labelled(session, data, samples, others), open_decisions(session.given.decisions, known))
+
+
+def _labelled(session: Session, data: Path, samples: Samples, others: Samples | None) -> LabelledData:
+    from ..language.annotation.labels import LabelledData
+
+    bare = () if others is None else others.items
+    return LabelledData(data, samples.items, *label_columns(session), unlabelled=bare)
 
 
 def _export_decisions(session: Session, data: Path | None) -> NoReturn:
-    from ..language.annotation.labels import LabelledData, check_corrected, open_decisions
+    from ..language.annotation.labels import check_corrected, open_decisions
 
     path, decisions = session.given.export, session.given.decisions
     if data is None or decisions is None:
@@ -109,7 +136,7 @@ def _export_decisions(session: Session, data: Path | None) -> NoReturn:
     check_corrected(path, data, session.force)
     samples = session.samples(data)
     standing = open_decisions(decisions, samples.classes, new=False)
-    export_corrected(session, path, LabelledData(data, samples.items, *label_columns(session)), standing)
+    export_corrected(session, path, _labelled(session, data, samples, _unlabelled(session, data)), standing)
     raise typer.Exit
 
 

@@ -110,8 +110,16 @@ class ScalingStudy:
         progress = progress or Progress()
         self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store=store, progress=progress)
-        first = next(iter(encoders))
-        arms = [Arm(name) for name in encoders]
+        return self.on(materials, folder, is_cut=test is None, progress=progress)
+
+    def on(
+        self, materials: Mapping[str, Material], folder: Path | None = None, *, is_cut: bool, progress: Progress
+    ) -> Findings:
+        """The same on pictures that are encoded already; ``is_cut`` says that the test pictures are a part of them."""
+        for each in materials.values():
+            _check_enough(each)
+        first = next(iter(materials))
+        arms = [Arm(name) for name in materials]
         arms += [Arm(first, noise=part) for part in self.noise]
         arms += [Arm(first, n_classes=count) for count in self.n_classes]
         material, how = materials[first], {"n_draws": self.n_draws, "seed": self.seed}
@@ -121,7 +129,7 @@ class ScalingStudy:
             sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
             curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
             curves.append(Curve(arm, found, curve))
-        return Findings(self._findings(curves, material, test is None, progress), pages.scaling)
+        return Findings(self._findings(curves, material, is_cut, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:
@@ -143,16 +151,7 @@ class ScalingStudy:
     ) -> dict[str, Material]:
         """Encode all pictures once with each encoder, with the same pictures held out; arguments and errors as for
         :meth:`run`."""
-        found = look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
-        for material in found.values():
-            each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
-            if len(material.pool) < each * len(names):
-                raise DataError(
-                    f"There are {len(material.pool)} training pictures of {len(names)} classes. Expected at least "
-                    f"{each} per class ({each * len(names)} in all), for three sizes. Add pictures, or give test "
-                    "pictures with --test."
-                )
-        return found
+        return look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
 
     def _measured(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
@@ -194,6 +193,15 @@ class ScalingStudy:
             **beside(progress),
         }  # fmt: skip
         return {**data, "sentence": sentence(data)}
+
+
+def _check_enough(material: Material) -> None:
+    each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
+    if len(material.pool) < each * len(names):
+        raise DataError(
+            f"There are {len(material.pool)} training pictures of {len(names)} classes. Expected at least {each} per "
+            f"class ({each * len(names)} in all), for three sizes. Add pictures, or give test pictures with --test."
+        )
 
 
 def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:

@@ -115,12 +115,13 @@ def as_row(version: Version) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Labelled pictures and the folder or table they were read from."""
+    """Labelled pictures with the folder or table they were read from, and unlabelled pictures beside them."""
 
     path: Path
     items: tuple[Sample, ...]
     image: str = "image"
     label: str = "label"
+    unlabelled: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,10 @@ def corrected_table(
     rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]
     columns = list(dict.fromkeys(name for row in rows for name in row if name not in ADDED))
     digest = cache(file_digest)
+    rows += [
+        {data.image: os.path.abspath(s.image), data.label: ""} for s in data.unlabelled
+        if decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "corrected"
+    ]  # fmt: skip
     bears: dict[str | None, set[str]] = defaultdict(set)
     for sample in data.items:
         bears[digest(sample.image)].add(sample.label)

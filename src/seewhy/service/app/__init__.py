@@ -24,14 +24,15 @@ def make_app(
     data: Samples | None = None,
     store: FeatureStore | None = None,
     corrections: Corrections | None = None,
+    unlabelled: Samples | None = None,
 ) -> FastAPI:
     """Return the pages of a classifier as an ASGI app.
 
-    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. ``store`` caches features of
-    ``data``, never of uploaded pictures.
+    ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. ``unlabelled`` pictures are
+    shown with ``data``, for labelling. ``store`` caches features of both, never of uploaded pictures.
     """
     try:
         from .pages import make
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
-    return make(classifier, settings or Settings(), data, store, corrections)
+    return make(classifier, settings or Settings(), data, store, corrections, unlabelled)

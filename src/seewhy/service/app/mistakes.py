@@ -98,7 +98,7 @@ class Mistakes:
             "right": n_right,
             "accuracy": round(n_right / n_seen, 4) if n_seen else None,
             "failed": int((state == UNREADABLE).sum()),
-            "unknown_class": len(rows.items) - len(state),
+            "unknown_class": sum(bool(s.label) for s in rows.items) - len(state),
             "problem": rows.problem or None,
             "found": len(found),
             "order": listing.order,

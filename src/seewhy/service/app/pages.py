@@ -57,8 +57,10 @@ from .heats import Heats
 from .map import SCRIPTS as MAP
 from .map import Map
 from .mistakes import Listing, Order
+from .next import SCRIPT as NEXT
+from .next import Next
 from .refitting import Refitting
-from .rows import Rows
+from .rows import Rows, with_unlabelled
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
@@ -302,11 +304,9 @@ class Pages:
 
     async def thumbnail(self, index: Index) -> Response:
         """A thumbnail of one of the pictures of `--data`."""
-        state, path, rows = self.state, self.state.sample(index).image, self.state.rows
-        assert rows is not None
-        assert rows.tiles is not None
-        if tile := rows.tiles.get(rows.tile_keys([index]))[0]:  # as it was predicted, whatever the file is now
-            return Response(tile, media_type=JPEG)
+        state, path = self.state, self.state.sample(index).image
+        if state.rows is not None and (kept := await asyncio.to_thread(state.rows.tile, index)):
+            return Response(kept, media_type=JPEG)  # as it was predicted, whatever the file is now
         transform = state.classifier.encoder.transform
         picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
         view = Image.fromarray(picture.pixels)
@@ -372,8 +372,12 @@ def _read_check(rows: Rows, corrections: Corrections) -> None:
         _logger.warning("The findings of the check in %s are not shown. %s", folder, error)
 
 
-def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any) -> FastAPI:
+def make(
+    classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any, unlabelled: Any
+) -> FastAPI:
     """Make the app; see :func:`seewhy.service.app.make_app`."""
+    if data is not None and unlabelled is not None:
+        data = with_unlabelled(data, unlabelled)
     state = State(classifier, settings, data, store, corrections)
     state.wake()
     chart = None if state.rows is None else Map(state.rows, corrections, state.bar)
@@ -387,13 +391,14 @@ def make(classifier: Classifier, settings: Settings, data: Any, store: Any, corr
             chart.arrangement.close()
         state.worker.close()
 
-    scripts = ("app.js", "card.js", SCRIPT, "heat.js", BROWSE, "refit.js", *MAP)
+    scripts = ("app.js", "card.js", SCRIPT, "heat.js", BROWSE, "refit.js", NEXT, *MAP)
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None and chart is not None:
         Browse(state.rows, state.compute, corrections, state.bar).mount(app)
         Heats(state).mount(app)
         chart.mount(app)
+        Next(state.rows, corrections, state.bar).mount(app)
     if corrections is not None and state.rows is not None:
         Deciding(corrections, state.rows.of_key).mount(app)
         Refitting(state, corrections).mount(app)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from ...encoders.stream import Encoded
-from ...errors import InputError, SeeWhyError
 from ...evidence.explain import ExplainOptions, explain_seen
 from ...explanation.base import Explanation
 from ...language.annotation.labels import NAME, Corrections
@@ -25,25 +20,8 @@ from ...report.page import document_context
 from ...studies.refit import Fits, Labels, RefitStudy
 from ...studies.study import Findings
 from .base import Format, Index, add_data, add_page, answer, render
-from .rows import READ
+from .job import Job
 from .state import State
-
-T = TypeVar("T")
-
-_logger = logging.getLogger(__name__)
-
-
-class LastStep(Progress):
-    """A progress reporter that stores the latest step, for the page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step: dict[str, Any] = {"what": "Starting", "done": 0, "of": 1}
-
-    def track(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-        for done, item in enumerate(items):
-            self.step = {"what": what, "done": done, "of": total or 1}
-            yield item
 
 
 @dataclass(frozen=True)
@@ -66,11 +44,7 @@ class Refitting:
         self._corrections = corrections
         self._bar = state.bar
         self._study = study or RefitStudy()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._progress = LastStep()
-        self.found: Compared | None = None
-        self.problem = ""
+        self.job = Job(self._compare, self.rows.whole)
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/refit", self.page)
@@ -78,25 +52,21 @@ class Refitting:
         add_data(app, "/refit/start", self.start, methods=["POST"])
         add_data(app, "/refit/state", self.state)
 
-    @property
-    def is_running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
     def page(self, format: Format = "html") -> Response:
         """The accuracy before and after the decisions, and the changed predictions."""
-        found = self.found
-        data = self._state() if found is None else {**self._state(), **found.findings.data}
+        found, state = self.job.found, self.job.state()
+        data = state if found is None else {**state, **found.findings.data}
 
         def rendered() -> str:
             about = {} if found is None else document_context(found.findings.document())
-            more = {"state": self._state(), "found": found is not None, "export": NAME}
+            more = {"state": state, "found": found is not None, "export": NAME}
             return render("refit.html", **about, **more, **self._bar("refit"))
 
         return answer(format, lambda: data, rendered)
 
     async def cards(self, index: Index, format: Format = "html") -> Response:
         """One picture by the classifiers of the comparison that did not learn from it: before and after."""
-        found, state = self.found, self._app
+        found, state = self.job.found, self._app
         if found is None:
             raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
         place = int(np.searchsorted(found.index, index))
@@ -135,40 +105,22 @@ class Refitting:
 
     def state(self) -> Response:
         """The current step and its progress."""
-        return JSONResponse(self._state())
-
-    def _state(self) -> dict[str, Any]:
-        step = self._progress.step if self.is_running else None
-        return {"running": step, "done": self.found is not None, "problem": self.problem or None}
+        return JSONResponse(self.job.state())
 
     def start(self) -> Response:
         """Start with the current decisions, unless a fit is running."""
-        with self._lock:
-            if not self.is_running:
-                if left := len(self.rows.items) - self.rows.n_done:
-                    raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid shows all of them.")
-                self._progress, self.problem = LastStep(), ""
-                self._thread = threading.Thread(target=self._run, name="seewhy-refit", daemon=True)
-                self._thread.start()
-        return JSONResponse(self._state())
+        return JSONResponse(self.job.start())
 
-    def _run(self) -> None:
-        rows = self.rows
-        try:
-            index = (rows.state == READ).nonzero()[0]
-            given = [rows.items[i].label for i in index]
-            keys = [rows.key[i].decode() for i in index]
-            labels = Labels.of(given, keys, self._corrections.decisions.standing(), rows.classes)
-            names = [rows.name(i) for i in index]
-            with torch.random.fork_rng(devices=[]):
-                encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-                found, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, self._progress)
-            for row in found.data["changed"]:
-                i = row["index"] = int(index[row["index"]])
-                row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}
-            self.found = Compared(found, fits, index, labels)
-        except SeeWhyError as error:
-            self.problem = str(error)
-        except Exception:
-            _logger.exception("fitting with the decisions stopped")
-            self.problem = "Fitting stopped. The server's log says why. Fix the cause and try again."
+    def _compare(self, progress: Progress) -> Compared:
+        rows, decided = self.rows, self._corrections.decisions.standing()
+        index = np.array([i for i in rows.whole() if rows.items[i].label or rows.key[i].decode() in decided], int)
+        given = [rows.items[i].label for i in index]
+        keys = [rows.key[i].decode() for i in index]
+        labels = Labels.of(given, keys, decided, rows.classes)
+        names = [rows.name(i) for i in index]
+        encoder, pooled = rows.classifier.encoder, rows.pooled(index)
+        found, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
+        for row in found.data["changed"]:
+            i = row["index"] = int(index[row["index"]])
+            row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}
+        return Compared(found, fits, index, labels)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from ...classifiers.base import Classifier
 from ...classifiers.certainty import decide
 from ...encoders.stream import Encoded, EncodeRequest, encode_stream
-from ...errors import DataError
+from ...errors import DataError, InputError
 from ...explanation.prediction import Certainty
 from ...language.annotation.labels import KEY
 from ...pictures.samples import Sample, Samples
@@ -37,10 +38,17 @@ MOST_ROWS = 1000
 _logger = logging.getLogger(__name__)
 
 
+def with_unlabelled(data: Samples, others: Samples) -> Samples:
+    """Labelled pictures, and after them others without their labels; a file that is in both keeps its label."""
+    known = {os.path.abspath(s.image) for s in data.items}
+    more = [replace(s, label="") for s in others.items if os.path.abspath(s.image) not in known]
+    return replace(data, items=(*data.items, *more))
+
+
 class Rows:
     """Predicts labelled pictures in small batches at the lowest priority, and stores a few numbers for each.
 
-    A picture takes 60 bytes and its features in half precision; 50,000 pictures with 1,280 features take 130 MB.
+    A picture takes 70 bytes and its features in half precision; 50,000 pictures with 1,280 features take 130 MB.
     """
 
     def __init__(
@@ -62,9 +70,11 @@ class Rows:
         number = {name: k for k, name in enumerate(self.classes)}
         self.label = np.array([number.get(s.label, -1) for s in self.items], np.int32)
         self.state = np.zeros(n, np.uint8)
-        self.predicted = np.full(n, -1, np.int32)
+        self.predicted, self.second = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+        """The likeliest class and the next likeliest."""
         self.verdict = np.zeros(n, np.uint8)
-        self.score, self.probability, self.doubt, self.likeness = (np.full(n, np.nan, np.float32) for _ in range(4))
+        columns = (np.full(n, np.nan, np.float32) for _ in range(5))
+        self.score, self.second_score, self.probability, self.doubt, self.likeness = columns
         self.key = np.zeros(n, f"S{KEY}")
         self.findings = np.zeros(n, np.uint16)
         self.features: Float[np.ndarray, "n d"] | None = None
@@ -87,6 +97,12 @@ class Rows:
     def wrong(self) -> np.ndarray:
         known = (self.label >= 0) & (self.label < len(self.classifier.classes))
         return (self.state == READ) & (self.predicted != self.label) & known
+
+    def whole(self) -> np.ndarray:
+        """Places of the pictures that could be read, once all were looked at."""
+        if left := len(self.items) - self.n_done:
+            raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid has all of them.")
+        return (self.state == READ).nonzero()[0]
 
     def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
         """Return the features of encoded pictures."""
@@ -170,12 +186,13 @@ class Rows:
         pooled = torch.stack([one.pooled[0] for _, one in read])
         with torch.no_grad():
             logits = self.classifier.head(pooled)
-        top = logits.softmax(1).max(1)
+        top = logits.softmax(1).topk(min(2, logits.shape[1]))
         decisions = decide(self.classifier, pooled, logits.log_softmax(1))
         if self.features is None:
             self.features = np.zeros((len(self.items), pooled.shape[1]), np.float16)
         self.features[index] = pooled.numpy()
-        self.predicted[index], self.score[index] = top.indices.numpy(), top.values.numpy()
+        self.predicted[index], self.second[index] = (top.indices[:, k].numpy() for k in (0, -1))
+        self.score[index], self.second_score[index] = (top.values[:, k].numpy() for k in (0, -1))
         for (i, one), decision in zip(read, decisions, strict=True):
             self.key[i] = one.digest[:KEY].encode()
             if decision is None:
@@ -196,6 +213,10 @@ class Rows:
 
     def tile_keys(self, index: Sequence[int]) -> list[bytes]:
         return [self._keys[i] if i < len(self._keys) else b"" for i in index]
+
+    def tile(self, i: int) -> bytes:
+        """The small copy of a picture that is kept; empty if there is none."""
+        return b"" if self.tiles is None else self.tiles.get(self.tile_keys([i]))[0]
 
     def to_json(self, index: Sequence[int], decided: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows of the given indices for the page."""

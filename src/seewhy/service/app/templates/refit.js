@@ -1,8 +1,9 @@
 "use strict";
-// Starts the comparison and follows it; the page is loaded again when it is done.
+// Starts work in the background and follows it; the page is loaded again when it is done.
 (() => {
   const box = document.getElementById("refit");
   if (!box) return;
+  const at = box.dataset.at ?? "/refit";
   const [button, told, bar] = ["refit-start", "refit-told", "refit-step"].map((id) => document.getElementById(id));
   const show = (state) => {
     button.disabled = Boolean(state.running);
@@ -15,7 +16,7 @@
   };
   async function follow() {
     try {
-      const answer = await fetch("/refit/state");
+      const answer = await fetch(`${at}/state`);
       const state = await answer.json();
       show(state);
       if (!state.running && !state.done && !state.problem) told.value = "The server was started again, so this comparison is lost. Start it again.";
@@ -30,7 +31,7 @@
     button.disabled = true;
     told.value = "Starting…";
     try {
-      const answer = await fetch("/refit/start", { method: "POST" });
+      const answer = await fetch(`${at}/start?format=json`, { method: "POST" });
       const data = await answer.json();
       if (answer.ok) { follow(); return; }
       told.value = data.error;

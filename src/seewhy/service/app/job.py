@@ -1,0 +1,77 @@
+"""Work in the background, one piece at a time: how far it is, what it found, what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from ...errors import SeeWhyError
+from ...progress import Progress
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_logger = logging.getLogger(__name__)
+
+
+class LastStep(Progress):
+    """Keeps the last step, for the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: dict[str, Any] = {"what": "Starting", "done": 0, "of": 1}
+
+    def track(self, items: Iterable[U], what: str, total: int | None = None) -> Iterator[U]:
+        for done, item in enumerate(items):
+            self.step = {"what": what, "done": done, "of": total or 1}
+            yield item
+
+
+class Job(Generic[T]):
+    """Runs some work in a thread of its own, and keeps what it found last.
+
+    Args:
+        work: what is done; it reports to the progress that it is given.
+        ready: called before it begins, and raises where it cannot begin.
+    """
+
+    def __init__(self, work: Callable[[Progress], T], ready: Callable[[], object]) -> None:
+        self._work, self._ready = work, ready
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._progress = LastStep()
+        self.found: T | None = None
+        self.problem = ""
+
+    def start(self) -> dict[str, Any]:
+        """Begin, unless it is running. Returns the state."""
+        with self._lock:
+            if not self._running:
+                self._ready()
+                self._progress, self.problem = LastStep(), ""
+                self._thread = threading.Thread(target=self._run, name="seewhy-job", daemon=True)
+                self._thread.start()
+        return self.state()
+
+    @property
+    def _running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def state(self) -> dict[str, Any]:
+        step = self._progress.step if self._running else None
+        return {"running": step, "done": self.found is not None, "problem": self.problem or None}
+
+    def _run(self) -> None:
+        """Nobody waits for its outcome, so it says itself what went wrong."""
+        try:
+            with torch.random.fork_rng(devices=[]):
+                self.found = self._work(self._progress)
+        except SeeWhyError as error:
+            self.problem = str(error)
+        except Exception:
+            _logger.exception("work in the background stopped")
+            self.problem = "SeeWhy stopped. The server's log says why. Mend the cause and try again."

@@ -1,0 +1,150 @@
+"""What would help a classifier most: more pictures of every class, or of a few, by held-out predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..bounds import Bound, check_fields
+from ..classifiers.encoded_set import EncodedSet, HoldOut, hold_out
+from ..encoders.base import Encoder
+from ..encoders.stream import Encoded
+from ..pictures.samples import Sample
+from ..progress import Progress
+from .inspection.faults import HeldOutScores, held_out_scores
+from .material import LEAST_PER_CLASS, Material
+from .scaling import LEAST_RATIO, ScalingStudy
+from .study import Row
+
+FEW = 0.5
+"""Of the median number of pictures of a class, below which a class is said to have few."""
+MOST_WRONG = 24
+"""Mistakes that are listed of a class."""
+
+
+@dataclass(frozen=True)
+class NextStudy:
+    """Tests the linear classifier on held-out pictures, class by class, and predicts what more pictures would bring.
+
+    It needs features only, so it looks at no picture again. Similar-looking pictures are held out together.
+
+    Args:
+        n_listed: classes listed at most.
+        scaling: the learning curve.
+        seed: of the parts that are held out.
+    """
+
+    n_listed: Annotated[int, Bound(1)] = 10
+    scaling: ScalingStudy = field(default_factory=ScalingStudy)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "What to do next")
+
+    def run(
+        self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Sequence[str], keys: Sequence[str],
+        progress: Progress | None = None,
+    ) -> Row:  # fmt: skip
+        """``keys`` are the same for copies of one picture."""
+        progress = progress or Progress()
+        items = [Sample(str(i), label) for i, label in enumerate(labels)]
+        seen = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
+        pictures = hold_out(items, seen, HoldOut(self.scaling.held_out, self.seed), progress)
+        groups = pictures.groups.unique(return_inverse=True)[1]
+        for _ in progress.track([0], "Testing on held-out pictures", 1):
+            scores = held_out_scores(encoder, items, seen, pictures.classes, groups, self.seed)
+        return {
+            "n": len(labels), "n_classes": len(pictures.classes), "n_judged": int(scores.judged.sum()),
+            "accuracy": round(scores.accuracy, 4) if bool(scores.judged.any()) else None,
+            "more": self._more(encoder, pictures, progress),
+            "classes": weak_classes(scores, pictures.classes, self.n_listed),
+        }  # fmt: skip
+
+    def _more(self, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Row:
+        """What more pictures would bring, by the study ``scaling``; or why that is not known."""
+        n, k = len(pictures.labels), len(pictures.classes)
+        learnt, tests = (pictures.labels[of].bincount(minlength=k) for of in (~pictures.held, pictures.held))
+        enough = (learnt >= LEAST_PER_CLASS) & (tests > 0)
+        kept, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
+        if len(kept) < 2 or int(learnt[kept].sum()) < each * len(kept):
+            return {
+                "missing": f"There are too few pictures to predict what more would bring: {n:,} of {k:,} classes. "
+                f"Expected at least {each} per class to learn from, and others of the same class to test on."
+            }
+        number = torch.full((k,), -1).index_put((kept,), torch.arange(len(kept)))
+        part = pictures.subset(enough[pictures.labels].nonzero()[:, 0].tolist())
+        part = replace(part, classes=tuple(pictures.classes[i] for i in kept.tolist()), labels=number[part.labels])
+        material = Material(encoder, part, self.scaling.recipe)
+        found = self.scaling.on({"model": material}, is_cut=True, progress=progress).data
+        arm = found["arms"][0]
+        data = {
+            "learnt_from": found["tested_range"][1], "n": found["n"], "n_test": found["n_test"],
+            "left_out": [pictures.classes[i] for i in (~enough).nonzero()[:, 0].tolist()],
+            "accuracy": arm["points"][-1]["accuracy"], "doubling": arm["slope"],
+            "predictions": [
+                {"times": 2 ** (i + 1), "accuracy": one["accuracy"], "interval_90": one["interval_90"]}
+                for i, one in enumerate(arm["predictions"])
+            ],
+        }  # fmt: skip
+        return {**data, "sentence": sentence(data)}
+
+
+def sentence(data: Row) -> str:
+    """What doubling brought so far, and what twice as many pictures would bring."""
+    slope, ahead = data["doubling"], data["predictions"][0]["interval_90"]
+    first, last = (f"{100 * v:+.1f}".replace("-", "−") for v in slope["interval_90"])
+    low, high, now = (f"{100 * v:.0f}" for v in (*ahead, data["accuracy"]))
+    helps = "would help" if slope["interval_90"][0] > 0 else "may not help"
+    brought = f"{100 * slope['value']:+.1f}".replace("-", "−")
+    return (
+        f"More pictures {helps}. Each doubling so far changed accuracy by {brought} points ({first} to {last}, 90 %). "
+        f"With twice as many, expect {low} to {high} % right; now it is {now} %."
+    )
+
+
+def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> list[Row]:
+    """The classes that are predicted worst when held out, each with its reasons in words.
+
+    A class that does worse than all pictures together is listed, and one that cannot be tested. Few pictures say
+    little, so one right and one wrong picture are added to each class for the order.
+    """
+    labels, said, judged = scores.labels, scores.probabilities.argmax(1), scores.judged
+    count = labels.bincount(minlength=len(classes))
+    tested = labels[judged].bincount(minlength=len(classes))
+    right = labels[judged & (said == labels)].bincount(minlength=len(classes))
+    middle = float(count[count > 0].double().median())
+    overall = scores.accuracy if bool(judged.any()) else 1.0
+    smooth = (right + 1) / (tested + 2)
+    listed = [k for k in range(len(classes)) if int(count[k]) and (not tested[k] or right[k] / tested[k] < overall)]
+    listed.sort(key=lambda k: (float(smooth[k]), int(count[k]), k))
+    rows = []
+    for k in listed[:most]:
+        wrong = (judged & (labels == k) & (said != k)).nonzero()[:, 0]
+        wrong = wrong[scores.probabilities[wrong, k].argsort(stable=True)]
+        taken = said[wrong].bincount(minlength=len(classes))
+        row: dict[str, Any] = {
+            "label": classes[k], "n": int(count[k]), "tested": int(tested[k]), "right": int(right[k]),
+            "taken_for": classes[int(taken.argmax())] if len(wrong) else None, "n_taken": int(taken.max()),
+            "few": int(count[k]) < FEW * middle, "median": middle, "wrong": wrong[:MOST_WRONG].tolist(),
+        }  # fmt: skip
+        rows.append({**row, "reasons": reasons(row)})
+    return rows
+
+
+def reasons(row: Row) -> list[str]:
+    """Why more pictures of a class may help."""
+    n, tested = row["n"], row["tested"]
+    told = [f"{row['right']} of {tested} held-out pictures are predicted correctly."]
+    if not tested:
+        why = "It has one picture" if n == 1 else f"Its {n} pictures look like one object"
+        told = [f"{why}, so nobody knows how well it is recognised."]
+    if row["n_taken"]:
+        told.append(f"{row['n_taken']} {'is' if row['n_taken'] == 1 else 'are'} taken for {row['taken_for']}.")
+    if row["few"] and n > 1:
+        told.append(f"It has {n} pictures; half of the classes have {row['median']:g} or more.")
+    return told

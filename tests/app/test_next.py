@@ -1,0 +1,277 @@
+"""What next: the classes and pictures that the page lists, the labels it takes, and what it says of more pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gone_through import looked
+from starlette.testclient import TestClient
+
+from seewhy.classifiers.base import Classifier
+from seewhy.errors import InputError
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
+from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.progress import Progress
+from seewhy.service.app import Settings, make_app
+from seewhy.service.app.job import Job
+from seewhy.service.app.next import N_TO_LABEL, to_label
+from seewhy.service.app.rows import Rows, with_unlabelled
+from seewhy.studies.what_next import NextStudy
+
+Client = Callable[..., TestClient]
+
+
+@pytest.fixture
+def unlabelled(folders: Path) -> Samples:
+    """All pictures of rust; the data have two of them."""
+    return Samples(tuple(Sample(str(file), "ignored") for file in sorted((folders / "rust").iterdir())), ())
+
+
+@pytest.fixture
+def page(fitted: Classifier, folders: Path, unlabelled: Samples, tmp_path: Path) -> Iterator[TestClient]:
+    """Eight pictures each of moss and sky, two of rust, six without a label."""
+    table = tmp_path / "data.csv"
+    kept = [s for s in load_samples(folders).items if s.label != "rust" or s.image[-5] in "01"]
+    table.write_text("image,label\n" + "".join(f"{s.image},{s.label}\n" for s in kept))
+    samples = load_samples(table)
+    data = LabelledData(table, samples.items, unlabelled=unlabelled.items)
+    corrections = Corrections(data, open_decisions(tmp_path / "decided", samples.classes))
+    app = make_app(fitted, Settings(), data=samples, corrections=corrections, unlabelled=unlabelled)
+    with TestClient(app, base_url="http://localhost:8000") as client:
+        looked(client)
+        for _ in range(400):
+            if not client.get("/next?format=json").json()["label"]["waiting"]:
+                break
+            time.sleep(0.02)
+        yield client
+
+
+def waited(page: TestClient, at: str = "/next") -> dict[str, Any]:
+    for _ in range(1200):
+        state = page.get(f"{at}/state").json()
+        if not state["running"]:
+            return dict(state)
+        time.sleep(0.05)
+    raise AssertionError("the work did not end")
+
+
+def decide(page: TestClient, places: list[int], label: str = "rust", decision: str = "corrected") -> dict[str, Any]:
+    body = {"author": "Ann", "decision": decision, "label": label, "places": places}
+    return dict(page.post("/decide-many", json=body).json())
+
+
+def test_the_closest_pictures_are_to_be_labelled_first_each_with_its_reason(page: TestClient) -> None:
+    found = page.get("/next?format=json").json()
+    assert (found["more"], found["classes"], found["running"]) == (None, None, None)
+    label = found["label"]
+    assert (label["n"], label["left"], label["waiting"]) == (6, 6, 0)
+    gaps = [one["score"] - one["second_score"] for one in label["pictures"]]
+    assert len(gaps) == 6
+    assert gaps == sorted(gaps)
+    assert gaps[0] < gaps[-1]
+    first = label["pictures"][0]
+    chances = f"{100 * first['score']:.0f} and {100 * first['second_score']:.0f} %"
+    assert first["reason"] == f"Between {first['first']} and {first['second']}: {chances}."
+    card = page.get(f"/sample/{first['index']}?format=json").json()
+    assert [one["label"] for one in card["top"][:2]] == [first["first"], first["second"]]
+    text = page.get("/next").text
+    assert first["reason"] in text
+    assert "Work it out" in text
+    assert '<a href="/next" aria-current="page">What next?</a>' in text
+    assert "gained 1.4 points over random choice (0.6 to 2.1)" in text
+
+
+def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, tmp_path: Path) -> None:
+    one, two, three = (p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"][:3])
+    assert decide(page, [one, two]) == {"saved": 2, "refused": []}
+    assert decide(page, [three], decision="dropped")["saved"] == 1
+    label = page.get("/next?format=json").json()["label"]
+    assert (label["n"], label["left"]) == (6, 3)
+    assert not {one, two, three} & {p["index"] for p in label["pictures"]}
+    rows = list(csv.DictReader(io.StringIO(page.get("/corrected.csv").text)))
+    added = [row for row in rows if not row["label_before"] and row["decision"] == "corrected"]
+    assert len(added) == 2
+    assert {row["label"] for row in added} == {"rust"}
+    assert all((tmp_path / row["image"]).is_file() for row in added)
+    assert len(rows) == 18 + 2, "one that was left out gets no row"
+
+
+def test_the_labels_of_new_pictures_are_learnt_from_when_it_is_fitted_again(page: TestClient) -> None:
+    places = [p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"]]
+    decide(page, places)
+    assert page.post("/refit/start").status_code == 200
+    assert waited(page, "/refit")["problem"] is None
+    found = page.get("/refit?format=json").json()
+    assert (found["n"], found["n_changed"]) == (24, 6)
+
+
+def test_classes_are_listed_with_reasons_and_more_pictures_are_answered(
+    client: Client, fitted: Classifier, wrong: Path
+) -> None:
+    page = client(fitted, data=wrong)
+    looked(page)
+    state = page.post("/next/start").json()
+    assert set(state) == {"running", "done", "problem"}
+    assert waited(page) == {"running": None, "done": True, "problem": None}
+    found = page.get("/next?format=json").json()
+    assert (found["n"], found["n_classes"]) == (10, 3)
+    assert found["more"]["missing"].startswith("There are too few pictures to predict what more would bring: 10 of 3")
+    assert found["classes"]
+    for row in found["classes"]:
+        for picture in row["wrong"]:
+            at = page.get("/rows").json()["rows"][picture["index"]]
+            assert (at["image"], at["label"]) == (picture["image"], row["label"])
+    text = page.get("/next").text
+    assert "too few pictures to predict" in text
+    assert "Work it out again" in text
+    first = found["classes"][0]
+    assert f'<a href="/browse?label={first["label"]}"' in text
+    assert first["reasons"][0] in text
+    assert "<code>--unlabelled FOLDER</code>" in text
+
+
+def test_the_labels_as_people_decided_are_what_is_tested(page: TestClient) -> None:
+    places = [p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"]]
+    decide(page, places[:4], label="sky")
+    decide(page, [page.get("/rows?label=sky").json()["rows"][0]["index"]], decision="dropped")
+    page.post("/next/start")
+    assert waited(page)["problem"] is None
+    found = page.get("/next?format=json").json()
+    assert found["n"] == 18 + 4 - 1
+    assert found["more"]["sentence"].startswith(("More pictures would help. Each", "More pictures may not help. Each"))
+    text = page.get("/next").text
+    assert found["more"]["sentence"] in text
+    assert "2 times as many" in text
+
+
+def test_the_study_gets_decided_labels_and_its_places_are_those_of_the_grid(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+
+    def run(_study: NextStudy, _encoder: Any, pooled: Any, labels: list[str], keys: list[str], *_: Any) -> Any:
+        given.append(labels)
+        assert len(pooled) == len(labels) == len(set(keys))
+        more = {"missing": "not now"}
+        return {"more": more, "accuracy": None, "classes": [{"label": "moss", "reasons": [], "wrong": [0, 2]}]}
+
+    monkeypatch.setattr(NextStudy, "run", run)
+    first, second = page.get("/rows").json()["rows"][:2]
+    decide(page, [first["index"]], decision="dropped")
+    decide(page, [second["index"]], label="rust")
+    place = page.get("/next?format=json").json()["label"]["pictures"][-1]["index"]
+    decide(page, [place], label="moss")
+    page.post("/next/start")
+    assert waited(page)["problem"] is None
+    assert sorted(given[0]) == ["moss"] * (8 - 2 + 1) + ["rust"] * 3 + ["sky"] * 8
+    (row,) = page.get("/next?format=json").json()["classes"]
+    assert [one["index"] for one in row["wrong"]] == [1, 3], "without the one that was left out"
+    shown = page.get("/rows").json()["rows"]
+    assert [one["image"] for one in row["wrong"]] == [shown[i]["image"] for i in (1, 3)]
+
+
+def test_no_picture_is_looked_at_again(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = page.app.state.seewhy.rows  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(rows.classifier.encoder), "encode", None)
+    monkeypatch.setattr(type(rows.classifier.encoder), "pooled", None)
+    page.post("/next/start")
+    assert waited(page)["problem"] is None
+
+
+def test_without_decisions_a_list_is_all_that_is_offered(
+    fitted: Classifier, folders: Path, unlabelled: Samples
+) -> None:
+    data = load_samples(folders)
+    unlike = replace(unlabelled, items=(*unlabelled.items, Sample(str(folders / "missing.png"))))
+    app = make_app(fitted, Settings(), data=data, unlabelled=unlike)
+    with TestClient(app, base_url="http://localhost:8000") as page:
+        found = looked(page)
+        assert (found["unknown_class"], found["n"]) == (0, 24), "a picture without a label is of no unknown class"
+        assert page.get("/next?format=json").json()["label"]["n"] == 1, "the others have labels in the data"
+        assert "start the page with <code>--decisions" not in page.get("/next").text, "as none can be read"
+
+
+def test_a_file_that_has_a_label_keeps_it(folders: Path, unlabelled: Samples) -> None:
+    data = load_samples(folders)
+    both = with_unlabelled(data, replace(unlabelled, items=(*unlabelled.items, Sample("other.png", "moss"))))
+    assert both.items[:-1] == data.items
+    assert both.items[-1] == Sample("other.png")
+    assert both.classes == data.classes
+
+
+@pytest.fixture
+def many(fitted: Classifier, folders: Path) -> Rows:
+    """Thirty unlabelled pictures, the first two the same one, beside one that has a label."""
+    items = [Sample("a.png", "rust"), *(Sample(f"{i}.png") for i in range(30))]
+    rows = Rows(fitted, Samples(tuple(items), fitted.classes), None, None)  # type: ignore[arg-type]
+    rows.state[:], rows.predicted[:], rows.second[:], rows.n_done = 1, 0, 1, len(items)
+    rows.score[:], rows.second_score[:] = np.linspace(0.5, 0.9, 31), np.linspace(0.5, 0.1, 31)
+    rows.key[:] = [f"{i:016x}".encode() for i in (0, 2, *range(2, 31))]
+    return rows
+
+
+def test_twenty_are_listed_copies_once_and_decided_ones_not_again(many: Rows) -> None:
+    found = to_label(many, {})
+    assert (found["n"], found["left"], len(found["pictures"])) == (30, 30, N_TO_LABEL)
+    assert [p["index"] for p in found["pictures"][:3]] == [1, 3, 4], "the second is a copy of the first"
+    many.score[9], many.second_score[9] = 0.6, 0.599
+    assert to_label(many, {})["pictures"][0]["index"] == 9, "by the gap, not by the score"
+    key = many.key[3].decode()
+    for decision, listed in (("open", True), ("corrected", False), ("later", False)):
+        pictures = to_label(many, {key: {"decision": decision}})["pictures"]
+        assert (3 in [p["index"] for p in pictures]) == listed
+    many.state[4] = 0
+    assert 4 not in [p["index"] for p in to_label(many, {})["pictures"]]
+
+
+def test_work_is_done_once_at_a_time_and_says_what_went_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    go, calls = threading.Event(), []
+
+    def work(progress: Progress) -> int:
+        calls.append(1)
+        for _ in progress.track(range(4), "Counting", 4):
+            go.wait(10)
+        if len(calls) == 2:
+            raise InputError("No. Expected yes. Try again.")
+        if len(calls) == 3:
+            raise ValueError("odd")
+        return 7
+
+    def ended() -> dict[str, Any]:
+        go.set()
+        for _ in range(200):
+            if not job.state()["running"]:
+                return job.state()
+            time.sleep(0.02)
+        raise AssertionError("it did not end")
+
+    job = Job(work, lambda: None)
+    job.start()
+    time.sleep(0.05)
+    assert job.start()["running"] == {"what": "Counting", "done": 0, "of": 4}
+    assert ended() == {"running": None, "done": True, "problem": None}
+    assert (len(calls), job.found) == (1, 7)
+    job.start()
+    assert ended()["problem"] == "No. Expected yes. Try again."
+    job.start()
+    assert "The server's log says why" in ended()["problem"]
+    assert "odd" in caplog.text
+    job.start()
+    assert ended()["problem"] is None
+
+
+def test_nothing_begins_before_all_pictures_are_looked_at(many: Rows) -> None:
+    many.n_done = 20
+    job = Job(lambda _: 1, many.whole)
+    with pytest.raises(InputError, match="11 pictures are not predicted yet"):
+        job.start()
+    assert job.state() == {"running": None, "done": False, "problem": None}

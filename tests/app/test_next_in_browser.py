@@ -1,0 +1,117 @@
+"""What next in a real browser: work is followed to its end, pictures get labels, a class opens in the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from served_map import serving
+
+from browser import NEEDS_BROWSER, Browser, until
+from seewhy.classifiers.base import Classifier
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
+from seewhy.pictures.samples import Sample, load_samples
+from seewhy.service.app import Settings, make_app
+
+pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
+TOLD = "document.getElementById('told').value"
+
+
+@pytest.fixture
+def corrections(folders: Path, tmp_path: Path) -> Corrections:
+    """Four of the eight pictures of moss are called sky; four of rust have no label."""
+    items = [
+        replace(s, label="sky") if s.label == "moss" and s.image[-5] in "0123" else s
+        for s in load_samples(folders).items
+        if s.label != "rust" or s.image[-5] in "0123"
+    ]
+    bare = tuple(Sample(str(folders / "rust" / f"rust_{i}.png")) for i in range(4, 8))
+    return Corrections(
+        LabelledData(folders, tuple(items), unlabelled=bare), open_decisions(tmp_path, ("moss", "rust", "sky"))
+    )
+
+
+@pytest.fixture
+def address(fitted: Classifier, folders: Path, corrections: Corrections) -> Iterator[str]:
+    data = corrections.data
+    samples = replace(load_samples(folders), items=data.items)
+    bare = replace(samples, items=data.unlabelled)
+    app = make_app(fitted, Settings(), data=samples, corrections=corrections, unlabelled=bare)
+    with serving(app) as found:
+        yield found
+
+
+def opened(tab: Browser, address: str, width: int = 1100, dark: bool = False) -> None:
+    """The page once all pictures were looked at."""
+    for _ in range(60):
+        tab.open(f"{address}/next", width, dark)
+        if tab.run("document.querySelectorAll('.to-label li').length === 4"):
+            return
+    raise AssertionError("the pictures were not looked at")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)])
+def test_it_is_worked_out_and_a_class_opens_in_the_grid(tab: Browser, address: str, width: int, dark: bool) -> None:
+    opened(tab, address, width, dark)
+    tab.run("document.getElementById('refit-start').click()")
+    until(tab, "/Work it out again/.test(document.body.textContent) && !!document.querySelector('.weak a[data-wrong]')")
+    assert tab.run("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+    until(tab, "[...document.querySelectorAll('.next img')].every((i) => i.loading === 'lazy' && i.alt)")
+    wrong = tab.run("document.querySelector('.weak a[data-wrong]').dataset.wrong.split(',').length")
+    label = tab.run("document.querySelector('.weak a[data-wrong]').textContent")
+    tab.run("document.querySelector('.weak a[data-wrong]').click()")
+    until(tab, f"location.pathname === '/browse' && document.getElementById('selected')?.value === '{wrong} selected'")
+    assert tab.run("document.querySelector('[name=label]').value") == label
+    assert tab.complaints == []
+
+
+def test_pictures_get_labels_one_by_one_and_together_with_the_keyboard(
+    tab: Browser, address: str, corrections: Corrections
+) -> None:
+    opened(tab, address)
+    tab.run("document.querySelector('.to-label button').focus()")
+    tab.run("localStorage.clear(); document.getElementById('who').value = ''")
+    tab.press("Enter")
+    until(tab, f"{TOLD} === 'Type your name first.'")
+    assert tab.run("document.activeElement.id") == "who"
+    tab.run("document.getElementById('who').value = 'Ann'; document.querySelector('.to-label button').focus()")
+    first = tab.run("document.activeElement.value")
+    tab.press("Enter")
+    until(tab, f"{TOLD}.startsWith('1 saved.')")
+    assert tab.run("document.querySelector('.to-label li.done [aria-pressed=true]').value") == first
+    assert [d["label"] for d in corrections.decisions.standing().values()] == [first]
+    tab.run("document.querySelectorAll('.to-label button')[1].click()")
+    until(tab, "document.querySelectorAll('.to-label [aria-pressed=true]').length === 1 && document.querySelectorAll("
+               "'.to-label button')[1].ariaPressed === 'true'")  # fmt: skip
+    tab.run("document.getElementById('every').click()")
+    until(tab, f"{TOLD} === '4 selected'")
+    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    until(tab, f"{TOLD} === 'Type the label first.'")
+    tab.run("document.getElementById('new-label').value = 'rust'")
+    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    until(tab, f"{TOLD} === '4 saved. Reload the page for the next pictures.'")
+    assert {d["label"] for d in corrections.decisions.standing().values()} == {"rust"}
+    opened_again = "document.querySelectorAll('.to-label li').length"
+    tab.open(f"{address}/next", 1100)
+    assert tab.run(opened_again) == 0
+    assert "0 of 4 unlabelled pictures wait" in tab.run("document.getElementById('label').textContent")
+    assert tab.complaints == []
+
+
+def test_an_unknown_label_is_refused_and_an_undone_one_is_open_again(
+    tab: Browser, address: str, corrections: Corrections
+) -> None:
+    opened(tab, address)
+    tab.run("document.getElementById('who').value = 'Bo'; document.querySelector('.to-label input').click()")
+    tab.run("document.getElementById('new-label').value = 'granite'")
+    tab.run("document.querySelector('#label .selection [value=corrected]').click()")
+    until(tab, f"/The label .granite. is not a class/.test({TOLD})")
+    assert tab.run("document.querySelectorAll('.done').length") == 0
+    tab.run("document.querySelector('.to-label button').click()")
+    until(tab, "document.querySelectorAll('.done').length === 1")
+    tab.run("document.querySelector('.to-label input').click()")
+    tab.run("document.querySelector('#label .selection [value=undo]').click()")
+    until(tab, "document.querySelectorAll('.done').length === 0")
+    assert [d["decision"] for d in corrections.decisions.standing().values()] == ["open"]
