@@ -18,12 +18,13 @@ import pytest
 
 from browser import NEEDS_BROWSER, Browser
 from card.conftest import UNBROKEN, make_cards, make_report
-from tiny import class_folders, picture, tiny_cnn
+from tiny import class_folders, colours, picture, tiny_cnn
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed, so there is no service")
 pytest.importorskip("axe_playwright_python", reason="axe-playwright-python, which brings axe, is not installed")
 
+import torch
 import uvicorn
 from PIL import Image
 
@@ -42,7 +43,11 @@ from seewhy.service.app.annotate import make_annotation_app
 from seewhy.service.app.deciding import make_check_app
 from seewhy.service.app.serving import limited, listen
 from seewhy.service.serve import ServiceSettings, make_service
-from seewhy.studies.inspection.check import Check, small_picture
+from seewhy.studies.auditing import Audit
+from seewhy.studies.auditing.drift import Drift
+from seewhy.studies.inspection.check import Check, Checked, small_picture
+from seewhy.studies.refit import Labels
+from seewhy.studies.study import Findings
 from seewhy.types import Failure
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
@@ -158,19 +163,60 @@ def of_files(folder: Path) -> Iterator[tuple[str, str]]:
         yield name, (folder / f"{name}.html").as_uri()
 
 
+def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """The pages of drift, audits and studies: each study of the behaviour record, a comparison, and a search."""
+    from behaviour.record_studies import PARTS
+    from studies.test_compare import STUDY, drawn
+    from studies.test_refit import CLASSES, cloud, moved
+    from studies.test_refit import STUDY as REFIT
+
+    made: list[Any] = []
+    for kind in (Findings, Audit, Drift, Checked):
+        plain = kind.__init__
+        patch.setattr(
+            kind, "__init__", lambda self, *a, _plain=plain, **k: (_plain(self, *a, **k), made.append(self))[0]
+        )
+    pages: dict[str, str] = {}
+
+    def seen(name: str) -> None:
+        pages.update({f"{name} {n}": one.to_html() for n, one in enumerate(made)})
+        made.clear()
+
+    for name in ("drift", "audit", "check", "background", "interpretability", "faithfulness", "scaling", "transfer"):
+        (folder / name).mkdir()
+        PARTS[name](folder / name)
+        del made[3:]
+        seen(name)
+    STUDY.run({"colours": colours()}, drawn())
+    seen("compare")
+    features, truth = cloud()
+    labels = Labels(moved(truth, 0.4), truth, torch.zeros_like(truth, dtype=torch.bool))
+    REFIT.run(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
+    seen("refit")
+    patch.undo()
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page, "utf-8")
+        yield name, (folder / f"{name}.html").as_uri()
+
+
 def faults(tab: Browser, width: int) -> list[str]:
     tab.run("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
     runs_out = tab.run("document.documentElement.scrollWidth") - width
     return [*tab.run(CHECK), *([f"runs out by {runs_out} pixels"] if runs_out > 0 else [])]
 
 
-@pytest.mark.parametrize("kind", ["app", "annotation", "files"])
-def test_no_page_has_a_serious_fault(kind: str, tab: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["app", "annotation", "files", "studies"])
+def test_no_page_has_a_serious_fault(kind: str, tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tab.call("Page.addScriptToEvaluateOnNewDocument", source=AXE.read_text("utf-8"))
     found: dict[str, list[str]] = {}
     n = 0
     with ExitStack() as stack:
-        rooms = {"app": of_app, "annotation": of_annotation, "files": lambda _stack, folder: of_files(folder)}
+        rooms = {
+            "app": of_app,
+            "annotation": of_annotation,
+            "files": lambda _stack, folder: of_files(folder),
+            "studies": lambda _stack, folder: of_studies(folder, monkeypatch),
+        }
         for name, url in rooms[kind](stack, tmp_path):
             for width, dark in ((1280, False), (1280, True), (390, True), (390, False)):
                 if n % 2 == 0:  # each size is opened once

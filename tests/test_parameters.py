@@ -6,16 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from seewhy import registry
 from seewhy.attributions import Attribution, attributions
 from seewhy.attributions.attention_rollout import AttentionRollout
 from seewhy.attributions.grad_cam import GradCAM
 from seewhy.attributions.occlusion import Occlusion
 from seewhy.attributions.rise import RISE
+from seewhy.catalogue import listing
 from seewhy.classifiers.unfitted import Pretrained
+from seewhy.cli import app
+from seewhy.cli.settings import SETTINGS
 from seewhy.errors import InputError, UnknownNameError
 from seewhy.evidence.explain import ExplainOptions
-from seewhy.parameters import configured, settings_of
+from seewhy.parameters import configured, settings_of, value_of
+from seewhy.scale.work import Embed
 from tiny import tiny_cnn
 
 
@@ -115,3 +121,20 @@ def test_a_counterfactual_map_is_named_and_measured_as_what_it_is() -> None:
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(InputError, match="must be a whole number above 0"):
         configured(AttentionRollout, {"batch_size": "0"})
+
+
+def test_what_an_error_says_to_see_is_there() -> None:
+    known = {row["name"] for row in listing()}
+    for family in registry._families:
+        for name in family:
+            with pytest.raises(InputError) as error:
+                value_of(name, "n", "many", int)
+            see = f". See: seewhy methods {name}" if name in known else "."
+            assert str(error.value).endswith(f"Expected a whole number{see}"), name
+    for command in SETTINGS:
+        with pytest.raises(InputError) as error:
+            value_of(f"seewhy {command}", "n", "many", int)
+        assert str(error.value).endswith(f" See: seewhy {command} --help")
+        assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
+    with pytest.raises(InputError, match=r"whole number above 0\.$"):
+        configured(Embed, {"batch_size": "0"})

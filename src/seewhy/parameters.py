@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError, UnknownNameError
+from .registry import is_registered
 
 _WORDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none", Path: "a path",
@@ -79,11 +80,14 @@ def documented(thing: Any) -> tuple[str, dict[str, tuple[str, str]]]:
     return about.strip(), inherited | {name: (form, " ".join(meaning.split())) for name, form, meaning in entries}
 
 
-def configured(method: Any, given: Mapping[str, Any]) -> Any:
-    """Return an instance with some fields set, from a class or an instance; texts are converted to the field's type."""
+def configured(method: Any, given: Mapping[str, Any], command: str = "") -> Any:
+    """Return an instance with some fields set, from a class or an instance; texts are converted to the field's type.
+
+    An error names the ``command`` if the class has no name that users know.
+    """
     cls = method if isinstance(method, type) else type(method)
     hints, known = hints_of(cls), [s.name for s in settings_of(cls)]
-    values, name_of = {}, getattr(cls, "name", cls.__name__)
+    values, name_of = {}, getattr(cls, "name", command or cls.__name__)
     for name, value in given.items():
         if name not in known:
             if not known:
@@ -99,9 +103,14 @@ def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
         if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
             return converted
     above = " above 0" if name == "batch_size" else ""
-    raise InputError(
-        f"{name} of {owner} must be {in_words(hint)}{above}, got {written(value)}. See: seewhy methods {owner}"
-    )
+    raise InputError(f"{name} of {owner} must be {in_words(hint)}{above}, got {written(value)}.{_see(owner)}")
+
+
+def _see(owner: str) -> str:
+    """Return where the settings of a method or a command are described; empty for a class."""
+    if owner.startswith("seewhy "):
+        return f" See: {owner} --help"
+    return f" See: seewhy methods {owner}" if is_registered(owner) else ""
 
 
 def _as(value: Any, kind: Any) -> Any:

@@ -29,6 +29,11 @@ def spelling(name: str) -> str:
     return next(filter(None, written), name.replace("_", " "))
 
 
+def is_registered(name: str) -> bool:
+    """Whether a method has this name, so that ``seewhy methods`` describes it; only imported families count."""
+    return any(name in family and hasattr(family[name], "paper") for family in _families)
+
+
 class Registry(Generic[T]):
     """The methods of one family.
 

@@ -97,7 +97,7 @@ def make_like() -> Like:
         chance=0.09,
         verdict=Verdict(
             "partly",
-            "50 % of the most similar parts are tabby cat; with as many, only 71 % of held-out pictures are right.",
+            "50 % of the most similar parts are tabby cat, which is not always enough.",
             "Believable when held-out precision beats chance clearly and half of the evidence is shown.",
             "These parts are 25 % of what speaks for tabby cat.",
         ),

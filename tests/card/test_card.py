@@ -168,7 +168,7 @@ def test_words_that_do_not_separate_are_shown_with_their_number(full: Explanatio
 def test_missing_evidence_says_why_and_what_it_takes(cards: dict[str, Explanation]) -> None:
     page = Page(render_html(cards["bare"]))
     for evidence in (cards["bare"].where, cards["bare"].like, cards["bare"].words):
-        assert f"Not shown. {evidence.reason} What it takes {evidence.cure}" in page.text
+        assert f"Not shown. {evidence.reason} Details {evidence.cure}" in page.text
     assert "the only class this classifier knows" in page.text
     assert len(page.all("img")) == 1
 

@@ -214,16 +214,13 @@ def typical(n: int = 2) -> Typical:
 
 
 def test_made_pictures_say_what_is_seen_in_them() -> None:
-    (row,), _, (lead, behind) = KINDS["typical"](typical(4), explained(box()))
-    assert [str(one.caption[0]) for one in row.pictures] == [
-        "seen as wren",
-        "seen as rust",
-        "not judged",
-        "seen as owl",
-    ]
+    (row,), _, (lead, table, behind) = KINDS["typical"](typical(4), explained(box()))
+    said = ["seen as wren", "seen as rust", "not judged", "seen as owl"]
+    assert [one.alt for one in row.pictures] == [f"Generated picture {i + 1}, {s}" for i, s in enumerate(said)]
+    assert not any(str(one.caption[0]) for one in row.pictures)
+    probabilities = [f"{n}\u202f%" for n in (90, 80, 70, 60)]
+    assert table.rows == [(str(i + 1), p, s) for i, (p, s) in enumerate(zip(probabilities, said, strict=True))]
     assert [one.kind for one in row.pictures] == ["", "", "", "other"]
-    numbers = " and ".join(f"{n}\u202f%" for n in (90, 80, 70, 60))
-    assert lead.text.endswith(f"the climbed gives them a probability of {numbers}.")
     assert [int(one.pixels.max()) for one in row.pictures] == [0, 1, 2, 3]
     assert "They show what the climbed classifies as wren" in lead.text
     assert behind.text == "The generator was It draws.."

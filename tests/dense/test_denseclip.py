@@ -248,6 +248,8 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     wordless = colours()
     monkeypatch.setattr(type(wordless), "has_text", False)
     done = CliRunner().invoke(app, words)
-    assert done.stdout.startswith(f"{tmp_path / 'seg'}: 3 classes, 1536 cells of 6 pictures"), "else the probe"
+    assert done.stdout.startswith(f"{tmp_path / 'seg'}: 3 classes, trained on 1536 cells of 6 pictures"), (
+        "else the probe"
+    )
     wrong = CliRunner().invoke(app, [*words, "--method", "maskclip"])
     assert str(wrong.exception).startswith("maskclip cannot be trained. Expected one of denseclip, linear.")

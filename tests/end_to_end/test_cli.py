@@ -140,10 +140,8 @@ MISTAKES: list[tuple[Sequence[object], str]] = [
     ),
     (
         ["fit", "nowhere", "-o", "model"],
-        (
-            "seewhy: nowhere must be a folder with one subfolder per class, or a table ending in "
-            ".csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n"
-        ),
+        "seewhy: nowhere does not exist. Give a folder with one folder per class, or a table ending "
+        "in .csv, .tsv, .jsonl, .parquet with the columns 'image' and 'label'.\n",
     ),
     (["predict", "x.png", "-o", "no/x.csv"], f"seewhy: no/x.csv could not be written: {NO_FOLDER}"),
     (["evaluate", "pictures", "-o", "no/x.html"], f"seewhy: no/x.html could not be written: {NO_FOLDER}"),
@@ -216,7 +214,7 @@ def test_debug_shows_where_it_came_from(run: Run) -> None:
     done = run("--debug", "fit", "nowhere", "-o", "model")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
-    assert "nowhere must be a folder with one subfolder per class, or a table ending in" in done.stderr
+    assert "DataError: nowhere does not exist." in done.stderr
 
 
 def test_wrong_usage_is_exit_code_2(run_here: Run) -> None:

@@ -84,15 +84,28 @@ def test_few_that_were_right_among_many_that_were_not_say_little() -> None:
 
 def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     like = judge_neighbours(NearestPatches(), shown(fitted, "mmrr"))
-    assert like.verdict.sentence == (
-        "50 % of the most similar parts are moss; with as many, only 65 % of held-out pictures are right."
-    )
+    assert like.verdict.sentence == "50 % of the most similar parts are moss, which is not always enough."
     assert like.verdict.figures == (
         "50 % of the parts shown are moss. For a wrong class that is 40 % or more on at most 1 in 20 held-out "
         "pictures. Of 20 held-out pictures with about as many matches, 65 % were predicted correctly. These parts are "
         "20 % of what speaks for moss."
     )
     assert like.of_target == NeighbourShare(0.5, 0.4, 1.0, -1.0, 20, 13)
+
+
+@pytest.mark.parametrize(
+    ("band", "but"),
+    [
+        (Band(0.0, 40, 40), ""),
+        (Band(0.0, 7, 7), ", but few held-out pictures have as many"),
+        (Band(0.0, 20, 17), ", which is not always enough"),
+        (Band(0.0, 20, 9), ", which is seldom enough"),
+    ],
+)
+def test_the_sentence_says_what_is_wrong_with_as_many(fitted: Classifier, band: Band, but: str) -> None:
+    verdict = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", measure=replace(GOOD, bands=(band,)))).verdict
+    assert verdict.sentence == f"100 % of the most similar parts are moss{but}."
+    assert verdict.level == ("believable" if not but else "do not rely" if "seldom" in but else "partly")
 
 
 def test_a_class_that_was_not_decided_for_is_partly_at_best(fitted: Classifier) -> None:

@@ -120,9 +120,9 @@ def made(*agrees: bool | None, seen: str = "rust") -> tuple[MadePicture, ...]:
          "No second network has judged these pictures."),
         ("zoo", made(None, None), False, "not measured",
          "The second network, zoo, does not know wren, and sees rust."),
-        ("zoo", made(True, True), False, "believable", "A second network, zoo, recognises wren in 2 of 2 pictures."),
-        ("zoo", made(True, False), False, "partly", "A second network, zoo, recognises wren in 1 of 2 pictures."),
-        ("zoo", made(False, False), False, "do not rely", "A second network, zoo, recognises wren in 0 of 2 pictures."),
+        ("zoo", made(True, True), False, "believable", "A second network recognises the class in 2 of 2."),
+        ("zoo", made(True, False), False, "partly", "A second network recognises the class in 1 of 2."),
+        ("zoo", made(False, False), False, "do not rely", "A second network recognises the class in 0 of 2."),
         ("zoo", made(True, True), True, "do not rely",
          "The generator's pictures are hardly closer to real ones than the mean picture is."),
     ],
@@ -148,11 +148,12 @@ def test_the_card_says_that_they_are_made(kept: Path, walks: list[str]) -> None:
     found = model.explain(picture("rust", 0), typical=kept, judge=tiny_cnn(seed=1), measure=False)
     assert found.typical is not None
     page, label = found.to_html(), found.prediction.label
-    assert f"A typical {label}, generated" in page
-    assert "These pictures are generated and do not depend on this picture." in page
-    assert f"A second network, {found.typical.judge}, recognises {label} in " in page
+    assert f"Generated: {label}" in page
+    assert "A generator made these: they are not photographs, and do not depend on this picture." in page
+    assert "A second network recognises the class in " in page
+    assert f"The second network is {found.typical.judge}." in page
     assert page.count("Generated picture ") == 3
-    assert "A typical " not in plain.to_html()
+    assert "Generated: " not in plain.to_html()
     assert len(found.to_png()) > len(plain.to_png())
     assert found.to_json()["typical"]["pictures"][0]["seen"] in model.classes
 

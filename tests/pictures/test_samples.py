@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seewhy.errors import DataError, InputError
-from seewhy.pictures.samples import Sample, load_samples, split, under_two_classes
+from seewhy.pictures.samples import Sample, load_pictures, load_samples, split, under_two_classes
 
 KINDS = "'image' and 'label'"
 
@@ -185,14 +185,21 @@ def test_rows_without_picture_or_class_are_left_out(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "t.xlsx", tmp_path / "missing"):
-        assert refused(path) == (
-            f"{path} must be a folder with one subfolder per class, or a table ending in .csv, "
-            f".tsv, .jsonl, .parquet with the columns {KINDS}."
-        )
-    assert refused(tmp_path / "missing.csv") == (
-        f"{tmp_path / 'missing.csv'} cannot be read: No such file or directory. Save it as a table in UTF-8."
+    expected = (
+        f"Give a folder with one folder per class, or a table ending in .csv, .tsv, .jsonl, .parquet with the columns "
+        f"{KINDS}."
     )
+    other = tmp_path / "table.xlsx"
+    other.write_text("a")
+    assert refused(other) == f"{other} is neither a folder nor a table. {expected}"
+    for name in ("missing", "missing.csv"):
+        assert refused(tmp_path / name) == f"{tmp_path / name} does not exist. {expected}"
+        assert refused(tmp_path / "neither" / name) == f"{tmp_path / 'neither' / name} does not exist. {expected}"
+    (tmp_path / "photos").mkdir()
+    near = f"Did you mean {str(tmp_path / 'photos')!r}?"
+    assert refused(tmp_path / "photoz") == f"{tmp_path / 'photoz'} does not exist. {near} {expected}"
+    with pytest.raises(DataError, match=r"photoz does not exist\. Did you mean "):
+        load_pictures(tmp_path / "photoz")
 
 
 def test_damaged_tables_are_named(tmp_path: Path) -> None:

@@ -299,13 +299,13 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         cure = f"Is it something new? Add pictures of it, and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"In {right} of cases like this it is right" + (f"; {names[1]} comes next." if len(names) > 1 else ".")
-        cure = f"Is it something else? Add pictures of what it is, and fit again: {FIT}"
+        cure = f"Is it something else? Add pictures of it, and fit again: {FIT}"
     elif n > 1:
         one = "one of these two" if n == 2 else f"one of these {n}"
         said = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
         day = [] if d.another_day is None else [f"On another day it is one of these in {_part(d.another_day)} or more."]
         figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
-        cure = f"Is it {'neither' if n == 2 else 'none of these'}? Add pictures of what it is, and fit again: {FIT}"
+        cure = f"Is it {'neither' if n == 2 else 'none of these'}? Add pictures of it, and fit again: {FIT}"
     figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
     figures += [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were right."] if d.n_sure else []
     figures += [] if d.unknowns is None else [d.unknowns.sentence]

@@ -121,7 +121,10 @@ def _fit_classifier(session: Session) -> None:
         classifier = classifier.with_trust(session.terminal)
         classifier.save(output)
     measures = classifier.measures
-    lines = [f"{output}: {len(classifier.classes)} classes, {classifier.trained_on}", *held_out_lines(measures)]
+    lines = [
+        f"{output}: {len(classifier.classes)} classes, trained on {classifier.trained_on}",
+        *held_out_lines(measures),
+    ]
     session.say({"model": str(output), **measures}, *lines)
     session.end(measures.get("n_pictures", len(samples)))
 
@@ -198,7 +201,7 @@ def _fit_segmenter(session: Session) -> None:
         keeps = {"checkpoint": checkpoint} if "checkpoint" in cls.fit.__annotations__ else {}
         segmenter = how.fit(encoder, masked, progress=session.terminal, **keeps)
         save_segmenter(segmenter, output)
-    line = f"{output}: {len(segmenter.classes)} classes, {segmenter.trained_on}"
+    line = f"{output}: {len(segmenter.classes)} classes, trained on {segmenter.trained_on}"
     _say_made(session, method, segmenter, [line])
     session.end(len(masked) - len(session.terminal.failures))
 
@@ -231,7 +234,10 @@ def _say_made(session: Session, method: str, made: Any, lines: list[str], **more
 
 def _detector_lines(output: Path, detector: Any) -> list[str]:
     calibration, name = detector.calibration, detector.method
-    lines = [f"{output}: {name}, {len(detector.classes)} class(es), {detector.trained_on}", detector.measured]
+    lines = [
+        f"{output}: {name}, {len(detector.classes)} class(es), trained on {detector.trained_on}",
+        detector.measured,
+    ]
     others = [f"{m['name']} {100 * m['ap50']:.1f}" for m in calibration["methods"] if m["name"] != name]
     if others:
         lines.append(f"{name} was chosen: its AP50 out of fold is the highest; the others: {', '.join(others)}")

@@ -213,14 +213,14 @@ class Session:
             if name in mine:
                 raise InputError(f"{name} was given both as an option and with --set. Leave one out.")
         with self.options_told():
-            read = configured(cls, mine) if mine else None
+            read = configured(cls, mine, f"seewhy {self.verb}") if mine else None
         return cls(**values, **{name: getattr(read, name) for name in mine})
 
     def take(self, *names: str) -> tuple[Any, ...]:
         """Return the values of settings that belong to no class."""
         own: dict[str, Own] = {n: o for part in SETTINGS[self.verb] if isinstance(part, dict) for n, o in part.items()}
         return tuple(
-            value_of(self.verb, name, self.settings.pop(name), own[name].kind)
+            value_of(f"seewhy {self.verb}", name, self.settings.pop(name), own[name].kind)
             if name in self.settings
             else own[name].preset
             for name in names

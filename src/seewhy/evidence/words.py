@@ -291,8 +291,9 @@ def _judge(
     if accuracy <= 1 / len(classifier.classes):
         choice += f", but they are not shown to be better than chance (1 in {len(classifier.classes)})"
     elif agrees and accuracy >= RIGHT_IN_PART:
-        said = f"{choice}. On other pictures they are right {accuracy * 100:.0f} % of the time."
-        return Verdict("believable" if accuracy >= RIGHT else "partly", said, RULE, right.strip())
+        if accuracy >= RIGHT:
+            return Verdict("believable", f"{choice}.", RULE, right.strip())
+        return Verdict("partly", f"{choice}; on most other pictures they are wrong.", RULE, right.strip())
     return Verdict("do not rely", f"{choice}.", RULE, right.strip())
 
 

@@ -159,7 +159,7 @@ class Explanation:
     @property
     def answers(self) -> tuple[Answer, ...]:
         like = Display.title if isinstance(self.like, Missing) else self.like.display.title
-        made = "" if self.typical is None else f"A typical {self.typical.label}, generated"
+        made = "" if self.typical is None else f"Generated: {self.typical.label}"
         every = (
             Answer("seen", "What it saw", self.seen),
             Answer("part", "Inside it, or outside", None if self.part is None else self.part.outside),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..arguments import checked
 from ..errors import DataError, EmptyFolderError, ImageError, InputError
+from ..spelling import nearest
 from ..storage.reading import file_sha256
 from .images import MAX_BYTES
 from .sources import SUFFIXES, InMemory, is_unicode, list_pictures, natural_key, plain, unlistable
@@ -151,12 +152,12 @@ def load_samples(
                 "column, or one folder per split."
             )
         items, notes = _from_folders(path, group)
-    elif path.suffix.lower() in TABLES:
+    elif path.suffix.lower() in TABLES and path.exists():
         items, notes = _from_table(path, list(rows_of(path)), image, label, text, group, split)
     else:
         raise DataError(
-            f"{path} must be a folder with one subfolder per class, or a table ending in "
-            f"{', '.join(TABLES)} with the columns {image!r} and {label!r}."
+            f"{_refused(path)} Give a folder with one folder per class, or "
+            f"a table ending in {', '.join(TABLES)} with the columns {image!r} and {label!r}."
         )
     return gathered(items, notes)
 
@@ -170,16 +171,24 @@ def load_pictures(
         if any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir()):
             return load_samples(path, image=image, label=label, group=group)
         return gathered([Sample(name) for name in list_pictures([path])])
-    if path.suffix.lower() in TABLES:
+    if path.suffix.lower() in TABLES and path.exists():
         rows = list(rows_of(path))
         columns = {name for row in rows for name in row}
         without = label not in columns and image in columns
         return gathered(*_from_table(path, rows, image, None if without else label, "", group, None))
     raise DataError(
-        f"{path} must be a folder of pictures, a folder with one subfolder per class, or a table "
-        f"ending in {', '.join(TABLES)} with the column {image!r}. Pictures end in "
-        f"{', '.join(SUFFIXES)}."
+        f"{_refused(path)} Give a folder of pictures, one with a folder per class, or a "
+        f"table ending in {', '.join(TABLES)} with the column {image!r}; pictures end in {', '.join(SUFFIXES)}."
     )
+
+
+def _refused(path: Path) -> str:
+    """Return why a path cannot be read; if it does not exist, with the nearest name in its folder."""
+    if path.exists():
+        return f"{path} is neither a folder nor a table."
+    beside = (one.name for one in path.parent.iterdir()) if path.parent.is_dir() else iter(())
+    near = nearest(path.name, beside)
+    return f"{path} does not exist." + (f" Did you mean {str(path.with_name(near[0]))!r}?" if near else "")
 
 
 def gathered(items: Sequence[Sample], notes: Sequence[str] = ()) -> Samples:

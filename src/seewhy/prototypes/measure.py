@@ -348,15 +348,16 @@ def _share_said(share: float, label: str) -> str:
 
 
 def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
-    """Return a caveat, or the accuracy on similar held-out pictures."""
+    """Return a caveat, or an empty text."""
     if not found.reaches:
         return ", which a wrong class often reaches too"
     if showing.subject.label != showing.subject.decision:
         return ", but the decision is another class"
     if not showing.matters:
         return ", but hiding these parts changes the prediction no more than hiding others"
-    few = "only " if rate < BELIEVABLE else ""
-    return f"; with as many, {few}{percent(found.right / max(found.n, 1), ' ')} of held-out pictures are right"
+    if found.right >= BELIEVABLE * found.n:
+        return "" if rate >= BELIEVABLE else ", but few held-out pictures have as many"
+    return ", which is not always enough" if rate >= PARTLY else ", which is seldom enough"
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:

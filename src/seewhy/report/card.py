@@ -96,7 +96,7 @@ def card_of(e: Explanation) -> Card:
         e.aside,
         tuple(_picture(e)),
         Bars(bars[:N_OPEN], title=own if p.is_measured else Unseen(own)),
-        Fold("Details", [*_trust(e, bars[N_OPEN:])]),
+        Fold("Details", [*_trust(e, Bars(bars, title=own) if p.is_measured else Bars(bars[N_OPEN:]))]),
         tuple(sorted((*evidence, *_agreement(e.agreement)), key=lambda one: not one.shown)),
         e.model,
     )
@@ -141,13 +141,14 @@ def _nearly(p: Prediction) -> Text:
     return "the only class this classifier knows" if p.n_classes == 1 else f"of {p.n_classes} classes"
 
 
-def _trust(e: Explanation, more: list[Bar]) -> Iterator[Block]:
+def _trust(e: Explanation, scores: Bars) -> Iterator[Block]:
+    """Yield the figures of the decision, the scores that are not shown before the click, and the rule."""
     p, d = e.prediction, e.prediction.decision
     if d is not None and d.figures:
         yield Note(linked(d.figures))
     yield Note(_nearly(p))
-    if more:
-        yield Bars(more)
+    if scores.bars:
+        yield scores
     if (rest := p.n_classes - len(p.top[:N_TOP])) > 0:
         yield Note(f"and {rest} more {'class' if rest == 1 else 'classes'}", "rest")
     if len(e.agreement.parts) < 2 and e.agreement.sentence != TOO_LITTLE:

@@ -42,8 +42,8 @@ from .page import LEVELS, figure, file_name, linked, method_name, percent
 LEAST_SCALE = 0.1
 """Smallest relative loss of similarity that fills a bar."""
 NOT_COMPARED = "not to be compared"
-N_WORDS = 3
-"""Number of descriptions shown before the first click."""
+N_WORDS = 2
+"""Number of descriptions before the first click."""
 
 Shown = tuple[Sequence[Block], Sequence[Figure], Sequence[Block]]
 """The visible blocks, the figures of the verdict, and the other blocks of the details."""
@@ -54,7 +54,7 @@ def evidence_of(answer: Answer, e: Explanation) -> Evidence:
     key, title, found = answer
     if isinstance(found, Missing):
         verdict = Verdict("not measured", "Not shown", linked(found.reason))
-        return Evidence(key, title, verdict, (), Fold("What it takes", [Note(linked(found.cure))]))
+        return Evidence(key, title, verdict, (), Fold("Details", [Note(linked(found.cure))]))
     shown, figures, more = KINDS[key](found, e)
     judged = found.verdict
     rows = [f for f in figures if f.text]
@@ -260,7 +260,8 @@ def _words(words: Words, e: Explanation) -> Shown:
     first: list[Block] = [Note("These classes have no descriptions.", "said")]
     if tables:
         t = tables[0]
-        first = [replace(t, columns=t.columns[:2], rows=[row[:2] for row in t.rows[:N_WORDS]], idle=t.idle[:N_WORDS])]
+        short = [row[:2] for row in t.rows[:N_WORDS]]
+        first = [replace(t, columns=(t.columns[0], Unseen("fit")), rows=short, idle=t.idle[:N_WORDS])]
     choice = Line("The descriptions alone would choose ", Strong(words.decision), f". {words.would_change}")
     return first, (), [*tables, Note(choice)]
 
@@ -337,16 +338,17 @@ def _part(outside: Outside, e: Explanation) -> Shown:
 
 def _typical(typical: Typical, e: Explanation) -> Shown:
     lead = Note(
-        "These pictures are generated and do not depend on this picture. They show what "
-        f"{typical.climbed} classifies as {typical.label}, within what the generator can draw. "
-        f"{typical.climbed} gives them a probability of {' and '.join(percent(one.value) for one in typical.pictures)}."
+        "A generator made these: they are not photographs, and do not depend on this picture. They show what "
+        f"{typical.climbed} classifies as {typical.label}, within what the generator can draw."
     )
-    pictures = []
+    pictures, rows = [], []
     for number, one in enumerate(typical.pictures, 1):
         said = "not judged" if one.seen is None else f"seen as {one.seen}"
         kind: Any = "other" if one.agrees is False else ""
-        pictures.append(Picture(one.pixels, f"Generated picture {number}, {said}", (said,), kind=kind))
-    return [Pictures(pictures, "pixels")], (), [lead, Note(f"The generator was {typical.drawn}.")]
+        pictures.append(Picture(one.pixels, f"Generated picture {number}, {said}", (Unseen(said),), kind=kind))
+        rows.append((str(number), percent(one.value), said))
+    table = Table(("picture", f"probability by {typical.climbed}", "judged"), rows)
+    return [Pictures(pictures, "pixels")], (), [lead, table, Note(f"The generator was {typical.drawn}.")]
 
 
 KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {

@@ -194,7 +194,7 @@ class PromptLearning(PromptRecipe):
         made: Classifier = network.classifier(pictures.classes)
         held = with_logits(made.head, pictures.own_crops(measured)) if len(measured) else None
         n = len(pictures.trained)
-        told = f"a prompt before the names of {len(pictures.classes)} classes, learnt from {n:,} of your pictures"
+        told = f"{n:,} of your pictures, {len(pictures.classes)} classes, for a prompt before their names"
         made = replace(made, held_out=held, trained_on=told)
         return Outcome(made, pictures, figures, measured=held, index=measured)
 

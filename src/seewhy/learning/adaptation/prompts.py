@@ -262,7 +262,7 @@ class NamingNetwork(PromptNetwork):
 class PromptedNetwork(NamingNetwork):
     """A learnt prompt before every text, with an unchanged image encoder."""
 
-    of_names: ClassVar[str] = "nothing but the names of the classes, read behind a learnt prompt"
+    of_names: ClassVar[str] = "nothing but the names of the classes, after a learnt prompt"
 
     prompt: SharedPrompt
 

@@ -170,7 +170,7 @@ class PromptedPictures(nn.Module):
 class TowerPromptedNetwork(NamingNetwork):
     """An encoder with learnt vectors in both parts; ``keep`` is 0 or 1."""
 
-    of_names: ClassVar[str] = "nothing but the names of the classes, behind prompts in both towers"
+    of_names: ClassVar[str] = "nothing but the names of the classes, with prompts in both encoders"
 
     prompt: TowerPrompt
 
@@ -269,7 +269,7 @@ class TowerPromptLearning(PromptRecipe):
         if held is not None:
             held = with_logits(made.head, replace(held, before=pictures.own_crops(index).pooled))
         n = len(pictures.trained)
-        told = f"prompts in both encoders, learnt from {n:,} of your pictures of {len(pictures.classes)} classes"
+        told = f"{n:,} of your pictures, {len(pictures.classes)} classes, for prompts in both encoders"
         made, places = replace(made, held_out=held, trained_on=told), None if held is None else index
         return Outcome(made, pictures, figures, measured=held, index=places, keep=False)
 

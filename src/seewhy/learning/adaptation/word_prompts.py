@@ -114,7 +114,7 @@ class ShiftedNetwork(PromptNetwork):
 
     def classifier(self, classes: Sequence[str]) -> Classifier:
         own = replace(self, classes=check_names(classes))
-        told = "nothing but the names of the classes, read behind a learnt prompt that each picture shifts"
+        told = "nothing but the names of the classes, after a learnt prompt that each picture shifts"
         head = Head(own.feature(), torch.eye(len(own.classes)), scale=self.on.text.logit_scale)
         made = Classifier(self.recipe, dict(self.parameters), self.on, own.classes, head, trained_on=told)
         return replace(made, network=own)

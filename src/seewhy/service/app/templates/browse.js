@@ -341,7 +341,7 @@
   new ResizeObserver(layout).observe(grid);
   document.addEventListener("decided", () => { asked.clear(); draw(); });
 
-  grid.innerHTML = '<div class="all" role="presentation"></div>';
+  grid.innerHTML = '<div class="all" role="row"></div>';
   fromAddress();
   layout();
   restart();
