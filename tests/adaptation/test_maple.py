@@ -257,13 +257,13 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
     ("settings", "said"),
     [
         ({"keep": 0.5}, "keep must be 0 .*for maple, got 0.5"),
-        ({"depth": 0}, "depth=0"),
-        ({"lr": 0.0}, "lr=0"),
-        ({"shots": 0}, "shots=0"),
+        ({"depth": 0}, "depth of maple must be .*, got 0"),
+        ({"lr": 0.0}, "lr of maple must be .*, got 0"),
+        ({"shots": 0}, "shots of maple must be .*, got 0"),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         MaPLe(**settings)
-    with pytest.raises(InputError, match="image_weight=-1"):
+    with pytest.raises(InputError, match="image_weight of promptsrc_towers must be .*, got -1"):
         PromptSRCTowers(image_weight=-1)

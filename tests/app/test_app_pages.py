@@ -193,7 +193,7 @@ def test_words_as_evidence_leave_the_decision(fitted: Classifier, sky: bytes) ->
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        ({"label": "moss", "texts": " \n "}, "has no texts"),
+        ({"label": "moss", "texts": " \n "}, "must have at least one text"),
         ({"label": "moss", "texts": "x" * 301}, "A text may have at most 300 characters"),
         (
             {"label": "moss", "texts": "\n".join(map(str, range(51)))},

@@ -141,7 +141,7 @@ def test_a_picture_puts_those_most_like_it_first(client: Client, fitted: Classif
     assert cosines[0] > cosines[-1] + 1e-3
     assert page.get("/rows").json()["like"] is None
     assert "Leave one of them out" in page.get("/rows?like=7&words=a").text
-    assert "There is no picture number 99" in page.get("/rows?like=99").text
+    assert "got 99. Reload the page." in page.get("/rows?like=99").text
     rows.state[3] = 0
     assert f"{rows.name(3)} has not been predicted yet" in page.get("/rows?like=3").text
     assert page.get("/rows?like=7&places=true").json()["places"][-1] == 3, "what is not predicted comes last"

@@ -26,6 +26,7 @@ from seewhy.errors import DataError, ForeignFileError, MissingExtraError, ModelE
 from seewhy.heads.head import Head
 from seewhy.heads.normalise import Normalise
 from seewhy.heads.votes import Votes
+from seewhy.progress import Progress
 from seewhy.service import export as exporting
 from seewhy.service.export import CARD, INPUTS, OUTPUTS, Exported, Graph, export, open_graph
 from seewhy.types import Transform
@@ -117,6 +118,18 @@ def test_every_head_is_exported_and_read_by_openvino(make: Any, tmp_path: Path) 
     made = export(classifier, tmp_path / "out")
     assert max(made.card["check"]["differences"].values()) <= 1e-4
     assert exporting.compare(classifier, in_openvino(made.graph), exporting.drawn((32, 32), 3)).largest <= 1e-4
+
+
+def test_it_says_which_part_takes_how_long(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Progress):
+        def doing(self, what: str) -> Any:
+            said.append(what)
+            return super().doing(what)
+
+    export(seewhy.pretrained(tiny_cnn()), tmp_path / "graph", progress=Listening())
+    assert said == ["Writing the graph", "Comparing the graph with SeeWhy"]
 
 
 def test_the_card_says_all(made: tuple[Classifier, Exported]) -> None:

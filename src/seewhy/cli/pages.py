@@ -285,7 +285,7 @@ def export(
     session.engine, session.store_name = "torch:f32", "none"
     classifier = session.classifier(model, labels)
     pictures = None if check_on is None else list(session.pictures(check_on))
-    made = write(classifier, output, pictures=pictures)
+    made = write(classifier, output, pictures=pictures, progress=session.terminal)
     for failure in made.failures:
         session.terminal.failed(failure)
     check = made.card["check"]

@@ -147,16 +147,18 @@ def make(
     sampler, asking, progress = sampler or PPGN(), asking or Asking(), progress or Progress()
     n, seed = asking.n, asking.seed
     judging = None if judge is None else Judge.of(judge, condition, classes)
-    if picture is not None:
-        starts = at_picture(generator, picture, n, seed)
-    else:
-        starts = noise(generator, n, seed) if asking.start == "noise" else facets(generator, condition, n, seed)
+    with progress.doing("Choosing where to start"):
+        if picture is not None:
+            starts = at_picture(generator, picture, n, seed)
+        else:
+            starts = noise(generator, n, seed) if asking.start == "noise" else facets(generator, condition, n, seed)
     walks = {"ppgn": sampler.sample(generator, condition, starts, seed=seed, progress=progress)}
     if asking.controls:
         plain = replace(sampler, eps1=0.0)
         walks["no_prior"] = plain.sample(generator, condition, starts, seed=seed, progress=progress)
         progress.note("the same in pixels, for comparison")
-        walks["pixels"] = PixelAscent(sampler).sample(condition, walks["ppgn"].pictures[0])
+        with progress.doing("Changing pixels, for comparison"):
+            walks["pixels"] = PixelAscent(sampler).sample(condition, walks["ppgn"].pictures[0])
     rows, chains = [], []
     for way, walk in walks.items():
         verdicts, features = ([], None) if judging is None else judging.look(walk.pictures[-1])

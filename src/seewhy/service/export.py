@@ -30,6 +30,7 @@ from ..errors import DataError, ForeignFileError, ImageError, MissingExtraError,
 from ..heads.head import Target
 from ..pictures.images import REDUCING_GAP, read_picture
 from ..pictures.sources import Many, several
+from ..progress import Progress, shown
 from ..storage.folders import new_folder, write_inside
 from ..storage.marks import Facts
 from ..storage.output import check_folder
@@ -42,6 +43,7 @@ MOST_IN_BATCH = 2**16
 """Maximum batch size of a graph."""
 Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 """Function from ``picture`` and ``class_index`` to the outputs by name."""
+Views = UInt8[np.ndarray, "n h w 3"]
 TWO_GIGABYTES = 2**31 - 2**24
 FILE = "model.onnx"
 RUNTIME = "onnxruntime"
@@ -191,7 +193,9 @@ class Exported:
 
 
 @checked
-def export(model: Classifier, folder: str | Path, *, pictures: Many | None = None) -> Exported:
+def export(
+    model: Classifier, folder: str | Path, *, pictures: Many | None = None, progress: Progress | None = None
+) -> Exported:
     """Export a classifier to one ONNX graph: uint8 pictures in, prediction and Grad-CAM out.
 
     The graph takes pictures in the encoder's size; the card says how to resize them. Before the folder is written, the
@@ -201,6 +205,7 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
         model: the classifier.
         folder: a new folder, or an earlier export that was not changed.
         pictures: pictures for the comparison, up to 64; default: 8 generated ones.
+        progress: progress reporter.
 
     Raises:
         MissingExtraError: the packages for ONNX are not installed.
@@ -214,13 +219,14 @@ def export(model: Classifier, folder: str | Path, *, pictures: Many | None = Non
     views, failures = _views(model, pictures)
     try:
         with new_folder(folder, is_untouched) as fresh:
-            card = _write(fresh, model, views, given=pictures is not None)
+            card = _write(fresh, model, views, pictures is not None, progress)
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error}. Free some space, or give another folder.") from error
     return Exported(folder, card, failures)
 
 
-def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
+@shown("Writing the graph")
+def _graph(model: Classifier, home: Path, progress: Progress | None = None) -> tuple[int, Run]:
     program = Graph(model).program(model.encoder.transform.input_size)
     facts = {"classes": list(model.classes), "preprocessing": preprocessing(model), "encoder": model.encoder.name}
     texts = {f"seewhy.{name}": json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
@@ -234,9 +240,9 @@ def _graph(model: Classifier, home: Path) -> tuple[int, Run]:
         ) from error
 
 
-def _write(fresh: Path, model: Classifier, views: np.ndarray, *, given: bool) -> dict[str, Any]:
-    opset, run = _graph(model, fresh)
-    differences = compare(model, run, views)
+def _write(fresh: Path, model: Classifier, views: np.ndarray, given: bool, progress: Progress | None) -> dict[str, Any]:
+    opset, run = _graph(model, fresh, progress)
+    differences = compare(model, run, views, progress)
     heat = run(views[:1], np.full((1, 1), -1))["heat"].shape[1:]
     inputs, outputs = signatures(len(model.classes), model.encoder.transform.input_size, (heat[0], heat[1]))
     write_inside(fresh / LABELS, "\n".join(" ".join(c.split()) for c in model.classes) + "\n")
@@ -366,7 +372,7 @@ class Differences(NamedTuple):
         return max(self)
 
 
-def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> UInt8[np.ndarray, "n h w 3"]:
+def drawn(size: tuple[int, int], n: int = N_DRAWN, seed: int = 0) -> Views:
     """Return generated pictures of coloured waves and noise."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / max(size)
@@ -391,7 +397,8 @@ def answers(
     return {"logits": logits, "probabilities": probabilities, "heat": heat, "explained": explained[:, None]}
 
 
-def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"]) -> Differences:
+@shown("Comparing the graph with SeeWhy")
+def compare(classifier: Classifier, run: Run, views: Views, progress: Progress | None = None) -> Differences:
     """Compare the graph with the classifier on a batch and on one picture, for predicted and given classes."""
     every = torch.arange(len(views)) % len(classifier.classes)
     cases: Sequence[tuple[Any, Tensor | None]] = ((views, None), (views[:1], None), (views, every))
@@ -405,7 +412,7 @@ def compare(classifier: Classifier, run: Run, views: UInt8[np.ndarray, "n h w 3"
     whole = Differences(*map(max, zip(*differences, strict=True)))
     if not whole.largest <= TOLERANCE:
         raise ModelError(
-            f"The outputs of the graph must differ by at most {TOLERANCE:.0e}, got "
+            f"The outputs of the graph may differ from the classifier's by at most {TOLERANCE:.0e}, got "
             f"{whole.largest:.1g} on {len(views)} pictures. Report this."
         )
     return whole
