@@ -251,8 +251,8 @@ class SmallCNN(PictureRecipe):
         self.topology.check(self.side)
         if self.n_epochs < 1 or self.batch_size < 1 or self.lr <= 0:
             raise InputError(
-                f"small_cnn was given n_epochs={self.n_epochs}, batch_size={self.batch_size}, lr={self.lr:g}. Expected "
-                "numbers above zero. Change them."
+                "`n_epochs` and `batch_size` must be at least 1 and `lr` greater than 0, got "
+                f"n_epochs={self.n_epochs}, batch_size={self.batch_size} and lr={self.lr:g}."
             )
 
     @property

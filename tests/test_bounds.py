@@ -26,21 +26,21 @@ class Settings:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"rate": 0.0}, "rate of it must be a number above 0, got 0. Leave it out to use 0.1."),
+        ({"rate": 0.0}, "`rate` of it must be a number above 0, got 0. Leave it out to use 0.1."),
         (
             {"rate": float("inf")},
-            "rate of it must be a number above 0, got inf. Leave it out to use 0.1.",
+            "`rate` of it must be a number above 0, got inf. Leave it out to use 0.1.",
         ),
         (
             {"rate": float("nan")},
-            "rate of it must be a number above 0, got nan. Leave it out to use 0.1.",
+            "`rate` of it must be a number above 0, got nan. Leave it out to use 0.1.",
         ),
         (
             {"part": 1.0},
-            "part of it must be a number from 0 to below 1, got 1. Leave it out to use 0.0.",
+            "`part` of it must be a number from 0 to below 1, got 1. Leave it out to use 0.0.",
         ),
-        ({"n": 0}, "n of it must be a whole number of at least 1, got 0."),
-        ({"form": "c"}, "form of it must be 'a' or 'b', got 'c'."),
+        ({"n": 0}, "`n` of it must be a whole number of at least 1, got 0."),
+        ({"form": "c"}, "`form` of it must be 'a' or 'b', got 'c'."),
     ],
 )
 def test_what_lies_outside_is_refused(given: dict[str, object], sentence: str) -> None:
@@ -56,7 +56,7 @@ def test_a_field_without_a_default_cannot_be_left_out() -> None:
 
     with pytest.raises(InputError) as caught:
         check_fields(Bare(0), "it")
-    assert str(caught.value) == "n of it must be a whole number of at least 1, got 0."
+    assert str(caught.value) == "`n` of it must be a whole number of at least 1, got 0."
 
 
 @pytest.mark.parametrize(

@@ -47,20 +47,21 @@ def test_none_and_whole_numbers() -> None:
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [
-        (RISE, {"n_masks": "2e3"}, "n_masks of rise must be a whole number, got 2e3. See: seewhy methods rise"),
-        (RISE, {"n_masks": True}, "n_masks of rise must be a whole number, got true. See: seewhy methods rise"),
-        (RISE, {"n_masks": 2.5}, "n_masks of rise must be a whole number, got 2.5. See: seewhy methods rise"),
-        (RISE, {"p": "nan"}, "p of rise must be a number, got nan. See: seewhy methods rise"),
-        (RISE, {"centred": "1"}, "centred of rise must be true or false, got 1. See: seewhy methods rise"),
+        (RISE, {"n_masks": "2e3"}, "`n_masks` of rise must be a whole number, got 2e3. See: seewhy methods rise"),
+        (RISE, {"n_masks": True}, "`n_masks` of rise must be a whole number, got true. See: seewhy methods rise"),
+        (RISE, {"n_masks": 2.5}, "`n_masks` of rise must be a whole number, got 2.5. See: seewhy methods rise"),
+        (RISE, {"p": "nan"}, "`p` of rise must be a number, got nan. See: seewhy methods rise"),
+        (RISE, {"centred": "1"}, "`centred` of rise must be true or false, got 1. See: seewhy methods rise"),
         (
             AttentionRollout,
             {"head_fusion": "sum"},
-            "head_fusion of attention_rollout must be mean, max or min, got sum. See: seewhy methods attention_rollout",
+            "`head_fusion` of attention_rollout must be mean, max or min, got sum. See: seewhy methods "
+            "attention_rollout",
         ),
         (
             Occlusion,
             {"window": "wide"},
-            "window of occlusion must be a whole number or none, got wide. See: seewhy methods occlusion",
+            "`window` of occlusion must be a whole number or none, got wide. See: seewhy methods occlusion",
         ),
     ],
 )
@@ -79,7 +80,7 @@ def test_a_misspelt_name_gets_the_nearest() -> None:
 
 
 def test_what_a_method_refuses_itself_stays_its_own() -> None:
-    with pytest.raises(InputError, match=r"^n_masks of rise must be "):
+    with pytest.raises(InputError, match=r"^`n_masks` of rise must be "):
         configured(RISE, {"n_masks": "1"})
 
 
@@ -99,7 +100,7 @@ def test_options_carry_settings_in_any_order_and_with_a_layer() -> None:
     both = ExplainOptions(where="grad_cam", settings={"counterfactual": "true"}, layer="1")
     assert both.method() == GradCAM(layer="1", counterfactual=True)
     assert both.label(both.method()) == "grad_cam at 1 with counterfactual=true"
-    with pytest.raises(InputError, match=r"^layer must be given once, got layer='1' and a setting"):
+    with pytest.raises(InputError, match=r"^`layer` must be given once, got layer='1' and a setting"):
         ExplainOptions(where="grad_cam", settings={"layer": "2"}, layer="1").method()
 
 
@@ -114,7 +115,7 @@ def test_a_counterfactual_map_is_named_and_measured_as_what_it_is() -> None:
     np.testing.assert_allclose(turned.where.heat, -plain.where.heat)
     # Both watch one curve's two sides: what the class loses, anything else gains.
     assert turned.where.deletion_curve[0] == pytest.approx(1 - plain.where.deletion_curve[0], abs=1e-5)
-    with pytest.raises(InputError, match=r"^contrast cannot be combined with counterfactual"):
+    with pytest.raises(InputError, match=r"^`contrast` cannot be combined with `counterfactual`"):
         classifier.explain(picture, where="grad_cam", contrast="rust", settings={"counterfactual": True})
 
 

@@ -418,23 +418,23 @@ class Endless(IterableDataset):
         ((ARRAYS,), r"Or give the labels separately: fit\(pictures, labels\)"),
         ((np.stack(ARRAYS),), r"Give the labels too: fit\(pictures, labels\)"),
         ((ARRAYS, LABELS[:3]), "The numbers of pictures and labels must be equal, got 18 pictures and 3 labels."),
-        ((ARRAYS, 5), "Write fit(pictures, labels), or give only a folder."),
-        ((5, LABELS), "Write fit(pictures, labels), or give only a folder."),
-        (("photos", ["a", "b"]), "Write fit(pictures, labels), or give only a folder."),
-        ((ARRAYS, [*LABELS[:-1], None]), "The label of picture 18 must be the name or number of a class, got None"),
+        ((ARRAYS, 5), r"Write fit\(pictures, labels\), or give only a folder\."),
+        ((5, LABELS), r"Write fit\(pictures, labels\), or give only a folder\."),
+        (("photos", ["a", "b"]), r"Write fit\(pictures, labels\), or give only a folder\."),
+        ((ARRAYS, [*LABELS[:-1], None]), "The label of picture 18 must be the name or index of a class, got None"),
         (
             (ARRAYS, [*LABELS[:-1], float("nan")]),
-            "The label of picture 18 must be the name or number of a class, got nan",
+            "The label of picture 18 must be the name or index of a class, got nan",
         ),
-        ((ARRAYS, [*LABELS[:-1], ""]), "The label of picture 18 must be the name or number of a class, got ''"),
-        ((ARRAYS, [0.5] * 18), "The label of picture 1 must be the name or number of a class, got 0.5"),
-        ((ARRAYS, np.eye(18)), "The label of picture 1 must be the name or number of a class, got \\[1.0"),
+        ((ARRAYS, [*LABELS[:-1], ""]), "The label of picture 18 must be the name or index of a class, got ''"),
+        ((ARRAYS, [0.5] * 18), "The label of picture 1 must be the name or index of a class, got 0.5"),
+        ((ARRAYS, np.eye(18)), "The label of picture 1 must be the name or index of a class, got \\[1.0"),
         (([],), "The data has no pictures"),
         (({},), "The data has no pictures"),
-        (([(1, 2, 3), 5],), "Item 1 of the data must be a pair (picture, label), got an int"),
+        (([(1, 2, 3), 5],), r"Item 1 of the data must be a pair \(picture, label\), got an int"),
         (({"train": Columns(), "test": Columns()},), "the splits 'train', 'test'"),
         ((torch.utils.data.DataLoader(Pairs()),), "loader.dataset"),
-        ((Endless(),), "given as an Endless"),
+        ((Endless(),), "cannot be read from an Endless"),
         ((Frame.__new__(Frame),), "'image'|cells"),
     ],
 )  # fmt: skip
@@ -751,30 +751,30 @@ def test_an_option_that_a_loader_does_not_take_is_told(name: str) -> None:
         ),
         (
             "Classifier.explain", {"target": 1.0},
-            "target of explain() must be a string, a whole number or None, got 1.0 (a float).",
+            "`target` of explain() must be a string, a whole number or None, got 1.0 (a float).",
         ),
         (
             "Classifier.explain", {"n_regions": -1},
-            "n_regions of explain() must be a whole number of at least 0, got -1 (an int).",
+            "`n_regions` of explain() must be a whole number of at least 0, got -1 (an int).",
         ),
         (
             "fit", {"solver": "tree"},
-            "solver of fit() must be 'logistic' or 'svm', got 'tree' (a str).",
+            "`solver` of fit() must be 'logistic' or 'svm', got 'tree' (a str).",
         ),
         (
             "fit", {"n_crop": 3},
-            "fit() has no argument n_crop=3. Did you mean n_crops?",
+            "fit() has no argument n_crop=3. Did you mean n_crops? Write n_crops=3.",
         ),
         (
             "pretrained", {"encoder": nn.Linear(1, 1)},
-            "pretrained() was given encoder: a Linear. Expected an Encoder or a string. Make an encoder of "
+            "`encoder` of pretrained() must be an Encoder or a string, got a Linear. Make an encoder of "
             "the network with seewhy.from_module(module, transform=...).",
         ),
         (
             "zero_shot", {"labels": "cat, dog"},
-            "labels of zero_shot() must be a list of strings, got 'cat, dog' (a str).",
+            "`labels` of zero_shot() must be a list of strings, got 'cat, dog' (a str).",
         ),
-        ("save", {"folder": 5}, "folder of save() must be a name or path, got 5 (an int)."),
+        ("save", {"folder": 5}, "`folder` of save() must be a name or path, got 5 (an int)."),
     ],
 )  # fmt: skip
 def test_messages(name: str, keywords: dict[str, Any], said: str, calls: dict[str, Any]) -> None:

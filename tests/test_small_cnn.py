@@ -99,7 +99,7 @@ def test_what_no_network_has_is_refused() -> None:
         SmallCNN(n_convs=5, side=16)
     with pytest.raises(InputError, match=r"weights\. Expected at most 200,000,000\. Use fewer units"):
         SmallCNN(n_filters=64, n_dense=2, n_units=16384, side=256)
-    with pytest.raises(InputError, match=r"^n_epochs of small_cnn must be"):
+    with pytest.raises(InputError, match=r"^`n_epochs` and `batch_size` must be"):
         SmallCNN(n_epochs=0)
 
 

@@ -13,8 +13,8 @@ from seewhy.errors import InputError
 from seewhy.types import Transform
 
 GOOD = Transform((224, 200), 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-MEAN = "mean of a transform must be three numbers from 0 to 1, for R, G and B, got"
-STD = "std of a transform must be three numbers greater than 0 and at most 1, for R, G and B, got"
+MEAN = "`mean` of a transform must be three numbers from 0 to 1, for R, G and B, got"
+STD = "`std` of a transform must be three numbers greater than 0 and at most 1, for R, G and B, got"
 UNITS = "Divide numbers from 0 to 255 by 255."
 
 
@@ -43,15 +43,18 @@ UNITS = "Divide numbers from 0 to 255 by 255."
         ),
         (
             {"input_size": (224,)},
-            ("input_size of a transform must be (height, width) in pixels, for example (224, 224), got (224,)."),
+            ("`input_size` of a transform must be (height, width) in pixels, for example (224, 224), got (224,)."),
         ),
         (
             {"resize": "256"},
-            ("resize of a transform must be the short side in pixels, for example 256, or (height, width), got '256'."),
+            (
+                "`resize` of a transform must be the short side in pixels, for example 256, or (height, width), got "
+                "'256'."
+            ),
         ),
         (
             {"interpolation": "nearest"},
-            "interpolation of a transform must be one of bicubic, bilinear, lanczos, got 'nearest'.",
+            "`interpolation` of a transform must be one of bicubic, bilinear, lanczos, got 'nearest'.",
         ),
     ],
 )
@@ -68,7 +71,7 @@ def test_sizes_that_cannot_be_are_refused(resize: Any) -> None:
     with pytest.raises(
         InputError,
         match=(
-            r"resize of a transform must be the short side in pixels, for example 256, or " r"\(height, width\), got"
+            r"`resize` of a transform must be the short side in pixels, for example 256, or " r"\(height, width\), got"
         ),
     ):
         replace(GOOD, resize=resize)

@@ -38,7 +38,7 @@ def pretrained(encoder: Encoder | str = "lite0", *, descriptions: Words | None =
         descriptions: descriptions of the classes, as evidence.
 
     Raises:
-        UnknownNameError: there is no such encoder.
+        UnknownNameError: the encoder does not exist.
         ModelError: the encoder has no classes.
     """
     from .classifiers.unfitted import Pretrained

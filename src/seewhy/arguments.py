@@ -29,7 +29,7 @@ CURES = {
     ("Encoder", "Classifier"): "Make a classifier of it, as seewhy.pretrained(encoder) does",
     ("Recipe", "Encoder"): "Call the recipe itself: recipe.fit(encoder, samples)",
 }
-"""Cures by the type that was given and the type that is required."""
+"""Advice on a wrong argument, by the given type and the required type."""
 
 _WORDS = {
     str: "a string", int: "a whole number", float: "a number", bool: "True or False", type(None): "None",
@@ -45,7 +45,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     >>> draw("7")
     Traceback (most recent call last):
     ...
-    seewhy.errors.InputError: side of draw() must be a whole number, got '7' (a str).
+    seewhy.errors.InputError: `side` of draw() must be a whole number, got '7' (a str).
     """
     signature, work = inspect.signature(function), undisturbed(function)
 
@@ -100,7 +100,7 @@ def _check(function: str, name: str, value: Any, hint: Any) -> None:
     if not fits(value, hint):
         kind, cure = article(type(value).__name__), _cure(value, hint)
         given = f"{value!r} ({kind})" if _is_plain(value) else kind
-        raise InputError(f"{name} of {function}() must be {expected(hint)}, got {given}.{cure}")
+        raise InputError(f"`{name}` of {function}() must be {expected(hint)}, got {given}.{cure}")
 
 
 @functools.cache

@@ -73,4 +73,4 @@ def check_fields(settings: Any, name: str | None = None) -> None:
             cure = "" if preset in (MISSING, None) else f" Leave it out to use {preset!r}."
             owner = name or settings.name
             owner = owner[:1].lower() + owner[1:] if " " in owner else owner
-            raise InputError(f"{field} of {owner} must be {expected}, got {given}.{cure}")
+            raise InputError(f"`{field}` of {owner} must be {expected}, got {given}.{cure}")

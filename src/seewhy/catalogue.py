@@ -77,7 +77,7 @@ def list_methods(kind: str | None = None) -> list[str]:
             or ``"detector"``, or the name of a registry, such as ``"attribution"`` or ``"prototype"``; default: all.
 
     Raises:
-        UnknownNameError: there is no such kind.
+        UnknownNameError: the kind does not exist.
 
     Example:
         >>> list_methods("like")

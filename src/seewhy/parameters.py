@@ -103,7 +103,7 @@ def value_of(owner: str, name: str, value: Any, hint: Any) -> Any:
         if converted is not _UNSET and not (name == "batch_size" and converted is not None and converted < 1):
             return converted
     above = " above 0" if name == "batch_size" else ""
-    raise InputError(f"{name} of {owner} must be {in_words(hint)}{above}, got {written(value)}.{_see(owner)}")
+    raise InputError(f"`{name}` of {owner} must be {in_words(hint)}{above}, got {written(value)}.{_see(owner)}")
 
 
 def _see(owner: str) -> str:

@@ -45,21 +45,21 @@ class Transform:
     def __post_init__(self) -> None:
         if not _are_sizes(self.input_size):
             raise InputError(
-                "input_size of a transform must be (height, width) in pixels, for example (224, 224), "
+                "`input_size` of a transform must be (height, width) in pixels, for example (224, 224), "
                 f"got {self.input_size!r}."
             )
         if not _are_sizes((self.resize, self.resize) if _is_size(self.resize) else self.resize):
             raise InputError(
-                "resize of a transform must be the short side in pixels, for example 256, or (height, "
+                "`resize` of a transform must be the short side in pixels, for example 256, or (height, "
                 f"width), got {self.resize!r}."
             )
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
-            raise InputError(f"interpolation of a transform must be one of {known}, got {self.interpolation!r}.")
+            raise InputError(f"`interpolation` of a transform must be one of {known}, got {self.interpolation!r}.")
         for name, values, above in (("mean", self.mean, False), ("std", self.std, True)):
             if not _are_units(values, above=above):
                 raise InputError(
-                    f"{name} of a transform must be three numbers "
+                    f"`{name}` of a transform must be three numbers "
                     f"{'greater than 0 and at most' if above else 'from 0 to'} 1, for R, G and B, got "
                     f"{values!r}. Divide numbers from 0 to 255 by 255."
                 )

@@ -191,10 +191,10 @@ def test_without_weights_to_train_or_under_another_name_it_is_refused(tmp_path: 
     with pytest.raises(ModelError) as caught:
         GIST("towers").fit(tiny_tokens(), samples, descriptions=WORDS)
     assert str(caught.value) == (
-        "The text encoder of 'tiny' cannot be trained. Use the embedded encoder, one under "
+        "The text encoder of 'tiny' cannot be trained. Use the embedded encoder, one whose name begins with "
         "'open_clip:' or 'hf:', or train='layers'."
     )
-    with pytest.raises(InputError, match="train of gist must be .*, got 'both'"):
+    with pytest.raises(InputError, match=r"`train` of gist must be .*, got 'both'"):
         GIST("both")  # type: ignore[arg-type]
 
 

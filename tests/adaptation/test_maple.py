@@ -235,9 +235,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as found:
         MaPLe().fit(opened(), load_samples(folders))
     assert str(found.value) == (
-        "The image encoder of 'tiny' does not accept prompts. Use a vision transformer under "
-        "'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method "
-        "coop."
+        "The image encoder of 'tiny' does not accept prompts. Use a vision transformer whose name begins with "
+        "'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method coop."
     )
 
 
@@ -245,10 +244,10 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
     with pytest.raises(InputError) as found:
         Towers.of(authors).check(4)
     assert str(found.value) == (
-        "depth must be between 1 and 3 for 'golden', whose image and text encoders have 3 and 3 layers, got 4."
+        "`depth` must be between 1 and 3 for 'golden', whose image and text encoders have 3 and 3 layers, got 4."
     )
     with pytest.raises(
-        ModelError, match=r"^depth must be 1 for 'tiny vit', whose text encoder has no known layers, got 2\."
+        ModelError, match=r"^`depth` must be 1 for 'tiny vit', whose text encoder has no known layers, got 2\."
     ):
         PromptSRCTowers(depth=2).fit(opened_vit(), load_samples(folders))
 
@@ -256,14 +255,14 @@ def test_layers_that_are_not_there_are_refused(authors: Encoder, folders: Path) 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 0.5}, "keep must be 0 .*for maple, got 0.5"),
-        ({"depth": 0}, "depth of maple must be .*, got 0"),
-        ({"lr": 0.0}, "lr of maple must be .*, got 0"),
-        ({"shots": 0}, "shots of maple must be .*, got 0"),
+        ({"keep": 0.5}, "`keep` must be 0 .*for maple, got 0.5"),
+        ({"depth": 0}, "`depth` of maple must be .*, got 0"),
+        ({"lr": 0.0}, "`lr` of maple must be .*, got 0"),
+        ({"shots": 0}, "`shots` of maple must be .*, got 0"),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         MaPLe(**settings)
-    with pytest.raises(InputError, match="image_weight of promptsrc_towers must be .*, got -1"):
+    with pytest.raises(InputError, match=r"`image_weight` of promptsrc_towers must be .*, got -1"):
         PromptSRCTowers(image_weight=-1)

@@ -320,7 +320,7 @@ def test_unknown_names_are_of_the_vocabulary_and_nothing_that_was_named() -> Non
     assert not torch.equal(one, trained(2)[0].prompt.vectors)
     with pytest.raises(InputError) as caught:
         small(new_names=("wren", "moss"))
-    assert str(caught.value) == ("new_names must not contain classes with pictures, got 'moss'. Remove this name.")
+    assert str(caught.value) == ("`new_names` must not contain classes with pictures, got 'moss'. Remove this name.")
 
 
 def test_new_names_are_compared_as_they_are_spoken() -> None:
@@ -377,8 +377,8 @@ def test_a_vocabulary_of_nothing_else_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError) as caught:
         unknown_names(with_words(), ("moss", "rust"), ("sky",), 2)
     assert re.sub(r"of \d+ names", "of N names", str(caught.value)) == (
-        "ogen needs at least 2 names of other objects, but found 0 in its vocabulary of N names. "
-        "Give new_names, or new_names=() for none."
+        "ogen needs at least 2 names of other objects, but found 0 in its vocabulary of N names. Give `new_names`, "
+        "or set new_names=() to use none."
     )
 
 
@@ -386,9 +386,9 @@ def test_values_that_cannot_be() -> None:
     with pytest.raises(InputError) as caught:
         OGEN(extrapolation="both")  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "extrapolation of ogen must be 'joint', 'per_class' or 'released', got 'both'. Leave it out to use 'joint'."
+        "`extrapolation` of ogen must be 'joint', 'per_class' or 'released', got 'both'. Leave it out to use 'joint'."
     )
     with pytest.raises(
-        InputError, match=r"^window_max must be at least window_min, got window_min=3 and window_max=2\."
+        InputError, match=r"^`window_max` must be at least `window_min`, got window_min=3 and window_max=2\."
     ):
         OGEN(window_min=3, window_max=2)

@@ -239,8 +239,8 @@ def test_an_encoder_without_tokens_is_refused(folders: Path) -> None:
     with pytest.raises(ModelError) as caught:
         CoOp().fit(tiny_cnn(), load_samples(folders))
     assert str(caught.value) == (
-        "The text encoder of 'tiny' does not accept learnt prompts. Use the embedded encoder, or one "
-        "under 'open_clip:' or 'hf:'."
+        "The text encoder of 'tiny' does not accept learnt prompts. Use the embedded encoder, or one whose name "
+        "begins with 'open_clip:' or 'hf:'."
     )
 
 
@@ -250,8 +250,8 @@ def test_one_picture_of_each_class_leaves_none_to_choose_on(folders: Path) -> No
     with pytest.raises(DataError) as caught:
         CoOp(epochs=1).fit(with_words(), Samples(tuple(one.values()), every.classes))
     assert str(caught.value) == (
-        "coop cannot choose keep on held-out pictures, because no class has 2 or more objects. Add "
-        "pictures, give --validation, or set keep=1."
+        "coop cannot choose `keep` on held-out pictures, because no class has 2 or more objects. Add pictures, give "
+        "--validation, or set keep=1."
     )
 
 
@@ -287,8 +287,8 @@ def test_one_class_is_refused(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"keep": 1.5}, "keep of coop must be a number from 0 to 1, got 1.5."),
-        ({"shots": 0}, "shots of coop must be a whole number of at least 1, got 0."),
+        ({"keep": 1.5}, "`keep` of coop must be a number from 0 to 1, got 1.5."),
+        ({"shots": 0}, "`shots` of coop must be a whole number of at least 1, got 0."),
     ],
 )
 def test_values_that_cannot_be(settings: dict[str, Any], said: str) -> None:

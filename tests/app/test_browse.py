@@ -140,8 +140,8 @@ def test_a_picture_puts_those_most_like_it_first(client: Client, fitted: Classif
     assert (np.diff(cosines) <= 1e-5).all()
     assert cosines[0] > cosines[-1] + 1e-3
     assert page.get("/rows").json()["like"] is None
-    assert "Leave one of them out" in page.get("/rows?like=7&words=a").text
-    assert "got 99. Reload the page." in page.get("/rows?like=99").text
+    assert "Leave out `words` or `like`" in page.get("/rows?like=7&words=a").text
+    assert "The index of a picture must be from 0 to" in page.get("/rows?like=99").text
     rows.state[3] = 0
     assert f"{rows.name(3)} has not been predicted yet" in page.get("/rows?like=3").text
     assert page.get("/rows?like=7&places=true").json()["places"][-1] == 3, "what is not predicted comes last"
@@ -285,7 +285,10 @@ def test_the_decisions_are_compared_in_the_background(deciding: TestClient) -> N
     assert "Fit and compare" in html
     assert '<a href="/refit" aria-current="page">' in html
     assert deciding.post("/refit/start").status_code == 200
-    assert waited(deciding)["problem"] == "No label was changed and no picture left out. Decide on some pictures first."
+    assert (
+        waited(deciding)["problem"]
+        == "No label was changed and no picture was left out. Change a label, or leave a picture out, and start again."
+    )
     places = deciding.get("/rows?right=wrong&predicted=sky&places=true").json()["places"]
     many(deciding, "corrected", places, label="sky")
     assert deciding.post("/refit/start").status_code == 200

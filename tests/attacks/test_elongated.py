@@ -37,8 +37,8 @@ def test_too_elongated_is_one_sentence_and_the_rest_goes_on(tmp_path: Path, read
     assert [one.image for one in refused if isinstance(one, Failure)] == names[:-1]
     assert isinstance(refused[0], Failure)
     assert refused[0].error == (
-        "has 1 by 1,000 pixels; the longer side may be at most 64 times the shorter side for a sliding window; cut it "
-        "into shorter pieces"
+        "has 1 by 1,000 pixels; the longer side may be at most 64 times the shorter side for a sliding window; cut the "
+        "picture into shorter pieces"
     )
 
 

@@ -202,7 +202,7 @@ def test_kpca_cam_with_the_linear_kernel_is_eigen_cam() -> None:
         KPCACAM(kernel="sigmoit")
     with pytest.raises(InputError) as caught:
         KPCACAM(gamma=0)
-    assert str(caught.value) == "gamma of kpca_cam must be a number above 0, got 0."
+    assert str(caught.value) == "`gamma` of kpca_cam must be a number above 0, got 0."
 
 
 @pytest.mark.parametrize("traced", [False, True])

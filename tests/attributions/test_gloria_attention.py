@@ -141,7 +141,7 @@ def test_what_shows_no_words_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"attention_scale": 0.0}, {"word_scale": -1.0}, {"sentence": "a cat"}])
 def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"sentence must contain \{\} for the class name, got"):
+    with pytest.raises(InputError, match=r"`sentence` must contain \{\} for the class name, got"):
         GLoRIAAttention(**wrong)
 
 

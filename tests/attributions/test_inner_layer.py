@@ -228,5 +228,5 @@ def test_a_sentence_is_a_target() -> None:
         np.testing.assert_allclose(alone.where.heat - other.where.heat, why.where.heat, atol=1e-6)
     with pytest.raises(InputError, match="A class and a sentence cannot be explained together"):
         model.explain(picture, target="moss", target_text="a red beak")
-    with pytest.raises(InputError, match="target_text must not be empty"):
+    with pytest.raises(InputError, match="`target_text` must not be empty"):
         model.explain(picture, contrast_text="a red beak")

@@ -186,8 +186,8 @@ def test_wrong_options_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         RISE(n_masks=0)
     assert str(caught.value) == (
-        "n_masks of rise must be a whole number of at least 2, got 0. Leave it out to use 4000."
+        "`n_masks` of rise must be a whole number of at least 2, got 0. Leave it out to use 4000."
     )
     with pytest.raises(InputError) as caught:
         Occlusion(window=0)
-    assert str(caught.value) == "window of occlusion must be a whole number of at least 1, got 0."
+    assert str(caught.value) == "`window` of occlusion must be a whole number of at least 1, got 0."

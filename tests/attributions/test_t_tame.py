@@ -242,9 +242,9 @@ def test_what_it_refuses(tmp_path: Path, reader: Classifier) -> None:
     )
     with pytest.raises(InputError, match="The target of t_tame must be a class"):
         TTAME(explainer=explainer)(reader, look, lambda logits: logits.logsumexp(1))
-    with pytest.raises(InputError, match=r"variant must be .*, got 'lcam'\."):
+    with pytest.raises(InputError, match=r"`variant` must be .*, got 'lcam'\."):
         FitTTAME(variant="lcam")
-    with pytest.raises(InputError, match=r"layers must name one layer for l_cam, got 2 layers\."):
+    with pytest.raises(InputError, match=r"`layers` must name one layer for l_cam, got 2 layers\."):
         FitTTAME(variant="l_cam", layers=("0", "1"))
 
 

@@ -165,7 +165,7 @@ def test_what_drift_needs_is_told() -> None:
         DataError, match=r"^At least 10 new pictures and 10 training pictures are needed, got 4 and \d+\."
     ):
         DriftTest().run(fitted(), seen().items[:4])
-    with pytest.raises(InputError, match=r"^alpha must be at least 0\.001, the smallest"):
+    with pytest.raises(InputError, match=r"^`alpha` must be at least 0\.001, the smallest"):
         DriftTest(alpha=0.0001)
     known = fitted().known
     assert known is not None

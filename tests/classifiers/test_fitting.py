@@ -127,7 +127,7 @@ def test_part_and_seed_of_the_split_are_fields_where_a_recipe_has_them(folders: 
         held_out: float = 0.5
 
     assert fit(folders, Halved()).measures["n_held_out"] > fit(folders).measures["n_held_out"]
-    with pytest.raises(InputError, match="fraction of the split must be"):
+    with pytest.raises(InputError, match="`fraction` of the split must be"):
         fit(folders, Halved(held_out=2.0))
 
 

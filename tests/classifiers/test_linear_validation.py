@@ -80,8 +80,8 @@ def test_copies_of_training_pictures_measure_nothing(train: Path, validation: Pa
     with pytest.raises(DataError) as caught:
         FAST.fit(ENCODER, load_samples(train), validation=load_samples(train))
     assert str(caught.value) == (
-        "No validation picture is readable and absent from the training pictures. Give other "
-        "validation pictures, or leave validation out."
+        "Every validation picture is unreadable, or is a copy of a training picture. Give other validation pictures, "
+        "or leave validation out."
     )
 
 

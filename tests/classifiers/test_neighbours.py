@@ -184,5 +184,5 @@ def test_fields_out_of_range_are_refused() -> None:
     for wrong in ({"k": 0}, {"temperature": 0.0}, {"temperature": -1.0}):
         with pytest.raises(InputError, match=" of neighbours must be"):
             Neighbours(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"k must be at least 1, got 0\."):
+    with pytest.raises(InputError, match=r"`k` must be at least 1, got 0\."):
         Votes(OWNER, 3, 0)

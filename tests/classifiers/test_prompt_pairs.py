@@ -79,8 +79,8 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         PromptPairs(**given)
     assert str(caught.value) == (
-        f"present and absent must each have at least one sentence with {{}} for the finding, "
-        f"and scale must be greater than 0, got present={given['present']}, "
+        f"`present` and `absent` must each have at least one sentence with {{}} for the finding, "
+        f"and `scale` must be greater than 0, got present={given['present']}, "
         f"absent={given['absent']}, scale={given['scale']}."
     )
 
@@ -89,4 +89,4 @@ def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
 def test_nothing_to_look_for_is_refused(names: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         found(tiny_pair(), names)
-    assert str(caught.value) == (f"names must have at least one finding, in words, got {names}.")
+    assert str(caught.value) == (f"`names` must have at least one finding, in words, got {names}.")

@@ -122,7 +122,7 @@ def test_labels_out_of_range_and_bad_c() -> None:
         fit_logistic(x, y, 4)
     with pytest.raises(InputError, match=r"C must be a positive finite number, got -1\.0"):
         fit_logistic(x, y, 5, -1.0)
-    with pytest.raises(DataError, match="sample_weight must be"):
+    with pytest.raises(DataError, match="`sample_weight` must be"):
         fit_logistic(x, y, 5, sample_weight=-torch.ones(len(y)))
 
 
@@ -211,8 +211,8 @@ def test_c_path_refuses_a_split_picture() -> None:
     with pytest.raises(
         DataError,
         match=(
-            r"fold must number the held-out rows 0, 1, \.\.\., keep each picture in one fold, and "
-            r"grid must have at least one C\."
+            r"`fold` must number the held-out rows 0, 1, \.\.\., keep each picture in one fold, and "
+            r"`grid` must have at least one C\."
         ),
     ):
         c_path(x, y, 2, torch.tensor([0, 1, 0, 1]), groups=torch.tensor([0, 0, 1, 1]))

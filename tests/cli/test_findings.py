@@ -72,12 +72,12 @@ def test_the_usual_denials_and_a_file_that_is_known_again(folder: Path) -> None:
         ),
         (
             ("--absent", "no {}"),
-            "names must have at least one finding, in words, got [].",
+            "`names` must have at least one finding, in words, got [].",
         ),
         (
             (*ASKED, "--absent", "nothing"),
-            "Prompt pairs were given present=('{}',), absent=('nothing',), scale=None. Expected one or more sentences "
-            "of each kind with {} for the finding, and a scale above 0. Change them.",
+            "`present` and `absent` must each have at least one sentence with {} for the finding, and `scale` must be "
+            "greater than 0, got present=('{}',), absent=('nothing',), scale=None.",
         ),
     ],
 )

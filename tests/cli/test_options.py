@@ -30,7 +30,9 @@ def test_a_classifier_is_promised_without_a_model_only_where_one_is_made() -> No
         return texts
 
     promising = {
-        verb for verb, text in models(typer.main.get_command(app), "").items() if "of the encoder's own classes" in text
+        verb
+        for verb, text in models(typer.main.get_command(app), "").items()
+        if "from the encoder's own classes" in text
     }
     assert {"explain", "predict", "evaluate", "app"} <= promising
     assert not promising & {"segment", "detect", "index", "check"}

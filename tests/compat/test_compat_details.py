@@ -119,10 +119,10 @@ def test_the_six_views_are_mirrored_left_to_right_and_times_a_factor() -> None:
 def test_what_is_no_picture_and_no_layer_is_refused() -> None:
     network = waves_network()
     with pytest.raises(
-        InputError, match=r"^input_tensor must have the shape \(b, channels, h, w\), got \(3, 16, 24\)\."
+        InputError, match=r"^`input_tensor` must have the shape \(b, channels, h, w\), got \(3, 16, 24\)\."
     ):
         compat.GradCAM(network, [network[1]])(PIXELS[0])
-    with pytest.raises(InputError, match=r"^target_layers must be a list"):
+    with pytest.raises(InputError, match=r"^`target_layers` must be a list"):
         compat.GradCAM(network, [])
 
 
@@ -179,10 +179,10 @@ def test_a_part_of_the_channels_is_above_zero_and_at_most_all() -> None:
     network = waves_network()
     for ratio in (1.01, -0.1):
         with pytest.raises(
-            InputError, match=rf"^ratio_channels_to_ablate must be above 0 and at most 1, got {ratio}\."
+            InputError, match=rf"^`ratio_channels_to_ablate` must be above 0 and at most 1, got {ratio}\."
         ):
             compat.AblationCAM(network, [network[1]], ratio_channels_to_ablate=ratio)
-    with pytest.raises(InputError, match=r"^reshape_transform must return a view of the output of the layer '1'"):
+    with pytest.raises(InputError, match=r"^`reshape_transform` must return a view of the output of the layer '1'"):
         compat.AblationCAM(network, [network[1]], lambda out: out * 2)(PIXELS)
 
 

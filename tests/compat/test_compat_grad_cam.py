@@ -92,25 +92,25 @@ def test_their_silent_traps_are_errors(network: nn.Module) -> None:
     for targets, message in (
         (
             [one],
-            "targets must be a list with one target per picture, got 1 target(s) for 4 picture(s).",
+            "`targets` must be a list with one target per picture, got 1 target(s) for 4 picture(s).",
         ),
         (
             one,
-            "targets must be a list with one target per picture, got 1 target(s) for 4 picture(s).",
+            "`targets` must be a list with one target per picture, got 1 target(s) for 4 picture(s).",
         ),
         (
             [1, 2, 3, 4],
-            ("targets must be functions, such as ClassifierOutputTarget(281), got 1 of type int."),
+            ("`targets` must be functions, such as ClassifierOutputTarget(281), got 1 of type int."),
         ),
     ):
         with pytest.raises(InputError) as caught:
             cam(pixels(4), targets)
         assert str(caught.value) == message
-    with pytest.raises(InputError, match="target_layers must be a list"):
+    with pytest.raises(InputError, match="`target_layers` must be a list"):
         compat.GradCAM(network, network.layer4[-1])
     with pytest.raises(InputError, match="BasicBlock is not a layer of this ResNet"):
         compat.GradCAM(network, [torchvision.models.resnet18(weights=None).layer4[-1]])
-    with pytest.raises(InputError, match=r"ratio_channels_to_ablate must be above 0 and at most 1, got 0\."):
+    with pytest.raises(InputError, match=r"`ratio_channels_to_ablate` must be above 0 and at most 1, got 0\."):
         compat.AblationCAM(network, [network.layer4[-1]], ratio_channels_to_ablate=0)
 
 

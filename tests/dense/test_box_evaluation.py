@@ -76,7 +76,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="Each predicted box must have a score"):
         evaluate_boxes(data, data)
-    with pytest.raises(DataError, match="novel must be classes of the data, got 'owl'"):
+    with pytest.raises(DataError, match="`novel` must be classes of the data, got 'owl'"):
         evaluate_boxes(data, scored(data), novel=["owl"])
     part = BoxData(scored(data, hen="owl").pictures[1:], ("cat", "dog", "owl"))
     d = evaluate_boxes(data, part, n_draws=10).data

@@ -130,14 +130,14 @@ def test_probabilities_of_their_own_are_sigmoids() -> None:
             DataError,
             "Segmentation needs 2 to 255 different names, got 1 name.",
         ),
-        ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "clipseg was given zoom="),
+        ({"name": "clipseg:/x", "zoom": 0.1}, InputError, "`zoom` of clipseg must be a number from"),
         (
             {"name": "clipseg:/x", "templates": ("a",)},
             InputError,
-            "templates of clipseg must be sentences with {} in place of the name, got ('a',)",
+            "`templates` of clipseg must be sentences with {} in place of the name, got ('a',)",
         ),
         ({"name": "clipseg:/x", "templates": ()}, InputError, "place of the name, got ()"),
-        ({"name": "clipseg:/x", "least": 1.0}, InputError, "least=1. Expected a number from 0 to below 1"),
+        ({"name": "clipseg:/x", "least": 1.0}, InputError, "`least` of clipseg must be a number from 0 to below 1"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], kind: type[Exception], says: str) -> None:

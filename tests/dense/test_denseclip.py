@@ -35,10 +35,10 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "denseclip.json").re
 SMALL: dict[str, Any] = {"n_steps": 60, "batch_size": 4, "width": 16, "lr": 5e-3}
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"width": 9}, "width of denseclip must be a multiple of 8, got 9."),
-    ({"tau": 0.0}, "denseclip was given tau=0"),
-    ({"levels": 5}, "denseclip was given levels=5. Expected a whole number from 1 to 4."),
-    ({"prompting": "both"}, "denseclip was given prompting='both'. Expected 'post', 'pre' or 'none'."),
+    ({"width": 9}, "`width` of denseclip must be a multiple of 8, got 9."),
+    ({"tau": 0.0}, "`tau` of denseclip must be a number above 0, got 0."),
+    ({"levels": 5}, "`levels` of denseclip must be a whole number from 1 to 4, got 5."),
+    ({"prompting": "both"}, "`prompting` of denseclip must be 'post', 'pre' or 'none', got 'both'."),
     (
         {"prompting": "pre"},
         "The settings of denseclip contradict each other: prompting='pre', n_contexts=0, texts='names'.",
@@ -252,4 +252,4 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
         "else the probe"
     )
     wrong = CliRunner().invoke(app, [*words, "--method", "maskclip"])
-    assert str(wrong.exception).startswith("maskclip cannot be trained. Expected one of denseclip, linear.")
+    assert str(wrong.exception).startswith("--method maskclip cannot be trained. Use one of denseclip, linear")

@@ -142,7 +142,7 @@ def test_it_is_fitted_by_name_and_not_tried_by_auto(data: BoxData, tmp_path: Pat
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"prompting of denseclip_boxes must be 'post' or 'none'"):
+    with pytest.raises(InputError, match=r"`prompting` of denseclip_boxes must be 'post' or 'none'"):
         DenseCLIPBoxes(prompting="pre")  # type: ignore[arg-type]
     empty = BoxData((BoxedPicture(str(tmp_path / "none.png"), (8, 8), ()),), ("red",))
     with pytest.raises(

@@ -136,7 +136,7 @@ class Reached:
 
 @pytest.mark.parametrize("wrong", [{"folds": 1}, {"precision": 0.0}, {"precision": 1.0}])
 def test_folds_and_precisions_out_of_range_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="folds must be at least 2 and precision between 0 and 1"):
+    with pytest.raises(InputError, match="`folds` must be at least 2 and `precision` between 0 and 1"):
         fit_detector(squares(tmp_path, 2), colours(), **SMALL, **wrong)
 
 
@@ -220,5 +220,5 @@ def test_saved_weights_of_other_numbers_are_refused() -> None:
     tensors = cast(Any, probe()).tensors()
     assert Linear(parts=1, around=0.5).restore(colours(), ("a", "b"), tensors).parts == 1
     for how, classes in ((Linear(parts=2), ("a", "b")), (Linear(parts=1), ("a",))):
-        with pytest.raises(ValueError, match="weight must have the shape"):
+        with pytest.raises(ValueError, match="`weight` must have the shape"):
             how.restore(colours(), classes, tensors)

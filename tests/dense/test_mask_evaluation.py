@@ -160,7 +160,7 @@ def test_a_card_that_somebody_changed_is_told(data: Path, tmp_path: Path, change
 def test_too_little_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"are needed for training, got 1 picture\(s\) with 3 class\(es\)"):
         Linear().fit(colours(), load_masks(masked(tmp_path / "one", 1)))
-    with pytest.raises(InputError, match="held_out of linear must be"):
+    with pytest.raises(InputError, match="`held_out` of linear must be"):
         Linear(held_out=1.0)
 
 

@@ -168,7 +168,7 @@ def test_an_encoder_without_words_says_so() -> None:
         ZeroShot().build(encoder, ["moss", "sky"])
     assert str(caught.value) == (
         "The encoder 'tiny' has no text encoder. Use an image-text model: the embedded 'lite0', "
-        "'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP under 'hf:'."
+        "'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP model, 'hf:ORG/NAME'."
     )
 
 

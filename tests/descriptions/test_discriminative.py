@@ -122,4 +122,6 @@ def test_the_nearest_mean_is_told_by_its_direction_not_by_its_length_or_how_many
 def test_a_selector_of_nothing_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         Selector(m=0)
-    assert str(caught.value) == "m of the selector must be a whole number of at least 1, got 0. Leave it out to use 5."
+    assert (
+        str(caught.value) == "`m` of the selector must be a whole number of at least 1, got 0. Leave it out to use 5."
+    )

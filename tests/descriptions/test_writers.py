@@ -350,7 +350,7 @@ ECHO = json.dumps(
         ("nothing", "it has no JSON"),
         ('{"differences": [', "its JSON is broken"),
         ('{"other": []}', "it has no list called 'differences'"),
-        ('{"differences": [{"attribute": "x"}]}', "a difference lacks attribute, first or second"),
+        ('{"differences": [{"attribute": "x"}]}', "a difference must have the keys 'attribute', 'first' and 'second'"),
         ('{"differences": [{"attribute": "x", "first": "same", "second": "same"}]}', "it names no difference"),
         (
             '{"differences": [{"attribute": "x", "first": "A", "second": "long"}]}',

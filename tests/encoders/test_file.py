@@ -87,7 +87,7 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         ({"classes": 5}, "must be a list of names, got 5"),
         ({"classes": "ab"}, "must be a list of names, got 'ab'"),
         ({"transform": "imagenet"}, "The transform of .* is invalid: string indices must be"),
-        ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "is invalid: The transform's mean is"),
+        ({"transform": TRANSFORM.to_json() | {"mean": [124, 116, 104]}}, "is invalid: `mean` of a transform must be"),
         (
             {"transform": TRANSFORM.to_json() | {"mean": [0.5, 0.5]}},
             r"R, G and B, got \(0\.5, 0\.5\)\. Divide numbers from 0 to 255 by 255\.",
@@ -99,17 +99,17 @@ def test_what_is_not_said_is_refused(tmp_path: Path, golden: torch.nn.Module, ke
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [64]}},
             (
-                r"input_size of a transform must be \(height, width\) in pixels, for example \(224, "
+                r"`input_size` of a transform must be \(height, width\) in pixels, for example \(224, "
                 r"224\), got \(64,\)\."
             ),
         ),
         (
             {"transform": TRANSFORM.to_json() | {"resize": "256"}},
-            ("resize of a transform must be the short side in pixels, for example 256, or"),
+            ("`resize` of a transform must be the short side in pixels, for example 256, or"),
         ),
         (
             {"transform": TRANSFORM.to_json() | {"interpolation": ["bicubic"]}},
-            "interpolation of a transform must be one of",
+            "`interpolation` of a transform must be one of",
         ),
         (
             {"transform": TRANSFORM.to_json() | {"input_size": [2**40, 64]}},

@@ -107,7 +107,7 @@ def test_what_is_no_instruction_or_prompt_is_refused(folder: Path) -> None:
     assert str(caught.value) == (
         "Instruction, prompt and picture must have at most 40 tokens, got 61. Shorten the instruction."
     )
-    with pytest.raises(InputError, match=r"^prompt must have .* got 'x \{picture\}'"):
+    with pytest.raises(InputError, match=r"^`prompt` must have .* got 'x \{picture\}'"):
         load(str(folder), prompt="x {picture}")
 
 

@@ -34,8 +34,8 @@ def test_weights_that_vanish_are_refused_and_those_that_nearly_do_are_said() -> 
     with pytest.raises(InputError) as caught:
         Projection("fixed", kappa=1.05).build(2048)
     assert str(caught.value) == (
-        "kappa must be at most 1.0435 for a fixed projection of 2048 coordinates, got 1.05: the last "
-        "weights would be 0 in single precision. Lower kappa, or raise effective."
+        "`kappa` must be at most 1.0435 for a fixed projection of 2048 coordinates, got 1.05: the last weights would "
+        "be 0 in single precision. Lower `kappa`, or raise `effective`."
     )
     assert math.isfinite(Projection("fixed", kappa=1.0435).build(2048).weight[-1].item())
     progress = Progress()
@@ -84,7 +84,7 @@ def test_a_fixed_head_is_in_its_facts() -> None:
 
 @pytest.mark.parametrize("wrong", [{"behind": 10**9}, {"width": 0}, {"width": "3"}, {"form": "wide"}, {"kappa": 0.5}])
 def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"its behind, width are|^projection must be|^kappa must be"):
+    with pytest.raises(ValueError, match=r"its behind, width are|^`projection` must be|^`kappa` must be"):
         restored({**Projection("fixed").facts(6), **wrong})
 
 

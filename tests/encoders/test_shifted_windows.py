@@ -84,4 +84,4 @@ def test_the_encoder_and_what_it_refuses() -> None:
     assert seen.shape == (2, 256, 8, 8)
     with pytest.raises(InputError) as caught:
         made(windows=3)
-    assert str(caught.value) == ("side must be a multiple of 24 pixels for 3 x 3 windows, got 64.")
+    assert str(caught.value) == ("`side` must be a multiple of 24 pixels for 3 x 3 windows, got 64.")

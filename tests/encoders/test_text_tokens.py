@@ -125,11 +125,11 @@ def test_prefixes_that_do_not_fit_are_refused(tower: TrainableText) -> None:
     width, longest = found.vectors.shape[2], found.sentence.longest
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(2, width + 1))
-    assert str(caught.value) == (f"prefix must have the shape (p, {width}) or (3, p, {width}), got (2, {width + 1}).")
+    assert str(caught.value) == (f"`prefix` must have the shape (p, {width}) or (3, p, {width}), got (2, {width + 1}).")
     with pytest.raises(InputError) as caught:
         found.with_prefix(torch.zeros(longest - 2, width))
     assert str(caught.value) == (
-        f"prefix must have at most {longest - 3} vectors, got {longest - 2}: the network reads {longest} tokens, of "
+        f"`prefix` must have at most {longest - 3} vectors, got {longest - 2}: the network reads {longest} tokens, of "
         "which 2 are special tokens and one is a word."
     )
 
@@ -138,8 +138,8 @@ def test_a_network_without_tokens_says_so() -> None:
     with pytest.raises(ModelError) as caught:
         encode_tokens(nn.EmbeddingBag(9, 8), bag_of_words().tokens(TEXTS))
     assert str(caught.value) == (
-        "The text encoder EmbeddingBag does not give access to its tokens. Use an embedded encoder, or one under "
-        "'open_clip:' or 'hf:'."
+        "The text encoder EmbeddingBag does not give access to its tokens. Use an embedded encoder, or one whose "
+        "name begins with 'open_clip:' or 'hf:'."
     )
 
 

@@ -89,7 +89,7 @@ def test_the_paper_s_bars_are_not_to_be_compared(classifier: Classifier) -> None
 
 
 def test_strengths_that_are_not_known_are_refused(classifier: Classifier) -> None:
-    with pytest.raises(InputError, match="strengths must be 'calibrated' or 'paper', got 'paer'"):
+    with pytest.raises(InputError, match="`strengths` must be 'calibrated' or 'paper', got 'paer'"):
         classifier.explain(picture("rust", 77), because="paer", measure=False)
 
 

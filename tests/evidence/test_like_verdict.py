@@ -217,7 +217,7 @@ def test_of_another_target_its_own_neighbours_are_counted(fitted: Classifier) ->
 
 
 def test_a_class_is_not_explained_against_itself(fitted: Classifier) -> None:
-    same = "target and contrast must be two different classes."
+    same = "`target` and `contrast` must be two different classes."
     with pytest.raises(InputError) as told:
         fitted.explain(picture("moss", 40), target="rust", contrast="rust")
     assert str(told.value) == same

@@ -163,13 +163,13 @@ def test_what_does_not_fit_is_said(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), judge=tiny_cnn(seed=1))
     assert str(told.value) == (
-        "judge needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or leave the "
+        "`judge` needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or leave the "
         "judge out."
     )
     with pytest.raises(InputError) as told:
         model.explain(picture("moss", 0), typical=kept, judge="lite1")
     assert str(told.value) == (
-        "judge must be a classifier or an image-text encoder, got 'str'. Load one with seewhy.load or seewhy.encoder."
+        "`judge` must be a classifier or an image-text encoder, got 'str'. Load one with seewhy.load or seewhy.encoder."
     )
     with pytest.raises(InputError, match="The judge must use another network than"):
         model.explain(picture("moss", 0), typical=kept, judge=model)

@@ -165,7 +165,7 @@ def test_few_pictures_and_broken_ones_are_named(samples: Samples, tmp_path: Path
     found = replace(QUICK, n_steps=1).fit(tiny_cnn(), [*samples.items, broken], progress=heard)
     assert [f.image for f in heard.failures] == [str(tmp_path / "x.png")]
     assert found.facts["n_pictures"] + found.facts["n_held_out"] == 24
-    with pytest.raises(InputError, match=r"side must be one of 16, 32, 64, 128, .* got side=20"):
+    with pytest.raises(InputError, match=r"`side` must be one of 16, 32, 64, 128, .* got side=20"):
         FitGenerator(side=20)
 
 
@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_told(kept: Path, folders: Path, model: seewhy.Clas
         2,
         ["There is no class 'wran' among the 2 classes. Did you mean 'wren'?"],
     )
-    with pytest.raises(InputError, match=r"neuron must be from 0 to 255, a unit of .*, got 256"):
+    with pytest.raises(InputError, match=r"`neuron` must be from 0 to 255, a unit of .*, got 256"):
         seewhy.generate(kept, model, neuron=256)
     with pytest.raises(InputError, match=r"Only one target may be given, got class, text\."):
         Question("a", "b")

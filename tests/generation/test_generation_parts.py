@@ -68,9 +68,9 @@ def test_what_conditions_say() -> None:
     torch.testing.assert_close(like.scores(pictures)[:, 0], 20 * like.value(pictures))
     torch.testing.assert_close(of_class(model, "sky").value(pictures), model.head(pooled).softmax(1)[:, 2])
     torch.testing.assert_close(of_neuron(on, 7, 8).value(pictures), pooled[:, 7])
-    with pytest.raises(InputError, match=r"neuron must be from 0 to 7, a unit of .*, got 8"):
+    with pytest.raises(InputError, match=r"`neuron` must be from 0 to 7, a unit of .*, got 8"):
         of_neuron(on, 8, 8)
-    with pytest.raises(InputError, match="text must not be empty"):
+    with pytest.raises(InputError, match="`text` must not be empty"):
         of_text(on, "  ")
 
 

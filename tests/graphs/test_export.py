@@ -240,7 +240,7 @@ def test_a_graph_that_answers_otherwise_leaves_nothing(
     classifier = oblong()
     monkeypatch.setattr(exporting, "write_graph", lambda *_: 18)
     monkeypatch.setattr(exporting, "open_graph", lambda *_: run_of(classifier, output, by))
-    with pytest.raises(ModelError, match="The outputs of the graph must differ by at most"):
+    with pytest.raises(ModelError, match="The outputs of the graph must differ from SeeWhy's by at most"):
         export(classifier, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -253,7 +253,7 @@ def test_the_class_chosen_must_be_the_likeliest_and_the_one_asked_for() -> None:
         return lambda picture, _: run_of(classifier)(picture, np.full((len(picture), 1), index))
 
     for index in range(4):
-        with pytest.raises(ModelError, match="The outputs of the graph must differ by at most"):
+        with pytest.raises(ModelError, match="The outputs of the graph must differ from SeeWhy's by at most"):
             exporting.compare(classifier, always(index), views)
 
 

@@ -68,7 +68,7 @@ def off_alone(found: Found) -> Found:
 def test_a_graph_of_other_shapes_batches_or_classes_is_another(change: Any, ask: bool) -> None:
     classifier = seewhy.pretrained(tiny_cnn())
     assert compare(classifier, run_of(classifier), VIEWS).largest == 0
-    with pytest.raises(ModelError, match="The outputs of the graph must differ by at most"):
+    with pytest.raises(ModelError, match="The outputs of the graph must differ from SeeWhy's by at most"):
         compare(classifier, run_of(classifier, change, ask), VIEWS)
 
 

@@ -127,7 +127,7 @@ def test_saved_and_loaded(fitted: Classifier, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=r"is \(|rows for|zero spread"):
             KeptConcepts.restore(votes.facts(), {**votes.tensors(), **wrong}, weight)
-    with pytest.raises(ValueError, match=r"^kept must be between 1 and 3"):
+    with pytest.raises(ValueError, match=r"^`kept` must be between 1 and 3"):
         KeptConcepts.restore({**votes.facts(), "kept": 9}, votes.tensors(), weight)
 
 
@@ -152,7 +152,7 @@ def test_bad_input(samples: Samples) -> None:
     with pytest.raises(InputError) as caught:
         SparseConcepts(kept=10).fit(colours(), samples, descriptions=HUES)
     assert str(caught.value) == (
-        "kept must be between 1 and 3, the number of concepts, got 10. Use --set kept=1, for example."
+        "`kept` must be between 1 and 3, the number of concepts, got 10. Use --set kept=1, for example."
     )
     one = dict.fromkeys(HUES.texts, ("a door",))
     with pytest.raises(

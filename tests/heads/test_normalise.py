@@ -48,5 +48,5 @@ def test_default_changes_nothing_and_json_round_trips() -> None:
 
 
 def test_power_must_be_positive() -> None:
-    with pytest.raises(InputError, match="power of Normalise must be"):
+    with pytest.raises(InputError, match="`power` of Normalise must be"):
         Normalise(0)

@@ -187,8 +187,7 @@ def test_the_weight_is_chosen_on_pictures_that_did_not_choose_words(tmp_path: Pa
     with pytest.raises(DataError) as caught:
         Discriminative().fit(encoder, load_samples(one_each), descriptions=words)
     assert str(caught.value) == (
-        "Every class must have at least two pictures to choose the weight of the class names. "
-        "Add pictures, or use --set weight=1."
+        "Every class must have at least two pictures, on which `weight` is chosen. Add pictures, or use --set weight=1."
     )
     with pytest.raises(DataError) as refused:
         Discriminative().fit(encoder, samples)

@@ -122,7 +122,7 @@ def test_queries_by_their_formulas() -> None:
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         Query(text="a", weight=-1)
-    assert str(caught.value) == "weight and unlike_weight must be at least 0, got -1 and 0.5."
+    assert str(caught.value) == "`weight` and `unlike_weight` must be at least 0, got -1 and 0.5."
 
 
 def test_whitened_vectors_have_equal_variances() -> None:
@@ -169,7 +169,7 @@ def test_parts_cover_the_picture_and_overlap() -> None:
             seen[round(top * 60) : round(bottom * 60), round(left * 60) : round(right * 60)] += 1
         assert seen.min() >= 1
         assert seen.max() == (1 if levels == 1 else 4)
-    with pytest.raises(InputError, match="levels must be at least 1, got 0"):
+    with pytest.raises(InputError, match="`levels` must be at least 1, got 0"):
         sub_patches(0)
 
 

@@ -148,13 +148,13 @@ def test_a_table_that_changed_is_told_and_decisions_stay(table: Path, decisions:
     (folder / "check.json").write_text("{}")
     with pytest.raises(
         DataError,
-        match=r"check\.json is not a valid file of seewhy check: it has .*: Field required\. Run seewhy check",
+        match=r"check\.json is not a valid file of seewhy check: .*Field required.*Run seewhy check",
     ):
         exported(table)
     done = CliRunner().invoke(app, ["check", str(table), "--export", "x.csv"])
     assert str(done.exception).startswith(
-        "--from FOLDER requires either --serve or --export, and they require --from FOLDER. "
-        "Use --from check/ --serve, for example."
+        "--serve and --export require --from FOLDER, the folder of an earlier check, and --from requires one of "
+        "them. Example: seewhy check DATA --from FOLDER --serve"
     )
 
 

@@ -65,7 +65,7 @@ def test_faithfulness_correlation_of_a_linear_model(correlation: str) -> None:
 def test_faithfulness_correlation_refuses_sets_as_large_as_the_picture() -> None:
     with pytest.raises(InputError) as caught:
         values("faithfulness_correlation", linear(), EVIDENCE, size=64)
-    assert str(caught.value) == "size must be less than the 64 pixels or grid cells of the picture, got 64."
+    assert str(caught.value) == "`size` must be less than the 64 pixels or grid cells of the picture, got 64."
 
 
 def test_infidelity_of_a_linear_model_is_0() -> None:
@@ -131,7 +131,7 @@ def test_the_t_tame_variant_keeps_the_upper_part_and_works_on_raw_pixels() -> No
     with pytest.raises(InputError) as caught:
         values("average_drop", case, ramp, keep=0)
     assert str(caught.value) == (
-        "keep of average_drop must be a number above 0 and at most 1, got 0. Leave it out to use 1.0."
+        "`keep` of average_drop must be a number above 0 and at most 1, got 0. Leave it out to use 1.0."
     )
 
 
@@ -265,7 +265,7 @@ def test_an_empty_mask_is_refused() -> None:
     for name in ("pointing_game", "pixel_ap"):
         with pytest.raises(InputError) as caught:
             values(name, Case(confident, torch.zeros(3, 4, 4), 0, mask=torch.zeros(4, 4).bool()), torch.ones(4, 4))
-        assert str(caught.value) == "mask must not be empty. Leave out pictures without the object."
+        assert str(caught.value) == "`mask` must not be empty. Leave out pictures without the object."
 
 
 def test_mosaic() -> None:

@@ -72,5 +72,5 @@ def test_fewer_pictures_than_concepts() -> None:
 
 
 def test_a_sparsity_that_keeps_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^sparsity must be .* got 1\.0\."):
+    with pytest.raises(InputError, match=r"^`sparsity` must be .* got 1\.0\."):
         IIS(sparsity=1.0)

@@ -105,5 +105,5 @@ def test_what_is_no_batch_of_pairs_is_refused() -> None:
         "gist needs pictures, texts and labels with one row per pair and vectors of the same width, "
         "got shapes (0, 3), (0, 3)."
     )
-    with pytest.raises(InputError, match=r"^labels must be given for the objective gist"):
+    with pytest.raises(InputError, match=r"^`labels` must be given for the objective gist"):
         GIST(same_class="masked")(IMAGE, TEXT)

@@ -79,14 +79,14 @@ def test_the_scale_is_learnt_and_held(cls: Any) -> None:
         (
             lambda: FocalLens()(*pairs()),
             (
-                "labels must be given for the objective focallens: it needs an answer label for each triplet. "
+                "`labels` must be given for the objective focallens: it needs an answer label for each triplet. "
                 "Give labels, or set same_answer='negative'."
             ),
         ),
         (
             lambda: Prefix()(*pairs()),
             (
-                "labels must be given for the objective prefix: it needs a class label for each pair, and a unique "
+                "`labels` must be given for the objective prefix: it needs a class label for each pair, and a unique "
                 "label for each caption. Give labels, or set same_label=False."
             ),
         ),

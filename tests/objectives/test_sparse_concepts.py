@@ -60,7 +60,7 @@ def test_what_keeps_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"^sparsity=0\.98 removes all 20 concepts\."):
         sparsify(torch.ones(1, 20), 0.98, "authors")
     for s in (-0.1, 1.0):
-        with pytest.raises(InputError, match=rf"^sparsity must be at least 0 and less than 1, got {s}\."):
+        with pytest.raises(InputError, match=rf"^`sparsity` must be at least 0 and less than 1, got {s}\."):
             n_kept(20, s)
     with pytest.raises(InputError, match="got 'sharp'"):
         n_kept(20, 0.5, "sharp")  # type: ignore[arg-type]

@@ -181,7 +181,7 @@ def test_what_is_refused(planted: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(InputError) as wrong:
         check(planted, with_rules=[rules["copy"]()] * 2)
-    assert str(wrong.value) == "with_rules must have each rule once, got 'copy' twice."
+    assert str(wrong.value) == "`with_rules` must have each rule once, got 'copy' twice."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +219,7 @@ def test_the_commands(
     ("given", "kind", "message"),
     [
         ("too_long=1", InputError, "--set must be RULE:FIELD=VALUE, got 'too_long=1'."),
-        ("too_long:most=x", InputError, "most must be a whole number, got --set 'too_long:most=x'"),
+        ("too_long:most=x", InputError, "`most` must be a whole number, got --set 'too_long:most=x'"),
         ("too_lng:most=4", UnknownNameError, "too_long"),
         ("too_long:mst=4", UnknownNameError, "most"),
     ],

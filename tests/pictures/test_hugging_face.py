@@ -77,7 +77,7 @@ def test_a_class_that_is_missing_is_none_of_a_pair_and_refused_where_classes_are
         with pytest.raises(
             DataError,
             match=(
-                r"The label of picture 3 must be the name or number of a class, got None\. Fill it in, "
+                r"The label of picture 3 must be the name or index of a class, got None\. Fill it in, "
                 r"or leave the picture out\."
             ),
         ):
@@ -88,7 +88,7 @@ def test_a_class_that_is_missing_is_none_of_a_pair_and_refused_where_classes_are
         with pytest.raises(
             DataError,
             match=(
-                r"The label of picture 1 must be the name or number of a class, got None\. Fill it in, "
+                r"The label of picture 1 must be the name or index of a class, got None\. Fill it in, "
                 r"or leave the picture out\."
             ),
         ):

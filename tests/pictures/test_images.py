@@ -154,7 +154,7 @@ def test_nothing_but_a_picture_is_taken() -> None:
     assert reason(Image.new("RGB", (0, 5))) == "has no pixels (0 by 5); the size must be at least 1 by 1"
     with pytest.raises(InputError, match="must be fractions with 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1"):
         read_views(photo(), STANDARD, [Crop((0.5, 0, 0.5, 1))])
-    with pytest.raises(InputError, match="interpolation of a transform must be one of bicubic, bilinear, lanczos"):
+    with pytest.raises(InputError, match="`interpolation` of a transform must be one of bicubic, bilinear, lanczos"):
         read_picture(photo(), Transform((8, 8), 8, "nearest", ZEROS, ONES))
 
 

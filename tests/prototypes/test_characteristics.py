@@ -129,7 +129,7 @@ def test_cells_may_be_given() -> None:
     assert torch.allclose(found.similarity, grid[torch.arange(8), cells[:, 0], cells[:, 1]], atol=1e-6)
     with pytest.raises(InputError) as error:
         list(Characteristics().local(encoder, everything, PICTURES[:1], cells=cells + 1))
-    assert str(error.value) == "cells must be (row, column) within 8 × 8, counted from 0."
+    assert str(error.value) == "`cells` must be (row, column) within 8 × 8, counted from 0."
 
 
 def test_outside_of_the_box_nothing_is_changed() -> None:
@@ -174,7 +174,7 @@ def test_the_global_mean_is_weighted_by_similarity() -> None:
 
 
 def test_no_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="pictures must contain at least one picture"):
+    with pytest.raises(InputError, match="`pictures` must contain at least one picture"):
         Characteristics().overall(tiny_cnn(), everything, [])
 
 

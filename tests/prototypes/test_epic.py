@@ -173,7 +173,7 @@ def test_saved_and_loaded_it_is_the_same(fitted: Classifier, tmp_path: Path) -> 
         ("owner", lambda t: t + 1000, "the patches' pictures must be integers from 0 to"),
         ("channels", lambda t: t + 8, "the prototypes' channels must be integers from 0 to 7"),
         ("purity", lambda t: t * torch.nan, "purity must be finite"),
-        ("boxes", lambda t: t * 9, "boxes must lie within the view"),
+        ("boxes", lambda t: t * 9, "`boxes` must lie within the view"),
         ("pooled", lambda t: t[1:], "pooled is"),
         ("thumbnails", lambda t: t[1:], "in the bank is invalid"),
     ],

@@ -168,5 +168,5 @@ def test_strengths_by_name() -> None:
     assert find_changes("paper") == PaperChanges()
     with pytest.raises(InputError) as error:
         find_changes("papper")
-    expected = "strengths must be 'calibrated' or 'paper', got 'papper'."
+    expected = "`strengths` must be 'calibrated' or 'paper', got 'papper'."
     assert str(error.value) == expected

@@ -48,7 +48,7 @@ def test_vectors_are_the_encoders(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_told() -> None:
-    with pytest.raises(InputError, match="dtype of Embed must be"):
+    with pytest.raises(InputError, match="`dtype` of Embed must be"):
         Embed(dtype="int8")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"The number of threads must be at least 1, got 0\."):
         bound_threads(0)

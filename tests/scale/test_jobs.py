@@ -128,7 +128,7 @@ def test_two_runs_are_not_mixed(photos: Path, tmp_path: Path, change: dict[str, 
         change = {"photos": tmp_path / "more"}
     with pytest.raises(
         ForeignFileError,
-        match=rf"out belongs to another run: {says}\. Choose another folder, or repeat the first command\.",
+        match=rf"out belongs to another run: {says}\. Choose another folder, or run with the same input and options",
     ):
         do(**{"photos": photos, "output": tmp_path / "out", **change})
     assert files(tmp_path / "out") == before
@@ -309,7 +309,7 @@ def test_nothing_usable_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv has no file names of pictures\. Add one row per picture\."):
         run(Simulated(), find_input(tmp_path / "t.csv"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(InputError, match="per_shard must be at least 1, got 0"):
+    with pytest.raises(InputError, match="`per_shard` must be at least 1, got 0"):
         find_input(tmp_path, per_shard=0)
 
 

@@ -71,7 +71,7 @@ def test_pictures_are_looked_at_in_batches_of_the_size_that_was_given(
 
 
 def test_a_space_that_is_none_is_told() -> None:
-    with pytest.raises(InputError, match="space of Embed must be"):
+    with pytest.raises(InputError, match="`space` of Embed must be"):
         Embed(space="pixels")  # type: ignore[arg-type]
 
 

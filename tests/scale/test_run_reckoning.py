@@ -121,7 +121,7 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
         ForeignFileError,
         match=(
             r"out belongs to another run: verb embed, not predict\. Choose another folder, or "
-            r"repeat the first command\."
+            r"run with the same input and options as before\."
         ),
     ):
         claim(tmp_path / "out", "predict", photos, model)
@@ -130,7 +130,9 @@ def test_what_a_folder_was_begun_with_is_said_wherever_it_differs(tmp_path: Path
         ForeignFileError, match=r"belongs to another run: columns \['image', 'digest', 'embedding', 'error'\]"
     ):
         claim(tmp_path / "out", "embed", photos, fewer)
-    with pytest.raises(ForeignFileError, match=r"Choose another folder, or repeat the first command\."):
+    with pytest.raises(
+        ForeignFileError, match=r"Choose another folder, or run with the same input and options as before\."
+    ):
         claim(tmp_path / "out", "embed", Survey.of(find_input(tmp_path / "tars")), model)
     assert claim(tmp_path / "out", "embed", photos, model).digest == job.digest
     run(Deciding(), find_input(tmp_path / "photos"), tmp_path / "decisions")

@@ -58,7 +58,8 @@ def test_rows_say_what_the_commands_say(photos: Path, tmp_path: Path) -> None:
             assert (row["label"], row["where"]) == (one["label"], one["where"]["verdict"])
     done = CliRunner().invoke(app, ["predict", *asked, "--top", "2", *many, str(tmp_path / "decisions")])
     assert (
-        "decisions belongs to another run: the top 5, not 2. Choose another folder, or repeat the first command."
+        "decisions belongs to another run: the top 5, not 2. Choose another folder, or run with the same input and "
+        "options as before."
     ) in str(done.exception)
 
 

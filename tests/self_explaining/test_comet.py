@@ -353,11 +353,11 @@ def test_what_cannot_be_is_refused() -> None:
     for setting, message in (
         (
             {"mode": "4p"},
-            "mode of comet must be '2p', '3p' or 'post_hoc', got '4p'. Leave it out to use '2p'.",
+            "`mode` of comet must be '2p', '3p' or 'post_hoc', got '4p'. Leave it out to use '2p'.",
         ),
         (
             {"tau": 1.5},
-            "tau of comet must be a number from 0 to below 1, got 1.5. Leave it out to use 0.2.",
+            "`tau` of comet must be a number from 0 to below 1, got 1.5. Leave it out to use 0.2.",
         ),
     ):
         with pytest.raises(InputError) as caught:
@@ -365,7 +365,9 @@ def test_what_cannot_be_is_refused() -> None:
         assert str(caught.value) == message
     with pytest.raises(InputError) as caught:
         sized(tiny_tokens(), 48)
-    assert str(caught.value) == ("size must be 32 for 'tiny', got 48. Leave size out, or use a convolutional encoder.")
+    assert str(caught.value) == (
+        "`size` must be 32 for 'tiny', got 48. Leave `size` out, or use a convolutional encoder."
+    )
 
 
 def test_a_damaged_network_is_told(folders: Path, tmp_path: Path) -> None:

@@ -329,8 +329,8 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         return str(caught.value)
 
     needs = (
-        "prompt_cam needs a vision transformer under timm:, open_clip: or hf:, got 'tiny'. Choose "
-        "another encoder with --encoder."
+        "prompt_cam needs a vision transformer from timm, open_clip or transformers, got 'tiny'. Choose another "
+        "encoder with --encoder."
     )
     for encoder in (tiny_cnn(), tiny_tokens()):
         assert refused(ModelError, lambda encoder=encoder: PromptCAM().fit(encoder, samples)) == needs
@@ -340,15 +340,15 @@ def test_what_cannot_be_done_is_said(samples: Samples) -> None:
         "discriminative, gist, linear, neighbours, sparse_concepts."
     )
     assert refused(InputError, lambda: PromptCAM(variant="deep", first=3).fit(tiny_vit(), samples)) == (
-        "first must be between 0 and 2, the last layer, got 3."
+        "`first` must be between 0 and 2, the last layer, got 3."
     )
     assert refused(InputError, lambda: PromptCAM(first=1)) == (
-        "first can only be used with variant='deep' and must be at least 0, got variant='last' and first=1."
+        "`first` can only be used with variant='deep' and must be at least 0, got variant='last' and first=1."
     )
     assert refused(InputError, lambda: PromptCAM(optimiser="adam")).startswith(  # type: ignore[arg-type]
-        "optimiser of prompt_cam must be"
+        "`optimiser` of prompt_cam must be"
     )
-    assert refused(InputError, lambda: PromptCAM(dropout=1.0)).startswith("dropout of prompt_cam must be")
+    assert refused(InputError, lambda: PromptCAM(dropout=1.0)).startswith("`dropout` of prompt_cam must be")
 
 
 @pytest.mark.slow

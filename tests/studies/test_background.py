@@ -373,7 +373,7 @@ def test_a_stopped_study_asks_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match=r"n_rounds of the study must be a whole number of at least 1"):
+    with pytest.raises(InputError, match=r"`n_rounds` of the study must be a whole number of at least 1"):
         BackgroundStudy(n_rounds=0)
     samples, masks = planted(12, 0, "object")
     few = BackgroundStudy(n_draws=50, n_per_class=4).run(reader("cnn", False), samples, Known(masks)).data

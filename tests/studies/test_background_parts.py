@@ -48,12 +48,21 @@ def few() -> Findings:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"n_per_class": 1}, "n_per_class of the study must be a whole number of at least 2, got 1."),
-        ({"n_per_class": 0}, "n_per_class of the study must be a whole number of at least 2, got 0."),
-        ({"level": 0.4}, "level of the study must be a number from 0.5 to below 1, got 0.4. Leave it out to use 0.95."),
-        ({"level": 1.0}, "level of the study must be a number from 0.5 to below 1, got 1. Leave it out to use 0.95."),
-        ({"n_draws": 0}, "n_draws of the study must be a whole number of at least 1, got 0. Leave it out to use 2000."),
-        ({"n_rounds": 0}, "n_rounds of the study must be a whole number of at least 1, got 0. Leave it out to use 3."),
+        ({"n_per_class": 1}, "`n_per_class` of the study must be a whole number of at least 2, got 1."),
+        ({"n_per_class": 0}, "`n_per_class` of the study must be a whole number of at least 2, got 0."),
+        (
+            {"level": 0.4},
+            "`level` of the study must be a number from 0.5 to below 1, got 0.4. Leave it out to use 0.95.",
+        ),
+        ({"level": 1.0}, "`level` of the study must be a number from 0.5 to below 1, got 1. Leave it out to use 0.95."),
+        (
+            {"n_draws": 0},
+            "`n_draws` of the study must be a whole number of at least 1, got 0. Leave it out to use 2000.",
+        ),
+        (
+            {"n_rounds": 0},
+            "`n_rounds` of the study must be a whole number of at least 1, got 0. Leave it out to use 3.",
+        ),
     ],
 )
 def test_settings_out_of_range_are_told(wrong: dict[str, Any], says: str) -> None:

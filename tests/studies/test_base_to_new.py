@@ -141,11 +141,13 @@ def test_the_sentence_says_what_is_gained_and_lost() -> None:
 def test_bad_input_is_said_in_a_sentence(folders: Path) -> None:
     samples = load_samples(folders)
     for methods in ((), ("coop", "coop"), ("before",)):
-        with pytest.raises(InputError, match=r"methods must be one or more different names"):
+        with pytest.raises(InputError, match=r"`methods` must be one or more different names"):
             BaseToNewStudy(methods)
     with pytest.raises(InputError, match="n_seeds=1"):
         BaseToNewStudy(n_seeds=1)
-    with pytest.raises(InputError, match="methods must learn prompts from a few pictures, such as coop, got 'linear'"):
+    with pytest.raises(
+        InputError, match="`methods` must learn prompts from a few pictures, such as coop, got 'linear'"
+    ):
         BaseToNewStudy(("linear",)).run(opened(), samples)
     with pytest.raises(DataError, match="Both halves of the classes need test pictures"):
         BaseToNewStudy().run(opened(), samples, test=of_classes(samples, samples.classes[:2]))

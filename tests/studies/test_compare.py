@@ -185,7 +185,7 @@ def test_halves_keep_pictures_of_one_group_together() -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"'liner' is no method that learns from pictures\. Expected .*linear"):
+    with pytest.raises(InputError, match=r"'liner' is not a method that learns from pictures\. Choose .*linear"):
         CompareStudy(only=("liner",))
 
 

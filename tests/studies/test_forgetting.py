@@ -97,7 +97,7 @@ def test_what_new_names_do_is_told_beside_the_same_without_them(folders: Path) -
     assert not any("by the new names" in row["measure"] for row in none.measures["forgetting"])
     with pytest.raises(InputError) as caught:
         adapt_names(how, opened(), AdaptingData(load_samples(folders), new_names=("moss",)))
-    assert str(caught.value) == ("new_names must not contain classes with pictures, got 'moss'. Remove this name.")
+    assert str(caught.value) == ("`new_names` must not contain classes with pictures, got 'moss'. Remove this name.")
 
 
 def replaced(made: Any, keep: float) -> Any:
@@ -124,7 +124,7 @@ def test_what_cannot_be_measured_or_learnt_is_said(folders: Path) -> None:
     base, _ = base_and_new(samples)
     with pytest.raises(DataError) as absent:
         adapt_names(COOP, opened(), AdaptingData(samples, validation=base, base_to_new=True))
-    assert str(absent.value).startswith("validation must have pictures of the 2 new classes ('sand', …)")
+    assert str(absent.value).startswith("`validation` must have pictures of the 2 new classes ('sand', …)")
 
 
 def test_python_gives_a_classifier(folders: Path) -> None:

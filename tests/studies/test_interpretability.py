@@ -257,9 +257,9 @@ def test_bad_input_in_one_sentence(samples: Samples, tmp_path: Path) -> None:
         replace(STUDY, libraries=("text",)).run([tiny_cnn()], samples, concepts=["one"])
     with pytest.raises(UnknownNameError, match="prototyp"):
         InterpretabilityStudy(("prototyp",))
-    with pytest.raises(InputError, match=r"encoders must be different, got tiny .* twice"):
+    with pytest.raises(InputError, match=r"`encoders` must be different, got tiny .* twice"):
         small.run([tiny_cnn(), tiny_cnn()], samples)
-    with pytest.raises(InputError, match=r"^encoders must have at least one entry"):
+    with pytest.raises(InputError, match=r"^`encoders` must have at least one entry"):
         small.run([], samples)
     with pytest.raises(DataError, match=r"^Features must be finite, and row 3 has NaN or infinite values\."):
         HeadTraining()(torch.tensor([[0.0]] * 3 + [[torch.nan]]), torch.tensor([0, 1, 0, 1]), thirds(4))

@@ -138,14 +138,14 @@ def test_decisions_are_applied_as_they_stand() -> None:
 def test_without_a_decision_there_is_nothing_to_compare() -> None:
     features, truth = cloud(4)
     with pytest.raises(
-        DataError, match=r"No label was changed and no picture left out\. Decide on some pictures first\."
+        DataError, match=r"No label was changed and no picture was left out\. Change a label, or leave a picture out"
     ):
         run(features, Labels(truth, truth, none(truth)))
 
 
 def test_one_class_is_refused() -> None:
     features, truth = cloud(4)
-    with pytest.raises(DataError, match="Fewer than two classes have 2 labelled pictures"):
+    with pytest.raises(DataError, match="At least two classes must have 2 labelled pictures"):
         run(features, Labels(truth, torch.zeros_like(truth), none(truth)))
 
 
@@ -156,7 +156,7 @@ def test_classes_that_look_alike_throughout_cannot_be_held_out(monkeypatch: pyte
         return replace(group_by_looks(*given), groups=truth % 2)
 
     monkeypatch.setattr("seewhy.studies.refit.group_by_looks", by_class)
-    with pytest.raises(DataError, match="Without the pictures that look alike, one class is left to learn from"):
+    with pytest.raises(DataError, match="At least two classes must have pictures of several objects"):
         run(features, Labels(1 - truth % 2, truth % 2, none(truth)))
 
 

@@ -154,14 +154,14 @@ def refused(samples: Samples, says: str, **how: object) -> None:
 
 
 def test_bad_input_is_said_in_a_sentence() -> None:
-    refused(drawn(9, ("moss",)), "Only 1 class has a readable picture")
+    refused(drawn(9, ("moss",)), "At least two classes must have readable pictures, got 1.")
     refused(drawn(1), "at least 2 training pictures, and 3 class(es) have fewer: moss, rust, sky.")
-    refused(drawn(4), "There are 9 training pictures of 3 classes. Expected at least 6 per class (18")
-    refused(drawn(20), "The target 1.5 was given.", target=1.5)
-    refused(drawn(20), "The target 95 was given.", target=95.0)
-    refused(drawn(20), "The target 20.0% is reached already:", target=0.2)
-    refused(drawn(20), "The noise 1 was given.", noise=(1.0,))
-    refused(drawn(20), "3 classes were given; the pictures have 3. ", n_classes=(3,))
+    refused(drawn(4), "At least 6 training pictures per class (18 in all) are needed for three sizes, got 9")
+    refused(drawn(20), "`target` must be an accuracy between 0 and 1, got 1.5.", target=1.5)
+    refused(drawn(20), "`target` must be an accuracy between 0 and 1, got 95.", target=95.0)
+    refused(drawn(20), "training pictures already reach, got 0.200.", target=0.2)
+    refused(drawn(20), "`noise` must be a share of wrong labels between 0 and 1, got 1.", noise=(1.0,))
+    refused(drawn(20), "`n_classes` must be from 2 to 2, because the pictures have 3 classes, got 3.", n_classes=(3,))
 
 
 def test_bad_test_pictures_are_named() -> None:

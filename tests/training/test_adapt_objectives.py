@@ -77,7 +77,7 @@ def test_who_needs_more_than_pairs_is_refused_with_what_it_needs(name: str) -> N
     with pytest.raises(InputError) as caught:
         Adapt(name)
     assert str(caught.value) == (
-        f"objective must accept pictures with texts, got {name!r}, which needs {objectives[name].needs}. Use one of "
+        f"`objective` must accept pictures with texts, got {name!r}, which needs {objectives[name].needs}. Use one of "
         f"{', '.join(EACH)}, or {instead}."
     )
 

@@ -139,13 +139,12 @@ def test_what_cannot_be_computed_in_parts_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         train(Odd(False), DATA, replace(HOW, micro_batch=4))
     assert str(caught.value) == (
-        "With micro_batch, Odd must return features with one row per sample, got the shapes "
-        "() for 4 samples. Leave micro_batch out, or move what needs the whole batch into the "
-        "loss."
+        "With `micro_batch`, Odd must return features with one row per sample, got the shapes () for 4 samples. "
+        "Leave `micro_batch` out, or move what needs the whole batch into the loss."
     )
     with pytest.raises(InputError) as caught:
         train(Odd(True), DATA, replace(HOW, micro_batch=4))
-    assert str(caught.value) == ("micro_batch must not be set for Odd, which has 2 losses. Leave it out.")
+    assert str(caught.value) == ("`micro_batch` must not be set for Odd, which has 2 losses. Leave it out.")
 
 
 def test_parts_of_a_batch_keep_what_belongs_together() -> None:

@@ -154,21 +154,21 @@ def test_a_crop_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(
         InputError,
         match=(
-            "scale must be two ascending fractions from 0 to 1 and aspect two ascending ratios "
+            "`scale` must be two ascending fractions from 0 to 1 and `aspect` two ascending ratios "
             "greater than 0, got scale="
         ),
     ):
         Augmentation(**wrong)
 
 
-EACH = "blur and solarise must each have at least one probability from 0 to 1, got"
+EACH = "`blur` and `solarise` must each have at least one probability from 0 to 1, got"
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"grey": 1.5}, "grey of the augmentation must be a number from 0 to 1, got 1.5. Leave it out to use 0.2."),
-        ({"hue": 0.6}, "hue of the augmentation must be a number from 0 to 0.5, got 0.6. Leave it out to use 0.1."),
+        ({"grey": 1.5}, "`grey` of the augmentation must be a number from 0 to 1, got 1.5. Leave it out to use 0.2."),
+        ({"hue": 0.6}, "`hue` of the augmentation must be a number from 0 to 0.5, got 0.6. Leave it out to use 0.1."),
         ({"blur": ()}, f"{EACH} blur=(), solarise=(0.0,)."),
         ({"solarise": (-1.0,)}, f"{EACH} blur=(0.5,), solarise=(-1.0,)."),
     ],

@@ -159,7 +159,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
         for name, value in alone.items():
             torch.testing.assert_close(found[0][name], value, rtol=1e-6, atol=1e-6, msg=lambda m: f"{case} {name}: {m}")  # noqa: B023
     assert (tmp_path / "said.1").read_text() == (
-        "batch_size must be at least the number of processes (2), got 1. Start fewer processes or raise batch_size."
+        "`batch_size` must be at least the number of processes (2), got 1. Start fewer processes or raise batch_size."
     )
     assert (tmp_path / "own.0").exists()
     assert not (tmp_path / "own.1").exists(), "the first alone writes"

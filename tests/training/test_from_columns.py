@@ -286,11 +286,11 @@ def test_pairs_from_python_by_the_names_of_their_columns() -> None:
         ),
         (
             {"objective": "prefix", "label": "kind", "keep": 2.0},
-            "keep of adapt must be a number from 0 to 1, got 2.",
+            "`keep` of adapt must be a number from 0 to 1, got 2.",
         ),
         (
             {"objective": "prefix", "label": "kind", "held_out": 1.0},
-            "held_out of adapt must be a number above 0 and below 1, got 1. Leave it out to use 0.1.",
+            "`held_out` of adapt must be a number above 0 and below 1, got 1. Leave it out to use 0.1.",
         ),
     ],
 )

@@ -65,4 +65,6 @@ def test_half_the_digits_are_for_graphics_cards() -> None:
         pytest.skip("there is a graphics card")
     with pytest.raises(InputError) as caught:
         train(Line(), DATA, Training(1, precision="bf16"))
-    assert str(caught.value) == ("precision='bf16' requires a GPU, but the training runs on cpu. Leave precision out.")
+    assert str(caught.value) == (
+        "precision='bf16' requires a GPU, but the training runs on cpu. Leave `precision` out."
+    )

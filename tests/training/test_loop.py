@@ -355,11 +355,11 @@ def test_errors() -> None:
     with pytest.raises(InputError) as caught:
         train(Plain({"one": module}, lambda _: {"loss": module.weight.sum() * torch.nan}), ONE, HOW)
     assert str(caught.value) == (
-        "The loss is not finite at step 1. The learning rate, 0.05, may be too large. Try a tenth of it."
+        "The loss is not finite at step 1. Lower the learning rate, for example to a tenth of 0.05."
     )
-    with pytest.raises(InputError, match="n_steps of Training must be"):
+    with pytest.raises(InputError, match="`n_steps` of Training must be"):
         Training(0)
-    with pytest.raises(InputError, match="ema of Training must be"):
+    with pytest.raises(InputError, match="`ema` of Training must be"):
         Training(1, ema=1.0)
 
 

@@ -211,11 +211,11 @@ def test_one_picture_is_too_few_and_a_loss_that_is_none_is_told(samples: Samples
     alike = [Sample(samples.items[0].image) for _ in range(5)]
     with pytest.raises(DataError, match="At least four different pictures with texts are required, got"):
         quick("simclr").fit(tiny_cnn(), alike)
-    with pytest.raises(InputError, match=r"^batch_size of pretrain must be a whole number of at least 2"):
+    with pytest.raises(InputError, match=r"^`batch_size` of pretrain must be a whole number of at least 2"):
         quick(batch_size=1)
     with pytest.raises(InputError, match=r"^The loss is not finite at step"):
         quick(lr=1e30).fit(tiny_cnn(), samples.items)
-    with pytest.raises(InputError, match=r"^objective must learn from pictures only, got 'clip', .*\. Use one of "):
+    with pytest.raises(InputError, match=r"^`objective` must learn from pictures only, got 'clip', .*\. Use one of "):
         quick("clip")
 
 

@@ -46,9 +46,9 @@ class Reading:
         numbers: indices of the attention layers in which other tokens attend to patches that no earlier layer has
             mixed.
         alone: whether patches affect the pooled vector only through these attention layers.
-        scale_free: whether the length of a patch token has no effect, as after a layer norm, so that gradient times
-            feature is zero.
-        bare: whether the pooled vector depends only on patches, so that without them a norm would divide by zero.
+        scale_free: whether the length of a patch token has no effect, as after a layer norm; gradient times feature is
+            then zero.
+        bare: whether the pooled vector depends only on patches; a norm would then divide by zero without patches.
         short: whether one patch token can replace all others once the outputs of these attention layers are known.
     """
 
@@ -166,7 +166,7 @@ def _that_read(heard: list[Heard], read: list[Tensor | None], leaf: Tensor, layo
 
 
 def pooled_with(encoder: Encoder, leaf: Tensor, numbers: tuple[int, ...], n: int) -> Tensor:
-    """Compute the pooled vector with the outputs of these attention layers held constant, except for patch queries."""
+    """Compute the pooled vector with constant outputs of the given attention layers, except for patch queries."""
 
     def answer(number: int, weights: Callable[[], Tensor], values: Tensor) -> Tensor:
         made = weights()
@@ -190,7 +190,7 @@ def _slopes(value: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
 
 
 def _is_local(values: Tensor, leaf: Tensor, layout: Layout) -> bool:
-    """Check that each patch's value depends on that patch only, and the other values on no patch."""
+    """Check that the value of a patch depends only on this patch, and other values on no patch."""
     n = layout.to_grid(leaf)[0, 0].numel()
     for place in sorted({0, n // 2, n - 1}):
         (slope,) = _slopes(values[:, :, values.shape[2] - n + place], [leaf])
@@ -390,7 +390,7 @@ def _from_their_mean(encoder: Encoder, features: Tensor, score: Score) -> Float[
 
 @torch.enable_grad()
 def _own_rows(encoder: Encoder, features: Tensor, score: Score, reading: Reading, n: int) -> Float[Tensor, "b n"]:
-    """Compute gradient times feature for the part of the prediction that skips these attention layers."""
+    """Compute gradient times feature for the part of the prediction that skips the given attention layers."""
     leaf = features.detach().requires_grad_()
     found = torch.autograd.grad(score(pooled_with(encoder, leaf, reading.numbers, n)).sum(), leaf)[0]
     return encoder.layout.to_grid(found * leaf.detach()).sum(1).flatten(1)

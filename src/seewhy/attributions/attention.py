@@ -201,7 +201,7 @@ class Answered(TorchFunctionMode):
 
 @runtime_checkable
 class AddsTokens(Protocol):
-    """A head that adds tokens to those of the picture."""
+    """A head that adds tokens to the tokens of the picture."""
 
     n_added: int
 

@@ -22,7 +22,8 @@ class AttentionRollout(Attribution):
 
     ``R`` starts as ``I`` and ``A`` is a layer's attention matrix. The map is the class token's row of ``R``, or the
     mean of the patch rows if the network pools the mean. It is never negative. ``head_fusion`` and ``discard_ratio``
-    are those of ``jacobgil/vit-explain``, but each row is divided by its sum. Networks with parallel or windowed
+    have the meaning of ``jacobgil/vit-explain``, but each row is divided by its sum. Networks with parallel or
+    windowed
     attention or attention pooling are not supported.
 
     Args:

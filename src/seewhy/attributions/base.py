@@ -48,10 +48,10 @@ class Attribution(ABC):
 
     Class attributes:
         name: registered name, which is also the module's name.
-        spelt: the name as its paper spells it; empty if that is the same.
+        spelt: the name as spelt in its paper, if this differs from the registered name.
         paper: reference of the paper.
         needs: requirements on the model.
-        cost: number of forward passes of the trunk, besides that of the prediction.
+        cost: number of forward passes of the trunk, besides the pass of the prediction.
         stochastic: whether the map depends on a seed.
         needs_pixels: whether the encoder output must have its pixels.
         needs_training: whether the method needs an explainer that was trained for the classifier.
@@ -86,7 +86,7 @@ class Attribution(ABC):
 
     @undisturbed
     def __call__(self, model: Explainable, look: EncoderOutput, target: TargetFunction) -> Maps:
-        """Compute signed maps at the resolution of the features or, for methods that need pixels, a finer one."""
+        """Compute signed maps at the resolution of the features, or finer for methods that need pixels."""
         if self.reads_pixels and look.pixels is None:
             raise InputError(f"{self.name} needs an encoder output with pixels. Pass encoder.encode(pixels).")
         if isinstance(target, Target):

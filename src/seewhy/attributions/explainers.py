@@ -246,7 +246,7 @@ class FitTTAME:
 
     where ``f`` is the classifier, ``c`` the output of the attention mechanism, ``a_y`` the map of class ``y`` and ``B``
     the batch size. As in the authors' code, the last two terms use the maps of every class in the batch. Differs from
-    the authors' code: the classifier is in evaluation mode, so that its normalisation statistics stay constant.
+    the authors' code: the classifier is in evaluation mode, and its normalisation statistics stay constant.
 
     Args:
         variant: ``"t_tame"``; ``"tame"``, biases at twice the rate; ``"l_cam"``, one 1 × 1 convolution on the last map,
@@ -272,10 +272,10 @@ class FitTTAME:
 
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
-            raise InputError(f"variant must be 't_tame', 'tame' or 'l_cam', got {self.variant!r}.")
+            raise InputError(f"`variant` must be 't_tame', 'tame' or 'l_cam', got {self.variant!r}.")
         if self.layers is not None and (not self.layers or (self.variant == "l_cam" and len(self.layers) > 1)):
             one = "one layer for l_cam" if self.variant == "l_cam" else "at least one layer"
-            raise InputError(f"layers must name {one}, got {len(self.layers)} layers.")
+            raise InputError(f"`layers` must name {one}, got {len(self.layers)} layers.")
 
     def training(self, n_steps: int, batch_size: int = 32, seed: int = 0, lr: float = 2e-3) -> Training:
         """Return the default training of this variant: AdamW with a one-cycle schedule."""

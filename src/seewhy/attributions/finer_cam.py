@@ -21,8 +21,8 @@ class FinerCAM(Attribution):
 
         y = y_c − γ mean_d y_d,    L = Σ_k α_k A_k,    α_k = mean_ij ∂y/∂A_k,ij        (paper, section 3)
 
-    ``d`` are the ``n_references`` classes whose logits are nearest to that of class ``c``, or the contrast class if one
-    is given.
+    ``d`` are the ``n_references`` classes whose logits are nearest to the logit of class ``c``, or the contrast class
+    if given.
 
     Args:
         layer: dotted name of an inner layer; default: the encoder's last map.
@@ -56,7 +56,7 @@ class FinerCAM(Attribution):
 
 
 def likest(logits: Float[Tensor, "b k"], classes: Int[Tensor, " b"], n: int) -> Int[Tensor, "b m"]:
-    """Return the classes whose logits are nearest to that of each picture's class, nearest first."""
+    """Return the classes whose logits are nearest to the logit of each picture's class, nearest first."""
     distance = (logits - logits.gather(1, classes[:, None])).abs().scatter(1, classes[:, None], torch.inf)
     nearest = distance.sort(dim=1, stable=True).indices[:, : min(n, logits.shape[1] - 1)]
     if not nearest.shape[1]:

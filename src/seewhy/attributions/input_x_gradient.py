@@ -14,7 +14,7 @@ class InputXGradient(CaptumGradients):
 
         S = x ⊙ ∂y/∂x
 
-    ``x`` are normalised pixels, so that the mean colour has the score 0.
+    ``x`` are normalised pixels; the mean colour therefore has the score 0.
     """
 
     name = "input_x_gradient"

@@ -30,7 +30,7 @@ class KPCACAM(Attribution):
     """First kernel principal component of the layer's positions, independent of the class: Eigen-CAM with a kernel.
 
     The map is the first component ``√λ_1 v_1`` of the centred kernel matrix of the positions. The map correlates
-    positively with the mean of ``|A|`` over channels. The matrix has one row per position, so that early layers take
+    positively with the mean of ``|A|`` over channels. The matrix has one row per position; early layers therefore take
     seconds.
 
     Args:

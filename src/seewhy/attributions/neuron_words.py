@@ -20,7 +20,7 @@ from ..heads.head import Target, TargetFunction
 from .base import Explainable, feature_gradient
 
 SURE = 0.95
-"""Probability with which a name's strength must exceed that of random directions."""
+"""Probability with which the strength of a name must exceed the strength of random directions."""
 
 
 class Bank(Protocol):

@@ -17,14 +17,14 @@ class Occlusion(Attribution):
 
         S(x) = mean over the windows that cover x of y(I) − y(I with the window filled)
 
-    ``y`` is the logit. Differs from the paper (section 4.2), which uses the probability: that of a confident model
-    hardly changes. Windows are those of ``captum.attr.Occlusion``.
+    ``y`` is the logit. Differs from the paper (section 4.2), which uses the probability: the probability of a
+    confident model hardly changes. Windows are placed as in ``captum.attr.Occlusion``.
 
     Args:
         window: side of the window in pixels; default: a seventh of the picture's shorter side (32 of 224).
         stride: distance between windows in pixels; default: half a window.
         fill: value of covered pixels after normalisation; 0 is the mean colour.
-        of: ``"logit"`` or ``"probability"``.
+        of: score whose decrease is measured, ``"logit"`` or ``"probability"``.
         batch_size: number of covered pictures per forward pass.
     """
 

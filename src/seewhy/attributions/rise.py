@@ -27,7 +27,7 @@ class RISE(Attribution):
     are 1 with probability ``p``, enlarged bilinearly and cropped at a random shift. Hidden pixels have the mean colour.
     Masks equal those of ``eclique/RISE`` up to rounding.
 
-    Two options of SeeWhy need far fewer masks, see :meth:`quick`. ``centred`` uses ``f − mean f``, so that the map has
+    Two options of SeeWhy need far fewer masks, see :meth:`quick`. ``centred`` uses ``f − mean f``, which gives the map
     a sign. ``masks="stratified"`` shows every cell in exactly ``p N`` masks and, at ``p = 0.5``, every grid with its
     negative.
 
@@ -37,7 +37,7 @@ class RISE(Attribution):
         p: probability that a cell is shown, 0 to 1 (paper: 0.5).
         masks: ``"random"`` (paper) or ``"stratified"``.
         centred: weight masks by ``f − mean f``.
-        of: ``"probability"`` (paper) or ``"logit"``.
+        of: ``f``, ``"probability"`` (paper) or ``"logit"``.
         batch_size: number of masked pictures per forward pass.
         seed: seed of the masks, which are the same for all pictures.
     """

@@ -14,7 +14,8 @@ def cell_evidence(model: Explainable, look: EncoderOutput, target: TargetFunctio
     """Compute the signed contribution of each position to the target's logit, minus the mean over classes.
 
     With global average pooling, contributions add up to the logit up to a constant. If patches are read through
-    attention, they are those of :mod:`seewhy.attributions.attended`. Otherwise they are gradient times feature.
+    attention, contributions are computed as in :mod:`seewhy.attributions.attended`. Otherwise they are gradient times
+    feature.
     """
     grid = model.encoder.layout.to_grid(look.features)
     if model.encoder.is_average and isinstance(target, Target):

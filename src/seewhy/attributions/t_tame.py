@@ -21,8 +21,8 @@ class TTAME(Attribution):
     """Map of a trained attention mechanism, which shows the part of the picture that suffices for the class.
 
     The mechanism maps feature maps of several layers to one map per class; :class:`FitTTAME` trains it. The target's
-    map is scaled to 0…1, as in the authors' code. With a contrast, the map is the difference of both maps (SeeWhy's
-    addition).
+    map is scaled to 0…1, as in the authors' code. With a contrast, the map is the difference of both maps (not in the
+    paper).
 
     Args:
         explainer: trained explainer, or its folder; default: the explainer in the classifier's folder. It must have

@@ -23,7 +23,7 @@ class Recipe(ABC):
         name: registered name; ``paper``: reference of the paper; ``needs``: required inputs.
         cost: forward passes per picture in prediction.
         network: class of the layers that it trains inside the network, if any.
-        reranking: class of its decision by sentences, if it is not their mean.
+        reranking: class that decides by the sentences of the classes; default: by their mean similarity.
         needs_attention: whether it requires a transformer.
         needs_tokens: whether it requires a text encoder that returns single tokens.
         words_are: origin of its texts: ``"names"`` for class names, ``"the encoder's"`` for texts of the encoder, or

@@ -27,7 +27,7 @@ from .linear.solvers import LinearFit, c_path, fit_logistic, share_weight
 from .unfitted import ZeroShot
 
 WEIGHTS = tuple(w / 4 for w in range(160))
-"""Of the class's own sentence: 0, 0.25, …, 39.75, as in the authors' code."""
+"""Candidate weights of the class name: 0, 0.25, …, 39.75, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -264,8 +264,8 @@ class Discriminative(PictureRecipe):
         half = group_folds(labels, groups, 2, self.seed) != 1
         if int(torch.bincount(labels, minlength=len(pool.classes)).min()) < 2:
             raise DataError(
-                "Every class must have at least two pictures to choose the weight of the class names. "
-                "Add pictures, or use --set weight=1."
+                "Every class must have at least two pictures, on which `weight` is chosen. Add pictures, or use "
+                "--set weight=1."
             )
         decides = self._decides(pool, vectors, seen[half], labels[half], 0.0)
         scores = seen[~half] @ vectors.T
@@ -285,8 +285,9 @@ class SparseConcepts(PictureRecipe):
     ``kept`` largest ``|a|`` of each picture remain and the others become 0. Then ``logits = W a + b`` (Shen et al.
     2025). A concept that is *weaker* than usual can be among them.
 
-    Concepts are the descriptions of all classes, or phrases of ImageNet's glosses. Of more than ``n_concepts``, those
-    whose cosine similarities differ most between classes are used.
+    Concepts are the descriptions of all classes, or phrases from WordNet's definitions of the ImageNet classes. If
+    there are more than
+    ``n_concepts``, those whose cosine similarities differ most between classes are used.
 
     Where we differ: the authors train by Adam, choose settings on the test set, and normalise over the concepts of a
     picture. See ``seewhy study interpretability``.

@@ -197,7 +197,7 @@ def _moved(p: float, by: float) -> float:
 
 def check_level(level: float) -> float:
     if not MIN_LEVEL <= level < 1:
-        raise InputError(f"level must be at least {MIN_LEVEL} and less than 1, got {level}. Use 0.9, for example.")
+        raise InputError(f"`level` must be at least {MIN_LEVEL} and less than 1, got {level}. Use 0.9, for example.")
     return level
 
 
@@ -236,7 +236,7 @@ def trust_of(classifier: Classifier, progress: Progress | None = None) -> Trust 
 
 
 class Unmeasured(NamedTuple):
-    """The reason why no reliability was measured, and its cure; ``by_names`` says that no pictures were used."""
+    """Return why no reliability was measured, and what to do; ``by_names`` says that no pictures were used."""
 
     reason: str
     cure: str

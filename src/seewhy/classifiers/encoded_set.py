@@ -319,8 +319,8 @@ def _hold_validation(
         progress.note(f"left out {sum(copies)} validation picture(s) that are exact copies of training pictures")
     if len(keep) == len(own):
         raise DataError(
-            "No validation picture is readable and absent from the training pictures. Give other "
-            "validation pictures, or leave validation out."
+            "Every validation picture is unreadable, or is a copy of a training picture. Give other validation "
+            "pictures, or leave validation out."
         )
     pictures = EncodedSet(items, encoded, classes, held=torch.tensor(held), validation=True).subset(keep)
     with progress.doing("Grouping pictures that look alike"):
@@ -370,7 +370,7 @@ def parted(items: Sequence[Sample], digests: Sequence[str], fraction: float, see
 
 
 def evenly(flags: Bool[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    """Return the indices of true flags, or ``most`` evenly spaced ones of them."""
+    """Return the indices of true flags, at most ``most`` of them, evenly spaced."""
     index = flags.nonzero()[:, 0]
     return index if len(index) <= most else index[torch.linspace(0, len(index) - 1, most).long()]
 

@@ -58,11 +58,11 @@ class Outcome:
     Attributes:
         classifier: classifier with the held-out pictures and their logits.
         pictures: training and held-out pictures.
-        looked_by: the encoder of ``pictures``, if it is not the classifier's.
-        figures: metrics of this method, added to those of every recipe.
+        looked_by: encoder that computed the features of ``pictures``, if it is not the encoder of the classifier.
+        figures: metrics of this method, in addition to the metrics of every recipe.
         trial: the fit without held-out pictures, if ``classifier`` was refitted on them.
         measured: all pictures for the metrics, if the classifier keeps only some of them.
-        index: indices of the pictures for the metrics, if they are not the held-out ones.
+        index: indices of the pictures for the metrics; default: the held-out pictures.
         patches: pictures for the patch bank, if they are not ``pictures``.
         keep: whether to cache the features of the classifier's encoder.
     """

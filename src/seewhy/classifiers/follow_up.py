@@ -43,8 +43,8 @@ class Captions(Reranking):
     """Scores of the likeliest classes: ``t_a = scale * (x · e_a) + fusion * s_a``.
 
     ``e_a`` is the normalised mean of the captions of class ``a`` against the other likely classes, and ``s_a`` its
-    zero-shot score. A pair without captions uses the class's own sentence. The rows of ``vectors``, of length
-    ``scale``, are the classes' sentences followed by the captions.
+    zero-shot score. Pairs of classes without captions use the sentence with the class name. ``vectors`` has the
+    sentences of the class names, then the captions; each row has the norm ``scale``.
     """
 
     name = "follow_up"
@@ -120,7 +120,7 @@ class FollowUp(Recipe):
 
     For each class ``a`` of the ``k`` likeliest, the embedding ``e_a`` is the normalised mean of the normalised
     embeddings of its captions against the others, each caption once. The class with the largest ``x · e_a`` is
-    predicted. A pair without captions uses the class's own sentence.
+    predicted. Pairs of classes without captions use the sentence with the class name.
 
     Where we differ: the authors' code (BatsResearch/fudd) converts captions to lower case except the first letter, and
     has no ``fusion`` and ``gate``.

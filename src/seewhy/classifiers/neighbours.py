@@ -44,8 +44,8 @@ class Neighbours(PictureRecipe):
     decided by the likelihood, and ``scale`` has the largest likelihood. Crops and copies of a picture, and other
     pictures of the same object, are left out with it.
 
-    Where we differ: Wu et al. use k = 200 and T = 0.07. Here the nearest picture of every class always votes, so that
-    every class has a finite logit.
+    Where we differ: Wu et al. use k = 200 and T = 0.07. Here the nearest picture of every class always votes, and
+    every class therefore has a finite logit.
 
     Args:
         k: number of neighbours; default: chosen by leave-one-out validation.

@@ -51,7 +51,7 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Perception:
-    """The iterations in which a network redraws a picture before it classifies the last one.
+    """The iterations of an autoencoder on one picture; the last reconstruction is classified.
 
     Attributes:
         path: grey pictures after 0, 1, … iterations.
@@ -73,10 +73,10 @@ class Perception:
 
 @runtime_checkable
 class Perceiver(Protocol):
-    """A network that redraws a picture from memory and classifies the result."""
+    """A network that passes a picture through an autoencoder several times, then classifies the result."""
 
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """Redraw a normalised picture; ``None`` if it is classified unchanged."""
+        """Iterate the autoencoder on a normalised picture; ``None`` if the picture is classified unchanged."""
         ...
 
 

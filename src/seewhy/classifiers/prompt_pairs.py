@@ -77,9 +77,8 @@ class PromptPairs:
         wrong = [t for t in (*self.present, *self.absent) if "{}" not in t]
         if wrong or not self.present or not self.absent or (self.scale is not None and self.scale <= 0):
             raise InputError(
-                f"present and absent must each have at least one sentence with {{}} for the finding, and "
-                f"scale must be greater than 0, got present={self.present}, absent={self.absent}, "
-                f"scale={self.scale}."
+                f"`present` and `absent` must each have at least one sentence with {{}} for the finding, and `scale` "
+                f"must be greater than 0, got present={self.present}, absent={self.absent}, scale={self.scale}."
             )
 
     def __call__(
@@ -87,7 +86,7 @@ class PromptPairs:
     ) -> Iterator[Findings | Failure]:
         """Yield the findings of each picture, in order; an unreadable picture becomes a :class:`Failure`."""
         if not names or not all(name.strip() for name in names):
-            raise InputError(f"names must have at least one finding, in words, got {list(names)}.")
+            raise InputError(f"`names` must have at least one finding, in words, got {list(names)}.")
         present, absent = (self._means(encoder, names, said, store) for said in (self.present, self.absent))
         scale, many = self.scale or encoder.text.logit_scale, several(pictures)
 

@@ -238,7 +238,7 @@ def _head(card: dict[str, Any], tensors: Tensors, encoder: Encoder, network: Net
 def _feature(facts: dict[str, Any], encoder: Encoder, network: Network | None) -> Feature:
     if facts["kind"] == "network":
         if not isinstance(network, ReadsPooled):
-            raise ValueError("its features need a network, which it does not have")
+            raise ValueError("its network is missing")
         return network.feature()
     if facts["kind"] == "normalise":
         return Normalise(float(facts["power"]), bool(facts["l2"]))
@@ -263,7 +263,7 @@ def _trust(facts: dict[str, Any] | None, tensors: Tensors, held: HeldOut | None,
 def _check(c: Classifier) -> None:
     """Check that all vectors of one feature space have the same width."""
     if c.words_accuracy is not None and not (isinstance(c.words_accuracy, int | float) and 0 <= c.words_accuracy <= 1):
-        raise ValueError(f"words_accuracy must be from 0 to 1, got {c.words_accuracy!r}")
+        raise ValueError(f"`words_accuracy` must be from 0 to 1, got {c.words_accuracy!r}")
     if c.bank is not None:
         check_patches(c.bank, len(c.classes))
     pooled = [] if c.held_out is None else [c.held_out.pooled]

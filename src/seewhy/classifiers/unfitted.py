@@ -121,7 +121,7 @@ class Pretrained(Recipe):
     def build(
         self, encoder: Encoder, descriptions: Descriptions | None = None, store: FeatureStore | None = None
     ) -> Classifier:
-        """Return the encoder's own classifier, with ImageNet's glosses if the encoder has the embedded text encoder."""
+        """Return the encoder's own classifier; for lite encoders, WordNet's definitions describe the classes."""
         layer = encoder.classifier
         if layer is None:
             raise ModelError(
@@ -149,7 +149,7 @@ class Pretrained(Recipe):
 
 
 def gloss_vectors(encoder: Encoder) -> Float[Tensor, "n d"] | None:
-    """Return the encoder's vectors of the glosses; ``None`` unless it has the embedded text encoder."""
+    """Return vectors of WordNet's definitions of the ImageNet classes; ``None`` for encoders not based on lite."""
     root = encoder
     while root.base is not None:
         root = root.base

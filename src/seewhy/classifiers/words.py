@@ -31,7 +31,7 @@ from .unfitted import gloss_vectors
 
 N_DRAWS = 999
 FEW = 5
-"""Minimum number of classes for the permutation test: four lists have 24 orders, so the true order is 4 %."""
+"""Minimum number of classes for the permutation test; with four classes, the smallest p-value is 1/24."""
 EXACT = 6
 N_FOREIGN = 48
 _FOREIGN: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
@@ -142,7 +142,7 @@ def reworded(classifier: Classifier, descriptions: Descriptions, store: FeatureS
 
 
 def words_decide(classifier: Classifier) -> bool:
-    """Return whether the head is computed from the descriptions, so that it can follow a change of them."""
+    """Return whether the head is computed from the descriptions; it then changes with them."""
     return _rows_of(classifier) is not None
 
 
@@ -167,7 +167,7 @@ def by_words(classifier: Classifier, pooled: Float[Tensor, "n d"]) -> Int[Tensor
 
 @dataclass(frozen=True)
 class ForeignLists:
-    """For every class, lists of sentences about other subjects, as long as the class's own list."""
+    """For every class, lists of sentences about other subjects, as long as the list of the class."""
 
     lists: Float[Tensor, "k m d"]
     centre: Float[Tensor, "k m"]
@@ -181,7 +181,7 @@ class WordsMeasure:
     every class.
 
     Attributes:
-        as_good: fraction of wrong assignments of lists to classes that fit as well as the true one.
+        as_good: fraction of wrong assignments of lists to classes that fit as well as the true assignment.
         beats: for each class, the fraction of other lists that fit its pictures less well; NaN without pictures.
         centre: mean cosine similarity of each list over held-out pictures.
         foreign: lists about other subjects, if fewer than ``FEW`` classes have pictures.
@@ -205,8 +205,9 @@ class WordsMeasure:
 def measure_words(classifier: Classifier) -> WordsMeasure | None:
     """Measure a classifier's descriptions by a permutation test on its held-out pictures.
 
-    The true assignment of lists to classes is compared with all permutations, or with 999 random ones for more than six
-    classes. With fewer than five classes, 999 random lists about other subjects replace the permutations. Returns
+    The true assignment of lists to classes is compared with all permutations, or with 999 random permutations for more
+    than six classes. With fewer than five classes, 999 random lists about other subjects replace the permutations.
+    Returns
     ``None`` if fewer than two classes have held-out pictures.
     """
     words, held = classifier.words, classifier.held_out
@@ -246,9 +247,7 @@ def _class_means(
 
 
 def _orders(fit: Float[Tensor, "p p"]) -> float:
-    """Return the fraction of permutations of the lists, including the true one, that fit at least as well as the true
-    one.
-    """
+    """Return the fraction of permutations of the lists that fit at least as well as the true order; it counts too."""
     n = len(fit)
     if n <= EXACT:
         order = torch.tensor(list(permutations(range(n))))
@@ -268,7 +267,7 @@ def _drawn(strange: Float[Tensor, "p m"], own: Float[Tensor, " p"]) -> float:
 
 
 def _foreign_lists(classifier: Classifier) -> Float[Tensor, "k m d"]:
-    """Return lists of evenly spaced ImageNet glosses, each as long as the class's own list."""
+    """Return lists of ImageNet class definitions, evenly spaced, each as long as the list of the class."""
     encoder, words = classifier.encoder, words_of(classifier)
     if encoder not in _FOREIGN:  # those of the embedded ones are shipped
         texts = [text for lines in imagenet_descriptions().values() for text in lines]

@@ -79,8 +79,8 @@ def _go_on(session: Session) -> NoReturn:
     o = session.given
     if o.from_ is None or o.serve == (o.export is not None):
         raise InputError(
-            "--from FOLDER requires either --serve or --export, and they require --from FOLDER. Use "
-            "--from check/ --serve, for example."
+            "--serve and --export require --from FOLDER, the folder of an earlier check, and --from requires one of "
+            "them. Example: seewhy check DATA --from FOLDER --serve"
         )
     if o.export is not None:
         check_corrected(o.export, o.data, session.force)
@@ -196,5 +196,5 @@ def _rules(session: Session, skip: list[str] | None) -> list[Rule]:
             given.setdefault(name, {})[field] = kind(value)
         except ValueError as error:
             what = {int: "a whole number", float: "a number"}[kind]
-            raise InputError(f"{field} must be {what}, got --set '{setting}={value}'.") from error
+            raise InputError(f"`{field}` must be {what}, got --set '{setting}={value}'.") from error
     return [rules[name](**given.get(name, {})) for name in rules if name not in (skip or ())]

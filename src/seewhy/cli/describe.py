@@ -111,7 +111,7 @@ def write(
     (n_texts,) = session.take("n_texts")
     n_texts = 6 if n_texts is None else n_texts
     if n_texts < 2:
-        raise InputError(f"n_texts must be at least 2, got {n_texts}.")
+        raise InputError(f"`n_texts` must be at least 2, got {n_texts}.")
     writing = session.make(Writing, writer=writer, base_url=base_url)
     check_file(output, force=session.force)
     names = _names(data)
@@ -137,7 +137,8 @@ def _write_pairs(session: Session) -> NoReturn:
     n_texts = 5 if n_texts is None else n_texts
     if n_texts < 1 or most < 1 or top < 2:
         raise InputError(
-            f"n_texts and most must be at least 1 and top at least 2, got n_texts={n_texts}, most={most} and top={top}."
+            f"`n_texts` and `most` must be at least 1 and `top` at least 2, got n_texts={n_texts}, most={most} and "
+            f"top={top}."
         )
     check_file(output, force=session.force)
     writing = session.make(Writing, writer=o.writer, base_url=o.base_url)

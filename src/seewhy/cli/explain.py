@@ -104,7 +104,7 @@ def explain(
 
 
 def _how(session: Session, *, because: str | None, **given: Any) -> ExplainOptions:
-    """Return the options of the explanation; other settings are those of the attribution method."""
+    """Return the options of the explanation; other settings belong to the attribution method."""
     from ..evidence.explain import ExplainOptions
     from ..prototypes.perturbations import find_changes
 

@@ -111,7 +111,7 @@ class _Deciding(Opened):
 
 @dataclass(frozen=True)
 class Predict(Work):
-    """Predict pictures; the fields are those of ``seewhy predict``."""
+    """Predict pictures; the columns are the fields of ``seewhy predict --json``."""
 
     chosen: ClassifierChoice
     top: int = 5

@@ -86,7 +86,7 @@ def _web_settings(session: Session, **more: Any) -> Any:
     max_upload, decode_seconds = session.take("max_upload", "decode_seconds")
     if max_upload < 0.001 or decode_seconds < 1:
         raise InputError(
-            "max_upload must be at least 0.001 (MB) and decode_seconds at least 1, got "
+            "`max_upload` must be at least 0.001 (MB) and `decode_seconds` at least 1, got "
             f"max_upload={max_upload:g} and decode_seconds={decode_seconds}."
         )
     session.finish_settings()
@@ -96,7 +96,7 @@ def _web_settings(session: Session, **more: Any) -> Any:
 
 
 def _unlabelled(session: Session, data: Path | None) -> Samples | None:
-    """Pictures without labels, to stand beside the data; labels that they have are not used."""
+    """Load the pictures of ``--unlabelled``; any labels are ignored."""
     from ..pictures.samples import Sample, gathered, load_pictures
     from ..pictures.sources import list_pictures
 
@@ -104,7 +104,7 @@ def _unlabelled(session: Session, data: Path | None) -> Samples | None:
     if place is None:
         return None
     if data is None:
-        raise InputError(f"--unlabelled {place} was given without labelled pictures. Expected both. Add --data FOLDER.")
+        raise InputError(f"--unlabelled {place} requires labelled pictures. Add --data FOLDER.")
     if place.is_dir():
         return gathered([Sample(name) for name in list_pictures([place])])
     return load_pictures(place, image=label_columns(session)[0], label="")
@@ -113,7 +113,7 @@ def _unlabelled(session: Session, data: Path | None) -> Samples | None:
 def _corrections(
     session: Session, data: Path, samples: Samples, others: Samples | None, classes: tuple[str, ...]
 ) -> Corrections:
-    """A picture may get a label of the model or of the data."""
+    """Open the store of corrected labels; a label must be a class of the model or of the data."""
     from ..language.annotation.labels import Corrections, open_decisions
 
     known = tuple(dict.fromkeys((*classes, *samples.classes)))
@@ -277,7 +277,9 @@ def export(
     labels: str | None = None,
     check_on: list[str] | None = None,
 ) -> None:
-    """Write a classifier as one ONNX graph with its decision and Grad-CAM, and check that it gives the same answers."""
+    """Write a classifier as one ONNX graph with its decision and Grad-CAM, and check that graph and classifier give
+    the same answers.
+    """
     from ..service.export import check_place
     from ..service.export import export as write
 

@@ -50,7 +50,7 @@ def todays(args: list[str]) -> list[str]:
 
 
 def _moved(old: Mapping[str, Any], words: list[str]) -> list[str]:
-    """Put the options that they need now before positional arguments."""
+    """Insert the options that a renamed command requires before its positional arguments."""
     option, left = old.get("first") or old.get("each"), 1 if "first" in old else len(words)
     if option is None:
         return words

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Own:
-    """A setting that is not a field of a class; its type is that of the default, unless ``kind`` is given."""
+    """A setting that is not a field of a class; its type is ``kind`` or, if not given, the type of the default."""
 
     preset: Any
     help: str

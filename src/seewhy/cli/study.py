@@ -224,7 +224,7 @@ def claims(
     device: str = "auto",
     output: Path | None = None,
 ) -> None:
-    """Which claims of papers hold for your weights? Each beside the paper's figure. Continues a stopped run."""
+    """Which claims of papers hold for your weights? Lists your result beside the paper's. Continues a stopped run."""
     from ..language.questions import read_pairs
     from ..pictures.pairs import load_pairs
     from ..pictures.pixel_classes import load_masks

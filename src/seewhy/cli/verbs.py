@@ -23,7 +23,7 @@ from .session import Session
 from .terminal import say
 
 ADDRESS = "ADDRESS"
-"""Marks, in its metavar, an option that also takes an address in object storage."""
+"""Part of an option's metavar that says that the option also accepts an address in object storage."""
 ALL, SHORT = "seewhy.all", "seewhy.short"
 N_SHOWN = 10
 """Number of options in ``--help``."""

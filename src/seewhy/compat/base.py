@@ -128,12 +128,12 @@ def check_targets(targets: Targets, n_pictures: int) -> None:
     if callable(targets) or len(targets) != n_pictures:
         n = 1 if callable(targets) else len(targets)
         raise InputError(
-            f"targets must be a list with one target per picture, got {n} target(s) for {n_pictures} picture(s)."
+            f"`targets` must be a list with one target per picture, got {n} target(s) for {n_pictures} picture(s)."
         )
     wrong = next((t for t in targets if not callable(t)), None)
     if wrong is not None:
         raise InputError(
-            f"targets must be functions, such as ClassifierOutputTarget(281), got {wrong!r} of type "
+            f"`targets` must be functions, such as ClassifierOutputTarget(281), got {wrong!r} of type "
             f"{type(wrong).__name__}."
         )
 
@@ -230,11 +230,11 @@ class PeerCAM(ABC):
         """Check the target layers and find their names."""
         names = {id(part): name for name, part in self.model.named_modules() if name}
         if isinstance(self.target_layers, nn.Module) or not self.target_layers:
-            raise InputError("target_layers must be a list with at least one layer. Write target_layers=[layer].")
+            raise InputError("`target_layers` must be a list with at least one layer. Write target_layers=[layer].")
         unknown = [type(layer).__name__ for layer in self.target_layers if id(layer) not in names]
         if unknown:
             raise InputError(
-                f"target_layers must be layers of model, and {unknown[0]} is not a layer of this "
+                f"`target_layers` must be layers of model, and {unknown[0]} is not a layer of this "
                 f"{type(self.model).__name__}. It may be a layer of a copy."
             )
         self._layers = {names[id(layer)]: layer for layer in self.target_layers}
@@ -244,7 +244,9 @@ class PeerCAM(ABC):
     ) -> np.ndarray:
         """Return maps ``(b, h, w)``, each scaled to 0…1."""
         if input_tensor.ndim != 4:
-            raise InputError(f"input_tensor must have the shape (b, channels, h, w), got {tuple(input_tensor.shape)}.")
+            raise InputError(
+                f"`input_tensor` must have the shape (b, channels, h, w), got {tuple(input_tensor.shape)}."
+            )
         if targets is None:
             return self.explain(input_tensor, highest, aug_smooth, eigen_smooth)
         check_targets(targets, len(input_tensor))

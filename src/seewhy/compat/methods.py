@@ -278,7 +278,7 @@ class AblationCAM(PeerCAM):
         super().__post_init__()
         if not 0 < self.ratio_channels_to_ablate <= 1:
             raise InputError(
-                f"ratio_channels_to_ablate must be above 0 and at most 1, got {self.ratio_channels_to_ablate}."
+                f"`ratio_channels_to_ablate` must be above 0 and at most 1, got {self.ratio_channels_to_ablate}."
             )
         self._tails: dict[str, nn.Module | None] = {}
 
@@ -311,7 +311,7 @@ class AblationCAM(PeerCAM):
         to_grid = self.reshape_transform or layout(out, pixels, name).to_grid
         if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
             raise InputError(
-                f"reshape_transform must return a view of the output of the layer {name!r}, or join the maps of a "
+                f"`reshape_transform` must return a view of the output of the layer {name!r}, or join the maps of a "
                 "dict, "
                 "but it computes new values. Leave it out, or name another layer."
             )

@@ -82,7 +82,7 @@ def detect(
 ) -> Detections | list[Detections | Failure]:
     """Draw boxes around named objects in a picture or in several pictures.
 
-    The other arguments are those of :func:`segment`.
+    For the other arguments, see :func:`segment`.
 
     Args:
         labels: at least one name of an object to find.

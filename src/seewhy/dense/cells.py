@@ -42,7 +42,7 @@ def attended_cells(encoder: Encoder, features: Tensor) -> tuple[Float[Tensor, "b
     """Return the image-text embeddings of each grid cell and of the picture, by attention pooling.
 
     Equal to DenseCLIP's ``AttentionPool2d`` (Rao et al. 2022, arXiv:2112.01518) with interpolated position embeddings.
-    For an encoder that pools by the mean, the result is that of :func:`joint_cells` with its mean.
+    For an encoder that pools by the mean, the result is :func:`joint_cells` and its mean over the grid cells.
     """
     grid = encoder.layout.to_grid(features)
     if encoder.is_average:

@@ -44,7 +44,8 @@ class CLIPSeg:
     Cost: one pass of the picture network per tile, and one pass of the small decoder per name.
 
     Args:
-        templates: sentences with ``{}`` for the name, whose embeddings are averaged; default: the paper's.
+        templates: sentences with ``{}`` for the name, whose embeddings are averaged; default: the sentences of the
+            paper.
         zoom: short side of the picture, as a multiple of the network's input size; a larger value finds smaller
             objects and takes longer. From 1.5, the picture is cut into tiles.
         least: lowest probability at which a pixel gets a name, 0 to 1; probabilities of different names are
@@ -66,7 +67,7 @@ class CLIPSeg:
         check_fields(self)
         if not self.templates or not all("{}" in template for template in self.templates):
             raise InputError(
-                f"templates of clipseg must be sentences with {{}} in place of the name, got {self.templates!r}."
+                f"`templates` of clipseg must be sentences with {{}} in place of the name, got {self.templates!r}."
             )
 
     @torch.no_grad()

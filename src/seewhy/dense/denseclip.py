@@ -118,7 +118,7 @@ class DenseCLIP:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.width < GROUPS or self.width % GROUPS:
-            raise InputError(f"width of denseclip must be a multiple of {GROUPS}, got {self.width}.")
+            raise InputError(f"`width` of denseclip must be a multiple of {GROUPS}, got {self.width}.")
         read = self.n_contexts > 0
         if (self.prompting == "pre" and not read) or (read and self.texts in ("random", "none")):
             raise InputError(

@@ -39,7 +39,9 @@ WHAT = {
 }
 """Meaning of each row in the table of masks."""
 LEAST, MIDDLE = 0.5, 0.8
-"""Lowest score of a box in the confusion table, and side of the central control box as a share of the picture's."""
+"""Lowest score of a box in the confusion table, and side of the central control box as a share of the side of the
+picture.
+"""
 
 
 class SegmentationReport(Page):
@@ -186,7 +188,8 @@ def evaluate_boxes(
     """Compute the average precision of predicted boxes, with bootstrap intervals and controls.
 
     AP is COCO's mean over ten overlap thresholds and over classes. AP50 uses an overlap threshold of 0.5. A control is
-    a method that knows less, for example that draws every box in the centre. A difference from a control is real if its
+    a method with less information, for example one that draws every box in the centre. A difference from a control is
+    real if its
     paired bootstrap interval excludes 0. Intervals are centred on the estimate, because bootstrap means are biased
     upwards.
 
@@ -200,7 +203,7 @@ def evaluate_boxes(
     """
     classes = data.classes
     if unknown := [n for n in novel if n not in set(classes)]:
-        raise DataError(f"novel must be classes of the data, got {unknown[0]!r}. The data has {', '.join(classes)}.")
+        raise DataError(f"`novel` must be classes of the data, got {unknown[0]!r}. The data has {', '.join(classes)}.")
     there = [boxes_of(p, classes) for p in data.pictures]
     matched, notes = _matched(data, found)
     own, any_name = average_precision(there, matched, classes), _nameless(there, matched)
@@ -292,7 +295,7 @@ def _beside(
     draws: np.ndarray,
     seed: int,
 ) -> dict[str, Any]:
-    """Compute a control's AP and its difference from the detector's."""
+    """Compute the AP of a control, and its difference from the AP of the detector."""
     measured = [average_precision(there, drawn, own.classes) for drawn in boxes]
     reached = np.array([m.ap50 for m in measured])
     best = measured[0] if np.isnan(reached).all() else measured[int(np.nanargmax(reached))]

@@ -58,7 +58,7 @@ class Presence:
         z_k(v) = (cos(v, t_k) - mean_o cos(v, t_o)) / std_o cos(v, t_o)
 
     - ``t_k``: the text embedding of the name ``k``.
-    - ``o``: the other names, without the tenth that is most similar to ``k``.
+    - ``o``: the other names, without the 10 % that are most similar to ``k``.
 
     The presence of a name is the larger of two values: ``z`` of the whole picture, and ``z`` of the maximum of each
     name's cosines over the grid cells. The same threshold can be used for every name and encoder.
@@ -83,7 +83,7 @@ class Presence:
 
     @cached_property
     def compared(self) -> Bool[Tensor, "k o"]:
-        """Return which other names each name is compared with."""
+        """Return a mask of the names with which each name is compared."""
         likeness = self.texts @ self.others.T
         return likeness <= likeness.quantile(1 - RELATIVES, dim=1, keepdim=True)
 
@@ -154,7 +154,7 @@ class Finder(ABC):
         return result
 
     def pooled(self) -> PooledScore:
-        """Return the score of a box or segment as a function of its grid cells."""
+        """Return a classifier of one box or segment, which reads its grid cells."""
         raise InputError(
             f"Scores of a {type(self).__name__} cannot be explained, because they are not computed from the grid cells "
             "of a feature map. Choose word_regions, maskclip or a trained method."
@@ -247,7 +247,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def pooled(self, looks: Segmenter) -> PooledScore:
-        """Return the class scores of a segment as a function of its mean embedding."""
+        """Return a classifier of one segment, which reads its mean embedding."""
 
     def random(self, seed: int) -> Scorer | None:
         """Return the same scorer with random text embeddings, or ``None`` without texts."""
@@ -290,7 +290,7 @@ class Segmenter(NamesPixels):
         return self.scorer.pooled(self)
 
     def score(self, cells: Callable[[Encoder, Tensor], Tensor], head: Head) -> PooledScore:
-        """Return the score of a segment as a linear layer on its mean embedding."""
+        """Return a linear classifier of one segment, which reads its mean embedding."""
         return PooledScore(
             self.reader, self.method, self.classes, cells, head, parameters=self.parameters, trained_on=self.trained_on
         )

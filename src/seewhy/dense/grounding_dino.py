@@ -62,7 +62,7 @@ class GroundingDino(PretrainedMethod):
 
 
 def words_of_names(ids: list[int], tokenizer: Any, n: int) -> Bool[Tensor, "k t"]:
-    """Return which tokens belong to which name."""
+    """Return a mask of the tokens of each name."""
     stop, special = tokenizer.convert_tokens_to_ids("."), set(tokenizer.all_special_ids)
     owner, k = torch.zeros(n, len(ids), dtype=torch.bool), 0
     for t, token in enumerate(ids):

@@ -46,7 +46,7 @@ class Linear:
     - ``s_ik``: the share of its pixels that have class ``k``.
 
     ``C`` is chosen on held-out pictures by the mean intersection over union, computed on grid cells. This probe is the
-    baseline for the encoder: a better result of another segmenter comes from that segmenter's layers.
+    baseline for the encoder: if another segmenter is better, its own layers are the reason.
 
     Cost: one pass of the trunk per window of a picture, in training and in use.
 
@@ -154,7 +154,7 @@ def gathered(segmenter: Segmenter, data: MaskedPictures, seed: int, progress: Pr
 
 
 def _fitted(x: Float[Tensor, "n c"], shares: Float[Tensor, "n k"], c: float) -> LinearFit:
-    """Fit a classifier on pairs of a grid cell and a class, weighted by share."""
+    """Fit a classifier on pairs of a grid cell and a class, weighted by the share of the class in the cell."""
     row, label = (shares > LEAST).nonzero().unbind(1)
     return fit_logistic(x[row], label, shares.shape[1], c, sample_weight=shares[row, label], tol=1e-3)
 

@@ -52,7 +52,7 @@ class MaskCLIP:
     - ``g``: the text encoder.
 
     Scores are interpolated bilinearly to pixels, and each pixel takes the class with the highest score. For an encoder
-    with attention pooling, the result equals the released code's.
+    with attention pooling, the result equals that of the released code.
 
     Some names are close to every picture. Unless ``centred`` is 0, two means are therefore subtracted: the mean text
     embedding from each text embedding, and ``centred`` times a class's mean score over the picture from its scores. The

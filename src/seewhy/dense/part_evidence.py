@@ -272,7 +272,7 @@ def with_examples(explainer: PartExplainer, source: str | Path, progress: Progre
 
 
 class Known(NamedTuple):
-    """An encoded example with its class and the number of its picture."""
+    """An encoded example with its class and the index of its picture."""
 
     seen: Encoded
     label: int

@@ -192,7 +192,7 @@ def place_of(whole: WholePicture, box: PartBox, mask: np.ndarray | None) -> Part
 
 
 def _within(start: float, stop: float, n: int) -> Bool[Tensor, " n"]:
-    """Return which of ``n`` pixels lie between two fractions; at least one does."""
+    """Return a mask of the ``n`` pixels between two fractions, with at least one pixel."""
     middle = (torch.arange(n) + 0.5) / n
     found = (middle >= start) & (middle < stop)
     found[min(int((start + stop) / 2 * n), n - 1)] = True

@@ -130,7 +130,7 @@ def load_detector(folder: str | Path, *, encoder: Encoder | str | None = None, e
 
     Args:
         folder: a folder that ``seewhy fit --task boxes`` or :func:`save_detector` wrote.
-        encoder: its encoder, unless that is the embedded one.
+        encoder: the encoder of the detector; default: the embedded encoder.
         engine: engine of the trunk, if the encoder is loaded here.
     """
     with DETECTORS.opened(Path(folder), encoder, engine) as (how, looks, halves, card, tensors):

@@ -52,7 +52,7 @@ def _gradients(halves: TunedPictures, on: Encoder, own: Sequence[Tensor], layer:
     pooled = halves.pool(run_through(halves.trunk, places, example_pixels(on.transform.input_size), cut))
     if not pooled.requires_grad and not layer:
         raise ModelError(
-            f"The encoder {on.name!r} has no trainable weights. Choose another encoder or leave train out."
+            f"The encoder {on.name!r} has no trainable weights. Choose another encoder or leave `train` out."
         )
     if not pooled.requires_grad:  # none stands behind the layer
         return _gradients(halves, on, own, "")
@@ -69,7 +69,7 @@ def _last_stage(on: Encoder) -> str:
 
 
 def looking_through(on: Encoder, halves: TunedPictures) -> Encoder:
-    """Return the encoder with these modules for training in torch."""
+    """Return the encoder with the given trunk and pooling, for training in torch."""
     return on.but(trunk=lambda: halves.trunk, head=halves.pool, engine="torch")
 
 

@@ -29,7 +29,7 @@ from .regions import Detections, Keep, class_names
 FINER = 8
 """Upsampling factor of the map from which boxes are cut."""
 WITHIN = 0.7
-"""Share of the smaller of two boxes of a name above which only the box with the higher score is kept."""
+"""Of two boxes of a name, the lower-scoring box is removed if this share of the smaller box is inside the other."""
 
 
 @detectors.register
@@ -62,7 +62,7 @@ class WordRegions:
     Args:
         templates: sentences with ``{}`` for the class name; their embeddings are averaged.
         rest: background words, which are never reported.
-        levels: thresholds at which boxes are cut, as shares of the map's maximum, 0 to 1.
+        levels: thresholds of ``l_k`` for the regions, as shares of its maximum, 0 to 1; each threshold gives boxes.
         around: width of the ring around a box, as a share of the box.
         size: short side of the picture, as a multiple of the encoder's input size; a larger value finds smaller objects
             and takes longer. Above 2, the picture is cut into tiles.
@@ -99,8 +99,8 @@ class WordRegions:
         check_fields(self)
         if not self.levels or not all(0 < level < 1 for level in self.levels) or not self.rest:
             raise InputError(
-                f"levels of word_regions must lie between 0 and 1 and rest must not be empty, got levels={self.levels} "
-                f"and {len(self.rest)} word(s) in rest."
+                "`levels` of word_regions must lie between 0 and 1, and `rest` must have at least one word, got "
+                f"levels={self.levels} and {len(self.rest)} word(s) in rest."
             )
 
     @staticmethod

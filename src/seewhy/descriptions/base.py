@@ -115,7 +115,8 @@ class Change:
 def describe(label: str, text: str) -> str:
     """Return a class name and a descriptor as one sentence (Menon & Vondrick 2022, section 2.2).
 
-    As in their code, any text that begins with the letter a counts as having an article (*robin, which is amber eyes*).
+    As in the authors' code, any text that begins with the letter a counts as having an article (*robin, which is amber
+    eyes*).
 
     Example:
         >>> describe("robin", "a red breast"), describe("robin", "thin legs")

@@ -221,8 +221,8 @@ class Encoder:
     def text(self) -> TextTower:
         if self._text is None:
             raise ModelError(
-                f"The encoder {self.name!r} has no text encoder. Use an image-text model: "
-                "the embedded 'lite0', 'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP under 'hf:'."
+                f"The encoder {self.name!r} has no text encoder. Use an image-text model: the embedded 'lite0', "
+                "'open_clip:MODEL/PRETRAINED' or a CLIP or SigLIP model, 'hf:ORG/NAME'."
             )
         return self._text()
 

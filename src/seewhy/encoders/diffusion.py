@@ -37,7 +37,7 @@ class Reading:
         block: index of the block from 1, as in the paper's code: the input convolution, each residual block with its
             attention and each downsampler, the middle block, then each residual block of the decoder (the last of a
             level with its upsampler). 0 means :func:`usual_block`.
-        t: timestep of the noise. The paper uses 90 of a linear schedule of 1,000; the follow-up 150.
+        t: timestep of the noise. The paper uses 90 of a linear schedule of 1,000; the follow-up paper uses 150.
         pool: side of the grid of the pooled vector; with 1, maps have a closed form.
         noise: random seed of the noise.
         draws: number of noise samples over which features are averaged.
@@ -114,7 +114,7 @@ def encoder_of(
             raise InputError(f"{what} of {name!r} must be at most {most}, got {value}.")
     if not 1 <= reading.draws <= MOST_DRAWS or reading.pool < 1:
         raise InputError(
-            f"draws of {name!r} must be from 1 to {MOST_DRAWS} and pool at least 1, got draws={reading.draws} and "
+            f"`draws` of {name!r} must be from 1 to {MOST_DRAWS} and `pool` at least 1, got draws={reading.draws} and "
             f"pool={reading.pool}."
         )
     noised = Noised(in_single(freeze(network)), float(alphas[reading.t]), reading, transform.input_size)

@@ -60,7 +60,7 @@ def encoder(name: str = "lite0", *, engine: str = "auto", **options: Any) -> Enc
         **options: keyword arguments of the scheme's loader.
 
     Raises:
-        UnknownNameError: there is no such encoder or scheme.
+        UnknownNameError: the encoder or scheme does not exist.
         WeightsError: the weights are not on this machine; the message says how to get them.
         MissingExtraError: the library is not installed; the message names the extra.
     """

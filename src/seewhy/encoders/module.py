@@ -228,7 +228,7 @@ def from_module(
         engine: engine that runs the layers up to the target layer.
 
     Raises:
-        UnknownNameError: the network has no such layer; the message suggests similar names.
+        UnknownNameError: the network does not have the layer; the message suggests similar names.
         ModelError: the network cannot be cut at the layer, or the number of classes is wrong.
     """
     transform = as_transform(transform, name)
@@ -242,7 +242,7 @@ def from_module(
     if len(names) != n:
         has = "no linear last layer" if classifier is None else f"{n} outputs"
         raise ModelError(
-            f"classes must have one name per output of {name}, got {len(names)} names, but the network has {has}."
+            f"`classes` must have one name per output of {name}, got {len(names)} names, but the network has {has}."
         )
     return split.encoder(twin, name, transform, classifier=classifier, classes=names, engine=engine)
 
@@ -311,7 +311,7 @@ def _layer_name(module: nn.Module, layer: str | nn.Module | None) -> str | None:
     if (found := next((name for name, m in names.items() if m is layer), None)) is not None:
         return found
     raise ModelError(
-        f"target_layer must be a layer of {type(module).__name__}, got another {type(layer).__name__}. Pass a name "
+        f"`target_layer` must be a layer of {type(module).__name__}, got another {type(layer).__name__}. Pass a name "
         "from dict(module.named_modules())."
     )
 

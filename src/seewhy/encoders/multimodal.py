@@ -39,7 +39,7 @@ def load(name: str, *, engine: str = "auto", prompt: str = PROMPT, **options: An
     with needs("huggingface", "transformers"):
         import transformers
     if prompt.count("{picture}") != 1 or prompt.count("{instruction}") != 1:
-        raise InputError(f"prompt must have {{picture}} and {{instruction}} once each, got {prompt!r}.")
+        raise InputError(f"`prompt` must have {{picture}} and {{instruction}} once each, got {prompt!r}.")
     whole = f"mllm:{name}"
     check_saved(whole, folder := local_folder(whole, Path(name).expanduser()))
     with loading(

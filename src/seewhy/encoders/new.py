@@ -81,7 +81,7 @@ class Patches(nn.Module):
         patch = 4 if side < SMALL_SIDE else 8
         if (side // patch) % windows:
             raise InputError(
-                f"side must be a multiple of {patch * windows} pixels for {windows} x {windows} windows, got {side}."
+                f"`side` must be a multiple of {patch * windows} pixels for {windows} x {windows} windows, got {side}."
             )
         self.windows, self.shifts, self.side = windows, shifts, side // patch
         self.patches = nn.Conv2d(3, width, patch, patch)
@@ -157,8 +157,8 @@ def load(name: str, *, engine: str = "auto") -> Encoder:
     side = int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else SIDE * (not slash)
     if side not in SIDES:
         raise InputError(
-            f"The side of new:{name} must be a multiple of 16 from {SIDES[0]} to {SIDES[-1]} pixels, got {said!r}. For "
-            f"example: new:{kind}/32"
+            f"The number of pixels after the slash in new:{name} must be a multiple of 16 from {SIDES[0]} to "
+            f"{SIDES[-1]}, got {said!r}. For example: new:{kind}/32"
         )
     name = kind if side == SIDE else f"{kind}/{side}"
     half, pool = (0.5, 0.5, 0.5), GlobalAverage()

@@ -98,7 +98,7 @@ def transform_of(preprocess: dict[str, Any], name: str) -> Transform:
         resize = height
     else:
         raise ModelError(
-            f"resize_mode of {name} must be 'squash', or 'shortest' with a square input, got {mode!r} with "
+            f"`resize_mode` of {name} must be 'squash', or 'shortest' with a square input, got {mode!r} with "
             f"{height} x {width} pixels. Choose another model."
         )
     mean, std = tuple(map(float, preprocess["mean"])), tuple(map(float, preprocess["std"]))

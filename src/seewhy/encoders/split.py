@@ -113,8 +113,8 @@ class Part(nn.Module):
 class LastBlock(nn.Module):
     """The last transformer block and all layers after it.
 
-    With class-token pooling, patch tokens have no gradient after this block (pytorch-grad-cam #513), so that a network
-    is cut before it.
+    Networks with class-token pooling must be split before this block, because patch tokens have no gradient after it
+    (pytorch-grad-cam #513).
     """
 
     def __init__(self, block: nn.Module, tail: nn.Module, keywords: Mapping[str, Any] | None = None) -> None:

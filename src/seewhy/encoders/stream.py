@@ -105,7 +105,7 @@ def encode_stream(
     numbered = enumerate(sources)
     if not fits(first := request.views(0), Sequence[Crop | None]) or not len(first):
         given = article(type(first).__name__)
-        raise InputError(f"views must return a list of crops or None for each picture, got {given}.")
+        raise InputError(f"`views` must return a list of crops or None for each picture, got {given}.")
     chunk = max(1, batch_size // len(first))
     pool = ThreadPoolExecutor(workers or min(8, n_threads()))
     ahead: list[list[Future[_Read | Failure]]] = []

@@ -96,11 +96,11 @@ class TokenEmbeddings:
         marks = self.sentence.opening + self.sentence.closing
         if p < 0 or prefix.shape[-1] != width or prefix.shape[:-2] not in ((), (n,)):
             raise InputError(
-                f"prefix must have the shape (p, {width}) or ({n}, p, {width}), got {tuple(prefix.shape)}."
+                f"`prefix` must have the shape (p, {width}) or ({n}, p, {width}), got {tuple(prefix.shape)}."
             )
         if p + marks >= self.sentence.longest:
             raise InputError(
-                f"prefix must have at most {self.sentence.longest - marks - 1} vectors, got {p}: the network reads "
+                f"`prefix` must have at most {self.sentence.longest - marks - 1} vectors, got {p}: the network reads "
                 f"{self.sentence.longest} tokens, of which {marks} are special tokens and one is a word."
             )
         source, lengths = self._with_room(p)
@@ -156,8 +156,8 @@ def encode_tokens(module: nn.Module, tokens: Sequence[Tensor] | TokenEmbeddings)
 def _opened(module: nn.Module) -> ReadsTokens:
     if not isinstance(module, ReadsTokens):
         raise ModelError(
-            f"The text encoder {type(module).__name__} does not give access to its tokens. Use an embedded encoder, or "
-            "one under 'open_clip:' or 'hf:'."
+            f"The text encoder {type(module).__name__} does not give access to its tokens. Use an embedded encoder, "
+            "or one whose name begins with 'open_clip:' or 'hf:'."
         )
     return module
 

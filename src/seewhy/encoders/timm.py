@@ -177,7 +177,7 @@ def transform_of_config(data: dict[str, Any], name: str) -> Transform:
         resize = scaled[0]
     else:
         raise ModelError(
-            f"crop_mode of {name} must be 'squash', or 'center' with a square input, got {data['crop_mode']!r} with "
+            f"`crop_mode` of {name} must be 'squash', or 'center' with a square input, got {data['crop_mode']!r} with "
             f"{height} x {width} pixels. Set crop_mode to 'squash' in its config."
         )
     mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))

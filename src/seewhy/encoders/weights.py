@@ -124,7 +124,7 @@ class WeightsFile:
         """The class names of the last layer, or an empty tuple."""
         names = self.said.get("classes") or []
         if not isinstance(names, list) or not all(isinstance(c, str | int | float) for c in names):
-            raise ModelError(f"classes of {str(self.path)!r} must be a list of names, got {names!r}. {CURE}")
+            raise ModelError(f"`classes` of {str(self.path)!r} must be a list of names, got {names!r}. {CURE}")
         return tuple(map(str, names))
 
     @property
@@ -133,10 +133,11 @@ class WeightsFile:
         self.require([] if self.classes else ["num_classes"])
         n = self.said.get("num_classes") or len(self.classes)
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ModelError(f"num_classes of {str(self.path)!r} must be a whole number, got {n!r}. {CURE}")
+            raise ModelError(f"`num_classes` of {str(self.path)!r} must be a whole number, got {n!r}. {CURE}")
         if self.classes and n != len(self.classes):
             raise ModelError(
-                f"num_classes of {str(self.path)!r} must equal the number of classes, got {n} and {len(self.classes)}."
+                f"`num_classes` of {str(self.path)!r} must equal the number of classes, got {n} and "
+                f"{len(self.classes)}."
             )
         return n
 

@@ -271,7 +271,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def faithfulness_figures(explained: Sequence[Explanation], seed: int) -> dict[str, Any] | None:
-    """Return means over the explained pictures, each for its predicted class.
+    """Return the metrics of the explanations, averaged over the pictures; each explains the predicted class.
 
     A map that is zero everywhere counts as no better than a random map.
     """

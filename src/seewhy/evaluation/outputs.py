@@ -55,10 +55,13 @@ class Confusion(TypedDict):
 
 class Unknown(TypedDict):
     n: Annotated[Count, Doc("number of pictures of unknown classes")]
-    auroc: Annotated[Share | None, Doc("area under the ROC curve for telling them from labelled pictures")]
+    auroc: Annotated[
+        Share | None,
+        Doc("area under the ROC curve of the doubt, for pictures of unknown classes against labelled pictures"),
+    ]
     auroc_probability: Annotated[Share | None, Doc("the same for the classifier's own probability")]
-    found: Annotated[Share | None, Doc("share of them that is recognised as unknown")]
-    sure: Annotated[Share | None, Doc("share of them that is called sure")]
+    found: Annotated[Share | None, Doc("share of the pictures of unknown classes that is rejected as unknown")]
+    sure: Annotated[Share | None, Doc("share of the pictures of unknown classes that is called sure")]
     kept: Annotated[Share | None, Doc("share of labelled pictures that is not called unknown")]
 
 

@@ -74,7 +74,7 @@ def evaluate(
         seed: seed of the random pictures.
         faithfulness: measure the faithfulness of maps, with random maps as a control.
         level: required coverage of the sets of named classes, at least 0.5 and below 1.
-        unknown: pictures of unknown classes, or their folder, to measure how many are recognised as unknown.
+        unknown: pictures of unknown classes, or their folder, to measure the share that is rejected.
         objects: source of object masks, to measure the share of heat outside the objects.
         progress: progress reporter.
 

@@ -205,7 +205,7 @@ class Batch:
                     yield write_card(result, folder, key, name, self.endings)
 
     def fingerprint(self) -> str:
-        """Return a digest of everything except the picture that an explanation depends on."""
+        """Return a digest of all inputs of an explanation except the picture."""
         c = self.classifier
         digest = hashlib.sha256(f"{c.digest}|{c.encoder.engine.name}|{self.options}|{self.endings}".encode())
         digest.update(trained_digest(self.options.method(c.where), c))

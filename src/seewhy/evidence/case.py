@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .explain import ExplainOptions
 
 LEAST = 0.5
-"""Smallest heat of a lettered region, as a share of the hottest region's."""
+"""Smallest heat of a lettered region, as a share of the heat of the hottest region."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Sentences:
             return None
         if text is None or not all(texts):
             raise InputError(
-                "target_text must not be empty. Give a sentence with --set target_text=…; contrast_text is optional."
+                "`target_text` must not be empty. Give a sentence with --set target_text=…; `contrast_text` is "
+                "optional."
             )
         head = Head(Projected(encoder.text), encoder.encode_text(texts))
         return cls(encoder, head, tuple(f'"{t}"' for t in texts))
@@ -106,7 +107,7 @@ class Watched:
     def read(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
         """Return three numbers per picture: the probability, its log-odds, and the difference from the rival's logit.
 
-        With a contrast, probability and log-odds are those of the target against the contrast. For a sentence, both are
+        With a contrast, probability and log-odds are for the target against the contrast. For a sentence, both are
         the cosine or the difference of cosines.
         """
         sign = -1.0 if self.against else 1.0
@@ -153,12 +154,12 @@ class Question:
         asked = cls(classifier, options, method, target, contrast, sentences)
         if asked.against and (options.contrast, options.contrast_text) != (None, None):
             raise InputError(
-                "contrast cannot be combined with counterfactual: evidence against one class is evidence for the "
-                "other. Exchange --target and --contrast, and drop counterfactual."
+                "`contrast` cannot be combined with `counterfactual`: evidence against one class is evidence for the "
+                "other. Exchange --target and --contrast, and drop `counterfactual`."
             )
         both = (asked.target, asked.contrast) if sentences is None else (options.target_text, options.contrast_text)
         if both[0] is not None and both[0] == both[1]:
-            raise InputError("target and contrast must be two different classes.")
+            raise InputError("`target` and `contrast` must be two different classes.")
         return asked
 
     @property

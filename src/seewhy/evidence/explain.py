@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["EVIDENCE", "ExplainOptions", "explain_all", "explain_seen", "reads_layer", "runner_up"]
 
 STILL = 1 / 255
-"""Mean change of the last loop, below which the picture is stable: one grey level."""
+"""Mean change in the last iteration below which a reconstructed picture is stable: one grey level."""
 ALIKE = 0.05
-"""Distance from the mean of the copies below which they are the same picture."""
+"""Distance from their mean below which reconstructed copies count as the same picture."""
 RULE_OF_PERCEIVED = (
     "The redrawn picture is believable under two conditions. It must be stable: the last loop changes it by less than "
     f"one of 255 grey levels, and all copies end within {ALIKE} of their mean. The nearest memorised picture must have "
@@ -57,7 +57,7 @@ RULE_OF_PERCEIVED = (
 )
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 LOOPS = (0, 1, 2, 3, 5, 8, 13, 21)
-"""Loops that are shown besides the last."""
+"""Number of iterations that are shown besides the last."""
 NEAR = 0.09
 """Distance from a limit below which a shift of the picture by one pixel may change the verdict."""
 UNKNOWN = "The picture is unlike all training pictures, so agreement was not measured."
@@ -72,8 +72,8 @@ class ExplainOptions:
         where: attribution method: a name, or an object (:mod:`seewhy.compat` builds them); default: the classifier's
             method, else Grad-CAM.
         layer: layer of the encoder to read the map from; default: the last one. Earlier layers give finer maps.
-        target: class to explain, by name or number; default: the predicted class.
-        contrast: class to explain the target against, by name or number; default: none.
+        target: class to explain, by name or index; default: the predicted class.
+        contrast: class to explain the target against, by name or index; default: none.
         target_text: sentence to explain in place of a class.
         contrast_text: sentence to explain the target sentence against.
         settings: settings of the attribution method, for example ``{"n_masks": 2000}``.
@@ -117,12 +117,12 @@ class ExplainOptions:
         object.__setattr__(self, "settings", tuple(sorted(dict(self.settings).items())))
         if self.objects is not None and not callable(getattr(self.objects, "mask", None)):
             raise InputError(
-                "objects must be a source of masks, such as seewhy.pictures.object_masks.MaskFiles, got "
+                "`objects` must be a source of masks, such as seewhy.pictures.object_masks.MaskFiles, got "
                 f"{self.objects!r}."
             )
         if self.judge is not None and self.typical is None:
             raise InputError(
-                "judge needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or "
+                "`judge` needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or "
                 "leave "
                 "the judge out."
             )
@@ -136,7 +136,7 @@ class ExplainOptions:
 
         if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
             raise InputError(
-                f"judge must be a classifier or an image-text encoder, got {type(self.judge).__name__!r}. Load one "
+                f"`judge` must be a classifier or an image-text encoder, got {type(self.judge).__name__!r}. Load one "
                 "with "
                 "seewhy.load or seewhy.encoder."
             )
@@ -144,11 +144,11 @@ class ExplainOptions:
         return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)
 
     def method(self, own: str = "grad_cam") -> Attribution:
-        """Return the configured attribution method; ``own`` is the default name."""
+        """Return the configured attribution method; ``own`` is the name used by default."""
         given = dict(self.settings)
         if isinstance(self.where, Attribution):
             if self.layer is not None:
-                raise InputError("layer cannot be combined with an attribution object. Set the layer in that object.")
+                raise InputError("`layer` cannot be combined with an attribution object. Set the layer in that object.")
             return configured(self.where, given)
         name = own if self.where is None else self.where
         found: Any = attributions[name]
@@ -156,7 +156,7 @@ class ExplainOptions:
             return configured(found, given)
         if "layer" in given:
             raise InputError(
-                f"layer must be given once, got layer={self.layer!r} and a setting of the same name. Drop one."
+                f"`layer` must be given once, got layer={self.layer!r} and a setting of the same name. Drop one."
             )
         if not reads_layer(found):
             able = ", ".join(name for name in attributions if reads_layer(attributions[name]))
@@ -336,7 +336,7 @@ def rank_correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "gh gw"]) -> floa
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks with ties at their mean rank; faster to import than scipy's."""
+    """Return ranks with ties at their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((count.cumsum() - (count - 1) / 2)[place])
 

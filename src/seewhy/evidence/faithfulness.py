@@ -145,7 +145,7 @@ def measure(
 
 
 def stands_out(found: Match) -> bool:
-    """Return whether a match is high enough, and enough above that of a central Gaussian, to be believable."""
+    """Return whether a map is believable: its match is high, and clearly higher than that of a central Gaussian."""
     return found.value >= BELIEVABLE and found.value >= found.centre + MARGIN
 
 

@@ -204,7 +204,7 @@ def _mask(boxes: Sequence[FractionBox], height: int, width: int) -> Bool[Tensor,
 
 @dataclass(frozen=True)
 class Resembled(Result):
-    """A patch that resembles a place; ``similarity`` is a cosine, or for channels a share of the largest activation."""
+    """A similar patch; ``similarity`` is a cosine or, for channels, a share of the largest activation."""
 
     image: str
     label: str
@@ -224,7 +224,7 @@ class Place(Result):
     method: str | None = None
     """Method that found the patches; ``None`` without pictures of the user."""
     unit: str = Display.unit
-    """Unit of a channel's number."""
+    """Unit of the number that is shown for a channel."""
 
 
 def like_place(

@@ -121,7 +121,9 @@ def show_words(
     if found is None or classifier.words is None:
         if not classifier.encoder.has_text:
             reason = f"The encoder {classifier.encoder.name} reads no text."
-            return Missing(reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP under hf:.")
+            return Missing(
+                reason, "Use an image-text encoder: lite0, open_clip:MODEL/PRETRAINED, or a CLIP model, hf:ORG/NAME."
+            )
         return Missing("No descriptions of your classes were given.", _CURE)
     if classifier.decided_by_words and isinstance(votes, Reranking):
         return _second_look(pair, votes, pooled)
@@ -217,7 +219,7 @@ def _strongest(n: int) -> str:
 def _taken_out(
     classifier: Classifier, decides: KeptConcepts, scores: Float[Tensor, "1 m"], held: Float[Tensor, "n m"] | None
 ) -> str:
-    """Return a text on the decision without the strongest concepts, with random ones as a control."""
+    """Return a text on how the decision changes without the strongest concepts, and without random concepts."""
     logits, without = decides.without(scores)
     label = classifier.classes[int(without[0].argmax())]
     stays = "the same" if int(without[0].argmax()) == int(logits[0].argmax()) else label

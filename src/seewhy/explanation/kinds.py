@@ -204,7 +204,7 @@ class Perceived(Result):
     path: Annotated[tuple[np.ndarray, ...], HIDDEN]
     """Intermediate pictures from the observed to the reconstructed one, grey, uint8 ``(h, w)``."""
     loops: Annotated[tuple[int, ...], HIDDEN]
-    """Number of loops before each picture of ``path``."""
+    """Number of iterations before each picture of ``path``."""
     moved: Annotated[float, Doc("change by the last loop, with black 0 and white 1"), Json(digits=5)]
     spread: Annotated[float, Doc("distance of the copies from their mean, with black 0 and white 1"), Json(digits=5)]
     n_copies: Annotated[Count, Doc("number of noisy copies that were reconstructed and averaged")]

@@ -133,7 +133,7 @@ class ExplanationOutput(PredictionOutput):
     subject: NotRequired[Annotated[Subject, Doc("the subject of the evidence")]]
     part: NotRequired[Annotated[Part, Doc("the explained box or segment")]]
     model: Annotated[Model, Doc("provenance of the decision")]
-    seen: NotRequired[Annotated[Perceived, Doc("result of a [perceiver](methods/perceptual.md)")]]
+    seen: NotRequired[Annotated[Perceived, Doc("result of the method [perceptual](methods/perceptual.md)")]]
     typical: NotRequired[Annotated[Typical, Doc("with `--typical`; generated pictures of the class")]]
 
 

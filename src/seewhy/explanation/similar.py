@@ -42,7 +42,7 @@ class PatchDeletion(Result):
     lead: Annotated[float, Doc("if measured; the class's logit minus the mean over classes")]
     fall: Annotated[float, Doc("decrease of `lead` when all displayed regions are hidden"), Json("deletion")]
     falls_random: Annotated[tuple[float, ...], HIDDEN]
-    """The same drop for each random position of the regions."""
+    """Decrease of ``lead`` for each random position of the hidden regions."""
     area: Annotated[float, HIDDEN]
     """Hidden share of the picture, 0 to 1."""
 
@@ -136,7 +136,7 @@ class Likeness(Result):
         OPTIONAL,
     ] = None
     frame: Annotated[FractionBox | None, HIDDEN] = None
-    """Position of the patch in the thumbnail, if that shows more."""
+    """Position of the patch in the thumbnail, if the thumbnail shows more than the patch."""
     query_frame: Annotated[FractionBox | None, HIDDEN] = None
     """Position of the region in this picture's view, if it is not a lettered region."""
     because: Annotated[

@@ -70,7 +70,7 @@ def of_class(classifier: Classifier, label: str | int) -> Condition:
 def of_text(on: Encoder, text: str) -> Condition:
     """Return the target of a sentence, by its cosine with the picture."""
     if not text.strip():
-        raise InputError("text must not be empty. Write a phrase such as 'a photo of a wren'.")
+        raise InputError("`text` must not be empty. Write a phrase such as 'a photo of a wren'.")
     vector, read = on.encode_text([text])[0], Reader(on)
 
     def value(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
@@ -84,7 +84,7 @@ def of_text(on: Encoder, text: str) -> Condition:
 def of_neuron(on: Encoder, number: int, n_units: int) -> Condition:
     """Return the target of a unit of the pooled features, by a softmax over all units."""
     if not 0 <= number < n_units:
-        raise InputError(f"neuron must be from 0 to {n_units - 1}, a unit of {on.name!r}, got {number}.")
+        raise InputError(f"`neuron` must be from 0 to {n_units - 1}, a unit of {on.name!r}, got {number}.")
     read = Reader(on)
     return Condition(
         "neuron", "activation", on, f"neuron {number}", read, lambda x: read(x)[:, number], index=number, in_words=False

@@ -210,7 +210,7 @@ class Bring:
     Args:
         prior: prior over codes: ``score`` (the decoder's diffusion model), ``autoencoder`` (trained here), ``joint``
             (decoding and encoding), or ``auto`` (the first available).
-        noise: standard deviation of the noise that the prior removes, relative to the codes', above 0.
+        noise: standard deviation of the noise that the prior removes, relative to that of the codes; above 0.
         prior_steps: largest number of training steps of the autoencoder, with 64 codes each.
         side: side of the pictures in pixels; default: as in the decoder's training.
         most: largest number of pictures to read from the folder.

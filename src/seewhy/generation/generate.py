@@ -317,7 +317,7 @@ def generate(
 
     Raises:
         InputError: if there is no target or more than one, or if the judge uses the network of ``model``.
-        DataError: if the model has no such class.
+        DataError: if the model does not have the class.
         ModelError: if there is no generator, if it belongs to another encoder or has a high error, or if the model has
             no text encoder.
     """

@@ -37,7 +37,7 @@ class Reader:
 
     @property
     def looks(self) -> str | None:
-        """The fingerprint of the encoder, from which the judge's must differ."""
+        """The fingerprint of the encoder; a judge must have another fingerprint."""
         return self.encoder.looks
 
     def cut(self, side: int) -> Transform:
@@ -109,7 +109,7 @@ def batched(network: Callable[[Tensor], Tensor], many: Tensor, size: int = 64) -
 
 
 POOR = 0.9
-"""Error, as a share of the mean picture's, above which a generator is rejected."""
+"""Largest error of an accepted generator, as a share of the error of the mean picture."""
 
 
 def errors(
@@ -122,7 +122,7 @@ def errors(
 
 
 def is_poor(facts: Mapping[str, Any]) -> bool:
-    """Return whether the error exceeds :data:`POOR` times the mean picture's."""
+    """Return whether the error exceeds :data:`POOR` times the error of the mean picture."""
     return bool(facts.get("held_out_error", 0) > POOR * facts.get("mean_picture_error", 1))
 
 
@@ -130,9 +130,10 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
     """Check that decoded pictures are better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
-            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean picture's "
-            f"error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean square, "
-            "values 0 to 1). Give pictures from its domain, or another decoder."
+            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean "
+            f"picture's error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean "
+            "square, values 0 to 1). Give pictures of the kind on which the decoder was trained, or use another "
+            "decoder."
         )
 
 
@@ -160,7 +161,8 @@ class GeneratorNetwork(nn.Module):
         super().__init__()
         if side not in SIDES or min(n_code, width, hidden) < 1:
             raise InputError(
-                f"side must be one of {', '.join(map(str, SIDES))}, and width, hidden and n_code at least 1, got "
+                f"`side` must be one of {', '.join(map(str, SIDES))}, and `width`, `hidden` and `n_code` at least 1, "
+                "got "
                 f"side={side}, width={width}, hidden={hidden}, n_code={n_code}."
             )
         self.side = side

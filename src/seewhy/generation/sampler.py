@@ -58,7 +58,7 @@ class PPGN:
         lr: length of the first step, as a share of the codes' range.
         lr_end: length of the last step, with linear decay; ``None`` for constant steps.
         n_steps: number of steps per chain.
-        gradient: gradient of ``log p``, or the released code's.
+        gradient: ``"log_softmax"`` for the gradient of ``log p``, or ``"own_logit"`` as in the released code.
         normalise: whether all steps are scaled to the same length; ``False`` uses the equation without scaling.
         calibrate: whether to scale ``eps1`` so that 1 gives prior and target equal strength at the start.
         clip: whether to clip codes to the range of the training codes.
@@ -163,7 +163,7 @@ class PixelAscent:
 
 
 class _Told:
-    """Evenly spaced pictures of a chain, with its start and end."""
+    """Return evenly spaced pictures of a chain, with the first and the last picture."""
 
     def __init__(self, how: PPGN, condition: Condition | None) -> None:
         n = min(how.n_shown, how.n_steps)
@@ -191,7 +191,7 @@ class _Told:
 PART = 8
 """Ratio of stored codes to candidates for a facet."""
 JITTER = 0.5
-"""Standard deviation of starting points around a picture, relative to that of codes."""
+"""Standard deviation of starting points around a picture, relative to the standard deviation of codes."""
 
 
 def facets(generator: Generator, condition: Condition, n: int, seed: int) -> Float[Tensor, "n d"]:

@@ -58,7 +58,7 @@ class Typicals:
 
     @classmethod
     def open(cls, folder: str | Path, classifier: Classifier, judge: Classifier | Encoder | None = None) -> Typicals:
-        """Load the generator of a folder for a classifier."""
+        """Load a generator from a folder, to show typical pictures of each class of a classifier."""
         generator = load_generator(folder, own=classifier.encoder)
         path = Path(folder)
         return cls(classifier, generator, judge, file_sha256(path / FILE if path.is_dir() else path))

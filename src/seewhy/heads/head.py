@@ -111,7 +111,7 @@ class Head(nn.Module):
 class TargetFunction(Protocol):
     """Protocol of the function to explain: a differentiable function from logits to one number per picture.
 
-    The usual one is :class:`Target`; another is ``lambda logits: logits.logsumexp(1)``.
+    Examples are :class:`Target` and ``lambda logits: logits.logsumexp(1)``.
     """
 
     def __call__(self, logits: Float[Tensor, "b k"], /) -> Float[Tensor, " b"]: ...
@@ -130,13 +130,15 @@ class Target:
 
     @torch.enable_grad()
     def over(self, votes: Votes | WordDecision, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """Return the gradient by row scores of the target, minus the mean logit without ``against``."""
+        """Return the gradient of the target by the row scores; without ``against``, of the target minus the mean
+        logit.
+        """
         leaf = scores.detach().requires_grad_()
         logits = votes(leaf)
         lead = self(logits) if self.against is not None else self(logits) - logits.mean(1)
         return torch.autograd.grad(lead.sum(), leaf)[0]
 
     def of(self, weight: Float[Tensor, "k ..."]) -> Float[Tensor, "b ..."]:
-        """Return the target's row of a linear layer, or its entry of the bias."""
+        """Return the row of the target in a weight, or its entry in a bias."""
         mine = weight[self.index]
         return mine if self.against is None else mine - weight[self.against]

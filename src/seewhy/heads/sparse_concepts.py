@@ -26,9 +26,9 @@ Mask = Literal["hard", "soft", "authors"]
 
 def n_kept(n_concepts: int, sparsity: float, mask: Mask = "hard") -> int:
     if not 0 <= sparsity < 1:
-        raise InputError(f"sparsity must be at least 0 and less than 1, got {sparsity}.")
+        raise InputError(f"`sparsity` must be at least 0 and less than 1, got {sparsity}.")
     if mask not in ("hard", "soft", "authors"):
-        raise InputError(f"mask must be 'hard', 'soft' or 'authors', got {mask!r}.")
+        raise InputError(f"`mask` must be 'hard', 'soft' or 'authors', got {mask!r}.")
     # 0.29 · 100 is 28.999…96 as a floating-point number.
     kept = n_concepts - math.floor(sparsity * n_concepts + 1e-9) - (mask == "authors")
     if kept < 1:
@@ -95,7 +95,7 @@ class KeptConcepts(WordDecision):
     def __post_init__(self) -> None:
         if not 1 <= self.kept <= len(self.texts):
             raise InputError(
-                f"kept must be between 1 and {len(self.texts)}, the number of concepts, got {self.kept}. "
+                f"`kept` must be between 1 and {len(self.texts)}, the number of concepts, got {self.kept}. "
                 f"Use --set kept={max(1, len(self.texts) // 10)}, for example."
             )
 

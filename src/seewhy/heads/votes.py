@@ -37,7 +37,7 @@ class Votes:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise InputError(f"k must be at least 1, got {self.k}.")
+            raise InputError(f"`k` must be at least 1, got {self.k}.")
 
     def __call__(self, scores: Float[Tensor, "b n"]) -> Float[Tensor, "b k"]:
         return class_logits(*nearest_scores(scores, self.owner, self.n_classes, self.k), self.k)
@@ -93,7 +93,7 @@ def nearest_scores(
 def class_logits(
     top: Float[Tensor, "b m"], whose: Int[Tensor, "b m"], best: Float[Tensor, "b c"], k: int
 ) -> Float[Tensor, "b c"]:
-    """Return logits from the output of :func:`nearest_scores`, for this ``k`` or a smaller one."""
+    """Return logits from the output of :func:`nearest_scores`, for the same or a smaller ``k``."""
     k = min(k, top.shape[1])
     top, whose = top[:, :k], whose[:, :k]
     highest = best.detach()
@@ -136,7 +136,7 @@ class WordDecision(ABC):
 
 @dataclass(frozen=True)
 class Reason:
-    """A sentence (``row`` of the head) that distinguishes a class from the class ``against``, and its other classes."""
+    """A sentence that distinguishes a class from the class ``against``; ``row`` is its row of the head."""
 
     row: int
     text: str

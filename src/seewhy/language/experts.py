@@ -1,7 +1,7 @@
 """Vision experts that describe a picture's content: protocols for any detector, and built-in experts.
 
 Image Textualization (arXiv 2406.07502) uses GRiT, Grounding DINO, SAM and a depth network. The built-in experts use the
-feature map of a classifier instead, so that they find only its classes; there is no depth estimator.
+feature map of a classifier instead, and find only its classes. There is no depth estimator.
 """
 
 from __future__ import annotations

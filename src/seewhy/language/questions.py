@@ -112,7 +112,7 @@ def read_pair(answer: str, first: str, second: str) -> Pair:
     echo = set() if names == set(PAIR_EXAMPLE) else {row[1:] for row in PAIR_SHOWN}
     for row in rows:
         if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in _KEYS):
-            raise ValueError("a difference lacks attribute, first or second")
+            raise ValueError("a difference must have the keys 'attribute', 'first' and 'second'")
         attribute, one, other = (row[k].strip().rstrip(".") for k in _KEYS)
         if one and other and one != other and (one, other) not in echo and not names & {_plain(one), _plain(other)}:
             found.append(Difference(attribute, caption(first, one), caption(second, other)))
@@ -184,7 +184,7 @@ def _pair(row: Any, place: str) -> Pair:
         given = [one.get(k) for k in _KEYS] if isinstance(one, dict) else []
         texts = [t.strip() for t in given if isinstance(t, str)]
         if len(texts) < 3 or not all(texts[1:]):
-            raise DataError(f"{place} must have attribute, first and second in each difference: {FORM}.")
+            raise DataError(f"{place} must have the keys 'attribute', 'first' and 'second' in each difference: {FORM}.")
         found.append(Difference(*texts))
     if not found:
         raise DataError(f"{place} must have at least one difference. Write one, or remove the pair.")

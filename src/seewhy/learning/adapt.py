@@ -147,7 +147,7 @@ class Adapt(Way[PooledPairs, Kept]):
         if self.objective not in able:
             found = objectives[self.objective]
             raise InputError(
-                f"objective must accept pictures with texts, got {self.objective!r}, which needs {found.needs}. Use "
+                f"`objective` must accept pictures with texts, got {self.objective!r}, which needs {found.needs}. Use "
                 f"one of {', '.join(able)}, or "
                 f"{f'give seewhy adapt {found.options}' if found.options else 'use seewhy pretrain'}."
             )

@@ -43,7 +43,7 @@ Question = tuple[Sequence[str], Sequence[str]]
 
 
 class InstructedTask(PairTask):
-    """Contrastive training of instructed picture vectors against the vectors of their answers."""
+    """Contrastive training on vectors of pictures under an instruction and vectors of the answers."""
 
     def __init__(self, on: Encoder, part: Instructed, objective: Contrastive, n_through: int) -> None:
         super().__init__(objective, "image", "pooled", "asked")
@@ -66,9 +66,9 @@ class InstructedTask(PairTask):
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
-    """A sampler of (instruction, answer, answer number) triplets.
+    """A sampler of (instruction, answer, answer index) triplets.
 
-    ``known[i]`` lists the known answers of picture ``i`` as (question number, answer number).
+    ``known[i]`` lists the known answers of picture ``i`` as (question index, answer index).
     """
 
     known: Sequence[Sequence[tuple[int, int]]]
@@ -95,8 +95,8 @@ def triplets(on: Encoder, part: Instructed, questions: Sequence[Question], n: in
     words = sorted({answer for _, answers in questions for answer in answers if answer.strip()})
     if len(set(given)) != 1 or not all(wordings for wordings, _ in questions) or len(words) < 2:
         raise DataError(
-            "Lists of answers must have equal lengths, an instruction each and at least 2 different answers in all, "
-            f"got lengths {given} and {len(words)} different answers."
+            "All lists of answers must have the same length and an instruction, and together at least 2 different "
+            f"answers, got lengths {given} and {len(words)} different answers."
         )
     number = {word: i for i, word in enumerate(words)}
     known = [[(k, number[a[i]]) for k, (_, a) in enumerate(questions) if a[i].strip()] for i in range(given[0])]
@@ -194,9 +194,9 @@ def two_kinds(
     told = [i for i, several in enumerate(captions) if len(several)]
     if {len(classes), len(captions)} != {len(pooled)} or min(len(named), len(told)) < 2:
         raise DataError(
-            "Classes and captions must have one entry per picture, at least 2 of each not empty, got "
-            f"{len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} lists of "
-            f"captions ({len(told)} not empty)."
+            "Classes and captions must have one entry per picture, and at least 2 classes and 2 captions must not be "
+            f"empty, got {len(pooled)} pictures, {len(classes)} classes ({len(named)} not empty) and {len(captions)} "
+            f"lists of captions ({len(told)} not empty)."
         )
     choices = [[(0, filled(t, classes[i])) for t in tower.templates] for i in named]
     choices += [[(1, caption) for caption in captions[i]] for i in told]

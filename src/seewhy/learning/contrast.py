@@ -58,8 +58,8 @@ class PairTask(Task):
 class Contrast(PairTask):
     """Contrastive training of an image and a text network.
 
-    ``column`` names the pictures; ``"text"`` holds ``n_texts`` texts per picture. ``hold`` is required with
-    micro-batches or several processes and batch normalisation.
+    ``column`` names the pictures; ``"text"`` holds ``n_texts`` texts per picture. Networks with batch normalisation
+    need ``hold`` for micro-batches or several processes.
     """
 
     def __init__(

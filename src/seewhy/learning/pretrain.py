@@ -132,7 +132,8 @@ class Pretrain(Way[PooledSet, Any]):
         if not issubclass(found, PictureObjective):
             able = ", ".join(name for name in objectives if is_of_pictures(name))
             raise InputError(
-                f"objective must learn from pictures only, got {self.objective!r}, which needs {found.needs}. Use one "
+                f"`objective` must learn from pictures only, got {self.objective!r}, which needs {found.needs}. Use "
+                "one "
                 f"of {able}, or give pictures with texts."
             )
         known = [one.name for one in fields(cast(Any, found))]
@@ -346,9 +347,10 @@ class Branch(nn.Module):
 
 
 class DenseViews(Task):
-    """Training task in which one view predicts the other view's patches, as encoded by the moving average.
+    """Training task in which one view predicts the patches of the other view, encoded by the moving average.
 
-    Levels share heads and have equal weights. Batch normalisation of the trunk stays in evaluation mode. That of the
+    All pyramid levels share the projection heads, and their losses have equal weights. Batch normalisation of the
+    trunk stays in evaluation mode. That of the
     heads uses batch statistics, which prevents collapse with small batches.
     """
 

@@ -233,7 +233,7 @@ def split_held(held: S, keep: float | None, seed: int, progress: Progress) -> tu
 
 
 def choose(tried: Sequence[T], may_forget: float) -> T:
-    """Return the result with the highest gain whose agreement falls by at most ``may_forget``."""
+    """Return the result with the highest ``gain`` among those whose ``named`` falls by at most ``may_forget``."""
     before = tried[0].named
     allowed = [k for k in tried if before is None or k.named is None or k.named >= before - may_forget - 1e-9]
     return max(allowed, key=lambda k: k.gain)

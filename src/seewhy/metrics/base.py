@@ -192,7 +192,7 @@ class Metric(ABC):
 
     @abstractmethod
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
-        """Compute the number of a data set from the means of :attr:`Score.sums` over its pictures."""
+        """Compute the value for a data set from the means of :attr:`Score.sums` over its pictures."""
 
     def measure(self, case: Case, maps: Float[Tensor, "m gh gw"]) -> list[Any]:
         """Return one score per map."""
@@ -203,7 +203,7 @@ class Metric(ABC):
             raise InputError(f"Maps must be finite, and {self.name} got NaN or infinite values.")
         if case.methods is not None and len(case.methods) != len(maps):
             raise InputError(
-                f"methods must have one entry per map, got {len(case.methods)} methods for {len(maps)} maps."
+                f"`methods` must have one entry per map, got {len(case.methods)} methods for {len(maps)} maps."
             )
         height, width = case.pixels.shape[1:]
         own = {"metric": self.name, **asdict(self), "target": case.target, "size": [height, width]}
@@ -226,7 +226,7 @@ class Metric(ABC):
 
 @dataclass(frozen=True)
 class AveragedMetric(Metric):
-    """A metric whose number for a data set is the mean over its pictures."""
+    """A metric whose value for a data set is the mean of the values for its pictures."""
 
     def combine(self, means: Float[Tensor, "*n v"]) -> Float[Tensor, "*n"]:
         return means[..., 0]

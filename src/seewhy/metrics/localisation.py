@@ -31,17 +31,18 @@ class Localisation(Metric):
         assert mask is not None  # the base has checked
         if tuple(mask.shape) != size:
             raise InputError(
-                f"mask must have the size of the picture, {size}, got {tuple(mask.shape)}. Crop and resize it like the "
+                f"`mask` must have the size of the picture, {size}, got {tuple(mask.shape)}. Crop and resize it like "
+                "the "
                 "picture."
             )
         if not mask.any():
-            raise InputError("mask must not be empty. Leave out pictures without the object.")
+            raise InputError("`mask` must not be empty. Leave out pictures without the object.")
         return mask
 
 
 @dataclass(frozen=True)
 class MaskedMap(Localisation, AveragedMetric):
-    """A localisation metric whose number for a data set is the mean over its pictures."""
+    """A localisation metric whose value for a data set is the mean of the values for its pictures."""
 
 
 def _share(mask: Mask) -> float:
@@ -168,7 +169,7 @@ class MaxBoxAcc(Localisation):
 
         mean_δ max_τ mean_x [IoU(box(m ≥ τ), box(G)) ≥ δ]
 
-    The value of a single picture uses its own best threshold and is too high. Only the number of a data set is the
+    The value of a single picture uses its own best threshold and is too high. Only the value for a data set is the
     published metric.
 
     Args:

@@ -103,7 +103,7 @@ class FaithfulnessCorrelation(AveragedMetric):
         cells = shape[0] * shape[1]
         n = max(1, round(self.size * cells)) if self.size < 1 else int(self.size)
         if n >= cells:
-            raise InputError(f"size must be less than the {cells} pixels or grid cells of the picture, got {n}.")
+            raise InputError(f"`size` must be less than the {cells} pixels or grid cells of the picture, got {n}.")
         correlate = pearson if self.correlation == "pearson" else spearman
         return scores(_correlation(self, case, maps, n, shape, self.seed, correlate))
 
@@ -166,7 +166,7 @@ class Infidelity(AveragedMetric):
         n_samples: number of perturbations.
         side: side of the square, as a share of the picture's side.
         noise: standard deviation of the Gaussian, in normalised units.
-        normalised: whether the value is that of the scaled map.
+        normalised: whether the map is scaled for the value.
     """
 
     name = "infidelity"

@@ -69,7 +69,7 @@ def forget(layer: nn.Module, how: Reset, seed: int) -> None:
     the mean and standard deviation of the old weights. ``"shuffle"`` permutes the old weights.
     """
     if how not in ("initialise", "shuffle"):
-        raise InputError(f"reset must be 'initialise' or 'shuffle', got {how!r}.")
+        raise InputError(f"`reset` must be 'initialise' or 'shuffle', got {how!r}.")
     generator = torch.Generator().manual_seed(seed)
     reset = getattr(layer, "reset_parameters", None)
     if how == "initialise" and callable(reset):

@@ -31,8 +31,8 @@ class PixelCurve(AveragedMetric):
 
     Args:
         n_steps: number of steps. RISE changes 224 pixels per step (``n_steps=224`` at 224 px).
-        tolerance: largest error of linear interpolation between steps, in probability; 0 computes every step. SeeWhy's
-            addition.
+        tolerance: largest error of linear interpolation between steps, in probability; 0 computes every step. The
+            papers have no such option.
     """
 
     cost = "one per step"
@@ -125,7 +125,7 @@ class Deletion(PixelCurve):
 class Insertion(PixelCurve):
     """Area under the target's probability curve as the hottest pixels are added to a blurred picture; high is good.
 
-    The blur is that of the authors: an 11 px kernel with σ = 5 px and zero padding.
+    The blur is as in the authors' code: an 11 px kernel with σ = 5 px and zero padding.
 
     Args:
         fill: the picture at the start: ``"blur"``, ``"blur_reflected"`` (reflection padding), ``"mean"`` or
@@ -392,7 +392,7 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
     if fill == "blur_reflected":
         return blurred_reflected(pixels)
     if fill != "black":
-        raise InputError(f"fill must be 'mean', 'black', 'blur' or 'blur_reflected', got {fill!r}.")
+        raise InputError(f"`fill` must be 'mean', 'black', 'blur' or 'blur_reflected', got {fill!r}.")
     if transform is None:
         raise InputError("fill='black' needs the normalisation of the model. Pass transform=… with the case.")
     mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)

@@ -52,7 +52,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
         return load_samples(os.fspath(source), group=group)
     if group is not None and is_text:
         raise InputError(
-            f"group must be a list with one group per picture, got {group!r}. Give that list, or use "
+            f"`group` must be a list with one group per picture, got {group!r}. Give that list, or use "
             f"seewhy.load_samples(…, group={group!r})."
         )
     if labels is not None:
@@ -64,7 +64,7 @@ def samples_of(source: Any, labels: Any = None, *, group: Any = None) -> Samples
     groups = _listed(group) or []
     if len(groups) != len(samples):
         raise InputError(
-            f"group must have one value per picture, got {len(samples)} pictures and {len(groups)} "
+            f"`group` must have one value per picture, got {len(samples)} pictures and {len(groups)} "
             "groups. Use None for a picture without a group."
         )
     items = [replace(s, group=None if g is None else str(g)) for s, g in zip(samples.items, groups, strict=True)]
@@ -269,7 +269,7 @@ def _class_name(label: Any, number: int) -> str:
         return str(int(label))
     if not isinstance(label, str) or not label.strip():
         raise DataError(
-            f"The label of picture {number} must be the name or number of a class, got {label!r}. "
-            "Fill it in, or leave the picture out."
+            f"The label of picture {number} must be the name or index of a class, got {label!r}. Fill it in, or leave "
+            "the picture out."
         )
     return str(label)

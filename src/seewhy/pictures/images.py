@@ -351,7 +351,7 @@ def upright_size(given: One, *, longest: int | None = None) -> tuple[int, int]:
         _check_size(name, width, height)
         if longest is not None and max(width, height) > longest * min(width, height):
             times = f"the longer side may be at most {longest} times the shorter side for a sliding window"
-            raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut it into shorter pieces")
+            raise ImageError(name, f"has {width:,} by {height:,} pixels; {times}; cut the picture into shorter pieces")
         return (height, width) if _orientation(opened) >= 5 else (width, height)
 
 

@@ -120,7 +120,9 @@ REACH = 8
 WAYS = 3
 """Number of best initial transforms that are refined."""
 AT_A_GLANCE, ROUGHLY = 0.45, 0.6
-"""Minimum correlation of details before and after refinement. 1 in 200 of 4,000 copies is below 0.51 or 0.68."""
+"""Minimum correlation of details before and after refinement. Of 4,000 copies, 1 in 200 is below 0.51 before or below
+0.68 after refinement.
+"""
 RING = 0.06
 """Margin to ignore at each edge, as a fraction of the side: a slight rotation fills the corners with other content."""
 FAINT = 8.0
@@ -268,7 +270,7 @@ than 0.05."""
 MOST_GAIN = 1.6
 """Maximum ratio of brightness between two copies."""
 CLIPPED = 250.0
-"""Level of 255 above which a pixel may be saturated."""
+"""Value, from 0 to 255, above which a pixel may be saturated."""
 MOST_TILT, MOST_STRETCH, LARGER = 6.0, 1.16, (0.73, 1.37)
 """Maximum rotation in degrees, maximum ratio of the sides, and range of the scale between two copies."""
 STEP = 128
@@ -278,8 +280,8 @@ class Limits(NamedTuple):
     """Thresholds for two pictures to be copies, if the short side of the smaller has at least ``side`` pixels.
 
     Details are compared at ``points`` x ``points`` pixels. Their correlation must be at least ``overall``, and at least
-    ``everywhere`` in each of 7 x 7 overlapping windows. In 95 % of 16 x 16 grid cells, the difference must be at most
-    ``colour`` and ``brightness``, in levels of 255.
+    ``everywhere`` in each of 7 x 7 overlapping windows. In 95 % of 16 x 16 grid cells, colour and brightness must
+    differ by at most ``colour`` and ``brightness``, on a scale from 0 to 255.
     """
 
     side: int

@@ -218,7 +218,8 @@ def _names(root: Path) -> dict[int, str]:
         found = {int(value): str(name).strip() for value, name in pairs}
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{place} cannot be read ({reason(error)}). Write one name per line, or JSON of values with names."
+            f"{place} cannot be read ({reason(error)}). Write one name per line, or a JSON object that maps mask "
+            "values to names."
         ) from error
     found = {value: name for value, name in sorted(found.items()) if name}
     twice = first_repeated(found.values())

@@ -160,13 +160,13 @@ def check_patches(bank: Patches, n_classes: int | None) -> None:
         raise ValueError(f"the class of each picture in the bank must be an index below {n_classes}")
     if bank.pooled.ndim != 2 or len(bank.pooled) != m:
         raise ValueError(
-            f"pooled must have one row for each of the {m} pictures in the bank, got {tuple(bank.pooled.shape)}"
+            f"`pooled` must have one row for each of the {m} pictures in the bank, got {tuple(bank.pooled.shape)}"
         )
     for name, boxes in (("boxes", bank.boxes), ("boxes in pixels", bank.pixel_boxes)):
         if boxes.shape != (n, 4) or not bool(((boxes[:, :2] < boxes[:, 2:]) & (boxes[:, :2] >= 0)).all()):
             raise ValueError(f"{name} must be {n} boxes with left < right and top < bottom")
     if n and bank.boxes.max() > 1:
-        raise ValueError("boxes must lie within the view")
+        raise ValueError("`boxes` must lie within the view")
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:

@@ -40,7 +40,7 @@ class Query:
 
     Attributes:
         cells: strongest grid cells ``(row, column)``, for methods that start from regions.
-        digest: digest of the picture's file, so that its copy in the bank is excluded.
+        digest: digest of the picture's file, to exclude its copy in the bank.
         share: share of each grid cell in the evidence for the target.
     """
 

@@ -57,7 +57,7 @@ class Influences:
             at = flat[0].argmax(1)
         else:
             if len(cells) and bool(((cells < 0) | (cells >= torch.tensor([height, width]))).any()):
-                raise InputError(f"cells must be (row, column) within {height} × {width}, counted from 0.")
+                raise InputError(f"`cells` must be (row, column) within {height} × {width}, counted from 0.")
             at = cells[:, 0] * width + cells[:, 1]
         read = flat.gather(2, at[None, :, None].expand(len(flat), -1, 1))[..., 0]
         after = flat[1:].amax(2) if follow else read[1:]
@@ -113,7 +113,7 @@ class Sums:
 
     def means(self, strengths: str) -> GlobalInfluences:
         if not self.n:
-            raise InputError("pictures must contain at least one picture.")
+            raise InputError("`pictures` must contain at least one picture.")
         weight = self._sums["weight"]
         # A prototype that no picture is like has no influences: all are 0.
         total = weight[:, None].clamp(min=1e-12)
@@ -150,7 +150,7 @@ class Characteristics:
     authors' code: no intermediate JPEG, and negative similarities have no weight in the global mean.
 
     Cost: 7 forward passes per picture for any number of prototypes, and 0.3 to 0.6 s on one core for the changes.
-    Range: that of the similarity.
+    Influences have the range of the similarity.
 
     Args:
         changes: the properties to change and their strengths.

@@ -90,7 +90,7 @@ class FittedBank(Patches, ABC):
         def assemble(card: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
             check_finite(tensors)
             if card.get("method", cls.method) != cls.method:
-                raise ValueError(f"method must be {cls.method}, got {card['method']}")
+                raise ValueError(f"`method` must be {cls.method}, got {card['method']}")
             wide = {k: t.float() if t.is_floating_point() else t.long() for k, t in tensors.items()}
             pictures = pictures_of(card["pictures"], tensors["thumbnails"])
             about = {name: card[name] for name in ("classifier", "measures")}

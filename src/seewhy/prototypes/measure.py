@@ -31,7 +31,7 @@ N_DRAWN = 1000
 LEAST = 10
 """Smallest number of pictures in a band."""
 NEVER = 1.01
-"""Limit that no share reaches."""
+"""Limit that is higher than any share."""
 
 
 class Band(NamedTuple):
@@ -63,7 +63,7 @@ class Trial(NamedTuple):
     Attributes:
         share: share of the neighbours that have the predicted class.
         similarity: similarity of the nearest neighbour, averaged over regions.
-        wrong: same share for random classes that are neither true nor predicted.
+        wrong: share for random classes that are neither true nor predicted.
         chance: share of the predicted class in the bank.
     """
 

@@ -255,5 +255,5 @@ def _search(picture: Pixels, change: Callable[[float], Pixels], most: float, lev
 def find_changes(name: str) -> Changes:
     known: dict[str, type[Changes]] = {kind.name: kind for kind in (EqualChanges, PaperChanges)}
     if name not in known:
-        raise InputError(f"strengths must be 'calibrated' or 'paper', got {name!r}.")
+        raise InputError(f"`strengths` must be 'calibrated' or 'paper', got {name!r}.")
     return known[name]()

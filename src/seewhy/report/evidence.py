@@ -189,7 +189,7 @@ def _figures_of(like: Like) -> Iterator[Figure]:
 
 
 def _rows(like: Like, e: Explanation) -> Iterator[Pictures]:
-    """Yield one row of neighbours per letter, after the region of this picture."""
+    """Yield, for each lettered region of the picture, the region and a row of its neighbours."""
     known = {region.letter: region for region in regions_of(e)}
     scale = scale_of(like)
     letters = dict.fromkeys(near.letter for near in like.neighbours)

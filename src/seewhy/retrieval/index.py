@@ -219,7 +219,7 @@ class Index:
         width = self._catalogue.need("columns")["look"][0]
         if vectors.shape[1] != width or len(names) != len(vectors) or len(set(names)) != len(names):
             raise InputError(
-                f"vectors must have the shape (n, {width}) and names must be n different names, got "
+                f"`vectors` must have the shape (n, {width}) and `names` must be n different names, got "
                 f"{tuple(vectors.shape)} and {len(set(names))} different names."
             )
         labels = labels or [""] * len(names)
@@ -272,12 +272,12 @@ class Index:
             labels: classes to search in; default: all.
             collapse: cosine similarity, -1 to 1, above which a picture counts as a copy of a result and is listed under
                 it; ``None`` lists all results. The query's own file is never a result.
-            levels: levels of spatial parts of the query, in an index with parts; the paper uses 3 for queries and 4 for
-                the index.
+            levels: levels of spatial parts of the query, in an index with parts; the paper uses 3 levels for queries
+                and 4 for the index.
         """
         if k < 1 or (collapse is not None and not -1 <= collapse <= 1):
             raise InputError(
-                f"k must be at least 1 and collapse from -1 to 1 or None, got k={k} and collapse={collapse}."
+                f"`k` must be at least 1 and `collapse` from -1 to 1 or None, got k={k} and collapse={collapse}."
             )
         asked = query if isinstance(query, Query) else Query(query)
         with self._reading() as snapshot:
@@ -316,7 +316,7 @@ class Index:
         """Return the vectors of a column, in the order of :meth:`names`."""
         with self._reading() as snapshot:
             if column not in snapshot.matrices:
-                raise InputError(f"column must be one of {', '.join(snapshot.matrices)}, got {column!r}.")
+                raise InputError(f"`column` must be one of {', '.join(snapshot.matrices)}, got {column!r}.")
             return torch.from_numpy(np.array(snapshot.matrices[column][snapshot.rows]))
 
     def names(self) -> list[str]:

@@ -74,7 +74,7 @@ class Query:
             raise InputError("A query needs a picture, words, or both. Give --image or --text.")
         if self.weight < 0 or self.unlike_weight < 0:
             raise InputError(
-                f"weight and unlike_weight must be at least 0, got {self.weight} and {self.unlike_weight}."
+                f"`weight` and `unlike_weight` must be at least 0, got {self.weight} and {self.unlike_weight}."
             )
 
     @property
@@ -219,7 +219,7 @@ class Searching:
         if "words" not in self.snapshot.matrices:
             raise ModelError(
                 f"The index was made with {self.encoder.name!r}, which has no text encoder. Search with a picture, or "
-                "index the pictures again with lite0, open_clip:MODEL/PRETRAINED or a CLIP under hf:."
+                "index the pictures again with lite0, open_clip:MODEL/PRETRAINED or a CLIP model, hf:ORG/NAME."
             )
         text = self.encoder.text
         ours, others = (self._unit(s, "words", text.project) for s in (like, unlike))

@@ -19,7 +19,7 @@ from ..types import Crop
 def sub_patches(levels: int) -> list[Crop]:
     """Return the crops of overlapping sub-patches: ``i²`` crops at each level ``i = 1 … levels``.
 
-    The side of a crop at level ``i`` is ``2 / (i + 1)`` of the picture, so that neighbours overlap by half; the paper
+    The side of a crop at level ``i`` is ``2 / (i + 1)`` of the picture, and neighbours overlap by half; the paper
     gives no size. Level 1 is the whole picture.
 
     Example:
@@ -28,7 +28,8 @@ def sub_patches(levels: int) -> list[Crop]:
     """
     if levels < 1:
         raise InputError(
-            f"levels must be at least 1, got {levels}. The paper uses 4 for the pictures and 3 for the query."
+            f"`levels` must be at least 1, got {levels}. The paper uses 4 levels for the pictures of the index and 3 "
+            "for the query."
         )
     crops = []
     for level in range(1, levels + 1):

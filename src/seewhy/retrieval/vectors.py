@@ -111,7 +111,7 @@ class Rows:
         return self
 
     def __getitem__(self, rows: Any) -> Float32[np.ndarray, "*m d"]:
-        """Return rows by a numpy index, after checking new ones."""
+        """Return rows by a numpy index; rows that were not read before are checked."""
         if self._unchecked[rows].any():
             wanted = np.unique(np.arange(len(self))[rows])
             if len(wrong := self.check(wanted[self._unchecked[wanted]])):
@@ -194,7 +194,9 @@ class Whitening:
         if len(vectors) < 3:
             raise InputError(f"Whitening needs at least 3 vectors, got {len(vectors)}. Add pictures first.")
         if floor < 0 or power <= 0:
-            raise InputError(f"floor must be at least 0 and power greater than 0, got floor={floor} and power={power}.")
+            raise InputError(
+                f"`floor` must be at least 0 and `power` greater than 0, got floor={floor} and power={power}."
+            )
         mean = vectors.mean(0)
         centred = vectors - mean
         variance, axes = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))
@@ -232,7 +234,7 @@ def _assemble(_card: dict[str, Any], found: dict[str, Tensor]) -> Whitening:
 
 WHITENING = r"whitening-[0-9a-f]+\.safetensors"
 N_MEAN = 20_000
-"""Largest number of vectors in the mean of a column."""
+"""Largest number of stored vectors from which a mean is computed."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ class Snapshot:
         return "look" if self.whitening is None else "whitened"
 
     def mean(self, column: str) -> Float[Tensor, " d"]:
-        """Compute the mean vector of a column from a sample of pictures."""
+        """Compute the mean of the stored vectors in a column, over a sample of pictures."""
         return self.spread(column, N_MEAN).mean(0)
 
     def spread(self, column: str, most: int) -> Float[Tensor, "n d"]:

@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Change:
-    """The result of an addition; exact copies of pictures in the index count as unchanged."""
+    """The numbers of new, changed and unchanged pictures; exact copies count as unchanged."""
 
     added: int = 0
     updated: int = 0
@@ -85,7 +85,7 @@ class _Fresh:
 
 @dataclass(frozen=True)
 class Adding:
-    """An addition of pictures to an index."""
+    """The process of adding pictures to an index."""
 
     catalogue: Catalogue
     encoder: Encoder
@@ -95,12 +95,12 @@ class Adding:
 
     @undisturbed
     def add(self, entries: Iterable[Entry], total: int | None = None) -> Change:
-        """Add pictures and return the numbers of changes."""
+        """Add pictures, and return how many were new, changed or unchanged."""
         return _in_steps(self.progress.track(entries, "Indexing pictures", total), self._step)
 
     @undisturbed
     def add_seen(self, encoded: Iterable[Encoded]) -> Change:
-        """Add encoded pictures without thumbnails and return the numbers of changes."""
+        """Add encoded pictures without thumbnails, and return how many were new, changed or unchanged."""
         fresh = (_Fresh(one.name, one.digest, "", self.vectors(one), None) for one in encoded)
         return _in_steps(fresh, self._write)
 

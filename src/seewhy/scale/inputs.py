@@ -1,7 +1,7 @@
 """The input of a long run, split into the same shards in every process.
 
 Folders and tables are split by number of pictures; tar and Parquet files are one shard each. Names are relative to the
-input, so that a job can resume after the input was moved.
+input, and a job can resume after the input was moved.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Shard(ABC):
         """Digest of the names of the shard's pictures."""
 
     def stamped(self) -> Self:
-        """Return the shard with the current stamp of its files."""
+        """Return the shard with a digest of the current sizes and times of its files."""
         return replace(self, stamp=digest_of(self._states()))
 
     def _states(self) -> Iterator[str]:
@@ -259,7 +259,7 @@ def find_input(place: str | Path, *, per_shard: int = PER_SHARD, column: str | N
     """Return the input at a path or address."""
     text = os.fspath(place)
     if per_shard < 1:
-        raise InputError(f"per_shard must be at least 1, got {per_shard}.")
+        raise InputError(f"`per_shard` must be at least 1, got {per_shard}.")
     if "://" in text:
         from .places import RemoteInput  # which is made of what is here
 

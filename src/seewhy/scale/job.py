@@ -68,7 +68,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Written:
-    """A written shard: its number of rows and failures, the first failures, and the stamp of its source."""
+    """A written shard: its number of rows and failures, the first failures, and a digest of its source files."""
 
     index: int
     n: int
@@ -200,8 +200,8 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     job = read_job(place)
     if job.digest != facts["digest"]:
         raise ForeignFileError(
-            f"{place} belongs to another run: {'; '.join(_differences(job.facts, facts))}. Choose "
-            "another folder, or repeat the first command."
+            f"{place} belongs to another run: {'; '.join(_differences(job.facts, facts))}. Choose another folder, or "
+            "run with the same input and options as before."
         )
     return job
 

@@ -412,7 +412,7 @@ def compare(classifier: Classifier, run: Run, views: Views, progress: Progress |
     whole = Differences(*map(max, zip(*differences, strict=True)))
     if not whole.largest <= TOLERANCE:
         raise ModelError(
-            f"The outputs of the graph may differ from the classifier's by at most {TOLERANCE:.0e}, got "
+            f"The outputs of the graph must differ from SeeWhy's by at most {TOLERANCE:.0e}, got "
             f"{whole.largest:.1g} on {len(views)} pictures. Report this."
         )
     return whole

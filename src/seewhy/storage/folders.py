@@ -138,7 +138,8 @@ def write_first(path: Path, data: bytes) -> bool:
 def write_by(path: Path, make: Callable[[Path], T]) -> T:
     """Write a file atomically by calling ``make`` with a temporary path.
 
-    If several processes write the same file, the first one succeeds. Temporary files of interrupted runs are deleted.
+    If several processes write the same file, the first process succeeds. Temporary files of interrupted runs are
+    deleted.
     """
     part = path.parent / f".{path.name}.{secrets.token_hex(6)}.part"
     try:

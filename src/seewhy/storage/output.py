@@ -36,7 +36,7 @@ def write(path: str | Path, data: bytes | str, mark: Mark | None = None, *, forc
         path: file to write.
         data: contents.
         mark: mark of files that may be overwritten.
-        force: whether to overwrite any file; ``None`` if the user has no such option.
+        force: whether to overwrite any file; ``None`` if the user does not have this option.
     """
     path = check_file(path, mark, force=force)
     if special(path):

@@ -79,7 +79,7 @@ def measure_retrieval(
         encoder: image-text encoder.
         pairs: pictures with texts; with labels, zero-shot accuracy is measured too.
         before: encoder to compare with; default: the encoder before adaptation, if any.
-        also: labelled pictures of other classes, by a name for each data set, on which zero-shot accuracy is measured.
+        also: named sets of labelled pictures of other classes, on which zero-shot accuracy is measured.
         trained_on: digests of the training pictures, to warn about test pictures that are among them.
         store: cache of encoded pictures.
         seed: seed of the resampling.

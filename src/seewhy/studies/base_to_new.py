@@ -66,7 +66,8 @@ class BaseToNewStudy:
     """Learns the first half of the classes from pictures, and measures accuracy on both halves.
 
     This is the protocol of CoCoOp (Zhou et al. 2022, arXiv:2203.05557). Learnt classes are predicted among learnt
-    classes, and new classes among new ones. The harmonic mean combines both accuracies. SeeWhy adds the accuracy among
+    classes, and new classes among new classes. The harmonic mean combines both accuracies. SeeWhy adds the accuracy
+    among
     all classes. :func:`.bootstrap.compared` tests the differences.
 
     Args:
@@ -92,11 +93,12 @@ class BaseToNewStudy:
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods) or BEFORE in self.methods:
             raise InputError(
-                f"methods must be one or more different names, such as coop, got {', '.join(self.methods) or 'none'}."
+                f"`methods` must be one or more different names, such as coop, got {', '.join(self.methods) or 'none'}."
             )
         if self.n_seeds < 2 or not self.shots or min(self.shots) < 1:
             raise InputError(
-                f"n_seeds must be at least 2 and shots at least 1, got n_seeds={self.n_seeds} and shots={self.shots}."
+                f"`n_seeds` must be at least 2 and `shots` at least 1, got n_seeds={self.n_seeds} and "
+                f"shots={self.shots}."
             )
 
     @shown("Working out the answer")
@@ -127,7 +129,7 @@ class BaseToNewStudy:
     def _recipe(self, name: str) -> PictureRecipe:
         if not {"shots", "keep"} <= {field.name for field in fields(cast(Any, recipe_named(name)))}:
             raise InputError(
-                f"methods must learn prompts from a few pictures, such as coop, got {name!r}. See seewhy adapt "
+                f"`methods` must learn prompts from a few pictures, such as coop, got {name!r}. See seewhy adapt "
                 "--method."
             )
         return recipe_named(name, **dict(self.settings))
@@ -223,7 +225,7 @@ def _cell(how: PictureRecipe, learn: Samples, tested: ClassHalves, store: Featur
     network, pooled = made.network, tested.seen.pooled
     if not isinstance(network, NamesClasses):
         raise InputError(
-            f"methods must be able to name new classes, such as coop, got {how.name!r}. See seewhy adapt --method."
+            f"`methods` must be able to name new classes, such as coop, got {how.name!r}. See seewhy adapt --method."
         )
     every = (*tested.base, *tested.new)
     if made.encoder.looks != tested.on.looks:

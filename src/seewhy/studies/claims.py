@@ -169,7 +169,7 @@ class ClaimMaterial:
         return torch.stack(right).mean(0)
 
     def study_of(self, name: str, run: Callable[[Path], Findings]) -> Row:
-        """Return the results of another study on these pictures, from a cache."""
+        """Return cached results of a study, such as the base-to-new study, on the given pictures."""
         if name not in self.studies:
             self.studies[name] = run(self.folder / name).data
         return self.studies[name]

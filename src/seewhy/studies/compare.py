@@ -1,4 +1,4 @@
-"""Which method suits these pictures? All that apply, tested on the same held-out pictures, within a given time."""
+"""Compare all applicable methods on the same held-out pictures, within a given time."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ T = TypeVar("T")
 N_TIMED = 64
 """Test pictures on which the cost of a decision is measured."""
 SAME_COST = 1.25
-"""Times the cheapest decision, within which two cost the same: the clock of a shared machine tells no less."""
+"""Ratio of two decision times up to which they count as equal, because a shared machine varies by this much."""
 KINDS = ("where", "like", "words")
 
 
 class OutOfTimeError(Exception):
-    """The time that was given is over."""
+    """Raised when the given time is over."""
 
 
 class Deadline(Progress):
@@ -75,7 +75,7 @@ class Deadline(Progress):
 
 @dataclass(frozen=True)
 class Held:
-    """The pictures to learn from and to test on, the same for all."""
+    """The training and test pictures, which are the same for all methods."""
 
     learn: Samples
     test: Samples
@@ -94,21 +94,21 @@ class Held:
 
 @dataclass(frozen=True)
 class CompareStudy:
-    """Fit with every method that applies, and test all on pictures that none of them learnt from.
+    """Fits every applicable method, and tests all methods on the same held-out pictures.
 
-    Each method learns with its defaults. Reported are accuracy, calibration, the cost to fit and to decide, and how
-    often each kind of evidence is believable. The recommended method is the cheapest to decide with among those within
-    one standard error of the most accurate. It is chosen on half of the test pictures and its accuracy is read on the
-    other half, and the other way round, so that the accuracy reported of it was not chosen.
+    Each method has its default settings. The results are accuracy, calibration, the time of training and of a
+    decision, and how often each kind of evidence is believable. The recommended method has the fastest decisions among
+    the methods within one standard error of the most accurate method. Its reported accuracy is unbiased: a method is
+    chosen on one half of the test pictures and measured on the other half, and the halves are then exchanged.
 
     Args:
-        only: methods by name; empty, all that apply.
-        minutes: time for all methods together. Methods that train no network come first and take as long as they need.
-            Each of the others gets an equal share of the time left. One that needs longer is stopped, and gets another
-            turn if the others leave time. Run again to continue.
-        n_explained: test pictures on which the evidence of each method is judged; 0 leaves it out.
-        held_out: part of the pictures that is tested on, where none are given.
-        seed: of the split and of resampling.
+        only: names of the methods to compare; default: all that apply.
+        minutes: time for all methods together. Methods that train no network come first, without a limit. Each of the
+            other methods gets an equal share of the time left. A method that needs longer is stopped, and continues if
+            the others leave time. Run again to continue.
+        n_explained: number of test pictures on which the evidence of each method is judged; 0 skips this.
+        held_out: share of the pictures to test on, 0 to 1, if no test pictures are given.
+        seed: seed of the split and the resampling.
     """
 
     only: tuple[str, ...] = ()
@@ -122,7 +122,9 @@ class CompareStudy:
         check_fields(self, "The study")
         known = [name for name in classifiers if issubclass(classifiers[name], PictureRecipe)]
         if unknown := [name for name in self.only if name not in known]:
-            raise InputError(f"{unknown[0]!r} is no method that learns from pictures. Expected {', '.join(known)}.")
+            raise InputError(
+                f"{unknown[0]!r} is not a method that learns from pictures. Choose one of {', '.join(known)}."
+            )
 
     def run(
         self,
@@ -218,12 +220,12 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """What the result depends on, as the records name it."""
+        """The key of the record: everything that the result depends on."""
         told = f"{self.held.digest} {self.study.n_explained} {self.descriptions is None}"
         return f"{self.encoder.fingerprint[:20]} {self.name} {told}"
 
     def measure(self, folder: Path, progress: Progress) -> Row:
-        """Fit, test and explain; what training needs to go on lies in ``folder`` until the row is whole."""
+        """Fit, test and explain; a checkpoint of the training stays in ``folder`` until the result is complete."""
         progress.tell(f"{self.name} …")
         kind: Any = classifiers[self.name]
         recipe: PictureRecipe = replace(kind(), seed=self.study.seed)
@@ -246,19 +248,21 @@ class Candidate:
         return {"right": bits(right.tolist()), "values": {k: round(v, 4) for k, v in values.items()}}
 
     def _tested(self, made: Classifier, progress: Progress) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
-        """Of each test picture whether it is right, and the probability of what is predicted."""
+        """Return whether each test picture is predicted correctly, and the probability of the predicted class."""
         items, right, confidence = self.held.test.items, [], []
         stream = encode_stream(made.encoder, [s.source for s in items], store=self.store)
         for item, one in zip(items, progress.track(stream, f"Testing {self.name}", len(items)), strict=True):
             if isinstance(one, Failure):
-                raise InputError(f"{item.image} could not be read again: {one.error}. Put it back and run again.")
+                raise InputError(
+                    f"{item.image} could not be read again: {one.error}. Restore the file, then run again."
+                )
             p = made.head.probabilities(one.pooled[:1])[0]
             confidence.append(float(p.max()))
             right.append(float(made.classes[int(p.argmax())] == item.label))
         return torch.tensor(right), torch.tensor(confidence)
 
     def _milliseconds(self, made: Classifier) -> float:
-        """Wall time of one decision from its file, in batches, nothing kept; the first time round warms up."""
+        """Return the wall time of a decision in milliseconds, from the picture file, in batches and without a cache."""
         names = [s.source for s in self.held.test.items[:N_TIMED]]
         for _ in range(2):
             start = time.monotonic()
@@ -266,7 +270,7 @@ class Candidate:
         return 1000 * (time.monotonic() - start) / len(names)
 
     def _believable(self, made: Classifier, progress: Progress) -> dict[str, float]:
-        """Of each kind of evidence, the part of cards on which it is believable."""
+        """Return the share of cards on which each kind of evidence is believable."""
         n = self.study.n_explained
         draw = torch.randperm(len(self.held.test), generator=torch.Generator().manual_seed(self.study.seed))
         names = [self.held.test.items[i].source for i in draw[:n].tolist()]
@@ -291,8 +295,9 @@ def is_slow(name: str) -> bool:
 def cheapest_of_the_best(
     right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor, "d m"] | None = None
 ) -> int:
-    """The cheapest to decide with, and of several as cheap the most accurate, among those within one standard error of
-    the most accurate (Breiman et al. 1984)."""
+    """Return the method with the fastest decisions within one standard error of the best accuracy (Breiman et al.
+    1984).
+    """
     accuracy = right.mean(0)
     top = int(accuracy.argmax())
     gap = right[:, [top]] - right
@@ -306,7 +311,9 @@ def cheapest_of_the_best(
 def read_on_the_other_half(
     right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"], seed: int
 ) -> float:
-    """Accuracy of the method chosen on one half of the pictures, on the other half; the mean of both ways round."""
+    """Return the accuracy of a method chosen on one half of the pictures and measured on the other, averaged over both
+    ways.
+    """
     names = groups.unique()
     first = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: len(names) // 2]]
     half = torch.isin(groups, first)
@@ -317,7 +324,7 @@ def read_on_the_other_half(
 
 
 def _beats(other: Row, row: Row) -> bool:
-    """Whether another is at least as accurate and as cheap to decide with, and better in one of the two."""
+    """Return whether another method is at least as accurate and as fast, and better in one of the two."""
     a, b = other["values"], row["values"]
     no_worse = a["accuracy"] >= b["accuracy"] and a["milliseconds"] <= b["milliseconds"]
     return bool(no_worse and (a["accuracy"] > b["accuracy"] or a["milliseconds"] < b["milliseconds"]))
@@ -328,7 +335,9 @@ def _gap(value: float, interval: Sequence[float], real: bool) -> Row:
 
 
 def sentence(data: Row) -> str:
-    """What to use, how good it is, and what a user gives up by it."""
+    """Return a sentence that names the recommended method and its accuracy, and a more accurate method if there is
+    one.
+    """
     row = next(r for r in data["rows"] if r["against"] is None)
     of = f" with {data['encoder']}" if len({r["encoder"] for r in data["rows"]}) > 1 else ""
     told = (
@@ -348,7 +357,7 @@ def sentence(data: Row) -> str:
 
 
 def page(study: Row) -> Document:
-    """The table of methods, accuracy by cost, and what was left out."""
+    """Build the page: the methods, their accuracy by decision time, and the methods that were left out."""
     rows = sorted(study["rows"], key=lambda row: -row["accuracy"])
     several = len({row["encoder"] for row in rows}) > 1
     best = next(row for row in rows if row["against"] is None)

@@ -220,7 +220,7 @@ class Looked:
         found = torch.cat(seen) if seen else torch.empty(0, self.pooled.shape[1])
         if len(found) < self.n_concepts:
             raise DataError(
-                f"n_concepts must be at most {len(found)}, the number of crops of your pictures, got "
+                f"`n_concepts` must be at most {len(found)}, the number of crops of your pictures, got "
                 f"{self.n_concepts}. "
                 f"Give more pictures, or use --set n_concepts={max(2, len(found))}."
             )

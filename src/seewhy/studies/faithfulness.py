@@ -143,7 +143,8 @@ class FaithfulnessStudy:
     Args:
         methods: attribution methods by name.
         metrics: metrics by name.
-        limits: largest number of pictures for each method or metric; default: all pictures, fewer for slow ones.
+        limits: largest number of pictures for each method or metric; default: all pictures, but fewer for slow methods
+            and metrics.
         masks: folder with one mask per picture, with the same file name; the object is not black.
         most_passes: largest number of forward passes per map for metrics that compute maps again.
         seed: seed of the resampling.
@@ -185,7 +186,7 @@ class FaithfulnessStudy:
         progress = progress or Progress()
         known = controls()
         if twice := sorted(set(known) & set(self.methods)):
-            raise DataError(f"methods must not have the name of a control, got {twice[0]!r}. Rename this method.")
+            raise DataError(f"`methods` must not have the name of a control, got {twice[0]!r}. Rename this method.")
         runner = _Runner(self, classifier, {**self.methods, **known}, progress)
         with records_in(output) as records:
             places = range(len(pictures)) if isinstance(pictures, Sequence) else None

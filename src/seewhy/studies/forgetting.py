@@ -141,7 +141,7 @@ def _own_classes(tasks: Sequence[Told], both: Sequence[NamesClasses], seed: int)
 
 
 def base_and_new(samples: Samples) -> tuple[Samples, Samples]:
-    """Split the classes into a first half and the rest, as CoCoOp does; the first half is the larger one."""
+    """Split the classes into a first half and the rest, as CoCoOp does; the first half is the larger half."""
     if len(samples.classes) < 4:
         raise DataError(f"--base-to-new needs at least four classes, got {len(samples.classes)}.")
     cut = (len(samples.classes) + 1) // 2
@@ -172,7 +172,8 @@ class AdaptingData:
             there = [c for c in new.classes if c in validation.classes]
             if not there:
                 raise DataError(
-                    f"validation must have pictures of the {len(new.classes)} new classes ({new.classes[0]!r}, …), and "
+                    f"`validation` must have pictures of the {len(new.classes)} new classes ({new.classes[0]!r}, …), "
+                    "and "
                     "has "
                     "none. Add some, or leave validation out."
                 )
@@ -245,7 +246,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
     kind = classifiers[method]
     if not issubclass(kind, PictureRecipe):
         able = ", ".join(n for n in classifiers if issubclass(classifiers[n], PictureRecipe))
-        raise InputError(f"method must be one of {able}, got {method}.")
+        raise InputError(f"`method` must be one of {able}, got {method}.")
     own = {f.name for f in fields(cast(Any, kind))}
     if strange := [name for name in parameters if name not in own]:
         raise InputError(f"{method} has no setting {strange[0]}. It has {', '.join(sorted(own))}.")
@@ -253,7 +254,7 @@ def recipe_named(method: str | PictureRecipe, **parameters: Any) -> PictureRecip
 
 
 def unaware(recipe: PictureRecipe, names: Sequence[str]) -> PictureRecipe:
-    """Exclude the names of the tested classes from the recipe's unknown class."""
+    """Return the recipe with the names of the tested classes excluded from its vocabulary of unknown names."""
     own: Any = recipe
     if "excluded" not in {f.name for f in fields(own)}:
         return recipe

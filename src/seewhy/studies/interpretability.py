@@ -55,7 +55,7 @@ class InterpretabilityStudy:
             all.
         n_concepts: number of concepts, at least 50; lower it if there are few training pictures.
         mask: how to drop concepts: ``hard`` keeps the largest values, ``soft`` shrinks all, ``authors`` keeps one
-            fewer.
+            value fewer.
         layer_norm: whether to normalise the values of a picture over its concepts, as the authors do, rather than each
             concept over the pictures.
         grid: number of rows and columns of the crops that concepts come from, at least 1; 1 uses whole pictures.
@@ -86,7 +86,7 @@ class InterpretabilityStudy:
                 raise UnknownNameError("concept library", name, list(LIBRARIES))
         if not self.libraries or self.grid < 1 or self.n_random < 1:
             raise InputError(
-                f"libraries, grid and n_random must be at least 1, got {len(self.libraries)} libraries, "
+                f"`libraries`, `grid` and `n_random` must be at least 1, got {len(self.libraries)} libraries, "
                 f"grid={self.grid} "
                 f"and n_random={self.n_random}."
             )
@@ -109,7 +109,7 @@ class InterpretabilityStudy:
         """Run the study; measurements found in the journal in ``output`` are not repeated."""
         progress = progress or Progress()
         if not encoders:
-            raise InputError("encoders must have at least one entry. Add -e lite0, for example.")
+            raise InputError("`encoders` must have at least one entry. Add -e lite0, for example.")
         needed = "text" in self.libraries and any(not one.has_text for one in encoders)
         judges = [judge] if judge is not None and needed else []
         looks = look([*encoders, *judges], samples, test, store, progress)
@@ -118,7 +118,7 @@ class InterpretabilityStudy:
         # Add the beginning of the fingerprint to repeated names.
         names = [f"{n} {e.fingerprint[:6]}" if names.count(n) > 1 else n for n, e in zip(names, encoders, strict=True)]
         if (twice := first_repeated(names)) is not None:
-            raise InputError(f"encoders must be different, got {twice} twice.")
+            raise InputError(f"`encoders` must be different, got {twice} twice.")
         own = {k: v for k, v in vars(self).items() if k not in ("libraries", "n_random", "n_draws", "level")}
         sets = [rows.int().tolist() for rows in vars(parts).values()]
         said = _digest([repr(own), list(encoded.digests), encoded.labels.tolist(), sets, list(concepts)])

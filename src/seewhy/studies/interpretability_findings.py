@@ -79,7 +79,7 @@ def encoder_rows(found: Sequence[EncoderRow], floor: float, **how: Any) -> list[
 
 
 def library_rows(found: Sequence[EncoderRow], **how: Any) -> list[dict[str, Any]]:
-    """Return a row per encoder and library, all resampled on the same test pictures."""
+    """Return the results of each encoder and concept library, with intervals from the same bootstrap resamples."""
     lines = [(one, library) for one in found for library in one.libraries]
     sums = torch.stack([torch.cat([one.right[:, None], one.libraries[name].right], 1) for one, name in lines], 1)
     scores: dict[str, Combine] = {

@@ -1,4 +1,4 @@
-"""Did the corrected labels help? Classifiers fitted without and with them, on pictures that neither learnt from."""
+"""Measure the effect of corrected labels: fit classifiers on the old and on the new labels, and compare both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .material import LEAST_PER_CLASS, Material
 from .study import Findings, Row, beside
 
 MOST_SHOWN = 200
-"""Pictures whose prediction changes."""
+"""Maximum number of listed pictures whose prediction changes."""
 N_ALIKE = 5
 AT_ONCE = 4096
 APPLIED = ("corrected", "confirmed")
@@ -37,12 +37,13 @@ SIDES = ("the labels as given", "the labels as people decided")
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels before and after people decided, as numbers of classes; −1 for none.
+    """Class indices of the labels before and after the decisions of people; −1 for no label.
 
     Attributes:
-        before: as the data give them.
-        after: as people decided; those that nobody decided on keep theirs.
-        dropped: left out by somebody, so neither learnt from with the decisions nor tested on.
+        before: labels in the data.
+        after: labels after the decisions; pictures without a decision keep their label.
+        dropped: whether a person left the picture out; such pictures are not used after the decisions, nor for the
+            test.
     """
 
     before: Int[Tensor, " n"]
@@ -57,7 +58,7 @@ class Labels:
         decided: Mapping[str, Mapping[str, Any]],
         classes: Sequence[str],
     ) -> Labels:
-        """By the standing decisions; one on a label that the data no longer give is not applied."""
+        """Apply the current decisions, except decisions on a label that the data no longer have."""
         number = {name: k for k, name in enumerate(classes)}
         after, dropped = [], []
         for label, key in zip(labels, keys, strict=True):
@@ -74,12 +75,12 @@ class Labels:
 
 @dataclass(frozen=True)
 class Fits:
-    """The classifiers of a comparison, each with the pictures that it learnt from; before (0) and after (1).
+    """The classifiers of a comparison and their training pictures, before (0) and after (1) the decisions.
 
     Attributes:
-        heads: of each side, the head that did not learn from a part, by the number of that part.
-        folds: of each side, the part that each picture was held out with.
-        learnt: of each side, the class that each picture was learnt as; −1 where it was not learnt from.
+        heads: classifier heads before and after, by the fold that was held out.
+        folds: fold of each picture, before and after.
+        learnt: training label of each picture, before and after; −1 for pictures that were not used for training.
     """
 
     encoder: Encoder
@@ -90,7 +91,7 @@ class Fits:
     learnt: Int[Tensor, "2 n"]
 
     def classifier(self, side: int, i: int) -> Classifier:
-        """Return the classifier that held picture ``i`` out; it keeps no pictures."""
+        """Return the classifier that did not learn from picture ``i``, without similar pictures as evidence."""
         n = int(self._seen(side, i).sum())
         about = f"{n:,} of your pictures, with {SIDES[side]}; this picture and those that look alike were held out"
         head = self.heads[side][int(self.folds[side, i])]
@@ -99,7 +100,7 @@ class Fits:
         )
 
     def alike(self, side: int, i: int, pooled: Callable[[Int[Tensor, " m"]], Float[Tensor, "m d"]]) -> list[int]:
-        """Return the pictures most similar to ``i`` that its classifier learnt from, the most similar first."""
+        """Return the training pictures most similar to picture ``i``, the most similar first."""
         feature = self.heads[side][int(self.folds[side, i])].feature
         seen = self._seen(side, i).nonzero()[:, 0]
         own = feature(pooled(torch.tensor([i])))[0]
@@ -112,17 +113,17 @@ class Fits:
 
 @dataclass(frozen=True)
 class RefitStudy:
-    """Fit the linear classifier on the labels as they were and as they are now, and test both on held-out pictures.
+    """Fits the linear classifier on the old and on the new labels, and tests both on held-out pictures.
 
-    The pictures are cut into parts, similar-looking ones in the same part. Each part in turn is held out, and both
-    classifiers learn from the rest: one from the labels before, one from the labels after, without those left out.
-    Both are tested against the labels after. So a gain is never a label that merely counts as right again.
+    This is a cross-validation in which similar-looking pictures are in the same fold. One classifier learns from the
+    old labels. The other learns from the new labels, without the pictures that people left out. Both are tested on the
+    new labels.
 
     Args:
-        n_folds: parts.
-        recipe: what is fitted; C is chosen within the pictures that are learnt from.
-        n_draws: resampled sets for the interval; groups are drawn whole.
-        seed: of the parts and of resampling.
+        n_folds: number of folds.
+        recipe: the classifier to fit; C is chosen on the training folds.
+        n_draws: number of bootstrap resamples of the groups of pictures.
+        seed: seed of the folds and the resampling.
     """
 
     n_folds: Annotated[int, Bound(2)] = 5
@@ -142,23 +143,24 @@ class RefitStudy:
         names: Sequence[str],
         progress: Progress | None = None,
     ) -> Findings:
-        """Fit and test; ``names`` are what the pictures are called in the result."""
+        """Fit and test both classifiers; ``names`` are the names of the pictures in the result."""
         return self.compare(encoder, pooled, labels, classes, names, progress)[0]
 
     def compare(
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
         names: Sequence[str], progress: Progress | None = None,
     ) -> tuple[Findings, Fits]:  # fmt: skip
-        """Like :meth:`run`, with the classifiers."""
+        """Fit and test as :meth:`run` does, and return the classifiers together with the result."""
         progress = progress or Progress()
         if labels.n_changed == 0:
-            raise DataError("No label was changed and no picture left out. Decide on some pictures first.")
+            raise DataError(
+                "No label was changed and no picture was left out. Change a label, or leave a picture out, and start "
+                "again."
+            )
         keep = ((labels.after >= 0) & ~labels.dropped).nonzero()[:, 0]
         counts = labels.after[keep].bincount(minlength=len(classes))
         if int((counts >= LEAST_PER_CLASS).sum()) < 2:
-            raise DataError(
-                f"Fewer than two classes have {LEAST_PER_CLASS} labelled pictures. Expected two or more. Add pictures."
-            )
+            raise DataError(f"At least two classes must have {LEAST_PER_CLASS} labelled pictures. Add pictures.")
         grouping = group_by_looks(pooled, labels.after.clamp(min=0), [str(i) for i in range(len(pooled))])
         sides = [self._fitted(encoder, pooled, labels, classes, grouping, side, progress) for side in (0, 1)]
         heads, folds, learnt = zip(*sides, strict=True)
@@ -173,7 +175,7 @@ class RefitStudy:
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Labels, classes: Sequence[str],
         grouping: Grouping, side: int, progress: Progress,
     ) -> tuple[dict[int, Head], Int[Tensor, " n"], Int[Tensor, " n"]]:  # fmt: skip
-        """Heads by the part that they did not learn from, the parts, and the classes learnt."""
+        """Return the heads by held-out fold, the fold of each picture, and the training labels."""
         own = labels.after if side else labels.before
         learn = (own >= 0) & ~labels.dropped if side else own >= 0
         items = [Sample(str(i), "") for i in range(len(pooled))]
@@ -188,8 +190,8 @@ class RefitStudy:
             chosen = (learn & (folds != fold)).nonzero()[:, 0]
             if len(own[chosen].unique()) < 2:
                 raise DataError(
-                    "Without the pictures that look alike, one class is left to learn from. Expected two or more. Add "
-                    "pictures of other objects."
+                    "At least two classes must have pictures of several objects, because similar-looking pictures "
+                    "are held out together. Add pictures of other objects."
                 )
             heads[fold], _ = material.fitted(material.part(chosen, own[chosen], classes, self.seed), None)
         return heads, folds, torch.where(learn, own, -1)
@@ -232,7 +234,7 @@ class RefitStudy:
 
 @torch.no_grad()
 def _held_out(pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """What a classifier that did not learn from a picture predicts for it."""
+    """Return the out-of-fold prediction of each picture."""
     found = torch.full((len(pooled),), -1)
     for fold, head in heads.items():
         found[folds == fold] = head(pooled[folds == fold]).argmax(1)
@@ -240,7 +242,7 @@ def _held_out(pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: In
 
 
 def sentence(data: Row) -> str:
-    """Whether it helped."""
+    """Return a sentence that says whether the decisions helped."""
     before, after = (f"{100 * data[name]['value']:.1f} %" for name in ("before", "after"))
     gap = data["difference"]
     low, high = (f"{100 * v:+.1f}".replace("-", "−") for v in gap["interval"])
@@ -252,7 +254,7 @@ def sentence(data: Row) -> str:
 
 
 def page(data: Row) -> Document:
-    """Accuracy before and after, classes that won and lost, and pictures whose prediction changed."""
+    """Build the page: accuracy before and after, improved and worse classes, and changed predictions."""
     first, _, rest = data["sentence"].partition(": ")
     rows = [
         (name, percent(data[key]["value"]), pair(data[key]["interval"]))
@@ -286,7 +288,7 @@ def page(data: Row) -> Document:
 
 
 def _picture(row: Mapping[str, Any]) -> Any:
-    """The file's name; on the page that has them, the picture, which leads to both cards."""
+    """Return the file name, or a thumbnail with a link to both cards if there are cards."""
     image, card = row["image"], row.get("card")
     if card is None:
         return image

@@ -1,4 +1,4 @@
-"""How many more pictures are needed? Fits a classifier on more and more pictures, and draws its learning curve."""
+"""Predict how many more pictures a target accuracy needs, from the learning curve of a classifier."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .study import Findings, Row, beside, bits, from_bits, measured
 
 Draws = Literal["nested", "independent"]
 LEAST_RATIO = 3
-"""Least ratio of the largest to the smallest size."""
+"""Smallest ratio of the largest training set to the smallest."""
 LEVELS = (0.9, 0.95)
 UNLIKELY = 0.2
-"""Share of draws that reach a target within the predicted range, below which it counts as probably out of reach."""
+"""Share of resamples that must reach a target within the predicted range, or else the target counts as unlikely."""
 NEVER = 2.0**30
 """Multiple of the measured pictures beyond which a target counts as never reached."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One curve of a study: one encoder, one share of wrong labels, and one number of classes drawn with each seed."""
+    """The conditions of one learning curve: encoder, share of wrong labels, and number of classes."""
 
     encoder: str
     noise: float = 0.0
@@ -58,15 +58,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class ScalingStudy:
-    """Fits the linear classifier of ``seewhy fit`` on growing parts of the pictures, tests it on the same others, and
-    predicts what more pictures would bring.
+    """Fits the linear classifier of ``seewhy fit`` on training sets of increasing size, tests it on the same held-out
+    pictures, and predicts its accuracy with more pictures.
 
-    Regularisation is chosen at every size, on parts of the first subset. The form of the curve is chosen by how well it
-    predicts larger, held-out sizes (:mod:`.learning_curve`). Intervals cover seeds, subsets, test pictures, and forms
+    Regularisation is chosen for every size, by cross-validation on the first subset. The form of the curve is the one
+    that best predicts larger, held-out sizes (:mod:`.learning_curve`). Intervals cover seeds, subsets, test pictures,
+    and forms
     that predict about equally well.
 
     Args:
-        target: accuracy you want, 0 to 1; default: none, and the study says what doubling brings.
+        target: accuracy you want, 0 to 1; default: report the gain from doubling the pictures.
         n_sizes: number of subset sizes, up to all training pictures; more describe the curve better.
         n_seeds: number of subsets of each size; more narrow the intervals.
         draws: how to draw subsets: ``nested``, smaller ones within larger ones, or ``independent``.
@@ -106,7 +107,7 @@ class ScalingStudy:
         store: FeatureStore | None = None,
         progress: Progress | None = None,
     ) -> Findings:
-        """Encode, fit what is not in the folder yet, and conclude; the first encoder answers the question."""
+        """Run the study; fits found in ``folder`` are not repeated. The answer is for the first encoder."""
         progress = progress or Progress()
         self._check(len(samples.classes))
         materials = self.look(encoders, samples, test, store=store, progress=progress)
@@ -115,7 +116,9 @@ class ScalingStudy:
     def on(
         self, materials: Mapping[str, Material], folder: Path | None = None, *, is_cut: bool, progress: Progress
     ) -> Findings:
-        """The same on pictures that are encoded already; ``is_cut`` says that the test pictures are a part of them."""
+        """Run the study on encoded pictures; ``is_cut`` says that the test pictures were split off from the training
+        pictures.
+        """
         for each in materials.values():
             _check_enough(each)
         first = next(iter(materials))
@@ -134,29 +137,29 @@ class ScalingStudy:
     def _check(self, known: int) -> None:
         if self.target is not None and not 0 < self.target < 1:
             raise DataError(
-                f"The target {self.target:g} was given. Expected a number between 0 and 1, the accuracy you want. Use "
-                "--target 0.95, for example."
+                f"`target` must be an accuracy between 0 and 1, got {self.target:g}. Use --target 0.95, for example."
             )
         if wrong := [part for part in self.noise if not 0 < part < 1]:
-            raise DataError(
-                f"The noise {wrong[0]:g} was given. Expected a number between 0 and 1, the share of wrong labels."
-            )
+            raise DataError(f"`noise` must be a share of wrong labels between 0 and 1, got {wrong[0]:g}.")
         if few := [count for count in self.n_classes if not 2 <= count < known]:
             raise DataError(
-                f"{few[0]} classes were given; the pictures have {known}. Expected a number from 2 to {known - 1}."
+                f"`n_classes` must be from 2 to {known - 1}, because the pictures have {known} classes, got {few[0]}."
             )
 
     def look(
         self, encoders: Mapping[str, Encoder], samples: Samples, test: Samples | None = None, **how: Any
     ) -> dict[str, Material]:
-        """Encode all pictures once with each encoder, with the same pictures held out; arguments and errors as for
-        :meth:`run`."""
+        """Encode all pictures with each encoder, with the same test pictures; for arguments and errors, see
+        :meth:`run`.
+        """
         return look_with_each(encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, **how)
 
     def _measured(
         self, arms: Sequence[Arm], materials: Mapping[str, Material], folder: Path | None, progress: Progress
     ) -> dict[Arm, dict[int, list[list[int]]]]:
-        """Of each arm, size, seed and test picture whether it is right; -1 where it was not asked."""
+        """Return, for each arm, size, seed and test picture, 1 for a correct prediction, 0 for a wrong one and -1 for
+        none.
+        """
         digests = {name: material.digest() for name, material in materials.items()}
         planned = [
             (arm, size, seed)
@@ -199,8 +202,9 @@ def _check_enough(material: Material) -> None:
     each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
     if len(material.pool) < each * len(names):
         raise DataError(
-            f"There are {len(material.pool)} training pictures of {len(names)} classes. Expected at least {each} per "
-            f"class ({each * len(names)} in all), for three sizes. Add pictures, or give test pictures with --test."
+            f"At least {each} training pictures per class ({each * len(names)} in all) are needed for three sizes, "
+            f"got {len(material.pool)} pictures of {len(names)} classes. Add pictures, or give test pictures with "
+            "--test."
         )
 
 
@@ -217,8 +221,9 @@ def sizes(material: Material, arm: Arm, n_sizes: int) -> list[int]:
 def cell(
     material: Material, arm: Arm, size: int, seed: int, draws: Draws, c: float | None
 ) -> tuple[Int[Tensor, " t"], float]:
-    """Fit one classifier on this many pictures. Returns whether each test picture is right (-1 if its class is not
-    used) and ``C``, which another subset of this size chose, or, with ``None``, folds of this subset."""
+    """Fit a classifier on ``size`` pictures; return the correctness of each test picture and ``C``. The correctness is
+    1 or 0, or -1 for classes that the arm does not use. If ``c`` is ``None``, ``C`` is chosen by cross-validation.
+    """
     own = arm.classes(len(material.classes), seed)
     labels = noisy(material.labels, material.pool, own, arm.noise, seed)
     order = subset_order(material.labels, material.pool, own, seed if draws == "nested" else f"{seed} {size}")[:size]
@@ -235,7 +240,9 @@ def cell(
 def noisy(
     labels: Int[Tensor, " n"], pool: Int[Tensor, " p"], classes: Sequence[int], noise: float, seed: int
 ) -> Int[Tensor, " n"]:
-    """Return the labels with this share of the training labels changed, the same ones at every size."""
+    """Return the labels with a share ``noise`` of the training labels changed; the changes are the same for every
+    size.
+    """
     changed = labels.clone()
     for place in pool.tolist() if noise > 0 else ():
         draw = random.Random(f"noise {seed} {place}")
@@ -247,7 +254,7 @@ def noisy(
 
 @dataclass(frozen=True)
 class Curve:
-    """An arm's curve with the results behind it."""
+    """The learning curve of an arm, and its measured results."""
 
     arm: Arm
     resampled: Resampled
@@ -259,15 +266,16 @@ class Curve:
 
 
 def answered(curve: Curve, target: float, have: int, beyond: float) -> dict[str, Any]:
-    """Say how many more pictures are needed. ``kind`` is ``"more"``, between two numbers; ``"enough"``, about the
-    present number; ``"open"``, at least a number, and perhaps more than the predicted range; ``"unlikely"``, few draws
-    reach it within that range, or most never do; ``"far"``, more than the predicted range; ``"unreachable"``, no number
-    is enough."""
+    """Return how many more pictures the target needs. The values of ``kind`` are: ``"more"``, an interval of numbers;
+    ``"enough"``, about as many as now; ``"open"``, an interval whose upper end is beyond the predicted range;
+    ``"unlikely"``, few resamples reach the target within this range, or most never reach it; ``"far"``, more than this
+    range; ``"unreachable"``, no number is enough.
+    """
     reached, seen = 1 - float(curve.resampled.errors.min()), float(curve.sizes[-1])
     if target <= reached:
         raise DataError(
-            f"The target {target:.1%} is reached already: {reached:.1%} of the test pictures are right with "
-            f"{int(seen)} training pictures. Expected a higher target. Give more than {reached:.3f}, or leave it out."
+            f"`target` must be above {reached:.3f}, the accuracy that {int(seen)} training pictures already reach, "
+            f"got {target:.3f}. Give a higher target, or leave it out."
         )
     most = seen * beyond
     needed = curve.curve.crossing(1 - target, seen * NEVER, 3000)
@@ -359,7 +367,7 @@ def _form(fit: FormFit) -> dict[str, Any]:
 
 
 def _against(curve: Curve, base: Curve) -> dict[str, Any]:
-    """What differs from the first arm: accuracy at the largest size, slope, and what a picture is worth."""
+    """Return the differences from the first arm: accuracy at the largest size, slope, and worth of a picture."""
     own, other, worth = curve.resampled, base.resampled, worth_of(curve, base)
     (slopes, slope), (before, was) = curve.curve.slopes(), base.curve.slopes()
     finite = worth[worth.isfinite()]
@@ -372,8 +380,10 @@ def _against(curve: Curve, base: Curve) -> dict[str, Any]:
 
 
 def worth_of(curve: Curve, base: Curve) -> Float[Tensor, " d"]:
-    """Return how many pictures of the base one picture of this arm is worth, at this arm's largest size. It is a shift
-    along the axis of the base's measured curve, linear between its sizes; infinite outside the base's range."""
+    """Return the worth of a picture of this arm at its largest size: the number of pictures with which the base has
+    the same error, divided by this size. The curve of the base is interpolated; the worth is infinite outside its
+    range.
+    """
     asked, n = curve.resampled.draws[:, -1:], base.sizes.log()
     errors = base.resampled.draws.cummin(1).values
     after = (errors > asked).sum(1).clamp(1, errors.shape[1] - 1)
@@ -394,7 +404,7 @@ def _intervals(draws: Tensor) -> dict[str, list[float]]:
 
 
 def _pair(draws: Tensor, level: float) -> list[float]:
-    """By the nearest draws, as these may be infinite."""
+    """Return an interval by nearest-rank quantiles, because draws may be infinite."""
     ordered, last = draws.sort().values, len(draws) - 1
     return [_r(ordered[min(last, round(part * last))]) for part in ((1 - level) / 2, (1 + level) / 2)]
 

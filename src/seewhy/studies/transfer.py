@@ -37,7 +37,7 @@ from .material import LEAST_PER_CLASS, Material, classifier_text, look_with_each
 from .study import Findings, Row, beside, measured
 
 Values = Mapping[str, Float[Tensor, " t"]]
-"""Numbers of each measure, one per test picture; NaN for pictures that were not tested."""
+"""Values of each measure, one per test picture; NaN for pictures that were not tested."""
 
 
 SIDE = 224
@@ -308,7 +308,7 @@ class TransferStudy:
     """Compares several encoders on the same pictures and tests which differences are significant.
 
     Measured are linear classifiers on few pictures per class, on shares of the labels and on all of them, k nearest
-    neighbours, retrieval, and accuracy on corrupted pictures. The protocol is that of ConVIRT (Zhang et al. 2020,
+    neighbours, retrieval, and accuracy on corrupted pictures. The protocol follows ConVIRT (Zhang et al. 2020,
     arXiv:2010.00747: 1, 10 and 100 % of the labels, 5 draws) on frozen features. :func:`.bootstrap.compared` tests the
     differences.
 
@@ -337,10 +337,10 @@ class TransferStudy:
     def __post_init__(self) -> None:
         check_fields(self, "The study")
         if min(self.shots, default=1) < 1:
-            raise InputError(f"shots must be at least 1, got {min(self.shots)}. Use --set shots=1,4, for example.")
+            raise InputError(f"`shots` must be at least 1, got {min(self.shots)}. Use --set shots=1,4, for example.")
         for part in self.parts:
             if not 0 < part < 1:
-                raise InputError(f"parts must be between 0 and 1, got {part:g}. Use --set parts=0.1, for example.")
+                raise InputError(f"`parts` must be between 0 and 1, got {part:g}. Use --set parts=0.1, for example.")
 
     @shown("Working out the answer")
     def run(
@@ -356,7 +356,7 @@ class TransferStudy:
     ) -> Findings:
         """Run the study; measurements found in the journal in ``folder`` are not repeated."""
         if not encoders:
-            raise InputError("encoders must have at least one entry. Add -e lite0 -e lite2, for example.")
+            raise InputError("`encoders` must have at least one entry. Add -e lite0 -e lite2, for example.")
         progress = progress or Progress()
         materials = look_with_each(
             encoders, samples, self.recipe, held_out=self.held_out, seed=self.seed, test=test, store=store,

@@ -81,7 +81,7 @@ def lead(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
         ValueError: the lengths differ.
     """
     if len(a) != len(b):
-        raise ValueError(f"a and b must have the same length, got {len(a)} and {len(b)}.")
+        raise ValueError(f"`a` and `b` must have the same length, got {len(a)} and {len(b)}.")
     found = paired_means(torch.tensor([list(a), list(b)], dtype=torch.double).T, seed=seed)
     value, (low, high), _ = found.difference(0, 1)
     return Interval(value, low, high)

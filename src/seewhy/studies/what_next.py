@@ -1,4 +1,6 @@
-"""What would help a classifier most: more pictures of every class, or of a few, by held-out predictions."""
+"""Find what would help a classifier most, from its predictions on held-out pictures: more pictures of all or of some
+classes.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,21 @@ from .scaling import LEAST_RATIO, ScalingStudy
 from .study import Row
 
 FEW = 0.5
-"""Of the median number of pictures of a class, below which a class is said to have few."""
+"""Share of the median number of pictures per class below which a class has few pictures."""
 MOST_WRONG = 24
-"""Mistakes that are listed of a class."""
+"""Maximum number of listed mistakes per class."""
 
 
 @dataclass(frozen=True)
 class NextStudy:
     """Tests the linear classifier on held-out pictures, class by class, and predicts what more pictures would bring.
 
-    It needs features only, so it looks at no picture again. Similar-looking pictures are held out together.
+    It uses stored features and reads no pictures. Similar-looking pictures are held out together.
 
     Args:
-        n_listed: classes listed at most.
-        scaling: the learning curve.
-        seed: of the parts that are held out.
+        n_listed: maximum number of listed classes.
+        scaling: settings of the learning curve.
+        seed: seed of the held-out pictures.
     """
 
     n_listed: Annotated[int, Bound(1)] = 10
@@ -50,7 +52,7 @@ class NextStudy:
         self, encoder: Encoder, pooled: Float[Tensor, "n d"], labels: Sequence[str], keys: Sequence[str],
         progress: Progress | None = None,
     ) -> Row:  # fmt: skip
-        """``keys`` are the same for copies of one picture."""
+        """Run the study; copies of a picture have equal ``keys``."""
         progress = progress or Progress()
         items = [Sample(str(i), label) for i, label in enumerate(labels)]
         seen = [Encoded(str(i), key, pooled[i : i + 1]) for i, key in enumerate(keys)]
@@ -66,7 +68,7 @@ class NextStudy:
         }  # fmt: skip
 
     def _more(self, encoder: Encoder, pictures: EncodedSet, progress: Progress) -> Row:
-        """What more pictures would bring, by the study ``scaling``; or why that is not known."""
+        """Return the predicted accuracy with more pictures, or the reason why it cannot be predicted."""
         n, k = len(pictures.labels), len(pictures.classes)
         learnt, tests = (pictures.labels[of].bincount(minlength=k) for of in (~pictures.held, pictures.held))
         enough = (learnt >= LEAST_PER_CLASS) & (tests > 0)
@@ -95,7 +97,7 @@ class NextStudy:
 
 
 def sentence(data: Row) -> str:
-    """What doubling brought so far, and what twice as many pictures would bring."""
+    """Return sentences on the gain per doubling so far, and on the expected accuracy with twice as many pictures."""
     slope, ahead = data["doubling"], data["predictions"][0]["interval_90"]
     first, last = (f"{100 * v:+.1f}".replace("-", "−") for v in slope["interval_90"])
     low, high, now = (f"{100 * v:.0f}" for v in (*ahead, data["accuracy"]))
@@ -108,10 +110,10 @@ def sentence(data: Row) -> str:
 
 
 def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> list[Row]:
-    """The classes that are predicted worst when held out, each with its reasons in words.
+    """Return the classes with the lowest accuracy on held-out pictures, each with reasons in words.
 
-    A class that does worse than all pictures together is listed, and one that cannot be tested. Few pictures say
-    little, so one right and one wrong picture are added to each class for the order.
+    Classes below the overall accuracy and classes that cannot be tested are listed. They are sorted by accuracy after
+    one right and one wrong picture are added to each class, because few pictures give unreliable accuracies.
     """
     labels, said, judged = scores.labels, scores.probabilities.argmax(1), scores.judged
     count = labels.bincount(minlength=len(classes))
@@ -137,7 +139,7 @@ def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> li
 
 
 def reasons(row: Row) -> list[str]:
-    """Why more pictures of a class may help."""
+    """Return the reasons why more pictures of a class may help."""
     n, tested = row["n"], row["tested"]
     told = [f"{row['right']} of {tested} held-out pictures are predicted correctly."]
     if not tested:

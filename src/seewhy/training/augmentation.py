@@ -108,7 +108,7 @@ class Augmentation:
 
     Args:
         scale: range of the area of a crop, as a fraction of the picture.
-        aspect: range of the aspect ratio of a crop, relative to that of the picture.
+        aspect: range of the aspect ratio of a crop, relative to the aspect ratio of the picture.
         flip: whether to mirror a view with probability 0.5.
         jitter: probability of changing brightness, contrast, saturation and hue, in random order.
         brightness: maximum deviation of the brightness factor from 1.
@@ -136,13 +136,13 @@ class Augmentation:
         check_fields(self, "The augmentation")
         if not (0 < self.scale[0] <= self.scale[1] <= 1 and 0 < self.aspect[0] <= self.aspect[1]):
             raise InputError(
-                "scale must be two ascending fractions from 0 to 1 and aspect two ascending ratios "
+                "`scale` must be two ascending fractions from 0 to 1 and `aspect` two ascending ratios "
                 f"greater than 0, got scale={self.scale}, aspect={self.aspect}."
             )
         parts = (*self.blur, *self.solarise)
         if not self.blur or not self.solarise or not all(0 <= part <= 1 for part in parts):
             raise InputError(
-                "blur and solarise must each have at least one probability from 0 to 1, got "
+                "`blur` and `solarise` must each have at least one probability from 0 to 1, got "
                 f"blur={self.blur}, solarise={self.solarise}."
             )
 

@@ -183,7 +183,7 @@ class TrainingData:
     apart: Int[Tensor, " n"] | None = None
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Return the number of batches in an epoch, without the last, incomplete one."""
+        """Return the number of complete batches in an epoch."""
         if self.apart is None:
             return self.n_samples // min(batch_size, self.n_samples)
         return sum(n // min(batch_size, n) for n in self.apart.unique(return_counts=True)[1].tolist())

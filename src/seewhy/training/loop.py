@@ -31,7 +31,7 @@ from .memory import cached_gradients, exact, measure
 from .task import Schedule, Task, optimiser_of, optimiser_state, set_rates
 
 SECONDS = 30.0
-"""Between two checkpoints, where no number of steps is asked for."""
+"""Seconds between two checkpoints, if the setting ``checkpoint_every`` is not given."""
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -137,7 +137,7 @@ def train(
     size = min(how.batch_size, data.n_samples)
     if size < among.world:
         raise InputError(
-            f"batch_size must be at least the number of processes ({among.world}), got {size}. Start "
+            f"`batch_size` must be at least the number of processes ({among.world}), got {size}. Start "
             "fewer processes or raise batch_size."
         )
     progress = progress if progress is not None and among.rank == 0 else Progress()
@@ -145,7 +145,7 @@ def train(
     device = torch.device(f"cuda:{among.local}" if task.moves and torch.cuda.is_available() else home)
     if how.precision == "bf16" and device.type != "cuda":
         raise InputError(
-            f"precision='bf16' requires a GPU, but the training runs on {device.type}. Leave precision out."
+            f"precision='bf16' requires a GPU, but the training runs on {device.type}. Leave `precision` out."
         )
     run = _Run(task.to(device), data, how, among, progress, checkpoint)
     first = run.resume()
@@ -293,7 +293,7 @@ class _Run:
         """Return the reason why a batch is split, or ``None`` if it is not."""
         if self.how.micro_batch is not None and len(self.players) > 1:
             raise InputError(
-                f"micro_batch must not be set for {type(self.task).__name__}, which has "
+                f"`micro_batch` must not be set for {type(self.task).__name__}, which has "
                 f"{len(self.players)} losses. Leave it out."
             )
         if self.among.world > 1:

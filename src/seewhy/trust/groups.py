@@ -19,7 +19,7 @@ CHANCE = 0.05
 N_PAIRS = 40
 """Pairs of classes from which the number of false matches is estimated."""
 N_DRAWN = 300
-"""Pictures of each class in such a pair."""
+"""Number of pictures of each class in such a pair."""
 MOST_LINKED = 4000
 """Largest number of pictures in a clustering; larger classes are split."""
 

@@ -162,7 +162,7 @@ def _check(x: Tensor, y: Tensor, n_classes: int, c: float, sample_weight: Tensor
         return torch.ones(len(x))
     if sample_weight.shape != y.shape or not bool(torch.isfinite(sample_weight).all() and (sample_weight >= 0).all()):
         raise DataError(
-            f"sample_weight must be {len(y)} finite numbers of at least 0, got shape "
+            f"`sample_weight` must be {len(y)} finite numbers of at least 0, got shape "
             f"{tuple(sample_weight.shape)} or a negative or non-finite value."
         )
     return sample_weight.float()
@@ -307,7 +307,7 @@ def fit_temperature(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> float
         2.8854
     """
     if not len(y) or not bool(torch.isfinite(logits).all()):
-        raise DataError("logits must be finite and of shape (n, k) with n > 0. Check the validation split.")
+        raise DataError("`logits` must be finite and of shape (n, k) with n > 0. Check the validation split.")
     z = logits.double()
     own = z.gather(1, y[:, None])
     truth = own.mean()
@@ -384,7 +384,7 @@ def c_path(
     home = torch.zeros(int(group.max()) + 1, dtype=fold.dtype).scatter_(0, group, fold)
     if not numbers or not grid or bool((home[group] != fold).any()):
         raise DataError(
-            "fold must number the held-out rows 0, 1, ..., keep each picture in one fold, and grid "
+            "`fold` must number the held-out rows 0, 1, ..., keep each picture in one fold, and `grid` "
             "must have at least one C."
         )
     asked = torch.ones_like(y, dtype=torch.bool) if asked is None else asked

@@ -54,7 +54,8 @@ class DenseCLIPBoxes:
     The score of a box is its class probability times its objectness.
 
     Differences from the authors' code: The encoder is frozen. The two stages are
-    :class:`~seewhy.dense.two_stage.TwoStage` with a linear classifier, smaller than Mask R-CNN's. Texts are sentences.
+    :class:`~seewhy.dense.two_stage.TwoStage` with a linear classifier, and smaller than in Mask R-CNN. Texts are
+    sentences.
     Instance masks are not trained. On drawn objects, the score map lowered AP50 by 8 points
     (docs/reproductions/denseclip_encoder.md); compare with ``texts=none``. ``auto`` does not try this detector.
 

@@ -225,7 +225,7 @@ class WordedBoxes:
         return Regions(boxes, scores, made_of)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return the class scores of a box as a function of the picture."""
+        """Return a classifier of one box, which maps a picture to the class scores of the box."""
         encoder, n = reader.encoder, self.network.heads.sizes.channels
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:

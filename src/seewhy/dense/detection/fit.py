@@ -76,7 +76,7 @@ def fit_detector(
     progress = progress or Progress()
     if folds < 2 or (precision is not None and not 0 < precision < 1):
         raise InputError(
-            f"folds must be at least 2 and precision between 0 and 1, got folds={folds} and precision={precision}."
+            f"`folds` must be at least 2 and `precision` between 0 and 1, got folds={folds} and precision={precision}."
         )
     every = methods_for(method, parameters)
     given = data if isinstance(data, BoxData) else load_boxes(data, pictures=pictures)
@@ -176,7 +176,7 @@ class Trial:
 
 
 def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
-    """Return the 95 % prediction interval of the AP50 on as many new pictures."""
+    """Return the 95 % prediction interval of the AP50 on a new set with the same number of pictures."""
     of, n = np.array(fold), max(fold) + 1
     drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
@@ -265,9 +265,9 @@ def beside(checkpoint: Path) -> Path:
 
 
 SURE = 1.645
-"""Standard errors of a one-sided 95 % confidence bound."""
+"""Distance of a one-sided 95 % confidence bound from the estimate, in standard errors."""
 NEW = 1.96 * 2**0.5
-"""Standard errors of a 95 % prediction interval for as many new pictures."""
+"""Half the width of a 95 % prediction interval for an equally large new set of pictures, in standard errors."""
 
 
 class Point(NamedTuple):
@@ -379,7 +379,7 @@ def part(hits: Int[np.ndarray, " p"], all_: Int[np.ndarray, " p"]) -> tuple[floa
 
 
 def between(folds: Sequence[tuple[float, float]]) -> float:
-    """Return the variance of a proportion between trainings, beyond its sampling variance."""
+    """Return the variance of a proportion between trainings, minus its sampling variance."""
     known = [(p, p * (1 - p) / n) for p, n in folds if n]
     if len(known) < 2:
         return 0.0

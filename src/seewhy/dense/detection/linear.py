@@ -298,7 +298,7 @@ class RegionProbe:
     def check(self, k: int) -> None:
         wanted = (k + 5, (self.parts**2 + 1) * len(self.axes.components) + 2)
         if tuple(self.weight.shape) != wanted or self.bias.shape != wanted[:1]:
-            raise ValueError(f"weight must have the shape {wanted}, got {tuple(self.weight.shape)}")
+            raise ValueError(f"`weight` must have the shape {wanted}, got {tuple(self.weight.shape)}")
         pairs = self.shapes.ndim == 2 and self.shapes.shape[1] == 2 and len(self.shapes) > 0
         if not pairs or not bool(((self.shapes > 0) & (self.shapes <= WIDEST)).all()):
             raise ValueError(f"each window shape must be above 0 and at most {WIDEST} of the picture")
@@ -343,7 +343,7 @@ class RegionProbe:
         return Regions(boxes / corners_of(grid), scores)
 
     def pooled(self, reader: Reader, classes: tuple[str, ...]) -> PooledScore:
-        """Return the class scores of a box as a linear layer on the means of its parts."""
+        """Return a linear classifier of one box, which reads the means of its parts."""
         n = len(classes) + 1
 
         def cells(encoder: Encoder, features: Tensor) -> Tensor:

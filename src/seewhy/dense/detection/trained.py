@@ -65,7 +65,7 @@ class TrainedDetector(Detector):
     def __post_init__(self) -> None:
         if len(self.thresholds) != len(self.classes) or not all(0 <= t <= 1 for t in self.thresholds):
             raise InputError(
-                f"thresholds must be {len(self.classes)} numbers from 0 to 1, one per class, got {self.thresholds}."
+                f"`thresholds` must be {len(self.classes)} numbers from 0 to 1, one per class, got {self.thresholds}."
             )
 
     @cached_property
@@ -130,7 +130,7 @@ class TrainedDetector(Detector):
         return [image for image in images if set(digests([image])) & own]
 
     def pooled(self) -> PooledScore:
-        """Return the score of a box as a function of the grid cells inside it."""
+        """Return a classifier of one box, which reads the grid cells inside it."""
         if not hasattr(self.finder, "pooled"):
             return super().pooled()
         score: PooledScore = self.finder.pooled(self.reader, self.classes)

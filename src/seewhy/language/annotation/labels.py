@@ -101,7 +101,7 @@ class LabelDecisions:
 
 
 def shown(version: Version) -> int:
-    """Return the number of the version that this one restores, or its own number."""
+    """Return the number of the version that a version restores, or of the version itself."""
     back = version.content.get("restores")
     return version.number if back is None else int(back)
 

@@ -1,6 +1,6 @@
 """Checked records of annotation: pictures, objects in boxes, texts, versions and comparisons.
 
-The tasks are those of ImageInWords (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture.
+The tasks follow ImageInWords (section 3): ``objects`` in boxes, and ``caption``, one text on the whole picture.
 Two texts are compared on the paper's dimensions and scale (section 4).
 """
 
@@ -62,7 +62,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to annotate; the key is the start of its SHA-256, the size that of the upright picture."""
+    """A picture to annotate, with the beginning of its SHA-256 as key and the size of the upright picture."""
 
     key: str
     digest: str

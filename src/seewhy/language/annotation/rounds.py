@@ -268,7 +268,7 @@ def by_round(histories: Iterable[Sequence[Version]]) -> list[dict[str, Any]]:
 def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
     """Compute Krippendorff's alpha for interval data.
 
-    The formula is that of Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*, part D:
+    The formula is from Krippendorff 2011, *Computing Krippendorff's Alpha-Reliability*, part D:
 
         α = 1 − D_o / D_e
         D_o = (1/n) Σ_u Σ_{i≠j} (v_ui − v_uj)² / (m_u − 1)

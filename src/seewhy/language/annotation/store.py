@@ -258,7 +258,7 @@ class AnnotationStore:
         return {row[0]: row[1] for row in rows}
 
     def put_judgement(self, key: str, row: dict[str, Any]) -> None:
-        """Save a comparison; the last one of a person on a pair counts."""
+        """Save a comparison; if a person compares a pair again, only the last comparison counts."""
         with self._writing():
             self.known(key)
             row = {"picture": key, **check_judgement(row)}

@@ -197,6 +197,6 @@ def _apply(corpus: Corpus, given: Sequence[Rule] | None) -> tuple[list[Rule], di
     chosen = [rules[name]() for name in rules] if given is None else list(given)
     twice = [rule.name for i, rule in enumerate(chosen) if rule.name in [r.name for r in chosen[:i]]]
     if twice:
-        raise InputError(f"with_rules must have each rule once, got {twice[0]!r} twice.")
+        raise InputError(f"`with_rules` must have each rule once, got {twice[0]!r} twice.")
     able = [rule for rule in chosen if rule.needs != "an encoder" or corpus.encoder is not None]
     return chosen, {rule.name: dict(rule.broken(corpus)) for rule in able}

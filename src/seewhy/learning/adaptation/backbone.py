@@ -154,7 +154,7 @@ def sized(encoder: Encoder, size: int | None) -> Encoder:
         return encoder
     if encoder.layout.kind == "tokens":
         raise InputError(
-            f"size must be {own.input_size[0]} for {encoder.name!r}, got {size}. Leave size out, or use a "
+            f"`size` must be {own.input_size[0]} for {encoder.name!r}, got {size}. Leave `size` out, or use a "
             "convolutional encoder."
         )
     resize = round(own.resize * size / min(own.input_size)) if isinstance(own.resize, int) else (size, size)

@@ -234,7 +234,7 @@ class GISTNetwork(Network):
 
 @dataclass(frozen=True)
 class Lesson:
-    """Training data of the tuning; ``pairs`` holds (index in ``chosen``, text index)."""
+    """Training data of :meth:`GIST.learn`; ``pairs`` has the index in ``chosen`` and the index in ``texts``."""
 
     fitting: Fitting
     pictures: EncodedSet
@@ -297,7 +297,9 @@ class GIST(NetworkRecipe):
 
     def check(self) -> None:
         if self.n_captions > self.top:
-            raise InputError(f"n_captions must be at most top, got n_captions={self.n_captions} and top={self.top}.")
+            raise InputError(
+                f"`n_captions` must be at most `top`, got n_captions={self.n_captions} and top={self.top}."
+            )
 
     def learn(self, fitting: Fitting) -> Outcome:
         encoder = fitting.encoder

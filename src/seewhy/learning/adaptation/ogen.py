@@ -265,7 +265,7 @@ class OGENTask(PromptTask):
 
 
 def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], n: int) -> tuple[str, ...]:
-    """Return the ``n`` names nearest to the classes, from the encoder's own classes and ImageNet's.
+    """Return the ``n`` names nearest to the classes, from the classes of the encoder and of ImageNet.
 
     A name is skipped if any of these holds for a class or a name in ``excluded``:
 
@@ -293,7 +293,7 @@ def unknown_names(on: Encoder, classes: Sequence[str], excluded: Sequence[str], 
     if len(free) < 2:
         raise InputError(
             f"ogen needs at least 2 names of other objects, but found {len(free)} in its vocabulary of "
-            f"{len(vocabulary)} names. Give new_names, or new_names=() for none."
+            f"{len(vocabulary)} names. Give `new_names`, or set new_names=() to use none."
         )
     ranked = near[free, : len(classes)].max(1).values.argsort(descending=True, stable=True)
     return tuple(vocabulary[free[i]] for i in ranked[:n].tolist())
@@ -331,9 +331,10 @@ class OGEN(PromptLearning):
 
     * ``u3`` uses all nearest known classes jointly, as in the paper. ``extrapolation="released"`` follows the code:
       ``u3 = G(T'_M, T_y, x)`` for the unknown names ``M`` nearest to the class of each picture.
-    * The teacher's number of epochs grows as a cosine, as in the paper. Its limits and the decay are not verified,
-      because only abstract, captions and reviews of the paper were available.
-    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the names that they test.
+    * The teacher's number of epochs grows as a cosine, as in the paper. The limits of this number and the decay are
+    not verified, because only abstract, captions and reviews of the paper were available.
+    * Unknown names come from a vocabulary (:func:`unknown_names`). The authors use the names of the classes in their
+    tests.
     * The prompt's learning rate is 4 times CoOp's, because real pictures have a quarter of the loss.
     * The generator has its own number of steps and a higher learning rate.
 
@@ -371,7 +372,7 @@ class OGEN(PromptLearning):
     def check(self) -> None:
         if self.window_min > self.window_max:
             raise InputError(
-                f"window_max must be at least window_min, got window_min={self.window_min} and "
+                f"`window_max` must be at least `window_min`, got window_min={self.window_min} and "
                 f"window_max={self.window_max}."
             )
 

@@ -145,7 +145,7 @@ class PromptRecipe(NetworkRecipe):
         chosen_on, measured = halved(pictures, self.seed) if self.keep is None else (held[:0], held)
         if self.keep is None and not len(chosen_on):
             raise DataError(
-                f"{self.name} cannot choose keep on held-out pictures, because no class has 2 or more objects. Add "
+                f"{self.name} cannot choose `keep` on held-out pictures, because no class has 2 or more objects. Add "
                 "pictures, give --validation, or set keep=1."
             )
         there = set(pictures.labels[measured].tolist())

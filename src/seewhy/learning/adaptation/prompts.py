@@ -54,7 +54,7 @@ def other_names(names: Iterable[str], classes: Sequence[str]) -> tuple[str, ...]
         if (same := own.get(_alike(name))) is not None:
             other = "" if same == name else f" (class {same!r})"
             raise InputError(
-                f"new_names must not contain classes with pictures, got {name!r}{other}. Remove this name."
+                f"`new_names` must not contain classes with pictures, got {name!r}{other}. Remove this name."
             )
         found.setdefault(_alike(name), name)
     return tuple(found.values())
@@ -65,8 +65,8 @@ def opened(on: Encoder) -> TrainableText:
     tower = on.text
     if not isinstance(tower, TrainableText) or not isinstance(tower.module, ReadsTokens):
         raise ModelError(
-            f"The text encoder of {on.name!r} does not accept learnt prompts. Use the embedded encoder, or one under "
-            "'open_clip:' or 'hf:'."
+            f"The text encoder of {on.name!r} does not accept learnt prompts. Use the embedded encoder, or one whose "
+            "name begins with 'open_clip:' or 'hf:'."
         )
     return tower
 

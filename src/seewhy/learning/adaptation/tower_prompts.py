@@ -49,8 +49,9 @@ class Towers:
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
-                f"The image encoder of {on.name!r} does not accept prompts. Use a vision transformer under "
-                "'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method coop."
+                f"The image encoder of {on.name!r} does not accept prompts. Use a vision transformer whose name "
+                "begins with 'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method "
+                "coop."
             )
         words = text_stack(tower.module)
         n_text = 0 if words is None else len([*tower.module.get_submodule(words).children()])
@@ -63,13 +64,13 @@ class Towers:
         """Check that both transformers have at least ``depth`` layers."""
         if depth > 1 and not self.n_text:
             raise ModelError(
-                f"depth must be 1 for {self.on.name!r}, whose text encoder has no known layers, got {depth}. Set "
-                "depth=1, or use a CLIP under 'open_clip:' or 'hf:'."
+                f"`depth` must be 1 for {self.on.name!r}, whose text encoder has no known layers, got {depth}. Set "
+                "depth=1, or choose a CLIP model whose name begins with 'open_clip:' or 'hf:'."
             )
         deepest = min(self.n_layers, self.n_text or 1)
         if depth > deepest:
             raise InputError(
-                f"depth must be between 1 and {deepest} for {self.on.name!r}, whose image and text encoders have "
+                f"`depth` must be between 1 and {deepest} for {self.on.name!r}, whose image and text encoders have "
                 f"{self.n_layers} and {self.n_text} layers, got {depth}."
             )
 
@@ -254,7 +255,7 @@ class TowerPromptLearning(PromptRecipe):
     def check(self) -> None:
         if self.keep not in (0, 1):
             raise InputError(
-                f"keep must be 0 (original encoder) or 1 (trained encoder) for {self.name}, got {self.keep:g}."
+                f"`keep` must be 0 (original encoder) or 1 (trained encoder) for {self.name}, got {self.keep:g}."
             )
 
     def refuse(self, on: Encoder) -> None:

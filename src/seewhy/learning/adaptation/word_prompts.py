@@ -75,7 +75,7 @@ class ShiftedPrompt(Prompt):
 
 
 class ShiftedFeature:
-    """Pooled vectors → cosines with class names, each name prompted by the picture."""
+    """A head that returns cosines with class names, whose prompt depends on the picture."""
 
     def __init__(self, on: Encoder, prompt: ShiftedPrompt, keep: float, classes: Sequence[str]) -> None:
         self.on, self.prompt, self.keep = on, prompt, keep

@@ -47,7 +47,7 @@ FORMS: dict[str, Any] = {kind.form: kind for kind in (PairedHeads, Instructed, P
 FORMS |= dict.fromkeys(get_args(Halves), TunedTowers)
 """Class of the trained part for each ``form``."""
 OLDER = {"instructed": "an instruction changed the pooled vector and not what the network sees"}
-"""Forms of older versions, with what they did."""
+"""Values of ``form`` in older versions, and what the encoder did then."""
 
 
 class Trained(Protocol):
@@ -78,7 +78,7 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep <= 1:
-            raise InputError(f"keep must be between 0 (original encoder) and 1 (trained encoder), got {self.keep:g}.")
+            raise InputError(f"`keep` must be between 0 (original encoder) and 1 (trained encoder), got {self.keep:g}.")
 
     def encoder(self, name: str = "adapted") -> Encoder:
         """Return the encoder with its trained part."""

@@ -189,7 +189,7 @@ class Instructed(nn.Module):
         c = Σ_k softmax(SHARPNESS cos)_k c_k
 
     Let ``far`` be the mean cosine between different trained instructions. The change of the encoder grows linearly with
-    the best cosine: none up to ``far``, full from ``(1 + far) / 2``. It is multiplied by ``keep``.
+    the best cosine: none up to ``far``, full from ``(1 + far) / 2``. The change is multiplied by ``keep``.
     """
 
     form = "instructed_layers"

@@ -16,7 +16,7 @@ from .delta import sizes_of
 
 Form = Literal["none", "linear", "mlp", "fixed"]
 TOLERANCE = 1e-3
-"""Smallest relative weight of an effective coordinate."""
+"""Smallest weight of a coordinate that counts as effective, relative to the first weight."""
 FADED = 1e-6
 """Relative weight below which a coordinate gets almost no gradient."""
 
@@ -57,12 +57,12 @@ class Projection:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form) or self.width < 1:
             raise InputError(
-                "projection must be 'none', 'linear', 'mlp' or 'fixed', and its width at least 1, got "
+                "`projection` must be 'none', 'linear', 'mlp' or 'fixed', and `width` at least 1, got "
                 f"form={self.form!r} and width={self.width}."
             )
         if (self.kappa is not None and self.kappa < 1) or (self.effective is not None and self.effective <= 0):
             raise InputError(
-                "kappa must be at least 1 and effective greater than 0, got "
+                "`kappa` must be at least 1 and `effective` greater than 0, got "
                 f"kappa={self.kappa} and effective={self.effective}."
             )
 
@@ -72,8 +72,8 @@ class Projection:
         if (width - 1) * math.log(kappa) > -math.log(torch.finfo(torch.float32).tiny):
             most = math.floor(1e4 * math.exp(-math.log(torch.finfo(torch.float32).tiny) / (width - 1))) / 1e4
             raise InputError(
-                f"kappa must be at most {most:.4f} for a fixed projection of {width} coordinates, got {kappa:.4g}: the "
-                "last weights would be 0 in single precision. Lower kappa, or raise effective."
+                f"`kappa` must be at most {most:.4f} for a fixed projection of {width} coordinates, got {kappa:.4g}: "
+                "the last weights would be 0 in single precision. Lower `kappa`, or raise `effective`."
             )
         return kappa
 

@@ -65,8 +65,8 @@ def trainable(on: Encoder, instead: str = "heads") -> TrainableText:
     tower = on.text
     if not isinstance(tower, TrainableText):
         raise ModelError(
-            f"The text encoder of {on.name!r} cannot be trained. Use the embedded encoder, one under 'open_clip:' or "
-            f"'hf:', or train={instead!r}."
+            f"The text encoder of {on.name!r} cannot be trained. Use the embedded encoder, one whose name begins with "
+            f"'open_clip:' or 'hf:', or train={instead!r}."
         )
     return tower
 

@@ -166,7 +166,7 @@ class Contrastive(Objective):
             return cross_entropy(scores, own, reduction="none")
         if labels is None:
             raise InputError(
-                f"labels must be given for the objective {self.name}: it needs {what}. Give labels, or set {instead}."
+                f"`labels` must be given for the objective {self.name}: it needs {what}. Give labels, or set {instead}."
             )
         alike = labels[0][:, None] == labels[1]
         if form == "positive":

@@ -175,7 +175,7 @@ class MedCLIP(LearntScale):
 
     Follows section 3.3 of the paper and ``_soft_clip_loss`` of the authors' code. The paper normalises ``l`` and ``m``,
     which makes the targets nearly uniform. The second term, for augmented texts, is left out. Labels may also be
-    classes, or a pair of label sets for unpaired pictures and texts. Without labels the loss is CLIP's.
+    classes, or a pair of label sets for unpaired pictures and texts. Without labels the loss equals that of CLIP.
 
     Args:
         alike: similarity of labels: ``"dot"`` (code) or ``"cosine"`` (paper).
@@ -238,7 +238,7 @@ class GIST(Contrastive):
 @objectives.register
 @dataclass(frozen=True)
 class FocalLens(LearntScale):
-    """Symmetric cross entropy between pictures under an instruction and their answers.
+    """Contrastive loss between pictures, encoded under an instruction, and the texts of their answers.
 
         s_ij = exp(theta) cos(F(image_i, instruction_i), G(answer_j))
         loss = (mean_i CE(s_i·, i) + mean_j CE(s_·j, j)) / 2
@@ -252,7 +252,7 @@ class FocalLens(LearntScale):
     language model, use the encoder ``mllm:``.
 
     The authors published no code; the loss follows the abstract and reviews. The authors also train the network's own
-    weights. The treatment of repeated answers ("red") and of untrained instructions is SeeWhy's.
+    weights. The treatment of repeated answers ("red") and of untrained instructions was chosen by SeeWhy.
 
     Args:
         same_answer: treatment of other triplets with the same answer: left out (``"masked"``), equally correct
@@ -289,7 +289,8 @@ class Prefix(LearntScale):
     * ``theta``: learnt.
     * ``q_i``: uniform over all pairs with the label of ``i`` (UniCL, arXiv 2204.03610). Each caption is its own label.
 
-    Each batch has one source, so that texts cannot be recognised by their kind. At test time all texts get the caption
+    Each batch has texts of one source, because otherwise their style would reveal the source. At test time all texts
+    get the caption
     prefix. Prefixes must not have weight decay, because the other source's prefix gets no gradients. The authors
     published no code; the loss follows the abstract and their blog post.
 
@@ -407,7 +408,7 @@ class DITO(LearntScale, RandomBoxes):
 
     The heads are saved with the encoder, for ``seewhy fit --task boxes --method dito``. The authors published the
     detector but not this training, which follows their abstracts. Number and distribution of boxes and the weights of
-    the terms are SeeWhy's.
+    the terms were chosen by SeeWhy.
 
     Cost: ``3 n_boxes`` evaluations of small heads per picture; no further pass of the encoder.
 

@@ -290,7 +290,8 @@ class LOOK(Vectors):
     queue of vectors from a moving average of the network, including the current batch.
 
     The authors published no code, and their full paper was not available: the loss follows the abstract and related
-    methods. Initialisation, store, ``k``, temperature and momentum are SeeWhy's. On drawn shapes, untrained networks
+    methods. Initialisation, store, ``k``, temperature and momentum were chosen by SeeWhy. On drawn shapes, untrained
+    networks
     collapsed to one point with ``cold="none"`` and ``cold="own_class"``.
 
     Cost: one pass of the moving average for each view that it encodes, and one matrix product with the store.

@@ -1,4 +1,6 @@
-"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): a classifier of redrawn pictures."""
+"""Semiotics networks (Kupeev & Nitzany 2023, arXiv 2310.05212): a classifier of pictures that an autoencoder
+reconstructs.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,7 @@ def orbit(memory: nn.Module, observed: Float[Tensor, "b 1 h w"]) -> Iterator[Flo
 
 
 class Perceive(nn.Module):
-    """Trunk of the resulting encoder, which maps normalised pixels to a redrawn grey picture."""
+    """Trunk of the resulting encoder, which maps normalised pixels to a reconstructed grey picture."""
 
     def __init__(self, memory: nn.Module, loop: Loop) -> None:
         super().__init__()
@@ -131,7 +133,7 @@ def distance(a: Float[Tensor, "n 1 h w"], b: Float[Tensor, "m 1 h w"]) -> Float[
 
 
 def judge_of(side: int, n_classes: int) -> nn.Sequential:
-    """Return the authors' classifier of redrawn pictures: fully connected, side²-500-100-k, with ReLU."""
+    """Return the authors' classifier of reconstructed pictures: fully connected, side²-500-100-k, with ReLU."""
     first, last = nn.Linear(side * side, 500), (nn.Linear(500, 100), nn.ReLU(), nn.Linear(100, n_classes))
     return nn.Sequential(nn.Flatten(), first, nn.ReLU(), *last)
 
@@ -197,7 +199,7 @@ class PerceptualNetwork(Network):
 
     @torch.no_grad()
     def perceived(self, pixels: Float[Tensor, "3 h w"]) -> Perception | None:
-        """Return the picture after every pass and the memorised picture nearest to the last one."""
+        """Return the picture after every pass, and the memorised picture nearest to the last picture."""
         if self.loop.form == "none":
             return None
         path = list(islice(self.loop.paths(self.memory, grey(pixels[None])), self.loop.n_loops + 1))
@@ -279,10 +281,10 @@ def _blur(pictures: Float[Tensor, "b 1 h w"], sigma: Float[Tensor, " b"]) -> Flo
 @classifiers.register
 @dataclass(frozen=True)
 class Perceptual(NetworkRecipe):
-    """Classifier of small grey pictures that an autoencoder first redraws.
+    """Classifier of small grey pictures that an autoencoder first reconstructs.
 
     The autoencoder has memorised the training pictures. It is applied repeatedly, and the classifier gets the last
-    result, which you can look at. Experimental: the paper covers digits of 28 × 28 pixels only. The redrawn picture is
+    result, which you can look at. Experimental: the paper covers digits of 28 × 28 pixels only. The reconstruction is
     close to a training picture, so it can reveal private data. The authors train for 100,000 epochs.
 
     Args:

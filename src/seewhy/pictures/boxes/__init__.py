@@ -168,7 +168,7 @@ class Gathering:
         self._cut: list[str] = []
 
     def picture(self, image: str, stated: Size | None = None) -> Size | None:
-        """Add a picture, and return its size: that of the picture file, otherwise the stated size."""
+        """Add a picture, and return the size of the picture file or, if it is missing, the stated size."""
         one = self._pictures.get(image)
         if one is None:
             try:

@@ -77,7 +77,7 @@ class EPICBank(FittedBank):
         inverse = tensors.get("inverse", matrix.T)
         if matrix.ndim != 2 or len({*matrix.shape, *inverse.shape}) != 1 or not matrix.is_floating_point():
             raise ValueError(
-                f"matrix and inverse must be square floating-point matrices of equal size, got {matrix.dtype} "
+                f"`matrix` and `inverse` must be square floating-point matrices of equal size, got {matrix.dtype} "
                 f"{tuple(matrix.shape)}"
             )
         rotation = Rotation(matrix, inverse, facts["form"])
@@ -88,7 +88,7 @@ class EPICBank(FittedBank):
 
     def check(self, model: Explainable) -> None:
         if len(self.rotation.matrix) != (width := model.head.weight.shape[1]):
-            raise ValueError(f"matrix must have {width} channels, got {tuple(self.rotation.matrix.shape)}")
+            raise ValueError(f"`matrix` must have {width} channels, got {tuple(self.rotation.matrix.shape)}")
 
     def spoken(self) -> dict[str, Any]:
         """Return the prototypes of each channel: file name, digest and box."""
@@ -191,7 +191,7 @@ class EPIC(Prototypes):
         return torch.einsum("pd,bdhw->bphw", rows, cells_of(model, look.features))
 
     def judge(self, showing: Showing) -> Like:
-        """Return the evidence with a verdict based on the prototypes' classes and on hiding their regions."""
+        """Return the evidence with a verdict from two tests: the classes of the prototypes, and hiding the regions."""
         measures, deletion, subject = _fitted(showing.bank).measures, showing.deletion, showing.subject
         held, measure = measures["held_out"], LikenessMeasure.restore(measures["likeness"])
         purity = PrototypePurity(measures["purity_fit"], held["purity"], held["before"], held["random"], held["n"])

@@ -31,7 +31,7 @@ Documented = dict[int | str, dict[str, Any]]
 """Responses of a route, as in the OpenAPI document."""
 Format = Annotated[Literal["html", "json"], Query(description="A page, or its data as JSON.")]
 PageNumber = Annotated[int, Query(ge=1, le=10**6, description="From 1; a number past the end gives the last page.")]
-Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's number.")]
+Index = Annotated[int, InPath(ge=0, le=2**31, description="The picture's index, from 0.")]
 RETRY_AFTER = "2"
 """Seconds to wait if too many requests are queued."""
 DROPS = "app.js"

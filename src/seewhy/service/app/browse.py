@@ -32,12 +32,12 @@ SCRIPT = "browse.js"
 PACKED = "application/octet-stream"
 LIST = "selection.csv"
 MOST_DECISIONS = 2000
-"""At once."""
+"""Maximum number of decisions in one request."""
 MOST_TILES = 200
 """Maximum number of tiles in one answer."""
 Text = Annotated[str, Query(max_length=1000)]
 Chance = Annotated[float, Query(ge=0, le=1)]
-Places = Annotated[str, Query(max_length=400_000, description="Numbers of pictures, separated by commas.")]
+Places = Annotated[str, Query(max_length=400_000, description="Indices of pictures, separated by commas.")]
 
 
 class ManyBody(BaseModel):
@@ -48,7 +48,7 @@ class ManyBody(BaseModel):
         description="The decision on all of the pictures."
     )
     label: str = Field("", max_length=1000, description="The new label, if the decision is `corrected`.")
-    places: list[int] = Field(max_length=MOST_DECISIONS, description="Numbers of pictures.")
+    places: list[int] = Field(max_length=MOST_DECISIONS, description="Indices of pictures.")
     bases: dict[int, int] = Field(
         default_factory=dict,
         description="By picture: the number of its latest decision that the client has seen, if any.",
@@ -98,7 +98,7 @@ class Browse:
         decision: Text = "",
         name: Text = "",
         words: Text = "",
-        like: Annotated[int, Query(ge=0, description="Sort by similarity to this picture, given by its number.")]
+        like: Annotated[int, Query(ge=0, description="Sort by similarity to the picture with this index.")]
         | None = None,
         least: Chance = 0.0,
         most: Chance = 1.0,
@@ -106,13 +106,16 @@ class Browse:
         descending: bool = False,
         start: Annotated[int, Query(ge=0)] = 0,
         count: Annotated[int, Query(ge=0, le=MOST_ROWS)] = 200,
-        places: Annotated[bool, Query(description="Also return the numbers of all pictures of the view.")] = False,
+        places: Annotated[bool, Query(description="Also return the indices of all pictures that match.")] = False,
     ) -> Response:
-        """The number of pictures in a view, and `count` pictures from `start` on."""
+        """The number of pictures that match the filter, and `count` of them from `start` on."""
         view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
         if like is not None:
             if words.strip():
-                raise InputError("The view has both words and a picture to search by. Leave one of them out.")
+                raise InputError(
+                    "Pictures can be sorted by words or by similarity to a picture, but not by both. Leave out "
+                    "`words` or `like`."
+                )
             self._known([like])
             match = await self._compute(lambda: self._similarity(like), SOON)
         else:
@@ -131,7 +134,7 @@ class Browse:
         return JSONResponse(data)
 
     def _similarity(self, like: int) -> np.ndarray:
-        """Return the cosine similarity of the features of each picture to those of the picture with this number."""
+        """Return the cosine similarity of each picture with the picture at this index."""
         rows = self.rows
         if rows.state[like] != READ:
             raise InputError(
@@ -219,12 +222,12 @@ class Browse:
     def _known(self, places: Sequence[int]) -> Sequence[int]:
         n = len(self.rows.items)
         if wrong := [i for i in places if not 0 <= i < n]:
-            raise InputError(f"The number of a picture must be from 0 to {n - 1}, got {wrong[0]}. Reload the page.")
+            raise InputError(f"The index of a picture must be from 0 to {n - 1}, got {wrong[0]}. Reload the page.")
         return places
 
 
 def _same(state: Mapping[str, Any] | None, wanted: tuple[str, str], author: str | None = None) -> bool:
-    """Whether this was decided; by this person, if one is given."""
+    """Return whether a decision has this kind and label and, if ``author`` is given, this author."""
     return (
         state is not None
         and (state["decision"], state["label"]) == wanted

@@ -1,4 +1,4 @@
-"""Whether pictures came or went in the folders of the data while the page is open."""
+"""Detect pictures that are added to or removed from the folders of the data while the page is open."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from ...pictures.sources import SUFFIXES
 
 SECONDS = 3.0
-"""Between two looks at the folders."""
+"""Seconds between two checks of the folders."""
 
 
 class Folders:
-    """The folders that the pictures are in. A folder is listed again only when its time of change is another."""
+    """The folders of the pictures; a folder is listed again only if its modification time has changed."""
 
     def __init__(self, files: Iterable[str]) -> None:
         self._names: dict[str, set[str]] = defaultdict(set)
@@ -26,7 +26,7 @@ class Folders:
         self._next = 0.0
 
     def said(self) -> str:
-        """A sentence, or nothing where all is as at the start."""
+        """Return a sentence about added and removed pictures; empty if there are none."""
         if time.monotonic() >= self._next:
             self._look()
             self._next = time.monotonic() + SECONDS

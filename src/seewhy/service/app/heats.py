@@ -1,4 +1,4 @@
-"""Pictures of the data with their heat: one computed at a time, while somebody waits for it, and kept."""
+"""Heat maps of the labelled pictures, computed one by one on request and cached."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .worker import BusyError
 
 QUALITY = 85
 MOST_KEPT = 500
-"""Pictures with heat in memory; each has about 15 kB."""
+"""Maximum number of pictures with heat in memory; each takes about 15 kB."""
 MOST_WAITING = 8
-"""Readers who wait for a heat. One who moved on does not count for long."""
+"""Maximum number of waiting requests; a request of a reader who left the page soon ends."""
 
 
 class Heats:
-    """The handler; its docstring is the words of the OpenAPI document."""
+    """The request handler; its docstring appears in the OpenAPI document."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -37,13 +37,15 @@ class Heats:
         add_file(app, "/heat/{index}", self.heat, JPEG)
 
     async def heat(self, request: Request, index: Index) -> Response:
-        """One of the pictures of `--data`, with the heat for its prediction. Empty if the reader has gone."""
+        """A picture of `--data` with the heat map of its prediction. Empty if the client has disconnected."""
         self._state.sample(index)
         await request.body()  # after which a message can only say that the reader has gone
         found = self._kept.get(index)
         if found is None:
             if self._n_waiting >= MOST_WAITING:
-                raise BusyError(f"{self._n_waiting} readers already wait for heat. Try again in a few seconds.")
+                raise BusyError(
+                    f"{self._n_waiting} requests for heat maps are already waiting. Try again in a few seconds."
+                )
             self._n_waiting += 1
             try:
                 async with self._turn:
@@ -53,7 +55,7 @@ class Heats:
         return Response(found, media_type=JPEG) if found else Response(status_code=204)
 
     async def _made(self, request: Request, index: int) -> bytes:
-        """Nothing where the reader has gone, which is asked before each of the two costly steps."""
+        """Return the picture with its heat map as JPEG; empty if the client has disconnected."""
         if await request.is_disconnected():
             return b""
         seen = await self._state.see_sample(index)

@@ -1,4 +1,4 @@
-"""Work in the background, one piece at a time: how far it is, what it found, what went wrong."""
+"""A background job with its progress, its result and its error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 class LastStep(Progress):
-    """Keeps the last step, for the page."""
+    """A progress reporter that stores the current step, for the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,11 +32,11 @@ class LastStep(Progress):
 
 
 class Job(Generic[T]):
-    """Runs some work in a thread of its own, and keeps what it found last.
+    """A job that runs in its own thread, and stores its last result.
 
     Args:
-        work: what is done; it reports to the progress that it is given.
-        ready: called before it begins, and raises where it cannot begin.
+        work: function to run; it gets a progress reporter.
+        ready: function that is called before the start, and raises an error if the job cannot start.
     """
 
     def __init__(self, work: Callable[[Progress], T], ready: Callable[[], object]) -> None:
@@ -48,7 +48,7 @@ class Job(Generic[T]):
         self.problem = ""
 
     def start(self) -> dict[str, Any]:
-        """Begin, unless it is running. Returns the state."""
+        """Start the job unless it is running, and return its state."""
         with self._lock:
             if not self._running:
                 self._ready()
@@ -66,7 +66,7 @@ class Job(Generic[T]):
         return {"running": step, "done": self.found is not None, "problem": self.problem or None}
 
     def _run(self) -> None:
-        """Nobody waits for its outcome, so it says itself what went wrong."""
+        """Run the work, and store its result or its error."""
         try:
             with torch.random.fork_rng(devices=[]):
                 self.found = self._work(self._progress)

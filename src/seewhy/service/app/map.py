@@ -219,10 +219,11 @@ class Arrangement:
 
 
 def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a 16-bit number for each picture, in base64, and the legend.
+    """Return the colour value of each picture as 16-bit integers in base64, and the legend.
 
-    For classes, the number is an index of the legend. For quantities, 0 to 65,534 stands for ``low`` to ``high``.
-    65,535 is unknown.
+    For classes, a value is the position of the class in the legend. For quantities, 0 to 65,534 stands for ``low`` to
+    ``high``.
+    65,535 stands for an unknown value.
     """
     read = rows.state == READ
     if name == "probability":
@@ -295,12 +296,12 @@ class Map:
         return answer(format, self.arrangement.to_json, lambda: render("map.html", **shown, **self._bar("map")))
 
     def points(self) -> Response:
-        """The position of each picture: 32-bit floats x, y, x, y, …, NaN for pictures that are not encoded yet."""
+        """The position of each picture as 32-bit floats x, y, x, y, …; NaN for pictures that are not encoded yet."""
         made = self.arrangement
         made.start()
         return Response(made.xy.astype("<f4").tobytes(), media_type=PACKED, headers={"x-version": str(made.version)})
 
     def column(self, name: Column) -> Response:
-        """The colours of the points: one number for each picture, and a legend."""
+        """The colours of the points: a value for each picture, and a legend."""
         decided = {} if self._corrections is None else self._corrections.decisions.standing()
         return JSONResponse({"name": name, "title": TITLES[name], **column(self.rows, name, decided)})

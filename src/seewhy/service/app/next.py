@@ -21,7 +21,7 @@ from .rows import READ, Rows
 SCRIPT = "next.js"
 N_TO_LABEL = 20
 N_SHOWN = 6
-"""Pictures that are shown of a class."""
+"""Number of pictures that are shown per class."""
 ORDER = (
     "Pictures whose two likeliest classes are closest come first. On photographs of groceries, this order gained "
     "1.4 points over random choice (0.6 to 2.1); on small photographs of ten kinds, nothing."
@@ -29,7 +29,7 @@ ORDER = (
 
 
 class Next:
-    """The handlers; their docstrings are the words of the OpenAPI document."""
+    """The request handlers; their docstrings appear in the OpenAPI document."""
 
     def __init__(self, rows: Rows, corrections: Corrections | None, bar: Any, study: NextStudy | None = None) -> None:
         self.rows = rows
@@ -54,18 +54,18 @@ class Next:
         return answer(format, lambda: data, lambda: render("next.html", **data, **known, **self._bar("next")))
 
     def state(self) -> Response:
-        """What is being done, and how far it is."""
+        """The current step and its progress."""
         return JSONResponse(self.job.state())
 
     def start(self) -> Response:
-        """Begin, with the labels as they are now; one at a time."""
+        """Start the analysis with the current labels, unless it is running."""
         return JSONResponse(self.job.start())
 
     def _decided(self) -> dict[str, dict[str, Any]]:
         return {} if self._corrections is None else self._corrections.decisions.standing()
 
     def _work(self, progress: Progress) -> Row:
-        """On the features that are kept: no picture is looked at again."""
+        """Analyse the stored features of the pictures."""
         rows, index = self.rows, self.rows.whole()
         keys = [rows.key[i].decode() for i in index]
         labels = Labels.of([rows.items[i].label for i in index], keys, self._decided(), rows.classes)
@@ -80,9 +80,9 @@ class Next:
 
 
 def to_label(rows: Rows, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Pictures without a label that nobody decided on: how many, and those to label first.
+    """Return the number of pictures without a label or a decision, and the pictures to label first.
 
-    Those whose two likeliest classes are closest come first. Of copies, the first is listed.
+    Pictures whose two likeliest classes have the most similar scores come first. Of exact copies, only one is listed.
     """
     bare = np.array([not s.label for s in rows.items], bool)
     index = (bare & (rows.state == READ)).nonzero()[0]

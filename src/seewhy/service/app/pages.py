@@ -139,7 +139,7 @@ class Pages:
         return await self._led_to(shown, request, reader, format)
 
     async def sample(self, request: Request, index: Index, format: Format = "html") -> Response:
-        """Explain one of the pictures of `--data`, by its number."""
+        """Explain one of the pictures of `--data`, given by its index."""
         sample, reader = self.state.sample(index), self.state.reader(request)
         shown = self.state.keep(await self.state.see_sample(index), reader, sample.label)
         return await self._led_to(shown, request, reader, format)
@@ -172,8 +172,8 @@ class Pages:
         return signed(answer(format, lambda: state.card_json(shown, e, reader, measured), page), request, reader)
 
     async def words(self, request: Request, id: Id, target: Label = None, contrast: Label = None) -> Response:
-        """For each description on the card, where it fits better than the descriptions of the other class: a matrix and
-        an overlay.
+        """Maps of where each description on the card fits better than the descriptions of the other class, each as a
+        matrix and an overlay.
         """
         seen = self.state.shown(id).seen
         classifier = self.state.of(self.state.reader(request))

@@ -26,7 +26,7 @@ from .state import State
 
 @dataclass(frozen=True)
 class Compared:
-    """The last comparison: what was found, its classifiers, and the numbers of its pictures."""
+    """The result of the last comparison, with its classifiers and the indices of the compared pictures."""
 
     findings: Findings
     fits: Fits
@@ -65,7 +65,7 @@ class Refitting:
         return answer(format, lambda: data, rendered)
 
     async def cards(self, index: Index, format: Format = "html") -> Response:
-        """One picture by the classifiers of the comparison that did not learn from it: before and after."""
+        """One picture, predicted before and after the decisions by classifiers that did not learn from it."""
         found, state = self.job.found, self._app
         if found is None:
             raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
@@ -92,7 +92,7 @@ class Refitting:
         return answer(format, data, rendered)
 
     def _side(self, found: Compared, side: int, place: int, seen: Encoded) -> tuple[Explanation, list[dict[str, Any]]]:
-        """The card of one side, and the pictures most like this one that its classifier learnt from."""
+        """The card of a picture before or after the decisions, and the most similar training pictures."""
         rows, fits = self.rows, found.fits
         card = next(explain_seen(fits.classifier(side, place), [seen], ExplainOptions(measure=False)))
         learnt = []

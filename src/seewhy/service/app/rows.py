@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 def with_unlabelled(data: Samples, others: Samples) -> Samples:
-    """Labelled pictures, and after them others without their labels; a file that is in both keeps its label."""
+    """The labelled pictures, then the unlabelled ones; a file in both sets is labelled."""
     known = {os.path.abspath(s.image) for s in data.items}
     more = [replace(s, label="") for s in others.items if os.path.abspath(s.image) not in known]
     return replace(data, items=(*data.items, *more))
@@ -99,9 +99,9 @@ class Rows:
         return (self.state == READ) & (self.predicted != self.label) & known
 
     def whole(self) -> np.ndarray:
-        """Places of the pictures that could be read, once all were looked at."""
+        """Return the indices of the readable pictures; raise ``InputError`` until all pictures are predicted."""
         if left := len(self.items) - self.n_done:
-            raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid has all of them.")
+            raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid shows all pictures.")
         return (self.state == READ).nonzero()[0]
 
     def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
@@ -129,11 +129,11 @@ class Rows:
         return self.items[int(found[0])].image if len(found) else None
 
     def check_same(self, i: int, digest: str) -> None:
-        """Refuse a picture whose file is another than the one that was predicted."""
+        """Raise ``DataError`` if a picture's file has changed since its prediction."""
         if self.state[i] == READ and self.key[i] != digest[:KEY].encode():
             raise DataError(
-                f"{self._names[i]} has changed since the page was started. Its label and prediction are those of the "
-                "picture before. Start the page again; all decisions are kept."
+                f"{self._names[i]} has changed since the page was started. Its label and prediction belong to the "
+                "earlier file. Start the page again; all decisions are kept."
             )
 
     def _piece(self) -> None:
@@ -215,7 +215,7 @@ class Rows:
         return [self._keys[i] if i < len(self._keys) else b"" for i in index]
 
     def tile(self, i: int) -> bytes:
-        """The small copy of a picture that is kept; empty if there is none."""
+        """Return the stored thumbnail of a picture as JPEG; empty if there is none."""
         return b"" if self.tiles is None else self.tiles.get(self.tile_keys([i]))[0]
 
     def to_json(self, index: Sequence[int], decided: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

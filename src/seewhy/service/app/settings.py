@@ -10,7 +10,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits and settings of the pages.
+    """Limits and settings of the web pages.
 
     Attributes:
         host: address to listen on; any address that is not loopback opens the page to other machines.

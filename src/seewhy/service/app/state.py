@@ -240,7 +240,7 @@ class State:
         return await self.compute(make, LATER if options.measure else SOON)
 
     def take_words(self, reader: Reader, edited: Classifier | None) -> None:
-        """Set the reader's descriptions; ``None`` restores the original ones."""
+        """Set the reader's descriptions; ``None`` restores the original descriptions."""
         reader.edited, reader.version, reader.effect = edited, reader.version + 1, None
 
     async def effect(self, reader: Reader) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def _cookie(request: Request) -> str:
 def classes_of(
     classifier: Classifier, seen: Encoded, target: str | None, contrast: str | None
 ) -> tuple[int, int, int | None]:
-    """Return the indices of the explained class, of the class to compare, and of the given contrast, if any."""
+    """Return the indices of the explained class, the class that it is compared with, and the requested contrast."""
     probabilities = classifier.head.probabilities(seen.pooled[:1])[0]
     one = int(probabilities.argmax()) if target is None else classifier.index_of(target)
     against = None if contrast is None else classifier.index_of(contrast)
@@ -335,7 +335,7 @@ class Moved:
 
     @property
     def bars(self) -> list[tuple[str, float, float, float, float, float]]:
-        """Return each row with the position of its tick and the start and length of its bar, from 0 to 1."""
+        """Return each table row with the position of its tick and the start and length of its bar, from 0 to 1."""
         values = [v for _, before, after in self.rows for v in (before, after)]
         low, high = min(0.0, *values), max(0.0, *values)
         span = (high - low) or 1.0

@@ -87,9 +87,9 @@ class Models:
         self.metrics = metrics
         self.folders = {name: source for name, source in sources.items() if isinstance(source, Path)}
         self.problems: dict[str, str] = {}
-        """Name → why the current model in its folder could not be loaded."""
+        """Reason why the current model in a folder could not be loaded, by name."""
         self._refused: dict[str, tuple[object, float]] = {}
-        """Name → the files that failed to load, and the time."""
+        """Files that failed to load, and the time, by name."""
         self._lock = threading.Lock()
         self._now = {name: self._made(name, source) for name, source in sources.items()}
 

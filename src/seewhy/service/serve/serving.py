@@ -158,7 +158,7 @@ class Answers:
         settings = self.service.settings
         wanted = _evidence(explain)
         if (target or contrast or measure) and not wanted and format == "json":
-            raise InputError("target, contrast and measure require explain=where. Add it.")
+            raise InputError("`target`, `contrast` and `measure` require explain=where. Add it.")
         options = ExplainOptions(
             target=target or None, contrast=contrast or None, measure=measure and settings.web.measure, top=top
         )
@@ -192,7 +192,7 @@ class Answers:
 def _evidence(explain: str | None) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(part.strip() for part in (explain or "").split(",") if part.strip()))
     if unknown := [name for name in wanted if name not in EVIDENCE]:
-        raise InputError(f"explain must be {', '.join(EVIDENCE)}, separated by commas, got {unknown[0]!r}.")
+        raise InputError(f"`explain` must be {', '.join(EVIDENCE)}, separated by commas, got {unknown[0]!r}.")
     return wanted
 
 
@@ -215,7 +215,7 @@ def _explained(one: Explanation, wanted: tuple[str, ...]) -> dict[str, Any]:
 
 
 def gone(request: Request, _error: Exception) -> Response:
-    """Return a response with the status for the log, after the client has disconnected."""
+    """Return a response for the access log; its client has disconnected."""
     return Response(status_code=GONE)
 
 
@@ -275,7 +275,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def run(app: Any, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; then answer running requests and refuse new ones."""
+    """Serve until SIGTERM or Ctrl-C; then answer running requests and refuse new requests."""
     service: Service = app.state.service
     web = service.settings.web
     service.wake()

@@ -91,7 +91,7 @@ class DriftTest:
     def __post_init__(self) -> None:
         check_fields(self, "The test")
         if self.alpha < (least := 1 / (self.n_permutations + 1)):
-            raise InputError(f"alpha must be at least {least:g}, the smallest possible p value, got {self.alpha:g}.")
+            raise InputError(f"`alpha` must be at least {least:g}, the smallest possible p value, got {self.alpha:g}.")
 
     def compare(self, known: KnownPictures, pooled: Float[Tensor, "n d"]) -> Drifted:
         """Compare the features of new pictures with those of the training pictures."""

@@ -306,7 +306,7 @@ def one_place(material: Material, limit: Limit) -> Figure:
     """Measure how many predictions depend on one place in the frame, such as a watermark, a date or a border.
 
     One half of the cards selects the border place with most heat, and the other half tests it; then the halves are
-    exchanged. The pixels of this place, and of other places, are replaced by those of a picture with another
+    exchanged. The pixels of this place, and of other places, are replaced by pixels of a picture with another
     prediction. Cost: 4 forward passes per card.
     """
     heated = [(c, c.where.heat) for c in material.explained if isinstance(c.where, Where) and not c.where.is_zero]

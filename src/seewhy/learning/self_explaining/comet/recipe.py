@@ -270,7 +270,7 @@ def watch(game: Playing, judge: Predictor, encoder: Encoder, pictures: EncodedSe
 def borrowed(
     mask: Float[Tensor, "b h w"], labels: Int[Tensor, " b"], lent: tuple[Tensor, Tensor] | None = None
 ) -> Float[Tensor, "b h w"]:
-    """Return the mask of another picture for each picture, from another class if possible."""
+    """Return, for each picture, the mask of another picture, of another class if possible."""
     offered, whose = (mask, labels) if lent is None else (torch.cat([mask, lent[0]]), torch.cat([labels, lent[1]]))
     place, own = torch.arange(len(offered)), torch.arange(len(mask))[:, None]
     is_other, differs = place != own, whose[None] != labels[:, None]
@@ -289,7 +289,7 @@ def probed(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b p"]:
 def _read(
     encoder: Encoder, pictures: EncodedSet, chosen: Iterator[int] | Sequence[int], progress: Progress
 ) -> Iterator[tuple[list[int], Float[Tensor, "b 3 h w"]]]:
-    """Yield batches of preprocessed pictures, without unreadable ones."""
+    """Yield batches of preprocessed pictures; unreadable pictures are skipped."""
     some: list[int] = []
     views = []
     for i in chosen:

@@ -68,7 +68,10 @@ class Prompted(nn.Module):
 
 
 class Scores(nn.Module):
-    """Scores ``s_c = w · norm(z_c)`` of the prompts, followed by the network's own pooled vector."""
+    """Module that returns the class scores and the network's own pooled vector, concatenated.
+
+    The score of a class is ``w · norm(z)``, where ``z`` is the output for its prompt and ``w`` a learnt vector.
+    """
 
     def __init__(self, norm: nn.Module, prompts: Prompts, has_prefix: bool) -> None:
         super().__init__()
@@ -130,8 +133,8 @@ def parts_of(encoder: Encoder) -> Parts:
             area = height / grid[0] * width / grid[1]
             return Parts(last, norm, stack, len(blocks) + 1, norm.weight.shape[-1], area)
     raise ModelError(
-        f"prompt_cam needs a vision transformer under timm:, open_clip: or hf:, got {encoder.name!r}. Choose another "
-        "encoder with --encoder."
+        f"prompt_cam needs a vision transformer from timm, open_clip or transformers, got {encoder.name!r}. Choose "
+        "another encoder with --encoder."
     )
 
 

@@ -47,7 +47,7 @@ class PromptCAM(NetworkRecipe):
         s_c = w · z_c
 
     ``z_c`` is the output for the prompt of class ``c`` after the last block and norm (paper, 3.2). Prompts and ``w``
-    are trained by cross entropy, so that each prompt attends to patches that distinguish its class. The bias of the
+    are trained by cross entropy; each prompt learns to attend to patches that distinguish its class. The bias of the
     authors' ``Linear(d, 1)`` is left out.
 
     Args:
@@ -89,7 +89,7 @@ class PromptCAM(NetworkRecipe):
     def check(self) -> None:
         if self.first is not None and self.variant != "deep":
             raise InputError(
-                "first can only be used with variant='deep' and must be at least 0, got "
+                "`first` can only be used with variant='deep' and must be at least 0, got "
                 f"variant={self.variant!r} and first={self.first}."
             )
 
@@ -99,7 +99,7 @@ class PromptCAM(NetworkRecipe):
         last = parts.n_layers - 1
         first = {"last": last, "shallow": 0, "deep": last if self.first is None else self.first}[self.variant]
         if first > last:
-            raise InputError(f"first must be between 0 and {last}, the last layer, got {first}.")
+            raise InputError(f"`first` must be between 0 and {last}, the last layer, got {first}.")
         pictures, tokens = fitting.look(features=by_tokens), None
         if by_tokens:  # in half precision, as the store keeps them, so that a second run trains on the same
             tokens = torch.stack([s.features.half() for s in pictures.encoded if s.features is not None])

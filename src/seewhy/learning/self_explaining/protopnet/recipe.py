@@ -302,9 +302,9 @@ def smallest_distances(layer: PrototypeLayer, maps: Maps) -> Float[Tensor, "n p"
 def kept(
     distances: Float[Tensor, "n p"], labels: Int[Tensor, " n"], owner: Int[Tensor, " p"], k: int, threshold: int
 ) -> Bool[Tensor, " p"]:
-    """Return which prototypes have at least ``threshold`` of their ``k`` nearest pictures in their class (paper, S8).
+    """Return a mask of prototypes with at least ``threshold`` of the ``k`` nearest pictures in their class (paper, S8).
 
-    A class without such prototypes keeps its best one.
+    A class without such prototypes keeps its best prototype.
     """
     nearest = distances.topk(min(k, len(labels)), 0, largest=False).indices
     votes = (labels[nearest] == owner).sum(0)
