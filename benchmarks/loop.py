@@ -61,6 +61,7 @@ class Bench:
     draws: int
     steps: tuple[int, ...]
     orders: tuple[str, ...] = ORDERS
+    strategies: tuple[str, ...] = tuple(STRATEGIES)
     found: dict[tuple, Any] = field(default_factory=dict)
     """What all orders have in common: the first fit and the first check of moved labels."""
 
@@ -184,7 +185,7 @@ def added(bench: Bench, where: str, seed: int) -> Iterator[dict]:
     draws, k = torch.Generator().manual_seed(seed), len(bench.material.classes)
     known = started(bench, draws)
     places, n = known.nonzero()[:, 0], min(10, max(2, k // 4))
-    accuracy = bench.fitted(places, bench.truth[places])[0]
+    accuracy = bench.once(places, "before", lambda: bench.fitted(places, bench.truth[places]))[0]
     yield {"labelled": len(places), "step": "before", "accuracy": accuracy}
     rest = (~known).nonzero()[:, 0]
     rest = rest[torch.randperm(len(rest), generator=draws)]
@@ -210,7 +211,7 @@ def adding(bench: Bench) -> list[dict]:
 def following(bench: Bench) -> list[dict]:
     rows = []
     for seed in range(bench.draws):
-        for name in STRATEGIES:
+        for name in bench.strategies:
             rows += bench.kept({"draw": seed, "strategy": name}, lambda n=name, s=seed: list(grown(bench, n, s)))
     return rows
 
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 35, 50], help="labels per class")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
     parser.add_argument("--out", type=Path, required=True, help="rows, one JSON object a line")
     given = parser.parse_args()
     samples = first_of_each(load_samples(given.data, label=given.label_column), given.most, given.least)
@@ -266,7 +268,8 @@ def main() -> None:
     print(
         f"{len(material.pool)} pictures to learn from, {len(material.test)} to test on, {len(material.classes)} classes"
     )
-    bench = Bench(material, given.out, given.draws, tuple(given.steps), tuple(given.orders))
+    how = (tuple(given.steps), tuple(given.orders), tuple(given.strategies))
+    bench = Bench(material, given.out, given.draws, *how)
     if given.what == "labels":
         table(labels(bench), ("noise", "part"), "order", "looked_at", "chance")
     elif given.what == "classes":

@@ -1,7 +1,7 @@
-"""Makes the pictures that the pages show, through the library itself: two cards, and one with numbers beside its parts.
+"""Makes the pictures that the pages show: two cards, one with numbers beside its parts, and the grid and the map.
 
 ``python docs/pictures.py`` writes ``docs/images/``, with what the numbered card says (``numbered.json``), of which
-``make docs`` makes the text about it; half a minute.
+``make docs`` makes the text about it; a minute. Grid and map need chromium.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,49 @@ def main() -> None:
         small(still(why), "fitted")
         small(numbered(why), "numbered")
         (ROOT / "docs/images/numbered.json").write_text(json.dumps(said(why), indent=1) + "\n", "utf-8")
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        app_pages(Path(temporary))
+
+
+def app_pages(folder: Path) -> None:
+    """The grid and the map of the pictures that docs/start.md is about, by a browser."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from browser import Browser, until
+
+    run = [sys.executable, "-m", "seewhy"]
+    subprocess.run([sys.executable, str(ROOT / "examples/walls.py"), str(folder / "walls")], check=True)
+    subprocess.run([*run, "check", "walls/photos", "-o", "check"], check=True)
+    subprocess.run([*run, "fit", "walls/photos", "-o", "model"], check=True)
+    how = ["app", "-m", "model", "--data", "walls/photos", "--decisions", "check", "--port", "0"]
+    with subprocess.Popen([*run, *how], stdout=subprocess.PIPE, text=True) as server, Browser() as tab:
+        assert server.stdout is not None
+        address = server.stdout.readline().split(" at ")[1].split()[0]
+        count = "document.getElementById('count').textContent"
+        tab.open(f"{address}browse?predicted=cracked&sort=doubt", WIDTH)
+        until(tab, f"/^\\d+ of \\d+ pictures$/.test({count})", 300)
+        until(tab, "[...document.querySelectorAll('.cell')].every((c) => c.querySelector('img[src]'))")
+        x, y = tab.run(
+            "[(r = document.querySelector('[data-at=\"2\"]').getBoundingClientRect()).left + 40, r.top + 40]"
+        )
+        tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        until(tab, "!document.getElementById('at').hidden")
+        shot(tab, "grid", 900)
+        tab.open(f"{address}map", WIDTH)
+        until(tab, f"/are beside each other/.test({count})", 300)
+        tab.run(
+            "(by => { by.value = 'finding'; by.dispatchEvent(new Event('change')); })(document.getElementById('by'))"
+        )
+        until(tab, "/Label likely wrong/.test(document.getElementById('legend').textContent)")
+        time.sleep(1)
+        shot(tab, "map", 900)
+        server.terminate()
+
+
+def shot(tab: Any, name: str, height: int) -> None:
+    """The top of a page, three quarters of its size, in 128 colours."""
+    page = Image.open(io.BytesIO(tab.picture())).convert("RGB").crop((0, 0, WIDTH, height))
+    page = page.resize((WIDTH * 3 // 4, height * 3 // 4), Image.Resampling.LANCZOS)
+    page.quantize(128, Image.Quantize.FASTOCTREE).save(ROOT / f"docs/images/{name}.png", optimize=True)
 
 
 def wall(folder: Path) -> seewhy.Explanation:

@@ -312,6 +312,7 @@ def compared(client: Client, fitted: Classifier, folders: Path, tmp_path: Path) 
         label = "moss" if file.parent.name == "sky" and k % 3 == 0 else file.parent.name
         (data / label).mkdir(parents=True, exist_ok=True)
         (data / label / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+    (data / "moss" / "broken.png").write_bytes(b"nothing")
     samples = load_samples(data)
     decisions = open_decisions(tmp_path / "decided", samples.classes)
     page = client(fitted, data=data, corrections=Corrections(LabelledData(data, samples.items), decisions))
@@ -348,9 +349,13 @@ def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: T
 
 def test_cards_of_a_picture_that_changed_or_is_unknown_are_refused(compared: TestClient) -> None:
     rows = compared.app.state.seewhy.rows  # type: ignore[attr-defined]
-    assert compared.get("/refit/cards/999").status_code == 404
-    Image.new("RGB", (8, 8)).save(rows.items[0].image)
-    answer = compared.get("/refit/cards/0?format=json")
+    broken = [Path(s.image).name for s in rows.items].index("broken.png")
+    for unknown in (999, broken):
+        answer = compared.get(f"/refit/cards/{unknown}?format=json")
+        assert answer.status_code == 404
+        assert "The comparison has no picture with this number" in answer.json()["error"]
+    Image.new("RGB", (8, 8)).save(rows.items[broken + 1].image)
+    answer = compared.get(f"/refit/cards/{broken + 1}?format=json")
     assert answer.status_code == 422
     assert "has changed since the page was started" in answer.json()["error"]
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from gone_through import looked
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from seewhy.classifiers.base import Classifier
+from seewhy.cli import app as cli
 from seewhy.errors import InputError
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.pictures.samples import Sample, Samples, load_samples
@@ -87,22 +89,54 @@ def test_the_closest_pictures_are_to_be_labelled_first_each_with_its_reason(page
     assert first["reason"] in text
     assert "Work it out" in text
     assert '<a href="/next" aria-current="page">What next?</a>' in text
-    assert "gained 1.4 points over random choice (0.6 to 2.1)" in text
+    assert "Against random choice, this order gained 1.4 points on groceries" in text
 
 
 def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, tmp_path: Path) -> None:
-    one, two, three = (p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"][:3])
+    one, two, three, four = (p["index"] for p in page.get("/next?format=json").json()["label"]["pictures"][:4])
     assert decide(page, [one, two]) == {"saved": 2, "refused": []}
     assert decide(page, [three], decision="dropped")["saved"] == 1
+    assert decide(page, [four], decision="later")["saved"] == 1
     label = page.get("/next?format=json").json()["label"]
-    assert (label["n"], label["left"]) == (6, 3)
-    assert not {one, two, three} & {p["index"] for p in label["pictures"]}
+    assert (label["n"], label["left"]) == (6, 2)
+    assert not {one, two, three, four} & {p["index"] for p in label["pictures"]}
     rows = list(csv.DictReader(io.StringIO(page.get("/corrected.csv").text)))
     added = [row for row in rows if not row["label_before"] and row["decision"] == "corrected"]
     assert len(added) == 2
     assert {row["label"] for row in added} == {"rust"}
     assert all((tmp_path / row["image"]).is_file() for row in added)
-    assert len(rows) == 18 + 2, "one that was left out gets no row"
+    assert len(rows) == 18 + 2, "one that was left out or put off gets no row"
+
+
+def test_the_command_exports_new_labels_of_a_folder_or_of_the_downloaded_list(
+    page: TestClient, folders: Path, tmp_path: Path
+) -> None:
+    pictures = page.get("/next?format=json").json()["label"]["pictures"]
+    listed = tmp_path / "list.csv"
+    listed.write_bytes(page.get(f"/selection.csv?places={','.join(str(p['index']) for p in pictures)}").content)
+    assert listed.read_text().count(",\n") == 6, "without labels"
+    decide(page, [pictures[0]["index"]])
+    mixed = tmp_path / "mixed"
+    (mixed / "below").mkdir(parents=True)
+    for file in (folders / "rust").iterdir():
+        (mixed / file.name).write_bytes(file.read_bytes())
+    (mixed / "below" / "sky.png").write_bytes((folders / "sky" / "sky_0.png").read_bytes())
+    for number, bare in enumerate((folders / "rust", listed, mixed)):
+        out = tmp_path / f"corrected{number}.csv"
+        how = ["app", "--data", str(tmp_path / "data.csv"), "--unlabelled", str(bare)]
+        how += ["--decisions", str(tmp_path / "decided"), "--export", str(out)]
+        done = CliRunner().invoke(cli, how, catch_exceptions=False)
+        assert done.exit_code == 0, done.stderr
+        rows = list(csv.DictReader(out.read_text().splitlines()))
+        assert [Path(row["image"]).name for row in rows if row["decision"]] == [pictures[0]["image"]]
+        assert len(rows) == 19
+
+
+def test_unlabelled_pictures_need_labelled_ones_beside_them(folders: Path) -> None:
+    error = CliRunner().invoke(cli, ["app", "--unlabelled", str(folders)]).exception
+    assert str(error) == (
+        f"--unlabelled {folders} was given without labelled pictures. Expected both. Add --data FOLDER."
+    )
 
 
 def test_the_labels_of_new_pictures_are_learnt_from_when_it_is_fitted_again(page: TestClient) -> None:
@@ -132,6 +166,7 @@ def test_classes_are_listed_with_reasons_and_more_pictures_are_answered(
             assert (at["image"], at["label"]) == (picture["image"], row["label"])
     text = page.get("/next").text
     assert "too few pictures to predict" in text
+    assert "New pictures of these classes alone do not help." in text
     assert "Work it out again" in text
     first = found["classes"][0]
     assert f'<a href="/browse?label={first["label"]}"' in text

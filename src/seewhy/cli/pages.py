@@ -55,10 +55,10 @@ def app(
     place = data[0] if data else None
     if export is not None:
         _export_decisions(session, place)
+    others = _unlabelled(session, place)
     settings = _web_settings(session, measure=measure)
     classifier = session.classifier(model, labels, descriptions, follow_up)
     _check(place, by, decisions)
-    others = _unlabelled(session, place)
     if settings.is_open:
         say(
             f"seewhy: other machines can reach {host}, and everybody who does can use the page: it "

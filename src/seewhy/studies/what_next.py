@@ -1,6 +1,4 @@
-"""Find what would help a classifier most, from its predictions on held-out pictures: more pictures of all or of some
-classes.
-"""
+"""Find which new pictures would help a classifier most: of all classes, or of those recognised worst."""
 
 from __future__ import annotations
 
