@@ -94,7 +94,9 @@ def test_maps_that_are_zero_are_counted(model: Classifier, folders: Path) -> Non
         "lead": 0.0,
         "interval": [0.0, 0.0],
         "verdict": "not shown",
-        "sentence": "The maps are not shown to be better than random ones. Insertion minus deletion differs by +0.00 "
+        "sentence": "The heat maps are not shown to be better than random ones. Compared with random maps, insertion "
+        "minus "
+        "deletion differs by +0.00 "
         "(+0.00 to +0.00) on 4 pictures. At least 10 pictures are needed.",
     }
     assert where["verdicts"] == {"believable": 0, "partly": 0, "do not rely": 4, "not measured": 0}

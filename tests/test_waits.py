@@ -157,7 +157,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Any) -> None:
     with pytest.raises(KeyboardInterrupt, match=f"^{again}start over.$"), session.working():
         raise KeyboardInterrupt
     (tmp_path / "why").mkdir()
-    with pytest.raises(KeyboardInterrupt, match=f"^Kept: .*why. {again}go on from there.$"), session.working():
+    with pytest.raises(KeyboardInterrupt, match=f"^Kept: .*why. {again}continue from there.$"), session.working():
         raise KeyboardInterrupt
     fit = Session("fit", None, quiet=True)
     fit.given.output = tmp_path / "model"

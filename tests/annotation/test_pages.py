@@ -209,5 +209,5 @@ def test_a_comparison_over_http(page: TestClient, desk: AnnotationDesk) -> None:
     assert figures["judged_by_authors"] == 1
     text = page.get("/figures").text
     assert "At least two people compared 1 pair of texts." in text
-    assert "1 of 2 comparisons are by a person who wrote one of the two texts" in text
+    assert "1 of 2 comparisons were made by a person who wrote one of the two texts" in text
     assert page.post(f"/judge/{key}", json={**body, "token": "stale"}).status_code == 422

@@ -343,7 +343,7 @@ def test_both_cards_of_a_picture_are_by_classifiers_that_held_it_out(compared: T
     text = compared.get(f"/refit/cards/{moved['index']}").text
     assert text.count('<section aria-labelledby="') == 2
     assert text.count('class="heat"') == 2
-    assert text.count("Most similar pictures that it learnt from") == 2
+    assert text.count("Most similar training pictures") == 2
     assert "Labelled moss, now sky." in text
 
 

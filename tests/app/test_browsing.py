@@ -94,7 +94,7 @@ def test_a_mistakes_card_says_its_label_and_asks_the_question(client: Client, fi
     assert page.get(f"{address}?format=json").json()["labelled"] == "moss"
     text = page.get(address).text
     assert "Its label is <b>moss</b>" in text
-    assert '<a href="?target=sky&amp;contrast=moss">What speaks for sky rather than moss?</a>' in text
+    assert '<a href="?target=sky&amp;contrast=moss">What is the evidence for sky rather than moss?</a>' in text
 
 
 @pytest.fixture

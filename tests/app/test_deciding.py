@@ -231,8 +231,8 @@ def test_decisions_on_labels_that_the_data_no_longer_have_are_told_and_not_appli
         app, ["app", "--data", str(table), "--decisions", str(table.parent / "decided"), "--export", out]
     )
     assert done.stderr == (
-        f"seewhy: {table} now has other labels for 2 of 10 rows than when people decided on "
-        "them. These decisions are marked outdated and not applied. Decide on them again.\n"
+        f"seewhy: {table} now has other labels in 2 of 10 rows. People decided on these rows when they had their old "
+        f"labels, so the decisions are marked outdated and not applied. Decide on these rows again.\n"
     )
     assert "seewhy" not in done.stdout
 

@@ -158,7 +158,7 @@ def test_classes_are_listed_with_reasons_and_more_pictures_are_answered(
     assert waited(page) == {"running": None, "done": True, "problem": None}
     found = page.get("/next?format=json").json()
     assert (found["n"], found["n_classes"]) == (10, 3)
-    assert found["more"]["missing"].startswith("There are too few pictures to predict what more would bring: 10 of 3")
+    assert found["more"]["missing"].startswith("There are too few pictures to predict the gain from more pictures: 10")
     assert found["classes"]
     for row in found["classes"]:
         for picture in row["wrong"]:

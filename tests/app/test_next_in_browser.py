@@ -96,7 +96,7 @@ def test_pictures_get_labels_one_by_one_and_together_with_the_keyboard(
     opened_again = "document.querySelectorAll('.to-label li').length"
     tab.open(f"{address}/next", 1100)
     assert tab.run(opened_again) == 0
-    assert "0 of 4 unlabelled pictures wait" in tab.run("document.getElementById('label').textContent")
+    assert "0 of 4 unlabelled pictures still have no label" in tab.run("document.getElementById('label').textContent")
     assert tab.complaints == []
 
 

@@ -58,7 +58,7 @@ def test_a_mark_at_one_place_fails_it_and_one_that_moves_does_not() -> None:
     row = figure(found, "one_place")
     assert (row["state"], row["value"]) == ("fail", 1.0)
     assert row["meaning"].startswith(
-        "Swapping the upper right changes 100.0% of predictions, swapping other places 0.0%."
+        "Pasting the upper right of another picture changes 100.0% of predictions; pasting other places changes 0.0%."
     )
     assert found.data["place"] == {
         "boxes": [[0.75, 0.0, 1.0, 0.25]] * 2, "share": 1.0, "changed": 1.0, "changed_elsewhere": 0.0
@@ -131,7 +131,7 @@ def test_darker_pictures_are_drift_and_new_ones_of_the_same_kind_are_not() -> No
     assert dark.data["energy"] > 10 * abs(same.data["energy"])
     assert same.sentence.startswith("No difference was found between the ")
     assert dark.sentence.startswith(f"The {dark.data['n']} new pictures differ from the ")
-    assert "You need to do nothing." in same.to_html()
+    assert "No action is needed." in same.to_html()
     assert "If they show your classes, label some of them and fit again" in dark.to_html()
     assert [p["cosine"] for p in dark.data["pictures"]] == sorted(p["cosine"] for p in dark.data["pictures"])
     for name in ("drift_p", "far_pictures"):
@@ -200,7 +200,7 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
     assert ("The 50 most unusual of 400 pictures." in page) == (n == 400)
     before = re.sub(r"<details>.*?</details>", "", page)
     assert ("fit_0.png" in page, "fit_0.png" in before, "energy distance" in before) == (True, False, False)
-    listed = next(b for b in found.document().blocks if getattr(b, "title", "") == "The strangest pictures")
+    listed = next(b for b in found.document().blocks if getattr(b, "title", "") == "The most unusual pictures")
     assert isinstance(listed, Section)
     assert list(listed.blocks[1].facts) == [row["image"] for row in rows[:10]]  # type: ignore[union-attr]
 
@@ -208,7 +208,7 @@ def test_the_page_shows_the_strangest_pictures_first(n: int, tmp_path: Path) -> 
 def test_what_to_do_depends_on_what_was_found() -> None:
     far = {"value": 0.5, "interval": [0.0, 0.6]}
     data: dict[str, Any] = {"drift": "no", "classes": [{"p": None}], "far": far, "settings": {"alpha": 0.01}}
-    assert todo(data) == "You need to do nothing."
+    assert todo(data) == "No action is needed."
     assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than usual are unlike")
     assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes have become")
     assert todo({**data, "drift": "yes"}).startswith("Look at the most unusual pictures.")

@@ -97,7 +97,7 @@ def make_like() -> Like:
         chance=0.09,
         verdict=Verdict(
             "partly",
-            "50 % of the most similar parts are tabby cat, which is not always enough.",
+            "50 % of the most similar parts are tabby cat, which leaves the decision uncertain.",
             "Believable when held-out precision beats chance clearly and half of the evidence is shown.",
             "These parts are 25 % of what speaks for tabby cat.",
         ),

@@ -35,7 +35,7 @@ from seewhy.prototypes.measure import LikenessMeasure, Showing
 from seewhy.report import render_html
 from seewhy.report.card import card_lines, card_of, sign_of
 
-CURE = "Is it neither? Add pictures of it, and fit again: seewhy fit PHOTOS -o MODEL"
+CURE = "If it is neither, add pictures of it and fit again: seewhy fit PHOTOS -o MODEL"
 MOST_WORDS, MOST_GRADE = 150, 9.0
 LONG = "a class with a rather long and unwieldy name, number {} of three hundred of them"
 PATH = "/".join(["a_folder_with_quite_a_long_name"] * 12) + "/" + "a_file_name_that_goes_on_" * 4 + ".jpg"

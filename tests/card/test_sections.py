@@ -180,7 +180,7 @@ def test_a_mask_is_laid_over_in_its_colours_and_what_has_no_name_is_counted() ->
     assert figure["unnamed"] == 0.5
     page = render_regions([segmented(mask)])
     assert "<b>b</b> <span>25\u202f% of the picture · score 0.50</span>" in page
-    assert "<b>none of these</b> <span>50\u202f% of the picture" in page
+    assert "<b>no name</b> <span>50\u202f% of the picture" in page
 
 
 @pytest.mark.parametrize(

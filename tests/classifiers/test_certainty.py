@@ -48,7 +48,7 @@ def test_a_picture_of_a_class_is_sure(model: Classifier) -> None:
     assert decision.n == 96
     assert decision.probability > 0.9
     assert decision.interval[0] <= decision.probability <= decision.interval[1]
-    assert decision.sentence.endswith(" of cases like this it is right, measured on 96 held-out pictures.")
+    assert decision.sentence.endswith(" of cases like this, measured on 96 held-out pictures.")
     assert f"Of {decision.n_sure} held-out pictures called sure" in decision.figures
     assert decision.cure == ""
 
@@ -60,9 +60,9 @@ def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Clas
     assert decision.verdict == "unlike anything it knows"
     assert decision.fit < 0.05
     assert decision.sentence.endswith("as strange as this one, so do not trust any class.")
-    assert "Of the classes that it knows, " in decision.figures
-    assert "Shown noise or patterns, it says so for" in decision.figures
-    assert decision.cure.startswith("Is it something new?")
+    assert "The most similar class is " in decision.figures
+    assert "Shown noise or patterns, it reports an unknown class for" in decision.figures
+    assert decision.cure.startswith("If it is something new,")
     assert decision.doubt > 1 > model.predict(picture(CLASSES[0], 99)).decision.doubt
     rejected = replace(prediction, rejected=True)
     assert rejected.to_json()["label"] == "unknown"
@@ -126,7 +126,7 @@ def test_a_class_that_no_measured_picture_is_of_is_not_measured(model: Classifie
     assert fewer.predict(picture(CLASSES[1], 97)).decision.probability is not None
     decision = fewer.predict(picture(CLASSES[0], 97)).decision
     assert (decision.verdict, decision.label) == ("not measured", CLASSES[0])
-    assert f"none of the 72 held-out pictures is of {CLASSES[0]}" in decision.missing
+    assert f"none of the 72 held-out pictures shows {CLASSES[0]}" in decision.missing
 
 
 def test_a_vote_of_neighbours_is_measured_on_what_it_held_out(samples: Samples) -> None:

@@ -36,7 +36,7 @@ def test_a_name_does_not_count_for_the_words_beside_it(samples: Samples) -> None
     made = Described().build(colours(), empty)
     named = replace(made, held_out=measured_on(made, samples).held_out)
     measured = measured_on(made, samples)
-    assert measured.words_accuracy_on == "18 labelled pictures, the classes' names left out"
+    assert measured.words_accuracy_on == "18 labelled pictures, without the class names"
     assert measured.words_accuracy == pytest.approx(1 / 3, abs=1e-3)
     for model, separates in ((named, 1.0), (measured, 0.5)):
         words = model.explain(picture("sky", 50), measure=False).words
@@ -44,7 +44,7 @@ def test_a_name_does_not_count_for_the_words_beside_it(samples: Samples) -> None
         assert {w.separates for w in words.words} == {separates}
     assert isinstance(words, Words)
     assert words.decision == "green"  # without names all score alike, and the first class is taken
-    assert "Wrong assignments fit as well in 100% of cases" in words.verdict.figures
+    assert "Assigned to wrong classes, descriptions fit as well in 100% of cases" in words.verdict.figures
     assert words.verdict.level == "do not rely"
 
 

@@ -153,7 +153,7 @@ def test_descriptions_are_checked_before_the_work(folders: Path) -> None:
 def test_words_are_measured_on_held_out_pictures(folders: Path) -> None:
     words = Descriptions({c: (f"{c} word", "other") for c in ("moss", "rust", "sky")})
     model = FAST.fit(ENCODER, load_samples(folders), descriptions=words)
-    assert model.words_accuracy_on == "18 held-out pictures, the classes' names left out"
+    assert model.words_accuracy_on == "18 held-out pictures, without the class names"
     assert 0 <= model.words_accuracy <= 1
     assert not model.decided_by_words
 

@@ -76,7 +76,7 @@ def test_copies_of_training_pictures_measure_nothing(train: Path, validation: Pa
     assert model.measures["n_held_out"] == 6
     copied, alike = model.measures["notes"]
     assert copied == "left out 1 validation picture(s) that are exact copies of training pictures"
-    assert "of 6 validation pictures look like shots of training objects, which flatters" in alike
+    assert "of 6 validation pictures look like shots of objects in the training pictures" in alike
     with pytest.raises(DataError) as caught:
         FAST.fit(ENCODER, load_samples(train), validation=load_samples(train))
     assert str(caught.value) == (

@@ -187,7 +187,8 @@ def test_figures_are_said_and_rounded_down() -> None:
     assert verdict.sentence == "Descriptions of other classes fit your pictures as well."
     assert verdict.figures == (
         "The descriptions of c0 fit better than 100% of wrong ones on this picture and 94% on held-out ones (95% is "
-        "needed). Wrong assignments fit as well in 0.1% of cases (1% is allowed). They distinguish "
+        "needed). Assigned to wrong classes, descriptions fit as well in 0.1% of cases (1% is allowed). They "
+        "distinguish "
         "c0 from c3 with an area under the ROC curve of 1.00. The descriptions alone also "
         "choose c0. They are right on 100% of 12."
     )

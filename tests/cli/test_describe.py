@@ -72,8 +72,8 @@ def test_what_failed_is_named_and_the_rest_is_written(
     with serving(answer) as service:
         assert seewhy(monkeypatch, *classes(service)) == 1
     said = capsys.readouterr()
-    assert said.out == "b.json: 1 written. Read it and edit it before you rely on it.\n"
-    assert "seewhy: nothing for 'wren': m at " in said.err
+    assert said.out == "b.json: 1 written. Check and edit these texts before you rely on them.\n"
+    assert "seewhy: no text for 'wren': m at " in said.err
     assert "gave 3 invalid answers, the last because it has 0 lines" in said.err
     assert "Use a larger model, or write these descriptions by hand.\n" in said.err
 
@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         assert seewhy(monkeypatch, *classes(service)) == 130
         said = capsys.readouterr().err
         assert "seewhy: stopped. Kept: " in said
-        assert said.endswith("the answers so far. Run the same command again to go on from there.\n")
+        assert said.endswith("the answers so far. Run the same command again to continue from there.\n")
         assert len(service.requests) == 1
         stop = False
         assert seewhy(monkeypatch, *classes(service)) == 0
@@ -178,6 +178,6 @@ def test_a_verb_that_may_do_without_a_writer_says_that_nobody_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run") == 0
-    assert capsys.readouterr().out == "no --writer was named, so there is nothing to ask\n"
+    assert capsys.readouterr().out == "no --writer was named, so there is no language model to ask\n"
     assert seewhy(monkeypatch, "describe", "images", tmp_path, "-o", "d.jsonl", "--dry-run", "--json") == 0
     assert printed_json(capsys, "describe-images") == {"n_prompts": 0}

@@ -137,7 +137,9 @@ TYPED = [
 @pytest.mark.parametrize(("old", "new"), TYPED, ids=[old.partition(" -")[0] for old, _ in TYPED])
 def test_a_line_of_an_earlier_version_is_read_as_todays(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert todays(old.split()) == new.split()
-    assert capsys.readouterr().err == f"seewhy: this is typed today as: seewhy {new} (the old form goes in {GOES})\n"
+    assert capsys.readouterr().err == (
+        f"seewhy: the new form of this command is: seewhy {new} (the old form will be removed in {GOES})\n"
+    )
     assert todays(new.split()) == new.split()
     assert capsys.readouterr().err == ""
 

@@ -82,7 +82,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     d = evaluate_boxes(data, part, n_draws=10).data
     assert d["notes"] == [
         f"1 picture(s) have no detections in the file and count as without boxes: {tmp_path / '0.png'}",
-        "1 class(es) were found that the data do not have; they are left out: owl",
+        "1 detected class(es) do not occur in the data and are left out: owl",
     ]
 
 

@@ -216,7 +216,7 @@ def test_what_a_trunk_will_take_is_said(data: BoxData, monkeypatch: pytest.Monke
     monkeypatch.setattr("seewhy.dense.tuned.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     said = how.cost_of(reader, data, 6)
     assert said is not None
-    looks = "each picture then takes two passes, one of them for the frozen words"
+    looks = "each picture then takes two passes, one of them through the frozen encoder for the words"
     n, own = how.batch_size, 2.0 * how.batch_size / min(2, how.batch_size)
     assert f"a step of {n} samples takes about {own:.2g} seconds" in said
     assert said.endswith(f", 6 trainings of 300 steps about {duration(1800 * own)}; {looks}")

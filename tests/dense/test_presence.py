@@ -70,7 +70,7 @@ def test_an_absent_name_has_no_pixel_and_none_of_these_is_an_answer() -> None:
     assert found.unnamed == pytest.approx(1 - found.segments[0].share)
     assert found.to_json()["unnamed"] == pytest.approx(found.unnamed, abs=1e-6)
     check("segmentation", [found.to_json()])
-    assert "<b>none of these</b>" in found.to_html()
+    assert "<b>no name</b>" in found.to_html()
     assert "<b>not found</b> <span>blue</span>" in found.to_html()
     named = seewhy.segment(red_on_green(), ["red", "blue"], colours(), least_presence=0.0)
     assert (named.mask < 2).all()

@@ -152,7 +152,7 @@ def test_it_is_kept_with_what_changed_and_comes_back(kind: str, which: Any, data
     assert made.base.fingerprint != encoder.fingerprint
     assert made.base.base is encoder
     assert made.trained_on == f"windows of 6 pictures with masks, cut at random 9 times, with the encoder ({which})"
-    assert any("million weights learn; a step of 3 samples takes about" in note for note in progress.notes)
+    assert any("million weights are trained; a step of 3 samples takes about" in note for note in progress.notes)
     folder = tmp_path / "seg"
     save_segmenter(made, folder)
     card = json.loads((folder / "segmenter.json").read_text())
@@ -232,7 +232,7 @@ def test_the_cost_is_told_and_nothing_of_it_stays(data: Path) -> None:
     assert all(torch.equal(t, before[name]) for name, t in task.state_dict().items())
     assert all(p.grad is None for p in task.parameters())
     n = sum(p.numel() for p in task.parameters() if p.requires_grad) / 1e6
-    assert said.startswith(f"{n:.1f} million weights learn; a step of 3 samples takes about ")
+    assert said.startswith(f"{n:.1f} million weights are trained; a step of 3 samples takes about ")
     assert " and about 0.0 GB of memory, 3 steps about " in said
 
 
@@ -296,7 +296,7 @@ def test_from_the_command_line(data: Path, tmp_path: Path, monkeypatch: pytest.M
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["trained_on"].endswith("cut at random 9 times, with the encoder (last_stage)")
-    assert "million weights learn; a step of 3 samples takes about" in done.stderr
+    assert "million weights are trained; a step of 3 samples takes about" in done.stderr
     again = load_segmenter(place, encoder=stages())
     assert again.halves is not None
     assert again.parameters["train"] == "last_stage"

@@ -259,7 +259,7 @@ def test_numbers_that_are_not_finite_are_a_failure_and_not_kept(
 
     encoder.engine = Broken(encoder.engine)  # type: ignore[misc]
     found = list(encode_stream(encoder, names[:3], store=store))
-    assert found[1] == Failure(names[1], "the encoder's numbers for this picture are not finite; try --engine torch")
+    assert found[1] == Failure(names[1], "the encoder's features of this picture are not finite; try --engine torch")
     assert isinstance(found[0], Encoded)
     assert len(store) == 2
 

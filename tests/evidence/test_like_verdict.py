@@ -84,9 +84,9 @@ def test_few_that_were_right_among_many_that_were_not_say_little() -> None:
 
 def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     like = judge_neighbours(NearestPatches(), shown(fitted, "mmrr"))
-    assert like.verdict.sentence == "50 % of the most similar parts are moss, which is not always enough."
+    assert like.verdict.sentence == ("50 % of the most similar parts are moss, which leaves the decision uncertain.")
     assert like.verdict.figures == (
-        "50 % of the parts shown are moss. For a wrong class that is 40 % or more on at most 1 in 20 held-out "
+        "50 % of the parts shown are moss. For a wrong class, this share is 40 % or more on at most 1 in 20 held-out "
         "pictures. Of 20 held-out pictures with about as many matches, 65 % were predicted correctly. These parts are "
         "20 % of what speaks for moss."
     )
@@ -97,15 +97,15 @@ def test_the_sentence_has_the_figures(fitted: Classifier) -> None:
     ("band", "but"),
     [
         (Band(0.0, 40, 40), ""),
-        (Band(0.0, 7, 7), ", but few held-out pictures have as many"),
-        (Band(0.0, 20, 17), ", which is not always enough"),
-        (Band(0.0, 20, 9), ", which is seldom enough"),
+        (Band(0.0, 7, 7), ", but few held-out pictures have such a share"),
+        (Band(0.0, 20, 17), ", which leaves the decision uncertain"),
+        (Band(0.0, 20, 9), ", and such decisions are mostly wrong"),
     ],
 )
 def test_the_sentence_says_what_is_wrong_with_as_many(fitted: Classifier, band: Band, but: str) -> None:
     verdict = judge_neighbours(NearestPatches(), shown(fitted, "mmmm", measure=replace(GOOD, bands=(band,)))).verdict
     assert verdict.sentence == f"100 % of the most similar parts are moss{but}."
-    assert verdict.level == ("believable" if not but else "do not rely" if "seldom" in but else "partly")
+    assert verdict.level == ("believable" if not but else "do not rely" if "mostly wrong" in but else "partly")
 
 
 def test_a_class_that_was_not_decided_for_is_partly_at_best(fitted: Classifier) -> None:
@@ -136,7 +136,9 @@ def test_of_a_stranger_nothing_is_green(fitted: Classifier, monkeypatch: pytest.
     why = replace(fitted, likeness=GOOD).explain(picture("moss", 41), measure=False)
     assert isinstance(why.like, Like)
     assert why.like.verdict.level == "do not rely"
-    assert why.like.verdict.sentence.startswith("The picture is unlike anything it knows: these parts are the nearest")
+    assert why.like.verdict.sentence.startswith(
+        "The picture is unlike anything the classifier knows: even the most similar parts"
+    )
     assert (why.agreement.score, why.agreement.parts) == (None, {})
     assert why.agreement.sentence == "The picture is unlike all training pictures, so agreement was not measured."
 
@@ -201,9 +203,7 @@ def test_hiding_that_raises_the_lead_is_partly_at_best(fitted: Classifier) -> No
     partly = judge_neighbours(NearestPatches(), replace(showing, deletion=RAISES)).verdict
     assert partly.level == "partly"
     assert partly.sentence.endswith(", but hiding these parts changes the prediction no more than hiding others.")
-    lead = (
-        "lowers the lead of moss, 3.0, by −0.2; hiding other parts of the same size lowers it by −0.4 (at most −0.3)."
-    )
+    lead = "(logit minus the mean logit, 3.0) by −0.2; hiding other parts of the same size lowers it by −0.4 (at most −0.3)."
     assert lead in partly.figures
 
 

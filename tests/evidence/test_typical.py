@@ -119,12 +119,12 @@ def made(*agrees: bool | None, seen: str = "rust") -> tuple[MadePicture, ...]:
         (None, made(None, None), False, "not measured",
          "No second network has judged these pictures."),
         ("zoo", made(None, None), False, "not measured",
-         "The second network, zoo, does not know wren, and sees rust."),
-        ("zoo", made(True, True), False, "believable", "A second network recognises the class in 2 of 2."),
-        ("zoo", made(True, False), False, "partly", "A second network recognises the class in 1 of 2."),
-        ("zoo", made(False, False), False, "do not rely", "A second network recognises the class in 0 of 2."),
+         "The second network, zoo, does not know wren, and predicts rust."),
+        ("zoo", made(True, True), False, "believable", "A second network recognises the class in 2 of 2 pictures."),
+        ("zoo", made(True, False), False, "partly", "A second network recognises the class in 1 of 2 pictures."),
+        ("zoo", made(False, False), False, "do not rely", "A second network recognises the class in 0 of 2 pictures."),
         ("zoo", made(True, True), True, "do not rely",
-         "The generator's pictures are hardly closer to real ones than the mean picture is."),
+         "The generator's pictures are hardly more like real pictures than the mean picture is."),
     ],
 )  # fmt: skip
 def test_what_they_are_worth(judge: str | None, pictures: Any, poor: bool, level: str, said: str) -> None:

@@ -231,11 +231,14 @@ def test_a_map_that_is_the_same_for_every_class_speaks_for_the_next_one_too() ->
     own = model.explain(pixels, target="moss").where
     assert own.rival is not None
     assert own.match_lead == pytest.approx(own.match, abs=1e-3)  # of two classes the lead is the odds
-    assert f"difference from the map of {own.rival} and the difference of the logits is " in own.verdict.figures
+    assert (
+        f"difference from the map of {own.rival} and the effect on the difference of the two logits is "
+        in own.verdict.figures
+    )
     same = model.explain(pixels, target="moss", where=Given(torch.from_numpy(own.heat))).where
     assert (same.match, same.match_lead, same.rival) == (own.match, 0.0, own.rival)
     assert same.verdict.level == "partly"
-    assert "is 0.00 of 1. So these places are evidence for both. Hiding" in same.verdict.figures
+    assert "is 0.00 of 1. So these places are evidence for both classes. Hiding" in same.verdict.figures
     assert same.verdict.sentence.endswith(f"but they are evidence for {own.rival} as well.")
     against = model.explain(pixels, target="moss", contrast=own.rival).where
     assert (against.rival, against.match_lead, against.verdict.level) == (None, None, "believable")
@@ -276,8 +279,8 @@ def test_what_speaks_against_a_class_is_weighed_against_what_speaks_against_the_
 
 
 def test_a_sentence_has_no_next_class() -> None:
-    assert "over that class" in RULE
-    assert "class" not in RULE_OF_SENTENCE
+    assert "next most probable class" in RULE
+    assert "next most probable class" not in RULE_OF_SENTENCE
 
 
 def found(
@@ -292,7 +295,7 @@ def test_the_verdict_follows_from_the_lead(lead: float | None, level: str) -> No
     watched = Watched(Pretrained().build(colour_reader()), 0, None, 1)
     verdict = judge(found(0.9, 0.0, lead=lead), watched)
     assert verdict.level == level
-    assert ("the map's difference from the map of" in verdict.figures) == (lead is not None)
+    assert ("the difference from the map of" in verdict.figures) == (lead is not None)
     assert ("these places are evidence for both" in verdict.figures) == (level == "partly")
     assert judge(found(PARTLY - 0.01, 0.0, lead=0.9), watched).level == "do not rely"
 
@@ -313,7 +316,9 @@ def test_the_verdict_follows_from_the_match(value: float, centre: float, level: 
     verdict = judge(found(value, centre), watched)
     assert verdict.level == level
     limit = max(BELIEVABLE, centre + MARGIN) if value > 0.6 else PARTLY
-    near = f" This is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
+    near = (
+        f" The match is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
+    )
     assert (near in verdict.figures) == (abs(value - limit) < 0.05)
     assert verdict.figures.replace(near, "") == (
         f"The match between the heat and the effect of hiding halves of the picture on the odds of moss is "

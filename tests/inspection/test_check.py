@@ -87,7 +87,7 @@ def test_everything_planted_is_found_with_its_reason(folder: Path) -> None:
     assert sum(found["counts"].values()) == len(found["findings"])
     (wrong,) = [f for f in found["findings"] if f["kind"] == "label"]
     assert (wrong["label"], wrong["proposed"]) == ("moss", "rust")
-    assert wrong["why"].startswith("A model trained without it gives a probability of ")
+    assert wrong["why"].startswith("A model trained without this picture gives probabilities of ")
     assert " to its label 'moss'" in wrong["why"]
     assert {one["label"] for one in wrong["like"]["own"]} == {"moss"}
     assert {one["label"] for one in wrong["like"]["other"]} == {"rust"}

@@ -85,7 +85,9 @@ def test_a_doubted_label_comes_with_its_own_figures_and_its_likest_pictures() ->
     seen, given = seen_of("aabbabb", features), held_out(p, [0, 0, 1, 1, 0, 1, 1], features)
     found = of_labels(seen, "ab", given, 0, 1)
     # Of b's pictures b gets (.8 + .7 + .9 + .6) / 4 = .75.
-    assert found.why == "A model trained without it gives a probability of 90 % to 'b' and 10 % to its label 'a'."
+    assert found.why == (
+        "A model trained without this picture gives probabilities of 90 % to 'b' and 10 % to its label 'a'."
+    )
     assert found.figures == (
         "Pictures labelled 'b' have a probability of 75 % on average. The nearest picture labelled 'b' has a cosine of "
         "0.99, and the nearest labelled 'a' has 0.80."

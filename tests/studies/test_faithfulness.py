@@ -283,7 +283,7 @@ def test_slow_methods_are_left_out_where_every_map_is_made_again(
     found = study.run(model, pictures[:2], tmp_path).data
     assert [r["method"] for r in found["metrics"][0]["rows"]] == ["right", *found["controls"]]
     assert found["notes"] == [
-        "random_logit need many maps per picture, so slow were not measured with them: they take more than "
+        "random_logit need many maps per picture. So SeeWhy did not measure slow on them: they take more than "
         "2 forward passes per map."
     ]
 

@@ -30,7 +30,7 @@ def test_the_classes_recognised_worst_come_first_with_what_they_are_taken_for() 
     rows = weak_classes(scores(labels, said), CLASSES, 10)
     assert [(r["label"], r["right"], r["tested"]) for r in rows] == [("cedar", 1, 6), ("birch", 3, 6)]
     assert (rows[0]["taken_for"], rows[0]["n_taken"]) == ("birch", 3)
-    assert rows[0]["reasons"] == ["1 of 6 held-out pictures are predicted correctly.", "3 are taken for birch."]
+    assert rows[0]["reasons"] == ["1 of 6 held-out pictures are predicted correctly.", "3 are predicted as birch."]
     assert [r["label"] for r in weak_classes(scores(labels, said), CLASSES, 1)] == ["cedar"]
 
 
@@ -41,7 +41,7 @@ def test_a_class_with_few_pictures_says_so_and_counts_for_less_in_the_order() ->
     assert [r["label"] for r in rows] == ["birch", "cedar"], "one of ten is worse than none of one"
     assert [r["few"] for r in rows] == [False, True]
     three = weak_classes(scores([0] * 10 + [1] * 10 + [2] * 3, [0] * 10 + [1] * 10 + [0] * 3), CLASSES, 10)
-    assert three[0]["reasons"][-1] == "It has 3 pictures; half of the classes have 10 or more."
+    assert three[0]["reasons"][-1] == "This class has 3 pictures; half of the classes have 10 or more."
     five = weak_classes(scores([0] * 10 + [1] * 10 + [2] * 5, [0] * 10 + [1] * 10 + [0] * 5), CLASSES, 10)
     assert not five[0]["few"], "half of the median is not few"
 
@@ -51,11 +51,11 @@ def test_a_class_that_cannot_be_tested_is_listed_and_says_why() -> None:
     rows = weak_classes(scores(labels, said, [True] * 4 + [False] * 4), CLASSES, 10)
     told = {r["label"]: r["reasons"][0] for r in rows}
     assert told == {
-        "birch": "Its 3 pictures look like one object, so nobody knows how well it is recognised.",
-        "cedar": "It has one picture, so nobody knows how well it is recognised.",
+        "birch": "Its 3 pictures look like one object, so its accuracy is unknown.",
+        "cedar": "This class has one picture, so its accuracy is unknown.",
     }
     assert all(r["taken_for"] is None and r["wrong"] == [] for r in rows)
-    assert all("taken for" not in " ".join(r["reasons"]) for r in rows)
+    assert all("are predicted as" not in " ".join(r["reasons"]) for r in rows)
 
 
 def test_the_pictures_that_the_label_fits_least_come_first() -> None:
@@ -74,7 +74,7 @@ def test_the_pictures_that_the_label_fits_least_come_first() -> None:
 
 def test_one_picture_is_taken_for_another_class() -> None:
     row = {"n": 8, "tested": 8, "right": 7, "n_taken": 1, "taken_for": "ash", "few": False, "median": 8.0}
-    assert reasons(row) == ["7 of 8 held-out pictures are predicted correctly.", "1 is taken for ash."]
+    assert reasons(row) == ["7 of 8 held-out pictures are predicted correctly.", "1 is predicted as ash."]
 
 
 @pytest.mark.parametrize(("low", "said"), [(0.02, "More pictures would help. "), (0.0, "More pictures may not help. ")])
@@ -85,8 +85,8 @@ def test_the_sentence_says_whether_doubling_helped_so_far(low: float, said: str)
     }  # fmt: skip
     told = sentence(data)
     assert told.startswith(said)
-    assert f"changed accuracy by +3.0 points ({100 * low:+.1f} to +5.0, 90 %)" in told
-    assert told.endswith("With twice as many, expect 78 to 83 % right; now it is 77 %.")
+    assert f"changed accuracy by +3.0 points ({100 * low:+.1f} to +5.0; 90 % interval)" in told
+    assert told.endswith("With twice as many pictures, expect an accuracy of 78 to 83 %; now it is 77 %.")
 
 
 def cloud(n: int, k: int, spread: float) -> tuple[Tensor, list[str], list[str]]:

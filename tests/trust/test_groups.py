@@ -181,25 +181,25 @@ def test_what_fit_says_of_the_figure() -> None:
         "split": how,
     }
     assert held_out_lines(measures) == [
-        "these pictures do not show how it does in another place or on another day: expect 61 to 91 % "
-        "right. To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
+        "these pictures do not show the accuracy in another place or on another day: expect 61 to 91 % "
+        "right. To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures",
         "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); similar-looking shots are held out together "
         "(721 groups)",
-        "on pictures held out at random, with shots of one object on both sides, 98.7%",
-        "1 class (Leek) may show only one object each, so nobody knows how well it recognises others",
+        "with pictures held out at random, so that shots of one object are on both sides, the accuracy is 98.7%",
+        "1 class (Leek) may show only one object each, so the accuracy on other objects is unknown",
     ]
     assert held_out_lines(measures | {"split": how | {"by": "copies"}})[1].endswith(
-        "if there are any, flatter this figure"
+        "if several pictures show the same object, this accuracy is too high"
     )
     (given, *_) = held_out_lines(measures | {"split": how | {"by": "given"}, "expected_range": None})
     assert given == (
         "right on 80.0% of 2640 pictures (95 % interval 77.0% to 83.0%); each group is held out as a whole, so expect "
-        "this of new groups"
+        "this accuracy on new groups"
     )
     (first, *_) = held_out_lines(measures | {"expected_range": None})
-    assert first.startswith("these pictures do not show how it does in another place or on another day. To know")
+    assert first.startswith("these pictures do not show the accuracy in another place or on another day. To measure it")
     (unknown,) = held_out_lines({"held_out_accuracy": None})
-    assert unknown.endswith("how often it is right")
+    assert unknown.endswith("the accuracy is unknown")
 
 
 def test_ties_that_rounding_breaks_in_a_circle_come_to_an_end() -> None:

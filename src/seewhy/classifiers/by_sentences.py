@@ -245,7 +245,8 @@ class Discriminative(PictureRecipe):
             held_out=held,
             words_accuracy=alone,
             words_accuracy_on="" if held is None else f"{len(held.labels)} held-out pictures",
-            trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they chose the descriptions",
+            trained_on=f"{len(labels):,} of your pictures, {len(pool.classes)} classes; they were also used to choose "
+            f"the descriptions",
         )
         figures: dict[str, Any] = {"words_accuracy": alone, "n_texts": len(pool.texts), "weight": weight}
         if held is not None:

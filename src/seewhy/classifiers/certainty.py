@@ -94,27 +94,32 @@ def held_out_lines(measures: dict[str, Any]) -> list[str]:
     """Return the lines that ``fit`` prints about the held-out accuracy."""
     right, how = measures.get("held_out_accuracy"), measures.get("split")
     if right is None:
-        return ["no picture could be held out, so nobody knows how often it is right"]
+        return ["no picture could be held out, so the accuracy is unknown"]
     low, high = measures["held_out_interval"]
     of, between = f"right on {right:.1%} of {measures['n_held_out']}", f"(95 % interval {low:.1%} to {high:.1%})"
     if how is None:
         return [f"{of} validation pictures {between}"]
     if how["by"] == "given":
-        lines = [f"{of} pictures {between}; each group is held out as a whole, so expect this of new groups"]
+        lines = [f"{of} pictures {between}; each group is held out as a whole, so expect this accuracy on new groups"]
     else:
         kept = f"similar-looking shots are held out together ({how['n_groups']:,} groups)"
         if how["by"] == "copies":
-            kept = "held out at random; shots of one object, if there are any, flatter this figure"
-        first = "these pictures do not show how it does in another place or on another day"
+            kept = "held out at random; if several pictures show the same object, this accuracy is too high"
+        first = "these pictures do not show the accuracy in another place or on another day"
         if (expected := measures.get("expected_range")) is not None:  # rounded outwards
             first += f": expect {math.floor(expected[0] * 100)} to {math.ceil(expected[1] * 100)} % right"
-        first += ". To know, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
+        first += (
+            ". To measure it, name visits, cameras or patients with --group, or run seewhy evaluate on new pictures"
+        )
         lines = [first, f"{of} pictures {between}; {kept}"]
     if (flattered := measures.get("random_accuracy")) is not None:
-        lines.append(f"on pictures held out at random, with shots of one object on both sides, {flattered:.1%}")
-    unknown = "may show only one object each, so nobody knows how well it recognises others"
+        lines.append(
+            f"with pictures held out at random, so that shots of one object are on both sides, the accuracy "
+            f"is {flattered:.1%}"
+        )
+    unknown = "may show only one object each, so the accuracy on other objects is unknown"
     for key, what in (
-        ("unmeasured_classes", "cannot be measured, since all pictures show one object"),
+        ("unmeasured_classes", "cannot be measured, because all pictures show one object"),
         ("one_thing_classes", unknown),
     ):
         if names := how[key]:
@@ -269,7 +274,7 @@ def decide(
             found.append(_measured(classifier, whole, judged, i, decided))
         else:
             name = classifier.classes[decided]
-            why = Unmeasured(f"none of the {whole.n:,} held-out pictures is of {name}", f"Add pictures of {name}.")
+            why = Unmeasured(f"none of the {whole.n:,} held-out pictures shows {name}", f"Add pictures of {name}.")
             found.append(_unmeasured(classifier, logits[i].softmax(0), level, why))
     return found
 
@@ -292,22 +297,32 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     right, n = _part(d.probability), len(d.classes)
     figures = [f"{names[0]} is right in {right} of cases like this ({_part(low)} to {_part(high)})."]
     strange = f"{_part(d.fit)} of held-out pictures look" if d.fit else "No held-out picture looks"
-    cure, said = "", f"In {right} of cases like this it is right, measured on {d.n:,} held-out pictures."
+    cure, said = "", f"It is right in {right} of cases like this, measured on {d.n:,} held-out pictures."
     if d.is_unknown:
         said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
-        figures[:0] = [f"Of the classes that it knows, {names[0]} comes closest."]
-        cure = f"Is it something new? Add pictures of it, and fit again: {FIT}"
+        figures[:0] = [f"The most similar class is {names[0]}."]
+        cure = f"If it is something new, add pictures of it and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
-        said = f"In {right} of cases like this it is right" + (f"; {names[1]} comes next." if len(names) > 1 else ".")
-        cure = f"Is it something else? Add pictures of it, and fit again: {FIT}"
+        said = f"It is right in {right} of cases like this" + (
+            f"; the next class is {names[1]}." if len(names) > 1 else "."
+        )
+        cure = f"If it is something else, add pictures of it and fit again: {FIT}"
     elif n > 1:
         one = "one of these two" if n == 2 else f"one of these {n}"
         said = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
-        day = [] if d.another_day is None else [f"On another day it is one of these in {_part(d.another_day)} or more."]
+        day = (
+            []
+            if d.another_day is None
+            else [f"On another day, one of these is right in at least {_part(d.another_day)} of cases."]
+        )
         figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
-        cure = f"Is it {'neither' if n == 2 else 'none of these'}? Add pictures of it, and fit again: {FIT}"
+        cure = f"If it is {'neither' if n == 2 else 'none of these'}, add pictures of it and fit again: {FIT}"
     figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
-    figures += [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were right."] if d.n_sure else []
+    figures += (
+        [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were predicted correctly."]
+        if d.n_sure
+        else []
+    )
     figures += [] if d.unknowns is None else [d.unknowns.sentence]
     return replace(d, sentence=said, figures=" ".join(figures), cure=cure)
 
@@ -331,13 +346,13 @@ def _unmeasured(classifier: Classifier, p: Float[Tensor, " k"], level: float, wh
     poorly = why.by_names and best < HALF
     said = f"How often a score of {_part(best)} is right is not known: {why.reason}."
     if why.by_names:
-        said = f"No labelled pictures of yours show how often a score of {_part(best)} is right."
+        said = f"How often a score of {_part(best)} is right was not measured."
     if poorly:
         said = f"Best guess: {names[0]}, with a score of only {_part(best)}; other names share the rest."
     if len(classifier.classes) == 1:
-        said = f"It knows only one class, {names[0]}."
-    own = f"{listed(names)}: together {_part(level)} of the score or more." if n > 1 else ""
-    reason = f"How often that is right is not known: {why.reason}." if poorly else ""
+        said = f"The classifier knows only one class, {names[0]}."
+    own = f"{listed(names)}: their scores add up to {_part(level)} or more." if n > 1 else ""
+    reason = f"How often this guess is right is not known: {why.reason}." if poorly else ""
     figures = " ".join(part for part in (own, reason) if part)
     return Decision(
         "not measured", said, names, level, missing=str(why), figures=figures, cure=why.cure, fits_poorly=poorly
@@ -352,6 +367,8 @@ def why_unmeasured(classifier: Classifier) -> Unmeasured:
     if held is None:
         return Unmeasured("no labelled pictures of yours were used", f"Fit on your pictures: {FIT}", by_names=True)
     if held.logits is None:
-        return Unmeasured("an earlier version or method fitted it and kept no held-out decisions", "Fit it again.")
+        return Unmeasured(
+            "an earlier version or method fitted the classifier and saved no held-out decisions", "Fit it again."
+        )
     cure = f"Give at least {MIN_PICTURES} pictures of two classes that show different objects."
     return Unmeasured(f"only {len(held.labels)} pictures are held out", cure)

@@ -328,8 +328,8 @@ def _hold_validation(
     shared = torch.isin(grouping.groups[pictures.held], grouping.groups[~pictures.held])
     if bool(shared.any()):
         progress.note(
-            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of training objects, which "
-            "flatters the figures"
+            f"{int(shared.sum())} of {len(shared)} validation pictures look like shots of objects in the training "
+            f"pictures, so the accuracy is too high"
         )
     return replace(pictures, grouping=grouping)
 

@@ -176,7 +176,7 @@ def _patches(outcome: Outcome, n_bank: int, fitting: Fitting) -> dict[str, Any]:
     request = EncodeRequest(features=lambda _index: True, pictures=True)
     store = fitting.store if outcome.keep else None
     stream = encode_stream(final.encoder, [pictures.items[i].source for i in missing], store=store, request=request)
-    again = list(progress.track(stream, "Keeping parts of the pictures", len(missing)))
+    again = list(progress.track(stream, "Storing patches of the pictures", len(missing)))
     encoded |= {i: s for i, s in zip(missing, again, strict=True) if isinstance(s, Encoded)}
     encoded = {i: encoded[i] for i in chosen if i in encoded}
     kept = [i for i in encoded if bool(pictures.final[i])]

@@ -58,7 +58,7 @@ def _measured(classifier: Classifier, kind: str = "held-out") -> Classifier:
     held = classifier.held_out
     if held is None:
         return classifier
-    told = "" if words_of(classifier).nameless is None else ", the classes' names left out"
+    told = "" if words_of(classifier).nameless is None else ", without the class names"
     on = f"{len(held.labels)} {kind} pictures{told}"
     return replace(classifier, words_accuracy=words_alone(classifier, held), words_accuracy_on=on)
 

@@ -118,9 +118,9 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
     session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
     if counts["outdated"]:
         say(
-            f"seewhy: {data.path} now has other labels for {counts['outdated']} of {counts['n']} rows "
-            "than when people decided on them. These decisions are marked outdated and not applied. "
-            "Decide on them again.",
+            f"seewhy: {data.path} now has other labels in {counts['outdated']} of {counts['n']} rows. People decided "
+            f"on these rows when they had their old labels, so the decisions are marked outdated and not applied. "
+            f"Decide on these rows again.",
             file=sys.stderr,
         )
 
@@ -133,7 +133,10 @@ def serve_desk(page: Any, settings: Any, store: Any, told: Callable[[str], None]
     def ready(url: str) -> None:
         told(url)
         if settings.is_open:
-            say(f"seewhy: others on this network can read and {what} here; there is no password", file=sys.stderr)
+            say(
+                f"seewhy: anybody on this network can read this page and {what}, because it has no password",
+                file=sys.stderr,
+            )
 
     run(page, settings, ready)
     store.close()

@@ -60,7 +60,7 @@ def segment(
         mask = None if folder is None else folder.add(found)
         shares = [f"{s.label} {s.share:.0%}" for s in found.segments]
         if found.unnamed and shares:
-            shares.append(f"none of these {found.unnamed:.0%}")
+            shares.append(f"no name {found.unnamed:.0%}")
         data = {**found.to_json(), "mask": None if mask is None else str(mask)}
         session.say(data, _line(found.image, shares, found.not_found))
     if folder is not None and done:

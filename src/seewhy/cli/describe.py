@@ -76,12 +76,12 @@ class Writing:
     def say(self, session: Session, estimate: Estimate | None) -> NoReturn:
         """Print the estimate of ``--dry-run``, and exit."""
         if estimate is None:
-            session.say({"n_prompts": 0}, "no --writer was named, so there is nothing to ask")
+            session.say({"n_prompts": 0}, "no --writer was named, so there is no language model to ask")
             raise typer.Exit
         cost = estimate.cost(self.price_in, self.price_out)
         line = (
             f"{estimate.n_prompts - estimate.n_known} questions to ask, {estimate.n_known} answered before; about "
-            f"{estimate.tokens_in:,} tokens read and at most {estimate.tokens_out:,} written"
+            f"{estimate.tokens_in:,} input tokens and at most {estimate.tokens_out:,} output tokens"
         )
         if self.price_in or self.price_out:
             line += f"; at most {cost:.2f} at these prices"
@@ -174,8 +174,8 @@ def _names(given: str) -> list[str]:
 
 def _report(session: Session, output: Path, n: int, failed: dict[str, str]) -> NoReturn:
     for label, reason in failed.items():
-        say(f"seewhy: nothing for {label!r}: {reason}", file=sys.stderr)
-    lines = [f"{output}: {n} written. Read it and edit it before you rely on it."] if n else []
+        say(f"seewhy: no text for {label!r}: {reason}", file=sys.stderr)
+    lines = [f"{output}: {n} written. Check and edit these texts before you rely on them."] if n else []
     session.say({"file": str(output) if n else None, "written": n, "failed": failed}, *lines)
     raise typer.Exit(int(bool(failed)))
 

@@ -169,8 +169,8 @@ def _fit_explainer(session: Session) -> None:
     session.say(
         {"explainer": str(path), **explainer.trained},
         f"{path}: {n_steps} steps on {len(pictures)} pictures, layers {', '.join(explainer.layers)}",
-        f"with its masks, which show {final['mean_mask']:.0%} of a picture on average, "
-        f"{final['agree']:.0%} of the training pictures keep their class",
+        f"when only the masked pixels are shown ({final['mean_mask']:.0%} of a picture on average), "
+        f"{final['agree']:.0%} of the training pictures keep their predicted class",
     )
     session.end(len(pictures))
 
@@ -240,7 +240,7 @@ def _detector_lines(output: Path, detector: Any) -> list[str]:
     ]
     others = [f"{m['name']} {100 * m['ap50']:.1f}" for m in calibration["methods"] if m["name"] != name]
     if others:
-        lines.append(f"{name} was chosen: its AP50 out of fold is the highest; the others: {', '.join(others)}")
+        lines.append(f"{name} was chosen: its cross-validated AP50 is the highest; the others: {', '.join(others)}")
     rows = calibration["classes"]
     return lines + [
         f"{printable(row['label'])}\tfrom a score of {row['threshold']:.2f}: {_reached(row)}" for row in rows
@@ -254,7 +254,7 @@ def _reached(row: dict[str, Any]) -> str:
         f"{name} {row[name]:.0%} ({row[f'{name}_interval'][0]:.0%} to {row[f'{name}_interval'][1]:.0%})"
         for name in ("precision", "recall")
     )
-    short = " (lower than wanted)" if row["promised"] is False else ""
+    short = " (lower than required)" if row["promised"] is False else ""
     return f"{precision}{short}, {recall}, {row['n']} boxes"
 
 

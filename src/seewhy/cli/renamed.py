@@ -44,7 +44,9 @@ def todays(args: list[str]) -> list[str]:
     if new != args and not {"-q", "--quiet"} & {*args}:
         shown = (word if len(word) <= LONGEST else f"{word[:LONGEST]}…" for word in new)
         say(
-            f"seewhy: this is typed today as: seewhy {shlex.join(shown)} (the old form goes in {GOES})", file=sys.stderr
+            f"seewhy: the new form of this command is: seewhy {shlex.join(shown)} (the old form will be removed in "
+            f"{GOES})",
+            file=sys.stderr,
         )
     return new
 

@@ -118,12 +118,12 @@ class Session:
             kept = [str(path) for path in (*folder, *checkpoints(output.parent / f".{output.name}.checkpoint"))]
         store: FeatureStore | None = self.__dict__.get("store")  # if it was opened
         if store is not None:
-            kept.append(f"what SeeWhy saw of each picture, in {store.path}")
+            kept.append(f"the features of each picture, in {store.path}")
         if self.verb.startswith("describe"):
             kept.append("the answers so far")
         if not kept:
             return "Run the same command again to start over."
-        return f"Kept: {' and '.join(kept)}. Run the same command again to go on from there."
+        return f"Kept: {' and '.join(kept)}. Run the same command again to continue from there."
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -35,11 +35,11 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
     "fit": (
         "seewhy.attributions.explainers:FitTTAME",
         {
-            "epochs": Own(8, "for an explainer: passes over the pictures; the authors' 8."),
+            "epochs": Own(8, "for an explainer: number of passes over the pictures; 8 in the paper."),
             "steps": Own(None, "for an explainer: number of batches, instead of epochs.", int | None),
-            "batch_size": Own(32, "for an explainer: pictures per batch; the authors' 32."),
+            "batch_size": Own(32, "for an explainer: pictures per batch; 32 in the paper."),
             "lr": Own(2e-3, "for an explainer: highest learning rate."),
-            "paper": Own(False, "for an explainer: the authors' optimiser, batch and rate."),
+            "paper": Own(False, "for an explainer: use the optimiser, batch size and learning rate of the paper."),
             "ignore": IGNORE,
             "folds": Own(5, "for a detector: number of folds of its cross-validation."),
             "precision": Own(

@@ -42,10 +42,11 @@ def _denseclip(m: ClaimMaterial) -> Compared:
 
 
 CLAIMS = (
-    PaperClaim("maskclip", "Names find their pixels without training, better than shuffled names",
+    PaperClaim("maskclip", "Class names find their pixels without training, and better than shuffled names do",
         "Zhou et al. 2022, arXiv:2112.01071", _maskclip, "mIoU on VOC20 49.5, ViT-B/16 (authors' README)",
         needs="masks"),
-    PaperClaim("denseclip", "A decoder shown the map of texts makes better masks than a probe of cells",
+    PaperClaim("denseclip", "A decoder that receives the map of text similarities makes better masks than a linear "
+        "probe of the patches",
         "Rao et al. 2022, arXiv:2112.01518", _denseclip,
         "mIoU on ADE20K, ResNet-50: 43.5 against 39.6 (authors' README)", 0.039, "masks"),
 )  # fmt: skip

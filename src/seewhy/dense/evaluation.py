@@ -31,11 +31,11 @@ ALWAYS, PROBE = "always the commonest class", "a linear probe of each cell"
 GRID = "the best that the grid allows"
 WHAT = {
     OWN: "as it is",
-    SHUFFLED: "names exchanged among the classes; the best of {n} draws, {mean} on average",
+    SHUFFLED: "class names shuffled; the best of {n} draws, {mean} on average",
     RANDOM: "random directions instead of texts; the best of {n} draws, {mean} on average",
-    ALWAYS: "the class with most pixels in these pictures, everywhere",
+    ALWAYS: "the class with the most pixels in these pictures, predicted for every pixel",
     PROBE: "trained on the training pictures, without words",
-    GRID: "every cell knows its true classes, so all errors come from the coarse grid",
+    GRID: "the true classes in each grid cell, so all errors come from the coarse grid",
 }
 """Meaning of each row in the table of masks."""
 LEAST, MIDDLE = 0.5, 0.8
@@ -266,9 +266,7 @@ def _matched(data: BoxData, found: BoxData) -> tuple[list[PictureBoxes], list[st
             f"{len(without)} picture(s) have no detections in the file and count as without boxes: {some(without, 3)}"
         )
     if strange := [c for c in found.classes if c not in known]:
-        notes.append(
-            f"{len(strange)} class(es) were found that the data do not have; they are left out: {some(strange)}"
-        )
+        notes.append(f"{len(strange)} detected class(es) do not occur in the data and are left out: {some(strange)}")
     return matched, notes
 
 

@@ -47,11 +47,12 @@ from .regions import Detections, Segmentation
 N_ELSEWHERE, N_TRIED, MOSTLY, HALF = 4, 64, 0.7, 0.5
 """Number of control positions, number of candidates for them, and thresholds of the inner share for the verdict."""
 RULE = (
-    "SeeWhy hides the part, then everything else, then both, and measures the odds of its name. Shapley values of the "
-    f"two halves give the share that comes from inside. Believable from {MOSTLY:.2f}, if hiding the part lowers the "
-    f"odds more than hiding the same shape in any of {N_ELSEWHERE} other places. Partly believable from {HALF:.2f}. "
-    "Below that, do not rely on it: most of the score comes from pixels that the heat does not show. These limits are "
-    "chosen, not measured."
+    "SeeWhy hides the part, then everything else, then both, and measures the odds of the part's name. Shapley values "
+    "of inside and outside give the share of the score that comes from inside. The score is believable if this share "
+    f"is at least {MOSTLY:.2f} and hiding the part lowers the odds more than hiding the same shape in any of "
+    f"{N_ELSEWHERE} other places. It is partly believable if this share is at least {HALF:.2f}. Otherwise do not rely "
+    "on the score, because most of it comes from pixels that the heat does not show. These limits were chosen, not "
+    "measured."
 )
 UNJUDGED = Verdict("not measured", "", RULE)
 
@@ -107,11 +108,11 @@ MOST = 20
 """Default number of explanations per picture."""
 Found = Detections | Segmentation
 NO_WORDS = Missing(
-    "The features that this method reads for the part cannot be compared with words.",
-    "Find it by words, with --labels: maskclip and word_regions score it by sentences.",
+    "The features of this method cannot be compared with words.",
+    "Find the part with --labels and a method that scores sentences: maskclip or word_regions.",
 )
 NO_PICTURES = Missing(
-    "No pictures of yours were given, so there is nothing to compare with.",
+    "No pictures of yours were given to compare this part with.",
     "Give some with --known: folders of one class each, or pictures with boxes or masks.",
 )
 
@@ -382,7 +383,10 @@ class PartBatch:
             self.n_pictures += 1
             parts = parts_of(found)
             if len(parts) > self.most or not parts:
-                left = f"{len(parts) - self.most} of {len(parts)} are not explained; --set most_cards explains more"
+                left = (
+                    f"{len(parts) - self.most} of {len(parts)} parts parts are not explained; --set most_cards "
+                    f"explains more"
+                )
                 self.progress.note(f"{name}: {left if parts else 'nothing was found'}")
             keys = {}
             for part in parts[: self.most]:

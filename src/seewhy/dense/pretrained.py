@@ -53,7 +53,9 @@ class PretrainedMethod(ABC):
     needs: ClassVar[str] = "names, and a folder with its weights"
     cost: ClassVar[str] = "one per tile, of its own network"
     takes_folder: ClassVar[bool] = True
-    measured: ClassVar[str] = "Not measured here. On pictures like these: seewhy evaluate BOXES --detector NAME:FOLDER."
+    measured: ClassVar[str] = (
+        "Not measured here. Measure it on pictures like these: seewhy evaluate BOXES --detector NAME:FOLDER."
+    )
 
     tiles: int = 1
     least: float = 0.1

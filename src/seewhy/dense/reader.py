@@ -139,7 +139,7 @@ class Reader:
             own = features[first : first + len(read.seen)]
             first += len(read.seen)
             if not bool(own.isfinite().all()):
-                yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
+                yield Failure(read.name, "the encoder's features of this picture are not finite; try --engine torch")
                 continue
             windows = Windows(tuple(self.encoder.layout.to_grid(own).shape[2:]), read.windows.n)  # type: ignore[arg-type]
             yield Looked(read.name, read.size, windows, own, read.whole.pixels)

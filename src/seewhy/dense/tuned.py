@@ -112,6 +112,6 @@ def said_cost(task: Task, data: TrainingData, how: Training, n_trainings: int = 
     needs = "" if memory is None else f" and about {gigabytes(memory.of(how.batch_size))} of memory"
     several = f"{n_trainings} trainings of " if n_trainings > 1 else ""
     return (
-        f"{n / 1e6:.1f} million weights learn; a step of {how.batch_size} samples takes about {step:.2g} seconds"
+        f"{n / 1e6:.1f} million weights are trained; a step of {how.batch_size} samples takes about {step:.2g} seconds"
         f"{needs}, {several}{how.n_steps} steps about {duration(n_trainings * step * how.n_steps)}"
     )

@@ -81,7 +81,8 @@ class WordRegions:
     cost: ClassVar[str] = "one per window, and the head for each cell"
     takes_folder: ClassVar[bool] = False
     measured: ClassVar[str] = (
-        "How good its boxes are on these pictures was not measured: seewhy evaluate BOXES --detector word_regions."
+        "The accuracy of these boxes was not measured. Measure it on labelled boxes: seewhy evaluate BOXES --detector "
+        "word_regions."
     )
 
     templates: tuple[str, ...] = TEMPLATES

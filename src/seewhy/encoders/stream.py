@@ -222,7 +222,7 @@ def _encode(
         one = fresh[id(read)] if read.views else read.known
         assert one is not None
         if not one.pooled.isfinite().all():
-            yield Failure(read.name, "the encoder's numbers for this picture are not finite; try --engine torch")
+            yield Failure(read.name, "the encoder's features of this picture are not finite; try --engine torch")
         else:
             yield replace(one, picture=read.pictures[0] if read.wants_picture else None, miniature=read.miniature)
 

@@ -100,7 +100,7 @@ def _where(data: Mapping[str, Any]) -> Iterator[Block]:
         yield Bars([bar for two in pairs for bar in two], title="Where it looked")
         zero = ""
         if n := found["n_zero"]:
-            zero = f" In {n} of them, no part is evidence for the class, so there is no map."
+            zero = f" In {n} of these pictures, no part is evidence for the class, so there is no map."
         than = Def("random-map", "Against a random map:")
         yield Note(Line(than, f" {found['than_random']['sentence']}{zero}"))
     if outside := (found or {}).get("outside"):
@@ -139,8 +139,8 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
     promise = Note(
         Line(
             Def("set", percent(trust["coverage"])),
-            f" of decisions include the true class; the promise is {percent(trust['level'])}{by}. A decision names "
-            f"{trust['set_size']:.1f} classes on average.",
+            f" of decisions include the true class; the promised share is {percent(trust['level'])}{by}. A decision "
+            f"names {trust['set_size']:.1f} classes on average.",
         ),
         "said",
     )
@@ -150,7 +150,7 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
             Figure("sure", "Called sure", f"{trust['n_sure']} pictures, {percent(trust['sure_right'])} right")
         )
     if trust["auroc"] is not None:
-        figures.append(Figure("unknown", "Separates right from wrong", f"{figure(trust['auroc'])} of 1"))
+        figures.append(Figure("unknown", "Separates right from wrong decisions", f"{figure(trust['auroc'])} of 1"))
         figures.append(Figure("", "by its own probability", f"{figure(trust['auroc_probability'])} of 1"))
     figures.append(Figure("aurc", "Area under the curve (0 is best)", f"{trust['aurc']:.3f}"))
     unseen, unknown = trust["unseen"] or {}, trust["unknown"] or {}
@@ -163,7 +163,7 @@ def _trust(trust: Mapping[str, Any]) -> Iterator[Block]:
         figures.append(
             Figure(
                 "unknown",
-                f"Separates known from {unknown['n']} of no class",
+                f"Separates known pictures from {unknown['n']} pictures of no class",
                 f"{figure(unknown['auroc'])} of 1",
             )
         )

@@ -297,8 +297,11 @@ def than_random(leads: Float[Tensor, " n"], seed: int) -> dict[str, Any]:
     verdict = "better" if enough and low > 0 else "worse" if enough and high < 0 else "not shown"
     said = f"{'not shown to be better' if verdict == 'not shown' else verdict} than random ones"
     why = "" if enough else f" At least {N_FEWEST} pictures are needed."
-    figures = f"Insertion minus deletion differs by {lead:+.2f} ({low:+.2f} to {high:+.2f}) on {n} pictures.{why}"
-    sentence = f"The maps are {said}. {figures}".replace("-", "−")
+    figures = (
+        f"Compared with random maps, insertion minus deletion differs by {lead:+.2f} ({low:+.2f} to "
+        f"{high:+.2f}) on {n} pictures.{why}"
+    )
+    sentence = f"The heat maps are {said}. {figures}".replace("-", "−")
     interval = [round(low, 4), round(high, 4)]
     return {"lead": round(lead, 4), "interval": interval, "verdict": verdict, "sentence": sentence}
 

@@ -381,7 +381,7 @@ def agree(
     notes = ["The nearest patches look too different and were not counted."] if far else []
     if near is not None:
         notes.append(
-            f"This is close to the limit of {percent(near, ' ')}, so moving the picture by one pixel may "
+            f"The agreement is close to the limit of {percent(near, ' ')}, so moving the picture by one pixel may "
             "change the verdict."
         )
     is_decision = decision in (None, label)

@@ -57,18 +57,17 @@ STILL_VALUE, STILL_ODDS, STILL_COSINE = 0.12, math.log(4), 0.002
 _MATCH = (
     "SeeWhy hides half of the picture in 24 ways and measures the odds of the explained class or sentence. The match "
     "is the cosine between the heat in each half and the effect of that half on the log-odds. The map is believable "
-    f"from a match of {BELIEVABLE:.2f}, if it is at least {MARGIN:.2f} above that of a spot in the centre of the "
-    "picture"
+    f"if its match is at least {BELIEVABLE:.2f}, and at least {MARGIN:.2f} higher than the match of a spot in the "
+    "centre of the picture"
 )
 _RIVAL = (
-    ". The difference from the map of the next most probable class must also match the difference of the two logits, "
-    "by "
-    f"at least {PARTLY:.2f}"
+    ". SeeWhy also subtracts the map of the next most probable class. The result must match the effect of each half "
+    f"on the difference of the two logits, by at least {PARTLY:.2f}"
 )
 _LEVELS = (
-    f". It is partly believable from a match of {PARTLY:.2f}. Otherwise do not rely on it. On pictures that were not "
-    "used to choose these limits, at most 1 in 20 maps without information is believable (random, shuffled, a spot in "
-    "the centre{others}). If hiding never changes the {still}, the map cannot be checked."
+    f". The map is partly believable if its match is at least {PARTLY:.2f}. Otherwise do not rely on it. On pictures "
+    "that were not used to choose these limits, at most 1 in 20 maps without information is believable (random, "
+    "shuffled, a spot in the centre{others}). If hiding never changes the {still}, the map cannot be checked."
 )
 RULE = (
     _MATCH
@@ -214,17 +213,18 @@ def _plain(watched: Watched) -> str:
 
 
 def _close(limit: float) -> str:
-    return f"This is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
+    return f"The match is close to the limit of {limit:.2f}, so moving the picture by one pixel may change the verdict."
 
 
 def _against_rival(lead: float | None, watched: Watched) -> str:
     if lead is None or watched.rival is None:
         return ""
     close = f" {_close(PARTLY)}" if abs(lead - PARTLY) < NEAR else ""
-    both = "" if lead >= PARTLY else " So these places are evidence for both."
+    both = "" if lead >= PARTLY else " So these places are evidence for both classes."
     rival = watched.name_of(watched.rival)
     return (
-        f" The match between the map's difference from the map of {rival} and the difference of the logits is "
+        f" The match between the difference from the map of {rival} and the effect on the difference of the two "
+        f"logits is "
         f"{_signed(lead)} of 1.{close}{both}"
     )
 

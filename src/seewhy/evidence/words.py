@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 WRONG, BEATS, RIGHT, RIGHT_IN_PART, SEPARATES = 0.01, 0.95, 0.5, 0.25, 0.70
 RULE = (
-    "SeeWhy compares the descriptions with wrong ones on held-out pictures. Wrong descriptions are those of other "
-    "classes. If fewer than five classes have pictures, sentences about other subjects are added. The descriptions "
-    "are partly believable under two conditions. At most 1 in 100 wrong assignments fits the pictures as well as the "
-    "true one. The descriptions of the explained class fit its held-out pictures, and this picture, better than 95 % "
-    "of wrong ones. Descriptions that made the decision must also be right on a quarter of the pictures. They are "
-    "believable if they also choose the class without the classifier, are right on half of the pictures, and "
-    "distinguish the class from the other class (mean area under the ROC curve at least 0.70). Otherwise do not rely "
-    "on them. Do not rely on concepts that were not written for these classes. If there are no held-out pictures, the "
-    "accuracy measured earlier counts: believable from one half, partly believable from one quarter. In both cases "
-    "the descriptions must be better than chance and choose the class."
+    "SeeWhy compares the descriptions with wrong descriptions on held-out pictures. Wrong descriptions are those of "
+    "other classes. If fewer than five classes have pictures, sentences about other subjects are added. The "
+    "descriptions are partly believable under two conditions. When SeeWhy assigns the descriptions to wrong classes, "
+    "at most 1 in 100 assignments fits the pictures as well as the true assignment. The descriptions of the explained "
+    "class fit its held-out pictures, and this picture, better than 95 % of wrong descriptions. Descriptions that made "
+    "the decision must also be right on a quarter of the pictures. The descriptions are believable if they also choose "
+    "the class without the classifier, are right on half of the pictures, and distinguish the class from the other "
+    "class (mean area under the ROC curve at least 0.70). Otherwise do not rely on them. Do not rely on concepts that "
+    "were not written for these classes. Without held-out pictures, SeeWhy uses the accuracy measured earlier: the "
+    "descriptions are believable if they are right on half of the pictures, and partly believable if they are right on "
+    "a quarter. In both cases the descriptions must be better than chance and choose the class."
 )
 N_SHOWN = 12
 """Largest number of sentences per class on a card."""
@@ -256,8 +257,8 @@ def _would_change(
         return f"The descriptions of {other} fit better than those of {words.classes[predicted]} by {-gap:.3f}."
     weakest = min(words.of(runner_up), key=lambda i: float(scores[i]))
     return (
-        f"The descriptions would choose {other} if those of {other} fitted better by {gap:.3f} on average. The worst "
-        f"of them is “{words.texts[weakest]}”."
+        f"The descriptions would choose {other} if its descriptions fitted better by {gap:.3f} on average. Of these, "
+        f"the one that fits worst is “{words.texts[weakest]}”."
     )
 
 
@@ -308,8 +309,8 @@ def _against_wrong(level: Level, control: WordControl, label: str, choice: str) 
     if level == "believable":
         return f"{choice}, and fit this picture better than {_part(control.picture_beats)} of wrong descriptions."
     return (
-        f"The descriptions fit better than {_part(control.picture_beats)} of wrong ones, but would not decide reliably "
-        "alone."
+        f"The descriptions fit better than {_part(control.picture_beats)} of wrong ones, but their own decisions are "
+        f"not reliable."
     )
 
 
@@ -332,7 +333,8 @@ def _beside(control: WordControl, label: str) -> str:
     )
     return (
         f"The descriptions of {label} fit better than {_part(control.picture_beats)} of wrong ones on this "
-        f"picture{on_others} (95% is needed). Wrong assignments fit as well in {wrong} of cases (1% is allowed)."
+        f"picture{on_others} (95% is needed). Assigned to wrong classes, descriptions fit as well in {wrong} of cases "
+        f"(1% is allowed)."
     )
 
 

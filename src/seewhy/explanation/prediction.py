@@ -14,13 +14,14 @@ UNKNOWN = "unknown"
 Interval = tuple[Share, Share]
 
 RULE = (
-    "SeeWhy measures decisions on held-out pictures, from which the classifier does not learn: how often decisions "
-    "like this one are right, and how many classes it must name to include the true one as often as promised. A "
-    "picture is unlike anything it knows if it is stranger than 95 % of held-out pictures, by the mean of two "
-    "distances from the training pictures. Otherwise the decision is sure if four conditions hold. One class alone "
-    "keeps the promise. Decisions like this one are right at least as often as promised. The picture is no stranger "
-    "than four fifths of held-out pictures. It is no more unusual for its class than two thirds of them, by the mean "
-    "of four published scores. If one condition fails, the decision is one of few."
+    "SeeWhy measures two numbers on held-out pictures, from which the classifier does not learn: how often decisions "
+    "like this one are right, and how many classes a decision must name to include the true class as often as "
+    "promised. A picture is unlike anything the classifier knows if it is stranger than 95 % of held-out pictures, by "
+    "the mean of two distances from the training pictures. Otherwise the decision is sure if four conditions hold. "
+    "Naming one class is enough to include the true class as often as promised. Decisions like this one are right at "
+    "least as often as promised. The picture is not stranger than four fifths of held-out pictures. The picture is "
+    "not more unusual for its predicted class than two thirds of held-out pictures, by the mean of four published "
+    "scores. If one condition fails, the verdict is “one of few”."
 )
 
 
@@ -52,12 +53,15 @@ class Unknowns(Result):
         parts = []
         if self.near_found is not None:
             noticed, sure = _share(self.near_found, self.near_interval), _share(self.near_sure, self.near_sure_interval)
-            parts.append(f"Shown a class it never learnt, it says so for {noticed}, and is wrongly sure of {sure}.")
+            parts.append(
+                f"Shown a class it never learnt, it reports an unknown class for {noticed}, and is wrongly "
+                f"sure for {sure}."
+            )
         if self.far_found is not None:
-            parts.append(f"Shown noise or patterns, it says so for {self.far_found:.0%}.")
+            parts.append(f"Shown noise or patterns, it reports an unknown class for {self.far_found:.0%}.")
         if not parts:
-            return "Nobody has measured how often it notices a picture of no class."
-        parts.append(f"It calls {1 - self.kept:.0%} of its own pictures unlike anything it knows.")
+            return "How often it notices a picture of an unknown class was not measured."
+        parts.append(f"It calls {1 - self.kept:.0%} of held-out pictures of its own classes unlike anything it knows.")
         return " ".join(parts).replace("%", " %")
 
 

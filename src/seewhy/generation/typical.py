@@ -28,10 +28,11 @@ FORMAT = 1
 WALK = PPGN(n_steps=60, n_shown=1)
 """Sampler settings for typical pictures."""
 RULE = (
-    "Believable when a second network, which did not guide the generator, recognises the class in every picture. "
-    "Partly believable when it does so in some. Otherwise do not rely on them. Do not rely on them either when the "
-    "generator's error on held-out pictures is above 90 % of the mean picture's error. Not measured without a second "
-    "network, or when it does not know the class: the network that guided the generator agrees with any such picture."
+    "The generated pictures are believable if a second network, which did not guide the generator, recognises the "
+    "class in every picture. They are partly believable if it recognises the class in some pictures. Otherwise do not "
+    "rely on them. Do not rely on them either if the generator's error on held-out pictures is above 90 % of the error "
+    "of the mean picture. They are not judged if there is no second network, or if it does not know the class. The "
+    "network that guided the generator cannot judge them, because it agrees with any picture made for it."
 )
 
 
@@ -113,12 +114,12 @@ def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePi
         said = "No second network has judged these pictures."
     elif not told:
         seen = ", ".join(sorted({str(one.seen) for one in pictures}))
-        said = f"The second network, {judge}, does not know {label}, and sees {seen}."
+        said = f"The second network, {judge}, does not know {label}, and predicts {seen}."
     else:
         level = "believable" if all(told) else "partly" if any(told) else "do not rely"
-        said = f"A second network recognises the class in {sum(told)} of {len(told)}."
+        said = f"A second network recognises the class in {sum(told)} of {len(told)} pictures."
         figures = f"The second network is {judge}. {figures}"
     if poor:
         level, figures = "do not rely", f"{said} {figures}"
-        said = "The generator's pictures are hardly closer to real ones than the mean picture is."
+        said = "The generator's pictures are hardly more like real pictures than the mean picture is."
     return Believed(level, said, RULE, figures)

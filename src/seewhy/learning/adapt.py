@@ -186,8 +186,8 @@ class Adapt(Way[PooledPairs, Kept]):
             return towers, task, towers_columns(on, towers, own, progress, objective)
         if isinstance(objective, Regional):
             progress.note(
-                f"{self.objective} does not compare regions with words here, because heads have whole pictures and "
-                "texts only"
+                f"{self.objective} does not compare regions with words here, because the heads get features of whole "
+                f"pictures and texts only"
             )
         with seeded(self.seed), torch.no_grad():
             heads = PairedHeads.before(on, self.width, refit=self.refit).measure(on.text.project(own.pooled))

@@ -232,7 +232,7 @@ def trials(
 LEVELS: tuple[Level, ...] = ("do not rely", "partly", "believable")
 BELIEVABLE, PARTLY = 0.9, 0.5
 """Smallest accuracies of the verdicts believable and partly believable."""
-UNKNOWN = "The picture is unlike anything it knows: these parts are the nearest there are, but not similar."
+UNKNOWN = "The picture is unlike anything the classifier knows: even the most similar parts are not similar."
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,8 @@ class Showing:
         digits = next(apart, 3)  # the verdict goes by which is larger: as many as tell that
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
-            f" Hiding these parts lowers the lead of {self.subject.label}, {d.lead:.1f}, by {fall}; hiding other parts "
+            f" Hiding these parts lowers the lead of {self.subject.label} (logit minus the mean logit, {d.lead:.1f}) "
+            f"by {fall}; hiding other parts "
             f"of the same size lowers it by {elsewhere} (at most {most})."
         )
 
@@ -322,11 +323,14 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
-        return Verdict("not measured", "Nobody knows which class the similar parts should show.", rule, part)
+        return Verdict("not measured", "It is unknown which class the similar parts should show.", rule, part)
     if here is None:
         return Verdict("do not rely", "Only near-copies of this picture are similar; they do not count.", rule, part)
     if found is None or measure is None:
-        why = "How often that is right was not measured: too few pictures are held out, or an earlier version fitted it"
+        why = (
+            "How often such a decision is right was not measured: too few pictures are held out, or an earlier "
+            "version fitted the classifier"
+        )
         return Verdict("not measured", f"{_share_said(here, subject.label)}.", rule, f"{why}. {part}")
     if found.far:
         figures = (
@@ -356,16 +360,16 @@ def _but(found: NeighbourShare, showing: Showing, rate: float) -> str:
     if not showing.matters:
         return ", but hiding these parts changes the prediction no more than hiding others"
     if found.right >= BELIEVABLE * found.n:
-        return "" if rate >= BELIEVABLE else ", but few held-out pictures have as many"
-    return ", which is not always enough" if rate >= PARTLY else ", which is seldom enough"
+        return "" if rate >= BELIEVABLE else ", but few held-out pictures have such a share"
+    return ", which leaves the decision uncertain" if rate >= PARTLY else ", and such decisions are mostly wrong"
 
 
 def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
     """Return the share of the class among the neighbours in words."""
     label, limit = showing.subject.label, percent(found.limit, " ")
-    wrong = f"For a wrong class that is {limit} or more on at most 1 in 20 held-out pictures."
+    wrong = f"For a wrong class, this share is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:
-        wrong = "On more than 1 in 20 held-out pictures, all of them are of one wrong class."
+        wrong = "On more than 1 in 20 held-out pictures, a wrong class has all of them."
     said = f"{percent(found.share, ' ')} of the {what} shown are {label}. {wrong}"
     if label != showing.subject.decision:
         return f"{said} The decision is another class."

@@ -25,10 +25,10 @@ from .measure import LEVELS, Showing
 from .nearest import patches
 
 RULE = (
-    "Believable under two conditions. The pictures shown have at least half of the vote. On held-out pictures, taking "
-    "those that speak for the decision out of the vote changes it at least three times as often as taking out as many "
-    "voters at random. Partly believable if only one condition holds. Otherwise, and for a class that did not win the "
-    "vote, do not rely on them. "
+    "The pictures shown are believable under two conditions. They have at least half of the vote. On held-out "
+    "pictures, a decision changes at least three times as often without the votes of the pictures shown for it as "
+    "without the votes of equally many random pictures. The pictures shown are partly believable if only one condition "
+    "holds. Otherwise do not rely on them. Do not rely on them for a class that did not win the vote. "
     f"{STRANGER}"
 )
 EQUAL = 2e-3
@@ -138,11 +138,11 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
         said += " still win" if removal.label == label else " win"
     loo = showing.model.measures.get("leave_one_out_accuracy")
     if removal.changed is None or removal.changed_random is None or not removal.n_held_out:
-        figures += " How often taking such pictures out changes a decision was not measured."
+        figures += " How often removing such pictures changes a decision was not measured."
         return Verdict("not measured", f"{said}.", rule, figures.strip())
     figures += (
         f" On {removal.n_held_out} held-out pictures, the decision changes {removal.changed:.0%} of the time without "
-        f"such voters, and {removal.changed_random:.0%} of the time without as many at random."
+        f"such voters, and {removal.changed_random:.0%} of the time without equally many random voters."
     )
     if loo is not None:
         figures += f" The leave-one-out accuracy is {loo:.0%}."

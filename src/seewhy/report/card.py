@@ -123,7 +123,7 @@ def _next(e: Explanation) -> tuple[Text, str]:
         return linked(e.prediction.decision.cure), ""
     if isinstance(e.like, Like) and e.like.neighbours:
         return "Looks right? See your pictures that are most similar to it.", "#like"
-    return ("", "") if isinstance(e.where, Missing) else ("Looks right? See where it looked.", "#where")
+    return ("", "") if isinstance(e.where, Missing) else ("Looks right? See where the classifier looked.", "#where")
 
 
 def own_scores(p: Prediction, space: str = " ") -> str:

@@ -31,17 +31,19 @@ N_POINTS = 200
 def adaptation_page(data: dict[str, Any]) -> Document:
     run, before, finds = data.get("run"), data["before"], any("R@" in row["measure"] for row in data["measures"])
     said = (
-        "Accuracy in per cent: the nearest of all values in the column is the picture's value. By name: the nearest "
-        "class "
-        "name is the class that the encoder's last layer predicts."
+        "Accuracy in per cent: how often the nearest value of the column is the value of the picture. By name: how "
+        "often the nearest class name is the class that the encoder's last layer predicts."
     )
     if finds:
-        said = "In per cent. R@5: the correct text or picture is among the first five. By name: zero-shot accuracy."
+        said = (
+            "All values are in per cent. R@5: how often the correct text or picture is among the first five. By "
+            "name: zero-shot accuracy."
+        )
         if run is not None and run["provenance"]["train"] == "heads" and run["provenance"].get("guard", False):
             said += (
-                " The embeddings of the encoder's class names are fixed, so they cannot show what it forgets. The "
-                "measure "
-                "“names read as new” encodes each as a new name. SeeWhy chooses how much to keep by this measure."
+                " The embeddings of the encoder's class names are fixed, so they cannot show what the encoder "
+                "forgets. The measure “names read as new” encodes each class name as a new name. SeeWhy uses this "
+                "measure to choose how much of the training to keep."
             )
     title = "What it gained and forgot" if before else "How often texts and pictures find each other"
     blocks: list[Block] = [Section(title, [_measures(data["measures"]), Note(said)])]
@@ -167,7 +169,7 @@ def _examples(examples: Sequence[Mapping[str, Any]], compared: bool) -> Iterator
         shown = [Picture(views.get(e["picture"]), e["picture"], ("its own",), kind="known")]
         for when in ("before", "after"):
             if when in e:
-                told = f"{when if compared else 'nearest'}, its own is number {e[when]['place']}"
+                told = f"{when if compared else 'nearest'}, its own picture is number {e[when]['place']}"
                 for i, name in enumerate(e[when]["nearest"]):
                     own = name in e.get("own", [e["picture"]])
                     shown.append(Picture(views.get(name), name, ("" if i else told,), kind="known" if own else ""))

@@ -156,7 +156,7 @@ def _sanity(m: ClaimMaterial) -> Compared:
     row = {r["method"]: r for r in _explained(m)["model_randomisation"]["rows"]}["grad_cam"]
     low, high = row["interval"]
     ours = Interval(0.5 - row["value"], 0.5 - high, 0.5 - low)
-    return Compared(ours, f"rank correlation {row['value']:.3f}; 0.5 less it {ours}", row["n"])
+    return Compared(ours, f"rank correlation {row['value']:.3f}; 0.5 minus this is {ours}", row["n"])
 
 
 def _chance(pairs: Int[Tensor, "k 2"], n: int) -> Float[Tensor, " n"]:
@@ -212,7 +212,7 @@ CLAIMS = (
         f"ImageNet 85.4 % against 76.2 % ({CLIP_TABLE}s 4 and 5)", 0.092),
     PaperClaim("neighbours", "The nearest labelled picture has the right class more often than by chance",
         "Jia et al. 2021, arXiv:2102.05918", _neighbours, f"ImageNet 69.3 %, EfficientNet-B7 ({CLIP_TABLE} 9)"),
-    PaperClaim("before_projection", "Features distinguish classes better before their projection than after it",
+    PaperClaim("before_projection", "Features distinguish classes better before the projection head than after it",
         "Xue et al. 2024, arXiv:2403.11391", _before_projection),
     PaperClaim("descriptions", "Class names with descriptions are better than class names alone", MENON, _descriptions,
         f"ImageNet, ViT-B/32: 63.12 % against 62.00 % ({ROTH})", 0.011, "descriptions"),

@@ -363,10 +363,10 @@ def page(study: Row) -> Document:
     best = next(row for row in rows if row["against"] is None)
     blocks: list[Block] = [
         Note(
-            f"Each method learnt from the same {study['n_learn']:,} pictures with its defaults, and was tested on the "
-            f"same {study['n_test']:,}. Recommended is the cheapest to decide with among those within one standard "
-            "error of the most accurate. Chosen on one half of the test pictures and read on the other half, such a "
-            f"choice predicts {percent(study['expected_accuracy'])} correctly."
+            f"Each method learnt from the same {study['n_learn']:,} pictures with its default settings, and was "
+            f"tested on the same {study['n_test']:,} pictures. SeeWhy recommends the fastest method whose accuracy is "
+            f"within one standard error of the highest accuracy. When SeeWhy chooses the method on one half of the "
+            f"test pictures, the accuracy on the other half is {percent(study['expected_accuracy'])}."
         ),
         Table(
             (
@@ -375,7 +375,7 @@ def page(study: Row) -> Document:
             ),
             [_line(row, several) for row in rows], "matrix",
         ),
-        Note("The last three columns: on how many of the explained pictures that kind of evidence is believable."),
+        Note("The last three columns show on how many of the explained pictures each kind of evidence is believable."),
     ]  # fmt: skip
     front = sorted((row["milliseconds"], row["accuracy"]) for row in rows if row["pareto"])
     dots = [

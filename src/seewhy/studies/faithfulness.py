@@ -334,7 +334,7 @@ class _Runner:
         without = [f"{label} was not measured on {n} pictures without a mask." for label, n in self._unmasked.items()]
         if not (again and slow):
             return without
-        told = f"{', '.join(again)} need many maps per picture, so {', '.join(slow)} were not measured with them:"
+        told = f"{', '.join(again)} need many maps per picture. So SeeWhy did not measure {', '.join(slow)} on them:"
         return [f"{told} they take more than {self.study.most_passes} forward passes per map.", *without]
 
 

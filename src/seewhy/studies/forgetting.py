@@ -218,7 +218,7 @@ def adapt_names(
         told = [row for row in told if not row["measure"].startswith(CALIBRATION)]
         rows += [{**row, "measure": f"by the new names: {row['measure']}"} for row in told]
         progress.note(
-            "In rows that begin with “by the new names”, before is without these names and after is with them"
+            "In rows that begin with “by the new names”, “before” is without these names and “after” is with them"
         )
     return replace(made, measures={**made.measures, "forgetting": rows})
 

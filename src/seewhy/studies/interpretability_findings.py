@@ -267,7 +267,8 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     rule = (
         "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
         f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
-        f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy also loses little. So "
+        f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy has little to lose, "
+        f"so its score can be high. So "
         f"SeeWhy ignores encoders with an accuracy below {study['floor']:.0%}, and shows all accuracies. A "
         "difference is real, and coloured, if its paired bootstrap interval over test pictures at "
         f"{how['level'] * 100:g} % excludes 0."

@@ -87,7 +87,7 @@ def faithfulness(study: dict[str, Any]) -> Document:
     if study["fills"]:
         told = Note(
             "Kendall's τ compares the orders of the methods by deletion with two fills: 1 for the same order, 0 for "
-            "unrelated orders, −1 for the reverse. If it is low, do not rely on a single order."
+            "unrelated orders, −1 for the reverse order. If τ is low, do not rely on a single order."
         )
         fills = Table(("fills", "τ"), list(study["fills"].items()))
         sections.append(Section("Does the order of methods depend on the fill?", [told, fills]))
@@ -293,9 +293,9 @@ def claims(study: dict[str, Any]) -> Document:
         ],
         f"Study of claims: {study['n_test']:,} test pictures of {study['n_classes']:,} classes",
         [
-            "Every claim is a difference on the same test pictures. Shown: the whole interval is above 0. Not shown: "
-            "the "
-            "interval ends below the paper's effect, or below 0 if there is none. Too small to tell: neither. "
-            "Intervals are not corrected for the number of claims."
+            "SeeWhy measures each claim as a difference on the same test pictures. A claim is shown if the whole "
+            "interval of the difference is above 0. A claim is not shown if the whole interval is below the paper's "
+            "effect, or below 0 if the paper gives no effect. Otherwise the study is too small to tell. Intervals are "
+            "not corrected for the number of claims."
         ],
     )  # fmt: skip

@@ -310,11 +310,14 @@ def sentence(data: dict[str, Any]) -> str:
     arm, answer = data["arms"][0], data["answer"]
     slope = arm["slope"]
     first, last = (f"{v * 100:.1f}" for v in slope["interval_90"])
-    points = f"Doubling the pictures changed accuracy by {slope['value'] * 100:+.1f} points ({first} to {last}, 90 %)."
+    points = (
+        f"Doubling the pictures changed accuracy by {slope['value'] * 100:+.1f} points ({first} to {last}; 90 % "
+        f"interval)."
+    )
     if answer is None:
         ahead = arm["predictions"][0]
         a, b = ahead["interval_90"]
-        return f"With {ahead['n']:,} pictures, accuracy will be {a:.1%} to {b:.1%} (90 %). {points} {tested}"
+        return f"With {ahead['n']:,} pictures, accuracy will be {a:.1%} to {b:.1%} (90 % interval). {points} {tested}"
     target, most = f"{data['target']:.1%}".replace(".0%", "%"), f"{answer['most']:,}"
     least, enough = ("" if n is None else f"{n:,}" for n in answer["more"])
     said = {

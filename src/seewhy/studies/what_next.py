@@ -73,8 +73,9 @@ class NextStudy:
         kept, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
         if len(kept) < 2 or int(learnt[kept].sum()) < each * len(kept):
             return {
-                "missing": f"There are too few pictures to predict what more would bring: {n:,} of {k:,} classes. "
-                f"Expected at least {each} per class to learn from, and others of the same class to test on."
+                "missing": f"There are too few pictures to predict the gain from more pictures: {n:,} pictures of "
+                f"{k:,} classes. Give at least {each} pictures per class to learn from, and others of the same "
+                f"class to test on."
             }
         number = torch.full((k,), -1).index_put((kept,), torch.arange(len(kept)))
         part = pictures.subset(enough[pictures.labels].nonzero()[:, 0].tolist())
@@ -102,8 +103,8 @@ def sentence(data: Row) -> str:
     helps = "would help" if slope["interval_90"][0] > 0 else "may not help"
     brought = f"{100 * slope['value']:+.1f}".replace("-", "−")
     return (
-        f"More pictures {helps}. Each doubling so far changed accuracy by {brought} points ({first} to {last}, 90 %). "
-        f"With twice as many, expect {low} to {high} % right; now it is {now} %."
+        f"More pictures {helps}. Each doubling so far changed accuracy by {brought} points ({first} to {last}; 90 % "
+        f"interval). With twice as many pictures, expect an accuracy of {low} to {high} %; now it is {now} %."
     )
 
 
@@ -141,10 +142,10 @@ def reasons(row: Row) -> list[str]:
     n, tested = row["n"], row["tested"]
     told = [f"{row['right']} of {tested} held-out pictures are predicted correctly."]
     if not tested:
-        why = "It has one picture" if n == 1 else f"Its {n} pictures look like one object"
-        told = [f"{why}, so nobody knows how well it is recognised."]
+        why = "This class has one picture" if n == 1 else f"Its {n} pictures look like one object"
+        told = [f"{why}, so its accuracy is unknown."]
     if row["n_taken"]:
-        told.append(f"{row['n_taken']} {'is' if row['n_taken'] == 1 else 'are'} taken for {row['taken_for']}.")
+        told.append(f"{row['n_taken']} {'is' if row['n_taken'] == 1 else 'are'} predicted as {row['taken_for']}.")
     if row["few"] and n > 1:
-        told.append(f"It has {n} pictures; half of the classes have {row['median']:g} or more.")
+        told.append(f"This class has {n} pictures; half of the classes have {row['median']:g} or more.")
     return told

@@ -123,4 +123,7 @@ def _sentence(data: dict[str, Any], changes: Sequence[Change]) -> str:
         return said
     shown = "narrows" if gap["difference"] < 0 else "widens"
     how = f"{shown} it" if gap["real"] else "is not shown to change it"
-    return f"{said} The gap between groups is {gap['before']:.1%} before and {gap['after']:.1%} after. The edit {how}."
+    return (
+        f"{said} The gap in accuracy between groups is {gap['before']:.1%} before and {gap['after']:.1%} after. "
+        f"The edit {how}."
+    )

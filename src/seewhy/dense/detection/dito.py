@@ -142,7 +142,10 @@ class DITO:
             return None
         task, given = self._prepared(reader, data, Progress())
         said = said_cost(task, given, training(self, given, self.trunk_lr), n_trainings)
-        return f"the trunk is trained too: {said}; each picture then takes two passes, one of them for the frozen words"
+        return (
+            f"the trunk is trained too: {said}; each picture then takes two passes, one of them through the frozen "
+            f"encoder for the words"
+        )
 
     def _prepared(self, reader: Reader, data: BoxData, progress: Progress) -> tuple[TwoStageLearning, TrainingData]:
         encoder = reader.base

@@ -196,7 +196,7 @@ def _notes(rows: Sequence[dict[str, Any]], precision: float | None) -> list[str]
     if below := [r["label"] for r in rows if r["promised"] is False]:
         notes.append(
             f"for {len(below)} class(es) no threshold is certain to reach a precision of {precision:g}, so they use "
-            f"the most precise one: {some(below)}"
+            f"the threshold with the highest precision: {some(below)}"
         )
     return notes
 
@@ -238,7 +238,7 @@ def out_of_fold(
                 looked = progress.results(
                     held,
                     detector.detect_all([p.image for p in held]),
-                    f"Finding objects in held-out pictures, part {k + 1}",
+                    f"Finding objects in held-out pictures, fold {k + 1}",
                 )
                 done[key] = {p.image: [asdict(b) for b in result.record().boxes] for p, result in looked}
                 if journal is not None and checkpoint is not None:

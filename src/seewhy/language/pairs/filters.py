@@ -316,4 +316,4 @@ class PoorMatch(Rule):
         own = (pictures[owner] * texts).sum(1)
         z = (own - mean[owner]) / std[owner]
         for i in ((z < self.least) & (pictures.norm(dim=1)[owner] > 0)).nonzero()[:, 0].tolist():
-            yield i, f"fits its picture worse than texts of others do (z = {z[i]:.1f})"
+            yield i, f"fits its picture worse than texts of other pictures do (z = {z[i]:.1f})"

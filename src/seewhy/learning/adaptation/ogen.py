@@ -31,8 +31,8 @@ REAL, KNOWN, UNKNOWN = 0.25, 0.25, 0.5
 SAME = 0.7
 """Centred cosine above which two names may mean the same object (MiniLM: couch and sofa 0.81)."""
 ADVICE = (
-    "they are the vocabulary's nearest; if one of them is a kind of one of your classes, give names of your own with "
-    "--new-names"
+    "they are the nearest names in the vocabulary; if one of them is a kind of one of your classes, give other names "
+    "with --new-names"
 )
 """Advice on names from the vocabulary."""
 

@@ -29,10 +29,11 @@ from ..measure import LEVELS, LikenessMeasure, Showing, said_of_share
 from .rotation import TOLERANCE, Rotation, pure_cells, strongest
 
 RULE = (
-    "Do not rely on the prototypes if the class explained has no more of them than a wrong class has on 19 of 20 "
-    "held-out pictures. A wrong class is neither the true class nor the decision. Otherwise they are believable if "
-    "hiding their places lowers the class's lead more than hiding the same pattern in any other place that was tried. "
-    "If it does not, they are partly believable. They are at most partly believable for a class that is not the "
+    "SeeWhy computes how many of the prototypes shown are of the explained class. Do not rely on the prototypes if a "
+    "wrong class often reaches this share: on more than 1 in 20 held-out pictures. A wrong class is neither the true "
+    "class nor the decision. Otherwise the prototypes are believable if hiding their places lowers the logit of the "
+    "class (minus the mean over classes) more than hiding the same pattern in any other place that was tried. If it "
+    "does not, they are partly believable. They are at most partly believable if the explained class is not the "
     "decision. "
     f"{STRANGER}"
 )

@@ -40,7 +40,7 @@ def audit_page(data: dict[str, Any]) -> Document:
         Section(
             "Results",
             [
-                Table(("figure", "result", "what was found"), [_result(row) for row in rows]),
+                Table(("figure", "result", "result"), [_result(row) for row in rows]),
                 Fold("Figures", [Table(columns, [_figure_line(row) for row in rows])]),
             ],
         )

@@ -181,10 +181,12 @@ def sentence(data: dict[str, Any]) -> str:
         f"pictures; {FAR * 100:.0f} % would be usual."
     )
     if any(c["p"] is not None for c in data["classes"]):
-        changed = [f"{c['label']} ({points(c['share'])} %, then {points(c['expected'])} %)" for c in _changed(data)]
+        changed = [
+            f"{c['label']} ({points(c['share'])} %, in training {points(c['expected'])} %)" for c in _changed(data)
+        ]
         which = some(changed, 3) if changed else "none"
         said.append(f"Classes predicted more or less often than in training: {which}.")
-    said.append(f"The p value of this difference is {data['p']:.3g}.")
+    said.append(f"The p value of the test for a difference is {data['p']:.3g}.")
     return " ".join(said)
 
 
@@ -203,7 +205,7 @@ def todo(data: dict[str, Any]) -> str:
         return "Check whether these classes have become more or less frequent, or are predicted wrongly."
     if data["far"]["interval"][0] > FAR:
         return "More pictures than usual are unlike the training pictures. Check the predictions of those below."
-    return "You need to do nothing."
+    return "No action is needed."
 
 
 def _drawn(rows: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -238,7 +240,7 @@ def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
     lead = Note(f"{most}Most unusual first. In brackets: cosine similarity to the training pictures.")
     if read is None:
         listed = Facts({row["image"]: ", ".join(_reason(row)) for row in shown})
-        sections = [Section("The strangest pictures", [lead, listed])]
+        sections = [Section("The most unusual pictures", [lead, listed])]
         sections += [Section("Predicted classes", _by_class(data))] if _changed(data) else []
     else:
         tiles = [
@@ -247,7 +249,7 @@ def drift_page(data: dict[str, Any], read: Read | None = None) -> Document:
         ]
         by_class = Fold("How often each class is predicted", _by_class(data), bool(_changed(data)))
         sections = [
-            Section("The strangest pictures", [lead, Pictures(tiles, "sheet"), Fold("Figures", _figures(data))]),
+            Section("The most unusual pictures", [lead, Pictures(tiles, "sheet"), Fold("Figures", _figures(data))]),
             Section("Predicted classes", [by_class]),
         ]
     above = f"Drift of {data['n']:,} pictures against {data['n_known']:,}"
@@ -268,12 +270,11 @@ def _figures(data: dict[str, Any]) -> list[Block]:
     ]
     near = (
         f"Similarity is the mean cosine with the {how['n_near']} nearest training pictures. A picture is unlike the "
-        f"training pictures if {1 - FAR:.0%} of them have a higher similarity to the others."
+        f"training pictures if {1 - FAR:.0%} of them have a higher similarity to the other training pictures."
     )
     rule = (
-        f"p is the share of {how['n_permutations']} permutations whose energy distance is as large. The pictures "
-        "differ "
-        f"if p is below {how['alpha']}."
+        f"p is the share of {how['n_permutations']} permutations whose energy distance is as large. The new pictures "
+        f"differ from the training pictures if p is below {how['alpha']}."
     )
     return [Note(near), Note(rule), Table(columns, rows)]
 

@@ -98,8 +98,8 @@ def coverage(material: Material, limit: Limit) -> Figure:
     low, high = found["coverage_interval"]
     by = "from held-out pictures" if found["by"] == "held-out pictures" else "from its own probabilities"
     said = (
-        f"The named classes include the true class on {found['coverage']:.1%} of the pictures; the promise, {by}, is "
-        f"{limit.value:.0%}. A prediction names {found['set_size']:.2f} classes on average."
+        f"The named classes include the true class on {found['coverage']:.1%} of the pictures; the share promised "
+        f"{by} is {limit.value:.0%}. A prediction names {found['set_size']:.2f} classes on average."
     )
     return Figure(found["coverage"], (low, high), len(material.labels), said)
 
@@ -159,7 +159,7 @@ def group_gap(material: Material, limit: Limit) -> Figure:
     worst = max(judged, key=lambda row: limit.judged(Figure(row["gap"], tuple(row["interval"]))) or -1.0)
     few = len(rows) - len(judged)
     said = (
-        f"On {worst['group']} ({worst['n']} pictures) {worst['accuracy']:.1%} are correct, on all others "
+        f"On {worst['group']} ({worst['n']} pictures) the accuracy is {worst['accuracy']:.1%}, on all other pictures "
         f"{worst['accuracy_rest']:.1%} (p = {worst['p']:.2g}, corrected over {len(judged)} groups)."
     ) + (f" {few} groups with fewer than {FEWEST} pictures were not tested." if few else "")
     return Figure(worst["gap"], tuple(worst["interval"]), worst["n"], said, rows)
@@ -197,9 +197,9 @@ def copies(material: Material, limit: Limit) -> Figure:
         return missing("The classifier does not know its training pictures. Name them with --against.")
     same, near, n = found["n_same_bytes"], found["n_near"], len(material.files)
     left = found["accuracy_without"]
-    rest = "" if not same + near or left is None else f" Of the others, {left:.1%} are correct."
+    rest = "" if not same + near or left is None else f" Of the other pictures, {left:.1%} are predicted correctly."
     looked = "" if found["n_compared"] else " An older version saved this classifier, so near copies are not found."
-    said = f"{same} of {n} pictures are training pictures (same file), {near} are near copies."
+    said = f"{same} of {n} pictures are training pictures (same file), and {near} are near copies of training pictures."
     return Figure((same + near) / n, None, n, said + rest + looked, found["pictures"])
 
 
@@ -216,14 +216,16 @@ def _verdicts(material: Material, limit: Limit, *, evidence: str, needed: str) -
 
 _PARTLY = Limit("at_least", 0.5, required=False, level="partly")
 for _evidence, _of, _told, _needed, _limit in (
-    ("where", "heat maps", "Share of the cards whose heat map has this verdict or better.",
+    ("where", "heat maps", "Share of the cards whose heat map has at least the verdict that the contract asks for.",
      "Use another kind of heat map.", replace(_PARTLY, required=True)),
-    ("like", "similar pictures", "Share of the cards whose similar pictures have this verdict or better.",
+    ("like", "similar pictures", "Share of the cards whose similar pictures have at least the verdict that the "
+        "contract asks for.",
      "Fit on pictures of your own.", _PARTLY),
-    ("words", "descriptions", "Share of the cards whose descriptions have this verdict or better.",
+    ("words", "descriptions", "Share of the cards whose descriptions have at least the verdict that the contract asks "
+        "for.",
      "Give descriptions with --descriptions FILE.", _PARTLY),
 ):  # fmt: skip
-    check(f"Believable {_of}", _told, f"Do not rely on its {_of}.", _limit, name=f"{_evidence}_verdict")(
+    check(f"Believable {_of}", _told, f"Do not rely on the {_of} of this model.", _limit, name=f"{_evidence}_verdict")(
         partial(_verdicts, evidence=_evidence, needed=_needed)
     )
 
@@ -251,7 +253,7 @@ def words_meaning(material: Material, limit: Limit) -> Figure:
     found = paired_means(both, seed=material.seed)
     value, interval, _ = found.difference(0, 1)
     said, alone = found.values.tolist()
-    meaning = f"The descriptions alone predict {said:.1%} correctly, and random words {alone:.1%}."
+    meaning = f"The descriptions alone predict {said:.1%} of the pictures correctly, and random words {alone:.1%}."
     return Figure(value, interval, len(both), meaning)
 
 
@@ -297,9 +299,9 @@ def background(material: Material, limit: Limit) -> Figure:
 
 @check(
     "Depends on one place of the frame",
-    "Share of predictions that change when the hottest place at the border is swapped, minus the share for other "
-    "places.",
-    "Look there for a watermark, a date or a border, and crop it.",
+    "SeeWhy pastes places from pictures of another class. Share of predictions that change for the hottest place at "
+    "the border, minus the share for other places.",
+    "Look at this place for a watermark, a date or a border, and crop it.",
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip
 def one_place(material: Material, limit: Limit) -> Figure:
@@ -314,7 +316,9 @@ def one_place(material: Material, limit: Limit) -> Figure:
     if len(cards) < FEWEST:
         return missing(f"{len(cards)} cards have a heat map. At least {FEWEST} are needed. Explain more pictures.")
     if len({c.prediction.label for c in cards}) < 2:
-        return missing("All cards predict the same class, so nothing can be swapped. Explain more pictures.")
+        return missing(
+            "All cards predict the same class, but this test needs two classes. Explain pictures of another class too."
+        )
     mass = torch.stack([_mass(torch.from_numpy(heat)) for _, heat in heated])
     halves = [list(range(0, len(cards), 2)), list(range(1, len(cards), 2))]
     means = [mass[other].mean(0) for other in reversed(halves)]
@@ -327,7 +331,10 @@ def one_place(material: Material, limit: Limit) -> Figure:
     value, interval, _ = found.difference(0, 1)
     here, elsewhere = found.values.tolist()
     boxes = [_box(place) for place in places]
-    said = f"Swapping {_in_words(boxes)} changes {here:.1%} of predictions, swapping other places {elsewhere:.1%}."
+    said = (
+        f"Pasting {_in_words(boxes)} of another picture changes {here:.1%} of predictions; pasting other places "
+        f"changes {elsewhere:.1%}."
+    )
     held = [mass[half][:, row, column].mean() for half, (row, column) in zip(halves, places, strict=True)]
     return Figure(value, interval, len(cards), said, {
         "boxes": [list(b) for b in boxes], "share": round(float(torch.stack(held).mean()), 4),
@@ -387,7 +394,7 @@ def _drifted(material: Material) -> Drifted | Figure:
 
 @check(
     "From the same source as training",
-    "p value of the test that these pictures are from the same source as the training pictures.",
+    "p value of a test whether these pictures come from the same source as the training pictures.",
     "Look at the most unusual pictures: seewhy evaluate DATA -m MODEL --against fit.",
     Limit("at_least", 0.01, required=False),
 )

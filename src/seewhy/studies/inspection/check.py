@@ -367,7 +367,8 @@ def _of_labels(
         own, other = (_nearest(part, scores, i, of) for of in (label, k))
         theirs, its = (percent(float(p[of]), " ") for of in (k, label))
         why = (
-            f"A model trained without it gives a probability of {theirs} to {classes[k]!r} and {its} to its label "
+            f"A model trained without this picture gives probabilities of {theirs} to {classes[k]!r} and {its} to its "
+            f"label "
             f"{s.label!r}."
         )
         # A class with one picture cannot be held out.

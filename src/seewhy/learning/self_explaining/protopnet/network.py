@@ -35,9 +35,10 @@ EPSILON = 1e-4
 HIGHEST = math.log(1 / EPSILON)
 """Largest similarity, at distance 0: 9.21."""
 RULE = (
-    "Believable when at least two thirds of the held-out pictures nearest to a prototype have its class, and hiding "
-    "the places shown (where measured) weakens the class more than hiding others. Partly believable from one third. "
-    f"Both need three times the odds of chance. Otherwise do not rely on them. {STRANGER}"
+    "The prototypes are believable if at least two thirds of the held-out pictures nearest to a prototype have its "
+    "class. Hiding the places shown, if this was measured, must also weaken the class more than hiding other places. "
+    "The prototypes are partly believable if at least one third of these pictures have the class. In both cases, the "
+    f"odds must be at least three times the odds by chance. Otherwise do not rely on the prototypes. {STRANGER}"
 )
 
 
