@@ -107,6 +107,12 @@ def test_heat_comes_where_the_pointer_rests_and_none_queues_up(tab: Browser, gri
     point(tab, *corner(tab, 13))
     until(tab, SEEN)
     assert len(made) == before, "it is kept"
+    n = sum("/heat/" in one for one in tab.requests)
+    x, y = corner(tab, 13)
+    point(tab, x, y + 95)
+    time.sleep(0.4)
+    assert tab.run(SEEN)
+    assert sum("/heat/" in one for one in tab.requests) == n, "the name below it is the same tile"
     assert tab.complaints == []
 
 

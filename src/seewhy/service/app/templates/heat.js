@@ -24,6 +24,6 @@ globalThis.Heat = class {
       if (error.name === "AbortError") return;
       told = "The server does not answer. Is seewhy app still running?";
     }
-    if (i === this.of) this.show(i, address, told); else URL.revokeObjectURL(address);
+    this.show(i, address, told);
   }
 };
