@@ -140,8 +140,8 @@ def test_a_picture_puts_those_most_like_it_first(client: Client, fitted: Classif
     assert (np.diff(cosines) <= 1e-5).all()
     assert cosines[0] > cosines[-1] + 1e-3
     assert page.get("/rows").json()["like"] is None
-    assert "Leave out `words` or `like`" in page.get("/rows?like=7&words=a").text
-    assert "The index of a picture must be from 0 to" in page.get("/rows?like=99").text
+    assert "Leave out `words` or `like`" in page.get("/rows?like=7&words=a").json()["error"]
+    assert "The index of a picture must be from 0 to" in page.get("/rows?like=99").json()["error"]
     rows.state[3] = 0
     assert f"{rows.name(3)} has not been predicted yet" in page.get("/rows?like=3").text
     assert page.get("/rows?like=7&places=true").json()["places"][-1] == 3, "what is not predicted comes last"

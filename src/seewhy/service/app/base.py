@@ -119,8 +119,9 @@ def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[
 
 
 def refuse(request: Request, status: int, text: str) -> Response:
-    """Return an error, as a page or as JSON."""
-    format = request.query_params.get("format", "html")
+    """Return an error as a page, or as JSON if the route answers with JSON only or the request asks for it."""
+    is_data = getattr(request.scope.get("route"), "response_class", None) is JSONResponse
+    format = request.query_params.get("format", "json" if is_data else "html")
     # After a picture that cannot be read, a reader may drop another on the error page.
     drops = "app" in request.scope and DROPS in request.app.state.scripts
     page = {"status": status, "text": text, "drops": drops}

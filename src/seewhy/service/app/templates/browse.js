@@ -305,7 +305,7 @@
           const part = places.slice(from, from + AT_ONCE);
           const bases = Object.fromEntries(part.filter((i) => seen.get(i)).map((i) => [i, seen.get(i)]));
           const body = JSON.stringify({ author: who.value, decision, label: label.value.trim(), places: part, bases });
-          const answer = await fetch("/decide-many", { method: "POST", headers: { "content-type": "application/json" }, body });
+          const answer = await fetch("/decide-many?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
           const data = await answer.json();
           if (!answer.ok) { told.value = data.error; break; }
           saved += data.saved;
