@@ -118,7 +118,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
         ({"label": "rusty"}, "The label must be one of 3 classes, got 'rusty'. Did you mean 'rust'?"),
         ({"author": "  "}, "The annotator's name must have 1 to 80 characters, got 0."),
         ({"decision": "wrong"}, "The decision must be one of corrected, confirmed, later, dropped, got 'wrong'."),
-        ({"given": "teal"}, "is listed. Expected one of the page. Reload the page."),
+        ({"given": "teal"}, "and the label 'teal'. Reload the page."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decided_is_told(opened: Opened, table: Path, changed: dict[str, str], says: str) -> None:

@@ -134,7 +134,7 @@ def test_the_command_exports_new_labels_of_a_folder_or_of_the_downloaded_list(
 
 def test_unlabelled_pictures_need_labelled_ones_beside_them(folders: Path) -> None:
     error = CliRunner().invoke(cli, ["app", "--unlabelled", str(folders)]).exception
-    assert str(error) == (f"--unlabelled {folders} requires labelled pictures. Add --data FOLDER.")
+    assert str(error) == f"--unlabelled {folders} requires labelled pictures. Add --data FOLDER."
 
 
 def test_the_labels_of_new_pictures_are_learnt_from_when_it_is_fitted_again(page: TestClient) -> None:

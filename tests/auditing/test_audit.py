@@ -366,7 +366,7 @@ def test_the_contract_that_is_written_is_the_one_that_is_used(tmp_path: Path) ->
     ("text", "says"),
     [
         ("[acuracy]\nat_least = 0.9", "has the unknown section [acuracy]. Did you mean 'accuracy'?"),
-        ("[zzz]\nat_least = 0.9", "has the unknown section [zzz]. Expected one of accuracy, calibration_error,"),
+        ("[zzz]\nat_least = 0.9", "has the unknown section [zzz]. Choose one of accuracy, calibration_error,"),
         ("accuracy = 0.9", "must have a section [accuracy] with at_least = 0.8, got accuracy = 0.9."),
         ("[accuracy]\nat_last = 0.9", "has the unknown option 'at_last' in [accuracy]. Did you mean 'at_least'"),
         ("[accuracy]\nat_most = 0.9", "must set at_least in [accuracy], such as at_least = 0.8, got at_most."),

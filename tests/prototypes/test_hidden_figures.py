@@ -17,27 +17,32 @@ from seewhy.prototypes.measure import Showing
         (
             0.5,
             (0.1, 0.1),
-            "moss (logit minus the mean logit, 3.0) by 0.5; hiding other parts of the same size lowers it by 0.1 (at most 0.1).",
+            "moss (logit minus the mean logit, 3.0) by 0.5; hiding other parts of the same size lowers it by 0.1 (at "
+            "most 0.1).",
         ),
         (
             0.13,
             (0.09, 0.11),
-            "moss (logit minus the mean logit, 3.0) by 0.13; hiding other parts of the same size lowers it by 0.10 (at most 0.11).",
+            "moss (logit minus the mean logit, 3.0) by 0.13; hiding other parts of the same size lowers it by 0.10 "
+            "(at most 0.11).",
         ),
         (
             0.104,
             (0.099, 0.107),
-            "moss (logit minus the mean logit, 3.0) by 0.104; hiding other parts of the same size lowers it by 0.103 (at most 0.107).",
+            "moss (logit minus the mean logit, 3.0) by 0.104; hiding other parts of the same size lowers it by 0.103 "
+            "(at most 0.107).",
         ),
         (
             0.1,
             (0.1, 0.1),
-            "moss (logit minus the mean logit, 3.0) by 0.100; hiding other parts of the same size lowers it by 0.100 (at most 0.100).",
+            "moss (logit minus the mean logit, 3.0) by 0.100; hiding other parts of the same size lowers it by 0.100 "
+            "(at most 0.100).",
         ),
         (
             -0.2,
             (-0.5, -0.3),
-            "moss (logit minus the mean logit, 3.0) by −0.2; hiding other parts of the same size lowers it by −0.4 (at most −0.3).",
+            "moss (logit minus the mean logit, 3.0) by −0.2; hiding other parts of the same size lowers it by −0.4 "
+            "(at most −0.3).",
         ),
     ],
 )

@@ -133,7 +133,7 @@ def load_decoder(folder: str | Path, *, side: int | None = None) -> Decoder:
             f"{name!r} must be a diffusers folder with an autoencoder ({' or '.join(VAES)}) or a {KIND}, got "
             f"{', '.join(str(k) for k in kinds.values() if k) or 'no config.json'}."
         )
-    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Expected a complete folder. Save it again.")):
+    with loading(lambda why: ModelError(f"{name!r} cannot be used: {why} Save the complete folder again.")):
         decode, encode, shape = (
             _pixels(_config(unet or root), side) if vae is None else _latent(_network(vae, name), side)
         )

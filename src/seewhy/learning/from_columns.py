@@ -268,8 +268,8 @@ def cosines(
 def needs(objective: type[Contrastive]) -> str:
     """Return the error message for an objective without the columns that it needs."""
     return (
-        f"The objective {objective.name!r} needs {objective.needs}, and no columns were named. Expected columns of "
-        f"a table. Give {objective.options}."
+        f"The objective {objective.name!r} needs {objective.needs}, but no columns were named. Name columns of the "
+        f"table: {objective.options}."
     )
 
 

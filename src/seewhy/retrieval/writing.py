@@ -199,7 +199,7 @@ def append(catalogue: Catalogue, vectors: dict[str, Float[Tensor, "n d"]]) -> No
         if name not in rows or rows[name].shape[1] != column.width:
             raise DataError(
                 f"The index {catalogue.folder} is damaged: its vectors in {name!r} have the dimension {column.width}, "
-                "but those of its encoder do not. Make it again from the pictures."
+                "but the vectors of its encoder have another. Make the index again from the pictures."
             )
     if not catalogue.has_sums:
         for column in columns.values():

@@ -143,7 +143,8 @@ class InterpretabilityStudy:
         """Measure an encoder with every library; a library that fails is skipped with a note."""
         if not bool(torch.isfinite(looked.pooled).all()):
             raise DataError(
-                f"Features must be finite, and those of {name} have NaN or infinite values. Leave this encoder out."
+                f"Features must be finite, but the features of {name} have NaN or infinite values. Leave this encoder "
+                "out."
             )
         fingerprint, labels, parts = looked.encoder.fingerprint, looked.labels, looked.parts
 

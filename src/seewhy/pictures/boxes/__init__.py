@@ -208,8 +208,8 @@ class Gathering:
             raise DataError(f"{self.source} has no pictures. Give another file.")
         if len(others) == len(self._pictures):
             raise DataError(
-                f"The sizes in {self.source} differ from those of its pictures: {some(others, 3)}. Give "
-                "the pictures that were annotated, or export the boxes again for these pictures."
+                f"The sizes in {self.source} differ from the sizes of its pictures: {some(others, 3)}. Give the "
+                "pictures that were annotated, or export the boxes again for these pictures."
             )
         fitting = [(image, one) for image, one in self._pictures.items() if not one.differs]
         pictures = tuple(BoxedPicture(image, one.size, tuple(one.boxes)) for image, one in fitting)

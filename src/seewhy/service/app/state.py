@@ -187,8 +187,8 @@ class State:
             if os.path.exists(path):
                 raise
             raise DataError(
-                f"{Path(path).name} is no longer in its folder. Put it back, or start the page again; all decisions "
-                "are kept."
+                f"{Path(path).name} is no longer in its folder. Restore the file, or start the page again; all "
+                "decisions are kept."
             ) from error
         assert self.rows is not None
         self.rows.check_same(index, seen.digest)

@@ -266,4 +266,4 @@ def _shown(value: Any) -> str:
 
 def _near(name: str, known: Any) -> str:
     near = nearest(name, known, n=2, cutoff=0.5)
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Expected one of {', '.join(known)}."
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Choose one of {', '.join(known)}."
