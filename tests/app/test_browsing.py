@@ -211,6 +211,6 @@ def test_without_pictures_it_says_what_it_takes(client: Client, by_words: Classi
 
 
 def test_a_column_that_is_not_there_is_named(table: Path) -> None:
-    with pytest.raises(DataError, match="has no column 'region'"):
+    with pytest.raises(DataError, match="must be a table with the column 'region'"):
         grouped_samples(table, "image", "label", "region")
     assert {s.text for s in grouped_samples(table, "image", "label", None).items} == {None}

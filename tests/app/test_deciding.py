@@ -104,7 +104,7 @@ def test_who_was_slower_is_told_and_changes_nothing(opened: Opened, table: Path)
     slower = decide(page, one, "confirmed", "Bo")
     assert slower.status_code == 409
     assert slower.json()["error"] == (
-        "Ann decided first: corrected, sky. Your decision was not saved. Look at it and decide again."
+        "Ann decided first: corrected, sky. Your decision was not saved. Look at that decision and decide again."
     )
     assert slower.json()["state"] == page.get("/decisions").json()[one["key"]]
     assert page.post(f"/undo/{one['key']}", json={"author": "Bo", "base": 0}).status_code == 409

@@ -81,15 +81,17 @@ def test_the_closest_pictures_are_to_be_labelled_first_each_with_its_reason(page
     assert gaps == sorted(gaps)
     assert gaps[0] < gaps[-1]
     first = label["pictures"][0]
-    chances = f"{100 * first['score']:.0f} and {100 * first['second_score']:.0f} %"
-    assert first["reason"] == f"Between {first['first']} and {first['second']}: {chances}."
+    closest = (
+        f"{first['first']} ({100 * first['score']:.0f} %) and {first['second']} ({100 * first['second_score']:.0f} %)"
+    )
+    assert first["reason"] == f"The two most probable classes are {closest}."
     card = page.get(f"/sample/{first['index']}?format=json").json()
     assert [one["label"] for one in card["top"][:2]] == [first["first"], first["second"]]
     text = page.get("/next").text
     assert first["reason"] in text
     assert "Work it out" in text
     assert '<a href="/next" aria-current="page">What next?</a>' in text
-    assert "Against random choice, this order gained 1.4 points on groceries" in text
+    assert "raised accuracy by 1.4 points (0.6 to 2.1)" in text
 
 
 def test_a_label_is_saved_leaves_the_list_and_is_in_the_table(page: TestClient, tmp_path: Path) -> None:

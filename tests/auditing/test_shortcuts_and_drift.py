@@ -209,7 +209,7 @@ def test_what_to_do_depends_on_what_was_found() -> None:
     far = {"value": 0.5, "interval": [0.0, 0.6]}
     data: dict[str, Any] = {"drift": "no", "classes": [{"p": None}], "far": far, "settings": {"alpha": 0.01}}
     assert todo(data) == "No action is needed."
-    assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than usual are unlike")
+    assert todo({**data, "far": {**far, "interval": [0.1, 0.6]}}).startswith("More pictures than expected are unlike")
     assert todo({**data, "classes": [{"p": 0.001}]}).startswith("Check whether these classes have become")
     assert todo({**data, "drift": "yes"}).startswith("Look at the most unusual pictures.")
 

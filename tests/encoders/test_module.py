@@ -112,7 +112,7 @@ def test_layer_itself_instead_of_its_name() -> None:
         8,
         8,
     )
-    with pytest.raises(ModelError, match="a ReLU, is not inside Convs"):
+    with pytest.raises(ModelError, match="must be a layer of Convs, got another ReLU"):
         from_module(module, target_layer=nn.ReLU(), transform=TRANSFORM)
 
 

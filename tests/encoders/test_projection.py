@@ -90,5 +90,5 @@ def test_facts_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [{"form": "wide"}, {"width": 0}, {"kappa": 0.9}, {"effective": 0.0}])
 def test_what_is_no_setting_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^(projection|kappa) must be .*, got .* and .*\.$"):
+    with pytest.raises(InputError, match=r"^`(projection|kappa)` must be .*, got .* and .*\.$"):
         Projection(**wrong)

@@ -68,7 +68,7 @@ def check_subject(why: Explanation, asked: dict[str, Any]) -> None:
         assert about.decision in why.aside
         assert about.of_goal in why.aside
     if asked.get("contrast") == why.prediction.label and not asked.get("target"):
-        assert why.aside.startswith(f"You asked why not {about.decision}, but that is the decision")
+        assert why.aside.startswith(f"You asked why the decision is not {about.decision}, but it is {about.decision}.")
         assert about.contrast == why.prediction.top[1].label
     if isinstance(why.like, Like):
         assert f"of what speaks for {about.of_regions}" in why.like.verdict.figures

@@ -181,7 +181,7 @@ def test_notes_failures_and_counts_are_of_what_was_given(tmp_path: Path) -> None
     # Its copies of the other split are two findings; that those two are one picture is none.
     splits = [f for f in data["findings"] if f["kind"] == "split"]
     assert [[Path(name).name for name in f["with"]] for f in splits] == [["one.png"], ["two.png"]]
-    assert splits[0]["why"] == f"Its copy {tmp_path / 'b' / 'one.png'} is in the other split (same file)."
+    assert splits[0]["why"] == f"A copy of it, {tmp_path / 'b' / 'one.png'}, is in the other split (same file)."
     assert data["counts"]["copy"] == data["counts"]["contradiction"] == 0
     assert store._db.execute("SELECT COUNT(*) FROM looks_2").fetchone()[0] == 13
 
@@ -194,7 +194,7 @@ def test_a_copy_of_the_other_split_says_its_other_label_and_a_contradiction_both
     assert first.why == "It is labelled 'a', but its copy 1.png is labelled 'b' (agreement 0.98 of 1)."
     assert (first.image, first.key[0], first.proposed, first.pictures) == ("0.png", "0", "b", ("1.png",))
     assert (second.image, second.key[0], second.proposed, second.pictures) == ("1.png", "1", "a", ("0.png",))
-    assert split.why == "Its copy x.png is in the other split, labelled 'b' (same file)."
+    assert split.why == "A copy of it, x.png, is in the other split, labelled 'b' (same file)."
     assert "labelled" not in plain.why
 
 

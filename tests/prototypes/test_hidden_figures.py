@@ -17,32 +17,27 @@ from seewhy.prototypes.measure import Showing
         (
             0.5,
             (0.1, 0.1),
-            "moss (logit minus the mean logit, 3.0) by 0.5; hiding other parts of the same size lowers it by 0.1 (at "
-            "most 0.1).",
+            "by 0.5; hiding other parts of the same size lowers it by 0.1 (at most 0.1).",
         ),
         (
             0.13,
             (0.09, 0.11),
-            "moss (logit minus the mean logit, 3.0) by 0.13; hiding other parts of the same size lowers it by 0.10 "
-            "(at most 0.11).",
+            "by 0.13; hiding other parts of the same size lowers it by 0.10 (at most 0.11).",
         ),
         (
             0.104,
             (0.099, 0.107),
-            "moss (logit minus the mean logit, 3.0) by 0.104; hiding other parts of the same size lowers it by 0.103 "
-            "(at most 0.107).",
+            "by 0.104; hiding other parts of the same size lowers it by 0.103 (at most 0.107).",
         ),
         (
             0.1,
             (0.1, 0.1),
-            "moss (logit minus the mean logit, 3.0) by 0.100; hiding other parts of the same size lowers it by 0.100 "
-            "(at most 0.100).",
+            "by 0.100; hiding other parts of the same size lowers it by 0.100 (at most 0.100).",
         ),
         (
             -0.2,
             (-0.5, -0.3),
-            "moss (logit minus the mean logit, 3.0) by −0.2; hiding other parts of the same size lowers it by −0.4 "
-            "(at most −0.3).",
+            "by −0.2; hiding other parts of the same size lowers it by −0.4 (at most −0.3).",
         ),
     ],
 )
@@ -51,4 +46,6 @@ def test_figures_that_differ_are_not_rounded_to_one(fall: float, elsewhere: tupl
         deletion=PatchDeletion(3.0, fall, elsewhere, 0.1), subject=SimpleNamespace(label="moss")
     )
     hidden: Any = Showing.hidden
-    assert hidden.fget(showing) == f" Hiding these parts lowers the lead of {said}"
+    assert (
+        hidden.fget(showing) == f" Hiding these parts lowers the lead of moss (logit minus the mean logit, 3.0) {said}"
+    )

@@ -252,7 +252,7 @@ def test_the_verdict_is_by_its_rule(
     asked = vote_verdict(RULE, replace(showing, subject=Subject("moss", "rust")), removal, 5, 24)
     assert asked.level == "do not rely"  # it did not win the vote
     assert verdict.sentence.endswith("of the vote; without the 2 of rust, moss would win.")
-    assert verdict.figures.startswith("19 others have the rest. On 20 held-out pictures")
+    assert verdict.figures.startswith("19 other pictures got the rest. On 20 held-out pictures")
 
 
 def test_without_held_out_pictures_it_is_not_measured(folder: Path) -> None:

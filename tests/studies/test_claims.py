@@ -72,7 +72,7 @@ def test_the_page_has_every_claim_with_its_verdict(everything: ClaimData, tmp_pa
     assert [*rows(found)] == [*quick[:-1]]
     told = [c["verdict"] for c in data["claims"]]
     assert data["sentence"] == (
-        f"Of {len(told)} claims measured with tiny: {told.count('shown')} shown, {told.count('too small to tell')} too "
+        f"Of {len(told)} claims tested with tiny: {told.count('shown')} shown, {told.count('too small to tell')} too "
         f"small to tell, {told.count('not shown')} not shown."
     )
     page = found.to_html()
@@ -238,7 +238,7 @@ def test_time_is_told_of_what_is_asked_and_kept_in_no_result(samples: Samples, e
 def test_a_claim_asked_for_twice_is_one(samples: Samples) -> None:
     data = ClaimsStudy(("names", "names")).run(opened(), ClaimData(samples)).data
     assert [row["name"] for row in data["claims"]] == ["names"]
-    assert data["sentence"].startswith("Of 1 claim measured with tiny: ")
+    assert data["sentence"].startswith("Of 1 claim tested with tiny: ")
 
 
 def test_bad_input_is_said_in_a_sentence(samples: Samples) -> None:

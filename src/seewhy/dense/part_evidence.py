@@ -113,7 +113,7 @@ NO_WORDS = Missing(
 )
 NO_PICTURES = Missing(
     "No pictures of yours were given to compare this part with.",
-    "Give some with --known: folders of one class each, or pictures with boxes or masks.",
+    "Give pictures with --known: folders of one class each, or pictures with boxes or masks.",
 )
 
 

@@ -39,7 +39,7 @@ RULE = (
 )
 N_SHOWN = 12
 """Largest number of sentences per class on a card."""
-_CURE = 'Write some in a file, {"class": ["text", …], …}, and give it with --descriptions FILE.'
+_CURE = 'Write descriptions in a file, {"class": ["text", …], …}, and give the file with --descriptions FILE.'
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class Subject(Result):
             )
         if self.asked_contrast is not None and self.asked_contrast != self.contrast:
             return (
-                f"You asked why not {self.asked_contrast}, but that is the decision. So the evidence is about "
+                f"You asked why the decision is not {self.asked_contrast}, but it is {self.asked_contrast}. So the "
+                f"evidence is about "
                 f"{self.of_class}, the next class."
             )
         if self.against:

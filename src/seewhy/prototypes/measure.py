@@ -323,9 +323,16 @@ def neighbours_verdict(rule: str, showing: Showing, found: NeighbourShare | None
     subject, measure, here = showing.subject, showing.model.likeness, showing.of_target
     part = f"These parts are {percent(showing.share, ' ')} of what speaks for {subject.of_regions}.{showing.hidden}"
     if not subject.regions_are_of_class:
-        return Verdict("not measured", "It is unknown which class the similar parts should show.", rule, part)
+        return Verdict(
+            "not measured",
+            "The classes of the similar parts were not checked, because the map does not show evidence for a class.",
+            rule,
+            part,
+        )
     if here is None:
-        return Verdict("do not rely", "Only near-copies of this picture are similar; they do not count.", rule, part)
+        return Verdict(
+            "do not rely", "Only near-copies of this picture are similar, and near-copies do not count.", rule, part
+        )
     if found is None or measure is None:
         why = (
             "How often such a decision is right was not measured: too few pictures are held out, or an earlier "
@@ -369,7 +376,7 @@ def said_of_share(showing: Showing, found: NeighbourShare, what: str) -> str:
     label, limit = showing.subject.label, percent(found.limit, " ")
     wrong = f"For a wrong class, this share is {limit} or more on at most 1 in 20 held-out pictures."
     if found.limit > 1:
-        wrong = "On more than 1 in 20 held-out pictures, a wrong class has all of them."
+        wrong = "On more than 1 in 20 held-out pictures, all of the parts shown are of one wrong class."
     said = f"{percent(found.share, ' ')} of the {what} shown are {label}. {wrong}"
     if label != showing.subject.decision:
         return f"{said} The decision is another class."

@@ -131,7 +131,7 @@ def vote_verdict(rule: str, showing: Showing, removal: VoteRemoval, n: int, n_vo
     label, part = showing.model.classes[showing.target], showing.share
     shown = f"The {n} pictures shown have" if n > 1 else "This picture has"
     said = f"{shown} {percent(part, ' ')} of the vote"
-    figures = "" if part > 0.995 else f"{n_voters - n} other{'s' * (n_voters - n > 1)} have the rest."
+    figures = "" if part > 0.995 else f"{n_voters - n} other picture{'s' * (n_voters - n > 1)} got the rest."
     if removal.n:
         those = "it" if removal.n == n == 1 else f"the {removal.n} of {label}"
         said += f"; without {those}, {removal.label} would"

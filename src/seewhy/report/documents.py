@@ -115,8 +115,8 @@ def _outcome(data: dict[str, Any]) -> Iterator[Block]:
         yield Note(f"Judged by {judge['name']}, a network that the search did not use{prior}.")
     else:
         yield Note(
-            f"Not judged. A network agrees with pictures generated for it, so its own {measure or 'answer'} is no "
-            "evidence."
+            f"Not judged. A network agrees with pictures generated for it, so its own {measure or 'answer'} is not "
+            f"evidence."
         )
     columns = ("way", f"{measure or 'value'} at the start", "at the end", "judge agrees", "interval", "differ by")
     rows = []

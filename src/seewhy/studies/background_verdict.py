@@ -236,12 +236,13 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     lead = (
         "The score of the true class on backgrounds of the same class, minus the score on backgrounds of other "
         "classes. "
-        f"Each object is pasted onto {how['n_rounds']} of each. The p values are corrected over all rows."
+        f"Each object is pasted onto {how['n_rounds']} backgrounds of each kind. The p values are corrected over all "
+        f"rows."
     )
     changed = (
         f"Small numbers are intervals over pictures at {how['level']:.0%}, and the change from the original pictures. "
-        "Same class and other classes: the object on the background of another picture. Background alone: the object "
-        "is painted over with the colours around it."
+        "“Same class” and “other classes”: the object on the background of another picture. “Background alone”: the "
+        "object is painted over with the colours around it."
     )
     sections = [
         Section("The same objects, other backgrounds", [*_examples(examples)]),
@@ -287,11 +288,11 @@ def _versions_table(rows: Sequence[Mapping[str, Any]], measure: str) -> Table:
 
 def _masks(masks: Mapping[str, Any]) -> Iterator[Block]:
     boxes, check = masks["boxes"], masks["check"]
-    known = "" if masks["by_hand"] else " They were not checked with boxes."
+    known = "" if masks["by_hand"] else " The masks were not checked with boxes."
     if boxes:
         known = (
-            f" On {boxes['n']} pictures they cover {points(boxes['covered'])} % of the objects' boxes, and "
-            f"{points(boxes['within'])} % of the masks lies inside these boxes."
+            f" On {boxes['n']} pictures, the masks cover {points(boxes['covered'])} % of the objects' boxes, and "
+            f"{points(boxes['within'])} % of the area of the masks lies inside these boxes."
         )
     yield Note(
         f"Masks: {masks['source']}. They cover {points(masks['area'])} % of the picture after preprocessing.{known}"

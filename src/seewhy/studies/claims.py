@@ -262,7 +262,7 @@ class ClaimsStudy:
 
         return Findings(
             {
-                "study": "claims", "sentence": f"Of {of} measured with {encoder.name}: {said}.",
+                "study": "claims", "sentence": f"Of {of} tested with {encoder.name}: {said}.",
                 "n": len(seen), "n_test": int(seen.held.sum()), "n_classes": len(seen.classes),
                 "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint[:12]},
                 "claims": rows, "left_out": left, "command": command, "version": __version__,

@@ -21,8 +21,8 @@ from .study import Row, from_bits
 LEAST = 4
 """Smallest number of encoders for a correlation."""
 LIBRARIES = {
-    "prototype": ("Pieces of pictures", "Cells of training pictures, drawn at random, as the encoder represents them."),
-    "cluster": ("Kinds of pieces", "Centres of k-means clusters of such cells."),
+    "prototype": ("Pieces of pictures", "Features of random patches of the training pictures."),
+    "cluster": ("Kinds of pieces", "Centres of k-means clusters of such patches."),
     "text": (
         "Words",
         "Sentences, encoded by the encoder itself or, if it has no words, by another encoder (the judge).",
@@ -286,11 +286,12 @@ def interpretability_page(study: dict[str, Any]) -> Document:
 
 def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     lead = (
-        "Spearman's rank correlation over encoders above the floor. Intervals come from resampling encoders, so they "
+        "Spearman's rank correlation over all encoders whose accuracy is above the floor. Intervals come from "
+        "resampling encoders, so they "
         "are "
         "wide for few encoders. The score is divided by the accuracy with all features, so the two are not "
-        "independent. Look also at the rows without this division, with the accuracy on other pictures, and with a "
-        "third number held constant."
+        "independent. So look also at the rows for the score before this division, for the accuracy on other "
+        "pictures, and with a third number held constant."
     )
     lines = [
         (

@@ -75,7 +75,8 @@ def faithfulness(study: dict[str, Any]) -> Document:
         Note(
             "Methods are ordered by real differences won minus lost, against other methods on metrics of "
             "faithfulness. Controls, which ignore the class, are below. Green: better than the random map. Red: worse. "
-            "Bold: the best method. A small number is the number of pictures, if a method was measured on fewer."
+            "Bold: the best method. A small number is the number of pictures, if the method was measured on fewer "
+            "pictures than others."
         ),
         Table(columns, rows, "matrix", idle=[name in study["controls"] for name in names]),
         *(Note(f"On this model, {', '.join(map(method_name, group))} make the same maps.") for group in study["same"]),

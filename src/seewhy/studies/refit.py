@@ -265,9 +265,10 @@ def page(data: Row) -> Document:
     above: list[Block] = [
         Table(("learnt from", "right", "95 %"), rows),
         Note(
-            f"{data['n_changed']:,} labels were changed or pictures left out. Both classifiers were tested on the same "
-            f"{data['n']:,} pictures, each held out with those that look alike ({data['n_groups']:,} groups), against "
-            "the labels as they are now."
+            f"{data['n_changed']:,} pictures have a changed label or were left out. Both classifiers were tested on "
+            f"the same "
+            f"{data['n']:,} pictures, each held out together with similar-looking pictures ({data['n_groups']:,} "
+            f"groups), and compared with the current labels."
         ),
     ]
     sections = [Section("Before and after", above)]

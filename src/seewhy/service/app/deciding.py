@@ -83,7 +83,7 @@ def _answer(done: Saved | Conflict) -> Response:
     state = as_row(done.latest)
     text = (
         f"{state['author']} decided first: {state['decision']}, {state['label'] or 'no label'}. "
-        "Your decision was not saved. Look at it and decide again."
+        "Your decision was not saved. Look at that decision and decide again."
     )
     return JSONResponse({"error": text, "state": state}, 409)
 

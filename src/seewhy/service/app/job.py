@@ -74,4 +74,4 @@ class Job(Generic[T]):
             self.problem = str(error)
         except Exception:
             _logger.exception("work in the background stopped")
-            self.problem = "SeeWhy stopped. The server's log says why. Mend the cause and try again."
+            self.problem = "SeeWhy stopped. The server's log says why. Fix the cause and try again."

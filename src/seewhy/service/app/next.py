@@ -23,8 +23,9 @@ N_TO_LABEL = 20
 N_SHOWN = 6
 """Number of pictures that are shown per class."""
 ORDER = (
-    "Pictures whose two likeliest classes are closest come first. Against random choice, this order gained 1.4 points "
-    "on groceries (0.6 to 2.1) and 3.0 on products (0.5 to 5.4), and nothing on small photographs of ten kinds."
+    "Pictures whose two most probable classes have the closest probabilities come first. Compared with a random "
+    "order, this order raised accuracy by 1.4 points (0.6 to 2.1) on photographs of groceries and by 3.0 points "
+    "(0.5 to 5.4) on products. On small photographs of ten classes, it raised nothing."
 )
 CLASSES = (
     "Look at their pictures first: labels may be wrong, or two classes may look alike. New pictures of these classes "
@@ -114,5 +115,5 @@ def _row(rows: Rows, i: int) -> dict[str, Any]:
     return {
         "index": i, "image": rows.name(i), "first": first, "second": second, "score": round(one, 4),
         "second_score": round(two, 4),
-        "reason": f"Between {first} and {second}: {100 * one:.0f} and {100 * two:.0f} %.",
+        "reason": f"The two most probable classes are {first} ({100 * one:.0f} %) and {second} ({100 * two:.0f} %).",
     }  # fmt: skip

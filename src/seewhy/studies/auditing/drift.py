@@ -178,7 +178,7 @@ def sentence(data: dict[str, Any]) -> str:
     ]
     said.append(
         f"{points(far['value'])} % of the new pictures ({points(low)} to {points(high)} %) are unlike the training "
-        f"pictures; {FAR * 100:.0f} % would be usual."
+        f"pictures; {FAR * 100:.0f} % would be expected."
     )
     if any(c["p"] is not None for c in data["classes"]):
         changed = [
@@ -204,7 +204,9 @@ def todo(data: dict[str, Any]) -> str:
     if _changed(data):
         return "Check whether these classes have become more or less frequent, or are predicted wrongly."
     if data["far"]["interval"][0] > FAR:
-        return "More pictures than usual are unlike the training pictures. Check the predictions of those below."
+        return (
+            "More pictures than expected are unlike the training pictures. Check the predictions of the pictures below."
+        )
     return "No action is needed."
 
 
@@ -288,7 +290,8 @@ def _by_class(data: dict[str, Any]) -> list[Block]:
         for row in data["classes"]
     ]  # fmt: skip
     then = (
-        "Share of each class, in per cent: predicted now, and true among the held-out pictures of the fit. The p "
+        "Share of each class, in per cent: among the new predictions, and among the labels of the held-out pictures "
+        "of the fit. The p "
         "values "
         "are from Fisher's test, corrected over all classes (Holm). Wrong predictions change these shares too."
     )

@@ -216,13 +216,13 @@ def _verdicts(material: Material, limit: Limit, *, evidence: str, needed: str) -
 
 _PARTLY = Limit("at_least", 0.5, required=False, level="partly")
 for _evidence, _of, _told, _needed, _limit in (
-    ("where", "heat maps", "Share of the cards whose heat map has at least the verdict that the contract asks for.",
+    ("where", "heat maps", "Share of the cards whose heat map has at least the verdict that the contract requires.",
      "Use another kind of heat map.", replace(_PARTLY, required=True)),
     ("like", "similar pictures", "Share of the cards whose similar pictures have at least the verdict that the "
-        "contract asks for.",
+        "contract requires.",
      "Fit on pictures of your own.", _PARTLY),
-    ("words", "descriptions", "Share of the cards whose descriptions have at least the verdict that the contract asks "
-        "for.",
+    ("words", "descriptions", "Share of the cards whose descriptions have at least the verdict that the contract "
+        "requires.",
      "Give descriptions with --descriptions FILE.", _PARTLY),
 ):  # fmt: skip
     check(f"Believable {_of}", _told, f"Do not rely on the {_of} of this model.", _limit, name=f"{_evidence}_verdict")(
@@ -299,8 +299,8 @@ def background(material: Material, limit: Limit) -> Figure:
 
 @check(
     "Depends on one place of the frame",
-    "SeeWhy pastes places from pictures of another class. Share of predictions that change for the hottest place at "
-    "the border, minus the share for other places.",
+    "SeeWhy pastes the hottest place at the border from a picture of another class. Share of predictions that this "
+    "changes, minus the share that other places change.",
     "Look at this place for a watermark, a date or a border, and crop it.",
     Limit("at_most", 0.1, "best", required=False), low=-1.0,
 )  # fmt: skip
@@ -420,7 +420,7 @@ def far_pictures(material: Material, limit: Limit) -> Figure:
     n = f"{int(found.far.sum())} of {len(found.far)}"
     return share(
         found.far,
-        f"{n} pictures are unlike the training pictures; {FAR:.0%} would be usual. The most unusual is {first}.",
+        f"{n} pictures are unlike the training pictures; {FAR:.0%} would be expected. The most unusual is {first}.",
     )
 
 

@@ -344,7 +344,7 @@ def _of_copies(own: Readable, other: Readable, copies: Sequence[Copy]) -> Iterat
             yield own.finding(c.second, "split", c.agreement, why, pictures=(first.image,), splits=splits)
         if c.second >= n:
             of = f", labelled {second.label!r}" if second.label not in ("", first.label) else ""
-            why = f"Its copy {second.image} is in the other split{of} ({how})."
+            why = f"A copy of it, {second.image}, is in the other split{of} ({how})."
             yield own.finding(c.first, "split", c.agreement, why, pictures=(second.image,))
         elif first.label != second.label:
             for a, b, i in ((first, second, c.first), (second, first, c.second)):

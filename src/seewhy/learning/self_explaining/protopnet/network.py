@@ -263,7 +263,10 @@ class ProtoPNetPrototypes(Prototypes):
         elif measure.precision >= 2 / 3 and showing.matters:
             level = "believable"
         elif measure.precision >= 2 / 3:
-            said = "Prototypes match their own class, but hiding their places matters no more than hiding others."
+            said = (
+                "Prototypes match their own class, but hiding their places weakens the class no more than hiding "
+                "other places."
+            )
         return showing.like(self, Verdict(level, said, self.rule, figures), measure)
 
 
