@@ -104,4 +104,4 @@ def test_the_command_exports(command: list[str], folder: Path, tmp_path: Path) -
     assert json.loads(out.stdout) == {"file": str(tmp_path / "c.jsonl"), "pictures": 2}
     wrong = subprocess.run([*base, "--export", str(tmp_path / "c.doc")], capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert "'.doc'" in wrong.stderr
+    assert "must end in .jsonl, got " in wrong.stderr
