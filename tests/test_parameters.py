@@ -131,11 +131,11 @@ def test_what_an_error_says_to_see_is_there() -> None:
             with pytest.raises(InputError) as error:
                 value_of(name, "n", "many", int)
             see = f". See: seewhy methods {name}" if name in known else "."
-            assert str(error.value).endswith(f"Expected a whole number{see}"), name
+            assert str(error.value).endswith(f"must be a whole number, got many{see}"), name
     for command in SETTINGS:
         with pytest.raises(InputError) as error:
             value_of(f"seewhy {command}", "n", "many", int)
         assert str(error.value).endswith(f" See: seewhy {command} --help")
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0, command
-    with pytest.raises(InputError, match=r"whole number above 0\.$"):
+    with pytest.raises(InputError, match=r"whole number above 0, got 0\.$"):
         configured(Embed, {"batch_size": "0"})

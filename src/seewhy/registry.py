@@ -31,7 +31,7 @@ def spelling(name: str) -> str:
 
 def is_registered(name: str) -> bool:
     """Whether a method has this name, so that ``seewhy methods`` describes it; only imported families count."""
-    return any(name in family and hasattr(family[name], "paper") for family in _families)
+    return any(family.is_listed and name in family for family in _families)
 
 
 class Registry(Generic[T]):
@@ -41,10 +41,12 @@ class Registry(Generic[T]):
         kind: singular name for messages, for example ``"attribution"``.
         package: package whose submodules define the built-in methods.
         modules: modules to import on first use: submodules of the package, or full names.
+        is_listed: whether ``seewhy methods`` describes them.
     """
 
-    def __init__(self, kind: str, package: str, modules: tuple[str, ...]) -> None:
+    def __init__(self, kind: str, package: str, modules: tuple[str, ...], *, is_listed: bool = True) -> None:
         self.kind = kind
+        self.is_listed = is_listed
         self._package = package
         self._modules = modules
         self._members: dict[str, type[T]] = {}

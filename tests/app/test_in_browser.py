@@ -134,7 +134,8 @@ def test_what_was_opened_stays_open_while_the_verdict_is_measured(tab: Browser, 
     slowly = tab.call("Page.addScriptToEvaluateOnNewDocument", source=SLOWLY)["identifier"]
     tab.open(card, 1200)
     tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=slowly)
-    assert "Nobody has checked" in tab.run("document.querySelector('#where .verdict').textContent")
+    verdict = tab.run("document.querySelector('#where .verdict').textContent")
+    assert "The effect of hiding these places was not measured" in verdict
     tab.run("document.querySelector('.decision details').open = true")
     until(tab, "document.querySelector('.status').textContent === ''")
     below = tab.run("document.querySelector('#where .verdict strong').textContent").rstrip(".")
@@ -177,7 +178,7 @@ def test_a_picture_that_is_too_large_is_said_to_be(tab: Browser, address: str, p
         " const drop = new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer: carrier});"
         " setTimeout(() => document.body.dispatchEvent(drop), 50); })()"
     )
-    until(tab, "/larger than 20 MB/.test(document.querySelector('h1')?.textContent)")
+    until(tab, "/larger than the limit of 20 MB/.test(document.querySelector('h1')?.textContent)")
     until(tab, "document.readyState === 'complete'")
     tab.run(DROP % base64.b64encode(photo.read_bytes()).decode())  # another one, on the page that says so
     until(tab, "location.pathname.startsWith('/card/') && document.readyState === 'complete'")
@@ -201,7 +202,7 @@ def test_edited_words_move_the_decision_on_the_page(tab: Browser, card: str) -> 
         "(() => { const area = document.querySelector('form.words textarea'); area.value = '';"
         " area.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
-    until(tab, "/has no texts/.test(document.querySelector('#moved .wrong')?.textContent)")
+    until(tab, "/must have at least one text/.test(document.querySelector('#moved .wrong')?.textContent)")
 
 
 def test_without_a_script_forms_do(tab: Browser, address: str, card: str) -> None:

@@ -91,7 +91,9 @@ def test_time_is_limited_and_a_variable_sets_it(monkeypatch: pytest.MonkeyPatch)
         "takes more than 0 seconds to decode; shrink it, save it again, or set SEEWHY_MAX_SECONDS to a larger number"
     )
     monkeypatch.setenv("SEEWHY_MAX_SECONDS", "soon")
-    with pytest.raises(decoding.InputError, match="SEEWHY_MAX_SECONDS is 'soon'"):
+    with pytest.raises(
+        decoding.InputError, match="SEEWHY_MAX_SECONDS must be a whole number of seconds, at least 1, got 'soon'"
+    ):
         decoding.limit_of("SEEWHY_MAX_SECONDS", "seconds", 30)
 
 

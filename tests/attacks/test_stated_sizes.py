@@ -73,9 +73,8 @@ def test_where_no_size_is_right_nothing_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_boxes(coco(tmp_path, {"a.png": (80, 60)}))
     assert str(caught.value) == (
-        f"{tmp_path / 'boxes.json'} states sizes that its pictures do not have: a.png (stated 80 by 60, is 40 by 30). "
-        "Expected boxes for these pictures. Export it again from these pictures, saved upright, or give the pictures "
-        "it was made from."
+        f"The sizes in {tmp_path / 'boxes.json'} differ from the sizes of its pictures: a.png (stated 80 by 60, is "
+        "40 by 30). Give the pictures that were annotated, or export the boxes again for these pictures."
     )
 
 

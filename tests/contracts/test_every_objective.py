@@ -35,7 +35,7 @@ def test_a_setting_outside_its_bounds_is_refused(name: str) -> None:
         with pytest.raises(InputError) as caught:
             objectives[name](**{field: wrong})
         given = repr(wrong) if isinstance(limit, tuple) else "nan"
-        told = f"{field} of the objective {name} must be {expected}, got {given}."
+        told = f"`{field}` of the objective {name} must be {expected}, got {given}."
         assert str(caught.value).startswith(told)
 
 

@@ -379,12 +379,12 @@ def test_a_saved_segmenter_explains_and_what_is_wrong_is_said(picture: Path, tmp
     check("explain", rows)
     assert {row["part"]["kind"] for row in rows} == {"segment"}
     for words, said in (
-        (("-m", folder, "--labels", "red"), "--model and --labels were both given"),
-        (("--detector", "word_regions"), "was given without names"),
+        (("-m", folder, "--labels", "red"), "--model and --labels cannot be combined"),
+        (("--detector", "word_regions"), "--parts requires names of what to find"),
         (("--labels", "red", "--detector", "owlv2"), "needs a folder of weights"),
         (("--labels", "red, green", "--segmenter", "linear"), "must be trained on pictures"),
         (("-m", folder, "--neurons", "3"), "The map neurons cannot explain"),
-        (("-m", folder, "--validation", picture.parent), "--validation was given"),
+        (("-m", folder, "--validation", picture.parent), "--validation applies to whole pictures"),
         (("-m", folder, "-o", tmp_path / "a.html"), "must be a folder, got the file"),
     ):
         wrong = run(picture, *words)

@@ -141,8 +141,8 @@ def test_names_that_make_no_classes(labels: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"denoised": 1.5}, "maskclip was given denoised=1.5. Expected a number from 0 to 1"),
-        ({"normalised": "cells"}, "maskclip was given normalised='cells'"),
+        ({"denoised": 1.5}, "`denoised` of maskclip must be a number from 0 to 1, got 1.5"),
+        ({"normalised": "cells"}, "`normalised` of maskclip must be 'channels' or 'positions', got 'cells'"),
         ({"templates": ("a photo",)}, "Each template must have {} in place of the class name, got 'a photo'."),
         ({"templates": ()}, "Each template must have {} in place of the class name, got ''."),
     ],
@@ -155,7 +155,7 @@ def test_parameters_out_of_range(given: dict[str, Any], says: str) -> None:
 
 def test_sizes_out_of_range() -> None:
     for given in ({"zoom": 0.1}, {"zoom": 64.0}, {"least": 1.0}):
-        with pytest.raises(InputError, match="A segmenter was given"):
+        with pytest.raises(InputError, match=r"^`(zoom|least)` of a segmenter must be a number from"):
             MaskCLIP(**given).build(colours(), list(COLOURS))
 
 

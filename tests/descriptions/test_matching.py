@@ -84,7 +84,7 @@ def test_probabilities_are_a_softmax_over_the_class() -> None:
     assert order == [1, 0]
     assert scores == pytest.approx([1 / (1 + torch.e ** (-0.4)), 1 / (1 + torch.e**0.4)], rel=1e-4)
     assert Match(top=5).of(torch.tensor([1.0, 0.0]), torch.ones(3, 2))[0] == [0, 1, 2], "ties keep the file's order"
-    with pytest.raises(InputError, match="top=0"):
+    with pytest.raises(InputError, match=r"`top` of Matching must be .*, got 0"):
         Match(top=0)
 
 

@@ -47,4 +47,4 @@ def test_pictures_of_two_classes_are_not_said_to_be_missing_where_they_are_not(
     )
     found = _judge(cast(Any, stand_in), [], 0, 0, 1, None)
     assert found.level == "not measured"
-    assert ("without pictures of two classes" in found.sentence) == lacking
+    assert ("no held-out pictures of two classes" in found.sentence) == lacking

@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -
     with pytest.raises(WeightsError, match="There is no folder"):
         load_decoder(tmp_path / "none")
     with pytest.raises(
-        ModelError, match=r"holds no config.json. Expected an autoencoder \(AutoencoderKL or AutoencoderTiny\)"
+        ModelError, match=r"must be a diffusers folder with an autoencoder \(AutoencoderKL or AutoencoderTiny\)"
     ):
         load_decoder(tmp_path)
 
@@ -303,9 +303,7 @@ def test_a_folder_that_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -
         (new / "config.json").write_text(json.dumps({**config, **changes}))
         return new
 
-    with pytest.raises(
-        ModelError, match=r"holds UNet2DConditionModel\. Expected an autoencoder \(AutoencoderKL or AutoencoderTiny\)"
-    ):
+    with pytest.raises(ModelError, match=r"got UNet2DConditionModel"):
         load_decoder(copy("pixels", "texts", _class_name="UNet2DConditionModel"))
     lone = copy("pixels", "lone")
     (lone / "scheduler_config.json").unlink()
@@ -333,7 +331,7 @@ def test_the_command_line_refuses_first_and_walks_with_a_score(folder: Path, tmp
              "-e", "new:resnet/16", "--engine", "torch", "--set", "n_steps=2", "--set", "n=1"]  # fmt: skip
     done = CliRunner().invoke(app, [*given, "--decoder", str(folder / "p")])
     assert done.exit_code == 2 or isinstance(done.exception, ModelError)
-    assert str(done.exception or done.output).startswith("The decoder ")
+    assert str(done.exception or done.output).startswith("The reconstruction error of ")
     wide = ["--set", "prior=autoencoder", "--set", "prior_steps=5", "-o", str(tmp_path / "made")]
     done = CliRunner().invoke(app, [*given, "--decoder", str(folder / "pixels"), *wide])
     assert done.exit_code == 0, done.output

@@ -212,7 +212,7 @@ def test_not_judged_is_said(kept: Path, model: seewhy.Classifier) -> None:
         "No second network has judged these pictures (--judge). new:resnet/16, which guided them"
     )
     assert (made.data["judge"], made.data["ways"][0]["judged"], made.data["ways"][0]["diversity"]) == (None, None, None)
-    assert "Not judged. A network always agrees" in made.to_html()
+    assert "No second network has judged these pictures (--judge)." in made.to_html()
     assert [p.shape for p in made.pictures] == [(16, 16, 3)] * 2
 
 

@@ -282,7 +282,7 @@ def test_a_pipelines_folder_runs_nothing_and_chooses_nothing(pipelines: Path, tm
         (lambda f, i: i.update(unet=["os", "system"]), ModelError, "a file must not choose what else is loaded"),
         (lambda f, i: i.update(_class_name="UNet2DModel"), ModelError, "UNet2DModel is no pipeline"),
         (lambda f, i: i.update(_class_name="Emu"), ModelError, "names a pipeline of diffusers"),
-        (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "has its own code"),
+        (lambda f, i: (f / "unet" / "a.py").write_text(f"open({str(ran)!r}, 'w')"), ModelError, "brings its own code"),
         (pickled, WeightsError, r"diffusion_pytorch_model.bin of .* is a pickle"),
         (lambda f, i: (f / "unet" / "config.json").write_text("{"), ModelError, "it is not valid JSON"),
     ]  # fmt: skip

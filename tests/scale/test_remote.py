@@ -89,7 +89,7 @@ def test_what_is_not_there_is_a_row_and_what_is_refused_a_shard(
     assert (report.rows, [name for name, _ in report.unread]) == (1, ["pictures 1 to 4"])
     assert report.unread[0][1].startswith(
         "memory://bucket/photos/0/1.png cannot be read: PermissionError: The security token included in the request is "
-        "expired. Expected a place that exists, and credentials that may read it."
+        "expired. Check the address and the credentials"
     )
 
 

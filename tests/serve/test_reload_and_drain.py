@@ -79,7 +79,7 @@ def test_a_folder_that_does_not_load_whole_leaves_the_old_model(
     models.reload()
     assert label(service, pictures[0]) == "moss"
     assert len(caplog.messages) == 1, "said once, not at every look"
-    assert caplog.messages[0].startswith("model 'tiny' was not reloaded, and the old one still answers: ")
+    assert caplog.messages[0].startswith("model 'tiny' could not be reloaded, so the old one is still used: ")
     assert service.get("/version").json()["models"][0]["problem"] in caplog.messages[0]
     assert 'seewhy_stale{model="tiny"} 1.0' in service.get("/metrics").text
     shutil.rmtree(folder)

@@ -175,7 +175,7 @@ def test_bad_test_pictures_are_named() -> None:
 def test_settings_that_are_none() -> None:
     with pytest.raises(InputError, match=r"must be a whole number of at least 2, got 1"):
         replace(STUDY, n_seeds=1)
-    with pytest.raises(InputError, match=r"beyond=0\.5"):
+    with pytest.raises(InputError, match=r"`beyond` of the study must be a number of at least 1, got 0\.5"):
         replace(STUDY, beyond=0.5)
 
 

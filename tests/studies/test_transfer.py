@@ -293,14 +293,14 @@ def test_bad_input_is_said_in_a_sentence() -> None:
         assert says in str(error.value)
 
     learn, fresh = drawn(6), drawn(3, start=50)
-    refused(drawn(6, ("moss",)), "Only 1 class has a readable picture")
+    refused(drawn(6, ("moss",)), "At least two classes must have readable pictures, got 1.")
     refused(drawn(1), "at least 2 training pictures, and 3 class(es) have fewer: moss, rust, sky.")
     refused(
         learn,
         "Every class must have a test picture, and 1 class(es) have none: sky.",
         gathered([s for s in fresh.items if s.label != "sky"]),
     )
-    refused(learn, "in both the training and the test pictures: moss 3 = moss 3", drawn(3, start=3))
+    refused(learn, "in both the training and the test set: moss 3 = moss 3", drawn(3, start=3))
 
 
 def test_settings_that_are_none() -> None:

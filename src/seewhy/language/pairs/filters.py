@@ -101,7 +101,7 @@ class Rule(ABC):
         """Yield the indices in ``corpus.pairs`` that break the rule, in order, with reasons."""
 
 
-rules: Registry[Rule] = Registry("rule", __name__, ())
+rules: Registry[Rule] = Registry("rule", __name__, (), is_listed=False)
 
 
 def folded(text: str) -> str:

@@ -17,7 +17,7 @@ from ..images import upright_size
 from ..samples import some
 from ..sources import SUFFIXES, natural_key
 
-box_formats: Registry[Any] = Registry("box format", __name__, ("formats",))
+box_formats: Registry[Any] = Registry("box format", __name__, ("formats",), is_listed=False)
 
 __all__ = ["BoxData", "BoxRecord", "BoxedPicture", "LeftOut", "box_formats", "load_boxes", "save_boxes"]
 
