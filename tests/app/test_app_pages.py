@@ -316,3 +316,8 @@ def test_an_error_has_the_style_of_every_page(client: Client, fitted: Classifier
         assert "--paper:" in answer.text
         assert "Macro" not in answer.text
         assert "Go to the start page" in answer.text
+
+
+def test_the_footer_says_what_of_the_data_is_kept_on_disk(client: Client, fitted: Classifier) -> None:
+    text = client(fitted).get("/").text
+    assert "Thumbnails, features and the map of the pictures given with <code>--data</code> and <code>--unl" in text

@@ -169,6 +169,17 @@ def test_pictures_that_came_or_went_are_told(tmp_path: Path, monkeypatch: pytest
     assert "3 are gone." in folders.said()
 
 
+def test_a_file_that_was_missing_at_the_start_is_not_told_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seewhy.service.app.folders.SECONDS", 0.0)
+    for name in ("0.png", "1.picture"):
+        (tmp_path / name).write_bytes(b"")
+    folders = Folders([str(tmp_path / name) for name in ("0.png", "1.picture", "missing.png")])
+    (tmp_path / "notes.sqlite").write_bytes(b"")
+    assert folders.said() == ""
+
+
 def test_the_folders_are_not_looked_at_for_each_request(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(b"")
     folders = Folders([str(tmp_path / "0.png")])

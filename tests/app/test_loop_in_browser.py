@@ -168,6 +168,27 @@ def test_a_point_of_the_map_is_shown_with_its_heat(tab: Browser, grid: str, made
     until(tab, f"{SEEN} && {SAID}.includes({json.dumps(name)}) && {SAID}.includes('Heat for the prediction')")
 
 
+def test_a_view_by_similarity_to_a_picture_that_is_not_there_can_be_left(tab: Browser, grid: str) -> None:
+    opened(tab, f"{grid}/browse", 24)
+    tab.open(f"{grid}/browse?like=99", 1100)
+    until(tab, f"/must be from 0 to 23, got 99/.test({COUNT})")
+    assert not tab.run("document.getElementById('liked').hidden")
+    tab.run("document.getElementById('liked').click()")
+    until(tab, f"{COUNT} === '24 pictures' && document.getElementById('liked').hidden && !location.search")
+
+
+def test_similar_pictures_come_first_and_the_address_says_so(tab: Browser, grid: str) -> None:
+    opened(tab, f"{grid}/browse", 24)
+    select(tab, 5, 5)
+    chosen = asked(f"{grid}/rows?start=5&count=1")["rows"][0]
+    tab.run("document.getElementById('alike').click()")
+    until(tab, f"document.getElementById('liked').textContent === 'Most like {chosen['image']} ✕'", 10)
+    assert tab.run("location.search") == f"?like={chosen['index']}"
+    until(tab, f"document.querySelector('.cell[data-at=\"0\"]').href.endsWith('/sample/{chosen['index']}')")
+    tab.run("document.getElementById('liked').click()")
+    until(tab, "document.getElementById('liked').hidden && !location.search", 10)
+
+
 @pytest.fixture
 def two() -> Iterator[tuple[Browser, Browser]]:
     pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
@@ -281,7 +302,7 @@ def test_a_killed_server_loses_no_decision_and_the_page_goes_on(tab: Browser, se
     server.wait()
     until(tab, "/does not answer/.test(document.getElementById('refit-told').value)")
     serve(port)
-    until(tab, "/this comparison is lost. Start it again/.test(document.getElementById('refit-told').value)")
+    until(tab, "/this result is lost. Start it again/.test(document.getElementById('refit-told').value)")
     while (left := asked(f"{address}/rows?count=0"))["done"] < left["of"]:
         time.sleep(0.1)
     tab.run("document.getElementById('refit-start').click()")

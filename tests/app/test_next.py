@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +23,11 @@ from seewhy.classifiers.base import Classifier
 from seewhy.cli import app as cli
 from seewhy.errors import InputError
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
-from seewhy.pictures.samples import Sample, Samples, load_samples
+from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.job import Job
-from seewhy.service.app.next import N_TO_LABEL, to_label
+from seewhy.service.app.next import N_TO_LABEL, Next, to_label
 from seewhy.service.app.rows import Rows, with_unlabelled
 from seewhy.studies.what_next import NextStudy
 
@@ -132,6 +134,81 @@ def test_the_command_exports_new_labels_of_a_folder_or_of_the_downloaded_list(
         rows = list(csv.DictReader(out.read_text().splitlines()))
         assert [Path(row["image"]).name for row in rows if row["decision"]] == [pictures[0]["image"]]
         assert len(rows) == 19
+    out = tmp_path / "without.csv"
+    how = ["app", "--data", str(tmp_path / "data.csv"), "--decisions", str(tmp_path / "decided"), "--export", str(out)]
+    done = CliRunner().invoke(cli, how, catch_exceptions=False)
+    assert "lacks the labels of 1 unlabelled picture(s)." in done.stderr
+    assert len(out.read_text().splitlines()) == 1 + 18
+
+
+def test_a_picture_whose_label_was_undone_can_be_labelled_again(page: TestClient) -> None:
+    place = page.get("/next?format=json").json()["label"]["pictures"][0]["index"]
+    decide(page, [place])
+    body = {"author": "Ann", "decision": "undo", "places": [place], "bases": {place: 1}}
+    assert page.post("/decide-many", json=body).json()["saved"] == 1
+    (row,) = [p for p in page.get("/next?format=json").json()["label"]["pictures"] if p["index"] == place]
+    assert f'data-index="{place}" data-number="2"' in page.get("/next").text
+    again = {**body, "decision": "corrected", "label": "moss", "bases": {place: row["number"]}}
+    assert page.post("/decide-many", json=again).json() == {"saved": 1, "refused": []}
+
+
+def test_keeping_the_label_of_a_picture_without_one_does_not_undo_a_persons_label(page: TestClient) -> None:
+    place = page.get("/next?format=json").json()["label"]["pictures"][0]["index"]
+    decide(page, [place])
+    body = {"author": "Ann", "decision": "confirmed", "places": [0, place], "bases": {place: 1}}
+    answer = page.post("/decide-many", json=body).json()
+    assert (answer["saved"], [one["index"] for one in answer["refused"]]) == (1, [place])
+    assert "has no label to keep" in answer["refused"][0]["error"]
+    assert {row["decided"] for row in page.get("/rows?decision=corrected").json()["rows"]} == {"rust"}
+
+
+def test_a_copy_of_a_labelled_picture_is_not_to_be_labelled_and_gets_no_row(
+    fitted: Classifier, folders: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "copy.png").write_bytes((folders / "moss" / "moss_0.png").read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    data = load_samples(folders)
+    bare = replace(data, items=tuple(Sample(str(tmp_path / f"{name}.png")) for name in ("copy", "broken")))
+    about = LabelledData(folders, data.items, unlabelled=bare.items)
+    corrections = Corrections(about, open_decisions(tmp_path / "decided", data.classes))
+    app = make_app(fitted, Settings(), data=data, corrections=corrections, unlabelled=bare)
+    with TestClient(app, base_url="http://localhost:8000") as page:
+        assert looked(page)
+        while (label := page.get("/next?format=json").json()["label"])["waiting"]:
+            time.sleep(0.02)
+        assert (label["n"], label["left"], label["unreadable"], label["pictures"]) == (2, 0, 1, [])
+        assert "1 cannot be read." in page.get("/next").text
+        assert decide(page, [24], label="sky")["saved"] == 1
+        rows = list(csv.DictReader(io.StringIO(page.get("/corrected.csv").text)))
+        assert len(rows) == 24
+        assert all(row["label"] for row in rows)
+
+
+def test_one_file_whose_name_is_not_utf8_does_not_break_the_pages(
+    fitted: Classifier, folders: Path, tmp_path: Path
+) -> None:
+    odd = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff.png")
+    Path(odd).write_bytes((folders / "rust" / "rust_0.png").read_bytes())
+    data = load_samples(folders)
+    items = tuple(replace(s, image=odd, label="moss") if s.image.endswith("rust_0.png") else s for s in data.items)
+    app = make_app(fitted, Settings(), data=replace(data, items=items), unlabelled=gathered([Sample(odd)]))
+    with TestClient(app, base_url="http://localhost:8000") as page:
+        looked(page)
+        at = [s.image for s in items].index(odd)
+        listed = ("/rows", "/next", "/next?format=json", "/mistakes", "/mistakes?format=json", f"/rows?like={at}")
+        for address in (*listed, f"/sample/{at}?format=json", f"/sample/{at}", f"/heat/{at}"):
+            assert page.get(address).status_code == 200, address
+        assert page.get("/rows").json()["rows"][at]["image"] == "\\udcff.png"
+
+
+def test_pictures_that_cannot_be_read_are_said_to_be_the_cause(client: Client, fitted: Classifier, wrong: Path) -> None:
+    for file in wrong.glob("*/*.png"):
+        file.write_bytes(b"no picture")
+    page = client(fitted, data=wrong)
+    looked(page)
+    answer = page.post("/next/start")
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "None of the pictures can be read. Give other pictures."
 
 
 def test_unlabelled_pictures_need_labelled_ones_beside_them(folders: Path) -> None:
@@ -302,6 +379,19 @@ def test_work_is_done_once_at_a_time_and_says_what_went_wrong(caplog: pytest.Log
     assert "odd" in caplog.text
     job.start()
     assert ended()["problem"] is None
+
+
+def test_a_job_that_ends_while_the_page_is_made_is_not_lost(many: Rows) -> None:
+    class Ending:
+        found: dict[str, Any] | None = None
+
+        def state(self) -> dict[str, Any]:
+            self.found = {"more": {"missing": "few"}, "classes": []}
+            return {"running": None, "done": True, "problem": None}
+
+    page = Next(many, None, dict)
+    page.job = Ending()  # type: ignore[assignment]
+    assert json.loads(bytes(page.page("json").body))["more"] == {"missing": "few"}
 
 
 def test_nothing_begins_before_all_pictures_are_looked_at(many: Rows) -> None:

@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from schemas import check
+from seewhy.classifiers import classifiers
 from seewhy.classifiers.fitting import PictureRecipe
 from seewhy.cli import app
 from seewhy.cli.session import Session
@@ -27,7 +28,7 @@ from seewhy.studies.compare import (
     read_on_the_other_half,
 )
 from seewhy.studies.study import Findings
-from tiny import class_folders, colours, picture
+from tiny import class_folders, colours, picture, tiny_cnn
 
 STUDY = CompareStudy(only=("linear", "neighbours", "coop"), n_explained=3, held_out=0.3)
 
@@ -127,6 +128,26 @@ def test_a_slow_method_leaves_time_for_the_others_and_gets_a_second_turn(monkeyp
     data = CompareStudy(only=("linear", "neighbours"), n_explained=0).run({"colours": colours()}, drawn()).data
     assert begun == ["linear", "neighbours", "linear"]
     assert [row["method"] for row in data["rows"]] == ["linear", "neighbours"]
+
+
+def test_a_continued_method_counts_all_its_seconds_and_keeps_its_own_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    linear, asked = classifiers["linear"](), []
+
+    def fit(_: object, encoder: Any, samples: Samples, checkpoint: Path, **__: object) -> Any:
+        asked.append(checkpoint)
+        time.sleep(0.2)
+        if len(asked) <= 2:
+            raise OutOfTimeError
+        return linear.fit(encoder, samples)
+
+    monkeypatch.setattr(classifiers["prompt_cam"], "fit", fit)
+    encoders = {"a": colours(), "b": tiny_cnn()}
+    data = CompareStudy(only=("prompt_cam",), n_explained=0).run(encoders, drawn(), tmp_path).data
+    assert len(asked) == 4
+    assert len(set(asked)) == 2, "one checkpoint for each encoder"
+    assert all(row["seconds"] >= 0.4 for row in data["rows"])
 
 
 def test_a_method_that_trains_no_network_takes_as_long_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,8 @@ def test_decisions_are_applied_as_they_stand() -> None:
     assert labels.after.tolist() == [2, 1, 2, 0, 0, -1]
     assert labels.dropped.tolist() == [False, False, True, False, False, False]
     assert labels.n_changed == 2
+    left_out = Labels.of(["moss", ""], ["a", "b"], {"b": {"decision": "dropped", "label": "", "given": ""}}, CLASSES)
+    assert left_out.n_changed == 0, "a picture without a label was not learnt from"
 
 
 def test_without_a_decision_there_is_nothing_to_compare() -> None:

@@ -122,3 +122,11 @@ def test_copies_are_held_out_together() -> None:
     found = NextStudy(scaling=ScalingStudy(n_sizes=3, n_seeds=2, n_draws=200)).run(tiny_cnn(), pooled, labels, keys)
     (cedar,) = [row for row in found["classes"] if row["label"] == "cedar"]
     assert cedar["tested"] == 0, "both pictures of it are one"
+
+
+def test_no_loss_is_predicted_where_every_held_out_picture_is_right() -> None:
+    labels = [CLASSES[i % 3] for i in range(24)]
+    pooled = torch.eye(3, 12)[torch.arange(24) % 3] + 0.01 * torch.rand(24, 12)
+    data = NextStudy().run(tiny_cnn(), pooled, labels, [str(i) for i in range(24)], Progress())
+    assert data["more"]["missing"].startswith("The gain from more pictures cannot be predicted, because the learning")
+    assert "100 % of" in data["more"]["missing"]

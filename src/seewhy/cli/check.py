@@ -112,7 +112,8 @@ def label_columns(session: Session) -> tuple[str, str]:
 def export_corrected(session: Session, path: Path, data: LabelledData, decisions: LabelDecisions) -> None:
     from ..language.annotation.labels import write_corrected
 
-    counts = write_corrected(path, data, decisions.standing(), force=session.force)
+    standing = decisions.standing()
+    counts = write_corrected(path, data, standing, force=session.force)
     decisions.store.close()
     parts = ", ".join(f"{n} {what}" for what, n in counts.items() if what != "n")
     session.say({"file": str(path), **counts}, f"{path}: {counts['n']} pictures ({parts})")
@@ -121,6 +122,13 @@ def export_corrected(session: Session, path: Path, data: LabelledData, decisions
             f"seewhy: {data.path} now has other labels in {counts['outdated']} of {counts['n']} rows. People decided "
             f"on these rows when they had their old labels, so the decisions are marked outdated and not applied. "
             f"Decide on these rows again.",
+            file=sys.stderr,
+        )
+    bare = sum(one["decision"] == "corrected" and not one["given"] for one in standing.values())
+    if bare and not data.unlabelled:
+        say(
+            f"seewhy: {path} lacks the labels of {bare} unlabelled picture(s). Give their folder to seewhy app with "
+            "--unlabelled.",
             file=sys.stderr,
         )
 

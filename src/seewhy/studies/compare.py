@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -103,9 +103,9 @@ class CompareStudy:
 
     Args:
         only: names of the methods to compare; default: all that apply.
-        minutes: time for all methods together. Methods that train no network come first, without a limit. Each of the
-            other methods gets an equal share of the time left. A method that needs longer is stopped, and continues if
-            the others leave time. Run again to continue.
+        minutes: time for all methods together. Methods that train no network come first, and each may use all of it.
+            Each of the other methods gets an equal share of the time left. A method that needs longer is stopped, and
+            continues if the others leave time. Run again to continue.
         n_explained: number of test pictures on which the evidence of each method is judged; 0 skips this.
         held_out: share of the pictures to test on, 0 to 1, if no test pictures are given.
         seed: seed of the split and the resampling.
@@ -208,7 +208,11 @@ class CompareStudy:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One method with one encoder."""
+    """One method with one encoder.
+
+    Attributes:
+        spent: wall and processor seconds of each fit; a fit that continues from a checkpoint adds to the earlier ones.
+    """
 
     name: str
     label: str
@@ -217,6 +221,7 @@ class Candidate:
     descriptions: Descriptions | None
     store: FeatureStore | None
     study: CompareStudy
+    spent: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -232,12 +237,19 @@ class Candidate:
         given: dict[str, Any] = {}
         if "descriptions" in recipe.takes and self.descriptions is not None:
             given["descriptions"] = self.descriptions
-        checkpoint = folder / f"{self.name}.checkpoint" if "checkpoint" in recipe.takes else None
+        own = folder / f"{self.name}-{self.encoder.fingerprint[:8]}.checkpoint"
+        checkpoint = own if "checkpoint" in recipe.takes else None
         start, work = time.monotonic(), time.process_time()
-        made = recipe.fit(
-            self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **given
-        )
-        values = {"seconds": time.monotonic() - start, "processor_seconds": time.process_time() - work}
+        if checkpoint is None:
+            self.spent.clear()
+        try:
+            made = recipe.fit(
+                self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **given
+            )
+        finally:
+            self.spent.append((time.monotonic() - start, time.process_time() - work))
+        seconds, of_processor = (sum(times) for times in zip(*self.spent, strict=True))
+        values = {"seconds": seconds, "processor_seconds": of_processor}
         right, confidence = self._tested(made, progress)
         low, high = accuracy_interval(right.bool(), self.held.groups)
         values |= {"accuracy": float(right.mean()), "low": low, "high": high}

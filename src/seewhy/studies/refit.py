@@ -70,7 +70,7 @@ class Labels:
 
     @property
     def n_changed(self) -> int:
-        return int(((self.before != self.after) | self.dropped).sum())
+        return int(((self.before != self.after) | (self.dropped & (self.before >= 0))).sum())
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,12 @@ class NextStudy:
         material = Material(encoder, part, self.scaling.recipe)
         found = self.scaling.on({"model": material}, is_cut=True, progress=progress).data
         arm = found["arms"][0]
+        if arm["predictions"][0]["interval_90"][1] < (now := arm["points"][-1]["accuracy"]):
+            return {
+                "missing": f"The gain from more pictures cannot be predicted, because the learning curve does not fit: "
+                f"{100 * now:.0f} % of {found['n_test']:,} held-out pictures are predicted correctly now. Test on more "
+                f"pictures, or on harder ones."
+            }
         data = {
             "learnt_from": found["tested_range"][1], "n": found["n"], "n_test": found["n_test"],
             "left_out": [pictures.classes[i] for i in (~enough).nonzero()[:, 0].tolist()],

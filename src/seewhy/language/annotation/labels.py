@@ -76,6 +76,8 @@ class LabelDecisions:
             near = nearest(label, self.classes)
             meant = f"Did you mean {near[0]!r}?" if near else f"The first are {', '.join(self.classes[:5])}."
             raise InputError(f"The label must be one of {len(self.classes)} classes, got {label!r:.80}. {meant}")
+        if decision == "confirmed" and not given:
+            raise DataError(f"{Path(picture.name).name} has no label to keep. Give it a label.")
         content: Content = {"decision": decision, "label": label if decision == "corrected" else given, "given": given}
         self.store.add_pictures([picture])
         return self.store.save(picture.key, LABEL, author, content, base, 0.0)
@@ -174,13 +176,14 @@ def corrected_table(
     rows = list(rows_of(data.path)) if is_table else [{data.image: s.image, data.label: s.label} for s in data.items]
     columns = list(dict.fromkeys(name for row in rows for name in row if name not in ADDED))
     digest = cache(file_digest)
-    rows += [
-        {data.image: os.path.abspath(s.image), data.label: ""} for s in data.unlabelled
-        if decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "corrected"
-    ]  # fmt: skip
     bears: dict[str | None, set[str]] = defaultdict(set)
     for sample in data.items:
         bears[digest(sample.image)].add(sample.label)
+    rows += [
+        {data.image: os.path.abspath(s.image), data.label: ""} for s in data.unlabelled
+        if digest(s.image) not in bears  # a copy of a labelled picture
+        and decisions.get((digest(s.image) or "")[:KEY], {}).get("decision") == "corrected"
+    ]  # fmt: skip
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*columns, *ADDED])

@@ -44,7 +44,8 @@ class Folders:
             changed = _changed(folder)
             if changed != self._seen[folder][0]:
                 now = _pictures(folder)
-                self._seen[folder] = (changed, len(names - now), len(now - self._first[folder][1]))
+                first = self._first[folder][1]
+                self._seen[folder] = (changed, len((names & first) - now), len(now - first))
 
 
 def _changed(folder: str) -> int:

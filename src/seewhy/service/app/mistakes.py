@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -74,7 +73,7 @@ class Mistakes:
         label, predicted = rows.classes[rows.label[i]], rows.classes[rows.predicted[i]]
         probability = None if verdict == "unlike anything it knows" else measured
         doubt = None if verdict == "not measured" else float(rows.doubt[i])
-        name, key = Path(rows.items[i].image).name, rows.key[i].decode()
+        name, key = rows.name(i), rows.key[i].decode()
         return Mistake(i, name, label, predicted, score, probability, key, doubt)
 
     def to_json(self, listing: Listing | None = None) -> dict[str, Any]:

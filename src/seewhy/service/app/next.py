@@ -16,7 +16,7 @@ from ...studies.study import Row
 from ...studies.what_next import NextStudy
 from .base import Format, add_data, add_page, answer, render
 from .job import Job
-from .rows import READ, Rows
+from .rows import READ, UNREADABLE, Rows
 
 SCRIPT = "next.js"
 N_TO_LABEL = 20
@@ -53,7 +53,8 @@ class Next:
     def page(self, format: Format = "html") -> Response:
         """What would help this model most, each with its reason."""
         decided = self._decided()
-        found, state = self.job.found or {"more": None, "classes": None}, self.job.state()
+        state = self.job.state()  # first: a job that ends in between is followed by the page
+        found = self.job.found or {"more": None, "classes": None}
         data = {**state, **found, "label": to_label(self.rows, decided)}
         known = {
             "decisions": self._corrections is not None,
@@ -95,25 +96,28 @@ class Next:
 def to_label(rows: Rows, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the number of pictures without a label or a decision, and the pictures to label first.
 
-    Pictures whose two likeliest classes have the most similar scores come first. Of exact copies, only one is listed.
+    Pictures whose two likeliest classes have the most similar scores come first. Of exact copies, only one is listed,
+    and none if a copy has a label.
     """
     bare = np.array([not s.label for s in rows.items], bool)
-    index = (bare & (rows.state == READ)).nonzero()[0]
+    labelled = np.isin(rows.key, rows.key[~bare & (rows.state == READ)])
+    index = (bare & (rows.state == READ) & ~labelled).nonzero()[0]
     is_open = [decided.get(rows.key[i].decode(), {}).get("decision", "open") == "open" for i in index]
     left = index[np.array(is_open, bool)]
     left = left[np.argsort(rows.score[left] - rows.second_score[left], kind="stable")]
     once = list({rows.key[i]: int(i) for i in left[::-1]}.values())[::-1]
     return {
         "n": int(bare.sum()), "waiting": len(rows.items) - rows.n_done, "left": len(left),
-        "pictures": [_row(rows, i) for i in once[:N_TO_LABEL]],
+        "unreadable": int((bare & (rows.state == UNREADABLE)).sum()),
+        "pictures": [_row(rows, i, decided.get(rows.key[i].decode(), {})) for i in once[:N_TO_LABEL]],
     }  # fmt: skip
 
 
-def _row(rows: Rows, i: int) -> dict[str, Any]:
+def _row(rows: Rows, i: int, standing: Mapping[str, Any]) -> dict[str, Any]:
     first, second = (rows.classes[int(column[i])] for column in (rows.predicted, rows.second))
     one, two = float(rows.score[i]), float(rows.second_score[i])
     return {
         "index": i, "image": rows.name(i), "first": first, "second": second, "score": round(one, 4),
-        "second_score": round(two, 4),
+        "second_score": round(two, 4), "number": standing.get("number", 0),
         "reason": f"The two most probable classes are {first} ({100 * one:.0f} %) and {second} ({100 * two:.0f} %).",
     }  # fmt: skip

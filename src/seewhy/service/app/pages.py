@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -60,7 +59,7 @@ from .mistakes import Listing, Order
 from .next import SCRIPT as NEXT
 from .next import Next
 from .refitting import Refitting
-from .rows import Rows, with_unlabelled
+from .rows import Rows, name_of, with_unlabelled
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
 
@@ -216,8 +215,7 @@ class Pages:
 
         place = await self.state.compute(make)
         like = [
-            {**one.to_json(), "image": Path(one.image).name, "patch": photo_uri(one.patch, 80)}
-            for one in place.resembled
+            {**one.to_json(), "image": name_of(one.image), "patch": photo_uri(one.patch, 80)} for one in place.resembled
         ]
         return JSONResponse({"row": row, "column": column, **place.to_json(), "like": like})
 
@@ -308,7 +306,7 @@ class Pages:
         if state.rows is not None and (kept := await asyncio.to_thread(state.rows.tile, index)):
             return Response(kept, media_type=JPEG)  # as it was predicted, whatever the file is now
         transform = state.classifier.encoder.transform
-        picture = await asyncio.wrap_future(state.decoder.read(path, Path(path).name, transform))
+        picture = await asyncio.wrap_future(state.decoder.read(path, name_of(path), transform))
         view = Image.fromarray(picture.pixels)
         view.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
         return Response(encode_thumbnail(np.asarray(view), 80), media_type=JPEG)

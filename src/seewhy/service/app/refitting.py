@@ -54,7 +54,7 @@ class Refitting:
 
     def page(self, format: Format = "html") -> Response:
         """The accuracy before and after the decisions, and the changed predictions."""
-        found, state = self.job.found, self.job.state()
+        state, found = self.job.state(), self.job.found  # in this order: a job may end in between
         data = state if found is None else {**state, **found.findings.data}
 
         def rendered() -> str:

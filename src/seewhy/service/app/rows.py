@@ -38,6 +38,11 @@ MOST_ROWS = 1000
 _logger = logging.getLogger(__name__)
 
 
+def name_of(file: str) -> str:
+    """Return the name of a file without its folders; bytes that are not UTF-8 are escaped."""
+    return Path(file).name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def with_unlabelled(data: Samples, others: Samples) -> Samples:
     """The labelled pictures, then the unlabelled ones; a file in both sets is labelled."""
     known = {os.path.abspath(s.image) for s in data.items}
@@ -81,7 +86,7 @@ class Rows:
         self.n_done = 0
         self.problem = ""
         self._worker, self._store, self.tiles, self._done = worker, store, tiles, done
-        self._names = [Path(s.image).name for s in self.items]
+        self._names = [name_of(s.image) for s in self.items]
         self._keys: list[bytes] = []
 
     def start(self) -> None:
@@ -102,7 +107,9 @@ class Rows:
         """Return the indices of the readable pictures; raise ``InputError`` until all pictures are predicted."""
         if left := len(self.items) - self.n_done:
             raise InputError(f"{left:,} pictures are not predicted yet. Wait until the grid shows all pictures.")
-        return (self.state == READ).nonzero()[0]
+        if not len(index := (self.state == READ).nonzero()[0]):
+            raise InputError("None of the pictures can be read. Give other pictures.")
+        return index
 
     def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
         """Return the features of encoded pictures."""

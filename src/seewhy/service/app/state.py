@@ -10,7 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -36,7 +35,7 @@ from ...storage.features import FeatureStore
 from ...studies.words_compared import WordsCompared
 from ...types import Failure
 from .mistakes import Mistakes
-from .rows import Rows
+from .rows import Rows, name_of
 from .settings import Settings
 from .tiles import Tiles
 from .worker import LATER, SOON, Worker, decoder_with, see
@@ -182,12 +181,12 @@ class State:
         """Encode one of the pictures of ``--data``, if it is still the one that was predicted."""
         path = self.sample(index).image
         try:
-            seen = await self.see(path, Path(path).name)
+            seen = await self.see(path, name_of(path))
         except ImageError as error:
             if os.path.exists(path):
                 raise
             raise DataError(
-                f"{Path(path).name} is no longer in its folder. Restore the file, or start the page again; all "
+                f"{name_of(path)} is no longer in its folder. Restore the file, or start the page again; all "
                 "decisions are kept."
             ) from error
         assert self.rows is not None
@@ -371,7 +370,7 @@ def on_pictures(
     """Measure the effect of edited descriptions on labelled pictures."""
     # The study identifies pictures by name; two files may share one, so their numbers are used.
     numbered = [replace(sample, image=str(i)) for i, sample in samples.items()]
-    names = {str(i): Path(sample.image).name for i, sample in samples.items()}
+    names = {str(i): name_of(sample.image) for i, sample in samples.items()}
     found = WordsCompared()(before, after, changes_between(before, after), numbered, pooled)
     flips = [{**flip, "image": names[flip["image"]], "card": f"/sample/{flip['image']}"} for flip in found["flips"]]
     return {**found, "flips": flips}

@@ -151,7 +151,15 @@
       const answer = await fetch(`/rows?${query}`);
       const data = await answer.json();
       if (mine !== version) return;
-      if (!answer.ok) { count.textContent = data.error; asked.delete(page); return; }
+      if (!answer.ok) {
+        count.textContent = data.error;
+        asked.delete(page);
+        if (!query.has("like")) return;
+        liked.hidden = false;
+        liked.textContent = "Without similarity ✕";
+        setTimeout(() => { if (mine === version) load(page); }, 3000); // it may not be predicted yet
+        return;
+      }
       data.rows.forEach((row, i) => rows.set(page * PAGE + i, row));
       tell(data);
     } catch {
@@ -223,7 +231,7 @@
     form.elements.sort.value = "order";
     restart();
   };
-  const [liked, alike] = ["like", "alike"].map((id) => document.getElementById(id));
+  const [liked, alike] = ["liked", "alike"].map((id) => document.getElementById(id));
   liked.addEventListener("click", () => like(""));
   alike.addEventListener("click", () => like([...selected][0]));
 

@@ -29,14 +29,16 @@
   try { who.value = localStorage.getItem("seewhy name") ?? ""; } catch { /* forbidden: it is typed again */ }
   who.addEventListener("change", () => { try { localStorage.setItem("seewhy name", who.value); } catch { /* as above */ } });
   const numbers = new Map();  // picture → the number of the decision that was seen
+  for (const item of list.children) numbers.set(Number(item.dataset.index), Number(item.dataset.number));
+  const last = new Map();  // picture → its last decision here; the server saves the same decision only once
   const words = { corrected: (name) => name, dropped: () => "left out", undo: () => "undone" };
 
   async function decide(decision, name, places) {
     if (!who.value.trim()) { told.value = "Type your name first."; who.focus(); return; }
     if (!places.length) { told.value = "Select some pictures first."; return; }
     if (decision === "corrected" && !name) { told.value = "Type the label first."; label.focus(); return; }
-    const bases = Object.fromEntries(places.filter((i) => numbers.has(i)).map((i) => [i, numbers.get(i)]));
-    const body = JSON.stringify({ author: who.value, decision, label: name, places, bases });
+    const bases = Object.fromEntries(places.map((i) => [i, numbers.get(i)]));
+    const body = JSON.stringify({ author: who.value.trim(), decision, label: name, places, bases });
     try {
       const answer = await fetch("/decide-many?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
       const data = await answer.json();
@@ -44,7 +46,9 @@
       const refused = new Map(data.refused.map((one) => [one.index, one.error]));
       for (const i of places) {
         const item = list.querySelector(`[data-index="${i}"]`);
-        if (!refused.has(i)) numbers.set(i, (numbers.get(i) ?? 0) + 1);
+        const made = `${decision} ${name} ${who.value.trim()}`;
+        if (!refused.has(i) && last.get(i) !== made) numbers.set(i, numbers.get(i) + 1);
+        if (!refused.has(i)) last.set(i, decision === "undo" ? "" : made);
         item.querySelector("output").value = refused.get(i) ?? words[decision](name);
         item.classList.toggle("done", !refused.has(i) && decision !== "undo");
         for (const button of item.querySelectorAll("button")) button.setAttribute("aria-pressed", !refused.has(i) && decision === "corrected" && button.value === name);

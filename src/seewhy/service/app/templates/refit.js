@@ -19,7 +19,7 @@
       const answer = await fetch(`${at}/state`);
       const state = await answer.json();
       show(state);
-      if (!state.running && !state.done && !state.problem) told.value = "The server was started again, so this comparison is lost. Start it again.";
+      if (!state.running && !state.done && !state.problem) told.value = "The server was started again, so this result is lost. Start it again.";
       if (state.running) setTimeout(follow, 700);
       else if (state.done && !state.problem) location.reload();
     } catch {
