@@ -138,7 +138,7 @@ def breakable(monkeypatch: pytest.MonkeyPatch) -> Decoder:
         return real([sys.executable, "-P", "-c", HANGS, *command[4:]], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(decoder_module.subprocess, "Popen", start)
-    monkeypatch.setattr(decoder_module, "SPARE_SECONDS", 1)
+    monkeypatch.setattr(decoder_module, "SPARE_SECONDS", 4)
     return Decoder(1, 8)
 
 

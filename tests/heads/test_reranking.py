@@ -204,7 +204,7 @@ def test_captions_on_the_card_say_what_they_part(tmp_path: Path) -> None:
         assert ("moss, soft", "feel, against rust") in mine
         assert {text for text, _ in mine} == {"moss, green", "moss, soft"}
         assert why.words.method == "follow_up"
-        assert why.words.would_change.startswith("They decided between ")
+        assert why.words.would_change.startswith("The descriptions decided between ")
     held = HeldOut(torch.tensor([[-1.0, 0.5, -1.0], [1.0, -1.0, -1.0]]), torch.tensor([0, 1]))
     measured = replace(made, held_out=held).explain(picture("moss", 5), target="moss", contrast="rust", measure=False)
     assert isinstance(measured.words, Words)
@@ -245,7 +245,7 @@ def test_files_of_pairs(tmp_path: Path) -> None:
         ('[{"classes": ["a", "b"], "differences": []}]', "{path}, pair 1 must have at least one difference."),
         (
             '[{"classes": ["a", "b"], "differences": [{"attribute": "x", "first": ""}]}]',
-            "{path}, pair 1 must have attribute, first and second",
+            "{path}, pair 1 must have the keys 'attribute', 'first' and 'second'",
         ),
         ("[", "{path} cannot be read:"),
     ],
