@@ -57,7 +57,7 @@ def limits(cls: Any) -> list[tuple[str, str, Any]]:
                 found.append((name, f"a {whole}{kind.__metadata__[0]}", kind.__metadata__[0]))
             elif choices:
                 *most, last = map(repr, choices)
-                found.append((name, f"{', '.join(most)} or {last}", choices))
+                found.append((name, f"{', '.join(most)} or {last}" if most else f"{last} or None", choices))
                 break
     return found
 

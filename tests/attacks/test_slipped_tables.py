@@ -29,7 +29,7 @@ def test_a_number_that_is_none_is_named_with_its_row(value: str, tmp_path: Path)
 
 def test_so_it_is_in_json_lines_and_parquet(tmp_path: Path) -> None:
     lines = table(tmp_path, '{"image": "a.png", "label": 1}\n{"image": "b.png", "label": NaN}\n', "t.jsonl")
-    with pytest.raises(DataError, match="row 2, column 'label', holds 'nan'"):
+    with pytest.raises(DataError, match="row 2, column 'label', must be a name, got 'nan'"):
         load_samples(lines)
     odd = table(tmp_path, '{"image": "a.png", "label": ["moss", "rust"]}\n', "u.jsonl")
     with pytest.raises(DataError, match="row 1, column 'label', holds a list"):
@@ -39,7 +39,7 @@ def test_so_it_is_in_json_lines_and_parquet(tmp_path: Path) -> None:
 
     columns = {"image": ["a.png", "b.png"], "label": [1.0, float("nan")]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="row 2, column 'label', holds 'nan'"):
+    with pytest.raises(DataError, match="row 2, column 'label', must be a name, got 'nan'"):
         load_samples(tmp_path / "t.parquet")
 
 
@@ -61,23 +61,29 @@ def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
     [
         (
             "image,label,label\na.png,moss,rust\n",
-            "has 2 columns 'label' (columns 2, 3).",
+            " has 2 columns 'label' (columns 2, 3).",
         ),
-        ("image,label\na.png,moss\nb.png,house, small\n", ", row 2 (line 3), has 3 cells, but there are 2 columns."),
-        ("image,label,site\n\na.png,moss,x\nb.png,rust\n", ", row 2 (line 4), has 2 cells, but there are 3 columns."),
-        ("image,label\nb.png\n", ", row 1 (line 2), has 1 cells, but there are 2 columns."),
+        (
+            "image,label\na.png,moss\nb.png,house, small\n",
+            ", row 2 (line 3), must have 2 values, one per column, got 3.",
+        ),
+        (
+            "image,label,site\n\na.png,moss,x\nb.png,rust\n",
+            ", row 2 (line 4), must have 3 values, one per column, got 2.",
+        ),
+        ("image,label\nb.png\n", ", row 1 (line 2), must have 2 values, one per column, got 1."),
     ],
 )
 def test_a_doubled_or_shifted_column_is_named(text: str, message: str, tmp_path: Path) -> None:
     path = table(tmp_path, text)
     with pytest.raises(DataError) as caught:
         load_samples(path)
-    assert str(caught.value).startswith(f"{path}{message}")
+    assert f"{path}{message}" in str(caught.value)
 
 
 def test_a_doubled_name_in_json_and_parquet_is_named(tmp_path: Path) -> None:
     path = table(tmp_path, '{"image": "a.png", "label": "moss", "label": "rust"}\n', "t.jsonl")
-    with pytest.raises(DataError, match="line 1, names 'label' twice"):
+    with pytest.raises(DataError, match="line 1, has the key 'label' twice"):
         load_samples(path)
     pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     from pyarrow import parquet

@@ -177,7 +177,7 @@ def test_the_bank_is_spread_over_the_classes() -> None:
     [{"solver": "forest"}, {"class_weight": "balancd"}, {"class_weight": True}, {"held_out": 1.0}, {"held_out": -0.1}],
 )
 def test_settings_that_do_not_exist_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(wrong))} of linear must be"):
+    with pytest.raises(InputError, match=f"`{next(iter(wrong))}` of linear must be"):
         Linear(**wrong)
 
 

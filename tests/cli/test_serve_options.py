@@ -42,7 +42,7 @@ def test_the_token_is_of_the_file_or_of_the_environment(tmp_path: Path, monkeypa
     file.write_text("of-the-file-itself\n")
     assert read_token(file) == "of-the-file-itself"
     for text, said in (
-        ("short\n", "has 5 characters"),
+        ("short\n", "got 5 characters"),
         ("two words of a token", "20 characters"),
         ("é" * 20, "20 characters"),
     ):

@@ -274,7 +274,7 @@ def test_the_page_shows_what_was_found_and_escapes_it(index: Index, tmp_path: Pa
     assert "<script>.png" not in page
     assert "<b>sand</b>" not in page
     assert "a &lt;i&gt;dune&lt;/i&gt;" in page
-    assert "it missed no closer one" in page
+    assert "SeeWhy compared every picture" in page
     assert found._repr_html_() == framed(page, "SeeWhy results")
     assert found.save(tmp_path / "found.html").read_text("utf-8").rstrip() == page.rstrip()
 

@@ -304,7 +304,7 @@ def test_one_bad_file_of_voc_is_named(tmp_path: Path) -> None:
         ("a", (BoxRecord((1, 2, 3, 4), "cat"),)),
     ]
     (tmp_path / "a.xml").unlink()
-    with pytest.raises(DataError, match=r"cannot be read: b\.xml"):
+    with pytest.raises(DataError, match=r"cannot be read as VOC files: b\.xml"):
         load_boxes(tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_the_first_frame_is_read_and_that_is_said(caplog: pytest.LogCaptureFixtu
     frames = np.stack([ramp("u1", 8), 255 - ramp("u1", 8)])
     with caplog.at_level(logging.WARNING):
         assert (grey(dataset(frames)) == frames[0]).all()
-    assert [r.getMessage().split(": ")[1] for r in caplog.records] == ["has 2 frames; the first is read"]
+    assert [r.getMessage().split(": ")[1] for r in caplog.records] == ["has 2 frames; only the first is read"]
 
 
 def test_enhanced_files_keep_their_window_in_groups() -> None:

@@ -105,7 +105,7 @@ def test_what_has_no_partner_is_noted(tmp_path: Path) -> None:
         "left out 1 picture(s) without a mask: b.jpg", "left out 1 mask(s) without a picture: c.png",
     )  # fmt: skip
     (root / "labels" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"has a mask of the same name in .*labels\. Rename them"):
+    with pytest.raises(DataError, match=r"has a mask of the same name in .*labels\. Use the same names"):
         load_masks(root)
 
 

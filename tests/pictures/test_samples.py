@@ -291,5 +291,5 @@ def test_groups_of_a_table_and_of_folders(tmp_path: Path) -> None:
 
 
 def test_one_text_alone_is_told_from_several() -> None:
-    with pytest.raises(InputError, match=r"was given the texts 'a cat'\. .* Write \('a cat',\)\."):
+    with pytest.raises(InputError, match=r"must be a tuple, got 'a cat'\. Write \('a cat',\)\."):
         Sample("a.png", "cat", "a cat")  # type: ignore[arg-type]
