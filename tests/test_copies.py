@@ -94,7 +94,7 @@ def test_parts_that_do_not_fit_are_refused(fitted: Classifier, tmp_path: Path) -
     odd = [tensors | {f"known.{name}": tensors[f"known.{name}"].float()} for name in ("features", "miniatures")]
     odd.append(tensors | {"known.miniatures": tensors["known.miniatures"][1:]})
     for made, given in [(facts | {"names": ["a"]}, tensors), *((facts, one) for one in odd)]:
-        with pytest.raises(ValueError, match=r"known\.|miniatures of"):
+        with pytest.raises(ValueError, match=r"known\.|miniatures for"):
             KnownPictures.restore(made, given)
     fitted.save(tmp_path / "model")
     card = json.loads((tmp_path / "model" / "seewhy.json").read_text())

@@ -90,7 +90,7 @@ def test_maps_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
     assert kinds == [Failure, type(found)]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         built.segment(bad)
-    with pytest.raises(ModelError, match=r"holds a 'clipseg' network\. Expected 'owlv2'"):
+    with pytest.raises(ModelError, match=r"must contain a 'owlv2' network, got 'clipseg'"):
         open_network("owlv2", str(folder))
     Image.fromarray(pixels()).save(tmp_path / "photo.png")
     words = ["segment", str(tmp_path / "photo.png"), "--labels", "cat,dog", "--segmenter", f"clipseg:{folder}"]

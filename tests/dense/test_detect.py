@@ -218,7 +218,7 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
     (bare / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(WeightsError, match="pickle"):
         detector_for(f"owlv2:{bare}", ["cat"])
-    with pytest.raises(ModelError, match=r"holds a 'owlv2' network\. Expected 'grounding_dino'"):
+    with pytest.raises(ModelError, match=r"must contain a 'grounding_dino' network, got 'owlv2'"):
         detector_for(f"grounding_dino:{owl}", ["cat"])
 
 

@@ -141,7 +141,7 @@ def test_a_saved_one_is_loaded_by_name_with_its_own_schedule(network: Any, tmp_p
     with pytest.raises(WeightsError, match="does not fit UNet2DModel"):
         encoder(f"diffusion:{tmp_path}")
     (tmp_path / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 4}))
-    with pytest.raises(ModelError, match="is a UNet2DModel of 4 channels"):
+    with pytest.raises(ModelError, match="got UNet2DModel with 4 channels"):
         encoder(f"diffusion:{tmp_path}")
 
 

@@ -109,7 +109,9 @@ def test_what_an_actor_raised_is_told_and_what_ended_it(shards: list[Shard], job
     def fail(error: Exception) -> Any:
         raise error
 
-    with pytest.raises(Died, match=r"^A Ray actor died while it did this shard \(.*killed.*\)\. Expected machines"):
+    with pytest.raises(
+        Died, match=r"^A Ray actor died while it did this shard \((.|\n)*killed.*\)\. Look for memory errors"
+    ):
         remote(lambda: fail(KeyError("it was\nkilled"))).do(job, shards[0])
     told = KeyError()
     told.cause = ModelError("There is no place to look from.")  # type: ignore[attr-defined]

@@ -94,7 +94,7 @@ def test_a_table_keeps_its_first_row_leaves_out_empty_cells_and_says_where_one_i
     table.write_text("image,n\na.png,1\n,2\n  ,3\nb.png,4\n")
     assert items(find_input(table)) == [["a.png", "b.png"]]
     table.write_text("image,n\na.png,1\nnan,2\n")
-    with pytest.raises(DataError, match=r"t\.csv, row 2, column 'image', holds 'nan'"):
+    with pytest.raises(DataError, match=r"t\.csv, row 2, column 'image', must be a name, got 'nan'"):
         items(find_input(table))
 
 

@@ -301,9 +301,9 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match="n_per_class=0"):
+    with pytest.raises(InputError, match=r"`n_per_class` of protopnet must be .*, got 0"):
         ProtoPNet(n_per_class=0)
-    with pytest.raises(InputError, match="start='nowhere'"):
+    with pytest.raises(InputError, match=r"`start` of protopnet must be .*, got 'nowhere'"):
         ProtoPNet(start="nowhere")  # type: ignore[arg-type]
 
 

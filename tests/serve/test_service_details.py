@@ -277,7 +277,7 @@ def test_requests_of_another_form_are_told(client: Client, fitted: Classifier, p
             asks(*[0.0] * (3 * 3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=[3, 3, *size]),
             "pictures, got 3. Send several requests.",
         ),
-        (asks(*[True] * (3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=shape), "are not"),
+        (asks(*[True] * (3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=shape), "must be"),
         (
             {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1], "data": "x"}]},
             "picture.data is ",

@@ -209,4 +209,4 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     again = RUNNER.invoke(app, words)
     assert "Tested with " in again.stdout
     refused = RUNNER.invoke(app, [*words, "--target", "1.2"])
-    assert "The target 1.2 was given." in str(refused.exception)
+    assert "`target` must be an accuracy between 0 and 1, got 1.2." in str(refused.exception)

@@ -349,7 +349,7 @@
   new ResizeObserver(layout).observe(grid);
   document.addEventListener("decided", () => { asked.clear(); draw(); });
 
-  grid.innerHTML = '<div class="all" role="row"></div>';
+  grid.innerHTML = '<div class="all" role="presentation"></div>';
   fromAddress();
   layout();
   restart();
