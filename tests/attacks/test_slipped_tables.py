@@ -32,7 +32,7 @@ def test_so_it_is_in_json_lines_and_parquet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 2, column 'label', must be a name, got 'nan'"):
         load_samples(lines)
     odd = table(tmp_path, '{"image": "a.png", "label": ["moss", "rust"]}\n', "u.jsonl")
-    with pytest.raises(DataError, match="row 1, column 'label', holds a list"):
+    with pytest.raises(DataError, match="row 1, column 'label', must be a text or a number, got a list"):
         load_samples(odd)
     pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     from pyarrow import parquet

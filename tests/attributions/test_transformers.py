@@ -239,7 +239,7 @@ def test_networks_without_attention_are_refused(method: Any, make: Any) -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"`head_fusion` of .* must be"):
         AttentionRollout(head_fusion="sum")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"discard_ratio of .* must be"):
+    with pytest.raises(InputError, match=r"`discard_ratio` of .* must be"):
         AttentionRollout(discard_ratio=1.0)
 
 

@@ -353,7 +353,7 @@ def test_one_class_is_too_few_and_a_broken_picture_is_left_out(tmp_path: Path, r
 def test_what_it_cannot_do_is_said() -> None:
     with pytest.raises(InputError, match="must be 'vanilla', 'stochastic' or 'none', got 'crystal'"):
         Perceptual("crystal")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="Expected a whole number of at least 1"):
+    with pytest.raises(InputError, match="must be a whole number of at least 1"):
         Perceptual(n_copies=0)
 
 

@@ -280,11 +280,11 @@ def test_requests_of_another_form_are_told(client: Client, fitted: Classifier, p
         (asks(*[True] * (3 * size[0] * size[1]), name="pixels", datatype="FP32", shape=shape), "must be"),
         (
             {"inputs": [{"name": "picture", "datatype": "BYTES", "shape": [1], "data": "x"}]},
-            "picture.data is ",
+            "picture.data of the request is invalid",
         ),
     ):
         answer = service.post(INFER, json=body)
-        assert (answer.status_code, said in answer.json()["error"]) == (422, True), said
+        assert (answer.status_code, said in answer.json()["error"]) == (422, True), answer.text
 
 
 def test_a_broken_picture_has_no_class(client: Client, fitted: Classifier, pictures: list[bytes]) -> None:
