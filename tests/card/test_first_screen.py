@@ -35,7 +35,7 @@ from seewhy.prototypes.measure import LikenessMeasure, Showing
 from seewhy.report import render_html
 from seewhy.report.card import card_lines, card_of, sign_of
 
-CURE = "If it is neither, add pictures of it and fit again: seewhy fit PHOTOS -o MODEL"
+CURE = "Neither? Add pictures of it and fit again: seewhy fit PHOTOS -o MODEL"
 MOST_WORDS, MOST_GRADE = 150, 9.0
 LONG = "a class with a rather long and unwieldy name, number {} of three hundred of them"
 PATH = "/".join(["a_folder_with_quite_a_long_name"] * 12) + "/" + "a_file_name_that_goes_on_" * 4 + ".jpg"
@@ -100,6 +100,9 @@ def test_few_words_stand_before_the_first_click(ordinary: dict[str, Explanation]
     for name, why in ordinary.items():
         for agrees in (True, False):
             assert len(Open(render_html(replace(why, typical=typical(agrees)))).words) <= MOST_WORDS, (name, agrees)
+    for agrees in (True, False):
+        all_at_once = replace(decided(full), typical=typical(agrees), agreement=Agreement(0.1, {"a": 0.1}, ""))
+        assert len(Open(render_html(all_at_once)).words) <= MOST_WORDS, agrees
 
 
 def test_the_open_sentences_are_read_at_once(ordinary: dict[str, Explanation]) -> None:

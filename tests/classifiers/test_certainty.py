@@ -62,7 +62,7 @@ def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Clas
     assert decision.sentence.endswith("as strange as this one, so do not trust any class.")
     assert "The most similar class is " in decision.figures
     assert "Shown noise or patterns, it reports an unknown class for" in decision.figures
-    assert decision.cure.startswith("If it is something new,")
+    assert decision.cure.startswith("Something new? Add pictures")
     assert decision.doubt > 1 > model.predict(picture(CLASSES[0], 99)).decision.doubt
     rejected = replace(prediction, rejected=True)
     assert rejected.to_json()["label"] == "unknown"

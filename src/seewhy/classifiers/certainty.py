@@ -301,12 +301,12 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
     if d.is_unknown:
         said = f"{'Only ' if d.fit else ''}{strange} as strange as this one, so do not trust any class."
         figures[:0] = [f"The most similar class is {names[0]}."]
-        cure = f"If it is something new, add pictures of it and fit again: {FIT}"
+        cure = f"Something new? Add pictures of it and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"It is right in {right} of cases like this" + (
             f"; the next class is {names[1]}." if len(names) > 1 else "."
         )
-        cure = f"If it is something else, add pictures of it and fit again: {FIT}"
+        cure = f"Something else? Add pictures of it and fit again: {FIT}"
     elif n > 1:
         one = "one of these two" if n == 2 else f"one of these {n}"
         said = f"In {_part(d.level)} of cases like this, {one} is right: {listed(d.classes)}."
@@ -316,7 +316,7 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
             else [f"On another day, one of these is right in at least {_part(d.another_day)} of cases."]
         )
         figures = [*day, figures[0].replace(" is right", " alone is right", 1)]
-        cure = f"If it is {'neither' if n == 2 else 'none of these'}, add pictures of it and fit again: {FIT}"
+        cure = f"{'Neither' if n == 2 else 'None of these'}? Add pictures of it and fit again: {FIT}"
     figures += [] if d.is_unknown else [f"{strange} as strange as this one."]
     figures += (
         [f"Of {d.n_sure:,} held-out pictures called sure, {_part(d.sure_right)} were predicted correctly."]

@@ -117,7 +117,7 @@ def believed(label: str, climbed: str, judge: str | None, pictures: tuple[MadePi
         said = f"The second network, {judge}, does not know {label}, and predicts {seen}."
     else:
         level = "believable" if all(told) else "partly" if any(told) else "do not rely"
-        said = f"A second network recognises the class in {sum(told)} of {len(told)} pictures."
+        said = f"A second network recognises {sum(told)} of {len(told)} pictures."
         figures = f"The second network is {judge}. {figures}"
     if poor:
         level, figures = "do not rely", f"{said} {figures}"
