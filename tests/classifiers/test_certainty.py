@@ -13,13 +13,13 @@ from PIL import Image
 
 import seewhy
 from seewhy.classifiers.base import Classifier
-from seewhy.classifiers.certainty import check_level, listed
+from seewhy.classifiers.certainty import _worded, check_level, listed
 from seewhy.classifiers.neighbours import Neighbours
 from seewhy.classifiers.unfitted import ZeroShot
 from seewhy.classifiers.words import measured_on
 from seewhy.cli.predict import _csv_lines, _text_lines
 from seewhy.errors import InputError
-from seewhy.explanation.prediction import Prediction
+from seewhy.explanation.prediction import Decision, Prediction
 from seewhy.pictures.samples import Samples, load_samples
 from seewhy.report import index_entry, render_index
 from tiny import CLASSES, class_folders, colours, picture
@@ -51,6 +51,19 @@ def test_a_picture_of_a_class_is_sure(model: Classifier) -> None:
     assert decision.sentence.endswith(" of cases like this, measured on 96 held-out pictures.")
     assert f"Of {decision.n_sure} held-out pictures called sure" in decision.figures
     assert decision.cure == ""
+
+
+def test_what_is_not_sure_says_why() -> None:
+    def said(probability: float, names: tuple[str, ...] = ("moss", "rust")) -> str:
+        decision = Decision(
+            "one of few", "", ("moss",), 0.9, probability=probability, interval=(0.5, 1.0), fit=0.3, n=48
+        )
+        return str(_worded(decision, names).sentence)
+
+    unusual = "It is right in 97 % of cases like this, but the picture is less typical of its class than most."
+    assert said(0.97).replace("\u202f", " ") == unusual
+    assert said(0.8).replace("\u202f", " ") == "It is right in 80 % of cases like this; the next class is rust."
+    assert said(0.8, ("moss",)).replace("\u202f", " ") == "It is right in 80 % of cases like this."
 
 
 def test_a_picture_of_nothing_is_unlike_anything_and_can_be_rejected(model: Classifier) -> None:

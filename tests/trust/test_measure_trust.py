@@ -57,6 +57,24 @@ def trust(world: World) -> Trust:
     return found
 
 
+@pytest.mark.parametrize("n", [30, 48, 400])
+def test_no_decision_is_as_certain_as_its_fit_where_few_were_held_out(trust: Trust, n: int) -> None:
+    few = replace(trust, held=replace(trust.held, right=torch.arange(len(trust.held.right)) < n))
+    fitted = torch.tensor([0.0, 0.3, 0.5, 0.9, 0.999, 1.0])
+    found = few.held_to_count(fitted)
+    assert float(found[-1]) == pytest.approx((n + 0.5) / (n + 1))
+    assert bool((found.diff() > 0).all())  # the order of decisions stays
+    assert bool((found <= fitted.clamp(min=1e-6)).all())
+    assert torch.allclose(found[1:3], fitted[1:3], atol=0.5 / n)
+
+
+def test_a_decision_is_sure_by_its_fit_and_its_interval_holds_its_probability(world: World, trust: Trust) -> None:
+    judged = trust.judge(world.inputs(world.draw(200)[0]))
+    n = int(trust.held.right.sum())
+    assert float(judged.probability.max()) <= (n + 0.5) / (n + 1)
+    assert bool(((judged.low <= judged.probability) & (judged.probability <= judged.high)).all())
+
+
 def test_promises_are_kept_on_new_pictures(world: World, trust: Trust) -> None:
     x, y, logits = world.draw(4000)
     for level in (0.8, 0.9, 0.97):

@@ -304,8 +304,9 @@ def _worded(d: Decision, names: Sequence[str]) -> Decision:
         cure = f"Something new? Add pictures of it and fit again: {FIT}"
     elif n == 1 and d.verdict != "sure":
         said = f"It is right in {right} of cases like this" + (
-            f"; the next class is {names[1]}." if len(names) > 1 else "."
-        )
+            ", but the picture is less typical of its class than most." if d.probability >= d.level
+            else f"; the next class is {names[1]}." if len(names) > 1 else "."
+        )  # fmt: skip
         cure = f"Something else? Add pictures of it and fit again: {FIT}"
     elif n > 1:
         one = "one of these two" if n == 2 else f"one of these {n}"

@@ -202,7 +202,7 @@ class Judgement:
     Attributes:
         sets: conformal sets.
         order: probabilities by which the classes of a set are sorted.
-        probability: probability that the decision is right.
+        probability: probability that the decision is right, by :meth:`Trust.held_to_count`.
         low: lower bound of the 95 % interval of the probability, also for another day.
         high: upper bound of the same interval.
         fit: share of held-out pictures that are at least as strange.
@@ -275,16 +275,28 @@ class Trust:
 
     def judge(self, inputs: Inputs, level: float = LEVEL) -> Judgement:
         signs = Signs.of(self.gaussian, inputs, self.temperature, self.sharpness)
-        probability = self.right.margin(signs.signs).sigmoid()
-        sets = self.conformal(level).sets(signs.pooled, signs.decided, level, probability < level)
+        fitted = self.right.margin(signs.signs).sigmoid()
+        probability = self.held_to_count(fitted)
+        sets = self.conformal(level).sets(signs.pooled, signs.decided, level, fitted < level)
         strange, unusual = self.strangeness(inputs)
         fit = 1 - torch.searchsorted(self._strangest, strange.contiguous()) / len(self._strangest)
-        sure = (sets.sum(1) == 1) & (probability >= level) & self._familiar(strange, unusual)
+        sure = (sets.sum(1) == 1) & (fitted >= level) & self._familiar(strange, unusual)
         # What few pictures leave open, and another day.
         low, high = self.right.interval(signs.signs)
-        low, high = torch.minimum(low, self.counted(probability)).minimum(probability), high.maximum(probability)
+        low, high = torch.minimum(low, self.counted(fitted)).minimum(probability), high.maximum(probability)
         low, high = (low.logit(1e-6) - self.shift[0]).sigmoid(), (high.logit(1e-6) + self.shift[1]).sigmoid()
         return Judgement(sets, signs.pooled, probability, low, high, fit, unusual, sure, strange > self.line)
+
+    def held_to_count(self, fitted: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return probabilities no higher than n right held-out decisions allow.
+
+            (1 − p) / p = (1 − fitted) / fitted + 1 / (2 n + 1)
+
+        A decision that the fit is certain of gets (n + 1/2) / (n + 1), the estimate for n right decisions and no wrong
+        one with Jeffreys' prior (Krichevsky & Trofimov 1981). The order of decisions stays.
+        """
+        n = int(self.held.right.sum())
+        return 1 / (1 / fitted.clamp(min=LEAST) + 1 / (2 * n + 1))
 
     def counted(self, probability: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Return Wilson's lower 95 % bound from held-out decisions with the same or a higher probability."""
