@@ -85,8 +85,8 @@ def autogluon(python: str, minutes: float, parts: dict[str, np.ndarray]) -> dict
 
 def ours(train: Samples, test: Samples, minutes: float, folder: Path | None) -> dict[str, Any]:
     study = CompareStudy(minutes=minutes)
-    with tempfile.TemporaryDirectory() as kept:
-        store = FeatureStore(Path(kept) / "features.sqlite")
+    with tempfile.TemporaryDirectory() as folder_name:
+        store = FeatureStore(Path(folder_name) / "features.sqlite")
         data = study.run({"lite0": seewhy.encoder("lite0")}, train, folder, test=test, store=store).data
     rows = {row["method"]: row["accuracy"] for row in data["rows"]}
     recommended = next(row for row in data["rows"] if row["method"] == data["recommended"])
@@ -113,28 +113,28 @@ def main() -> None:
     train, test = (gathered([s for s in part.items if s.label in known]) for part in (train, test))
     module = seewhy.encoder("lite0", engine="torch").module
     parts: dict[str, np.ndarray] = {}
-    found: dict[str, Any] = {"learn": len(train), "test": len(test), "classes": len(known)}
+    results: dict[str, Any] = {"learn": len(train), "test": len(test), "classes": len(known)}
 
-    def looked() -> None:
+    def look() -> None:
         for name, part in (("train", train), ("test", test)):
             parts[name] = features(module, [s.image for s in part.items], 0)[:, 0]
             parts[f"{name}_y"] = np.array([s.label for s in part.items])
 
-    def told(name: str, answer: dict[str, Any]) -> None:
-        found[name] = answer
+    def report(name: str, answer: dict[str, Any]) -> None:
+        results[name] = answer
         print(name, json.dumps(answer), flush=True)
 
     programs = {
-        "timm's features": looked,
-        "scikit-learn": lambda: told(
+        "timm's features": look,
+        "scikit-learn": lambda: report(
             "scikit-learn", by_hand(parts["train"], parts["train_y"], parts["test"], parts["test_y"])
         ),
-        "seewhy study compare": lambda: told("seewhy", ours(train, test, given.minutes, given.keep)),
+        "seewhy study compare": lambda: report("seewhy", ours(train, test, given.minutes, given.keep)),
     }
     if given.autogluon:
-        programs["AutoGluon"] = lambda: told("AutoGluon", autogluon(given.autogluon, given.minutes, parts))
-    found["seconds"] = {name: time.to_json() for name, time in in_turn(programs, 1, list(programs)).items()}
-    print(json.dumps(found, indent=1))
+        programs["AutoGluon"] = lambda: report("AutoGluon", autogluon(given.autogluon, given.minutes, parts))
+    results["seconds"] = {name: time.to_json() for name, time in in_turn(programs, 1, list(programs)).items()}
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

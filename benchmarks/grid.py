@@ -106,38 +106,38 @@ def looked_at(address: str, pid: int) -> dict[str, Any]:
 
 def answers(address: str) -> dict[str, float]:
     """Milliseconds of a view's first page, the median of five."""
-    found = {}
+    milliseconds = {}
     for view in VIEWS:
         times = []
         for _ in range(5):
             start = time.perf_counter()
             fetched(f"{address}/rows?count=120&{view}")
             times.append(time.perf_counter() - start)
-        found[view or "all"] = round(1000 * float(np.median(times)), 1)
-    return found
+        milliseconds[view or "all"] = round(1000 * float(np.median(times)), 1)
+    return milliseconds
 
 
 def frames(address: str, width: int) -> dict[str, Any]:
     """Milliseconds from frame to frame (median, 95th percentile, longest), and until all tiles in view are there."""
-    found: dict[str, Any] = {}
+    times_by_name: dict[str, Any] = {}
     with Browser() as tab:
         start = time.monotonic()
         tab.open(f"{address}/browse", width)
         until(tab, f"document.querySelector('#grid .cell') && {FULL}", 60)
-        found["first screen whole after, s"] = round(time.monotonic() - start, 2)
+        times_by_name["first screen whole after, s"] = round(time.monotonic() - start, 2)
         for name, pixels in (("at rest", 0), ("a line a frame", 40), ("a screen a frame", 900)):
             times = np.array(tab.run(SCROLL % pixels))
-            found[f"{name}, ms"] = [round(float(np.percentile(times, q)), 1) for q in (50, 95, 100)]
+            times_by_name[f"{name}, ms"] = [round(float(np.percentile(times, q)), 1) for q in (50, 95, 100)]
             start = time.monotonic()
             until(tab, FULL, 60)
-            found[f"{name}: whole after, s"] = round(time.monotonic() - start, 2)
+            times_by_name[f"{name}: whole after, s"] = round(time.monotonic() - start, 2)
         start = time.monotonic()
         tab.run("(document.getElementById('grid').scrollTop = 1e7)")
         time.sleep(0.05)
         until(tab, FULL, 60)
-        found["a jump to the end whole after, s"] = round(time.monotonic() - start, 2)
-        found["elements"] = tab.run("document.querySelectorAll('#grid .cell').length")
-    return found
+        times_by_name["a jump to the end whole after, s"] = round(time.monotonic() - start, 2)
+        times_by_name["elements"] = tab.run("document.querySelectorAll('#grid .cell').length")
+    return times_by_name
 
 
 def main() -> None:
@@ -156,17 +156,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.room) as folder:
         pictures, cache = Path(folder) / "pictures", Path(folder) / "cache"
         farm(pictures, given.data, given.label_column, given.n)
-        found: dict[str, Any] = {"n": given.n}
+        results: dict[str, Any] = {"n": given.n}
         for start in ("empty cache", "kept"):
             with app(given.model, pictures, cache) as (address, pid):
-                found[start] = looked_at(address, pid)
-                print(json.dumps(found[start]), file=sys.stderr, flush=True)
+                results[start] = looked_at(address, pid)
+                print(json.dumps(results[start]), file=sys.stderr, flush=True)
                 if start == "kept":
-                    found["answers, ms"] = answers(address)
+                    results["answers, ms"] = answers(address)
                     if BROWSER is not None:
-                        found["frames"] = frames(address, given.width)
-                    found["MB after"] = memory(pid)
-        print(json.dumps(found, indent=1))
+                        results["frames"] = frames(address, given.width)
+                    results["MB after"] = memory(pid)
+        print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -54,22 +54,27 @@ ORDERS = ("odds", "odds, checked again", "cleanlab", "neighbours", "chance")
 
 @dataclass(frozen=True)
 class Bench:
-    """Pictures to learn from and to test on, and rows that are kept."""
+    """Pictures to learn from and to test on, and rows that are kept.
+
+    Attributes:
+        about: which pictures, encoder and steps; rows of others are not reused.
+    """
 
     material: Material
+    about: str
     out: Path
     draws: int
     steps: tuple[int, ...]
     orders: tuple[str, ...] = ORDERS
     strategies: tuple[str, ...] = tuple(STRATEGIES)
-    found: dict[tuple, Any] = field(default_factory=dict)
+    shared: dict[tuple, Any] = field(default_factory=dict)
     """What all orders have in common: the first fit and the first check of moved labels."""
 
     def once(self, labels: Tensor, what: str, compute: Callable[[], Any]) -> Any:
         key = (what, labels.numpy().tobytes())
-        if key not in self.found:
-            self.found[key] = compute()
-        return self.found[key]
+        if key not in self.shared:
+            self.shared[key] = compute()
+        return self.shared[key]
 
     @property
     def truth(self) -> Tensor:
@@ -95,6 +100,7 @@ class Bench:
     def kept(self, cell: dict, compute: Callable[[], list[dict]]) -> list[dict]:
         """The rows of a cell, computed once."""
         rows = [json.loads(line) for line in self.out.read_text().splitlines()] if self.out.exists() else []
+        cell = {"about": self.about, **cell}
         found = [row for row in rows if all(row.get(k) == v for k, v in cell.items())]
         if not found:
             found = [{**cell, **row} for row in compute()]
@@ -269,7 +275,8 @@ def main() -> None:
         f"{len(material.pool)} pictures to learn from, {len(material.test)} to test on, {len(material.classes)} classes"
     )
     how = (tuple(given.steps), tuple(given.orders), tuple(given.strategies))
-    bench = Bench(material, given.out, given.draws, *how)
+    about = f"{given.data} {given.test} {given.encoder} {given.most} {given.least} {given.steps}"
+    bench = Bench(material, about, given.out, given.draws, *how)
     if given.what == "labels":
         table(labels(bench), ("noise", "part"), "order", "looked_at", "chance")
     elif given.what == "classes":

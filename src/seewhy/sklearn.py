@@ -160,8 +160,7 @@ def _named(given: Encoder) -> str:
             return given.name
     raise InputError(
         f"This SeeWhyClassifier cannot be pickled, because its encoder cannot be loaded by the name {given.name!r}. "
-        "Use "
-        "estimator.classifier_.save(folder) and seewhy.load(folder, encoder=…) instead."
+        "Use estimator.classifier_.save(folder) and seewhy.load(folder, encoder=…) instead."
     )
 
 

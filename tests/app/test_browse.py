@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 import time
@@ -17,13 +18,16 @@ from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
 from seewhy.errors import DataError
-from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
-from seewhy.pictures.samples import load_samples
+from seewhy.language.annotation import store
+from seewhy.language.annotation.labels import Corrections, LabelDecisions, LabelledData, open_decisions
+from seewhy.language.annotation.store import AnnotationStore
+from seewhy.pictures.samples import Sample, gathered, load_samples
 from seewhy.service.app.rows import READ, Rows, View
 from seewhy.service.app.settings import Settings
 from seewhy.service.app.tiles import SIDE, Tiles, file_key, packed, square
 from seewhy.service.app.worker import Worker
 from seewhy.studies.inspection.check import KINDS, Check
+from tiny import picture
 
 Client = Callable[..., TestClient]
 
@@ -224,6 +228,34 @@ def many(page: TestClient, decision: str, places: list[int], author: str = "Ann"
     return dict(answer.json())
 
 
+def test_pictures_without_a_file_share_no_tile(fitted: Classifier, tmp_path: Path) -> None:
+    drawn = gathered([Sample(f"{k} {i}", k, pixels=picture(k, i)) for k in ("moss", "sky") for i in range(2)])
+    worker = Worker(fitted.encoder, Settings())
+    made = Rows(fitted, drawn, worker, None, Tiles(tmp_path / "tiles.sqlite"))
+    made._step()
+    worker.close()
+    assert [made.tile(i) for i in range(4)] == [b""] * 4
+
+
+def test_a_disk_that_fails_in_between_is_no_error(tmp_path: Path) -> None:
+    class Lock:
+        """Another thread gives the disk up as soon as this one waits for it."""
+
+        def __enter__(self) -> None:
+            tiles._give_up(OSError("gone"))
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    for tiles in (Tiles(tmp_path / "tiles.sqlite") for _ in range(2)):
+        known = tiles.get([b"a"])
+        tiles._lock = Lock()  # type: ignore[assignment]
+        if known == [b""]:
+            tiles.put([(b"a", b"1")])
+        else:
+            assert tiles.get([b"a"]) == [b"1"]
+
+
 def test_a_selection_is_decided_on_at_once_and_undone(deciding: TestClient) -> None:
     places = deciding.get("/rows?right=wrong&places=true").json()["places"]
     assert many(deciding, "corrected", places, label="sky") == {"saved": 6, "refused": []}
@@ -262,6 +294,49 @@ def test_a_selection_is_downloaded_as_a_table_that_can_be_read(deciding: TestCli
     assert [s.label for s in load_samples(table).items] == [
         deciding.get("/rows").json()["rows"][i]["label"] for i in (4, 2)
     ]
+
+
+def test_a_selection_of_any_size_is_downloaded_by_a_form(deciding: TestClient) -> None:
+    answer = deciding.post("/selection.csv", json={"places": [4, 2] * 20_000})
+    assert answer.text.startswith(deciding.get("/selection.csv?places=4,2").text)
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert len(answer.text.splitlines()) == 40_001
+    refused = deciding.post("/selection.csv?format=json", json={"places": [1, 99]})
+    assert (refused.status_code, refused.json()["error"][:45]) == (422, "The index of a picture must be from 0 to 9, g")
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_the_others_are_decided_on(
+    client: Client, fitted: Classifier, wrong: Path, tmp_path: Path
+) -> None:
+    file = next((wrong / "moss").iterdir())
+    try:
+        file.rename(os.fsdecode(os.fsencode(wrong / "moss") + b"/\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    samples = load_samples(wrong)
+    data = LabelledData(wrong, samples.items)
+    page = client(fitted, data=wrong, corrections=Corrections(data, open_decisions(tmp_path / "d", samples.classes)))
+    looked(page)
+    done = many(page, "corrected", list(range(10)), label="sky")
+    assert done["saved"] == 9
+    assert "has a name that is not UTF-8. Rename the file" in done["refused"][0]["error"]
+
+
+def test_decisions_are_read_once_whoever_saved_them(deciding: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(deciding, "dropped", [0, 1])
+    deciding.get("/rows")
+    read, real = [], store._version
+    monkeypatch.setattr(store, "_version", lambda row: read.append(row["author"]) or real(row))
+    assert deciding.get("/rows?decision=dropped").json()["n"] >= 2
+    assert read == []
+    state = deciding.app.state.seewhy  # type: ignore[attr-defined]
+    other = LabelDecisions(AnnotationStore(state.corrections.decisions.store.path), ("moss", "rust", "sky"))
+    key = deciding.get("/rows?decision=dropped").json()["rows"][0]["key"]
+    other.undo(key, "Bo", 1)
+    read.clear()
+    standing = deciding.get("/decisions").json()
+    assert (standing[key]["decision"], standing[key]["author"]) == ("open", "Bo")
+    assert read == ["Bo"]
 
 
 @pytest.mark.parametrize("body", [{"places": [99]}, {"decision": "wrong"}, {"places": list(range(2001))}])

@@ -237,6 +237,21 @@ def test_two_people_decide_on_overlapping_selections(two: tuple[Browser, Browser
     assert listed(data) == before
 
 
+def test_a_selection_is_downloaded_as_a_table(two: tuple[Browser, Browser], tmp_path: Path) -> None:
+    tab, kept = two[0], tmp_path / "downloads"
+    kept.mkdir()
+    with serving(app_of(class_folders(tmp_path / "data", 8), tmp_path / "decided")) as address:
+        opened(tab, f"{address}/browse", 24)
+        tab.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(kept))
+        select(tab, 2, 9)
+        tab.run("document.getElementById('list').click()")
+        for _ in range(100):
+            if (kept / "selection.csv").exists():
+                break
+            time.sleep(0.1)
+    assert len(load_samples(kept / "selection.csv").items) == 8
+
+
 Serve = Callable[[int], tuple[subprocess.Popen[str], str]]
 
 

@@ -28,6 +28,20 @@ from seewhy.studies.inspection.check import KINDS
 Client = Callable[..., TestClient]
 
 
+def test_positions_that_come_while_points_are_sent_are_asked_for_again() -> None:
+    chart = maps.Map(known_rows(), None, None)
+    chart.arrangement.start = lambda: None  # type: ignore[method-assign]
+
+    class Positions(np.ndarray):
+        def tobytes(self, *_: Any) -> bytes:
+            chart.arrangement.version += 1
+            return b""
+
+    chart.arrangement.xy = np.zeros((40, 2), np.float32).view(Positions)
+    assert chart.points().headers["x-version"] == "0"
+    assert chart.arrangement.version == 1
+
+
 def known_rows(n: int = 40, d: int = 12, seed: int = 0) -> Any:
     """Columns as those of pictures that were all looked at: two clouds of features."""
     draw = np.random.default_rng(seed)

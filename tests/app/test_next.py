@@ -26,7 +26,7 @@ from seewhy.language.annotation.labels import Corrections, LabelledData, open_de
 from seewhy.pictures.samples import Sample, Samples, gathered, load_samples
 from seewhy.progress import Progress
 from seewhy.service.app import Settings, make_app
-from seewhy.service.app.job import Job
+from seewhy.service.app.job import Job, LastStep
 from seewhy.service.app.next import N_TO_LABEL, Next, to_label
 from seewhy.service.app.rows import Rows, with_unlabelled
 from seewhy.studies.what_next import NextStudy
@@ -371,7 +371,7 @@ def test_work_is_done_once_at_a_time_and_says_what_went_wrong(caplog: pytest.Log
     time.sleep(0.05)
     assert job.start()["running"] == {"what": "Counting", "done": 0, "of": 4}
     assert ended() == {"running": None, "done": True, "problem": None}
-    assert (len(calls), job.found) == (1, 7)
+    assert (len(calls), job.result) == (1, 7)
     job.start()
     assert ended()["problem"] == "No. Expected yes. Try again."
     job.start()
@@ -381,12 +381,18 @@ def test_work_is_done_once_at_a_time_and_says_what_went_wrong(caplog: pytest.Log
     assert ended()["problem"] is None
 
 
+def test_work_without_a_count_is_shown_too() -> None:
+    progress = LastStep()
+    with progress.doing("Grouping pictures that look alike"):
+        assert progress.step == {"what": "Grouping pictures that look alike", "done": 0, "of": 1}
+
+
 def test_a_job_that_ends_while_the_page_is_made_is_not_lost(many: Rows) -> None:
     class Ending:
-        found: dict[str, Any] | None = None
+        result: dict[str, Any] | None = None
 
         def state(self) -> dict[str, Any]:
-            self.found = {"more": {"missing": "few"}, "classes": []}
+            self.result = {"more": {"missing": "few"}, "classes": []}
             return {"running": None, "done": True, "problem": None}
 
     page = Next(many, None, dict)

@@ -31,6 +31,7 @@ PATHS = (
     ("GET", "/rows"),
     ("GET", "/tiles"),
     ("GET", "/selection.csv"),
+    ("POST", "/selection.csv"),
     ("POST", "/decide-many"),
     ("GET", "/refit"),
     ("GET", "/refit/cards/{index}"),

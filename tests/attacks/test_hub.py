@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 import seewhy
 from seewhy.errors import WeightsError
 
-timm = pytest.importorskip("timm")
 COMMIT = "0" * 39 + "1"
 
 

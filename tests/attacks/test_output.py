@@ -307,7 +307,7 @@ def test_the_files_of_another_fit_stay(here: Path, monkeypatch: pytest.MonkeyPat
     assert CHECKPOINT.is_on(Path(others[0]))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes have no names there")
+@pytest.mark.skipif(os.name == "nt", reason="pipes have no names on Windows")
 def test_pipes_and_devices_are_written_to_and_not_replaced(here: Path) -> None:
     from seewhy.storage.output import special, write
 

@@ -85,14 +85,12 @@ def test_a_pipe_and_a_device_are_refused_and_not_waited_for(name: str, tmp_path:
         read(tmp_path / file)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [name for name in READERS if name != "shard"])  # a tar of nothing is an empty one
 def test_thirty_gigabytes_of_nothing_are_refused_unread(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "MAX_LINE", 1 << 20)
     file, read = READERS[name]
-    if file == "t.tar":
-        pytest.skip("a tar of nothing is an empty one")
     (tmp_path / file).touch()
     os.truncate(tmp_path / file, SPARSE)
     with pytest.raises(SeeWhyError) as caught:
@@ -134,7 +132,7 @@ def test_text_is_as_python_reads_it(tmp_path: Path) -> None:
         read_text(path)
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd here")
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system has no /dev/fd")
 def test_what_the_shell_hands_over_is_read_up_to_the_limit(tmp_path: Path) -> None:
     """As ``--labels <(command)`` does."""
     get, put = os.pipe()

@@ -98,6 +98,6 @@ def test_permission_is_said(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(path)
     path.chmod(0)
     if os.access(path, os.R_OK):
-        pytest.skip("whoever runs this may read everything")
+        pytest.skip("this user may read every file (root, for example)")
     with pytest.raises(images.ImageError, match=r"may not be read \(permission denied\)"):
         read_picture(path, TRANSFORM)

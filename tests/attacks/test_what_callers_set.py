@@ -230,7 +230,7 @@ def in_child(work: Callable[[], bool]) -> bool:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_answers_as_its_parent_does(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec(engine) is None:  # importing OpenVINO here would have it report, where SeeWhy's own import does not
-        pytest.skip(f"needs {engine}")
+        pytest.skip(f"{engine} is not installed")
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))
     classifier = seewhy.fit(class_folders(tmp_path / "pictures", n=4), tiny_cnn(engine=engine))
     shown = [picture(CLASSES[0], seed) for seed in range(4)]

@@ -17,7 +17,9 @@ from seewhy.errors import EngineError, UnknownNameError
 from seewhy.heads.head import Target
 from seewhy.types import Transform
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed"
+)
 TRANSFORM = Transform((32, 32), (32, 32), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PIXELS = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 TARGET = Target(torch.tensor([0, 1, 2, 0, 1, 2]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from seewhy.errors import DataError
@@ -297,7 +298,6 @@ def test_colours_are_evenly_spaced_in_lightness() -> None:
 
 
 def test_upsampling_is_that_of_torch() -> None:
-    torch = pytest.importorskip("torch")
     values = np.random.default_rng(0).random((7, 5))
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(values)[None, None], size=(31, 44), mode="bilinear", align_corners=False

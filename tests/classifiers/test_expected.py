@@ -118,7 +118,7 @@ def test_eight_fruits_do_not_know_a_jeep(grocery: Path) -> None:
     """Few classes, few pictures: photographs of other worlds are noticed, and of none is it sure."""
     others = grocery.parent / "imagenet"
     if not others.is_dir():
-        pytest.skip("needs photographs of other things beside the groceries")
+        pytest.skip(f"{others} is not there; set SEEWHY_TEST_DATA to the folder that holds 'grocery' and 'imagenet'")
     every = load_samples(grocery / "train")
     kept = ("Avocado", "Banana", "Kiwi", "Lemon", "Lime", "Mango", "Orange", "Plum")
     model = seewhy.fit(type(every)(tuple(s for s in every.items if s.label in kept), kept), "lite0", n_crops=0)

@@ -31,7 +31,7 @@ def pixels(height: int = 40, width: int = 80) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     folder = tmp_path_factory.mktemp("clipseg")
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}

@@ -158,7 +158,7 @@ WORDS = ["<pad>", "a", "photo", "of", "cat", "red", "dog", ".", "<end>"]
 
 
 def save_tokenizer(folder: Path, **more: Any) -> Any:
-    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<pad>"))
@@ -173,7 +173,7 @@ def save_tokenizer(folder: Path, **more: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def owl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     folder = tmp_path_factory.mktemp("owl")
     torch.manual_seed(0)
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -224,7 +224,7 @@ def test_owlv2_from_a_folder(owl: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow  # four seconds: a network with a Swin and a BERT is saved
 def test_grounding_dino_from_a_folder(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     torch.manual_seed(0)
     config = transformers.GroundingDinoConfig(
         backbone_config=transformers.SwinConfig(

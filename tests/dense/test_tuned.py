@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -74,7 +76,6 @@ def test_which_weights_learn() -> None:
 
 
 def test_which_weights_learn_where_layers_run_twice_or_none_lies_behind() -> None:
-    torchvision = pytest.importorskip("torchvision")
     larger = replace(TRANSFORM, input_size=(64, 64), resize=(64, 64))
     resnet = from_module(torchvision.models.resnet18(weights=None), transform=larger)
     assert {name.split(".")[1] for name in free(resnet, "last_stage")} == {"layer4"}  # its ReLU runs twice in a block
@@ -236,8 +237,8 @@ def test_the_cost_is_told_and_nothing_of_it_stays(data: Path) -> None:
     assert " and about 0.0 GB of memory, 3 steps about " in said
 
 
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 def test_the_fast_engine_runs_the_changed_trunk(data: Path) -> None:
-    pytest.importorskip("openvino")
     given, encoder = load_masks(data), stages()
     made = DenseCLIP(**SHORT, train="all", lr=5e-2).fit(encoder.but(engine="openvino"), given)
     assert made.encoder.engine.name == "openvino"

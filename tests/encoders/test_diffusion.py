@@ -41,7 +41,7 @@ def drawn(name: str, shape: torch.Size) -> Tensor:
 
 @pytest.fixture(scope="module")
 def network() -> Any:
-    diffusers = pytest.importorskip("diffusers", reason="the extra diffusion is not installed")
+    diffusers = pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
     made = diffusers.UNet2DModel(**CONFIG)
     made.load_state_dict({name: drawn(name, one.shape) for name, one in made.state_dict().items()})
     return made.eval()
@@ -65,7 +65,7 @@ def test_blocks_are_those_of_the_authors_code(network: Any) -> None:
 
 @pytest.mark.slow
 def test_the_papers_network_has_37_blocks_and_24_is_the_usual_one() -> None:
-    diffusers = pytest.importorskip("diffusers", reason="the extra diffusion is not installed")
+    diffusers = pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
     down, up = ("DownBlock2D",) * 3 + ("AttnDownBlock2D",) * 3, ("AttnUpBlock2D",) * 3 + ("UpBlock2D",) * 3
     with torch.device("meta"):
         adm = diffusers.UNet2DModel(

@@ -80,8 +80,8 @@ def pixels(n: int, size: tuple[int, int] = SIZE) -> Tensor:
 
 def build(name: str, trunk: Counted, size: tuple[int, int] = SIZE, key: str = "key") -> Engine:
     engine = name.partition(":")[0]
-    if not all(find_spec(module) for module in engines._MODULES[engine]):
-        pytest.skip(f"{engine} is not installed")
+    if missing := [module for module in engines._MODULES[engine] if find_spec(module) is None]:
+        pytest.skip(f"{engine} cannot run without {', '.join(missing)}")
     return make_engine(name, trunk, size, key)
 
 

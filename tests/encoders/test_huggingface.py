@@ -273,7 +273,7 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))
     config = transformers.DINOv3ViTConfig(**VISION, num_register_tokens=3)

@@ -221,7 +221,7 @@ def test_graph_is_plain() -> None:
     assert torch.allclose(traced(pixels(2)), parts[0](pixels(2)))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 @pytest.mark.parametrize(("cls", "layer"), [(Branching, "stem"), (ClassToken, None)])
 def test_openvino_sees_the_same(
     cls: type[nn.Module], layer: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -211,7 +211,7 @@ def test_unclear_activation_warns(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert source.preprocess["resize_mode"] == "shortest"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_openvino_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))

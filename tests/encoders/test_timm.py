@@ -349,7 +349,7 @@ def test_fingerprint_follows_weights_and_transform(tmp_path: Path) -> None:
     assert fingerprint(golden, encoder.transform) != encoder.fingerprint
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs the openvino extra")
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 @pytest.mark.parametrize("case", [CASES[0], CASES[5]], ids=["resnet", "vit"])
 def test_openvino_sees_the_same(tmp_path: Path, case: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEEWHY_CACHE", str(tmp_path / "cache"))

@@ -43,7 +43,7 @@ def tensors(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 def test_killed_again_and_again_it_ends_at_the_same_tensors(place: Path, own_cache: Path) -> None:
     run = Killing(place)
 

@@ -142,7 +142,7 @@ def test_a_mistake_is_one_line(run: Run, fitted: dict[str, Any], arguments: list
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"seewhy: {message}\n")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 def test_killed_it_goes_on_and_ends_as_if_nothing_had_happened(run: Run, fitted: dict[str, Any], place: Path) -> None:
     """Killed as soon as anything is written, twice, and once more when the prototypes are there."""
     asked = ["fit-prototypes", "photos", "-m", "model", *QUICK, "--json", "-o"]

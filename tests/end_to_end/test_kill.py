@@ -16,7 +16,7 @@ from killing import Killing, content, lines, rows, writes
 from seewhy.types import Transform
 from tiny import CLASSES, class_folders
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")]
 N = 16
 LABELS = CLASSES[:3]
 TRANSFORM = Transform((64, 64), (64, 64), "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -12,7 +12,7 @@ from tiny import class_folders
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 def test_its_slow_copy_and_its_queue_outlive_it(tmp_path: Path, own_cache: Path) -> None:
     class_folders(tmp_path / "all", 8)
     run = Killing(tmp_path)

@@ -205,7 +205,7 @@ def test_a_score_is_walked_by_at_the_step_of_its_noise() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of an autoencoder and a diffusion model, a small autoencoder, and a U-Net of pictures."""
-    diffusers = pytest.importorskip("diffusers", reason="the extra diffusion is not installed")
+    diffusers = pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
     root = tmp_path_factory.mktemp("brought")
     blocks: dict[str, Any] = {
         "block_out_channels": (8, 16),

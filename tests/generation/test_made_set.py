@@ -194,8 +194,8 @@ def test_a_folder_of_somebody_else_is_left_by_the_script(own: Any, tmp_path: Pat
 @pytest.fixture(scope="module")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random ones: ``ddpm``, which reads no words, and ``sd``, which does."""
-    diffusers = pytest.importorskip("diffusers", reason="the extra diffusion is not installed")
-    transformers = pytest.importorskip("transformers", reason="the extra huggingface is not installed")
+    diffusers = pytest.importorskip("diffusers", reason="the extra 'diffusion' is not installed")
+    transformers = pytest.importorskip("transformers", reason="the extra 'huggingface' is not installed")
     folder = tmp_path_factory.mktemp("pipelines")
     block = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}
     unet = diffusers.UNet2DModel(

@@ -57,7 +57,7 @@ def check(index: Index) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@pytest.mark.skipif(os.name != "posix", reason="this system has no SIGKILL")
 def test_a_kill_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     folder, n_killed, reported = tmp_path / "index", 0, 0
     for wait in (0.35, 0.15, 0.6):

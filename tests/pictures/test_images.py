@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
+import timm.data
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from torchvision import transforms
 
 from hostile import HEIGHT, OUTCOMES, WIDTH, encoded, exif, make_hostile_folder, photo, png, turned
 from seewhy.errors import DataError, EmptyFolderError, ImageError, InputError
@@ -290,9 +293,8 @@ def test_a_foreign_profile_is_converted_and_a_damaged_one_reported(caplog: pytes
     ("size", "crop_pct", "how"), [(224, 0.875, "bicubic"), (240, 0.9, "bilinear"), (96, 1.0, "lanczos")]
 )
 def test_same_pixels_as_timm(name: str, size: int, crop_pct: float, how: str) -> None:
-    timm_data = pytest.importorskip("timm.data")
-    sample = Image.fromarray(getattr(pytest.importorskip("skimage.data"), name)())
-    reference = timm_data.create_transform((3, size, size), interpolation=how, crop_pct=crop_pct, use_prefetcher=True)
+    sample = Image.fromarray(getattr(skimage.data, name)())
+    reference = timm.data.create_transform((3, size, size), interpolation=how, crop_pct=crop_pct, use_prefetcher=True)
     transform = Transform((size, size), int(size / crop_pct), how, ZEROS, ONES)
     for data in (encoded(sample, "JPEG", quality=92), encoded(sample, "PNG")):
         expected = np.asarray(reference(Image.open(io.BytesIO(data)))).transpose(1, 2, 0)
@@ -302,13 +304,10 @@ def test_same_pixels_as_timm(name: str, size: int, crop_pct: float, how: str) ->
 
 
 def test_scaled_decoding_stays_near_timm() -> None:
-    timm_data = pytest.importorskip("timm.data")
-    sample = Image.fromarray(pytest.importorskip("skimage.data").astronaut()).resize(
-        (2000, 1500), Image.Resampling.BICUBIC
-    )
+    sample = Image.fromarray(skimage.data.astronaut()).resize((2000, 1500), Image.Resampling.BICUBIC)
     data = encoded(sample, "JPEG", quality=90)
     assert images._draft("", Image.open(io.BytesIO(data)), STANDARD, [None]) == ((2000, 1500), 2)
-    reference = timm_data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, use_prefetcher=True)
+    reference = timm.data.create_transform((3, 224, 224), interpolation="bicubic", crop_pct=0.875, use_prefetcher=True)
     expected = np.asarray(reference(Image.open(io.BytesIO(data)))).transpose(1, 2, 0)
     assert apart(read_picture(data, STANDARD).pixels, expected).mean() < 0.5
 
@@ -317,7 +316,6 @@ def test_scaled_decoding_stays_near_timm() -> None:
     ("size", "resize"), [((64, 96), 64), ((64, 97), 65), ((40, 30), (50, 60)), ((70, 30), (50, 60))]
 )
 def test_same_rounding_and_padding_as_torchvision(size: tuple[int, int], resize: Any) -> None:
-    transforms = pytest.importorskip("torchvision.transforms")
     image = Image.fromarray(photo()).resize((75, 101))
     steps = [transforms.Resize(resize, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(size)]
     expected = np.asarray(transforms.Compose(steps)(image))

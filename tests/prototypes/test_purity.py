@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision import models
 
 from seewhy.errors import InputError
 from seewhy.progress import Progress
@@ -232,7 +233,6 @@ def test_settings_that_make_no_sense_are_refused() -> None:
 @pytest.fixture(scope="module")
 def authors_features() -> tuple[Tensor, Any]:
     """The last map of a ResNet-18 of seed 0 on 24 textures, as the authors' code saw it."""
-    models = pytest.importorskip("torchvision.models")
     with torch.random.fork_rng():
         torch.manual_seed(GOLDEN["seed"])
         network = models.resnet18(weights=None).eval()

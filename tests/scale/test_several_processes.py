@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,8 @@ def test_more_workers_than_threads_are_not_started(photos: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("openvino") is None, reason="the extra 'openvino' is not installed")
 def test_threads_bound_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
     import torch
 
     before = torch.get_num_threads()

@@ -109,8 +109,6 @@ def test_what_is_hidden_takes_the_fill() -> None:
 
 @pytest.mark.parametrize(("kind", "n_weights"), [("unet", 303_425), ("lraspp", 3_218_138)])
 def test_selectors_give_a_mask_of_the_size_of_the_picture(kind: str, n_weights: int) -> None:
-    if kind == "lraspp":
-        pytest.importorskip("torchvision")
     selector = make_selector(kind).eval()
     assert sum(p.numel() for p in selector.parameters()) == n_weights
     with torch.no_grad():

@@ -16,18 +16,20 @@ from seewhy.classifiers import classifiers
 from seewhy.classifiers.fitting import PictureRecipe
 from seewhy.cli import app
 from seewhy.cli.session import Session
-from seewhy.errors import InputError
+from seewhy.descriptions.base import Descriptions
+from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
 from seewhy.studies.compare import (
     Candidate,
     CompareStudy,
     Deadline,
+    Held,
     OutOfTimeError,
     cheapest_of_the_best,
     read_on_the_other_half,
 )
-from seewhy.studies.study import Findings
+from seewhy.studies.study import Findings, bits
 from tiny import class_folders, colours, picture, tiny_cnn
 
 STUDY = CompareStudy(only=("linear", "neighbours", "coop"), n_explained=3, held_out=0.3)
@@ -150,6 +152,26 @@ def test_a_continued_method_counts_all_its_seconds_and_keeps_its_own_checkpoint(
     assert all(row["seconds"] >= 0.4 for row in data["rows"])
 
 
+def test_a_fit_that_goes_on_in_another_run_counts_the_seconds_of_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    linear, stops = classifiers["linear"](), [OutOfTimeError, KeyboardInterrupt]
+
+    def fit(_: object, encoder: Any, samples: Samples, **__: object) -> Any:
+        if len(stops) == 2:
+            time.sleep(2)
+        if stops:
+            raise stops.pop()
+        return linear.fit(encoder, samples)
+
+    monkeypatch.setattr(classifiers["prompt_cam"], "fit", fit)
+    study = CompareStudy(only=("prompt_cam",), n_explained=0)
+    with pytest.raises(KeyboardInterrupt):
+        study.run({"a": colours()}, drawn(), tmp_path)
+    (row,) = study.run({"a": colours()}, drawn(), tmp_path).data["rows"]
+    assert row["seconds"] >= 2, "those of the run that was stopped"
+
+
 def test_a_method_that_trains_no_network_takes_as_long_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, float] = {}
 
@@ -183,18 +205,40 @@ def test_all_encoders_get_the_fast_methods_before_any_gets_a_slow_one(monkeypatc
 def test_the_cheapest_within_one_standard_error_is_chosen() -> None:
     best, near, far = [1] * 90 + [0] * 10, [1] * 89 + [0] * 11, [1] * 60 + [0] * 40
     right = columns(best, near[::-1], far)
-    assert cheapest_of_the_best(right, costs(50, 5, 1)) == 1
-    assert cheapest_of_the_best(right, costs(5.5, 5, 1)) == 0, (
+    each = torch.arange(100)
+    assert cheapest_of_the_best(right, costs(50, 5, 1), each) == 1
+    assert cheapest_of_the_best(right, costs(5.5, 5, 1), each) == 0, (
         "as cheap within the clock's error: the more accurate one"
     )
-    assert cheapest_of_the_best(columns(best, far), costs(50, 1)) == 0
+    assert cheapest_of_the_best(columns(best, far), costs(50, 1), each) == 0
+
+
+def test_pictures_that_look_alike_count_as_one_for_the_standard_error_and_the_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    best, worse = [1] * 25 + [0] * 5 + [1] * 70, [0] * 25 + [1] * 75
+    right = columns(best, worse)
+    assert cheapest_of_the_best(right, costs(50, 1), torch.arange(100)) == 0
+    assert cheapest_of_the_best(right, costs(50, 1), torch.arange(100) // 25) == 1, "one group of four is no gap"
+
+    def measure(one: Candidate, *_: object) -> dict[str, Any]:
+        own = [1] * 9 if one.name == "linear" else [1] * 6 + [0] * 3
+        values = dict.fromkeys(("seconds", "milliseconds", "calibration_error", "low", "high"), 1.0)
+        return {"right": bits(own), "values": {**values, "accuracy": sum(own) / 9}}
+
+    monkeypatch.setattr(Candidate, "measure", measure)
+    monkeypatch.setattr(Held, "of", lambda _: Held(drawn(7), drawn(3), torch.arange(9) // 3, "x"))
+    data = CompareStudy(only=("linear", "neighbours"), n_explained=0).run({"c": colours()}, drawn()).data
+    (other,) = [row["against"] for row in data["rows"] if row["against"]]
+    low, high = sorted(abs(v) for v in other["interval"])
+    assert (low, high) == (0.0, 1.0), "resampled by three groups, all or none of them may be the wrong one"
 
 
 def test_what_is_reported_of_a_choice_was_not_chosen() -> None:
     draws = torch.Generator().manual_seed(0)
     luck = (torch.rand(40, 30, generator=draws) < 0.5).double()  # thirty methods that guess
     groups = torch.arange(40)
-    chosen_on_all = float(luck[:, cheapest_of_the_best(luck, costs(*[1.0] * 30))].mean())
+    chosen_on_all = float(luck[:, cheapest_of_the_best(luck, costs(*[1.0] * 30), groups)].mean())
     read = [read_on_the_other_half(luck, costs(*[1.0] * 30), groups, seed) for seed in range(20)]
     assert chosen_on_all > 0.6
     assert abs(sum(read) / 20 - 0.5) < 0.06
@@ -203,6 +247,28 @@ def test_what_is_reported_of_a_choice_was_not_chosen() -> None:
 def test_halves_keep_pictures_of_one_group_together() -> None:
     right = columns([1] * 10 + [0] * 10, [0] * 10 + [1] * 10)
     assert read_on_the_other_half(right, costs(1, 1), torch.arange(20) // 10, 0) == 0.0
+
+
+def test_nothing_to_test_on_is_an_error_with_the_cure() -> None:
+    with pytest.raises(DataError, match=r"No picture can be held out.*or give test pictures"):
+        CompareStudy(only=("neighbours",)).run({"colours": colours()}, drawn(1))
+
+
+def test_a_single_method_has_a_headline_with_one_full_stop() -> None:
+    document = CompareStudy(only=("neighbours",), n_explained=0).run({"c. d": colours()}, drawn()).document()
+    assert document.headline.endswith("%).")
+    assert document.below == ()
+
+
+def test_another_seed_or_other_descriptions_are_fitted_again(tmp_path: Path) -> None:
+    test = gathered([Sample(f"{k} {i}", k, pixels=picture(k, i, 16)) for k in ("moss", "sky") for i in (50, 51)])
+    fitted: list[int] = []
+    for seed, texts in ((0, None), (1, None), (1, "green"), (1, "soft"), (1, "soft")):
+        study = CompareStudy(only=("neighbours",), n_explained=0, seed=seed)
+        words = texts and Descriptions.of({k: [f"{texts} {k}"] for k in ("moss", "rust", "sky")})
+        study.run({"c": colours()}, drawn(), tmp_path, test=test, descriptions=words or None)
+        fitted.append(len((tmp_path / "progress.jsonl").read_text().splitlines()))
+    assert fitted == [1, 2, 3, 4, 4]
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:

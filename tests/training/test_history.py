@@ -62,7 +62,7 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path: Path, monkeypatch
 
 def test_half_the_digits_are_for_graphics_cards() -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is a graphics card")
+        pytest.skip("this machine has a graphics card, on which bf16 is allowed")
     with pytest.raises(InputError) as caught:
         train(Line(), DATA, Training(1, precision="bf16"))
     assert str(caught.value) == (

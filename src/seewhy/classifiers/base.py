@@ -290,13 +290,10 @@ class Classifier:
         engine = self.encoder.engine
         other = f", fitted in {self.fitted_in}" if self.fitted_in not in ("", engine.precision) else ""
         return {
-            "classifier": self.recipe,
-            "encoder": self.encoder.name,
-            "engine": f"{engine.name} {engine.precision}{other}",
-            "trained on": self.trained_on,
-            "classes": str(len(self.classes)),
-            "fingerprint": self.encoder.fingerprint[:12],
-        }
+            "classifier": self.recipe, "encoder": self.encoder.name,
+            "engine": f"{engine.name} {engine.precision}{other}", "trained on": self.trained_on,
+            "classes": str(len(self.classes)), "fingerprint": self.encoder.fingerprint[:12],
+        }  # fmt: skip
 
     @cached_property
     def digest(self) -> str:
@@ -334,8 +331,7 @@ def position(label: str | int, classes: Sequence[str]) -> int:
     inside = [c for c in classes if label.casefold() in c.casefold()]
     near = inside[:3] or nearest(label, classes, n=3, cutoff=0.4)
     raise DataError(
-        f"There is no class {label!r} among the {len(classes)} classes. "
-        f"{'Did you mean' if near else 'The first are'} "
+        f"There is no class {label!r} among the {len(classes)} classes. {'Did you mean' if near else 'The first are'} "
         f"{', '.join(map(repr, near or classes[:5]))}?"
     )
 

@@ -58,9 +58,8 @@ def selection_matrix(
     counts = torch.bincount(labels, minlength=n_classes)
     if int(counts.min()) == 0:
         raise DataError(
-            "Every class must have at least one picture to choose descriptions with, but "
-            f"{int((counts == 0).sum())} of {n_classes} classes have none. Add pictures, or leave "
-            "those classes out."
+            f"Every class must have at least one picture to choose descriptions with, but {int((counts == 0).sum())} "
+            f"of {n_classes} classes have none. Add pictures, or leave those classes out."
         )
     sums = torch.zeros(n_classes, pictures.shape[1], dtype=pictures.dtype).index_add_(0, labels, pictures)
     return texts @ (sums / counts[:, None]).T

@@ -79,15 +79,11 @@ def common_figures(
             hardest = accuracy_between_halves(held.pooled, held.labels, len(pictures.classes), c)
             expected = None if hardest is None else expected_range(interval, hardest)
     return {
-        **figures,
-        "n_held_out": len(index) if held is None else len(held.labels),
-        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures",
-        "split": how,
-        "expected_range": expected and [round(end, 4) for end in expected],
-        "n_pictures": n,
-        "notes": list(progress.notes),
-        "failures": [f.to_json() for f in progress.failures],
-    }
+        **figures, "n_held_out": len(index) if held is None else len(held.labels),
+        "measured_on": "validation pictures" if pictures.validation else "a part of the pictures", "split": how,
+        "expected_range": expected and [round(end, 4) for end in expected], "n_pictures": n,
+        "notes": list(progress.notes), "failures": [f.to_json() for f in progress.failures],
+    }  # fmt: skip
 
 
 def held_out_lines(measures: dict[str, Any]) -> list[str]:

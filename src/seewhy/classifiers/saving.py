@@ -81,24 +81,17 @@ def _card(c: Classifier) -> dict[str, Any]:
     if isinstance(feature, Normalise):
         kind = {"kind": "normalise", **vars(feature)}
     return {
-        "format": FORMAT,
-        "seewhy": version("seewhy"),
-        "recipe": c.recipe,
+        "format": FORMAT, "seewhy": version("seewhy"), "recipe": c.recipe,
         "encoder": (c.encoder if c.network is None else c.network.base).describe(),
-        "network": c.network and c.network.facts(),
-        "classes": list(c.classes),
-        "feature": kind,
-        "scale": c.head.scale,
+        "network": c.network and c.network.facts(), "classes": list(c.classes), "feature": kind, "scale": c.head.scale,
         "votes": {"k": votes.k, "names": list(votes.names)} if isinstance(votes, Votes) else None,
         "reranking": votes.facts() if isinstance(votes, WordDecision) else None,
-        "words": None if c.words is None else {"texts": list(c.words.texts)},
-        "words_accuracy": c.words_accuracy,
+        "words": None if c.words is None else {"texts": list(c.words.texts)}, "words_accuracy": c.words_accuracy,
         "likeness": None if c.likeness is None else c.likeness.to_json(),
         "bank": None if c.bank is None else listed(c.bank.pictures),
-        "known": None if c.known is None else c.known.facts(),
-        "trust": None if c.trust is None else c.trust.facts(),
+        "known": None if c.known is None else c.known.facts(), "trust": None if c.trust is None else c.trust.facts(),
         **{name: getattr(c, name) for name in PLAIN},
-    }
+    }  # fmt: skip
 
 
 def _tensors(c: Classifier) -> Tensors:

@@ -81,10 +81,7 @@ SETTINGS: dict[str, tuple[str | dict[str, Own], ...]] = {
         },
     ),
     "evaluate": ("seewhy.studies.auditing.drift:DriftTest", {"ignore": IGNORE}),
-    "check": (
-        "seewhy.studies.inspection.check:Check",
-        {"n_examples": Own(3, "with --texts: examples per rule.")},
-    ),
+    "check": ("seewhy.studies.inspection.check:Check", {"n_examples": Own(3, "with --texts: examples per rule.")}),
     "app": ("seewhy.language.annotation.rounds:StopRule", WEB),
     "serve": (
         {

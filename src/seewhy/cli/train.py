@@ -218,12 +218,7 @@ def _document(made: Classifier, output: Path, terminal: Terminal) -> dict[str, A
     measures = made.measures
     told = {name: measures[name] for name in ("n_pictures", "n_held_out", "n_chosen_on", "shots", "keep", "tried")}
     return {
-        "model": str(output),
-        "method": made.recipe,
-        "classes": list(made.classes),
-        **told,
-        "measures": measures["forgetting"],
-        "parameters": made.parameters,
-        "notes": terminal.notes,
+        "model": str(output), "method": made.recipe, "classes": list(made.classes), **told,
+        "measures": measures["forgetting"], "parameters": made.parameters, "notes": terminal.notes,
         "failures": [failure.to_json() for failure in terminal.failures],
-    }
+    }  # fmt: skip

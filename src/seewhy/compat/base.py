@@ -144,8 +144,7 @@ def highest(output: Any) -> Targets:
         shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise InputError(
             f"Without targets, the network's output must have the shape (b, k), got {shape}. Give one target per "
-            "picture: "
-            "a function of the output for that picture."
+            "picture: a function of the output for that picture."
         )
     return [ClassifierOutputTarget(category) for category in output.argmax(1).tolist()]
 
@@ -155,8 +154,7 @@ def scores(targets: Targets, output: Any) -> Tensor:
     if not isinstance(output, Tensor | list | tuple) or len(output) % len(targets):
         raise InputError(
             f"The network must return a tensor or list with one row per picture, got a {type(output).__name__}. Wrap "
-            "the "
-            "network in a module that does."
+            "the network in a module that does."
         )
     try:
         found = [targets[i % len(targets)](row) for i, row in enumerate(output)]

@@ -47,8 +47,7 @@ class ForeignMethod(Attribution):
         if not isinstance(target, Target) or target.against is not None:
             raise InputError(
                 f"A {self.name} function explains the logit of one class, without a contrast. Give a class, or use one "
-                "of "
-                "SeeWhy's methods."
+                "of SeeWhy's methods."
             )
         return as_maps(self.found(model, cast(Tensor, look.pixels).detach(), target.index), len(look), self.name)
 

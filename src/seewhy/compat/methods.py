@@ -312,8 +312,7 @@ class AblationCAM(PeerCAM):
         if not isinstance(out, Tensor) or to_grid(out).untyped_storage().data_ptr() != out.untyped_storage().data_ptr():
             raise InputError(
                 f"`reshape_transform` must return a view of the output of the layer {name!r}, or join the maps of a "
-                "dict, "
-                "but it computes new values. Leave it out, or name another layer."
+                "dict, but it computes new values. Leave it out, or name another layer."
             )
         return lambda copies, channels: silence(to_grid(copies), channels)
 

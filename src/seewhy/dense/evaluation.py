@@ -301,16 +301,11 @@ def _beside(
     gaps = [mean(a[:, 0]) - mean(b[:, 0]) for a, b in zip(draws, theirs, strict=True)]
     interval = _interval(gaps, own.ap50 - best.ap50, least=-1.0)
     return {
-        "name": name,
-        "n_draws": len(measured),
-        "ap": _number(mean(np.array([m.ap for m in measured]))),
-        "ap50": _number(mean(reached)),
-        "ap50_best": _number(best.ap50),
-        "any_name": _number(_nameless(there, boxes[0]).ap50),
-        "above_best": _number(own.ap50 - best.ap50),
-        "above_best_interval": interval,
-        "real": interval is not None and interval[0] > 0,
-    }
+        "name": name, "n_draws": len(measured), "ap": _number(mean(np.array([m.ap for m in measured]))),
+        "ap50": _number(mean(reached)), "ap50_best": _number(best.ap50),
+        "any_name": _number(_nameless(there, boxes[0]).ap50), "above_best": _number(own.ap50 - best.ap50),
+        "above_best_interval": interval, "real": interval is not None and interval[0] > 0,
+    }  # fmt: skip
 
 
 def _interval(values: Sequence[float], about: float, least: float = 0.0) -> list[float] | None:

@@ -318,13 +318,10 @@ class Segmenter(NamesPixels):
         presence = self.named_in(looked)
         mask, probability = self.pixels(scores, looked, presence)
         about = {
-            "method": self.method,
-            "encoder": self.base.name,
-            "fingerprint": self.base.fingerprint,
-            "input": list(self.encoder.transform.input_size),
-            "n_windows": looked.windows.n[0] * looked.windows.n[1],
+            "method": self.method, "encoder": self.base.name, "fingerprint": self.base.fingerprint,
+            "input": list(self.encoder.transform.input_size), "n_windows": looked.windows.n[0] * looked.windows.n[1],
             "grid": list(scores.shape[1:]),
-        }
+        }  # fmt: skip
         segments = segments_of(self.classes, mask, probability)
         by_name = {} if presence is None or self.presence is None else self.presence.to_json(presence.of_picture)
         return Segmentation(looked.name, self.classes, mask, scores.numpy(), segments, about, looked.pixels, by_name)

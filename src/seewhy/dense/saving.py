@@ -53,15 +53,9 @@ class DenseArchive:
         """Write the JSON card and the tensors, including a trained encoder's changed weights."""
         on = made.base if made.halves is None else made.base.base
         card = {
-            "format": FORMAT,
-            "seewhy": version("seewhy"),
-            "method": made.method,
-            "parameters": made.parameters,
-            "encoder": on.describe(),
-            "classes": list(made.classes),
-            "trained_on": made.trained_on,
-            **more,
-        }
+            "format": FORMAT, "seewhy": version("seewhy"), "method": made.method, "parameters": made.parameters,
+            "encoder": on.describe(), "classes": list(made.classes), "trained_on": made.trained_on, **more,
+        }  # fmt: skip
         every = {**tensors, **saved_tensors(made.halves, on)}
         plain = {name: t.detach().cpu().contiguous() for name, t in every.items()}
         return self.archive.save(folder, card, save_tensors(plain))

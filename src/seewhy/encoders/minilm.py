@@ -157,18 +157,11 @@ def load_minilm() -> SentenceEncoder:
 
 
 _NAMES = {
-    "embeddings.word_embeddings": "words",
-    "embeddings.position_embeddings": "positions",
-    "embeddings.token_type_embeddings": "segments",
-    "embeddings.LayerNorm": "norm",
-    "encoder.layer": "blocks",
-    "attention.self.": "",
-    "attention.output.dense": "out",
-    "attention.output.LayerNorm": "out_norm",
-    "intermediate.dense": "up",
-    "output.dense": "down",
-    "output.LayerNorm": "down_norm",
-}
+    "embeddings.word_embeddings": "words", "embeddings.position_embeddings": "positions",
+    "embeddings.token_type_embeddings": "segments", "embeddings.LayerNorm": "norm", "encoder.layer": "blocks",
+    "attention.self.": "", "attention.output.dense": "out", "attention.output.LayerNorm": "out_norm",
+    "intermediate.dense": "up", "output.dense": "down", "output.LayerNorm": "down_norm",
+}  # fmt: skip
 
 
 def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -123,8 +123,7 @@ class ExplainOptions:
         if self.judge is not None and self.typical is None:
             raise InputError(
                 "`judge` needs a generator of typical pictures. Add --typical FOLDER (typical=FOLDER in Python), or "
-                "leave "
-                "the judge out."
+                "leave the judge out."
             )
 
     def opened(self, classifier: Classifier) -> ExplainOptions:
@@ -137,8 +136,7 @@ class ExplainOptions:
         if self.judge is not None and not isinstance(self.judge, Classifier | Encoder):
             raise InputError(
                 f"`judge` must be a classifier or an image-text encoder, got {type(self.judge).__name__!r}. Load one "
-                "with "
-                "seewhy.load or seewhy.encoder."
+                "with seewhy.load or seewhy.encoder."
             )
         (made,) = entry_points(group="seewhy.evidence", name="typical")
         return replace(self, typical=made.load().open(self.typical, classifier, self.judge), judge=None)

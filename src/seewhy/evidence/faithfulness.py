@@ -73,8 +73,7 @@ RULE = (
     _MATCH
     + _RIVAL
     + _LEVELS.format(
-        others=", a random class, the next class",
-        still=f"probability by {STILL_VALUE} or its odds fourfold",
+        others=", a random class, the next class", still=f"probability by {STILL_VALUE} or its odds fourfold"
     )
 )
 RULE_OF_SENTENCE = _MATCH + _LEVELS.format(others="", still=f"similarity by {STILL_COSINE}")
@@ -182,11 +181,10 @@ def judge(found: Faithfulness, watched: Watched) -> Verdict:
     aside = "" if near is None else f" {_close(near)}"
     figures = (
         f"The match between the heat and the effect of hiding halves of the picture on {odds_of} is "
-        f"{_signed(found.match.value)} of 1; a spot in the centre has {_signed(found.match.centre)}."
-        f"{aside}{_against_rival(found.lead, watched)} "
-        f"Hiding the hottest parts first leaves a mean {quantity} of {deleted.area:.2f} (random parts: "
-        f"{deleted_random.area:.2f}); showing them first gives {inserted.area:.2f} (random parts: "
-        f"{inserted_random.area:.2f})."
+        f"{_signed(found.match.value)} of 1; a spot in the centre has "
+        f"{_signed(found.match.centre)}.{aside}{_against_rival(found.lead, watched)} Hiding the hottest parts first "
+        f"leaves a mean {quantity} of {deleted.area:.2f} (random parts: {deleted_random.area:.2f}); showing them first "
+        f"gives {inserted.area:.2f} (random parts: {inserted_random.area:.2f})."
     )
     is_own = found.lead is None or found.lead >= PARTLY
     if stands_out(found.match) and is_own:
@@ -223,9 +221,8 @@ def _against_rival(lead: float | None, watched: Watched) -> str:
     both = "" if lead >= PARTLY else " So these places are evidence for both classes."
     rival = watched.name_of(watched.rival)
     return (
-        f" The match between the difference from the map of {rival} and the effect on the difference of the two "
-        f"logits is "
-        f"{_signed(lead)} of 1.{close}{both}"
+        f" The match between the difference from the map of {rival} and the effect on the difference of the two logits "
+        f"is {_signed(lead)} of 1.{close}{both}"
     )
 
 

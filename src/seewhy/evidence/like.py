@@ -239,8 +239,7 @@ def like_place(
     if not (0 <= cell[0] < share.shape[0] and 0 <= cell[1] < share.shape[1]):
         raise InputError(
             f"Row {cell[0]}, column {cell[1]} is outside the map of {share.shape[0]} rows and {share.shape[1]} "
-            "columns. "
-            "Count from 0."
+            "columns. Count from 0."
         )
     box = cell_box(cell, (share.shape[0], share.shape[1]))
     found = find_prototypes(classifier, of_place=True)  # where whole pictures vote, a place has no voters of its own

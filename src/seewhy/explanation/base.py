@@ -80,8 +80,7 @@ class Subject(Result):
         if self.asked_contrast is not None and self.asked_contrast != self.contrast:
             return (
                 f"You asked why the decision is not {self.asked_contrast}, but it is {self.asked_contrast}. So the "
-                f"evidence is about "
-                f"{self.of_class}, the next class."
+                f"evidence is about {self.of_class}, the next class."
             )
         if self.against:
             return f"As requested, the map shows what speaks against {self.of_class}; {decided}."

@@ -27,10 +27,7 @@ class Outside(Result):
     falls_elsewhere: Annotated[
         tuple[float, ...], Doc("decreases of the log-odds when the same shape is hidden elsewhere")
     ]
-    share_inside: Annotated[
-        float,
-        Doc("share of the effect on the log-odds that comes from inside (Shapley values)"),
-    ]
+    share_inside: Annotated[float, Doc("share of the effect on the log-odds that comes from inside (Shapley values)")]
     verdict: Annotated[Verdict, Doc("believable, partly, do not rely or not measured")]
 
     @property

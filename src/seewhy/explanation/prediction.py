@@ -75,9 +75,7 @@ class Decision(Result):
     verdict: Annotated[Certainty, Doc("reliability of the decision")]
     sentence: Annotated[str, Doc("reliability and its reason in one sentence")]
     classes: Annotated[
-        tuple[str, ...],
-        Doc("the conformal set; if not measured, the classes with the highest scores"),
-        Json("set"),
+        tuple[str, ...], Doc("the conformal set; if not measured, the classes with the highest scores"), Json("set")
     ]
     level: Annotated[Share, Doc("guaranteed coverage of the set"), Json(digits=17)]
     probability: Annotated[Share | None, Doc("calibrated probability that the decision is right")] = None

@@ -170,18 +170,11 @@ def make(
         same = own.encoder.looks == generator.read.looks
         judged = {"name": judging.name, "n_classes": len(own.classes), "is_the_prior": same}
     data: dict[str, Any] = {
-        "asked": condition.asked,
-        "kind": condition.kind,
-        "measure": condition.measure,
-        "climbed": condition.encoder.name,
-        "generator": {"encoder": generator.read.name, **generator.facts},
-        "sampler": asdict(sampler),
-        "start": STARTS[asking.start if picture is None else "picture"],
-        "seed": seed,
-        "judge": judged,
-        "ways": rows,
-        "chains": chains,
-    }
+        "asked": condition.asked, "kind": condition.kind, "measure": condition.measure,
+        "climbed": condition.encoder.name, "generator": {"encoder": generator.read.name, **generator.facts},
+        "sampler": asdict(sampler), "start": STARTS[asking.start if picture is None else "picture"], "seed": seed,
+        "judge": judged, "ways": rows, "chains": chains,
+    }  # fmt: skip
     strips = {way: [bytes_of(walk.pictures[:, i]).numpy() for i in range(len(starts))] for way, walk in walks.items()}
     return Made({"sentence": sentence(data), **data}, strips)
 

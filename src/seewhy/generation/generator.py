@@ -130,10 +130,9 @@ def check_errors(name: str, facts: Mapping[str, Any]) -> None:
     """Check that decoded pictures are better than the mean picture."""
     if is_poor(facts):
         raise ModelError(
-            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean "
-            f"picture's error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean "
-            "square, values 0 to 1). Give pictures of the kind on which the decoder was trained, or use another "
-            "decoder."
+            f"The reconstruction error of {name} on held-out pictures must be at most {POOR:.0%} of the mean picture's "
+            f"error, got {facts['held_out_error']:.3f} against {facts['mean_picture_error']:.3f} (root mean square, "
+            "values 0 to 1). Give pictures of the kind on which the decoder was trained, or use another decoder."
         )
 
 
@@ -162,8 +161,7 @@ class GeneratorNetwork(nn.Module):
         if side not in SIDES or min(n_code, width, hidden) < 1:
             raise InputError(
                 f"`side` must be one of {', '.join(map(str, SIDES))}, and `width`, `hidden` and `n_code` at least 1, "
-                "got "
-                f"side={side}, width={width}, hidden={hidden}, n_code={n_code}."
+                f"got side={side}, width={width}, hidden={hidden}, n_code={n_code}."
             )
         self.side = side
         n_up = SIDES.index(side) + 2
@@ -249,14 +247,9 @@ class Generator:
             )
         path = ARCHIVE.check(make_folder(folder) / FILE)
         card = {
-            "format": 1,
-            "seewhy": version("seewhy"),
-            "method": "ppgn",
-            "encoder": self.read.encoder.name,
-            "fingerprint": self.read.encoder.fingerprint,
-            "bounds": list(self.bounds),
-            "trained": self.facts,
-        }
+            "format": 1, "seewhy": version("seewhy"), "method": "ppgn", "encoder": self.read.encoder.name,
+            "fingerprint": self.read.encoder.fingerprint, "bounds": list(self.bounds), "trained": self.facts,
+        }  # fmt: skip
         weights = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         return ARCHIVE.save(path, {**weights, "codes": self.codes.half()}, card, spoken=card)
 

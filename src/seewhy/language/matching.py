@@ -208,9 +208,8 @@ def specificity(captions: Iterable[Caption]) -> dict[str, float]:
 def say(found: Mapping[str, float]) -> str:
     """Describe the result of :func:`specificity` in a sentence."""
     return (
-        f"{found['distinct']:.1f} different best texts per class; the commonest is best for "
-        f"{found['commonest']:.0%} of a class's pictures; entropy {found['entropy']:.1f} bits (0 if one text is best "
-        "for the whole class)"
+        f"{found['distinct']:.1f} different best texts per class; the commonest is best for {found['commonest']:.0%} "
+        f"of a class's pictures; entropy {found['entropy']:.1f} bits (0 if one text is best for the whole class)"
     )
 
 

@@ -133,8 +133,7 @@ class Pretrain(Way[PooledSet, Any]):
             able = ", ".join(name for name in objectives if is_of_pictures(name))
             raise InputError(
                 f"`objective` must learn from pictures only, got {self.objective!r}, which needs {found.needs}. Use "
-                "one "
-                f"of {able}, or give pictures with texts."
+                f"one of {able}, or give pictures with texts."
             )
         known = [one.name for one in fields(cast(Any, found))]
         for name in self.settings:

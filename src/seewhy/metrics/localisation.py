@@ -32,8 +32,7 @@ class Localisation(Metric):
         if tuple(mask.shape) != size:
             raise InputError(
                 f"`mask` must have the size of the picture, {size}, got {tuple(mask.shape)}. Crop and resize it like "
-                "the "
-                "picture."
+                "the picture."
             )
         if not mask.any():
             raise InputError("`mask` must not be empty. Leave out pictures without the object.")

@@ -399,20 +399,19 @@ def filled(pixels: Picture, fill: Fill, transform: Transform | None = None) -> P
     return (-mean / std)[:, None, None].expand_as(pixels)
 
 
-def blurred(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur a picture with the kernel of RISE and zero padding."""
-    reach = int(4 * sigma + 0.5)
-    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    point = np.pad(np.eye(kernel)[kernel // 2], reach, "symmetric")
+def blurred(pixels: Picture) -> Picture:
+    """Blur a picture with the kernel of RISE (11 pixels, sigma 5) and zero padding."""
+    reach = 20
+    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / 5.0) ** 2)
+    point = np.pad(np.eye(11)[5], reach, "symmetric")
     weights = torch.from_numpy(np.convolve(point, bell / bell.sum(), "valid")).to(pixels)
-    return _convolved(pad(pixels[:, None], (kernel // 2,) * 4), weights)
+    return _convolved(pad(pixels[:, None], (5,) * 4), weights)
 
 
-def blurred_reflected(pixels: Picture, kernel: int = 11, sigma: float = 5.0) -> Picture:
-    """Blur a picture with a truncated Gaussian and reflection padding."""
-    offsets = torch.arange(kernel) - kernel // 2
-    weights = (-0.5 * (offsets / sigma) ** 2).exp()
-    return _convolved(pad(pixels[:, None], (kernel // 2,) * 4, mode="reflect"), weights / weights.sum())
+def blurred_reflected(pixels: Picture) -> Picture:
+    """Blur a picture with a Gaussian (sigma 5) truncated to 11 pixels, and reflection padding."""
+    weights = (-0.5 * ((torch.arange(11) - 5) / 5.0) ** 2).exp()
+    return _convolved(pad(pixels[:, None], (5,) * 4, mode="reflect"), weights / weights.sum())
 
 
 def _convolved(padded: Float[Tensor, "3 1 h w"], weights: Float[Tensor, " k"]) -> Float[Tensor, "3 h2 w2"]:

@@ -58,8 +58,7 @@ def usable(mask: Bool[Tensor, "h w"], name: str, what: str = "the mask") -> Bool
     part = float(mask.float().mean())
     if part == 0:
         raise ImageError(
-            name,
-            f"{what} is empty in the area that the model sees; draw the object, or leave the picture out",
+            name, f"{what} is empty in the area that the model sees; draw the object, or leave the picture out"
         )
     if part > FULL:
         raise ImageError(name, f"{what} covers {part:.0%} of the area that the model sees, so there is no background")

@@ -19,9 +19,8 @@ from .sources import InMemory, list_pictures
 from .tables import TABLES, TEXT_COLUMNS, Columns, cell_text, choose, rows_of, texts_in
 
 FORMS = (
-    f"They must be a table ({', '.join(TABLES)}), a folder of pictures with text files, class "
-    "folders, .tar shards, a data frame, a Hugging Face data set or a list of (picture, "
-    "texts)"
+    f"They must be a table ({', '.join(TABLES)}), a folder of pictures with text files, class folders, .tar shards, a "
+    "data frame, a Hugging Face data set or a list of (picture, texts)"
 )
 
 

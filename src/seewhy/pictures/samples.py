@@ -259,9 +259,8 @@ def _from_table(
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in needed if c not in row]:
             raise DataError(
-                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}. Its "
-                f"columns are {', '.join(map(repr, row))}. Name the columns with --column image=NAME "
-                "--column label=NAME."
+                f"{path}, row {number}, has no column {' and no column '.join(map(repr, missing))}. Its columns are "
+                f"{', '.join(map(repr, row))}. Name the columns with --column image=NAME --column label=NAME."
             )
         place, *name = (cell_text(row[c], f"{path}, row {number}, column {c!r},") for c in needed)
         if not place.strip() or not all(n.strip() for n in name):

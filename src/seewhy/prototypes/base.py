@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
 STRANGER = "Do not rely on them if the picture is unlike anything the classifier knows."
 RULE = (
-    "SeeWhy computes how many of the similar parts shown are of the explained class. Do not rely on the similar "
-    "parts if a wrong class often reaches this share: on more than 1 in 20 held-out pictures. A wrong class is "
-    "neither the true class nor the decision. Otherwise the similar parts are believable if 90 % of held-out "
-    "pictures with about the same share were predicted correctly. They are partly believable if half of these "
-    "pictures were predicted correctly and this is better than chance. They are at most partly believable if the "
-    "explained class is not the decision, or if hiding these places lowers the logit of the class (minus the mean "
-    "over classes) no more than hiding other places. Do not rely on the similar parts if even the nearest parts are "
-    "less similar than on 19 of 20 held-out pictures. "
-    f"{STRANGER}"
+    "SeeWhy computes how many of the similar parts shown are of the explained class. Do not rely on the similar parts "
+    "if a wrong class often reaches this share: on more than 1 in 20 held-out pictures. A wrong class is neither the "
+    "true class nor the decision. Otherwise the similar parts are believable if 90 % of held-out pictures with about "
+    "the same share were predicted correctly. They are partly believable if half of these pictures were predicted "
+    "correctly and this is better than chance. They are at most partly believable if the explained class is not the "
+    "decision, or if hiding these places lowers the logit of the class (minus the mean over classes) no more than "
+    "hiding other places. Do not rely on the similar parts if even the nearest parts are less similar than on 19 of 20 "
+    f"held-out pictures. {STRANGER}"
 )
 
 

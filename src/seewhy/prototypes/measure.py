@@ -285,8 +285,7 @@ class Showing:
         fall, elsewhere, most = (f"{v:.{digits}f}".replace("-", "−") for v in figures)
         return (
             f" Hiding these parts lowers the lead of {self.subject.label} (logit minus the mean logit, {d.lead:.1f}) "
-            f"by {fall}; hiding other parts "
-            f"of the same size lowers it by {elsewhere} (at most {most})."
+            f"by {fall}; hiding other parts of the same size lowers it by {elsewhere} (at most {most})."
         )
 
     def like(self, method: Prototypes, verdict: Verdict, measure: LikenessMeasure | None = None, **more: Any) -> Like:

@@ -28,8 +28,7 @@ RULE = (
     "The pictures shown are believable under two conditions. They have at least half of the vote. On held-out "
     "pictures, a decision changes at least three times as often without the votes of the pictures shown for it as "
     "without the votes of equally many random pictures. The pictures shown are partly believable if only one condition "
-    "holds. Otherwise do not rely on them. Do not rely on them for a class that did not win the vote. "
-    f"{STRANGER}"
+    f"holds. Otherwise do not rely on them. Do not rely on them for a class that did not win the vote. {STRANGER}"
 )
 EQUAL = 2e-3
 """Difference of cosines below which they are equal in half precision."""

@@ -158,14 +158,9 @@ class Canvas:
         small = layer.resize(size, Image.Resampling.BOX)
         self.image.paste(small, (round(x), round(y)), small)
 
-    def panel(
-        self, x: float, y: float, width: float, height: float, radius: float, fill: Colour, line: Colour | None = None
-    ) -> None:
-        def paint(d: ImageDraw.ImageDraw) -> None:
-            edge = (0, 0, width * SMOOTH - 1, height * SMOOTH - 1)
-            d.rounded_rectangle(edge, radius * SMOOTH, fill, line, SMOOTH + 1 if line else 0)
-
-        self.smooth(x, y, width, height, paint)
+    def panel(self, x: float, y: float, width: float, height: float, radius: float, fill: Colour) -> None:
+        edge = (0, 0, width * SMOOTH - 1, height * SMOOTH - 1)
+        self.smooth(x, y, width, height, lambda d: d.rounded_rectangle(edge, radius * SMOOTH, fill))
 
     def photo(self, x: float, y: float, picture: Image.Image, width: int, height: int, radius: float) -> None:
         mask = Image.new("L", (width * SMOOTH, height * SMOOTH), 0)

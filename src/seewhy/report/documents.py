@@ -42,8 +42,7 @@ TITLES = {
     "pixels": (
         "Control: in pixels",
         "No generator: the search changes the pixels directly, from the same first pictures. It shows which pixels "
-        "raise "
-        "the network's score.",
+        "raise the network's score.",
     ),
 }
 FLIPS = {"broken": "Right before, wrong now", "mended": "Wrong before, right now", "other": "Wrong in another way"}
@@ -279,9 +278,8 @@ def box_document(data: dict[str, Any]) -> Document:
     taken = [(label, *counts) for label, counts in zip(table["labels"], table["table"], strict=True)]
     text = (
         "All values are in per cent. AP is the mean over ten overlaps from 0.50 to 0.95 and over classes; AP50 is for "
-        "an "
-        "overlap of 0.5. Controls do not use the class names. The 95 % intervals come from "
-        f"{data['n_draws']} bootstrap resamples of the pictures."
+        f"an overlap of 0.5. Controls do not use the class names. The 95 % intervals come from {data['n_draws']} "
+        "bootstrap resamples of the pictures."
     )
     beside = ("control", "draws", "AP50", "best draw", "any name", "detector above it")
     counted = (

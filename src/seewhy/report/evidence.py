@@ -352,11 +352,6 @@ def _typical(typical: Typical, e: Explanation) -> Shown:
 
 
 KINDS: dict[str, Callable[[Any, Explanation], Shown]] = {
-    "seen": _seen,
-    "part": _part,
-    "where": _where,
-    "like": _like,
-    "words": _words,
-    "typical": _typical,
-}
+    "seen": _seen, "part": _part, "where": _where, "like": _like, "words": _words, "typical": _typical,
+}  # fmt: skip
 """The content of each kind of evidence."""

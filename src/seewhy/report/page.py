@@ -206,9 +206,9 @@ def document_context(document: Document) -> dict[str, Any]:
     return {"document": document, "terms": terms_of(terms_in(document))}
 
 
-def render_document(document: Document, script: str | None = None) -> str:
+def render_document(document: Document) -> str:
     """Return a document as one self-contained page."""
-    return render("page.html", script, **document_context(document))
+    return render("page.html", None, **document_context(document))
 
 
 @cache

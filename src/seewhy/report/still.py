@@ -12,18 +12,7 @@ from PIL import Image, ImageDraw
 from ..explanation.base import Explanation
 from ..types import FractionBox
 from . import canvas as colours
-from .blocks import (
-    Bar,
-    Bars,
-    Block,
-    Evidence,
-    Heat,
-    Note,
-    Picture,
-    Pictures,
-    Table,
-    Unseen,
-)
+from .blocks import Bar, Bars, Block, Evidence, Heat, Note, Picture, Pictures, Table, Unseen
 from .canvas import EDGE, EMBER, INK, LEVEL_COLOURS, MARK, PAPER, QUIET, SHEET, SMOOTH, Canvas, Colour
 from .card import Card, card_of
 from .palette import COLOURS, blend
@@ -268,9 +257,5 @@ def _mark(c: Canvas, x: float, y: float, width: float, height: float, letter: st
 
 
 PAINTERS: dict[Any, Callable[..., float]] = {
-    Note: _note,
-    Pictures: _pictures,
-    Bars: _bars,
-    Table: _sentences,
-    Heat: _heat,
-}
+    Note: _note, Pictures: _pictures, Bars: _bars, Table: _sentences, Heat: _heat,
+}  # fmt: skip

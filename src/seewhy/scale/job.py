@@ -181,14 +181,10 @@ def claim(output: Where, verb: str, survey: Survey, model: Model) -> Job:
     """Return the job in a new folder, or in the folder of an earlier run of the same job."""
     place, columns = find_place(output), [name for name, _ in model.fields]
     facts: dict[str, Any] = {
-        "format": FORMAT,
-        "seewhy": version("seewhy"),
-        "verb": verb,
-        "model": dict(model.identity),
-        "columns": columns,
+        "format": FORMAT, "seewhy": version("seewhy"), "verb": verb, "model": dict(model.identity), "columns": columns,
         "input": {"kind": survey.kind, "digest": survey.digest, "per_shard": survey.per_shard},
         "n_shards": len(survey.digests),
-    }
+    }  # fmt: skip
     facts["digest"] = _digest(facts)
     facts["input"] |= {"place": survey.place, "n_pictures": survey.n_pictures}
     facts["sha256"] = _sha256(facts)

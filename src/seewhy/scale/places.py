@@ -344,9 +344,8 @@ class ObjectStore:
 
     def _unwritten(self, name: str, error: Exception) -> DataError:
         return DataError(
-            f"{self.at(name)} could not be written: {type(error).__name__}: "
-            f"{reason(error).rstrip('.')}. Check the bucket and the credentials, then run the same "
-            "command again; files already written are complete."
+            f"{self.at(name)} could not be written: {type(error).__name__}: {reason(error).rstrip('.')}. Check the "
+            "bucket and the credentials, then run the same command again; files already written are complete."
         )
 
 

@@ -178,9 +178,8 @@ class Workers(AbstractContextManager["Workers"]):
         model = worker.model()
         if self._model is not None and model != self._model:
             raise ModelError(
-                f"All processes must open the same model, got {dict(self._model.identity)} and "
-                f"{dict(model.identity)}. Do not change its files during the run, and run the same "
-                "command again."
+                f"All processes must open the same model, got {dict(self._model.identity)} and {dict(model.identity)}. "
+                "Do not change its files during the run, and run the same command again."
             )
         self._model = model
         return worker, model

@@ -101,12 +101,9 @@ class _Embedding(Opened):
     def __init__(self, encoder: Encoder, work: Embed) -> None:
         self.encoder, self.work = encoder, work
         self.identity = {
-            "encoder": encoder.name,
-            "fingerprint": encoder.fingerprint,
-            "precision": encoder.engine.precision,
-            "space": work.space,
-            "dtype": work.dtype,
-        }
+            "encoder": encoder.name, "fingerprint": encoder.fingerprint, "precision": encoder.engine.precision,
+            "space": work.space, "dtype": work.dtype,
+        }  # fmt: skip
         import numpy as np
 
         blank = np.zeros((8, 8, 3), np.uint8)

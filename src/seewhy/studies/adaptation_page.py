@@ -64,8 +64,7 @@ def adaptation_page(data: dict[str, Any]) -> Document:
 def pretraining_page(data: dict[str, Any]) -> Document:
     said = (
         "Accuracy in per cent, on held-out pictures. By neighbours: a vote of the nearest training pictures. By a "
-        "linear "
-        "probe: logistic regression on the encoder's features of the training pictures."
+        "linear probe: logistic regression on the encoder's features of the training pictures."
     )
     blocks: list[Block] = []
     if data["measures"]:
@@ -94,8 +93,7 @@ def _document(title: str, headline: str, data: Mapping[str, Any], blocks: Sequen
     above = f"{data['encoder']['encoder']}{', beside ' + before['encoder'] if before else ''} · {counted}"
     real = (
         "A difference is real if its 95 % bootstrap interval over pictures excludes 0. By chance, this holds for 1 in "
-        "20 "
-        "comparisons of equal encoders."
+        "20 comparisons of equal encoders."
     )
     return Document(title, headline, [*blocks, *closing(data, "Notes")], above, (real if before else "",))
 

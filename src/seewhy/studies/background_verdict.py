@@ -235,9 +235,8 @@ def background_page(study: dict[str, Any], examples: Sequence[Any] = ()) -> Docu
     head = ("class", "pictures", "relies on it", "score, same − other class", "p, above 0", f"p, below {LEAST:.2f}")
     lead = (
         "The score of the true class on backgrounds of the same class, minus the score on backgrounds of other "
-        "classes. "
-        f"Each object is pasted onto {how['n_rounds']} backgrounds of each kind. The p values are corrected over all "
-        f"rows."
+        f"classes. Each object is pasted onto {how['n_rounds']} backgrounds of each kind. The p values are corrected "
+        "over all rows."
     )
     changed = (
         f"Small numbers are intervals over pictures at {how['level']:.0%}, and the change from the original pictures. "

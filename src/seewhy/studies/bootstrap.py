@@ -73,6 +73,12 @@ def paired_means(values: Float[Tensor, "n m"], **how: Any) -> Paired:
     return paired(values[..., None], lambda means: means[..., 0], **how)
 
 
+def group_sums(values: Float[Tensor, "n ..."], groups: Int[Tensor, " n"]) -> Float[Tensor, "g ..."]:
+    """Return the sum of the values in each group; the names of the groups need not be consecutive."""
+    place = groups.unique(return_inverse=True)[1]
+    return values.new_zeros(int(place.max()) + 1, *values.shape[1:]).index_add_(0, place, values)
+
+
 def counts(drawn: Int[Tensor, "*d k"], n: int) -> Float[Tensor, "*d n"]:
     """Return how often each index below ``n`` was drawn."""
     zeros = torch.zeros(*drawn.shape[:-1], n, dtype=torch.double)
@@ -129,12 +135,10 @@ def accuracy_sums(right: Bool[Tensor, " n"]) -> Float[Tensor, "n 2"]:
     return torch.stack([right.float(), torch.ones(len(right))], 1)
 
 
-def calibration_sums(
-    confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"], n_bins: int = N_BINS
-) -> Float[Tensor, "n v"]:
+def calibration_sums(confidence: Float[Tensor, " n"], right: Bool[Tensor, " n"]) -> Float[Tensor, "n v"]:
     """Return each picture's contribution to its confidence bin, and a weight of 1."""
-    place = (confidence * n_bins).long().clamp(0, n_bins - 1)
-    sums = torch.zeros(len(confidence), n_bins + 1)
+    place = (confidence * N_BINS).long().clamp(0, N_BINS - 1)
+    sums = torch.zeros(len(confidence), N_BINS + 1)
     sums[torch.arange(len(sums)), place] = right.float() - confidence
     sums[:, -1] = 1
     return sums
@@ -156,8 +160,7 @@ def measure_row(
     sums = torch.stack(list(hits), 1)
     n, last = len(sums), len(hits) - 1
     if groups is not None:
-        groups = groups.unique(return_inverse=True)[1]
-        sums = torch.zeros(int(groups.max()) + 1, *sums.shape[1:]).index_add_(0, groups, sums)
+        sums = group_sums(sums, groups)
     found = paired(sums, combine, seed=seed, strata=None if groups is not None else strata)
     after, before = found.figure(last), found.figure(0)
     row: dict[str, Any] = {"measure": name, "n": n, "after": after["value"], "after_interval": after["interval"]}
@@ -262,11 +265,12 @@ def mean_of(values: Float[Tensor, "r t"], groups: Int[Tensor, " t"]) -> Mean:
     Both include the interaction of pictures and draws, so the intervals are slightly too wide.
     """
     asked = values[0].isfinite()
-    x, names = values[:, asked].double(), groups[asked].unique(return_inverse=True)[1]
-    (n_draws, n), n_groups = x.shape, int(names.max()) + 1
+    x = values[:, asked].double()
+    n_draws, n = x.shape
     value = x.mean()
     of_draws = float(x.mean(1).std()) / n_draws**0.5 if n_draws > 1 else 0.0
-    apart = torch.zeros(n_groups, dtype=torch.double).index_add_(0, names, x.mean(0) - value)
+    apart = group_sums(x.mean(0) - value, groups[asked])
+    n_groups = len(apart)
     of_pictures = float(apart.square().sum() * n_groups / max(1, n_groups - 1)) ** 0.5 / n
     return Mean(float(value), (Error(of_draws, max(1, n_draws - 1)), Error(of_pictures, max(1, n_groups - 1))))
 

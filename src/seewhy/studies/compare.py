@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ from ..classifiers.fitting import PictureRecipe
 from ..descriptions.base import Descriptions
 from ..encoders.base import Encoder
 from ..encoders.stream import encode_stream
-from ..errors import InputError, SeeWhyError
+from ..errors import DataError, InputError, SeeWhyError
 from ..explanation.base import Explanation
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.samples import Samples, gathered
@@ -35,7 +36,7 @@ from ..storage.features import FeatureStore
 from ..storage.marks import CHECKPOINT
 from ..storage.output import remove, working_folder
 from ..types import Failure
-from .bootstrap import paired_means
+from .bootstrap import group_sums, paired, ratio
 from .study import ANY, PROGRESS, Findings, Row, StudyRecords, beside, bits, from_bits
 
 T = TypeVar("T")
@@ -85,11 +86,16 @@ class Held:
     @classmethod
     def of(cls, pictures: EncodedSet) -> Held:
         parts = [[i for i, held in enumerate(pictures.held.tolist()) if held is side] for side in (False, True)]
+        if not parts[1]:
+            raise DataError(
+                "No picture can be held out, because each class has one picture or pictures that look alike. Add "
+                "pictures of other objects, or give test pictures."
+            )
         learn, test = (gathered([pictures.items[i] for i in part]) for part in parts)
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for one, label, held in zip(pictures.encoded, pictures.labels.tolist(), pictures.held.tolist(), strict=True):
-            told.update(f"|{one.digest} {pictures.classes[label]} {held}".encode())
-        return cls(learn, test, pictures.groups[parts[1]], told.hexdigest()[:20])
+            digest.update(f"|{one.digest} {pictures.classes[label]} {held}".encode())
+        return cls(learn, test, pictures.groups[parts[1]], digest.hexdigest()[:20])
 
 
 @dataclass(frozen=True)
@@ -150,14 +156,14 @@ class CompareStudy:
         assert held is not None
         waiting.sort(key=lambda one: self._methods().index(one.name))
         with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
-            found: dict[Candidate, Row | None] = {}
+            rows_by_candidate: dict[Candidate, Row | None] = {}
             late = waiting
             while late:
                 for i, one in enumerate(late):
-                    found[one] = self._row(one, records, place, progress, end, len(late) - i)
-                late = [one for one in late if found[one] is None] if time.monotonic() < end else []
+                    rows_by_candidate[one] = self._row(one, records, place, progress, end, len(late) - i)
+                late = [one for one in late if rows_by_candidate[one] is None] if time.monotonic() < end else []
         stopped = {"skipped": f"Stopped after {self.minutes:g} minutes. Run again to continue."}
-        rows = [{"method": one.name, "encoder": one.label, **(found[one] or stopped)} for one in waiting]
+        rows = [{"method": one.name, "encoder": one.label, **(rows_by_candidate[one] or stopped)} for one in waiting]
         return Findings(self._findings(rows, held, progress), page)
 
     def _row(
@@ -166,12 +172,17 @@ class CompareStudy:
         """Return the record of a method, or the reason why it cannot be used; ``None`` if its time was too short."""
         now = time.monotonic()
         share = Deadline(progress, now + (end - now) / (n_waiting if is_slow(one.name) else 1))
+        interrupted = f"{one.key} interrupted"
+        one.spent[:] = records.done.get(interrupted, {"spent": one.spent})["spent"]
         try:
             return records.row(one.key, partial(one.measure, folder, share))
         except OutOfTimeError:
             return None
         except SeeWhyError as error:
             return {"skipped": str(error)}
+        finally:
+            if one.spent and one.key not in records.done:
+                records.add({"key": interrupted, "spent": list(one.spent)})
 
     def _methods(self) -> list[str]:
         """Return the names of the methods that learn from pictures; those that train no network come first."""
@@ -184,12 +195,13 @@ class CompareStudy:
             why = "; ".join(f"{row['method']}: {row['skipped']}" for row in rows)
             raise InputError(f"No method could be fitted ({why}). Give more time with --minutes, or other pictures.")
         right = torch.tensor([from_bits(row["right"]) for row in done], dtype=torch.double).T
-        found = paired_means(right, n_draws=self.n_draws, seed=self.seed)
-        best = cheapest_of_the_best(right, done, found.draws)
+        sums = group_sums(torch.stack([right, torch.ones_like(right)], 2), held.groups)
+        resampled = paired(sums, ratio, n_draws=self.n_draws, seed=self.seed)
+        best = cheapest_of_the_best(right, done, held.groups)
         expected = read_on_the_other_half(right, done, held.groups, self.seed)
         answers: list[Row] = []
         for i, row in enumerate(done):
-            value, interval, real = found.difference(i, best)
+            value, interval, real = resampled.difference(i, best)
             answers.append({
                 **{k: v for k, v in row.items() if k not in ("key", "right", "values", "cell")}, **row["values"],
                 "against": None if i == best else _gap(value, interval, real),
@@ -226,75 +238,76 @@ class Candidate:
     @property
     def key(self) -> str:
         """The key of the record: everything that the result depends on."""
-        told = f"{self.held.digest} {self.study.n_explained} {self.descriptions is None}"
-        return f"{self.encoder.fingerprint[:20]} {self.name} {told}"
+        texts = json.dumps(None if self.descriptions is None else dict(self.descriptions.texts))
+        about = f"{self.held.digest} {self.study.n_explained} {self.study.seed} {texts}"
+        return f"{self.encoder.fingerprint[:20]} {self.name} {hashlib.sha256(about.encode()).hexdigest()[:20]}"
 
     def measure(self, folder: Path, progress: Progress) -> Row:
         """Fit, test and explain; a checkpoint of the training stays in ``folder`` until the result is complete."""
         progress.tell(f"{self.name} …")
         kind: Any = classifiers[self.name]
         recipe: PictureRecipe = replace(kind(), seed=self.study.seed)
-        given: dict[str, Any] = {}
+        words: dict[str, Any] = {}
         if "descriptions" in recipe.takes and self.descriptions is not None:
-            given["descriptions"] = self.descriptions
+            words["descriptions"] = self.descriptions
         own = folder / f"{self.name}-{self.encoder.fingerprint[:8]}.checkpoint"
         checkpoint = own if "checkpoint" in recipe.takes else None
         start, work = time.monotonic(), time.process_time()
         if checkpoint is None:
             self.spent.clear()
         try:
-            made = recipe.fit(
-                self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **given
+            classifier = recipe.fit(
+                self.encoder, self.held.learn, store=self.store, progress=progress, checkpoint=checkpoint, **words
             )
         finally:
             self.spent.append((time.monotonic() - start, time.process_time() - work))
         seconds, of_processor = (sum(times) for times in zip(*self.spent, strict=True))
         values = {"seconds": seconds, "processor_seconds": of_processor}
-        right, confidence = self._tested(made, progress)
+        right, confidence = self._tested(classifier, progress)
         low, high = accuracy_interval(right.bool(), self.held.groups)
         values |= {"accuracy": float(right.mean()), "low": low, "high": high}
         values |= {"calibration_error": calibration_error(reliability(confidence, right.bool()))}
-        values |= {"milliseconds": self._milliseconds(made), **self._believable(made, progress)}
+        values |= {"milliseconds": self._milliseconds(classifier), **self._believable(classifier, progress)}
         if checkpoint is not None:
             remove(checkpoint, CHECKPOINT)
         return {"right": bits(right.tolist()), "values": {k: round(v, 4) for k, v in values.items()}}
 
-    def _tested(self, made: Classifier, progress: Progress) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
+    def _tested(self, classifier: Classifier, progress: Progress) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
         """Return whether each test picture is predicted correctly, and the probability of the predicted class."""
         items, right, confidence = self.held.test.items, [], []
-        stream = encode_stream(made.encoder, [s.source for s in items], store=self.store)
+        stream = encode_stream(classifier.encoder, [s.source for s in items], store=self.store)
         for item, one in zip(items, progress.track(stream, f"Testing {self.name}", len(items)), strict=True):
             if isinstance(one, Failure):
                 raise InputError(
                     f"{item.image} could not be read again: {one.error}. Restore the file, then run again."
                 )
-            p = made.head.probabilities(one.pooled[:1])[0]
+            p = classifier.head.probabilities(one.pooled[:1])[0]
             confidence.append(float(p.max()))
-            right.append(float(made.classes[int(p.argmax())] == item.label))
+            right.append(float(classifier.classes[int(p.argmax())] == item.label))
         return torch.tensor(right), torch.tensor(confidence)
 
-    def _milliseconds(self, made: Classifier) -> float:
+    def _milliseconds(self, classifier: Classifier) -> float:
         """Return the wall time of a decision in milliseconds, from the picture file, in batches and without a cache."""
         names = [s.source for s in self.held.test.items[:N_TIMED]]
         for _ in range(2):
             start = time.monotonic()
-            list(made.predict_all(names))
+            list(classifier.predict_all(names))
         return 1000 * (time.monotonic() - start) / len(names)
 
-    def _believable(self, made: Classifier, progress: Progress) -> dict[str, float]:
+    def _believable(self, classifier: Classifier, progress: Progress) -> dict[str, float]:
         """Return the share of cards on which each kind of evidence is believable."""
         n = self.study.n_explained
         draw = torch.randperm(len(self.held.test), generator=torch.Generator().manual_seed(self.study.seed))
         names = [self.held.test.items[i].source for i in draw[:n].tolist()]
-        stream = made.explain_all(names, store=self.store) if names else ()
+        stream = classifier.explain_all(names, store=self.store) if names else ()
         cards = [
             {answer.key: answer.level for answer in one.answers}
             for one in progress.track(islice(stream, n), f"Explaining {self.name}", len(names))
             if isinstance(one, Explanation)
         ]
-        shown = {kind: [c[kind] for c in cards if c.get(kind, "not measured") != "not measured"] for kind in KINDS}
+        levels = {kind: [c[kind] for c in cards if c.get(kind, "not measured") != "not measured"] for kind in KINDS}
         return {
-            f"believable_{kind}": sum(v == "believable" for v in own) / len(own) for kind, own in shown.items() if own
+            f"believable_{kind}": sum(v == "believable" for v in own) / len(own) for kind, own in levels.items() if own
         }
 
 
@@ -304,16 +317,14 @@ def is_slow(name: str) -> bool:
     return kind.network is not None or "checkpoint" in kind.takes
 
 
-def cheapest_of_the_best(
-    right: Float[Tensor, "n m"], rows: Sequence[Row], draws: Float[Tensor, "d m"] | None = None
-) -> int:
+def cheapest_of_the_best(right: Float[Tensor, "n m"], rows: Sequence[Row], groups: Int[Tensor, " n"]) -> int:
     """Return the method with the fastest decisions within one standard error of the best accuracy (Breiman et al.
-    1984).
+    1984). The standard error is of the difference, over groups of similar-looking pictures.
     """
     accuracy = right.mean(0)
     top = int(accuracy.argmax())
     gap = right[:, [top]] - right
-    error = gap.std(0, correction=0) / len(right) ** 0.5 if draws is None else (draws[:, [top]] - draws).std(0)
+    error = group_sums(gap - gap.mean(0), groups).square().sum(0).sqrt() / len(right)
     near = [i for i in range(len(rows)) if float(gap.mean(0)[i]) <= float(error[i])]
     most = SAME_COST * min(rows[i]["values"]["milliseconds"] for i in near)
     cheap = [i for i in near if rows[i]["values"]["milliseconds"] <= most]
@@ -330,8 +341,8 @@ def read_on_the_other_half(
     first = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: len(names) // 2]]
     half = torch.isin(groups, first)
     if not bool(half.any()) or bool(half.all()):
-        return float(right[:, cheapest_of_the_best(right, rows)].mean())
-    read = torch.cat([right[~own, cheapest_of_the_best(right[own], rows)] for own in (half, ~half)])
+        return float(right[:, cheapest_of_the_best(right, rows, groups)].mean())
+    read = torch.cat([right[~own, cheapest_of_the_best(right[own], rows, groups[own])] for own in (half, ~half)])
     return float(read.mean())
 
 
@@ -352,20 +363,20 @@ def sentence(data: Row) -> str:
     """
     row = next(r for r in data["rows"] if r["against"] is None)
     of = f" with {data['encoder']}" if len({r["encoder"] for r in data["rows"]}) > 1 else ""
-    told = (
+    text = (
         f"Use {row['method']}{of}: it predicts {row['accuracy']:.1%} of {data['n_test']:,} held-out pictures correctly"
     )
-    told += f" ({row['low']:.0%} to {row['high']:.0%})."
+    text += f" ({row['low']:.0%} to {row['high']:.0%})."
     better = [r for r in data["rows"] if r["against"] and r["against"]["real"] and r["against"]["difference"] > 0]
     if better:
         top = max(better, key=lambda r: r["accuracy"])
         longer = top["milliseconds"] / max(row["milliseconds"], 1e-9)
-        told += (
+        text += (
             f" {top['method']} is more accurate ({top['accuracy']:.1%}) and takes {longer:.1f} times as long to decide."
         )
     elif len(data["rows"]) > 1:
-        told += " No other method is shown to be more accurate."
-    return told
+        text += " No other method is shown to be more accurate."
+    return text
 
 
 def page(study: Row) -> Document:
@@ -399,13 +410,14 @@ def page(study: Row) -> Document:
         "Accuracy and the cost of a decision", [Curve(front, "", "", "good")], dots=dots,
         across="milliseconds per picture", log=True, alt="; ".join(dot.title for dot in dots),
     )  # fmt: skip
-    told = "Green: no other method is both as accurate and as fast."
-    sections = [Section("Methods", blocks), Section("What accuracy costs", [chart, Note(told)])]
+    legend = "Green: no other method is both as accurate and as fast."
+    sections = [Section("Methods", blocks), Section("What accuracy costs", [chart, Note(legend)])]
     if study["skipped"]:
         reasons = {_name(row, several): row["skipped"] for row in study["skipped"]}
         sections.append(Section("Not compared", [Facts(reasons)]))
-    first, _, rest = study["sentence"].partition(". ")
-    return Document("Methods compared", f"{first}.", [*sections, *closing(study)], "Study of methods", (rest,))
+    first, end, rest = study["sentence"].partition("). ")
+    below = (rest,) if rest else ()
+    return Document("Methods compared", first + end.strip(), [*sections, *closing(study)], "Study of methods", below)
 
 
 def _name(row: Row, several: bool) -> str:

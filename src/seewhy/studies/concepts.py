@@ -221,8 +221,7 @@ class Looked:
         if len(found) < self.n_concepts:
             raise DataError(
                 f"`n_concepts` must be at most {len(found)}, the number of crops of your pictures, got "
-                f"{self.n_concepts}. "
-                f"Give more pictures, or use --set n_concepts={max(2, len(found))}."
+                f"{self.n_concepts}. Give more pictures, or use --set n_concepts={max(2, len(found))}."
             )
         return normalize(found, dim=1)
 

@@ -173,9 +173,7 @@ class AdaptingData:
             if not there:
                 raise DataError(
                     f"`validation` must have pictures of the {len(new.classes)} new classes ({new.classes[0]!r}, …), "
-                    "and "
-                    "has "
-                    "none. Add some, or leave validation out."
+                    "and has none. Add some, or leave validation out."
                 )
             new = of_classes(validation, there)
             validation = of_classes(validation, [c for c in base.classes if c in validation.classes])
@@ -210,8 +208,7 @@ def adapt_names(
     if beside and beside[0]["real"] and beside[0]["difference"] > 0:
         progress.note(
             f"A linear classifier (seewhy fit) on the same pictures has an accuracy of {100 * beside[0]['after']:.1f} "
-            "%, and "
-            f"this classifier {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
+            f"%, and this classifier {100 * beside[0]['before']:.1f} %. Use fit, unless you want to name other classes"
         )
     if plain is not None and isinstance(plain.network, NamesClasses):
         told = forgetting(made, against=plain.network, also=parts.also, store=store, seed=recipe.seed)
@@ -268,8 +265,7 @@ def _learning_for(recipe: PictureRecipe, names: tuple[str, ...], classes: tuple[
     if "new_names" not in {f.name for f in fields(made)}:
         raise InputError(
             f"{recipe.name!r} cannot use the names of classes without pictures. Use a method that can, such as ogen, "
-            "or "
-            "leave the names out."
+            "or leave the names out."
         )
     found: PictureRecipe = replace(made, new_names=other_names(names, classes))
     return found

@@ -87,8 +87,7 @@ class InterpretabilityStudy:
         if not self.libraries or self.grid < 1 or self.n_random < 1:
             raise InputError(
                 f"`libraries`, `grid` and `n_random` must be at least 1, got {len(self.libraries)} libraries, "
-                f"grid={self.grid} "
-                f"and n_random={self.n_random}."
+                f"grid={self.grid} and n_random={self.n_random}."
             )
         for sparsity in SPARSITIES:
             n_kept(self.n_concepts, sparsity, self.mask)

@@ -208,8 +208,7 @@ def answer(data: dict[str, Any]) -> str:
     if not above:
         return (
             f"No encoder reaches an accuracy of {data['floor']:.0%} with all features. Below this floor, the score is "
-            "not "
-            f"meaningful. {CAVEAT}"
+            f"not meaningful. {CAVEAT}"
         )
     best = max(above, key=lambda r: float(r["iis"]["value"]))
     last, accuracy = best["points"][-1], encoders[best["encoder"]]["accuracy"]["value"]
@@ -267,10 +266,9 @@ def interpretability_page(study: dict[str, Any]) -> Document:
     rule = (
         "The score (IIS) divides the accuracy with few concepts by the accuracy with all features. It is the area "
         f"under this ratio over the sparsities {', '.join(f'{s:g}' for s in study['sparsities'])}, so "
-        f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy has little to lose, "
-        f"so its score can be high. So "
-        f"SeeWhy ignores encoders with an accuracy below {study['floor']:.0%}, and shows all accuracies. A "
-        "difference is real, and coloured, if its paired bootstrap interval over test pictures at "
+        f"{study['sparsities'][-1]:g} means no loss of accuracy. An encoder with a low accuracy has little to lose, so "
+        f"its score can be high. So SeeWhy ignores encoders with an accuracy below {study['floor']:.0%}, and shows all "
+        "accuracies. A difference is real, and coloured, if its paired bootstrap interval over test pictures at "
         f"{how['level'] * 100:g} % excludes 0."
     )
     sections.append(Section("How the score works", [Note(rule)]))
@@ -287,11 +285,9 @@ def interpretability_page(study: dict[str, Any]) -> Document:
 def _correlations_section(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     lead = (
         "Spearman's rank correlation over all encoders whose accuracy is above the floor. Intervals come from "
-        "resampling encoders, so they "
-        "are "
-        "wide for few encoders. The score is divided by the accuracy with all features, so the two are not "
-        "independent. So look also at the rows for the score before this division, for the accuracy on other "
-        "pictures, and with a third number held constant."
+        "resampling encoders, so they are wide for few encoders. The score is divided by the accuracy with all "
+        "features, so the two are not independent. So look also at the rows for the score before this division, for "
+        "the accuracy on other pictures, and with a third number held constant."
     )
     lines = [
         (

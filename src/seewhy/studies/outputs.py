@@ -51,9 +51,8 @@ class MetricTable(TypedDict):
     ]  # fmt: skip
     differences: Annotated[
         Rows,
-        Doc("for each method `a` and method or control `b`: the `difference` `a` minus `b` on `n` common "
-"pictures, its 95 % `interval`, whether it is `real`, the `better` one, and whether `b` is a "
-"`control`"),
+        Doc("for each method `a` and method or control `b`: the `difference` `a` minus `b` on `n` common pictures, its "
+"95 % `interval`, whether it is `real`, the `better` one, and whether `b` is a `control`"),
     ]  # fmt: skip
     settings: Annotated[dict[str, Any], Doc("settings of the metric")]
 
@@ -130,11 +129,10 @@ class StudyInterpretabilityOutput(Study):
     ]  # fmt: skip
     rows: Annotated[
         Rows,
-        Doc("for each `encoder` and `library`: encoder of the sentences (`words_of`), `n_concepts`, number of "
-"`draws`, `iis` (area under `arr`; 0.98 means no loss), `normalised` (by the range of sparsities), mean "
-"accuracy (`area`), difference from random directions (`less_random`), and `points`: for each `sparsity`, "
-"concepts `kept` per picture, different concepts `used`, `accuracy`, and `arr` (accuracy divided by the "
-"accuracy with all features)"),
+        Doc("for each `encoder` and `library`: encoder of the sentences (`words_of`), `n_concepts`, number of `draws`, "
+"`iis` (area under `arr`; 0.98 means no loss), `normalised` (by the range of sparsities), mean accuracy (`area`), "
+"difference from random directions (`less_random`), and `points`: for each `sparsity`, concepts `kept` per picture, "
+"different concepts `used`, `accuracy`, and `arr` (accuracy divided by the accuracy with all features)"),
     ]  # fmt: skip
     correlations: Annotated[
         Rows,
@@ -376,8 +374,7 @@ class AuditFigure(TypedDict):
     judged: Annotated[float | None, Doc("the number compared with the limit")]
     judged_by: Annotated[str, Doc("which number is compared, and its value with enough digits")]
     limit: Annotated[
-        dict[str, Any],
-        Doc("the limit in the contract: `side`, `value`, `bound`, `required`, and smallest `level`"),
+        dict[str, Any], Doc("the limit in the contract: `side`, `value`, `bound`, `required`, and smallest `level`")
     ]
     asked: Annotated[str, Doc("the limit in words")]
     meaning: Annotated[str, Doc("the result in words, or why it was not measured")]
@@ -391,8 +388,7 @@ class AuditOutput(Study):
     groups: Annotated[
         Rows | None,
         Doc("with `--group`, for each `group`: `n`, `accuracy`, accuracy on all others (`accuracy_rest`), their "
-"difference `gap` (`null` for small groups) with Newcombe's `interval` (Bonferroni), and "
-"Fisher's `p` (Holm)"),
+"difference `gap` (`null` for small groups) with Newcombe's `interval` (Bonferroni), and Fisher's `p` (Holm)"),
     ]  # fmt: skip
     copies: Annotated[
         Rows | None,
@@ -429,7 +425,6 @@ class DriftOutput(Study):
     pictures: Annotated[
         Rows,
         Doc("up to 50, most unusual first: `image`, predicted `label`, mean `cosine` with the nearest training "
-        "pictures, "
-            "whether it is `far` (unlike them), and the `nearest` of them"),
+        "pictures, whether it is `far` (unlike them), and the `nearest` of them"),
     ]  # fmt: skip
     model: OfModel

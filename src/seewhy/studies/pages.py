@@ -95,8 +95,7 @@ def faithfulness(study: dict[str, Any]) -> Document:
     first, rest = parted(study["sentence"])
     real = (
         f"A difference is real if its paired bootstrap interval at {level * 100:g} % excludes 0. By chance, this holds "
-        "for "
-        f"1 in {1 / (1 - level):.0f} comparisons of equal methods."
+        f"for 1 in {1 / (1 - level):.0f} comparisons of equal methods."
     )
     end = closing(study, "Left out")
     above = "Study of faithfulness, for the predicted class of each picture"
@@ -178,11 +177,9 @@ def _arm(arm: Mapping[str, Any], target: float | None) -> Iterator[Block]:
     )  # fmt: skip
     wanted = "" if target is None else f" The horizontal line is the target, {percents(target)}."
     yield Note(
-        "Each light dot is a subset, and each dark dot is the mean of its size. The band is the 90 % interval. Left "
-        "of "
+        "Each light dot is a subset, and each dark dot is the mean of its size. The band is the 90 % interval. Left of "
         f"the dashed line, accuracy was measured ({measured[0]['n']:,} to {measured[-1]['n']:,} pictures). Right of "
-        f"it, accuracy is predicted."
-        f"{wanted}"
+        f"it, accuracy is predicted.{wanted}"
     )
     yield Note(
         f"Doubling the number of pictures changed accuracy by {points(slope['value'], True)} points (95 %: "

@@ -23,7 +23,7 @@ from ..progress import Progress
 from ..report.blocks import Block, Cell, Document, Note, Picture, Section, Table, closing, pair, points
 from ..report.page import percent
 from ..trust.groups import Grouping, group_by_looks
-from .bootstrap import paired
+from .bootstrap import group_sums, paired, ratio
 from .material import LEAST_PER_CLASS, Material
 from .study import Findings, Row, beside
 
@@ -166,8 +166,7 @@ class RefitStudy:
         heads, folds, learnt = zip(*sides, strict=True)
         tested = [_held_out(pooled, *side) for side in zip(heads, folds, strict=True)]
         right = torch.stack([(t[keep] == labels.after[keep]).double() for t in tested], 1)
-        groups = grouping.groups[keep].unique(return_inverse=True)[1]
-        data = self._findings(tested, right, groups, keep, labels, classes, names, progress)
+        data = self._findings(tested, right, grouping.groups[keep], keep, labels, classes, names, progress)
         fits = Fits(encoder, tuple(classes), self.recipe, heads, torch.stack(folds), torch.stack(learnt))
         return Findings(data, page), fits
 
@@ -200,11 +199,9 @@ class RefitStudy:
         self, tested: Sequence[Tensor], right: Float[Tensor, "n 2"], groups: Int[Tensor, " n"], keep: Int[Tensor, " n"],
         labels: Labels, classes: Sequence[str], names: Sequence[str], progress: Progress,
     ) -> Row:  # fmt: skip
-        n_groups = int(groups.max()) + 1
-        columns = torch.stack([right, torch.ones_like(right)], 2)
-        sums = torch.zeros(n_groups, 2, 2, dtype=torch.double).index_add(0, groups, columns)
-        found = paired(sums, lambda means: means[..., 0] / means[..., 1], n_draws=self.n_draws, seed=self.seed)
-        value, interval, real = found.difference(1, 0)
+        sums = group_sums(torch.stack([right, torch.ones_like(right)], 2), groups)
+        resampled = paired(sums, ratio, n_draws=self.n_draws, seed=self.seed)
+        value, interval, real = resampled.difference(1, 0)
         truth = labels.after[keep]
         won, lost = ((right[:, 1] > right[:, 0]), (right[:, 1] < right[:, 0]))
         rows = [
@@ -221,8 +218,8 @@ class RefitStudy:
             for i in sorted(moved, key=lambda i: (not bool(lost[i]), not bool(won[i]), i))
         ]  # fmt: skip
         data: Row = {
-            "study": "refit", "n": len(keep), "n_groups": n_groups, "n_changed": labels.n_changed,
-            "before": found.figure(0), "after": found.figure(1),
+            "study": "refit", "n": len(keep), "n_groups": len(sums), "n_changed": labels.n_changed,
+            "before": resampled.figure(0), "after": resampled.figure(1),
             "difference": {"value": round(value, 4), "interval": [round(v, 4) for v in interval], "real": real},
             "won": int(won.sum()), "lost": int(lost.sum()),
             "classes": sorted(rows, key=lambda r: (r["lost"] - r["won"], r["label"])),
@@ -235,10 +232,10 @@ class RefitStudy:
 @torch.no_grad()
 def _held_out(pooled: Float[Tensor, "n d"], heads: Mapping[int, Head], folds: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Return the out-of-fold prediction of each picture."""
-    found = torch.full((len(pooled),), -1)
+    predicted = torch.full((len(pooled),), -1)
     for fold, head in heads.items():
-        found[folds == fold] = head(pooled[folds == fold]).argmax(1)
-    return found
+        predicted[folds == fold] = head(pooled[folds == fold]).argmax(1)
+    return predicted
 
 
 def sentence(data: Row) -> str:
@@ -246,11 +243,11 @@ def sentence(data: Row) -> str:
     before, after = (f"{100 * data[name]['value']:.1f} %" for name in ("before", "after"))
     gap = data["difference"]
     low, high = (f"{100 * v:+.1f}".replace("-", "−") for v in gap["interval"])
-    told = f"{before} of held-out pictures were predicted correctly without the decisions, {after} with them"
+    accuracies = f"{before} of held-out pictures were predicted correctly without the decisions, {after} with them"
     if not gap["real"]:
-        return f"No gain is shown: {told} ({low} to {high} points)."
+        return f"No gain is shown: {accuracies} ({low} to {high} points)."
     kind = "The decisions helped" if gap["value"] > 0 else "The decisions made it worse"
-    return f"{kind}: {told} ({low} to {high} points)."
+    return f"{kind}: {accuracies} ({low} to {high} points)."
 
 
 def page(data: Row) -> Document:
@@ -266,9 +263,8 @@ def page(data: Row) -> Document:
         Table(("learnt from", "right", "95 %"), rows),
         Note(
             f"{data['n_changed']:,} pictures have a changed label or were left out. Both classifiers were tested on "
-            f"the same "
-            f"{data['n']:,} pictures, each held out together with similar-looking pictures ({data['n_groups']:,} "
-            f"groups), and compared with the current labels."
+            f"the same {data['n']:,} pictures, each held out together with similar-looking pictures "
+            f"({data['n_groups']:,} groups), and compared with the current labels."
         ),
     ]
     sections = [Section("Before and after", above)]

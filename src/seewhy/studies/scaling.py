@@ -128,10 +128,10 @@ class ScalingStudy:
         material, how = materials[first], {"n_draws": self.n_draws, "seed": self.seed}
         groups, curves = material.pictures.groups[material.test], []
         for arm, cells in self._measured(arms, materials, folder, progress).items():
-            found = resample(torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", **how)
+            findings = resample(torch.tensor(list(cells.values())), groups, nested=self.draws == "nested", **how)
             sizes, top = torch.tensor(list(cells)).double(), 1 - 1 / (arm.n_classes or len(material.classes))
-            curve = learning_curve(sizes, found.errors, found.draws, top=top, seed=self.seed)
-            curves.append(Curve(arm, found, curve))
+            curve = learning_curve(sizes, findings.errors, findings.draws, top=top, seed=self.seed)
+            curves.append(Curve(arm, findings, curve))
         return Findings(self._findings(curves, material, is_cut, progress), pages.scaling)
 
     def _check(self, known: int) -> None:
@@ -202,9 +202,8 @@ def _check_enough(material: Material) -> None:
     each, names = LEAST_RATIO * LEAST_PER_CLASS, material.classes
     if len(material.pool) < each * len(names):
         raise DataError(
-            f"At least {each} training pictures per class ({each * len(names)} in all) are needed for three sizes, "
-            f"got {len(material.pool)} pictures of {len(names)} classes. Add pictures, or give test pictures with "
-            "--test."
+            f"At least {each} training pictures per class ({each * len(names)} in all) are needed for three sizes, got "
+            f"{len(material.pool)} pictures of {len(names)} classes. Add pictures, or give test pictures with --test."
         )
 
 

@@ -70,27 +70,27 @@ class NextStudy:
         n, k = len(pictures.labels), len(pictures.classes)
         learnt, tests = (pictures.labels[of].bincount(minlength=k) for of in (~pictures.held, pictures.held))
         enough = (learnt >= LEAST_PER_CLASS) & (tests > 0)
-        kept, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
-        if len(kept) < 2 or int(learnt[kept].sum()) < each * len(kept):
+        chosen, each = enough.nonzero()[:, 0], LEAST_RATIO * LEAST_PER_CLASS
+        if len(chosen) < 2 or int(learnt[chosen].sum()) < each * len(chosen):
             return {
                 "missing": f"There are too few pictures to predict the gain from more pictures: {n:,} pictures of "
                 f"{k:,} classes. Give at least {each} pictures per class to learn from, and others of the same "
                 f"class to test on."
             }
-        number = torch.full((k,), -1).index_put((kept,), torch.arange(len(kept)))
+        number = torch.full((k,), -1).index_put((chosen,), torch.arange(len(chosen)))
         part = pictures.subset(enough[pictures.labels].nonzero()[:, 0].tolist())
-        part = replace(part, classes=tuple(pictures.classes[i] for i in kept.tolist()), labels=number[part.labels])
+        part = replace(part, classes=tuple(pictures.classes[i] for i in chosen.tolist()), labels=number[part.labels])
         material = Material(encoder, part, self.scaling.recipe)
-        found = self.scaling.on({"model": material}, is_cut=True, progress=progress).data
-        arm = found["arms"][0]
+        findings = self.scaling.on({"model": material}, is_cut=True, progress=progress).data
+        arm = findings["arms"][0]
         if arm["predictions"][0]["interval_90"][1] < (now := arm["points"][-1]["accuracy"]):
             return {
                 "missing": f"The gain from more pictures cannot be predicted, because the learning curve does not fit: "
-                f"{100 * now:.0f} % of {found['n_test']:,} held-out pictures are predicted correctly now. Test on more "
-                f"pictures, or on harder ones."
+                f"{100 * now:.0f} % of {findings['n_test']:,} held-out pictures are predicted correctly now. Test on "
+                f"more pictures, or on harder ones."
             }
         data = {
-            "learnt_from": found["tested_range"][1], "n": found["n"], "n_test": found["n_test"],
+            "learnt_from": findings["tested_range"][1], "n": findings["n"], "n_test": findings["n_test"],
             "left_out": [pictures.classes[i] for i in (~enough).nonzero()[:, 0].tolist()],
             "accuracy": arm["points"][-1]["accuracy"], "doubling": arm["slope"],
             "predictions": [
@@ -120,23 +120,23 @@ def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> li
     Classes below the overall accuracy and classes that cannot be tested are listed. They are sorted by accuracy after
     one right and one wrong picture are added to each class, because few pictures give unreliable accuracies.
     """
-    labels, said, judged = scores.labels, scores.probabilities.argmax(1), scores.judged
+    labels, predicted, judged = scores.labels, scores.probabilities.argmax(1), scores.judged
     count = labels.bincount(minlength=len(classes))
     tested = labels[judged].bincount(minlength=len(classes))
-    right = labels[judged & (said == labels)].bincount(minlength=len(classes))
+    right = labels[judged & (predicted == labels)].bincount(minlength=len(classes))
     middle = float(count[count > 0].double().median())
     overall = scores.accuracy if bool(judged.any()) else 1.0
     smooth = (right + 1) / (tested + 2)
-    listed = [k for k in range(len(classes)) if int(count[k]) and (not tested[k] or right[k] / tested[k] < overall)]
-    listed.sort(key=lambda k: (float(smooth[k]), int(count[k]), k))
+    weak = [k for k in range(len(classes)) if int(count[k]) and (not tested[k] or right[k] / tested[k] < overall)]
+    weak.sort(key=lambda k: (float(smooth[k]), int(count[k]), k))
     rows = []
-    for k in listed[:most]:
-        wrong = (judged & (labels == k) & (said != k)).nonzero()[:, 0]
+    for k in weak[:most]:
+        wrong = (judged & (labels == k) & (predicted != k)).nonzero()[:, 0]
         wrong = wrong[scores.probabilities[wrong, k].argsort(stable=True)]
-        taken = said[wrong].bincount(minlength=len(classes))
+        predictions = predicted[wrong].bincount(minlength=len(classes))
         row: dict[str, Any] = {
             "label": classes[k], "n": int(count[k]), "tested": int(tested[k]), "right": int(right[k]),
-            "taken_for": classes[int(taken.argmax())] if len(wrong) else None, "n_taken": int(taken.max()),
+            "taken_for": classes[int(predictions.argmax())] if len(wrong) else None, "n_taken": int(predictions.max()),
             "few": int(count[k]) < FEW * middle, "median": middle, "wrong": wrong[:MOST_WRONG].tolist(),
         }  # fmt: skip
         rows.append({**row, "reasons": reasons(row)})
@@ -146,12 +146,12 @@ def weak_classes(scores: HeldOutScores, classes: Sequence[str], most: int) -> li
 def reasons(row: Row) -> list[str]:
     """Return the reasons why more pictures of a class may help."""
     n, tested = row["n"], row["tested"]
-    told = [f"{row['right']} of {tested} held-out pictures are predicted correctly."]
+    sentences = [f"{row['right']} of {tested} held-out pictures are predicted correctly."]
     if not tested:
         why = "This class has one picture" if n == 1 else f"Its {n} pictures look like one object"
-        told = [f"{why}, so its accuracy is unknown."]
+        sentences = [f"{why}, so its accuracy is unknown."]
     if row["n_taken"]:
-        told.append(f"{row['n_taken']} {'is' if row['n_taken'] == 1 else 'are'} predicted as {row['taken_for']}.")
+        sentences.append(f"{row['n_taken']} {'is' if row['n_taken'] == 1 else 'are'} predicted as {row['taken_for']}.")
     if row["few"] and n > 1:
-        told.append(f"This class has {n} pictures; half of the classes have {row['median']:g} or more.")
-    return told
+        sentences.append(f"This class has {n} pictures; half of the classes have {row['median']:g} or more.")
+    return sentences

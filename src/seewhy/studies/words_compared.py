@@ -45,17 +45,13 @@ class WordsCompared:
         member = torch.tensor([[s.text == g for g in groups] for s in samples])
         of_groups = [(g, mine) for g, mine in zip(groups, member.unbind(1), strict=True)] if groups else []
         data = {
-            "study": "edit-words",
-            "decides": words_decide(before),
-            "n": len(samples),
-            "changes": [asdict(c) for c in changes],
-            "accuracy": self._difference(right),
+            "study": "edit-words", "decides": words_decide(before), "n": len(samples),
+            "changes": [asdict(c) for c in changes], "accuracy": self._difference(right),
             "per_class": _per_class(before.classes, labels, old, new),
             "groups": [{"group": g, "n": int(mine.sum()), **self._difference(right[mine])} for g, mine in of_groups],
             "gap": self._gap(right, member.double()) if len(groups) > 1 else None,
-            "flips": _flips(before.classes, samples, old, new),
-            "settings": asdict(self),
-        }
+            "flips": _flips(before.classes, samples, old, new), "settings": asdict(self),
+        }  # fmt: skip
         return {**data, "sentence": _sentence(data, changes)}
 
     def _told(self, sums: Float[Tensor, "n 2 v"], combine: Combine, strata: Tensor | None = None) -> dict[str, Any]:

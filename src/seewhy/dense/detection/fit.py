@@ -175,10 +175,10 @@ class Trial:
         return {"ap50": round(self.measured.ap50, 6), "ap50_interval": interval, "controls": controls}
 
 
-def on_new_pictures(measured: AveragePrecision, fold: Sequence[int], n_draws: int = N_DRAWS) -> list[float]:
+def on_new_pictures(measured: AveragePrecision, fold: Sequence[int]) -> list[float]:
     """Return the 95 % prediction interval of the AP50 on a new set with the same number of pictures."""
     of, n = np.array(fold), max(fold) + 1
-    drawn = np.array([mean(one[:, 0]) for one in measured.resampled(n_draws, 0)])
+    drawn = np.array([mean(one[:, 0]) for one in measured.resampled(N_DRAWS, 0)])
     each = np.array([mean(one[:, 0]) for one in measured.per_class((of == np.arange(n)[:, None]).astype(float))])
     apart = max(0.0, float(each.var(ddof=1) - n * drawn.var())) * (1 + 1 / n)
     wider = (1 + apart / max(2 * float(drawn.var()), 1e-12)) ** 0.5

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from ...encoders.stream import file_digest
 from ...errors import DataError, ImageError, InputError
 from ...pictures.images import upright_size
 from ...pictures.samples import Sample, load_samples
+from ...pictures.sources import is_unicode
 from ...pictures.tables import TABLES, rows_of
 from ...printable import spreadsheet_safe
 from ...spelling import nearest
@@ -39,6 +41,8 @@ OUTDATED = "outdated"
 def known_picture(name: str, key: str | None = None) -> Picture:
     """Return the picture of a file for the store; raise ``DataError`` if it has changed."""
     digest, short = file_digest(name), Path(name).name
+    if not is_unicode(name):
+        raise DataError(f"{short!r} has a name that is not UTF-8. Rename the file, and start the page again.")
     try:
         size = upright_size(name)
     except ImageError as error:
@@ -65,6 +69,10 @@ class LabelDecisions:
     def __init__(self, store: AnnotationStore, classes: Sequence[str]) -> None:
         self.store = store
         self.classes = tuple(classes)
+        self._lock = threading.Lock()
+        self._standing: dict[str, dict[str, Any]] = {}
+        self._last = 0
+        """The row of the last version that is in ``_standing``."""
 
     def decide(
         self, picture: Picture, author: str, decision: str, label: str, given: str, base: int
@@ -94,8 +102,11 @@ class LabelDecisions:
         return self.store.save(key, LABEL, author, {**was, "restores": back}, base, 0.0)
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """Return the current decision by picture."""
-        return {key: as_row(tasks[LABEL][-1]) for key, tasks in self.store.histories().items() if tasks.get(LABEL)}
+        """Return the current decision by picture; only versions that are new since the last call are read."""
+        with self._lock:
+            for row, key, version in self.store.versions_after(self._last, LABEL):
+                self._standing[key], self._last = as_row(version), row
+            return dict(self._standing)
 
     def history(self, key: str) -> list[dict[str, Any]]:
         """Return all decisions on a picture, oldest first."""

@@ -131,6 +131,11 @@ class AnnotationStore:
         query = "SELECT * FROM versions WHERE picture = ? AND task = ? ORDER BY number"
         return tuple(self._checked(_version, query, key, task))
 
+    def versions_after(self, row: int, task: str) -> list[tuple[int, str, Version]]:
+        """Return the versions saved after a row of the table, oldest first, each with its row and its picture."""
+        query = "SELECT rowid AS row, * FROM versions WHERE rowid > ? AND task = ? ORDER BY rowid"
+        return self._checked(lambda one: (one["row"], one["picture"], _version(one)), query, row, task)
+
     def histories(self) -> dict[str, dict[str, list[Version]]]:
         """Return the versions by picture and task."""
         histories: dict[str, dict[str, list[Version]]] = {}

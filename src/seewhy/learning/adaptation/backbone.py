@@ -70,14 +70,9 @@ class BackboneNetwork(Network):
         """Return the encoder with a new trunk; its fingerprint covers ``whole`` and ``mark``."""
         transform, backbone = sized(self.grown_on, self.settings["size"]).transform, self.settings["backbone"]
         parts: dict[str, Any] = {
-            **OF_ITS_OWN,
-            "transform": transform,
-            "trunk": lambda: trunk,
-            "head": self.pool,
-            "layout": self.layout,
-            "fingerprint": fingerprint(whole, transform) + mark,
-            "module": lambda: whole,
-        }
+            **OF_ITS_OWN, "transform": transform, "trunk": lambda: trunk, "head": self.pool, "layout": self.layout,
+            "fingerprint": fingerprint(whole, transform) + mark, "module": lambda: whole,
+        }  # fmt: skip
         if backbone != "encoder":
             parts["name"] = f"small ResNet, {transform.input_size[1]} px"
         return self.grown_on.but(**{**parts, **more})

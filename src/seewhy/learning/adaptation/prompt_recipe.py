@@ -128,13 +128,9 @@ class PromptRecipe(NetworkRecipe):
                 f"keep = {keep:g}, chosen on {len(chosen_on)} held-out pictures; results are measured on others"
             )
         figures = {
-            "keep": keep,
-            "tried": [asdict(row) for row in tried],
-            "n_chosen_on": len(chosen_on),
-            "shots": self.shots,
-            "loss": round(done.history[-1]["loss"], 4),
-            **task.facts,
-        }
+            "keep": keep, "tried": [asdict(row) for row in tried], "n_chosen_on": len(chosen_on), "shots": self.shots,
+            "loss": round(done.history[-1]["loss"], 4), **task.facts,
+        }  # fmt: skip
         kind: Any = self.network
         network: PromptNetwork = kind(on, prompt, float(keep), self.name, parameters)
         return self.outcome(network, pictures, measured, figures, progress)

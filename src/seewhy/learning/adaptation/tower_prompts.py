@@ -49,9 +49,8 @@ class Towers:
         tower, stack = opened(on), image_stack(on)
         if stack is None:
             raise ModelError(
-                f"The image encoder of {on.name!r} does not accept prompts. Use a vision transformer whose name "
-                "begins with 'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method "
-                "coop."
+                f"The image encoder of {on.name!r} does not accept prompts. Use a vision transformer whose name begins "
+                "with 'open_clip:' or 'hf:', or a method that changes only the text encoder, such as --method coop."
             )
         words = text_stack(tower.module)
         n_text = 0 if words is None else len([*tower.module.get_submodule(words).children()])

@@ -92,13 +92,9 @@ class Adaptation:
         pictures = torch.tensor(digests, dtype=torch.uint8).view(-1, DIGITS // 2)
         tensors = marked_tensors({**own, "pictures": pictures})
         card = {
-            "format": FORMAT,
-            "seewhy": version("seewhy"),
-            "adapted": self.trained.facts(),
-            "base": self.base.describe(),
-            "keep": self.keep,
-            "provenance": dict(self.provenance),
-        }
+            "format": FORMAT, "seewhy": version("seewhy"), "adapted": self.trained.facts(),
+            "base": self.base.describe(), "keep": self.keep, "provenance": dict(self.provenance),
+        }  # fmt: skip
         return ARCHIVE.save(folder, card, tensors, more)
 
 

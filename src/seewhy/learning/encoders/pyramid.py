@@ -64,9 +64,9 @@ class Pyramid(nn.Module):
         )
 
     @classmethod
-    def on(cls, encoder: Encoder, width: int = WIDTH, n_levels: int = N_LEVELS) -> Self:
+    def on(cls, encoder: Encoder, width: int = WIDTH) -> Self:
         """Return an untrained pyramid on a copy of an encoder's trunk."""
-        stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, n_levels)
+        stages = stages_of(encoder.trunk, encoder.layout, encoder.transform.input_size, N_LEVELS)
         return cls(halves_of(encoder)[0], encoder.layout, stages, width)
 
     @classmethod

@@ -91,13 +91,10 @@ class COCO:
             for b in picture.boxes:
                 left, top, right, bottom = b.box
                 one: dict[str, Any] = {
-                    "id": len(annotations) + 1,
-                    "image_id": i,
-                    "category_id": number_of[b.label],
-                    "bbox": [left, top, right - left, bottom - top],
-                    "area": (right - left) * (bottom - top),
+                    "id": len(annotations) + 1, "image_id": i, "category_id": number_of[b.label],
+                    "bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top),
                     "iscrowd": int(b.ignored),
-                }
+                }  # fmt: skip
                 annotations.append(one if b.score is None else {**one, "score": b.score})
         categories = [{"id": i, "name": name} for name, i in number_of.items()]
         whole = {"images": images, "categories": categories, "annotations": annotations}
@@ -162,14 +159,10 @@ class CSV:
     file = "boxes.csv"
     edges = ("left", "top", "right", "bottom")
     also: ClassVar[dict[str, tuple[str, ...]]] = {
-        "image": ("filename", "file_name", "file", "path", "image_path"),
-        "left": ("xmin", "x_min", "x1"),
-        "top": ("ymin", "y_min", "y1"),
-        "right": ("xmax", "x_max", "x2"),
-        "bottom": ("ymax", "y_max", "y2"),
-        "label": ("class", "name", "category"),
-        "score": ("confidence",),
-    }
+        "image": ("filename", "file_name", "file", "path", "image_path"), "left": ("xmin", "x_min", "x1"),
+        "top": ("ymin", "y_min", "y1"), "right": ("xmax", "x_max", "x2"), "bottom": ("ymax", "y_max", "y2"),
+        "label": ("class", "name", "category"), "score": ("confidence",),
+    }  # fmt: skip
 
     def knows(self, path: Path) -> bool:
         return path.suffix.lower() in TABLES or (path / self.file).is_file()

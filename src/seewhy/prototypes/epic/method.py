@@ -34,8 +34,7 @@ RULE = (
     "class nor the decision. Otherwise the prototypes are believable if hiding their places lowers the logit of the "
     "class (minus the mean over classes) more than hiding the same pattern in any other place that was tried. If it "
     "does not, they are partly believable. They are at most partly believable if the explained class is not the "
-    "decision. "
-    f"{STRANGER}"
+    f"decision. {STRANGER}"
 )
 SPARE = 3
 """Candidates per prototype, to replace duplicates."""

@@ -281,13 +281,10 @@ def compare(maps: Maps, rotation: Rotation, seed: int) -> dict[str, Any]:
     after, before = float(fitted.by_channel().mean()), float(plain.by_channel().mean())
     spread = (gains - gains.mean()).quantile(torch.tensor([0.025, 0.975]))
     return {
-        "n": n,
-        "purity": round(after, 4),
-        "before": round(before, 4),
-        "random": round(float(random.by_channel().mean()), 4),
-        "gain": round(after - before, 4),
+        "n": n, "purity": round(after, 4), "before": round(before, 4),
+        "random": round(float(random.by_channel().mean()), 4), "gain": round(after - before, 4),
         "gain_interval": [round(end, 4) for end in (after - before + spread).tolist()],
-    }
+    }  # fmt: skip
 
 
 def _controls(rotation: Rotation, seed: int) -> tuple[Rotation, Rotation, Rotation]:

@@ -108,16 +108,11 @@ class AnnotationPages:
         kept = [row for row in rows if show == "all" or (show == "finished") == bool(row["finished"])]
         number, pages, listed = paged(kept, page, PICTURES_A_PAGE)
         data = {
-            "n": len(rows),
-            "finished": sum(bool(row["finished"]) for row in rows),
+            "n": len(rows), "finished": sum(bool(row["finished"]) for row in rows),
             "begun": sum(bool(row["authors"]) and not row["finished"] for row in rows),
-            "seconds": sum(row["seconds"] for row in rows),
-            "show": show,
-            "found": len(kept),
-            "page": number,
-            "pages": pages,
-            "pictures": listed,
-        }
+            "seconds": sum(row["seconds"] for row in rows), "show": show, "found": len(kept), "page": number,
+            "pages": pages, "pictures": listed,
+        }  # fmt: skip
         asked = {"as": author or "", "show": show}
         about = {"rule": self.desk.rule, "nothing": nothing, "link": lambda **more: f"/?{urlencode({**asked, **more})}"}
         return self._answer(format, data, "annotate_home.html", author, **data, **about)
@@ -155,13 +150,10 @@ class AnnotationPages:
         image, attributes = Path(picture.name).name, list(ATTRIBUTES.items())
         data = {**state, "key": key, "author": author, "image": image, "attributes": attributes}
         about = {
-            "picture": picture,
-            "data": data,
-            "objects": objects,
+            "picture": picture, "data": data, "objects": objects,
             "rounds": len([v for v in self.desk.store.versions(key, task) if v.kind != "seed"]),
-            "covered": self.desk.covered(key, text_of(state["content"])) if task == "caption" else [],
-            "here": task,
-        }
+            "covered": self.desk.covered(key, text_of(state["content"])) if task == "caption" else [], "here": task,
+        }  # fmt: skip
         return self._answer(format, {**data, "objects": objects}, f"annotate_{task}.html", author, **about)
 
     def compare(self, key: Key, name: Name = "", format: Format = "html") -> Response:

@@ -79,11 +79,11 @@ def add_data(app: FastAPI, path: str, handler: Callable[..., Any], **how: Any) -
     app.add_api_route(path, handler, response_model=None, **how)
 
 
-def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str) -> None:
+def add_file(app: FastAPI, path: str, handler: Callable[..., Any], kind: str, **how: Any) -> None:
     """Add a route that answers with a file of this type."""
     schema = {"type": "string", "format": "binary"} if kind == JPEG else {"type": "string"}
     responses: Documented = {200: {"content": {kind: {"schema": schema}}}}
-    app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None)
+    app.add_api_route(path, handler, responses=responses, response_class=Response, response_model=None, **how)
 
 
 @cache

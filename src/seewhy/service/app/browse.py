@@ -55,6 +55,10 @@ class ManyBody(BaseModel):
     )
 
 
+class ListBody(BaseModel):
+    places: list[int] = Field(min_length=1, description="Indices of pictures.")
+
+
 class Browse:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
@@ -73,6 +77,7 @@ class Browse:
         add_data(app, "/rows", self.listing)
         add_file(app, "/tiles", self.tiles, PACKED)
         add_file(app, f"/{LIST}", self.list, CSV)
+        add_file(app, f"/{LIST}", self.list_many, CSV, methods=["POST"])
         if self._corrections is not None:
             add_data(app, "/decide-many", self.decide_many, methods=["POST"])
 
@@ -140,11 +145,11 @@ class Browse:
             raise InputError(
                 f"{rows.name(like)} has not been predicted yet, or cannot be read. Choose another picture."
             )
-        found, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
+        similarity, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
         query = normalize(rows.pooled(np.array([like])), dim=1)[0]
         for part in np.array_split(index, max(1, len(index) // 4096)):
-            found[part] = (normalize(rows.pooled(part), dim=1) @ query).numpy()
-        return found
+            similarity[part] = (normalize(rows.pooled(part), dim=1) @ query).numpy()
+        return similarity
 
     def _match(self, words: str) -> np.ndarray:
         """Return the cosine similarity of the words with each encoded picture."""
@@ -174,10 +179,17 @@ class Browse:
 
     def list(self, places: Places) -> Response:
         """Some pictures as a table of files and labels, which `--data` and `--annotate` read."""
+        return self._listed(self._numbers(places, len(self.rows.items)))
+
+    def list_many(self, body: ListBody) -> Response:
+        """The same table for any number of pictures; an address has room for about 5,000."""
+        return self._listed(self._known(body.places))
+
+    def _listed(self, index: Sequence[int]) -> Response:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("image", "label"))
-        for i in self._numbers(places, len(self.rows.items)):
+        for i in index:
             sample = self.rows.items[i]
             writer.writerow(map(spreadsheet_safe, (os.path.abspath(sample.image), sample.label)))
         data = text.getvalue().encode("utf-8", "backslashreplace")
@@ -190,8 +202,8 @@ class Browse:
         n_saved, refused, standing = 0, [], decisions.standing()
         for i in self._known(body.places):
             key, sample, base = rows.key[i].decode(), rows.items[i], body.bases.get(i, 0)
-            wanted = (body.decision, body.label if body.decision == "corrected" else sample.label)
-            if _same(standing.get(key), wanted, body.author):  # sent again after a lost answer
+            decision = (body.decision, body.label if body.decision == "corrected" else sample.label)
+            if _same(standing.get(key), decision, body.author):  # sent again after a lost answer
                 n_saved += 1
                 continue
             try:
@@ -203,7 +215,7 @@ class Browse:
             except DataError as error:
                 refused.append({"index": i, "image": rows.name(i), "error": str(error)})
                 continue
-            if isinstance(done, Saved) or _same(state := as_row(done.latest), wanted):  # also on a copy
+            if isinstance(done, Saved) or _same(state := as_row(done.latest), decision):  # also on a copy
                 n_saved += 1
             else:
                 told = f"{state['author']} decided in between: {state['decision']} {state['label']}".rstrip()
@@ -226,10 +238,10 @@ class Browse:
         return places
 
 
-def _same(state: Mapping[str, Any] | None, wanted: tuple[str, str], author: str | None = None) -> bool:
+def _same(state: Mapping[str, Any] | None, decision: tuple[str, str], author: str | None = None) -> bool:
     """Return whether a decision has this kind and label and, if ``author`` is given, this author."""
     return (
         state is not None
-        and (state["decision"], state["label"]) == wanted
+        and (state["decision"], state["label"]) == decision
         and (author is None or state["author"] == author)
     )

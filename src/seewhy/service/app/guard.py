@@ -74,22 +74,12 @@ class Guard:
         except ClientDisconnect:
             pass  # nobody is left to answer
         except TimeoutError:
-            await self._fail(
-                request,
-                answer,
-                504,
-                f"The answer took more than the limit of {self.settings.request_seconds:g} seconds. Try again.",
-                receive,
-            )
+            text = f"The answer took more than the limit of {self.settings.request_seconds:g} seconds. Try again."
+            await self._fail(request, answer, 504, text, receive)
         except Exception:
             _logger.exception("an error while answering %s %s", scope["method"], scope["path"])
-            await self._fail(
-                request,
-                answer,
-                500,
-                "An unexpected error occurred on the server; see its log. Try again.",
-                receive,
-            )
+            text = "An unexpected error occurred on the server; see its log. Try again."
+            await self._fail(request, answer, 500, text, receive)
         finally:
             self.held -= body.n_bytes
 
@@ -99,10 +89,7 @@ class Guard:
 
     def _problem(self, request: Request) -> tuple[int, str] | None:
         if not self._host_allowed(request.headers.get("host", "")):
-            return (
-                421,
-                "This host name is not allowed. To allow it, start the server with --name NAME.",
-            )
+            return 421, "This host name is not allowed. To allow it, start the server with --name NAME."
         if not (same_origin(request.headers) if request.method not in SAFE else no_part_of_another(request.headers)):
             return 403, "This request came from another site. Send it from a page of this server."
         length = request.headers.get("content-length", "0")

@@ -29,7 +29,7 @@ class Heats:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._kept: Bounded[bytes] = Bounded(MOST_KEPT)
+        self._cache: Bounded[bytes] = Bounded(MOST_KEPT)
         self._turn = asyncio.Lock()
         self._n_waiting = 0
 
@@ -40,8 +40,8 @@ class Heats:
         """A picture of `--data` with the heat map of its prediction. Empty if the client has disconnected."""
         self._state.sample(index)
         await request.body()  # after which a message can only say that the reader has gone
-        found = self._kept.get(index)
-        if found is None:
+        picture = self._cache.get(index)
+        if picture is None:
             if self._n_waiting >= MOST_WAITING:
                 raise BusyError(
                     f"{self._n_waiting} requests for heat maps are already waiting. Try again in a few seconds."
@@ -49,22 +49,22 @@ class Heats:
             self._n_waiting += 1
             try:
                 async with self._turn:
-                    found = self._kept.get(index) or await self._made(request, index)
+                    picture = self._cache.get(index) or await self._compute(request, index)
             finally:
                 self._n_waiting -= 1
-        return Response(found, media_type=JPEG) if found else Response(status_code=204)
+        return Response(picture, media_type=JPEG) if picture else Response(status_code=204)
 
-    async def _made(self, request: Request, index: int) -> bytes:
+    async def _compute(self, request: Request, index: int) -> bytes:
         """Return the picture with its heat map as JPEG; empty if the client has disconnected."""
         if await request.is_disconnected():
             return b""
         seen = await self._state.see_sample(index)
         if await request.is_disconnected():
             return b""
-        made = await self._state.compute(lambda: self._drawn(seen))
-        self._kept.put(index, made)
-        return made
+        picture = await self._state.compute(lambda: self._draw(seen))
+        self._cache.put(index, picture)
+        return picture
 
-    def _drawn(self, seen: Encoded) -> bytes:
+    def _draw(self, seen: Encoded) -> bytes:
         (case,) = cases(Question.of(self._state.classifier, ExplainOptions(measure=False)), [seen])
         return encode_thumbnail(blend(case.picture.pixels, case.heat.numpy()), QUALITY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -30,6 +31,10 @@ class LastStep(Progress):
             self.step = {"what": what, "done": done, "of": total or 1}
             yield item
 
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        self.step = {"what": what, "done": 0, "of": 1}
+        return nullcontext()
+
 
 class Job(Generic[T]):
     """A job that runs in its own thread, and stores its last result.
@@ -44,7 +49,7 @@ class Job(Generic[T]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._progress = LastStep()
-        self.found: T | None = None
+        self.result: T | None = None
         self.problem = ""
 
     def start(self) -> dict[str, Any]:
@@ -63,13 +68,13 @@ class Job(Generic[T]):
 
     def state(self) -> dict[str, Any]:
         step = self._progress.step if self._running else None
-        return {"running": step, "done": self.found is not None, "problem": self.problem or None}
+        return {"running": step, "done": self.result is not None, "problem": self.problem or None}
 
     def _run(self) -> None:
         """Run the work, and store its result or its error."""
         try:
             with torch.random.fork_rng(devices=[]):
-                self.found = self._work(self._progress)
+                self.result = self._work(self._progress)
         except SeeWhyError as error:
             self.problem = str(error)
         except Exception:

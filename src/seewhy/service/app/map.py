@@ -71,12 +71,12 @@ def principal(features: Float[np.ndarray, "n d"], k: int, fit_on: int = FIT_ON) 
     axes = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, :k]
     strongest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     axes = axes * strongest.sign()  # an eigenvector's sign is arbitrary
-    found = np.zeros((n, k), np.float32)
+    components = np.zeros((n, k), np.float32)
     start = 0
     for part in _parts(features, np.arange(n)):
-        found[start : start + len(part), : axes.shape[1]] = ((part - mean) @ axes).numpy()
+        components[start : start + len(part), : axes.shape[1]] = ((part - mean) @ axes).numpy()
         start += len(part)
-    return found
+    return components
 
 
 def _parts(features: np.ndarray, index: np.ndarray) -> Iterator[torch.Tensor]:
@@ -169,9 +169,9 @@ class Arrangement:
         assert self.rows.features is not None
         return principal(self.rows.features[index], k)
 
-    def _take(self, index: np.ndarray, found: np.ndarray, method: Literal["components", "neighbours"]) -> None:
+    def _take(self, index: np.ndarray, positions: np.ndarray, method: Literal["components", "neighbours"]) -> None:
         xy = np.full_like(self.xy, np.nan)
-        xy[index] = found
+        xy[index] = positions
         self.xy, self.method = xy, method
         self.version += 1
 
@@ -181,10 +181,10 @@ class Arrangement:
             return
         self.kept = True
         # Under the cache's own check: a damaged file is made again.
-        found = cached_tensors("maps", self._digest(), lambda: {"xy": torch.from_numpy(self._embed(index))})["xy"]
-        if found.shape != (len(index), 2) or not found.isfinite().all():
-            raise ValueError(f"the cached map of {len(index)} pictures has the shape {tuple(found.shape)}")
-        self._take(index, found.numpy(), "neighbours")
+        positions = cached_tensors("maps", self._digest(), lambda: {"xy": torch.from_numpy(self._embed(index))})["xy"]
+        if positions.shape != (len(index), 2) or not positions.isfinite().all():
+            raise ValueError(f"the cached map of {len(index)} pictures has the shape {tuple(positions.shape)}")
+        self._take(index, positions.numpy(), "neighbours")
         self.progress = 1.0
 
     def _digest(self) -> str:
@@ -207,7 +207,7 @@ class Arrangement:
                 self._take(index, np.asarray(found, np.float32), "neighbours")
             return self._closed.is_set()
 
-        made = openTSNE.TSNE(
+        embedding = openTSNE.TSNE(
             perplexity=min(PERPLEXITY, (len(index) - 1) / 3),
             initialization=openTSNE.initialization.rescale(rows[:, :2].astype(np.float64)),
             early_exaggeration_iter=EARLY, n_iter=LATE, n_jobs=max(1, (os.cpu_count() or 1) // 2), random_state=0,
@@ -215,7 +215,7 @@ class Arrangement:
         ).fit(rows)  # fmt: skip
         if self._closed.is_set():
             raise Closed
-        return np.ascontiguousarray(made, np.float32)
+        return np.ascontiguousarray(embedding, np.float32)
 
 
 def column(rows: Rows, name: Column, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -255,17 +255,17 @@ def _classes(values: np.ndarray, names: Sequence[str], weight: np.ndarray | None
         order = np.argsort(np.zeros(len(names)) if weight is None else -weight, kind="stable")[:MOST_COLOURS]
     place = np.full(len(names) + 1, len(order))  # the last is for what is unknown
     place[order], place[-1] = np.arange(len(order)), UNKNOWN
-    found = place[values]
-    legend = [{"name": names[int(k)], "n": int((found == i).sum())} for i, k in enumerate(order)]
+    places = place[values]
+    legend = [{"name": names[int(k)], "n": int((places == i).sum())} for i, k in enumerate(order)]
     if len(names) > MOST_COLOURS:
-        legend.append({"name": "others", "n": int((found == len(order)).sum())})
-    return {"kind": "classes", "legend": legend, "values": _packed(found)}
+        legend.append({"name": "others", "n": int((places == len(order)).sum())})
+    return {"kind": "classes", "legend": legend, "values": _packed(places)}
 
 
 def _quantity(values: np.ndarray, low: float, high: float) -> dict[str, Any]:
     scaled = (values.astype(np.float64) - low) / ((high - low) or 1) * (UNKNOWN - 1)
-    found = np.where(np.isnan(scaled), UNKNOWN, np.nan_to_num(scaled).round().clip(0, UNKNOWN - 1))
-    return {"kind": "quantity", "low": round(low, 4), "high": round(high, 4), "values": _packed(found)}
+    levels = np.where(np.isnan(scaled), UNKNOWN, np.nan_to_num(scaled).round().clip(0, UNKNOWN - 1))
+    return {"kind": "quantity", "low": round(low, 4), "high": round(high, 4), "values": _packed(levels)}
 
 
 def _packed(values: np.ndarray) -> str:
@@ -297,9 +297,10 @@ class Map:
 
     def points(self) -> Response:
         """The position of each picture as 32-bit floats x, y, x, y, …; NaN for pictures that are not encoded yet."""
-        made = self.arrangement
-        made.start()
-        return Response(made.xy.astype("<f4").tobytes(), media_type=PACKED, headers={"x-version": str(made.version)})
+        arrangement = self.arrangement
+        arrangement.start()
+        version = arrangement.version  # first: positions that come in between are asked for again
+        return Response(arrangement.xy.astype("<f4").tobytes(), media_type=PACKED, headers={"x-version": str(version)})
 
     def column(self, name: Column) -> Response:
         """The colours of the points: a value for each picture, and a legend."""

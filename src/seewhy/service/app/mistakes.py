@@ -92,19 +92,11 @@ class Mistakes:
         rows, state = self.rows, self.rows.state[self._known]
         n_seen, n_right = int((state == READ).sum()), int(rows.right[self._known].sum())
         return {
-            "n": len(state),
-            "done": int((state != WAITING).sum()),
-            "right": n_right,
-            "accuracy": round(n_right / n_seen, 4) if n_seen else None,
-            "failed": int((state == UNREADABLE).sum()),
-            "unknown_class": sum(bool(s.label) for s in rows.items) - len(state),
-            "problem": rows.problem or None,
-            "found": len(found),
-            "order": listing.order,
-            "page": page,
-            "pages": pages,
-            **listed,
-        }
+            "n": len(state), "done": int((state != WAITING).sum()), "right": n_right,
+            "accuracy": round(n_right / n_seen, 4) if n_seen else None, "failed": int((state == UNREADABLE).sum()),
+            "unknown_class": sum(bool(s.label) for s in rows.items) - len(state), "problem": rows.problem or None,
+            "found": len(found), "order": listing.order, "page": page, "pages": pages, **listed,
+        }  # fmt: skip
 
 
 def _by_pair(found: Sequence[Mistake]) -> list[dict[str, Any]]:

@@ -54,8 +54,8 @@ class Next:
         """What would help this model most, each with its reason."""
         decided = self._decided()
         state = self.job.state()  # first: a job that ends in between is followed by the page
-        found = self.job.found or {"more": None, "classes": None}
-        data = {**state, **found, "label": to_label(self.rows, decided)}
+        result = self.job.result or {"more": None, "classes": None}
+        data = {**state, **result, "label": to_label(self.rows, decided)}
         known = {
             "decisions": self._corrections is not None,
             "order": ORDER,
@@ -87,10 +87,10 @@ class Next:
         names = [rows.classes[int(labels.after[i])] for i in keep]
         places = index[keep]
         encoder = rows.classifier.encoder
-        found = self._study.run(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
-        for row in found["classes"]:
+        result = self._study.run(encoder, rows.pooled(places), names, [keys[i] for i in keep], progress)
+        for row in result["classes"]:
             row["wrong"] = [{"index": int(places[i]), "image": rows.name(int(places[i]))} for i in row["wrong"]]
-        return found
+        return result
 
 
 def to_label(rows: Rows, decided: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

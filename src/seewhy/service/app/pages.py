@@ -135,15 +135,15 @@ class Pages:
         ((picture, name),) = await read_uploads(request, self.state.settings.max_upload, 1)
         reader = self.state.reader(request)
         shown = self.state.keep(await self.state.see(picture, name), reader)
-        return await self._led_to(shown, request, reader, format)
+        return await self._redirect(shown, request, reader, format)
 
     async def sample(self, request: Request, index: Index, format: Format = "html") -> Response:
         """Explain one of the pictures of `--data`, given by its index."""
         sample, reader = self.state.sample(index), self.state.reader(request)
         shown = self.state.keep(await self.state.see_sample(index), reader, sample.label)
-        return await self._led_to(shown, request, reader, format)
+        return await self._redirect(shown, request, reader, format)
 
-    async def _led_to(self, shown: Shown, request: Request, reader: Reader, format: str) -> Response:
+    async def _redirect(self, shown: Shown, request: Request, reader: Reader, format: str) -> Response:
         if format == "html":
             return signed(RedirectResponse(f"/card/{shown.id}", 303), request, reader)
         made = await self.state.explain(shown, reader)
@@ -303,8 +303,8 @@ class Pages:
     async def thumbnail(self, index: Index) -> Response:
         """A thumbnail of one of the pictures of `--data`."""
         state, path = self.state, self.state.sample(index).image
-        if state.rows is not None and (kept := await asyncio.to_thread(state.rows.tile, index)):
-            return Response(kept, media_type=JPEG)  # as it was predicted, whatever the file is now
+        if state.rows is not None and (tile := await asyncio.to_thread(state.rows.tile, index)):
+            return Response(tile, media_type=JPEG)  # as it was predicted, whatever the file is now
         transform = state.classifier.encoder.transform
         picture = await asyncio.wrap_future(state.decoder.read(path, name_of(path), transform))
         view = Image.fromarray(picture.pixels)

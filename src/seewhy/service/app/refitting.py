@@ -54,29 +54,29 @@ class Refitting:
 
     def page(self, format: Format = "html") -> Response:
         """The accuracy before and after the decisions, and the changed predictions."""
-        state, found = self.job.state(), self.job.found  # in this order: a job may end in between
-        data = state if found is None else {**state, **found.findings.data}
+        state, comparison = self.job.state(), self.job.result  # in this order: a job may end in between
+        data = state if comparison is None else {**state, **comparison.findings.data}
 
         def rendered() -> str:
-            about = {} if found is None else document_context(found.findings.document())
-            more = {"state": state, "found": found is not None, "export": NAME}
+            about = {} if comparison is None else document_context(comparison.findings.document())
+            more = {"state": state, "found": comparison is not None, "export": NAME}
             return render("refit.html", **about, **more, **self._bar("refit"))
 
         return answer(format, lambda: data, rendered)
 
     async def cards(self, index: Index, format: Format = "html") -> Response:
         """One picture, predicted before and after the decisions by classifiers that did not learn from it."""
-        found, state = self.job.found, self._app
-        if found is None:
+        comparison, state = self.job.result, self._app
+        if comparison is None:
             raise HTTPException(404, "There is no comparison since the server was started. Fit and compare first.")
-        place = int(np.searchsorted(found.index, index))
-        if place == len(found.index) or found.index[place] != index:
+        place = int(np.searchsorted(comparison.index, index))
+        if place == len(comparison.index) or comparison.index[place] != index:
             raise HTTPException(404, "The comparison has no picture with this number. Choose one of its page.")
         seen = await state.see_sample(index)
-        both = await state.compute(lambda: [self._side(found, side, place, seen) for side in (0, 1)])
-        row = next((r for r in found.findings.data["changed"] if r["index"] == index), None)
+        both = await state.compute(lambda: [self._side(comparison, side, place, seen) for side in (0, 1)])
+        row = next((r for r in comparison.findings.data["changed"] if r["index"] == index), None)
         about = {"index": index, "image": self.rows.name(index), "label": state.sample(index).label}
-        after = int(found.labels.after[place])
+        after = int(comparison.labels.after[place])
         about |= {"now": self.rows.classes[after] if after >= 0 else "", "effect": row and row["effect"]}
         sides = ("before", "after")
 
@@ -91,14 +91,16 @@ class Refitting:
 
         return answer(format, data, rendered)
 
-    def _side(self, found: Compared, side: int, place: int, seen: Encoded) -> tuple[Explanation, list[dict[str, Any]]]:
+    def _side(
+        self, comparison: Compared, side: int, place: int, seen: Encoded
+    ) -> tuple[Explanation, list[dict[str, Any]]]:
         """The card of a picture before or after the decisions, and the most similar training pictures."""
-        rows, fits = self.rows, found.fits
+        rows, fits = self.rows, comparison.fits
         card = next(explain_seen(fits.classifier(side, place), [seen], ExplainOptions(measure=False)))
         learnt = []
-        for k in fits.alike(side, place, lambda part: rows.pooled(found.index[part.numpy()])):
-            before, as_what = (int(of[k]) for of in (found.labels.before, fits.learnt[side]))
-            i = int(found.index[k])
+        for k in fits.alike(side, place, lambda part: rows.pooled(comparison.index[part.numpy()])):
+            before, as_what = (int(of[k]) for of in (comparison.labels.before, fits.learnt[side]))
+            i = int(comparison.index[k])
             label = rows.classes[as_what]
             learnt.append({"index": i, "image": rows.name(i), "label": label, "changed": before != as_what})
         return card.without_folders(), learnt
@@ -119,8 +121,8 @@ class Refitting:
         labels = Labels.of(given, keys, decided, rows.classes)
         names = [rows.name(i) for i in index]
         encoder, pooled = rows.classifier.encoder, rows.pooled(index)
-        found, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
-        for row in found.data["changed"]:
+        findings, fits = self._study.compare(encoder, pooled, labels, rows.classes, names, progress)
+        for row in findings.data["changed"]:
             i = row["index"] = int(index[row["index"]])
             row |= {"card": f"/refit/cards/{i}", "thumbnail": f"/sample/{i}/thumbnail"}
-        return Compared(found, fits, index, labels)
+        return Compared(findings, fits, index, labels)

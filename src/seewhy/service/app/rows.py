@@ -132,8 +132,8 @@ class Rows:
     def of_key(self, key: str, label: str) -> str | None:
         """Return the file of a picture with this key and label, or ``None``."""
         number = self.classes.index(label) if label in self.classes else -1
-        found = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
-        return self.items[int(found[0])].image if len(found) else None
+        places = ((self.key == key.encode()) & (self.label == number)).nonzero()[0]
+        return self.items[int(places[0])].image if len(places) else None
 
     def check_same(self, i: int, digest: str) -> None:
         """Raise ``DataError`` if a picture's file has changed since its prediction."""
@@ -159,34 +159,34 @@ class Rows:
         start = self.n_done
         part = self.items[start : start + CHUNK]
         tiles, keys = self.tiles, [file_key(s.image) for s in part]
-        kept = set() if tiles is None else tiles.known(keys)
-        bare = [tiles is not None and key not in kept for key in keys]
+        known = set() if tiles is None else tiles.known(keys)
+        bare = [tiles is not None and key not in known for key in keys]
         request = EncodeRequest(pictures=lambda i: bare[i])
         sources = [s.source for s in part]
-        found = list(
+        encoded = list(
             encode_stream(self.classifier.encoder, sources, store=self._store, batch_size=CHUNK, request=request)
         )
         fresh = [
             (k, square(e.picture.pixels))
-            for k, e in zip(keys, found, strict=True)
-            if isinstance(e, Encoded) and e.picture
+            for k, e in zip(keys, encoded, strict=True)
+            if isinstance(e, Encoded) and e.picture and k
         ]
         if tiles is not None and fresh:
             tiles.put(fresh)
         self._keys += keys
-        self._note(start, found)
+        self._note(start, encoded)
         self.n_done = start + len(part)
         if self.n_done < len(self.items):
             self._worker.do(self._piece, IDLE)
         else:
             self._done()
 
-    def _note(self, start: int, found: Sequence[Any]) -> None:
-        read = [(start + i, one) for i, one in enumerate(found) if isinstance(one, Encoded)]
+    def _note(self, start: int, encoded: Sequence[Any]) -> None:
+        read = [(start + i, one) for i, one in enumerate(encoded) if isinstance(one, Encoded)]
         if read:
             self._predict(read)
         # Last, as readers in other threads take what is not waiting as whole.
-        self.state[start : start + len(found)] = [READ if isinstance(one, Encoded) else UNREADABLE for one in found]
+        self.state[start : start + len(encoded)] = [READ if isinstance(one, Encoded) else UNREADABLE for one in encoded]
 
     def _predict(self, read: Sequence[tuple[int, Encoded]]) -> None:
         index = np.array([i for i, _ in read])

@@ -60,9 +60,8 @@ def listen(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         raise InputError(
-            f"The server cannot listen on {host}, port {port}: "
-            f"{(error.strerror or str(error)).lower()}. Give another --port (0 picks a free one) or "
-            "--host."
+            f"The server cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}. Give another "
+            "--port (0 picks a free one) or --host."
         ) from error
 
 

@@ -39,8 +39,8 @@ def file_key(name: str) -> bytes:
         facts = os.stat(name)
     except OSError:
         return b""
-    told = f"{os.path.abspath(name)}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ctime_ns}|{SIDE}"
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()[:16]
+    description = f"{os.path.abspath(name)}|{facts.st_size}|{facts.st_mtime_ns}|{facts.st_ctime_ns}|{SIDE}"
+    return hashlib.sha256(description.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def square(pixels: np.ndarray) -> bytes:
@@ -74,31 +74,31 @@ class Tiles:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return a JPEG for each key, or empty bytes."""
-        found = dict(self._select("key, jpeg", keys, pairs=True))
-        return [found.get(key, b"") for key in keys]
+        jpegs = dict(self._select("key, jpeg", keys, pairs=True))
+        return [jpegs.get(key, b"") for key in keys]
 
     def put(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Store tiles."""
-        if self._db is None:
-            self._memory.update(rows)
-            return
+        db = self._db  # another thread may give up in between
         try:
-            with self._lock, self._db:
-                self._db.executemany("INSERT OR REPLACE INTO tiles VALUES (?, ?)", rows)
+            if db is not None:
+                with self._lock, db:
+                    db.executemany("INSERT OR REPLACE INTO tiles VALUES (?, ?)", rows)
+                return
         except sqlite3.Error as error:
             self._give_up(error)
-            self._memory.update(rows)
+        self._memory.update(rows)
 
     def _select(self, columns: str, keys: Sequence[bytes], pairs: bool = False) -> list:
-        kept = [(k, self._memory[k]) for k in keys if k in self._memory]
-        rows: list = kept if pairs else [k for k, _ in kept]
+        in_memory = [(k, self._memory[k]) for k in keys if k in self._memory]
+        rows: list = in_memory if pairs else [k for k, _ in in_memory]
+        db = self._db  # another thread may give up in between
         try:
-            for start in range(0, len(keys) if self._db is not None else 0, MOST_A_QUERY):
+            for start in range(0, len(keys) if db is not None else 0, MOST_A_QUERY):
                 part = keys[start : start + MOST_A_QUERY]
+                places = ",".join("?" * len(part))
                 with self._lock:
-                    assert self._db is not None
-                    places = ",".join("?" * len(part))
-                    read = self._db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part).fetchall()
+                    read = db.execute(f"SELECT {columns} FROM tiles WHERE key IN ({places})", part).fetchall()  # type: ignore[union-attr]
                 rows += read if pairs else [row[0] for row in read]
         except sqlite3.Error as error:
             self._give_up(error)

@@ -20,19 +20,7 @@ from ...evaluation.figures import look_at
 from ...metrics.calibration import accuracy_interval
 from ...pictures.samples import Sample, some
 from ...progress import Progress
-from ...report.blocks import (
-    Block,
-    Document,
-    Facts,
-    Fold,
-    Note,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    closing,
-    points,
-)
+from ...report.blocks import Block, Document, Facts, Fold, Note, Picture, Pictures, Section, Table, closing, points
 from ...report.page import file_name, render_document
 from ...storage.features import FeatureStore
 from ..bootstrap import figure, fisher, holm
@@ -128,8 +116,7 @@ class DriftTest:
         if min(len(known.names), len(items)) < 10:
             raise DataError(
                 f"At least 10 new pictures and 10 training pictures are needed, got {len(items)} and "
-                f"{len(known.names)}. "
-                "For single pictures, use seewhy explain."
+                f"{len(known.names)}. For single pictures, use seewhy explain."
             )
         found, decided = self.compare(known, pooled), logits.argmax(1)
         farthest = [
@@ -198,8 +185,7 @@ def todo(data: dict[str, Any]) -> str:
     if data["drift"] == "yes":
         return (
             "Look at the most unusual pictures. If they show your classes, label some of them and fit again. "
-            "Otherwise, do "
-            "not give such pictures to the model."
+            "Otherwise, do not give such pictures to the model."
         )
     if _changed(data):
         return "Check whether these classes have become more or less frequent, or are predicted wrongly."
@@ -290,10 +276,9 @@ def _by_class(data: dict[str, Any]) -> list[Block]:
         for row in data["classes"]
     ]  # fmt: skip
     then = (
-        "Share of each class, in per cent: among the new predictions, and among the labels of the held-out pictures "
-        "of the fit. The p "
-        "values "
-        "are from Fisher's test, corrected over all classes (Holm). Wrong predictions change these shares too."
+        "Share of each class, in per cent: among the new predictions, and among the labels of the held-out pictures of "
+        "the fit. The p values are from Fisher's test, corrected over all classes (Holm). Wrong predictions change "
+        "these shares too."
     )
     return [Note(then), Table(("class", "pictures", "now, %", "in training, %", "p"), rows)]
 

@@ -187,8 +187,7 @@ def read_check(folder: Path, data: Path, items: Sequence[Sample]) -> dict[str, A
     if check["digest"] != digest_of(items):
         raise DataError(
             f"{data} has changed since the check in {folder}. Run seewhy check {data} -o {folder} again; your "
-            "decisions "
-            "are kept."
+            "decisions are kept."
         )
     return dict(check)
 
@@ -368,8 +367,7 @@ def _of_labels(
         theirs, its = (percent(float(p[of]), " ") for of in (k, label))
         why = (
             f"A model trained without this picture gives probabilities of {theirs} to {classes[k]!r} and {its} to its "
-            f"label "
-            f"{s.label!r}."
+            f"label {s.label!r}."
         )
         # A class with one picture cannot be held out.
         usually = f"have a probability of {percent(mean, ' ')} on average" if mean <= 1 else "could not be held out"

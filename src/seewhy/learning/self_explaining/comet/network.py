@@ -211,13 +211,10 @@ class Playing(Task):
         (mask, shown, rest), labels = features, batch["labels"]
         ce_p, ce_d = cross_entropy(shown, labels), cross_entropy(rest, labels)
         return {
-            "selector": self.objective(ce_p, ce_d, mask),
-            "predictor": ce_p,
-            "detector": ce_d,
-            "area": mask.mean(),
+            "selector": self.objective(ce_p, ce_d, mask), "predictor": ce_p, "detector": ce_d, "area": mask.mean(),
             "right": (shown.argmax(1) == labels).float().mean(),
             "right on the rest": (rest.argmax(1) == labels).float().mean(),
-        }
+        }  # fmt: skip
 
 
 @attributions.register

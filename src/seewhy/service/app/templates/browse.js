@@ -112,7 +112,7 @@
   const hide = () => { heat.rest(-1); at.hidden = true; };
   const heat = new Heat((index, address, told) => {
     const [place, row] = [...rows].find(([, one]) => one.index === index) ?? [], cell = cells.get(place);
-    if (!cell) return;
+    if (!cell) { URL.revokeObjectURL(address); return; }
     URL.revokeObjectURL(image.src);
     image.hidden = !address;
     image.src = address;
@@ -290,8 +290,15 @@
   });
   document.getElementById("none").addEventListener("click", () => { selected.clear(); chosen(); });
 
-  document.getElementById("list").addEventListener("click", () => {
-    location.href = `/selection.csv?places=${[...selected].join(",")}`;
+  document.getElementById("list").addEventListener("click", async () => {
+    const body = JSON.stringify({ places: [...selected] }); // too many for an address
+    const answer = await fetch("/selection.csv?format=json", { method: "POST", headers: { "content-type": "application/json" }, body });
+    if (!answer.ok) { count.textContent = (await answer.json()).error; return; }
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await answer.blob());
+    link.download = "selection.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
 
   // decisions on all that is selected

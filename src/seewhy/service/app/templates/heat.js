@@ -14,16 +14,16 @@ globalThis.Heat = class {
   }
   async ask(i) {
     this.asking = new AbortController();
-    let [address, told] = ["", ""];
+    let [address, message] = ["", ""];
     try {
       const answer = await fetch(`/heat/${i}?format=json`, { signal: this.asking.signal });
       if (answer.status === 200) address = URL.createObjectURL(await answer.blob());
       else if (answer.status === 503 && i === this.of) { this.late = setTimeout(() => this.ask(i), 2000); return; }
-      else if (!answer.ok) told = (await answer.json()).error;
+      else if (!answer.ok) message = (await answer.json()).error;
     } catch (error) {
       if (error.name === "AbortError") return;
-      told = "The server does not answer. Is seewhy app still running?";
+      message = "The server does not answer. Is seewhy app still running?";
     }
-    this.show(i, address, told);
+    this.show(i, address, message);
   }
 };

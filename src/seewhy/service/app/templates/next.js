@@ -46,9 +46,9 @@
       const refused = new Map(data.refused.map((one) => [one.index, one.error]));
       for (const i of places) {
         const item = list.querySelector(`[data-index="${i}"]`);
-        const made = `${decision} ${name} ${who.value.trim()}`;
-        if (!refused.has(i) && last.get(i) !== made) numbers.set(i, numbers.get(i) + 1);
-        if (!refused.has(i)) last.set(i, decision === "undo" ? "" : made);
+        const key = `${decision} ${name} ${who.value.trim()}`;
+        if (!refused.has(i) && last.get(i) !== key) numbers.set(i, numbers.get(i) + 1);
+        if (!refused.has(i)) last.set(i, decision === "undo" ? "" : key);
         item.querySelector("output").value = refused.get(i) ?? words[decision](name);
         item.classList.toggle("done", !refused.has(i) && decision !== "undo");
         for (const button of item.querySelectorAll("button")) button.setAttribute("aria-pressed", !refused.has(i) && decision === "corrected" && button.value === name);
