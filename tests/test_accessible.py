@@ -28,9 +28,12 @@ import torch
 import uvicorn
 from PIL import Image
 
+import seewhy
 from seewhy.classifiers.linear.recipe import Linear
 from seewhy.descriptions.base import Descriptions
+from seewhy.encoders.find import encoder as find
 from seewhy.evaluation import Report
+from seewhy.generation.sampler import PPGN
 from seewhy.language.annotation.desk import AnnotationDesk, find_pictures
 from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
 from seewhy.language.annotation.records import DIMENSIONS, Picture
@@ -45,6 +48,7 @@ from seewhy.service.app.serving import limited, listen
 from seewhy.service.serve import ServiceSettings, make_service
 from seewhy.studies.auditing import Audit
 from seewhy.studies.auditing.drift import Drift
+from seewhy.studies.claims import ClaimData, ClaimsStudy
 from seewhy.studies.inspection.check import Check, Checked, small_picture
 from seewhy.studies.refit import Labels
 from seewhy.studies.study import Findings
@@ -88,17 +92,18 @@ def shown(address: str, file: Path) -> str:
 
 def of_app(stack: ExitStack, folder: Path) -> Iterator[tuple[str, str]]:
     """The app's pages, of a classifier with descriptions whose data have wrong labels, and the service's."""
-    places = class_folders(folder / "pictures", 6)
-    (places / "sky").rename(places / LABELS[2])
-    samples = load_samples(places)
+    pictures = class_folders(folder / "pictures", 6)
+    (pictures / "sky").rename(pictures / LABELS[2])
+    samples = load_samples(pictures)
     words = Descriptions.of({label: [f"it looks like {label}", "plain"] for label in LABELS})
     model = Linear(n_crops=1).fit(tiny_cnn(), samples, descriptions=words)
-    wrong = next((places / "moss").iterdir())
+    wrong = next((pictures / "moss").iterdir())
     for n, label in enumerate(("rust", LABELS[2])):
-        Image.fromarray(picture("moss", 70 + n)).save(places / label / f"wrong{n}.png")
-    samples = load_samples(places)
-    corrections = Corrections(LabelledData(places, samples.items), open_decisions(folder / "decided", LABELS))
-    address = stack.enter_context(served(make_app(model, data=samples, corrections=corrections)))
+        Image.fromarray(picture("moss", 70 + n)).save(pictures / label / f"wrong{n}.png")
+    samples = load_samples(pictures)
+    corrections = Corrections(LabelledData(pictures, samples.items), open_decisions(folder / "decided", LABELS))
+    page = make_app(model, data=samples, corrections=corrections, sources=[pictures])
+    address = stack.enter_context(served(page))
     yield "first", f"{address}/"
     card = shown(address, wrong)
     for _ in range(200):
@@ -114,7 +119,9 @@ def of_app(stack: ExitStack, folder: Path) -> Iterator[tuple[str, str]]:
     asked(f"{address}/refit/start", b"{}")
     while asked(f"{address}/refit/state")["running"]:
         time.sleep(0.1)
-    for path in ("browse", "refit", "refit/cards/0"):
+    (pictures / "teal").mkdir()
+    Image.fromarray(picture("moss", 80)).save(pictures / "teal" / "new.png")
+    for path in (f"browse?like={card.rpartition('/')[2]}", "browse?like=gone", "browse", "refit", "refit/cards/0"):
         yield path, f"{address}/{path}"
     for path in ("", "mistakes", "mistakes?order=surest", "help", "map", "changes", "card/gone"):
         yield path or "home", f"{address}/{path}"
@@ -163,12 +170,25 @@ def of_files(folder: Path) -> Iterator[tuple[str, str]]:
         yield name, (folder / f"{name}.html").as_uri()
 
 
+def generated(folder: Path) -> str:
+    """The page of pictures made for a class, by a generator that has hardly learnt, with a judge."""
+    from generator_training import training
+
+    photos, kept = class_folders(folder / "photos", 6), folder / "generator"
+    options = ("-e", "new:resnet/16", "--engine", "torch", "--side", "16", "--n-steps", "60", "--lr", "0.005")
+    training.main([str(photos), "-o", str(kept), *options])
+    model = seewhy.fit(str(photos), find("new:resnet/16", engine="torch"), n_crops=0)
+    judge = find("new:vit/16", engine="torch")
+    return seewhy.generate(kept, model, target="moss", n=2, judge=judge, sampler=PPGN(n_steps=2)).to_html()
+
+
 def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
     """The pages of drift, audits and studies: each study of the behaviour record, a comparison, and a search."""
     from behaviour.record_studies import PARTS
     from studies.test_compare import STUDY, drawn
     from studies.test_refit import CLASSES, cloud, moved
     from studies.test_refit import STUDY as REFIT
+    from tiny_words import opened
 
     made: list[Any] = []
     for kind in (Findings, Audit, Drift, Checked):
@@ -182,11 +202,16 @@ def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, s
         pages.update({f"{name} {n}": one.to_html() for n, one in enumerate(made)})
         made.clear()
 
-    for name in ("drift", "audit", "check", "background", "interpretability", "faithfulness", "scaling", "transfer"):
+    studies = ("background", "interpretability", "faithfulness", "scaling", "transfer", "base-to-new")
+    for name in ("drift", "audit", "check", *studies):
         (folder / name).mkdir()
         PARTS[name](folder / name)
         del made[3:]
         seen(name)
+    samples = load_samples(class_folders(folder / "claims", 10))
+    asked = ("names", "labels", "neighbours", "four_labels", "maskclip")
+    ClaimsStudy(asked, n_seeds=2).run(opened(), ClaimData(samples), folder, command="seewhy study claims x")
+    seen("claims")
     STUDY.run({"colours": colours()}, drawn())
     seen("compare")
     features, truth = cloud()
@@ -194,6 +219,8 @@ def of_studies(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[tuple[str, s
     REFIT.run(colours(), features, labels, CLASSES, [f"{i}.png" for i in range(len(truth))])
     seen("refit")
     patch.undo()
+    pages["generate"] = generated(folder / "generated")
+    assert {"claims 0", "base-to-new 0", "compare 0", "refit 0", "generate"} < pages.keys()
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, "utf-8")
         yield name, (folder / f"{name}.html").as_uri()

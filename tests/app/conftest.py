@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browser import Browser
 from tiny import CLASSES, class_folders, picture, tiny_cnn
 
 pytest.importorskip("fastapi", reason="the extra 'app' is not installed, so there is no page")
@@ -90,6 +91,21 @@ def client() -> Iterator[Callable[..., TestClient]]:
     yield make
     for one in opened:
         one.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def grid(fitted: Classifier, folders: Path) -> Iterator[str]:
+    from served_map import serving
+
+    with serving(make_app(fitted, data=load_samples(folders))) as address:
+        yield address
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Browser, Browser]]:
+    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
+    with Browser() as ann, Browser() as bo:
+        yield ann, bo
 
 
 assert set(TEXTS) <= set(CLASSES)

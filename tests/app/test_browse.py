@@ -131,26 +131,6 @@ def test_the_page_sends_a_part_of_the_view_and_all_its_places(client: Client, fi
     assert '<a href="/browse" aria-current="page">' in html
 
 
-def test_a_picture_puts_those_most_like_it_first(client: Client, fitted: Classifier, wrong: Path) -> None:
-    page = client(fitted, data=wrong)
-    looked(page)
-    rows = page.app.state.seewhy.rows
-    vectors = rows.features.astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    answer = page.get("/rows?like=7&count=10&places=true").json()
-    assert answer["like"] == rows.name(7)
-    assert answer["places"][0] == 7 or vectors[answer["places"][0]] @ vectors[7] > 0.9999
-    cosines = (vectors @ vectors[7])[answer["places"]]
-    assert (np.diff(cosines) <= 1e-5).all()
-    assert cosines[0] > cosines[-1] + 1e-3
-    assert page.get("/rows").json()["like"] is None
-    assert "Leave out `words` or `like`" in page.get("/rows?like=7&words=a").json()["error"]
-    assert "The index of a picture must be from 0 to" in page.get("/rows?like=99").json()["error"]
-    rows.state[3] = 0
-    assert f"{rows.name(3)} has not been predicted yet" in page.get("/rows?like=3").text
-    assert page.get("/rows?like=7&places=true").json()["places"][-1] == 3, "what is not predicted comes last"
-
-
 def test_without_labelled_pictures_there_is_no_grid(client: Client, fitted: Classifier) -> None:
     assert client(fitted).get("/browse").status_code == 404
 

@@ -57,13 +57,6 @@ def table(tmp_path_factory: pytest.TempPathFactory, photo: Path) -> Path:
 
 
 @pytest.fixture
-def two() -> Iterator[tuple[Browser, Browser]]:
-    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    with Browser() as ann, Browser() as bo:
-        yield ann, bo
-
-
-@pytest.fixture
 def decided(tmp_path: Path) -> Path:
     """Decisions of one test alone."""
     return tmp_path / "decided"

@@ -18,6 +18,8 @@ from bombs import many_scans
 from seewhy.classifiers.base import Classifier
 from seewhy.encoders.stream import Encoded
 from seewhy.errors import InputError, MissingExtraError
+from seewhy.language.annotation.labels import Corrections, LabelledData, open_decisions
+from seewhy.pictures.samples import load_samples
 from seewhy.service.app import Settings, make_app
 from seewhy.service.app.guard import HEADERS, Guard
 from seewhy.service.app.serving import address, listen
@@ -139,6 +141,29 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: Client, f
             "The request is larger than the limit of 0.001 MB. Send a smaller picture, or start with --set max_upload."
         )
     }
+
+
+def test_a_refusal_before_routing_is_json_where_the_route_answers_with_json(
+    client: Client, fitted: Classifier, wrong: Path, tmp_path: Path
+) -> None:
+    samples = load_samples(wrong)
+    decided = open_decisions(tmp_path / "decided", samples.classes)
+    page = client(
+        fitted, data=wrong, corrections=Corrections(LabelledData(wrong, samples.items), decided), max_upload=9
+    )
+    for path in ("/rows", "/decide-many", "/history/a", "/card/a/words", "/refit/start"):
+        method = page.post if path in ("/decide-many", "/refit/start") else page.get
+        for headers, status in (
+            ({"host": "evil.example"}, 421),
+            ({"sec-fetch-site": "cross-site"}, 403),
+            ({"content-length": "10"}, 413),
+        ):
+            answer = method(path, headers=headers)
+            assert answer.status_code == status, path
+            assert set(answer.json()) == {"error"}, path
+    for path in ("/browse", "/nothing", "/selection.csv"):
+        assert page.get(path, headers={"host": "evil.example"}).text.startswith("<!doctype html>"), path
+        assert set(page.get(f"{path}?format=json", headers={"host": "evil.example"}).json()) == {"error"}
 
 
 def test_a_body_of_unknown_length_is_cut_off(client: Client, fitted: Classifier) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from starlette.testclient import TestClient
 
 from seewhy.classifiers.base import Classifier
 from seewhy.service.app import heats
-from seewhy.service.app.folders import Folders
 from seewhy.service.app.heats import MOST_WAITING, Heats
 from seewhy.service.app.worker import BusyError
 
@@ -143,46 +141,3 @@ def test_a_file_that_cannot_be_read_any_more_says_why(page: TestClient) -> None:
     answer = page.get("/heat/0?format=json")
     assert answer.status_code == 422
     assert "no longer in its folder" not in answer.json()["error"]
-
-
-def test_pictures_that_came_or_went_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seewhy.service.app.folders.SECONDS", 0.0)
-    for label in "ab":
-        (tmp_path / label).mkdir()
-        for i in range(3):
-            (tmp_path / label / f"{i}.png").write_bytes(b"")
-    (tmp_path / "a" / "unlisted.png").write_bytes(b"")
-    listed = [str(tmp_path / label / f"{i}.png") for label in "ab" for i in range(3)]
-    folders = Folders(listed)
-    assert folders.said() == ""
-    (tmp_path / "a" / "notes.sqlite").write_bytes(b"")
-    assert folders.said() == "", "no picture"
-    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "other.PNG")
-    said = folders.said()
-    assert said.startswith("The pictures have changed since the page was started: 1 is gone and 1 is new. ")
-    (tmp_path / "b" / "new.jpg").write_bytes(b"")
-    assert "1 is gone and 2 are new" in folders.said()
-    (tmp_path / "a" / "other.PNG").rename(tmp_path / "a" / "0.png")
-    (tmp_path / "b" / "new.jpg").unlink()
-    assert folders.said() == "", "all is as at the start"
-    shutil.rmtree(tmp_path / "b")
-    assert "3 are gone." in folders.said()
-
-
-def test_a_file_that_was_missing_at_the_start_is_not_told_as_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seewhy.service.app.folders.SECONDS", 0.0)
-    for name in ("0.png", "1.picture"):
-        (tmp_path / name).write_bytes(b"")
-    folders = Folders([str(tmp_path / name) for name in ("0.png", "1.picture", "missing.png")])
-    (tmp_path / "notes.sqlite").write_bytes(b"")
-    assert folders.said() == ""
-
-
-def test_the_folders_are_not_looked_at_for_each_request(tmp_path: Path) -> None:
-    (tmp_path / "0.png").write_bytes(b"")
-    folders = Folders([str(tmp_path / "0.png")])
-    folders.said()
-    (tmp_path / "0.png").unlink()
-    assert folders.said() == ""

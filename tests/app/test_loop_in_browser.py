@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import sqlite3
@@ -13,45 +12,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import pytest
+from opened_grid import COUNT, asked, listed, opened, select
 from served_loop import app_of, corrected
 from served_map import serving
 
 from browser import NEEDS_BROWSER, Browser, until
-from seewhy.classifiers.base import Classifier
 from seewhy.pictures.samples import load_samples
-from seewhy.service.app import heats, make_app
+from seewhy.service.app import heats
 from tiny import CLASSES, class_folders
 
 pytestmark = [pytest.mark.slow, NEEDS_BROWSER]
 HERE = Path(__file__).resolve().parent
-COUNT = "document.getElementById('count').textContent"
 TOLD = "document.getElementById('told').value"
 SEEN = "!document.getElementById('at').hidden"
 SAID = "document.getElementById('at').textContent"
 CTRL_A = "document.getElementById('grid').dispatchEvent(new KeyboardEvent('keydown', {key: 'a', ctrlKey: true}))"
 NAME = "(() => { const w = document.getElementById('who'); w.value = %s; w.dispatchEvent(new Event('change')); })()"
-
-
-def listed(folder: Path) -> dict[str, str]:
-    """Every file below, with its digest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def asked(address: str, body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(address, data, {"content-type": "application/json"}), timeout=60) as answer:
-        return json.load(answer)
-
-
-def opened(tab: Browser, address: str, n: int, width: int = 1100) -> None:
-    """The grid, once all pictures are predicted and its tiles are there."""
-    tab.open(address, width)
-    until(tab, f"/^{n} (of \\d+ )?pictures$/.test({COUNT})", 120)
-    until(tab, "document.querySelectorAll('.cell img[src]').length > 2")
 
 
 def corner(tab: Browser, at: int) -> tuple[float, float]:
@@ -79,12 +58,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(heats, "cases", cases)
     return found
-
-
-@pytest.fixture(scope="module")
-def grid(fitted: Classifier, folders: Path) -> Iterator[str]:
-    with serving(make_app(fitted, data=load_samples(folders))) as address:
-        yield address
 
 
 def test_heat_comes_where_the_pointer_rests_and_none_queues_up(tab: Browser, grid: str, made: list[str]) -> None:
@@ -166,40 +139,6 @@ def test_a_point_of_the_map_is_shown_with_its_heat(tab: Browser, grid: str, made
     assert not tab.run(SEEN)
     tab.press("Enter")
     until(tab, f"{SEEN} && {SAID}.includes({json.dumps(name)}) && {SAID}.includes('Heat for the prediction')")
-
-
-def test_a_view_by_similarity_to_a_picture_that_is_not_there_can_be_left(tab: Browser, grid: str) -> None:
-    opened(tab, f"{grid}/browse", 24)
-    tab.open(f"{grid}/browse?like=99", 1100)
-    until(tab, f"/must be from 0 to 23, got 99/.test({COUNT})")
-    assert not tab.run("document.getElementById('liked').hidden")
-    tab.run("document.getElementById('liked').click()")
-    until(tab, f"{COUNT} === '24 pictures' && document.getElementById('liked').hidden && !location.search")
-
-
-def test_similar_pictures_come_first_and_the_address_says_so(tab: Browser, grid: str) -> None:
-    opened(tab, f"{grid}/browse", 24)
-    select(tab, 5, 5)
-    chosen = asked(f"{grid}/rows?start=5&count=1")["rows"][0]
-    tab.run("document.getElementById('alike').click()")
-    until(tab, f"document.getElementById('liked').textContent === 'Most like {chosen['image']} ✕'", 10)
-    assert tab.run("location.search") == f"?like={chosen['index']}"
-    until(tab, f"document.querySelector('.cell[data-at=\"0\"]').href.endsWith('/sample/{chosen['index']}')")
-    tab.run("document.getElementById('liked').click()")
-    until(tab, "document.getElementById('liked').hidden && !location.search", 10)
-
-
-@pytest.fixture
-def two() -> Iterator[tuple[Browser, Browser]]:
-    pytest.importorskip("websocket", reason="websocket-client is not installed, so the browser cannot be spoken to")
-    with Browser() as ann, Browser() as bo:
-        yield ann, bo
-
-
-def select(tab: Browser, first: int, last: int) -> None:
-    pick = "new MouseEvent('click', {bubbles: true, cancelable: true, %s: true})"
-    for at, how in ((first, "ctrlKey"), (last, "shiftKey")):
-        tab.run(f"document.querySelector('.cell[data-at=\"{at}\"]').dispatchEvent({pick % how})")
 
 
 def press(tab: Browser, decision: str, name: str, label: str = "") -> None:
@@ -349,8 +288,8 @@ def test_data_that_change_under_an_open_page(tab: Browser, tmp_path: Path, monke
             point(tab, *corner(tab, at))
             until(tab, f"{SEEN} && {SAID}.includes({json.dumps(says)})")
             assert tab.run("document.querySelector('#at img').hidden"), "nothing is drawn"
-        tab.run("document.getElementById('view').elements.label.dispatchEvent(new Event('input', {bubbles: true}))")
-        until(tab, "/2 are gone and 2 are new/.test(document.getElementById('note').textContent)")
+        said = "document.getElementById('changed').textContent"
+        until(tab, f"{said}.includes('page was started: 2 new pictures, 2 missing pictures, 1 changed picture. Start')")
         tab.run(CTRL_A)
         until(tab, "document.getElementById('selected').value === '18 selected'")
         press(tab, "dropped", "Ann")

@@ -72,8 +72,9 @@ def app(
     if place is not None and samples is not None and decisions is not None:
         corrections = _corrections(session, place, samples, others, classifier.classes)
     served = make_app(
-        classifier, settings, data=samples, store=session.store, corrections=corrections, unlabelled=others
-    )
+        classifier, settings, data=samples, store=session.store, corrections=corrections, unlabelled=others,
+        sources=[one for one in (place, session.given.unlabelled) if one is not None],
+    )  # fmt: skip
     from ..service.app.serving import run
 
     run(served, settings, lambda url: session.ready(f"SeeWhy is at {url} (Ctrl-C stops it)"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...classifiers.base import Classifier
@@ -25,14 +27,16 @@ def make_app(
     store: FeatureStore | None = None,
     corrections: Corrections | None = None,
     unlabelled: Samples | None = None,
+    sources: Sequence[Path] = (),
 ) -> FastAPI:
     """Return the pages of a classifier as an ASGI app.
 
     ``data`` adds a page of mistakes, and ``corrections`` lets people correct its labels. ``unlabelled`` pictures are
-    shown with ``data``, for labelling. ``store`` caches features of both, never of uploaded pictures.
+    shown with ``data``, for labelling. ``store`` caches features of both, never of uploaded pictures. ``sources`` are
+    the folder or table of ``data``, then that of ``unlabelled``: the page says what changes there.
     """
     try:
         from .pages import make
     except ImportError as error:
         raise MissingExtraError("app", "The page") from error
-    return make(classifier, settings or Settings(), data, store, corrections, unlabelled)
+    return make(classifier, settings or Settings(), data, store, corrections, unlabelled, sources)

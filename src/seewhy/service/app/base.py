@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Match
 
 from ...errors import InputError, SeeWhyError
 from ...report.page import environment
@@ -120,12 +121,18 @@ def paged(items: Sequence[T], page: int, size: int) -> tuple[int, int, Sequence[
 
 def refuse(request: Request, status: int, text: str) -> Response:
     """Return an error as a page, or as JSON if the route answers with JSON only or the request asks for it."""
-    is_data = getattr(request.scope.get("route"), "response_class", None) is JSONResponse
-    format = request.query_params.get("format", "json" if is_data else "html")
+    format = request.query_params.get("format", "json" if _is_data(request) else "html")
     # After a picture that cannot be read, a reader may drop another on the error page.
     drops = "app" in request.scope and DROPS in request.app.state.scripts
     page = {"status": status, "text": text, "drops": drops}
     return answer(format, lambda: {"error": text}, lambda: render("error.html", **page), status)
+
+
+def _is_data(request: Request) -> bool:
+    """Return whether the route of a request answers with JSON only; the guard refuses before the route is known."""
+    scope, routes = request.scope, request.app.routes if "app" in request.scope else []
+    route = scope.get("route") or next((r for r in routes if r.matches(scope)[0] != Match.NONE), None)
+    return getattr(route, "response_class", None) is JSONResponse
 
 
 def answer_errors(app: FastAPI, refuse: Refuse, statuses: Mapping[type[SeeWhyError], int] | None = None) -> None:

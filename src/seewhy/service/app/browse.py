@@ -5,28 +5,35 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Query
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...errors import DataError, InputError
 from ...heads.head import Projected
-from ...language.annotation.labels import Corrections, as_row, known_picture
+from ...language.annotation.labels import KEY, as_row, known_picture
 from ...language.annotation.store import Saved
 from ...printable import spreadsheet_safe
 from ...studies.inspection.check import KINDS
 from .base import CSV, Format, add_data, add_file, add_page, answer, render
 from .folders import Folders
-from .rows import MOST_ROWS, READ, SORTS, VERDICTS, Rows, View
+from .rows import MOST_ROWS, READ, SORTS, VERDICTS, View, number_or_none
+from .state import Bounded, State
 from .tiles import packed
-from .worker import SOON
+from .worker import SOON, BusyError
 
 SCRIPT = "browse.js"
 PACKED = "application/octet-stream"
@@ -35,9 +42,30 @@ MOST_DECISIONS = 2000
 """Maximum number of decisions in one request."""
 MOST_TILES = 200
 """Maximum number of tiles in one answer."""
+MOST_MATCHES = 8
+"""Maximum number of searches in memory; each takes 4 bytes per picture."""
 Text = Annotated[str, Query(max_length=1000)]
 Chance = Annotated[float, Query(ge=0, le=1)]
 Places = Annotated[str, Query(max_length=400_000, description="Indices of pictures, separated by commas.")]
+
+
+Like = Annotated[
+    str,
+    Query(max_length=64, description="Sort by similarity to a picture: its key, or the id that `POST /look` gives."),
+]
+
+
+@dataclass(frozen=True)
+class Example:
+    """The picture to compare with."""
+
+    like: str
+    name: str
+    card: str
+    pooled: Float[Tensor, "1 d"]
+
+    def to_json(self) -> dict[str, str]:
+        return {"image": self.name, "card": self.card, "thumbnail": f"{self.card}/thumbnail"}
 
 
 class ManyBody(BaseModel):
@@ -62,19 +90,19 @@ class ListBody(BaseModel):
 class Browse:
     """The request handlers; their docstrings appear in the OpenAPI document."""
 
-    def __init__(
-        self, rows: Rows, compute: Callable[..., Any], corrections: Corrections | None, bar: Callable[..., Any]
-    ) -> None:
-        self.rows = rows
-        self._compute = compute
-        self._corrections = corrections
-        self._bar = bar
-        self._folders = Folders(sample.image for sample in rows.items)
-        self._matched: tuple[str, int, np.ndarray] | None = None
+    def __init__(self, state: State, sources: Sequence[Path] = ()) -> None:
+        assert state.rows is not None
+        self.rows = state.rows
+        self._state = state
+        self._corrections = state.corrections
+        self._folders = Folders(state.rows, sources)
+        self._beside = [os.path.dirname(os.path.abspath(place)) for place in sources]
+        self._matches: Bounded[np.ndarray] = Bounded(MOST_MATCHES)
 
     def mount(self, app: FastAPI) -> None:
         add_page(app, "/browse", self.page)
         add_data(app, "/rows", self.listing)
+        add_data(app, "/changed", self.changed)
         add_file(app, "/tiles", self.tiles, PACKED)
         add_file(app, f"/{LIST}", self.list, CSV)
         add_file(app, f"/{LIST}", self.list_many, CSV, methods=["POST"])
@@ -90,7 +118,11 @@ class Browse:
             "sorts": list(SORTS), "words": rows.classifier.encoder.has_text, "decisions": self._corrections is not None,
             "labels": [] if self._corrections is None else list(self._corrections.decisions.classes),
         }  # fmt: skip
-        return answer(format, lambda: data, lambda: render("browse.html", **data, **self._bar("browse")))
+        return answer(format, lambda: data, lambda: render("browse.html", **data, **self._state.bar("browse")))
+
+    def changed(self) -> Response:
+        """What has changed in the folders of the data since the page was started."""
+        return JSONResponse(self._folders.news().to_json())
 
     async def listing(
         self,
@@ -103,8 +135,7 @@ class Browse:
         decision: Text = "",
         name: Text = "",
         words: Text = "",
-        like: Annotated[int, Query(ge=0, description="Sort by similarity to the picture with this index.")]
-        | None = None,
+        like: Like = "",
         least: Chance = 0.0,
         most: Chance = 1.0,
         sort: Text = "order",
@@ -115,60 +146,69 @@ class Browse:
     ) -> Response:
         """The number of pictures that match the filter, and `count` of them from `start` on."""
         view = View(label, predicted, right, verdict, finding, decision, name, words, least, most, sort, descending)
-        if like is not None:
-            if words.strip():
-                raise InputError(
-                    "Pictures can be sorted by words or by similarity to a picture, but not by both. Leave out "
-                    "`words` or `like`."
-                )
-            self._known([like])
-            match = await self._compute(lambda: self._similarity(like), SOON)
-        else:
-            match = await self._compute(lambda: self._match(words), SOON) if words.strip() else None
+        if like and words.strip():
+            raise InputError(
+                "Pictures can be sorted by words or by similarity to a picture, but not by both. Leave out "
+                "`words` or `like`."
+            )
+        example = self._example(like) if like else None
+        match = None
+        if example is not None or words.strip():
+            match = await self._state.compute(lambda: self._match(words if example is None else example), SOON)
         decided = {} if self._corrections is None else self._corrections.decisions.standing()
         index = view.select(self.rows, decided, match)
         rows = self.rows
         data: dict[str, Any] = {
             "n": len(index), "of": len(rows.items), "done": rows.n_done, "problem": rows.problem or None,
-            "note": (await run_in_threadpool(self._folders.said)) or None, "start": start,
-            "like": None if like is None else rows.name(like),
+            "start": start,
+            "like": None if example is None else example.to_json(),
             "rows": rows.to_json(index[start : start + count].tolist(), decided),
         }  # fmt: skip
+        if example is not None and match is not None:
+            for row in data["rows"]:
+                row["similarity"] = number_or_none(match[row["index"]])
         if places:
             data["places"] = index.tolist()
         return JSONResponse(data)
 
-    def _similarity(self, like: int) -> np.ndarray:
-        """Return the cosine similarity of each picture with the picture at this index."""
-        rows = self.rows
-        if rows.state[like] != READ:
-            raise InputError(
-                f"{rows.name(like)} has not been predicted yet, or cannot be read. Choose another picture."
+    def _example(self, like: str) -> Example:
+        """Return the picture to compare with: one of the data by its key, or one in memory by its id."""
+        rows, shown = self.rows, self._state.memory.pictures.get(like)
+        if shown is not None:
+            return Example(like, shown.seen.name, f"/card/{like}", shown.seen.pooled[:1])
+        if re.fullmatch(f"[0-9a-f]{{{KEY}}}", like):
+            if len(index := (rows.key == like.encode()).nonzero()[0]):
+                return Example(like, rows.name(index[0]), f"/sample/{index[0]}", rows.pooled(index[:1]))
+            if rows.n_done < len(rows.items):
+                raise BusyError("The picture to compare with has not been predicted yet. Wait until it is.")
+            raise HTTPException(
+                404, "The picture to compare with is no longer in the data. Press Remove, or choose another picture."
             )
-        similarity, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
-        query = normalize(rows.pooled(np.array([like])), dim=1)[0]
-        for part in np.array_split(index, max(1, len(index) // 4096)):
-            similarity[part] = (normalize(rows.pooled(part), dim=1) @ query).numpy()
-        return similarity
+        raise HTTPException(
+            404, "The server no longer has the picture to compare with. Choose it again, or press Remove."
+        )
 
-    def _match(self, words: str) -> np.ndarray:
-        """Return the cosine similarity of the words with each encoded picture."""
-        rows = self.rows
-        encoder = rows.classifier.encoder
-        if not encoder.has_text:
+    def _match(self, query: str | Example) -> np.ndarray:
+        """Return the cosine similarity of each encoded picture with words or with a picture."""
+        rows, encoder = self.rows, self.rows.classifier.encoder
+        key = (query if isinstance(query, str) else query.like, rows.n_done)
+        if (found := self._matches.get(key)) is not None:
+            return found
+        project: Callable[[Tensor], Tensor] = partial(normalize, dim=1)
+        if isinstance(query, Example):
+            wanted = query.pooled
+        elif encoder.has_text:
+            wanted, project = encoder.encode_text([query]), Projected(encoder.text)
+        else:
             raise InputError(
                 "Search by words requires an image-text encoder, which this model does not have. Search by file name."
             )
-        if self._matched is None or self._matched[:2] != (words, rows.n_done):
-            found = np.full(len(rows.items), np.nan, np.float32)
-            index = (rows.state == READ).nonzero()[0]
-            text = normalize(encoder.encode_text([words]), dim=1)[0]
-            project = Projected(encoder.text)
-            for part in np.array_split(index, max(1, len(index) // 4096)):
-                if len(part):
-                    found[part] = (project(rows.pooled(part)) @ text).detach().numpy()
-            self._matched = (words, rows.n_done, found)
-        return self._matched[2]
+        found, index = np.full(len(rows.items), np.nan, np.float32), (rows.state == READ).nonzero()[0]
+        for part in np.array_split(index, len(index) // 4096 + 1):
+            if len(part):
+                found[part] = (project(rows.pooled(part)) @ normalize(wanted, dim=1)[0]).detach().numpy()
+        self._matches.put(key, found)
+        return found
 
     def tiles(self, places: Places) -> Response:
         """Thumbnails of some pictures: the number of bytes of each as 32 bits, then all JPEGs."""
@@ -178,7 +218,9 @@ class Browse:
         return Response(data, media_type=PACKED, headers={"cache-control": "private, max-age=60"})
 
     def list(self, places: Places) -> Response:
-        """Some pictures as a table of files and labels, which `--data` and `--annotate` read."""
+        """Some pictures as a table of files and labels, which `--data` and `--annotate` read. Other machines get file
+        names that are relative to the folder in which the data lie.
+        """
         return self._listed(self._numbers(places, len(self.rows.items)))
 
     def list_many(self, body: ListBody) -> Response:
@@ -191,9 +233,16 @@ class Browse:
         writer.writerow(("image", "label"))
         for i in index:
             sample = self.rows.items[i]
-            writer.writerow(map(spreadsheet_safe, (os.path.abspath(sample.image), sample.label)))
+            writer.writerow(map(spreadsheet_safe, (self._path(sample.image), sample.label)))
         data = text.getvalue().encode("utf-8", "backslashreplace")
         return Response(data, media_type=CSV, headers={"content-disposition": f'attachment; filename="{LIST}"'})
+
+    def _path(self, image: str) -> str:
+        path = os.path.abspath(image)
+        if not self._state.settings.is_open:
+            return path
+        folder = next((one for one in self._beside if path.startswith(os.path.join(one, ""))), os.path.dirname(path))
+        return os.path.relpath(path, folder)
 
     def decide_many(self, body: ManyBody) -> Response:
         """Save the same decision on many pictures. A picture with a newer decision is refused, with the reason."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -24,7 +25,7 @@ from ...evidence.like import Place, like_place
 from ...evidence.words import WordMap, word_maps
 from ...explanation.base import Explanation
 from ...explanation.verdict import Missing
-from ...language.annotation.labels import Corrections
+from ...language.annotation.labels import KEY, Corrections
 from ...pictures.miniatures import encode_thumbnail
 from ...report import index_entry
 from ...report.card import card_context
@@ -62,6 +63,7 @@ from .refitting import Refitting
 from .rows import Rows, name_of, with_unlabelled
 from .settings import Settings
 from .state import Moved, Reader, Shown, State, classes_of, moved, signed, with_texts
+from .tiles import square
 
 THUMBNAIL_SIDE = 160
 FINER = 12
@@ -98,6 +100,7 @@ class Pages:
         add_page(app, "/", self.home)
         add_page(app, "/look", self.look, openapi_extra=UPLOAD_BODY, **post)
         add_page(app, "/card/{id}", self.card)
+        add_file(app, "/card/{id}/thumbnail", self.small, JPEG)
         add_data(app, "/card/{id}/words", self.words)
         add_data(app, "/card/{id}/place", self.place)
         add_page(app, "/card/{id}/edit", self.edit, openapi_extra=FORM_BODY, **post)
@@ -300,6 +303,12 @@ class Pages:
 
         return answer(format, lambda: data, rendered)
 
+    def small(self, id: Id) -> Response:
+        """A thumbnail of a picture in memory."""
+        picture = self.state.shown(id).seen.picture
+        assert picture is not None
+        return Response(square(picture.pixels), media_type=JPEG)
+
     async def thumbnail(self, index: Index) -> Response:
         """A thumbnail of one of the pictures of `--data`."""
         state, path = self.state, self.state.sample(index).image
@@ -334,6 +343,7 @@ class Pages:
             "decides": given.words is not None and words_decide(given),
             "edited": reader.edited is not None,
             "labelled": shown.label,
+            "like": shown.id if shown.label is None else shown.seen.digest[:KEY],
             "moved": None if classifier is given else moved(given, classifier, shown.seen.pooled[:1], ()),
         }
 
@@ -371,8 +381,9 @@ def _read_check(rows: Rows, corrections: Corrections) -> None:
 
 
 def make(
-    classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any, unlabelled: Any
-) -> FastAPI:
+    classifier: Classifier, settings: Settings, data: Any, store: Any, corrections: Any, unlabelled: Any,
+    sources: Sequence[Path] = (),
+) -> FastAPI:  # fmt: skip
     """Make the app; see :func:`seewhy.service.app.make_app`."""
     if data is not None and unlabelled is not None:
         data = with_unlabelled(data, unlabelled)
@@ -393,7 +404,7 @@ def make(
     app = make_base("SeeWhy", settings, scripts, version=version("seewhy"), lifespan=life)
     Pages(state).mount(app)
     if state.rows is not None and chart is not None:
-        Browse(state.rows, state.compute, corrections, state.bar).mount(app)
+        Browse(state, sources).mount(app)
         Heats(state).mount(app)
         chart.mount(app)
         Next(state.rows, corrections, state.bar).mount(app)

@@ -114,7 +114,7 @@ class Rows:
     def pooled(self, index: np.ndarray) -> Float[Tensor, "m d"]:
         """Return the features of encoded pictures."""
         assert self.features is not None
-        return torch.from_numpy(self.features[index].astype(np.float32))
+        return torch.from_numpy(self.features[index]).float()
 
     def looked_at(self) -> tuple[np.ndarray, Float[Tensor, "n d"]]:
         """Return the indices and features of the encoded pictures whose label the model knows."""
@@ -237,8 +237,8 @@ class Rows:
                 "predicted": self.classes[predicted] if predicted >= 0 else None,
                 "right": bool(self.predicted[i] == label) if predicted >= 0 and label >= 0 else None,
                 "verdict": VERDICTS[self.verdict[i]] if predicted >= 0 else None,
-                "probability": _number(self.probability[i]), "score": _number(self.score[i]),
-                "likeness": _number(self.likeness[i]),
+                "probability": number_or_none(self.probability[i]), "score": number_or_none(self.score[i]),
+                "likeness": number_or_none(self.likeness[i]),
                 "findings": [kinds[b] for b in range(len(kinds)) if self.findings[i] >> b & 1],
                 "decision": standing.get("decision", "open"), "decided": standing.get("label", ""),
                 "author": standing.get("author", ""), "number": standing.get("number", 0),
@@ -247,7 +247,7 @@ class Rows:
         return rows
 
 
-def _number(value: np.floating[Any]) -> float | None:
+def number_or_none(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 

@@ -9,6 +9,7 @@
 
   /* a picture dropped or pasted anywhere */
   const send = (file) => {
+    if (!document.dispatchEvent(new CustomEvent("brought", { cancelable: true, detail: file }))) return; // the grid takes it
     const input = make("input", { type: "file", name: "picture" });
     const carrier = new DataTransfer();
     carrier.items.add(file);
@@ -23,8 +24,11 @@
     const files = [...(transfer?.files ?? [])];
     return files.find((file) => file.type.startsWith("image/")) ?? files[0];
   };
+  let own = false; // browsers call a picture of this page, such as a tile, a file too
+  for (const kind of ["dragstart", "dragend"]) document.addEventListener(kind, () => { own = kind === "dragstart"; });
+  const isFile = (event) => !own && event.dataTransfer.types.includes("Files");
   document.addEventListener("dragover", (event) => {
-    if (![...event.dataTransfer.types].includes("Files")) return;
+    if (!isFile(event)) return;
     event.preventDefault();
     document.body.classList.add("dropping");
   });
@@ -33,7 +37,7 @@
   });
   document.addEventListener("drop", (event) => {
     document.body.classList.remove("dropping");
-    if (![...event.dataTransfer.types].includes("Files")) return;
+    if (!isFile(event)) return;
     event.preventDefault();
     const file = brought(event.dataTransfer);
     if (file) send(file);
@@ -71,6 +75,15 @@
     }
   };
   follow();
+
+  /* what changes in the folders of the data */
+  const changed = one("#changed");
+  const look = async () => {
+    if (document.hidden) return;
+    const { note } = await fetch("/changed").then((answer) => answer.json()).catch(() => ({}));
+    if (note !== undefined && changed.textContent !== (note ?? "")) changed.textContent = note ?? "";
+  };
+  if (changed) { look(); setInterval(look, 5000); }
 
   const tools = one("#tools");
   if (!tools) return;

@@ -3,7 +3,7 @@
 (() => {
   const grid = document.getElementById("grid");
   if (!grid) return;
-  const [form, count, note, going] = ["view", "count", "note", "going"].map((id) => document.getElementById(id));
+  const [form, count, going] = ["view", "count", "going"].map((id) => document.getElementById(id));
   const PAGE = 120, KEPT = 3000, AT_ONCE = 1000, GAP = 8, LINE = 36;
   const rows = new Map();      // place in the view → row
   const asked = new Set();     // pages that are on their way or here
@@ -85,7 +85,7 @@
   const fill = (cell, row) => {
     const at = Number(cell.dataset.at);
     const chosen = selected.has(row.index);
-    const state = `${row.index} ${tiles.has(row.index)} ${row.state} ${row.number} ${chosen} ${at === focus}`;
+    const state = `${row.index} ${tiles.has(row.index)} ${row.state} ${row.number} ${chosen} ${at === focus} ${row.similarity}`;
     if (cell.dataset.state === state) return;
     cell.dataset.state = state;
     cell.href = `/sample/${row.index}`;
@@ -95,14 +95,15 @@
     const told = row.state === "waiting" ? "not looked at yet" : row.state === "unreadable" ? "cannot be read" : row.verdict === "unlike anything it knows" ? row.verdict : `${percent(row.probability ?? row.score)} ${row.predicted}`;
     cell.querySelector(".what").textContent = told;
     const label = row.decision === "corrected" ? `${row.label} → ${row.decided}` : row.label;
-    cell.querySelector(".name").textContent = label || row.image;
+    const near = Number.isFinite(row.similarity) && row.similarity.toFixed(2);
+    cell.querySelector(".name").textContent = [near, label || row.image].filter(Boolean).join(" · ");
     cell.classList.toggle("right", row.right === true);
     cell.classList.toggle("wrong", row.right === false);
     cell.classList.toggle("finding", row.findings.length > 0);
     cell.classList.toggle("decided", !["open", "later"].includes(row.decision));
     cell.classList.toggle("at", at === focus);
     cell.setAttribute("aria-selected", chosen);
-    const parts = [row.image, row.label && `labelled ${row.label}`, told, row.verdict, ...row.findings];
+    const parts = [row.image, near && `similarity ${near}`, row.label && `labelled ${row.label}`, told, row.verdict, ...row.findings];
     cell.title = parts.filter(Boolean).join(", ");
     cell.setAttribute("aria-label", cell.title);
   };
@@ -154,10 +155,8 @@
       if (!answer.ok) {
         count.textContent = data.error;
         asked.delete(page);
-        if (!query.has("like")) return;
-        liked.hidden = false;
-        liked.textContent = "Without similarity ✕";
-        setTimeout(() => { if (mine === version) load(page); }, 3000); // it may not be predicted yet
+        if (query.has("like")) compared({ image: "a picture that is missing" });
+        if (answer.status === 503) setTimeout(() => { if (mine === version) load(page); }, 3000);
         return;
       }
       data.rows.forEach((row, i) => rows.set(page * PAGE + i, row));
@@ -174,10 +173,9 @@
   const tell = (data) => {
     const some = data.n === data.of ? `${data.of.toLocaleString("en")} pictures` : `${data.n.toLocaleString("en")} of ${data.of.toLocaleString("en")} pictures`;
     const left = data.of - data.done;
-    note.textContent = data.note ?? "";
-    count.textContent = data.problem ?? (left ? `${some}; ${left.toLocaleString("en")} still to be looked at` : some);
-    liked.hidden = !data.like;
-    liked.textContent = `Most like ${data.like} ✕`;
+    const sorted = data.like && form.elements.sort.value === "order" ? ", most similar first" : "";
+    count.textContent = data.problem ?? (left ? `${some}${sorted}; ${left.toLocaleString("en")} still to be looked at` : some + sorted);
+    compared(data.like);
     going.hidden = !left;
     going.value = data.done;
     if (n !== data.n) { n = data.n; layout(); }
@@ -224,16 +222,53 @@
   // While pictures are still being looked at, what is in view is asked for again.
   setInterval(() => { if (!going.hidden && !document.hidden) { asked.clear(); draw(); } }, 3000);
 
-  // pictures most like one that is selected
-  const like = (index) => {
-    form.elements.like.value = index;
+  // pictures similar to one that is selected, dropped or chosen
+  const [liked, alike, looking, file, choose] = ["liked", "alike", "looking", "file", "choose"].map((id) => document.getElementById(id));
+  const like = (key) => {
+    form.elements.like.value = key;
+    looking.textContent = "";
     if (form.elements.words) form.elements.words.value = "";
     form.elements.sort.value = "order";
     restart();
   };
-  const [liked, alike] = ["liked", "alike"].map((id) => document.getElementById(id));
-  liked.addEventListener("click", () => like(""));
-  alike.addEventListener("click", () => like([...selected][0]));
+  const compared = (picture) => {
+    liked.hidden = !picture;
+    form.elements.sort.options[0].text = picture ? "similarity" : "order in the data";
+    if (!picture) return;
+    const [link, thumbnail] = [liked.querySelector("a"), liked.querySelector("img")];
+    liked.querySelector("b").textContent = picture.image;
+    link.hidden = !picture.card;
+    if (!picture.card || link.getAttribute("href") === picture.card) return;
+    link.href = picture.card;
+    thumbnail.src = picture.thumbnail;
+    thumbnail.alt = `Card of ${picture.image}`;
+  };
+  let brought = 0; // the last file, if several come one after the other
+  async function bring(picture) {
+    const mine = ++brought;
+    looking.textContent = `Looking at ${picture.name} …`;
+    const body = new FormData();
+    body.append("picture", picture);
+    let [told, id] = ["The server does not answer. Is seewhy app still running?", null];
+    try {
+      const answer = await fetch("/look?format=json", { method: "POST", body });
+      const data = await answer.json();
+      [told, id] = [data.error, data.id];
+    } catch { /* as above */ }
+    if (mine !== brought) return;
+    if (id) like(id);
+    else looking.textContent = told;
+  }
+  document.addEventListener("brought", (event) => { event.preventDefault(); bring(event.detail); });
+  choose.addEventListener("click", () => file.click());
+  file.addEventListener("change", () => { if (file.files.length) bring(file.files[0]); file.value = ""; });
+  document.getElementById("unlike").addEventListener("click", () => { like(""); choose.focus(); });
+  alike.addEventListener("click", async () => {
+    const answer = await fetch(`/rows?start=${[...selected][0]}&count=1`).catch(() => null); // in the order of the data
+    const [row] = answer?.ok ? (await answer.json()).rows : [];
+    if (row?.key) like(row.key);
+    else looking.textContent = row ? `${row.image} has not been predicted yet, or cannot be read. Choose another picture.` : "The server does not answer. Is seewhy app still running?";
+  });
 
   // selection
   const chosen = () => {
