@@ -1,14 +1,18 @@
-"""The map at 50,000 pictures: time and memory of its computation, and frame times while it is moved and coloured.
+"""The map at 50,000 pictures: frame times while it is moved, and with `--map` time and memory of its computation.
 
-    python benchmarks/map.py --n 50000 --d 1280
+    python benchmarks/map.py                  # frames, in a minute
+    python benchmarks/map.py --map --d 1280   # the computation, too
 
 Features are drawn by chance from 50 clouds. Frames are those of headless Chromium without a graphics card: WebGL then
-runs on the processor (SwiftShader), which a graphics card does not make slower.
+runs on the processor (SwiftShader). Other programs make frames late, so each row also has the processor time per frame
+of all processes of the browser, which they do not change much. Three ways are compared: nothing drawn (what the browser
+needs by itself), all points in each frame, and the page as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -47,17 +51,21 @@ new Promise((done) => {
 })
 """
 MOVES = {
-    "at rest": "",
     "moving": "press(k % 8 < 4 ? 'ArrowLeft' : 'ArrowRight');",
-    "moving, each frame finished": (
-        "press(k % 8 < 4 ? 'ArrowLeft' : 'ArrowRight');"
-        "canvas.getContext('webgl').readPixels(0, 0, 1, 1, 6408, 5121, new Uint8Array(4));"
-    ),
     "zooming": "press(k % 20 < 10 ? '+' : '-');",
     "pointing": (
         "canvas.dispatchEvent(new PointerEvent('pointermove', {clientX: 200 + 4 * k, clientY: 500, pointerId: 1}));"
     ),
 }
+WAYS = {
+    "nothing": "Points.prototype.pace = () => {}; WebGLRenderingContext.prototype.drawArrays = () => {};",
+    "all points": "Points.prototype.pace = () => {};",
+    "as it is": "",
+}
+COUNT = """
+const render = Points.prototype.render; window.drawn = [];
+Points.prototype.render = function (most) { window.drawn.push(most); render.call(this, most); };
+"""
 
 
 def peak() -> float:
@@ -96,28 +104,62 @@ def arranged(app: object) -> dict[str, object]:
     }  # fmt: skip
 
 
-def frames(address: str, width: int) -> dict[str, object]:
-    """Milliseconds from frame to frame: median, 95th percentile, longest."""
+def processor(root: int) -> float:
+    """Seconds that a process and all below it have used the processor."""
+    found: dict[int, tuple[int, float]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            words = place.read_text().rpartition(")")[2].split()
+            found[int(place.parent.name)] = (
+                int(words[1]),
+                (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK"),
+            )
+
+    def below(k: int) -> bool:
+        return k == root or (k in found and below(found[k][0]))
+
+    return sum(used for k, (_, used) in found.items() if below(k))
+
+
+def frames(address: str, width: int, density: float) -> dict[str, object]:
+    """Milliseconds from frame to frame (median, 95th percentile, longest), of the processor, and points drawn."""
     found: dict[str, object] = {}
-    with Browser() as tab:
-        tab.open(f"{address}/map", width)
-        until(tab, "/are beside each other|differ most/.test(document.getElementById('count').textContent)", 300)
-        until(tab, "document.querySelectorAll('#legend li').length > 1")
-        time.sleep(1)
-        for name, act in MOVES.items():
-            times = np.array(tab.run(FRAMES % act))
-            found[f"{name}, ms"] = [round(float(np.percentile(times, q)), 1) for q in (50, 95, 100)]
-        found["canvas"] = tab.run(
-            "[document.querySelector('#map canvas').width, document.querySelector('#map canvas').height]"
-        )
+    for way, change in WAYS.items():
+        with Browser() as tab:
+            tab.open(f"{address}/map", width)
+            tab.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=density, mobile=False
+            )
+            until(tab, "/are beside each other|differ most/.test(document.getElementById('count').textContent)", 300)
+            until(tab, "document.querySelectorAll('#legend li').length > 1")
+            tab.run(f"(() => {{ {change} {COUNT} }})()")
+            time.sleep(1)
+            for name, act in MOVES.items():
+                if name == "pointing" and way != "as it is":
+                    continue  # draws nothing
+                tab.run("window.drawn = []")
+                start = processor(tab.process.pid)
+                times = np.array(tab.run(FRAMES % act))
+                used = 1e3 * (processor(tab.process.pid) - start) / len(times)
+                time.sleep(0.5)
+                drawn = tab.run("window.drawn")
+                found[f"{way}, {name}"] = {
+                    "ms": [round(float(np.percentile(times, q)), 1) for q in (50, 95, 100)],
+                    "processor, ms": round(used, 1), "points": int(np.median(drawn)) if drawn else 0,
+                    "points at the end": drawn[-1] if drawn else 0,
+                }  # fmt: skip
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=50_000)
-    parser.add_argument("--d", type=int, default=1280)
+    parser.add_argument("--d", type=int, default=8)
     parser.add_argument("--width", type=int, default=1200)
+    parser.add_argument(
+        "--density", type=float, nargs="*", default=[1, 2], help="pixels of the screen per pixel of CSS"
+    )
+    parser.add_argument("--map", action="store_true", help="time the computation; needs the extra map")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SEEWHY_CACHE"] = folder
@@ -127,16 +169,19 @@ def main() -> None:
         app = filled(Linear(n_crops=1).fit(tiny_cnn(), load_samples(places)), picture, asked.n, asked.d, 50)
         rows = app.state.seewhy.rows
         found: dict[str, object] = {"n": asked.n, "d": asked.d, "features, MB": round(rows.features.nbytes / 1e6)}
-        found |= computed(rows.features)
-        print(json.dumps(found), file=sys.stderr, flush=True)
-        found |= arranged(app)
-        print(json.dumps(found), file=sys.stderr, flush=True)
+        if asked.map:
+            for part in (lambda: computed(rows.features), lambda: arranged(app)):
+                found |= part()
+                print(json.dumps(found), file=sys.stderr, flush=True)
+        else:
+            sys.modules["openTSNE"] = None  # type: ignore[assignment]  # the first map stays
         start = time.perf_counter()
         column(rows, "label", {})
         found["a column, ms"] = round(1e3 * (time.perf_counter() - start), 1)
         if BROWSER is not None:
             with serving(app) as address:
-                found |= frames(address, asked.width)
+                for density in asked.density:
+                    found[f"density {density:g}"] = frames(address, asked.width, density)
         print(json.dumps(found, indent=1))
 
 

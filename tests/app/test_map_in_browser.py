@@ -166,6 +166,89 @@ def test_the_keyboard_moves_zooms_and_shows_the_middle(tab: Browser, address: st
     assert tab.run("document.getElementById('at').hidden")
 
 
+WATCHED = """(() => {
+  [window.drawn, window.uploads] = [[], 0];
+  const { bufferData: send, drawArrays: draw } = WebGLRenderingContext.prototype;
+  WebGLRenderingContext.prototype.drawArrays = function (...given) {
+    drawn.push(given.slice(1)); draw.apply(this, given);
+  };
+  WebGLRenderingContext.prototype.bufferData = function (...given) { uploads += 1; send.apply(this, given); };
+  %s
+})()"""
+PACE = "Object.assign(Object.create(Points.prototype), {share: 1, slow: 0, fast: 0, patience: 10, tried: 1, scale: 1})"
+
+
+@pytest.mark.usefixtures("webgl")
+def test_slow_frames_draw_fewer_points_until_the_map_rests(tab: Browser, address: str) -> None:
+    place = opened(tab, f"{address}/map")
+    tab.run("document.querySelector('#map canvas').focus()")  # its outline shows, too
+    before = vivid(tab, place)
+    tab.run(WATCHED % "Points.prototype.pace = function () { this.share = 0.1; };")
+    for key in ("ArrowRight", "ArrowLeft", "ArrowRight", "ArrowLeft") * 3:
+        tab.run(f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}))")
+    until(tab, "drawn.some(([first, n]) => first === 270 && n === 30) && drawn.at(-1)[1] === 300")
+    assert tab.run("uploads") == 0, "what moves is not sent to the graphics card again"
+    after = vivid(tab, place)
+    assert (before == after).mean() > 0.999, "at rest, all points are drawn again, where they were"
+
+
+@pytest.mark.usefixtures("webgl")
+def test_fast_frames_draw_all_points_while_they_move(tab: Browser, address: str) -> None:
+    opened(tab, f"{address}/map")
+    tab.run(
+        WATCHED % "const pace = Points.prototype.pace; Points.prototype.pace = function () { pace.call(this, 16); };"
+    )
+    for _ in range(6):
+        tab.run("document.querySelector('#map canvas').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}))")
+    time.sleep(0.4)
+    assert {tuple(part) for part in tab.run("drawn")} == {(0, 300)}
+
+
+def test_the_number_of_moving_points_follows_the_time_of_frames(tab: Browser, address: str) -> None:
+    tab.open(f"{address}/map", 1100)
+
+    def paced(times: str) -> float:
+        return float(tab.run(f"(() => {{ const p = {PACE}; for (const t of {times}) p.pace(t); return p.share; }})()"))
+
+    assert paced("[50]") == 1, "one slow frame may be chance"
+    assert paced("[50, 16, 16, 50]") == 1
+    assert paced("[50, 50]") == pytest.approx(0.3)
+    assert paced("[33, 16, 33]") < 0.5, "every second frame is slow"
+    assert paced("Array(99).fill(500)") == 0.05
+    assert paced("[50, 50, ...Array(500).fill(16)]") == 1, "it recovers"
+    often = "Array(20).fill([30, 30, ...Array(200).fill(16)]).flat()"
+    assert paced(f"[...{often}, 50, 50, ...Array(100).fill(16)]") == paced(f"[...{often}, 50, 50]"), "tried less often"
+    zoomed = f"(() => {{ const p = {PACE}; p.patience = 120; p.scale = 2; p.pace(16); return p.patience; }})()"
+    assert tab.run(zoomed) == 10, "other points are in sight: tried at once"
+
+
+@pytest.mark.usefixtures("webgl")
+def test_the_last_points_to_be_drawn_are_the_brightest_and_evenly_mixed(tab: Browser, address: str) -> None:
+    opened(tab, f"{address}/map")
+    sent = tab.run("""(() => {
+      const n = 3000, sent = [], points = Object.assign(Object.create(Points.prototype), {
+        n, buffers: {}, draw() {}, xy: new Float32Array(2 * n).map((_, k) => k),
+        colours: new Uint8Array(4 * n).map((_, k) => (k % 4 < 3 ? Math.floor(k / 400) : k % 28 === 27 ? 255 : 26)),
+        sizes: new Uint8Array(n).map((_, k) => k % 251),
+        gl: { bindBuffer() {}, bufferData(_, values) { sent.push([...values]); } },
+      });
+      points.fill();
+      return [...sent, ...[points.xy, points.colours, points.sizes].map((values) => [...values])];
+    })()""")
+    at, colour, size, *given = (np.array(values) for values in sent)
+    which = (at.reshape(-1, 2)[:, 0] / 2).astype(int)
+    assert sorted(which) == list(range(3000)), "each point once"
+    assert (at == given[0].reshape(-1, 2)[which].ravel()).all()
+    assert (colour == given[1].reshape(-1, 4)[which].ravel()).all(), "each with its own colour"
+    assert (size == given[2][which]).all()
+    opacity = colour.reshape(-1, 4)[:, 3]
+    assert (np.diff(opacity) >= 0).all(), "the faint ones first"
+    bright = which[opacity == 255]
+    for m in (50, 100, 300):
+        part = np.sort(bright[-m:])
+        assert np.diff(part, prepend=0, append=3000).max() < 4 * 3000 / m, f"the last {m} come from all of the rows"
+
+
 def test_without_webgl_a_sentence_leads_to_the_grid(tab: Browser, address: str) -> None:
     gone = "HTMLCanvasElement.prototype.getContext = () => null"
     added = tab.call("Page.addScriptToEvaluateOnNewDocument", source=gone)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from seewhy.descriptions.base import Descriptions
 from seewhy.errors import DataError, InputError
 from seewhy.pictures.samples import Sample, Samples, gathered
 from seewhy.progress import Progress
+from seewhy.studies import compare
 from seewhy.studies.compare import (
     Candidate,
     CompareStudy,
@@ -91,7 +94,8 @@ def test_other_pictures_are_not_taken_for_the_same(tmp_path: Path) -> None:
     one.run({"colours": colours()}, drawn(), tmp_path)
     other = one.run({"colours": colours()}, drawn(12), tmp_path)
     assert other.data["n"] == 36
-    assert len((tmp_path / "progress.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "progress.jsonl").read_text().count('"values"') == 2
+    assert other.data["n_runs"] == 1, "runs on other pictures are not counted"
 
 
 def test_when_time_is_up_no_method_is_begun_and_what_is_there_is_told(tmp_path: Path) -> None:
@@ -139,6 +143,7 @@ def test_a_continued_method_counts_all_its_seconds_and_keeps_its_own_checkpoint(
 
     def fit(_: object, encoder: Any, samples: Samples, checkpoint: Path, **__: object) -> Any:
         asked.append(checkpoint)
+        checkpoint.write_text("so far")
         time.sleep(0.2)
         if len(asked) <= 2:
             raise OutOfTimeError
@@ -152,24 +157,65 @@ def test_a_continued_method_counts_all_its_seconds_and_keeps_its_own_checkpoint(
     assert all(row["seconds"] >= 0.4 for row in data["rows"])
 
 
-def test_a_fit_that_goes_on_in_another_run_counts_the_seconds_of_both(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+class Clock:
+    """A clock that moves when it is told; the processor works half of the time."""
+
+    now = 0.0
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        parts = {"monotonic": lambda: self.now, "process_time": lambda: self.now / 2, "time_ns": time.time_ns}
+        monkeypatch.setattr(compare, "time", SimpleNamespace(**parts))
+        monkeypatch.setattr(Candidate, "_milliseconds", lambda *_: 1.0)
+        self._patch = monkeypatch
+
+    def fits(self, seconds: float, stops: list[type[BaseException] | None], kept: bool = True) -> None:
+        """Each fit of a method that trains a network takes so long, leaves a checkpoint, and ends as the list says."""
+        linear = classifiers["linear"]()
+
+        def fit(_: object, encoder: Any, samples: Samples, checkpoint: Path, **__: object) -> Any:
+            self.now += seconds
+            if kept:
+                checkpoint.write_text("so far")
+            if stop := stops.pop(0):
+                raise stop
+            return linear.fit(encoder, samples)
+
+        self._patch.setattr(classifiers["prompt_cam"], "fit", fit)
+
+
+@pytest.mark.parametrize("stop", [OutOfTimeError, KeyboardInterrupt])
+def test_seconds_of_a_resumed_study_are_the_sum_of_its_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stop: type[BaseException]
 ) -> None:
-    linear, stops = classifiers["linear"](), [OutOfTimeError, KeyboardInterrupt]
+    clock, encoders = Clock(monkeypatch), {"a": colours()}
+    study = CompareStudy(only=("neighbours", "prompt_cam"), n_explained=0, minutes=1)
+    clock.fits(100, [stop, stop])
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):
+            study.run(encoders, drawn(), tmp_path)
+    first = CompareStudy(only=("neighbours",), n_explained=0).run(encoders, drawn(), tmp_path).data
+    assert (first["seconds"], first["n_runs"]) == (200, 3)
+    clock.fits(7, [None])
+    last = study.run(encoders, drawn(), tmp_path)
+    rows = {row["method"]: row for row in last.data["rows"]}
+    assert rows["prompt_cam"]["seconds"] == 207, "the runs that were stopped count"
+    assert rows["prompt_cam"]["processor_seconds"] == 103.5
+    assert rows["neighbours"]["seconds"] == 0, "the run that fitted it"
+    assert (last.data["seconds"], last.data["n_runs"]) == (207, 4)
+    assert "took 3 minutes, the sum of its 4 runs" in last.to_html()
+    again = study.run(encoders, drawn(), tmp_path).data
+    assert again["rows"] == last.data["rows"], "nothing was fitted"
+    assert (again["seconds"], again["n_runs"]) == (207, 5)
 
-    def fit(_: object, encoder: Any, samples: Samples, **__: object) -> Any:
-        if len(stops) == 2:
-            time.sleep(2)
-        if stops:
-            raise stops.pop()
-        return linear.fit(encoder, samples)
 
-    monkeypatch.setattr(classifiers["prompt_cam"], "fit", fit)
-    study = CompareStudy(only=("prompt_cam",), n_explained=0)
+def test_a_fit_that_begins_again_costs_what_its_last_run_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock, study = Clock(monkeypatch), CompareStudy(only=("prompt_cam",), n_explained=0)
+    clock.fits(100, [KeyboardInterrupt, None], kept=False)
     with pytest.raises(KeyboardInterrupt):
         study.run({"a": colours()}, drawn(), tmp_path)
-    (row,) = study.run({"a": colours()}, drawn(), tmp_path).data["rows"]
-    assert row["seconds"] >= 2, "those of the run that was stopped"
+    data = study.run({"a": colours()}, drawn(), tmp_path).data
+    assert data["rows"][0]["seconds"] == 100, "no checkpoint was left to continue from"
+    assert data["seconds"] == 200
 
 
 def test_a_method_that_trains_no_network_takes_as_long_as_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +313,7 @@ def test_another_seed_or_other_descriptions_are_fitted_again(tmp_path: Path) -> 
         study = CompareStudy(only=("neighbours",), n_explained=0, seed=seed)
         words = texts and Descriptions.of({k: [f"{texts} {k}"] for k in ("moss", "rust", "sky")})
         study.run({"c": colours()}, drawn(), tmp_path, test=test, descriptions=words or None)
-        fitted.append(len((tmp_path / "progress.jsonl").read_text().splitlines()))
+        fitted.append((tmp_path / "progress.jsonl").read_text().count('"right"'))
     assert fitted == [1, 2, 3, 4, 4]
 
 

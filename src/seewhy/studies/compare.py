@@ -29,7 +29,7 @@ from ..errors import DataError, InputError, SeeWhyError
 from ..explanation.base import Explanation
 from ..metrics.calibration import accuracy_interval, calibration_error, reliability
 from ..pictures.samples import Samples, gathered
-from ..progress import Progress
+from ..progress import Progress, duration
 from ..report.blocks import Block, Cell, Chart, Curve, Document, Dot, Facts, Note, Section, Table, closing, pair
 from ..report.page import method_name, percent
 from ..storage.features import FeatureStore
@@ -145,7 +145,8 @@ class CompareStudy:
     ) -> Findings:
         """Fit and test every pair of method and encoder without a record in the folder; fast methods first."""
         progress = progress or Progress()
-        end = time.monotonic() + 60 * self.minutes
+        start, began = time.monotonic(), time.time_ns()
+        end = start + 60 * self.minutes
         held: Held | None = None
         waiting: list[Candidate] = []
         for label, encoder in encoders.items():
@@ -157,14 +158,18 @@ class CompareStudy:
         waiting.sort(key=lambda one: self._methods().index(one.name))
         with working_folder(folder) as place, StudyRecords(place / PROGRESS, ANY) as records:
             rows_by_candidate: dict[Candidate, Row | None] = {}
-            late = waiting
+            runs, late = f"run {held.digest} ", waiting
             while late:
                 for i, one in enumerate(late):
-                    rows_by_candidate[one] = self._row(one, records, place, progress, end, len(late) - i)
+                    try:
+                        rows_by_candidate[one] = self._row(one, records, place, progress, end, len(late) - i)
+                    finally:
+                        records.add({"key": f"{runs}{began}", "seconds": round(time.monotonic() - start, 2)})
                 late = [one for one in late if rows_by_candidate[one] is None] if time.monotonic() < end else []
+            spent = [row["seconds"] for key, row in records.done.items() if key.startswith(runs)]
         stopped = {"skipped": f"Stopped after {self.minutes:g} minutes. Run again to continue."}
         rows = [{"method": one.name, "encoder": one.label, **(rows_by_candidate[one] or stopped)} for one in waiting]
-        return Findings(self._findings(rows, held, progress), page)
+        return Findings(self._findings(rows, held, spent, progress), page)
 
     def _row(
         self, one: Candidate, records: StudyRecords, folder: Path, progress: Progress, end: float, n_waiting: int
@@ -172,8 +177,8 @@ class CompareStudy:
         """Return the record of a method, or the reason why it cannot be used; ``None`` if its time was too short."""
         now = time.monotonic()
         share = Deadline(progress, now + (end - now) / (n_waiting if is_slow(one.name) else 1))
-        interrupted = f"{one.key} interrupted"
-        one.spent[:] = records.done.get(interrupted, {"spent": one.spent})["spent"]
+        fits = f"fits {one.key}"
+        one.spent[:] = records.done.get(fits, {"fits": []})["fits"]
         try:
             return records.row(one.key, partial(one.measure, folder, share))
         except OutOfTimeError:
@@ -181,15 +186,15 @@ class CompareStudy:
         except SeeWhyError as error:
             return {"skipped": str(error)}
         finally:
-            if one.spent and one.key not in records.done:
-                records.add({"key": interrupted, "spent": list(one.spent)})
+            if one.key not in records.done and one.spent:
+                records.add({"key": fits, "fits": one.spent})
 
     def _methods(self) -> list[str]:
         """Return the names of the methods that learn from pictures; those that train no network come first."""
         able = [n for n in classifiers if issubclass(classifiers[n], PictureRecipe) and n in (self.only or classifiers)]
         return sorted(able, key=is_slow)
 
-    def _findings(self, rows: Sequence[Row], held: Held, progress: Progress) -> Row:
+    def _findings(self, rows: Sequence[Row], held: Held, spent: Sequence[float], progress: Progress) -> Row:
         done = [row for row in rows if "right" in row]
         if not done:
             why = "; ".join(f"{row['method']}: {row['skipped']}" for row in rows)
@@ -210,7 +215,8 @@ class CompareStudy:
         data: Row = {
             "study": "compare", "n": len(held.learn) + len(held.test), "n_learn": len(held.learn),
             "n_test": len(held.test), "n_classes": len(held.learn.classes), "recommended": answers[best]["method"],
-            "encoder": answers[best]["encoder"], "expected_accuracy": round(expected, 4), "rows": answers,
+            "encoder": answers[best]["encoder"], "expected_accuracy": round(expected, 4),
+            "seconds": round(sum(spent), 1), "n_runs": len(spent), "rows": answers,
             "skipped": [row for row in rows if "skipped" in row],
             "settings": {"seed": self.seed, "minutes": self.minutes, "n_explained": self.n_explained},
             **beside(progress),
@@ -223,7 +229,7 @@ class Candidate:
     """One method with one encoder.
 
     Attributes:
-        spent: wall and processor seconds of each fit; a fit that continues from a checkpoint adds to the earlier ones.
+        spent: wall and processor seconds of each fit that led to the checkpoint, also of earlier runs.
     """
 
     name: str
@@ -253,7 +259,7 @@ class Candidate:
         own = folder / f"{self.name}-{self.encoder.fingerprint[:8]}.checkpoint"
         checkpoint = own if "checkpoint" in recipe.takes else None
         start, work = time.monotonic(), time.process_time()
-        if checkpoint is None:
+        if checkpoint is None or not checkpoint.exists():
             self.spent.clear()
         try:
             classifier = recipe.fit(
@@ -399,6 +405,7 @@ def page(study: Row) -> Document:
             [_line(row, several) for row in rows], "matrix",
         ),
         Note("The last three columns show on how many of the explained pictures each kind of evidence is believable."),
+        Note(_cost(study["seconds"], study["n_runs"])),
     ]  # fmt: skip
     front = sorted((row["milliseconds"], row["accuracy"]) for row in rows if row["pareto"])
     dots = [
@@ -410,14 +417,18 @@ def page(study: Row) -> Document:
         "Accuracy and the cost of a decision", [Curve(front, "", "", "good")], dots=dots,
         across="milliseconds per picture", log=True, alt="; ".join(dot.title for dot in dots),
     )  # fmt: skip
-    legend = "Green: no other method is both as accurate and as fast."
-    sections = [Section("Methods", blocks), Section("What accuracy costs", [chart, Note(legend)])]
+    legend = Note("Green: no other method is both as accurate and as fast.")
+    sections = [Section("Methods", blocks), Section("What accuracy costs", [chart, legend])]
     if study["skipped"]:
-        reasons = {_name(row, several): row["skipped"] for row in study["skipped"]}
-        sections.append(Section("Not compared", [Facts(reasons)]))
-    first, end, rest = study["sentence"].partition("). ")
-    below = (rest,) if rest else ()
+        sections.append(Section("Not compared", [Facts({_name(r, several): r["skipped"] for r in study["skipped"]})]))
+    first, end, *rest = study["sentence"].partition("). ")
+    below = tuple(filter(None, rest))
     return Document("Methods compared", first + end.strip(), [*sections, *closing(study)], "Study of methods", below)
+
+
+def _cost(seconds: float, n_runs: int) -> str:
+    several = f", the sum of its {n_runs} runs. The time to fit a method is the sum of the runs that fitted it"
+    return f"The comparison took {duration(seconds)}{several if n_runs > 1 else ''}."
 
 
 def _name(row: Row, several: bool) -> str:

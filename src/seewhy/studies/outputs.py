@@ -199,8 +199,8 @@ class MethodCompared(TypedDict):
     low: Annotated[Share, Doc("lower end of the 95 % interval of `accuracy`; `high` is the upper end")]
     high: Share
     calibration_error: Annotated[Share, Doc("expected calibration error")]
-    seconds: Annotated[float, Doc("wall-clock time of the fit")]
-    processor_seconds: Annotated[float, Doc("processor time of the fit, over all cores")]
+    seconds: Annotated[float, Doc("wall-clock time of the fit, summed over the runs that fitted it")]
+    processor_seconds: Annotated[float, Doc("processor time of the fit, over all cores and these runs")]
     milliseconds: Annotated[float, Doc("time per prediction from a file, in batches")]
     believable_where: NotRequired[Annotated[Share, Doc("share of the explained pictures with a believable heat map")]]
     believable_like: NotRequired[Annotated[Share, Doc("share with believable similar pictures")]]
@@ -221,6 +221,8 @@ class StudyCompareOutput(Study):
     expected_accuracy: Annotated[
         Share, Doc("accuracy on one half of the test pictures of the method chosen on the other half")
     ]
+    seconds: Annotated[float, Doc("wall-clock time of the comparison, summed over its runs")]
+    n_runs: Annotated[Count, Doc("number of runs: 1, and 1 more each time that it was continued")]
     rows: Annotated[list[MethodCompared], Doc("the fitted methods")]
     skipped: Annotated[list[dict[str, str]], Doc("the other methods: `method`, `encoder`, and the reason `skipped`")]
 

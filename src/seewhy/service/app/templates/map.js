@@ -100,6 +100,7 @@
     const told = !state.working && state.method === "none" ? `None of ${some} could be placed.`
       : left ? `Placed as they are looked at. ${left.toLocaleString("en")} of ${some} are left.`
       : state.working && state.method !== "none" ? `${some}. Similar pictures are being put beside each other: ${Math.round(100 * state.progress)}\u00a0%.`
+      : state.method === "none" ? `${some} are being placed.`
       : state.method === "neighbours" ? `${some}. Similar pictures are beside each other.`
       : `${some}, placed by the two directions in which they differ most.`;
     if (count.textContent !== told + filtered) count.textContent = told + filtered;
